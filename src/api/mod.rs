@@ -1,0 +1,1 @@
+//! The `MaxChannel` resource: spec, status, conditions, the catalogue of documented errors, and what is wrong with a manifest. Pure.

@@ -1,0 +1,1 @@
+//! What makes a channel work: validate -> observe -> plan -> execute -> report.

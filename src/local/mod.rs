@@ -1,0 +1,1 @@
+//! The same channel on one machine, no cluster.

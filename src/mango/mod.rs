@@ -1,0 +1,1 @@
+//! The client of the MANGO OFFICE APIs.

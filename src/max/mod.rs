@@ -1,0 +1,1 @@
+//! The client of the MAX Bot API.

@@ -1,0 +1,1 @@
+//! The message half: from MAX to Creatio and back.

@@ -1,0 +1,1 @@
+//! Doubles of MAX, MANGO OFFICE and Creatio.

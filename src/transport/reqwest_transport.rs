@@ -1,0 +1,260 @@
+//! The real transport: reqwest over rustls with the roots that the caller names and no others.
+
+use std::error::Error as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::{Options, Request, Response, Transport, TransportError};
+
+/// Whom to believe: the public roots linked into the program, and what is named beside them.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    extra: Vec<CertificateDer<'static>>,
+}
+
+impl Trust {
+    /// The public roots alone.
+    #[must_use]
+    pub fn public() -> Self {
+        Self::default()
+    }
+
+    /// The public roots and every certificate of `pem`, for example a company's own root.
+    ///
+    /// # Errors
+    /// The text holds no certificate or a broken one.
+    pub fn with_pem(pem: &str) -> Result<Self, String> {
+        let extra = CertificateDer::pem_slice_iter(pem.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| format!("not a PEM certificate: {error}"))?;
+        if extra.is_empty() {
+            return Err("no PEM certificate in it: it must hold at least one BEGIN CERTIFICATE block".to_owned());
+        }
+        Ok(Self { extra })
+    }
+
+    fn client_config(self) -> Result<rustls::ClientConfig, String> {
+        let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        for certificate in self.extra {
+            roots.add(certificate).map_err(|error| format!("a root certificate is not usable: {error}"))?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| format!("TLS cannot be set up: {error}"))?;
+        Ok(config.with_root_certificates(roots).with_no_client_auth())
+    }
+}
+
+/// Which addresses may be connected to, checked after the name is resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// Any: for the hosts that the configuration names.
+    Any,
+    /// Public ones only, for addresses that come in from outside (attachments); `except` is a host name or literal address that
+    /// is let through all the same (the overridden MAX host in tests).
+    PublicOnly { except: Option<String> },
+}
+
+/// reqwest without redirects, proxies of the environment or retries.
+#[derive(Clone, Debug)]
+pub struct ReqwestTransport {
+    client: reqwest::Client,
+    addresses: Addresses,
+}
+
+impl ReqwestTransport {
+    /// # Errors
+    /// A root certificate is not usable.
+    pub fn new(trust: Trust, addresses: Addresses) -> Result<Self, String> {
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(trust.client_config()?)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(Duration::from_secs(5))
+            .pool_idle_timeout(Duration::from_secs(30))
+            .user_agent(concat!("maxchannel/", env!("CARGO_PKG_VERSION")));
+        if let Addresses::PublicOnly { except } = &addresses {
+            builder = builder.dns_resolver(Arc::new(PublicResolver { except: except.clone() }));
+        }
+        let client = builder.build().map_err(|error| format!("the HTTP client cannot be built: {error}"))?;
+        Ok(Self { client, addresses })
+    }
+
+    async fn exchange(&self, request: Request, options: Options) -> Result<Response, TransportError> {
+        let host =
+            request.uri().authority().map_or_else(|| "(no host)".to_owned(), |authority| authority.host().to_owned());
+        if let Addresses::PublicOnly { except } = &self.addresses
+            && let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>()
+            && except.as_deref() != Some(host.as_str())
+            && !is_public(address)
+        {
+            return Err(TransportError::PrivateAddress { host });
+        }
+        let deadline = tokio::time::Instant::now() + options.timeout;
+        let (parts, body) = request.into_parts();
+        let mut outgoing = reqwest::Request::new(
+            parts.method,
+            parts.uri.to_string().parse().map_err(|_| TransportError::NotSent {
+                host: host.clone(),
+                reason: "the address is not a valid URL".to_owned(),
+            })?,
+        );
+        *outgoing.headers_mut() = parts.headers;
+        *outgoing.body_mut() = Some(body.into());
+        let timed_out = || TransportError::Lost {
+            host: host.clone(),
+            reason: format!("no whole answer within {} ms", options.timeout.as_millis()),
+        };
+        let answer = tokio::time::timeout_at(deadline, self.client.execute(outgoing))
+            .await
+            .map_err(|_| timed_out())?
+            .map_err(|error| classify(&host, &error))?;
+        let mut built = http::Response::builder().status(answer.status());
+        if let Some(headers) = built.headers_mut() {
+            *headers = answer.headers().clone();
+        }
+        let mut whole = BytesMut::new();
+        let mut stream = answer.bytes_stream();
+        while let Some(chunk) = tokio::time::timeout_at(deadline, stream.next()).await.map_err(|_| timed_out())? {
+            let chunk = chunk.map_err(|error| classify(&host, &error))?;
+            if whole.len() + chunk.len() > options.max_answer {
+                return Err(TransportError::TooLarge { host, limit: options.max_answer });
+            }
+            whole.extend_from_slice(&chunk);
+        }
+        built.body(whole.freeze()).map_err(|error: http::Error| TransportError::Lost {
+            host,
+            reason: format!("an answer that is not HTTP: {error}"),
+        })
+    }
+}
+
+impl Transport for ReqwestTransport {
+    fn send(&self, request: Request, options: Options) -> BoxFuture<'_, Result<Response, TransportError>> {
+        Box::pin(self.exchange(request, options))
+    }
+}
+
+/// The words of the innermost cause: those of reqwest itself carry the address, which may carry secrets.
+fn classify(host: &str, error: &reqwest::Error) -> TransportError {
+    let host = host.to_owned();
+    let mut innermost: Option<&(dyn std::error::Error + 'static)> = error.source();
+    let mut certificate = None;
+    let mut private = false;
+    while let Some(current) = innermost {
+        if let Some(rustls::Error::InvalidCertificate(reason)) = rustls_error(current) {
+            certificate = Some(format!("{reason:?}"));
+        }
+        private |= current.is::<PrivateOnly>();
+        match current.source() {
+            Some(next) => innermost = Some(next),
+            None => break,
+        }
+    }
+    if let Some(reason) = certificate {
+        return TransportError::Certificate { host, reason };
+    }
+    if private {
+        return TransportError::PrivateAddress { host };
+    }
+    let reason = innermost.map_or_else(|| "the connection broke".to_owned(), ToString::to_string);
+    if error.is_connect() || error.is_builder() {
+        TransportError::NotSent { host, reason }
+    } else {
+        TransportError::Lost { host, reason }
+    }
+}
+
+/// rustls hides its error inside an `io::Error`, whose `source()` skips the error itself.
+fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    error.downcast_ref::<rustls::Error>().or_else(|| {
+        error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref).and_then(|inner| inner.downcast_ref())
+    })
+}
+
+struct PublicResolver {
+    except: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the name leads to a private address")]
+struct PrivateOnly;
+
+impl Resolve for PublicResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let excepted = self.except.as_deref() == Some(name.as_str());
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let allowed: Vec<SocketAddr> =
+                found.into_iter().filter(|address| excepted || is_public(address.ip())).collect();
+            if allowed.is_empty() {
+                return Err(Box::new(PrivateOnly) as Box<dyn std::error::Error + Send + Sync>);
+            }
+            Ok(Box::new(allowed.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Whether an address is one of the open Internet: no loopback, private, link-local, shared, documentation or multicast range
+/// (IANA special-purpose address registries).
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            !(v4.is_loopback()
+                || v4.is_private()
+                || v4.is_link_local()
+                || v4.is_broadcast()
+                || v4.is_documentation()
+                || v4.is_multicast()
+                || a == 0
+                || a >= 240
+                || (a == 100 && (64..128).contains(&b))
+                || (a == 192 && b == 0 && c == 0)
+                || (a == 198 && (18..20).contains(&b)))
+        }
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or_else(
+            || {
+                let first = v6.segments()[0];
+                // 2000::/3 is all that is handed out; the NAT64 and 6to4 ranges can lead back inside.
+                (first & 0xe000) == 0x2000 && first != 0x2002 && !(first == 0x2001 && v6.segments()[1] == 0x0db8)
+            },
+            |v4| is_public(IpAddr::V4(v4)),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_the_open_internet_are_public() {
+        for (address, public) in [
+            ("8.8.8.8", true),
+            ("127.0.0.1", false),
+            ("10.1.2.3", false),
+            ("172.16.0.1", false),
+            ("192.168.1.1", false),
+            ("169.254.169.254", false),
+            ("100.64.0.1", false),
+            ("0.0.0.0", false),
+            ("::1", false),
+            ("fd00::1", false),
+            ("fe80::1", false),
+            ("::ffff:10.0.0.1", false),
+            ("2a00:1450:4010:c0f::65", true),
+        ] {
+            assert_eq!(is_public(address.parse().unwrap()), public, "{address}");
+        }
+    }
+}
