@@ -6,11 +6,6 @@
 //! controller; a simulator shares no type with the client that it tests.
 
 #![forbid(unsafe_code)]
-    clippy::module_name_repetitions,
-    clippy::missing_errors_doc,
-    clippy::must_use_candidate,
-    clippy::too_many_lines
-)]
 
 pub mod api;
 pub mod channel;
