@@ -1,0 +1,400 @@
+//! Who is served next: one lane per customer, so that a customer's work is done in order and a stuck customer never delays another.
+//!
+//! Invariants: a lane is held by at most one worker at a time; work that is announced while its lane is held is not forgotten;
+//! lanes that failed before never take more than half of the places, so that fresh ones always find one; memory is a few words per
+//! customer *with work*, nothing per message. While the other side as a whole seems to be away the gate is shut and one lane at a
+//! time knocks; the first answer opens it for all at once.
+//!
+//! Must not know what the work is. Nothing here is on disk: after a start every lane with work on disk is woken.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::clock::Clock;
+use crate::policy::Millis;
+
+/// A MAX user id.
+pub type CustomerId = i64;
+
+/// How many different lanes must fail, with no success between, before the other side counts as away: one that is stuck by itself
+/// says nothing about the others.
+const FAILURES_OF_AN_OUTAGE: usize = 3;
+/// The pauses between knocks at a shut gate, in milliseconds; the last is repeated. A lane that has not failed yet knocks after the
+/// first of them.
+const KNOCKS: [Millis; 4] = [500, 1_000, 2_000, 5_000];
+
+/// The lanes of one direction. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Lanes {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    clock: Clock,
+    places: usize,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lanes: HashMap<CustomerId, Lane>,
+    ready: VecDeque<CustomerId>,
+    waiting: BTreeSet<(Millis, CustomerId)>,
+    held: usize,
+    held_after_failure: usize,
+    enabled: bool,
+    failed: Vec<CustomerId>,
+    shut: Option<Shut>,
+}
+
+#[derive(Debug)]
+struct Shut {
+    knocks: usize,
+    knocked_at: Millis,
+    knocking: bool,
+}
+
+#[derive(Debug)]
+enum Lane {
+    Ready,
+    Waiting { until: Millis, outage: bool },
+    Held { again: bool },
+}
+
+/// The right to work on one lane. [`Lease::finish`] says how it went; a lease that is dropped instead (a cancelled or panicking
+/// worker) makes its lane ready again.
+#[derive(Debug)]
+pub struct Lease {
+    lanes: Lanes,
+    customer: CustomerId,
+    after_failure: bool,
+    knocking: bool,
+    finished: bool,
+}
+
+/// How the work on a lane went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There was nothing to do.
+    Idle,
+    /// A piece of work is done; there may be more.
+    Done,
+    /// The head of this lane must wait so many milliseconds; the other side is well.
+    Wait(Millis),
+    /// The other side could not be reached or is not itself; this lane waits so many milliseconds.
+    Outage(Millis),
+}
+
+impl Lanes {
+    /// `places`: how many lanes may be held at once.
+    #[must_use]
+    pub fn new(clock: Clock, places: usize) -> Self {
+        let shared = Shared { clock, places: places.max(1), state: Mutex::default(), changed: Notify::new() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Whether lanes may be taken at all; they may not until this is called.
+    pub fn enable(&self, enabled: bool) {
+        self.lock().enabled = enabled;
+        self.shared.changed.notify_waiters();
+    }
+
+    /// There is work for this customer.
+    pub fn wake(&self, customer: CustomerId) {
+        let mut state = self.lock();
+        match state.lanes.get_mut(&customer) {
+            Some(Lane::Held { again }) => *again = true,
+            // Its head decides when it goes on; what came later stands behind it.
+            Some(Lane::Ready | Lane::Waiting { .. }) => {}
+            None => {
+                state.lanes.insert(customer, Lane::Ready);
+                state.ready.push_back(customer);
+                drop(state);
+                self.shared.changed.notify_one();
+            }
+        }
+    }
+
+    /// The head of this customer's lane has changed, so that its wait is over.
+    pub fn rouse(&self, customer: CustomerId) {
+        let mut state = self.lock();
+        if let Some(Lane::Waiting { until, .. }) = state.lanes.get(&customer) {
+            let until = *until;
+            state.waiting.remove(&(until, customer));
+            state.lanes.remove(&customer);
+        }
+        drop(state);
+        self.wake(customer);
+    }
+
+    /// Nothing is known any more about when to try again: every waiting lane is ready and the gate is open. For new settings.
+    pub fn rouse_all(&self) {
+        let mut state = self.lock();
+        state.shut = None;
+        state.failed.clear();
+        let waiting: Vec<CustomerId> = state.waiting.iter().map(|(_, customer)| *customer).collect();
+        state.waiting.clear();
+        for customer in waiting {
+            state.lanes.insert(customer, Lane::Ready);
+            state.ready.push_back(customer);
+        }
+        drop(state);
+        self.shared.changed.notify_waiters();
+    }
+
+    /// How many customers have work or wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().lanes.len()
+    }
+
+    /// Whether nobody has work.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the other side counts as away.
+    #[must_use]
+    pub fn is_shut(&self) -> bool {
+        self.lock().shut.is_some()
+    }
+
+    /// Waits for a lane that may be worked on.
+    pub async fn next(&self) -> Lease {
+        loop {
+            let changed = self.shared.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let until = match self.try_next() {
+                Ok(lease) => return lease,
+                Err(until) => until,
+            };
+            match until {
+                Some(until) => tokio::select! { () = changed => {}, () = self.shared.clock.sleep_until(until) => {} },
+                None => changed.await,
+            }
+        }
+    }
+
+    fn try_next(&self) -> Result<Lease, Option<Millis>> {
+        let now = self.shared.clock.now();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if !state.enabled || state.held >= self.shared.places {
+            return Err(None);
+        }
+        if let Some(shut) = &mut state.shut {
+            if shut.knocking {
+                return Err(None);
+            }
+            let pause = if state.ready.is_empty() { KNOCKS[shut.knocks.min(KNOCKS.len() - 1)] } else { KNOCKS[0] };
+            if now < shut.knocked_at + pause {
+                return Err(Some(shut.knocked_at + pause));
+            }
+            // Whoever has not failed yet, else whoever waits shortest, knocks, due or not; a failed knock sends it to the back.
+            let Some(customer) = state.ready.pop_front().or_else(|| state.waiting.pop_first().map(|(_, customer)| customer))
+            else {
+                return Err(None);
+            };
+            shut.knocking = true;
+            return Ok(self.lease(state, customer, false, true));
+        }
+        let retry_places = self.shared.places.div_ceil(2);
+        let mut next_retry = None;
+        if let Some((due, customer)) = state.waiting.first().copied() {
+            if due > now {
+                next_retry = Some(due);
+            } else if state.held_after_failure < retry_places {
+                state.waiting.pop_first();
+                return Ok(self.lease(state, customer, true, false));
+            }
+        }
+        match state.ready.pop_front() {
+            Some(customer) => Ok(self.lease(state, customer, false, false)),
+            None => Err(next_retry),
+        }
+    }
+
+    fn lease(&self, state: &mut State, customer: CustomerId, after_failure: bool, knocking: bool) -> Lease {
+        state.lanes.insert(customer, Lane::Held { again: false });
+        state.held += 1;
+        state.held_after_failure += usize::from(after_failure);
+        Lease { lanes: self.clone(), customer, after_failure, knocking, finished: false }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lease {
+    #[must_use]
+    pub fn customer(&self) -> CustomerId {
+        self.customer
+    }
+
+    /// Gives the lane back.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.give_back(outcome);
+    }
+
+    fn give_back(&mut self, outcome: Outcome) {
+        self.finished = true;
+        let now = self.lanes.shared.clock.now();
+        let mut guard = self.lanes.lock();
+        let state = &mut *guard;
+        state.held -= 1;
+        state.held_after_failure -= usize::from(self.after_failure);
+        let again = matches!(state.lanes.get(&self.customer), Some(Lane::Held { again: true }));
+        let mut place = |state: &mut State, lane: Lane| {
+            match lane {
+                Lane::Ready => state.ready.push_back(self.customer),
+                Lane::Waiting { until, .. } => drop(state.waiting.insert((until, self.customer))),
+                Lane::Held { .. } => {}
+            }
+            state.lanes.insert(self.customer, lane);
+        };
+        match outcome {
+            Outcome::Idle if !again => {
+                state.lanes.remove(&self.customer);
+            }
+            Outcome::Idle | Outcome::Done => place(state, Lane::Ready),
+            Outcome::Wait(pause) => place(state, Lane::Waiting { until: now + pause, outage: false }),
+            Outcome::Outage(pause) => place(state, Lane::Waiting { until: now + pause, outage: true }),
+        }
+        match outcome {
+            Outcome::Idle => {
+                if let (Some(shut), true) = (&mut state.shut, self.knocking) {
+                    shut.knocking = false;
+                }
+            }
+            Outcome::Done | Outcome::Wait(_) => {
+                state.failed.clear();
+                if state.shut.take().is_some() {
+                    state.release_outage();
+                }
+            }
+            Outcome::Outage(_) => match &mut state.shut {
+                Some(shut) if self.knocking => *shut = Shut { knocks: shut.knocks + 1, knocked_at: now, knocking: false },
+                Some(_) => {}
+                None => {
+                    if !state.failed.contains(&self.customer) {
+                        state.failed.push(self.customer);
+                    }
+                    if state.failed.len() >= FAILURES_OF_AN_OUTAGE {
+                        state.shut = Some(Shut { knocks: 0, knocked_at: now, knocking: false });
+                    }
+                }
+            },
+        }
+        drop(guard);
+        self.lanes.shared.changed.notify_waiters();
+    }
+}
+
+impl State {
+    /// Those who waited only because the other side was away wait no longer.
+    fn release_outage(&mut self) {
+        let released: Vec<(Millis, CustomerId)> = self
+            .waiting
+            .iter()
+            .filter(|(_, customer)| matches!(self.lanes.get(customer), Some(Lane::Waiting { outage: true, .. })))
+            .copied()
+            .collect();
+        for (until, customer) in released {
+            self.waiting.remove(&(until, customer));
+            self.lanes.insert(customer, Lane::Ready);
+            self.ready.push_back(customer);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.finished {
+            let mut state = self.lanes.lock();
+            if let Some(Lane::Held { again }) = state.lanes.get_mut(&self.customer) {
+                *again = true;
+            }
+            drop(state);
+            self.give_back(Outcome::Idle);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lanes(places: usize) -> (Lanes, super::super::clock::Hand) {
+        let (clock, hand) = Clock::manual(0);
+        let lanes = Lanes::new(clock, places);
+        lanes.enable(true);
+        (lanes, hand)
+    }
+
+    #[test]
+    fn a_lane_is_held_once_and_work_announced_meanwhile_is_not_forgotten() {
+        let (lanes, _hand) = lanes(4);
+        lanes.wake(1);
+        let lease = lanes.try_next().unwrap();
+        lanes.wake(1);
+        assert!(lanes.try_next().is_err(), "a held lane was handed out twice");
+        lease.finish(Outcome::Idle);
+        let lease = lanes.try_next().expect("the work announced while the lane was held");
+        lease.finish(Outcome::Idle);
+        assert!(lanes.is_empty());
+    }
+
+    #[test]
+    fn stuck_customers_leave_places_for_fresh_ones() {
+        let (lanes, hand) = lanes(4);
+        for customer in 1..=6 {
+            lanes.wake(customer);
+            lanes.try_next().unwrap().finish(Outcome::Wait(100));
+        }
+        hand.advance_to(200);
+        let held: Vec<Lease> = std::iter::from_fn(|| lanes.try_next().ok()).collect();
+        assert_eq!(held.len(), 2, "lanes that failed before took more than half of the places");
+        lanes.wake(7);
+        assert_eq!(lanes.try_next().unwrap().customer(), 7);
+    }
+
+    #[test]
+    fn an_outage_shuts_the_gate_and_the_first_answer_opens_it_for_all() {
+        let (lanes, hand) = lanes(8);
+        for customer in 1..=5 {
+            lanes.wake(customer);
+        }
+        for _ in 0..3 {
+            lanes.try_next().unwrap().finish(Outcome::Outage(60_000));
+        }
+        assert!(lanes.is_shut());
+        assert_eq!(lanes.try_next().unwrap_err(), Some(500));
+        hand.advance_to(500);
+        let knock = lanes.try_next().unwrap();
+        assert!(lanes.try_next().is_err(), "two knocked at once");
+        knock.finish(Outcome::Outage(60_000));
+        assert_eq!(lanes.try_next().unwrap_err(), Some(1_000), "the one that has not failed yet knocks soon");
+        hand.advance_to(1_000);
+        lanes.try_next().unwrap().finish(Outcome::Done);
+        let mut served: Vec<CustomerId> =
+            std::iter::from_fn(|| lanes.try_next().ok()).map(|lease| lease.customer()).take(5).collect();
+        served.sort_unstable();
+        served.dedup();
+        assert!(served.len() >= 4, "not all came at once: {served:?}");
+    }
+
+    #[test]
+    fn a_lease_that_is_dropped_makes_its_lane_ready_again() {
+        let (lanes, _hand) = lanes(1);
+        lanes.wake(1);
+        drop(lanes.try_next().unwrap());
+        assert_eq!(lanes.try_next().unwrap().customer(), 1);
+    }
+}

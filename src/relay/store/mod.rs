@@ -1,0 +1,191 @@
+//! The relay's disk: one SQLite file (WAL, `synchronous=FULL`) and the one thread that owns it.
+//!
+//! Every piece of work is a closure over a connection inside a transaction. The thread takes all that wait, runs each within a
+//! savepoint, commits once, and only then tells the callers: an answer from [`Store::write`] means "on disk". A closure that fails
+//! takes back its own changes and nobody else's. Nothing outside this folder and the closures handed in touches the database.
+
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+/// How many pieces of work share one commit at the most, so that no caller waits for ever.
+const LARGEST_GROUP: usize = 512;
+/// How many pieces of work may wait; more make their callers wait before handing in.
+const QUEUE: usize = 1024;
+
+/// Why something is not on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the store {path} cannot be opened ({source}): check the folder's rights and the disk, or move a damaged file away")]
+    Open { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("the store could not be written ({0}): nothing of this step was kept")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("the store could not be written ({0}): nothing of this step was kept")]
+    Commit(String),
+    #[error("what the store holds is not understood ({0}): was it written by a newer version?")]
+    Malformed(#[from] serde_json::Error),
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// A handle to the store. Cheap to clone; when the last is gone the thread ends.
+#[derive(Clone, Debug)]
+pub struct Store {
+    jobs: mpsc::Sender<Job>,
+    commits: Arc<AtomicU64>,
+}
+
+/// Runs inside the transaction and gives back what to do once its outcome is known.
+type Job = Box<dyn FnOnce(&Connection) -> Finish + Send>;
+type Finish = Box<dyn FnOnce(Result<(), &str>) + Send>;
+
+impl Store {
+    /// Opens or makes the file and brings its tables up to date.
+    ///
+    /// # Errors
+    /// The file cannot be opened, is damaged or is newer than this program.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let failed =
+            |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open { path: path.to_owned(), source };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| failed(error.into()))?;
+        }
+        let mut connection = Connection::open(path).map_err(|error| failed(error.into()))?;
+        // Two relays on one file would each deliver the same rows: the second must not start.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(|error| failed(error.into()))?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(|error| failed(error.into()))?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(|error| failed(error.into()))?;
+        connection.pragma_update(None, "cache_size", -2_000).map_err(|error| failed(error.into()))?;
+        connection.set_prepared_statement_cache_capacity(64);
+        schema::migrate(&mut connection).map_err(|error| failed(error.into()))?;
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let commits = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&commits);
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || work(&connection, queue, &counter))
+            .map_err(|error| failed(error.into()))?;
+        Ok(Self { jobs, commits })
+    }
+
+    /// Runs `work` inside a transaction; returns after the commit. `work` must not block on anything but the connection.
+    ///
+    /// # Errors
+    /// `work` failed or the disk refused; then nothing of it was kept.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let outcome = in_savepoint(connection, work);
+            Box::new(move |committed: Result<(), &str>| {
+                let outcome = match (outcome, committed) {
+                    (Ok(value), Ok(())) => Ok(value),
+                    (Ok(_), Err(reason)) => Err(StoreError::Commit(reason.to_owned())),
+                    (Err(error), _) => Err(error),
+                };
+                // The caller may have gone; what is on disk is on disk.
+                let _ = reply.send(outcome);
+            })
+        });
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// How many commits were made since the start.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+}
+
+fn in_savepoint<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    connection.execute_batch("SAVEPOINT job")?;
+    match work(connection) {
+        Ok(value) => {
+            connection.execute_batch("RELEASE job")?;
+            Ok(value)
+        }
+        Err(error) => {
+            connection.execute_batch("ROLLBACK TO job; RELEASE job")?;
+            Err(error)
+        }
+    }
+}
+
+fn work(connection: &Connection, mut queue: mpsc::Receiver<Job>, commits: &AtomicU64) {
+    while let Some(first) = queue.blocking_recv() {
+        let mut finishes = Vec::new();
+        let mut next = Some(first);
+        let begun = connection.execute_batch("BEGIN IMMEDIATE");
+        if begun.is_ok() {
+            while let Some(job) = next {
+                finishes.push(job(connection));
+                next = if finishes.len() < LARGEST_GROUP { queue.try_recv().ok() } else { None };
+            }
+        } else if let Some(job) = next.take() {
+            // The savepoint inside fails in the same way and tells the caller why.
+            finishes.push(job(connection));
+        }
+        let committed = begun.and_then(|()| connection.execute_batch("COMMIT")).map_err(|error| {
+            let _ = connection.execute_batch("ROLLBACK");
+            error.to_string()
+        });
+        commits.fetch_add(1, Ordering::Relaxed);
+        for finish in finishes {
+            finish(committed.as_ref().map(|()| ()).map_err(String::as_str));
+        }
+    }
+    // A clean close folds the log into the file.
+    let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failing_piece_of_work_takes_back_its_own_changes_and_nobody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("relay.db")).unwrap();
+        let set = |key: &'static str, fail: bool| {
+            let store = store.clone();
+            async move {
+                store
+                    .write(move |connection| {
+                        connection.execute("INSERT INTO meta (key, value) VALUES (?1, '1')", [key])?;
+                        if fail { Err(StoreError::Commit("made to fail".to_owned())) } else { Ok(()) }
+                    })
+                    .await
+            }
+        };
+        let (first, second, third) = tokio::join!(set("a", false), set("b", true), set("c", false));
+        assert!(first.is_ok() && second.is_err() && third.is_ok());
+        let keys = store
+            .write(|connection| {
+                let mut statement = connection.prepare("SELECT key FROM meta WHERE value = '1' ORDER BY key")?;
+                let keys = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+                Ok(keys)
+            })
+            .await
+            .unwrap();
+        assert_eq!(keys, ["a", "c"]);
+    }
+
+    #[tokio::test]
+    async fn a_second_relay_cannot_open_the_same_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.db");
+        let _first = Store::open(&path).unwrap();
+        assert!(Store::open(&path).is_err());
+    }
+}

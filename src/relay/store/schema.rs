@@ -1,0 +1,124 @@
+//! The tables, and how an older file is brought up to date.
+
+use rusqlite::Connection;
+use rusqlite_migration::{M, Migrations};
+
+const TABLES: &str = "
+-- Single facts: the long-poll marker, the outbox cursor, when the store was made.
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- One row per customer; `dialog` is the state machine of `policy`.
+CREATE TABLE customer (
+    id             INTEGER PRIMARY KEY,            -- user id in MAX
+    chat_id        INTEGER,                        -- the dialog's chat in MAX, once seen
+    name           TEXT NOT NULL DEFAULT '',
+    dialog         TEXT NOT NULL DEFAULT '{}',
+    due_at         INTEGER,                        -- when the dialog wants a tick
+    open           INTEGER NOT NULL DEFAULT 0,
+    barrier        INTEGER NOT NULL DEFAULT 0,     -- grows with each closing or hand-over: messages never pass one
+    taken_at       INTEGER,                        -- (timestamp, seq) of the newest customer message the lane has taken
+    taken_seq      INTEGER,
+    delivered_at   INTEGER,                        -- (timestamp, seq) of the newest customer message the CRM has
+    delivered_seq  INTEGER,
+    crm_timestamp  INTEGER NOT NULL DEFAULT 0,     -- the last timestamp of an accepted incoming call; the next is greater
+    bot_seq        INTEGER,                        -- seq of the newest message of the bot's that we know in this dialog
+    read_back      INTEGER NOT NULL DEFAULT -1     -- the gap up to which this dialog was read back
+);
+CREATE INDEX customer_due ON customer (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX customer_open ON customer (open) WHERE open = 1;
+
+-- Updates of MAX as they came in.
+CREATE TABLE inbox (
+    id          INTEGER PRIMARY KEY,
+    key         TEXT NOT NULL UNIQUE,              -- what is the same however often it comes
+    customer    INTEGER,                           -- NULL: whose it is cannot be told
+    at          INTEGER NOT NULL,
+    seq         INTEGER NOT NULL,
+    raw         TEXT NOT NULL,
+    received_at INTEGER NOT NULL,
+    done        INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX inbox_open ON inbox (customer, at, seq, id) WHERE done = 0;
+CREATE INDEX inbox_age ON inbox (received_at);
+
+-- One queue per customer towards the CRM: receive, history, hand-over, close.
+CREATE TABLE to_crm (
+    id         INTEGER PRIMARY KEY,
+    customer   INTEGER NOT NULL,
+    kind       TEXT NOT NULL,
+    body       TEXT NOT NULL,
+    attempted  INTEGER NOT NULL DEFAULT 0,         -- 1: may have taken effect, so nothing passes it any more
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    barrier    INTEGER NOT NULL,
+    at         INTEGER NOT NULL,
+    seq        INTEGER NOT NULL,
+    timestamp  INTEGER,                            -- as sent, once attempted: a repeat says the same
+    dead       INTEGER NOT NULL DEFAULT 0,
+    error      TEXT,
+    created_at INTEGER NOT NULL
+);
+CREATE INDEX to_crm_open ON to_crm (customer, attempted DESC, barrier, at, seq, id) WHERE dead = 0;
+CREATE INDEX to_crm_age ON to_crm (created_at) WHERE dead = 0;
+
+-- One queue per customer towards MAX.
+CREATE TABLE to_max (
+    id         INTEGER PRIMARY KEY,
+    customer   INTEGER NOT NULL,
+    origin     TEXT NOT NULL,                      -- JSON: whose words these are, and what is to be told when they are out
+    parts      TEXT NOT NULL,                      -- JSON array; each part is one send
+    part       INTEGER NOT NULL DEFAULT 0,         -- the part that is next
+    sending    TEXT,                               -- JSON, while a send may be under way: written before the POST
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    state      TEXT NOT NULL DEFAULT 'queued',     -- queued, sent, failed, uncertain
+    error      TEXT,
+    recorded   INTEGER NOT NULL DEFAULT 0,         -- 1: its entry in the CRM's history is made or not wanted
+    created_at INTEGER NOT NULL,
+    ended_at   INTEGER
+);
+CREATE INDEX to_max_open ON to_max (customer, id) WHERE state = 'queued';
+CREATE INDEX to_max_unrecorded ON to_max (customer, id) WHERE recorded = 0 AND state IN ('sent', 'uncertain');
+CREATE INDEX to_max_ended ON to_max (ended_at) WHERE ended_at IS NOT NULL;
+
+-- The bot's messages in MAX that are ours, so that a look back tells them from one that we lost sight of.
+CREATE TABLE sent (
+    mid      TEXT PRIMARY KEY,
+    customer INTEGER NOT NULL,
+    at       INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX sent_age ON sent (at);
+
+-- Rows of the CRM's outbox that were taken.
+CREATE TABLE outbox (
+    id       TEXT PRIMARY KEY,
+    report   TEXT,                                 -- JSON: what is to be reported; NULL while it is under way
+    reported INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    taken_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX outbox_report ON outbox (taken_at) WHERE report IS NOT NULL AND reported = 0;
+CREATE INDEX outbox_age ON outbox (taken_at) WHERE reported = 1;
+
+-- Questions to a bot, one queue per customer.
+CREATE TABLE to_bot (
+    id         INTEGER PRIMARY KEY,
+    customer   INTEGER NOT NULL,
+    body       TEXT NOT NULL,
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL
+);
+CREATE INDEX to_bot_open ON to_bot (customer, id);
+
+-- A closing is keyed by its chat, so that two reports of one closing are one.
+CREATE TABLE closing (
+    chat TEXT PRIMARY KEY,
+    at   INTEGER NOT NULL
+) WITHOUT ROWID;
+";
+
+/// Brings the file up to date; one migration per released change.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), rusqlite_migration::Error> {
+    Migrations::new(vec![M::up(TABLES)]).to_latest(connection)
+}
