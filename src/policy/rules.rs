@@ -32,6 +32,16 @@ impl AutoReply {
     pub fn due(&self, occurrence: u32) -> Millis {
         self.after + self.repeat_every.unwrap_or(0) * Millis::from(occurrence)
     }
+
+    /// How many occurrences are due by then, counted in the same way.
+    pub(super) fn occurrences_by(&self, elapsed: Millis) -> u32 {
+        if elapsed < self.after {
+            return 0;
+        }
+        let Some(every) = self.repeat_every.filter(|every| *every > 0) else { return self.occurrences() };
+        let due = u32::try_from((elapsed - self.after) / every).unwrap_or(u32::MAX).saturating_add(1);
+        due.min(self.occurrences())
+    }
 }
 
 /// What happens outside the working hours (product page, section 8): one or the other, never both.
@@ -92,8 +102,18 @@ impl Rules {
         self.working_hours.as_ref().is_none_or(|hours| hours.is_open(at))
     }
 
-    /// Whether a new dialog would go to the off-hours bot now, so that no reply is shown (documented error 7).
+    /// Whether new dialogs go to the off-hours bot at that moment, so that no reply is shown (documented error 7).
     pub fn off_hours_bot_active(&self, at: Millis) -> bool {
         self.off_hours == OffHours::Bot && !self.is_open(at)
+    }
+
+    /// Whether the set's hours are on at that moment.
+    pub fn in_force(&self, set: ReplySet, at: Millis) -> bool {
+        self.is_open(at) == (set == ReplySet::Hours)
+    }
+
+    /// The first moment at which the set's hours are on, not before `at`; none: never.
+    pub fn in_force_from(&self, set: ReplySet, at: Millis) -> Option<Millis> {
+        if self.in_force(set, at) { Some(at) } else { self.working_hours.as_ref()?.next_change(at) }
     }
 }

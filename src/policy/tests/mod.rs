@@ -1,0 +1,3 @@
+//! What the rules promise: sentence by sentence of the product page, and against slow, obvious models.
+
+mod hours;
