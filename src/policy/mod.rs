@@ -25,7 +25,7 @@
 //! - A reply is sent only where both its due time and the moment of sending lie in its set's hours; else it is skipped.
 //! - What is overdue is not sent in a burst: of everything overdue only the latest due is sent, together with what was due within
 //!   [`TOGETHER`] before it, and only if it is at most [`LATE`] late. The rest is skipped for good.
-//! - While a bot holds a dialog, none are sent. With working hours but without an off-hours set, none are sent outside them.
+//! - While a bot holds a dialog, none are sent. Working hours without `offHours` change nothing: the normal replies run round the clock.
 //! - They belong to the CRM history once the customer has written a message of his own; until then they are held back, and forgotten
 //!   where the dialog ends without one.
 //! - Changed rules apply to open dialogs at once; a reply is known by its place in its set.
@@ -64,7 +64,7 @@ pub mod timeline;
 mod tests;
 
 pub use dialog::{BotRole, ClosedBy, Context, Dialog, Effect, Event, Note, Phase, ReplySet};
-pub use hours::{HoursError, Interval, WorkingHours};
+pub use hours::{UnknownZone, WorkingHours};
 pub use replies::{LATE, TOGETHER};
 pub use rules::{AutoReply, OffHours, Receiver, Rules};
 pub use step::{next_due, step};

@@ -157,7 +157,6 @@ impl Play<'_> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let silent = self.dialog.auto_close_at(self.rules);
-            let waiting = self.dialog.phase();
             for effect in step(self.rules, &mut self.dialog, &event, self.context) {
                 match (&effect, &event) {
                     (Effect::Receive { .. }, Event::Wrote { message }) => {
@@ -170,12 +169,12 @@ impl Play<'_> {
                     }
                     _ => {}
                 }
-                self.tell(&effect, &event, silent, waiting);
+                self.tell(&effect, &event, silent);
             }
         }
     }
 
-    fn tell(&mut self, effect: &Effect, event: &Event, silent: Option<Millis>, before: Phase) {
+    fn tell(&mut self, effect: &Effect, event: &Event, silent: Option<Millis>) {
         let (party, what, text, why) = match effect {
             Effect::Receive { stand_by } => (Party::Crm, "message", None, self.why_there(*stand_by, event)),
             Effect::SendAutoReply { set, index, occurrence, text } => {
@@ -220,13 +219,10 @@ impl Play<'_> {
                 "the customer has stopped the bot: nothing more is sent".to_owned(),
             ),
             Effect::ReleaseHistory => return,
-            Effect::DropHistory if before == Phase::Started => (
-                Party::Crm,
-                "nothing",
-                None,
-                "the customer has written nothing: the replies stay out of the history".to_owned(),
-            ),
-            Effect::DropHistory => return,
+            Effect::DropHistory => {
+                let why = "the customer has written nothing: what was shown stays out of the history";
+                (Party::Crm, "nothing", None, why.to_owned())
+            }
         };
         self.line(false, party, what, text, why);
     }

@@ -4,34 +4,41 @@ use std::collections::BTreeSet;
 
 use jiff::{
     SignedDuration, Timestamp, ToSpan,
-    civil::{Date, Weekday, date},
+    civil::{Date, date},
     tz::TimeZone,
 };
 use proptest::prelude::*;
+use serde_json::json;
 
-use crate::policy::{Interval, Millis, WorkingHours};
+use crate::policy::{Millis, WorkingHours};
 
 const MINUTE: Millis = 60_000;
+const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
 /// Working hours as lists, and the reading of them that is obvious.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     zone: &'static str,
-    week: Vec<(Weekday, u16, u16)>,
+    week: Vec<(&'static str, u16, u16)>,
     holidays: BTreeSet<Date>,
     workdays: Vec<(Date, u16, u16)>,
 }
 
 impl Plan {
     pub(super) fn hours(&self) -> WorkingHours {
-        let interval = |from, to| Interval::new(from, to).unwrap();
-        WorkingHours::new(
-            self.zone,
-            self.week.iter().map(|(day, from, to)| (*day, interval(*from, *to))),
-            self.holidays.iter().copied(),
-            self.workdays.iter().map(|(date, from, to)| (*date, interval(*from, *to))),
-        )
-        .unwrap()
+        let time = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
+        let week: Vec<_> = self
+            .week
+            .iter()
+            .map(|(day, from, to)| json!({"days": [day], "from": time(*from), "to": time(*to)}))
+            .collect();
+        let workdays: Vec<_> = self
+            .workdays
+            .iter()
+            .map(|(date, from, to)| json!({"date": date, "from": time(*from), "to": time(*to)}))
+            .collect();
+        let written = json!({"timeZone": self.zone, "week": week, "holidays": self.holidays, "workdays": workdays});
+        serde_json::from_value(written).unwrap()
     }
 
     /// Looks at the wall clock and the calendar, and runs through every line of the plan.
@@ -47,7 +54,11 @@ impl Plan {
             if self.holidays.contains(&date) {
                 return Vec::new();
             }
-            self.week.iter().filter(|line| line.0 == date.weekday()).map(|line| (line.1, line.2)).collect()
+            self.week
+                .iter()
+                .filter(|line| line.0 == WEEKDAYS[usize::try_from(date.weekday().to_monday_zero_offset()).unwrap()])
+                .map(|line| (line.1, line.2))
+                .collect()
         };
         let today = of(local.date()).into_iter().any(|(from, to)| minute >= from && (to <= from || minute < to));
         let since_yesterday =
@@ -66,7 +77,7 @@ pub(super) fn plans() -> impl Strategy<Value = Plan> {
     ];
     let minute = || prop_oneof![(0u16..24).prop_map(|hour| hour * 60), 0u16..1440];
     let end = || prop_oneof![(0u16..=24).prop_map(|hour| hour * 60), 0u16..=1440];
-    let weekday = (0i8..7).prop_map(|day| Weekday::from_monday_zero_offset(day).unwrap());
+    let weekday = prop::sample::select(&WEEKDAYS[..]);
     // Near the days on which Berlin and New York change their clocks in 2026: 8 and 29 March, 25 October, 1 November.
     let near = || {
         (
@@ -138,7 +149,7 @@ fn at(text: &str) -> Millis {
 
 #[test]
 fn hours_are_kept_over_midnight_on_holidays_on_transferred_days_and_when_the_clocks_change() {
-    let office = serde_json::json!({
+    let office = json!({
         "timeZone": "Europe/Moscow",
         "week": [{"days": ["Mon", "Tue", "Wed", "Thu", "Fri"], "from": "09:00", "to": "13:00"},
                  {"days": ["Mon", "Tue", "Wed", "Thu", "Fri"], "from": "14:00", "to": "18:00"}],
@@ -146,11 +157,11 @@ fn hours_are_kept_over_midnight_on_holidays_on_transferred_days_and_when_the_clo
         "workdays": [{"date": "2026-12-26", "from": "10:00", "to": "16:00"}, {"date": "2027-01-01", "from": "12:00", "to": "13:00"}],
     });
     let night = |zone: &str| {
-        serde_json::json!({"timeZone": zone, "week": [{"days": ["Sat"], "from": "22:00", "to": "06:00"}, {"days": ["Sun"], "from": "20:00", "to": "24:00"}],
+        json!({"timeZone": zone, "week": [{"days": ["Sat"], "from": "22:00", "to": "06:00"}, {"days": ["Sun"], "from": "20:00", "to": "24:00"}],
             "holidays": ["2026-10-31"]})
     };
     let half_past_two =
-        serde_json::json!({"timeZone": "Europe/Berlin", "week": [{"days": ["Sun"], "from": "02:00", "to": "02:30"}]});
+        json!({"timeZone": "Europe/Berlin", "week": [{"days": ["Sun"], "from": "02:00", "to": "02:30"}]});
     for (hours, moment, open, why) in [
         (&office, "2026-11-24T06:00:00Z", true, "Tuesday 09:00"),
         (&office, "2026-11-24T05:59:59.999Z", false, "a millisecond before"),
@@ -186,37 +197,14 @@ fn hours_are_kept_over_midnight_on_holidays_on_transferred_days_and_when_the_clo
         let hours: WorkingHours = serde_json::from_value(hours.clone()).unwrap();
         assert_eq!(hours.is_open(at(moment)), open, "{moment}: {why}");
     }
-    let closed: WorkingHours = serde_json::from_value(serde_json::json!({"timeZone": "Europe/Moscow"})).unwrap();
+    let closed: WorkingHours = serde_json::from_value(json!({"timeZone": "Europe/Moscow"})).unwrap();
     assert_eq!((closed.is_open(0), closed.next_change(0)), (false, None), "hours without a line never begin");
 }
 
 #[test]
-fn hours_that_cannot_be_kept_are_refused_with_what_to_write_instead() {
-    for (hours, part) in [
-        (serde_json::json!({"timeZone": "Mars/Olympus"}), "Europe/Moscow"),
-        (
-            serde_json::json!({"timeZone": "UTC", "week": [{"days": ["Mon"], "from": "9:00", "to": "18:00"}]}),
-            "\"9:00\"",
-        ),
-        (
-            serde_json::json!({"timeZone": "UTC", "week": [{"days": ["Mon"], "from": "24:00", "to": "18:00"}]}),
-            "\"24:00\"",
-        ),
-        (
-            serde_json::json!({"timeZone": "UTC", "week": [{"days": ["Mon"], "from": "09:60", "to": "18:00"}]}),
-            "\"09:60\"",
-        ),
-        (
-            serde_json::json!({"timeZone": "UTC", "week": [{"days": ["Monday"], "from": "09:00", "to": "18:00"}]}),
-            "Mon, Tue",
-        ),
-        (serde_json::json!({"timeZone": "UTC", "holidays": ["2026-02-30"]}), "2027-01-01"),
-        (
-            serde_json::json!({"timeZone": "UTC", "workdays": [{"date": "2026-12-26", "from": "09:00", "to": "24:01"}]}),
-            "\"24:01\"",
-        ),
-    ] {
-        let refusal = serde_json::from_value::<WorkingHours>(hours.clone()).unwrap_err().to_string();
-        assert!(refusal.contains(part), "{hours}: {refusal}");
-    }
+fn hours_in_an_unknown_time_zone_are_refused_with_what_to_write_instead() {
+    let refusal = serde_json::from_value::<WorkingHours>(json!({"timeZone": "Mars/Olympus", "week": []}))
+        .unwrap_err()
+        .to_string();
+    assert!(refusal.contains("\"Mars/Olympus\"") && refusal.contains("Europe/Moscow"), "{refusal}");
 }
