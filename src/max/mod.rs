@@ -20,6 +20,8 @@ mod lenient;
 mod limits;
 mod message;
 mod outgoing;
+#[cfg(test)]
+mod tests;
 pub mod text;
 mod trust;
 pub mod update;
