@@ -57,9 +57,9 @@ const POLL_MARGIN: Duration = Duration::from_secs(10);
 /// Updates in one answer, the most that MAX gives.
 const POLL_LIMIT: usize = 100;
 /// For a whole download.
-const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(120);
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_mins(2);
 /// For a whole upload, and a second more for each of these many bytes.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
+const UPLOAD_TIMEOUT: Duration = Duration::from_mins(1);
 const UPLOAD_BYTES_PER_SECOND: usize = 256 * 1024;
 /// Answers of upload hosts are a token.
 const LONGEST_UPLOAD_ANSWER: usize = 1024 * 1024;
@@ -68,19 +68,19 @@ impl Client {
     /// `files` carries uploads and downloads and never gets the token; [`super::transports`] makes both.
     #[must_use]
     pub fn new(api: Arc<dyn Transport>, files: Arc<dyn Transport>, settings: Settings) -> Self {
-        Self::with_limits(api, files, &settings, Arc::new(Limits::new()))
+        Self::with_limits(api, files, settings, Arc::new(Limits::new()))
     }
 
     /// The same bot under a new token or address, with the same limits: changing a token does not double the allowance.
     #[must_use]
-    pub fn with_settings(&self, settings: &Settings) -> Self {
+    pub fn with_settings(&self, settings: Settings) -> Self {
         Self::with_limits(Arc::clone(&self.api), Arc::clone(&self.files), settings, Arc::clone(&self.limits))
     }
 
     fn with_limits(
         api: Arc<dyn Transport>,
         files: Arc<dyn Transport>,
-        settings: &Settings,
+        settings: Settings,
         limits: Arc<Limits>,
     ) -> Self {
         let token = settings.token.expose_secret().trim();
@@ -89,17 +89,17 @@ impl Client {
         if let Some(value) = &mut authorization {
             value.set_sensitive(true);
         }
-        Self { api, files, base_url: settings.base_url.clone(), authorization, limits }
+        Self { api, files, base_url: settings.base_url, authorization, limits }
     }
 
     /// GET /me.
     pub async fn me(&self) -> Result<Bot, Error> {
-        self.read(Call::read("GET /me"), &["me"], &[]).await
+        self.read(Call::read("GET /me"), &["me"]).await
     }
 
     /// GET /subscriptions.
     pub async fn subscriptions(&self) -> Result<Vec<Subscription>, Error> {
-        let list: SubscriptionList = self.read(Call::read("GET /subscriptions"), &["subscriptions"], &[]).await?;
+        let list: SubscriptionList = self.read(Call::read("GET /subscriptions"), &["subscriptions"]).await?;
         Ok(list.subscriptions)
     }
 
@@ -121,7 +121,7 @@ impl Client {
     /// DELETE /subscriptions, by the exact URL.
     pub async fn unsubscribe(&self, url: &str) -> Result<(), Error> {
         let call = Outgoing::new(Call::change("DELETE /subscriptions"), Method::DELETE, &["subscriptions"]);
-        self.exchange(call.query("url", url)).await.map(drop)
+        self.exchange(call.query("url", &url)).await.map(drop)
     }
 
     /// GET /updates: all types, at most 100, waiting at most `timeout` (cut at 30 s) for the first. At most two polls a second.
@@ -137,10 +137,10 @@ impl Client {
         }
         let timeout = timeout.min(LONGEST_POLL);
         let mut call = Outgoing::new(Call::read(POLL), Method::GET, &["updates"])
-            .query("limit", POLL_LIMIT)
-            .query("timeout", timeout.as_secs());
+            .query("limit", &POLL_LIMIT)
+            .query("timeout", &timeout.as_secs());
         if let Some(marker) = marker {
-            call = call.query("marker", marker);
+            call = call.query("marker", &marker);
         }
         call.scope = Scope::Poll;
         call.timeout = timeout + POLL_MARGIN;
@@ -158,7 +158,7 @@ impl Client {
             Recipient::User(id) => ("user_id", id),
             Recipient::Chat(id) => ("chat_id", id),
         };
-        let mut call = Outgoing::new(Call::change("POST /messages"), Method::POST, &["messages"]).query(key, id);
+        let mut call = Outgoing::new(Call::change("POST /messages"), Method::POST, &["messages"]).query(key, &id);
         call.scope = Scope::Dialog(to);
         let Wire { message } = self.answer(call.json(message)?).await?;
         Ok(message)
@@ -168,14 +168,14 @@ impl Client {
     /// and a message id does not tell it.
     pub async fn edit(&self, dialog: Recipient, mid: &str, message: &NewMessage) -> Result<(), Error> {
         let mut call =
-            Outgoing::new(Call::change("PUT /messages"), Method::PUT, &["messages"]).query("message_id", mid);
+            Outgoing::new(Call::change("PUT /messages"), Method::PUT, &["messages"]).query("message_id", &mid);
         call.scope = Scope::Dialog(dialog);
         self.exchange(call.json(message)?).await.map(drop)
     }
 
     /// GET /messages/{messageId}, which also gives fresh addresses of its attachments. [`Class::NotFound`] if unknown.
     pub async fn message(&self, mid: &str) -> Result<Message, Error> {
-        self.read(Call::read("GET /messages/{messageId}"), &["messages", mid], &[]).await
+        self.read(Call::read("GET /messages/{messageId}"), &["messages", mid]).await
     }
 
     /// GET /messages of a chat, newest first. What cannot be read as a message is left out; [`Client::messages_raw`] has it.
@@ -190,14 +190,15 @@ impl Client {
         struct Wire {
             messages: Vec<Box<RawValue>>,
         }
-        let mut call = Outgoing::new(Call::read("GET /messages"), Method::GET, &["messages"]).query("chat_id", chat_id);
+        let mut call =
+            Outgoing::new(Call::read("GET /messages"), Method::GET, &["messages"]).query("chat_id", &chat_id);
         if let Some(before) = query.before {
-            call = call.query("before", before);
+            call = call.query("before", &before);
         }
         if let Some(after) = query.after {
-            call = call.query("after", after);
+            call = call.query("after", &after);
         }
-        let Wire { messages } = self.answer(call.query("count", query.count.clamp(1, 100))).await?;
+        let Wire { messages } = self.answer(call.query("count", &query.count.clamp(1, 100))).await?;
         Ok(messages)
     }
 
@@ -209,7 +210,7 @@ impl Client {
         answer: &CallbackAnswer,
     ) -> Result<(), Error> {
         let mut call =
-            Outgoing::new(Call::change("POST /answers"), Method::POST, &["answers"]).query("callback_id", callback_id);
+            Outgoing::new(Call::change("POST /answers"), Method::POST, &["answers"]).query("callback_id", &callback_id);
         call.scope = Scope::Dialog(dialog);
         self.exchange(call.json(answer)?).await.map(drop)
     }
@@ -243,7 +244,7 @@ impl Client {
         }
         let call = Call::read("POST /uploads");
         let endpoint: Endpoint =
-            self.answer(Outgoing::new(call, Method::POST, &["uploads"]).query("type", kind.as_str())).await?;
+            self.answer(Outgoing::new(call, Method::POST, &["uploads"]).query("type", &kind.as_str())).await?;
         let call = Call::read("the upload of a file");
         let address = files::upload_address(&endpoint.url, &self.base_url)
             .ok_or_else(|| call.not_made(Class::ForbiddenAddress, "MAX named an upload address that is not https"))?;
@@ -285,18 +286,11 @@ impl Client {
 
     /// GET /videos/{videoToken}: the addresses behind a video attachment.
     pub async fn video(&self, token: &str) -> Result<VideoDetails, Error> {
-        self.read(Call::read("GET /videos/{videoToken}"), &["videos", token], &[]).await
+        self.read(Call::read("GET /videos/{videoToken}"), &["videos", token]).await
     }
 
-    async fn read<T: DeserializeOwned>(
-        &self,
-        call: Call,
-        path: &[&str],
-        query: &[(&'static str, String)],
-    ) -> Result<T, Error> {
-        let mut call = Outgoing::new(call, Method::GET, path);
-        call.query = query.to_vec();
-        self.answer(call).await
+    async fn read<T: DeserializeOwned>(&self, call: Call, path: &[&str]) -> Result<T, Error> {
+        self.answer(Outgoing::new(call, Method::GET, path)).await
     }
 
     async fn answer<T: DeserializeOwned>(&self, outgoing: Outgoing<'_>) -> Result<T, Error> {
@@ -363,7 +357,7 @@ impl<'a> Outgoing<'a> {
         Self { call, method, path: path.to_vec(), query, body, scope: Scope::Host, timeout: CALL_TIMEOUT, secret: "" }
     }
 
-    fn query(mut self, key: &'static str, value: impl ToString) -> Self {
+    fn query(mut self, key: &'static str, value: &dyn fmt::Display) -> Self {
         self.query.push((key, value.to_string()));
         self
     }

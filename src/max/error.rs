@@ -101,7 +101,7 @@ impl fmt::Display for Error {
             Class::RecipientGone => "the customer has to start the bot again",
             Class::NotReady => "send the same again in a few seconds",
             Class::ForeignMedia => "upload it again, or send it as a file",
-            Class::NotFound => "ask MAX for it anew",
+            Class::NotFound => "it is not there (any more), or the address is not of this API",
             Class::PollRefused => "look for a webhook subscription or a second poller of this bot",
             Class::Throttled { .. } => "slow down",
             Class::Refused => "a repeat would be refused again",

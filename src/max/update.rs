@@ -79,8 +79,12 @@ pub fn parse(raw: &str) -> Update {
     let user_id = user.as_ref().map(|user| user.id).or(wire.user_id);
     let chat_id = wire.chat_id.or_else(|| message.and_then(|message| message.recipient.chat_id));
     let timestamp = wire.timestamp.or_else(|| message.map(|message| message.timestamp)).unwrap_or_default();
+    let removed_comment = wire.message_id.clone().filter(|_| update_type == "comment_removed");
     let event = wire.event();
-    let key = key(&update_type, &event, [chat_id, user_id], timestamp, raw);
+    let key = match removed_comment {
+        Some(id) => format!("{update_type}:{id}"),
+        None => key(&update_type, &event, [chat_id, user_id], timestamp, raw),
+    };
     Update { update_type, timestamp, chat_id, user_id, user, event, key }
 }
 
@@ -131,7 +135,8 @@ struct Wire {
 
 #[derive(Deserialize)]
 struct Callback {
-    callback_id: String,
+    #[serde(rename = "callback_id")]
+    id: String,
     #[serde(default, deserialize_with = "lenient::or_default")]
     timestamp: i64,
     #[serde(default, deserialize_with = "lenient::option")]
@@ -152,7 +157,7 @@ impl Wire {
             "message_edited" => self.message.map(Event::MessageEdited),
             "message_removed" => self.message_id.map(|message_id| Event::MessageRemoved { message_id }),
             "message_callback" => self.callback.map(|callback| Event::MessageCallback {
-                callback_id: callback.callback_id,
+                callback_id: callback.id,
                 pressed_at: callback.timestamp,
                 payload: callback.payload,
                 message: self.message,

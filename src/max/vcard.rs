@@ -57,9 +57,11 @@ fn unescaped(value: &str) -> String {
     let mut chars = value.chars();
     while let Some(character) = chars.next() {
         match character {
-            '\\' => {
-                plain.extend(chars.next().map(|escaped| if escaped.eq_ignore_ascii_case(&'n') { ' ' } else { escaped }))
-            }
+            // A line end inside a value; the agent's line has none.
+            '\\' => match chars.next() {
+                Some('n' | 'N') => plain.push(' '),
+                escaped => plain.extend(escaped),
+            },
             other => plain.push(other),
         }
     }

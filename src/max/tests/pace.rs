@@ -59,7 +59,7 @@ proptest! {
         let mut seen = runtime.block_on(async {
             let clock = Arc::new(Clock { delays, seen: Mutex::default(), count: Mutex::default() });
             let first = Client::new(clock.clone(), clock.clone(), settings("http://127.0.0.1:1"));
-            let second = first.with_settings(&settings("http://127.0.0.1:1"));
+            let second = first.with_settings(settings("http://127.0.0.1:1"));
             let tasks: Vec<_> = calls.into_iter().enumerate().map(|(index, (what, user, delay))| {
                 let client = if index % 2 == 0 { first.clone() } else { second.clone() };
                 tokio::spawn(async move {
