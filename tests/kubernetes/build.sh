@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds Kubernetes and etcd of the releases that go.mod names, once, and prints the folder of the programs.
 #
-# The result is kept by version outside the tree, so that neither `cargo clean` nor a new checkout builds it again. Where
-# KUBEBUILDER_ASSETS names a folder with kube-apiserver, etcd and kubectl, that is not consulted here: see lib.sh.
+# build.sh [--where]: with --where it only prints the folder, built or not.
+#
+# The result is kept by version outside the tree, so that neither `cargo clean` nor a new checkout builds it again. It can run beside cargo.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 version=$(sed -n 's/^\tk8s\.io\/kubernetes \(v[0-9.]*\)$/\1/p' "$here/go.mod")
@@ -16,7 +17,9 @@ mkdir -p "$bin"
 exec 9>"$bin/.lock"
 flock 9
 if [ ! -e "$bin/.complete" ]; then
-	command -v go >/dev/null || { echo "building the test cluster needs Go $(sed -n 's/^go //p' "$here/go.mod") or later: install it, or set KUBECONFIG to a cluster that may be used" >&2; exit 3; }
+	# The second asks whether the Go that is there is new enough; a toolchain is never downloaded.
+	{ command -v go && cd "$here" && GOTOOLCHAIN=local go list -m; } >/dev/null 2>&1 ||
+		{ echo "building the test cluster needs Go $(sed -n 's/^go //p' "$here/go.mod") or later: install it, or set KUBECONFIG to a cluster that may be used" >&2; exit 3; }
 	echo "building Kubernetes $version into $bin (once, about 4 minutes on 2 cores)" >&2
 	major=${version#v}; minor=${major#*.}
 	package=k8s.io/component-base/version

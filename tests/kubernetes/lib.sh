@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # What the scripts of this folder share. Sourced, never run.
 #
 # Owns: where things lie in a state folder, how a process is started, recorded and ended, how prerequisites are found.

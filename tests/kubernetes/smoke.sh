@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Shows that the test cluster is a real one and leaves nothing: up; the CRD, a StatefulSet on a volume, a Service and a pod that asks it, all under the
-# restricted pod security; the API server away and back; down; nothing left on the machine. About 20 s once everything is built.
+# restricted pod security; the API server away and back; down; nothing left on the machine. About 15 s once everything is built.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 [ -z "${KUBECONFIG:-}" ] || { say "the smoke test is of the cluster that it starts itself: unset KUBECONFIG"; exit $EXIT_USAGE; }
 STATE=$(mktemp -d)
-trap '"$here/down.sh" "$STATE"; rm -rf "$STATE"' EXIT
+trap 'end answer-on-machine; "$here/down.sh" "$STATE"; rm -rf "$STATE"' EXIT
 say() { echo "smoke: $*" >&2; }
 
 "$here/up.sh" "$STATE"
@@ -57,6 +57,7 @@ spec:
 END
 kubectl -n smoke rollout status statefulset/answer --timeout=60s
 address=$(kubectl -n smoke get service answer -o jsonpath='{.spec.clusterIP}')
+start answer-on-machine env ANSWER_AT="$CLUSTER_HOST:8080" "$STATE/node/testpod" "a text from the machine"
 kubectl apply -f - <<END
 apiVersion: v1
 kind: Pod
@@ -64,7 +65,8 @@ metadata: {name: ask, namespace: smoke}
 spec:
   securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
   containers:
-    - {name: ask, image: localhost/testpod:test, args: [asking], env: [{name: ASK, value: "$address:80"}], $security}
+    - {name: service, image: localhost/testpod:test, env: [{name: ASK, value: "$address:80"}], $security}
+    - {name: machine, image: localhost/testpod:test, env: [{name: ASK, value: "$CLUSTER_HOST:8080"}], $security}
 END
 kubectl -n smoke wait --for=jsonpath='{.status.phase}'=Running pod/ask --timeout=60s
 
@@ -74,9 +76,11 @@ shows() {
 	for _ in $(seq 100); do case "$("$@" 2>/dev/null)" in *"$text"*) return ;; esac; sleep 0.1; done
 	fail "no \"$text\" from: $*"
 }
-shows "a text through the Service" kubectl -n smoke logs ask
+shows "a text through the Service" kubectl -n smoke logs ask -c service
+shows "a text from the machine" kubectl -n smoke logs ask -c machine
+end answer-on-machine
 shows "a text through the Service" timeout 2 bash -c "cat </dev/tcp/$address/80"
-say "a pod and the machine reach a StatefulSet's pod through its Service"
+say "a pod and the machine reach a StatefulSet's pod through its Service, and a pod reaches the machine"
 
 "$here/apiserver.sh" "$STATE" stop
 ! kubectl --request-timeout=2s get --raw /readyz 2>/dev/null || fail "the API server still answers after it was stopped"

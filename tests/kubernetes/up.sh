@@ -109,9 +109,9 @@ fi
 services_prefix=10.$((number == 0 ? 96 : number + 8)).0
 services=$services_prefix.0/16
 
-read -r port_etcd port_peer port_api port_metrics < <(python3 -c '
+read -r port_etcd port_peer port_api < <(python3 -c '
 import socket
-sockets = [socket.socket() for _ in range(4)]
+sockets = [socket.socket() for _ in range(3)]
 for s in sockets: s.bind(("127.0.0.1", 0))
 print(*(s.getsockname()[1] for s in sockets))')
 server=https://$host:$port_api
@@ -237,6 +237,9 @@ if [ "$mode" = node ]; then
 	inside ip address add "$node/30" dev "mxc$number-node"
 	inside ip link set "mxc$number-node" up
 	inside ip route add default via "$host"
+	# A ClusterIP that no Service has: refused at once, where it would otherwise go round between node and machine. Those of Services never get
+	# here, kube-proxy rewrites them before.
+	inside ip route add unreachable "$services"
 	inside sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
 	ip route add "$pods" via "$node"
 	ip route add "$services" via "$node"
@@ -290,6 +293,9 @@ if [ "$mode" = node ]; then
 		failCgroupV1: false
 		failSwapOn: false
 		resolvConf: $STATE/node/resolv.conf
+		# Nobody answers there unless a test makes that Service: names are refused at once, and the kubelet has nothing to warn of.
+		clusterDNS: [$services_prefix.10]
+		clusterDomain: cluster.local
 		podLogsDir: $STATE/node/pod-logs
 		maxPods: 250
 		kubeAPIQPS: 100
