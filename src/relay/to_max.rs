@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::dialogs::{Customer, Origin, OutFile, Part, Stepper};
+use super::dialogs::{Button, Customer, Origin, OutFile, Part, Stepper};
 use super::lanes::{CustomerId, Outcome};
 use super::store::StoreError;
 use super::{Active, Shared, pause};
@@ -152,7 +152,13 @@ async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Result<Verdic
 }
 
 fn new_message(part: &Part) -> NewMessage {
-    let attachments: Vec<OutgoingAttachment> = part.uploaded.clone().into_iter().collect();
+    let mut attachments: Vec<OutgoingAttachment> = part.uploaded.clone().into_iter().collect();
+    if !part.buttons.is_empty() {
+        // One to a row: titles of any length can be read. What exceeds MAX's bounds would make it refuse the whole message.
+        let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
+        let row = |button: &Button| vec![(cut(&button.title, 128), cut(&button.payload, 1024))];
+        attachments.push(OutgoingAttachment::keyboard(part.buttons.iter().take(29).map(row).collect()));
+    }
     NewMessage { text: part.text.clone(), attachments: (!attachments.is_empty()).then_some(attachments) }
 }
 
@@ -182,7 +188,7 @@ fn refusal(shared: &Shared, head: &Head, part: &Part, error: &max::Error) -> Ver
             later(Outcome::Wait((1_000 << head.attempts.min(5)).min(30_000)))
         }
         Class::NotReady => failed("MAX не смог обработать файл".to_owned()),
-        Class::ForeignMedia if part.uploaded.as_ref().is_some_and(|uploaded| uploaded.kind != UploadKind::File) => {
+        Class::ForeignMedia if !matches!(part.uploaded, None | Some(OutgoingAttachment::File(_))) => {
             Verdict::AsFile
         }
         Class::Transient => later(Outcome::Outage(pause(head.attempts))),
