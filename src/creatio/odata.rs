@@ -13,6 +13,9 @@ use super::Client;
 use super::error::{Class, Error, fault};
 use super::wire::{Call, Kind, encode};
 
+/// Pages of one list, as the site cuts them, before they are taken for a circle.
+const MOST_PAGES: usize = 1_000;
+
 /// A row of a collection, as a typed read.
 pub trait Entity: DeserializeOwned {
     /// Name of the collection.
@@ -108,12 +111,11 @@ impl Query {
             ("$top", self.top.and_then(number)),
             ("$skip", (self.skip > 0).then_some(self.skip).and_then(number)),
         ];
-        options
+        let given: Vec<_> = options
             .into_iter()
             .filter_map(|(name, value)| value.map(|value| format!("{name}={}", encode(&value))))
-            .enumerate()
-            .map(|(index, option)| format!("{}{option}", if index == 0 { '?' } else { '&' }))
-            .collect()
+            .collect();
+        if given.is_empty() { String::new() } else { format!("?{}", given.join("&")) }
     }
 }
 
@@ -165,7 +167,7 @@ impl Client {
             format!("reading the list {collection}"),
         );
         let mut rows = Vec::new();
-        loop {
+        for _ in 0..MOST_PAGES {
             let answer = self.wire.send(&call).await?;
             let mut page: Value = self.wire.parse(&call, &answer).map_err(|error| self.place(collection, error))?;
             // An unknown collection may be told of with status 200 (Creatio API reference, 2.6).
@@ -180,6 +182,9 @@ impl Client {
                 None => return Ok(rows),
             }
         }
+        let sentence =
+            format!("the list {collection} of {} has no end: its next pages go in a circle", self.wire.host());
+        Err(Error::new(Class::Transient, false, sentence))
     }
 }
 
