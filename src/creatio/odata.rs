@@ -220,6 +220,14 @@ impl Client {
         match self.wire.expect_done(&call, &answer) {
             Ok(()) => Ok(Created::New),
             Err(error) if error.class() == Class::AlreadyExists => Ok(Created::AlreadyThere),
+            // A site that hides its details says the same for a duplicate as for any fault, and a fault may come after the row
+            // was stored (Creatio API reference, 2.6 and 7.1): only a look tells.
+            Err(error) if matches!(error.class(), Class::Transient | Class::BadRequest) => {
+                match self.row::<Value>(collection, id, &Query::new().select("Id")).await {
+                    Ok(Some(_)) => Ok(Created::AlreadyThere),
+                    _ => Err(error),
+                }
+            }
             Err(error) => Err(self.place(collection, error)),
         }
     }
@@ -259,9 +267,11 @@ impl Client {
     /// A collection of the package that the site does not know means that the package is missing.
     fn place(&self, collection: &str, error: Error) -> Error {
         if error.class() == Class::NotFound && collection.starts_with("Max") {
-            return error.with_class(Class::PackageMissing).map_sentence(|sentence| {
-                format!("{sentence}; install the package MaxChannel in the CRM {}", self.wire.host())
-            });
+            let sentence = format!(
+                "{} does not know the object {collection}: install the package MaxChannel in the CRM",
+                self.wire.host()
+            );
+            return Error::new(Class::PackageMissing, false, sentence);
         }
         error
     }

@@ -420,7 +420,7 @@ fn words(fault: &Fault) -> String {
     match (fault.message.as_str(), fault.html) {
         ("", _) => "it gives no reason".to_owned(),
         (message, true) => format!("a page of HTML where JSON is expected, \"{message}\""),
-        (message, false) => message.to_owned(),
+        (message, false) => message.trim_end_matches('.').to_owned(),
     }
 }
 
