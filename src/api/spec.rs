@@ -30,7 +30,7 @@ use super::{
     status = "MaxChannelStatus",
     derive = "PartialEq",
     doc = "A MAX bot connected to MANGO OFFICE and to the CRM Creatio: customers write in MAX, agents answer in Creatio.",
-    validation = Rule::new("self.metadata.name.size() <= 46")
+    validation = Rule::new("!has(self.metadata.name) || self.metadata.name.size() <= 46")
         .message("the name may have at most 46 characters, because the names of pods are made from it"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
         description = "Whether messages are carried"),

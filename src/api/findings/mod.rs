@@ -96,6 +96,13 @@ fn examine(manifest: &Value) -> (Option<MaxChannel>, Vec<Finding>) {
     }
     let mut found = schema::findings(&written);
     found.extend(rules::of_texts(&written));
+    let (failed, stumbled) = schema::rules(&written);
+    // What the schema refuses already is not told twice.
+    let told: Vec<FieldPath> = found.iter().map(|finding| finding.field.clone()).collect();
+    found.extend(failed.into_iter().filter(|finding| !told.contains(&finding.field)));
+    if found.is_empty() {
+        found = stumbled;
+    }
     let channel = match serde_json::from_value::<MaxChannel>(written) {
         Ok(channel) => {
             found.extend(rules::of_channel(&channel));
