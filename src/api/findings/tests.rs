@@ -63,7 +63,7 @@ fn good_manifests_have_no_findings() {
     for manifest in [
         good(),
         with("spec.receiver", json!({"group": {"id": 7, "distribution": "Everyone", "maxDialogsPerAgent": 100}})),
-        with("spec.receiver", json!({"employee": {"userId": 300052407, "crmUser": "a.petrova"}})),
+        with("spec.receiver", json!({"employee": {"userId": 300_052_407, "crmUser": "a.petrova"}})),
         with("spec.receiver", json!({ "bot": bot })),
         with(
             "spec.autoReplies",
@@ -172,7 +172,7 @@ fn each_mistake_is_told_with_its_field_and_its_remedy() {
             ],
         ),
         (
-            with("spec.mango.accountNumber", json!(400012345)),
+            with("spec.mango.accountNumber", json!(400_012_345)),
             &["error spec.mango.accountNumber: must be a text: put it in quotes"],
         ),
         (
