@@ -59,7 +59,7 @@ fn every_finding_is_one_line_with_file_line_and_field_and_errors_end_in_exit_cod
         .replace("Europe/Moscow", "Europe/Moskow")
         .replace("after: 24h", "after: 40d")
         .replace("volumeClaim: {size: 1Gi}", "ephemeral: {}");
-    let file = folder.file("a.yaml", format!("{text}---\nkind: [\n"));
+    let file = folder.file("a.yaml", format!("{text}---\nkind: [\n---\nkind: ConfigMap\n"));
     let line = |part: &str| text.lines().position(|line| line.contains(part)).expect("the line") + 1;
     let expected = [
         (
@@ -75,7 +75,7 @@ fn every_finding_is_one_line_with_file_line_and_field_and_errors_end_in_exit_cod
         (text.lines().count() + 3, "not valid YAML: did not find expected node content"),
     ];
     let mut lines: Vec<String> = expected.iter().map(|(line, message)| format!("{file}:{line}: {message}")).collect();
-    lines.push("1 channel checked: 3 errors, 1 warning\n".to_owned());
+    lines.push("1 channel checked (1 other document skipped): 3 errors, 1 warning\n".to_owned());
     assert_eq!(out(&maxchannel(&["check", "-f", &file])), (1, lines.join("\n")));
 }
 
@@ -91,7 +91,7 @@ fn warnings_alone_end_in_exit_code_0_and_json_carries_the_same() {
     assert_eq!(
         report,
         serde_json::json!({
-            "channels": 1, "errors": 0, "warnings": 1,
+            "channels": 1, "skipped": 0, "errors": 0, "warnings": 1,
             "findings": [{
                 "file": file, "line": spec, "channel": "crm/hotline", "field": "spec.receiver", "severity": "warning",
                 "message": "is missing, so customers are not answered (documented error 6): name an employee, a group or a bot",

@@ -68,8 +68,8 @@ pub(super) fn run(args: &Args) -> ExitCode {
     }
     let errors = lines.iter().filter(|line| line.finding.severity == Severity::Error).count();
     let text = match args.output {
-        Output::Json => as_json(&lines, manifests.channels.len()),
-        Output::Text => as_text(&lines, manifests.channels.len(), super::colours()),
+        Output::Json => as_json(&lines, &manifests),
+        Output::Text => as_text(&lines, &manifests, super::colours()),
     };
     let printed = super::print(&text);
     if errors > 0 { ExitCode::from(1) } else { printed }
@@ -102,7 +102,7 @@ fn lines(manifests: &Manifests) -> Vec<Line> {
     lines
 }
 
-fn as_json(lines: &[Line], channels: usize) -> String {
+fn as_json(lines: &[Line], manifests: &Manifests) -> String {
     let count = |severity| lines.iter().filter(|line| line.finding.severity == severity).count();
     let findings: Vec<_> = lines
         .iter()
@@ -118,7 +118,8 @@ fn as_json(lines: &[Line], channels: usize) -> String {
         })
         .collect();
     let report = json!({
-        "channels": channels,
+        "channels": manifests.channels.len(),
+        "skipped": manifests.notes.len(),
         "errors": count(Severity::Error),
         "warnings": count(Severity::Warning),
         "findings": findings,
@@ -126,7 +127,7 @@ fn as_json(lines: &[Line], channels: usize) -> String {
     format!("{report:#}\n")
 }
 
-fn as_text(lines: &[Line], channels: usize, colours: bool) -> String {
+fn as_text(lines: &[Line], manifests: &Manifests, colours: bool) -> String {
     let paint =
         |code: &str, text: &str| if colours { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() };
     let mut text = String::new();
@@ -147,6 +148,10 @@ fn as_text(lines: &[Line], channels: usize, colours: bool) -> String {
         (errors, 0) => paint("31", &number(errors, "error")),
         (errors, warnings) => format!("{}, {}", paint("31", &number(errors, "error")), number(warnings, "warning")),
     };
-    let _ = writeln!(text, "{} checked: {verdict}", number(channels, "channel"));
+    let skipped = match manifests.notes.len() {
+        0 => String::new(),
+        count => format!(" ({} skipped)", number(count, "other document")),
+    };
+    let _ = writeln!(text, "{} checked{skipped}: {verdict}", number(manifests.channels.len(), "channel"));
     text
 }

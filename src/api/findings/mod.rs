@@ -9,7 +9,7 @@ mod hours;
 mod rules;
 mod schema;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -81,6 +81,17 @@ pub fn parse(manifest: &Value) -> Result<MaxChannel, Vec<Finding>> {
         (Some(channel), found) if found.iter().all(|finding| finding.severity == Severity::Warning) => Ok(channel),
         (_, found) => Err(found),
     }
+}
+
+/// The errors among the findings as one text for a condition or a log line: the first five, and how many more there are.
+pub fn summary(findings: &[Finding]) -> String {
+    let errors: Vec<String> =
+        findings.iter().filter(|finding| finding.severity == Severity::Error).map(ToString::to_string).collect();
+    let mut text = errors[..errors.len().min(5)].join("; ");
+    if errors.len() > 5 {
+        let _ = write!(text, "; and {} more", errors.len() - 5);
+    }
+    text
 }
 
 fn examine(manifest: &Value) -> (Option<MaxChannel>, Vec<Finding>) {

@@ -532,6 +532,16 @@ fn each_mistake_is_told_with_its_field_and_its_remedy() {
 }
 
 #[test]
+fn a_summary_names_five_errors_and_counts_the_rest() {
+    let finding =
+        |severity, field: &str| Finding { severity, field: field.parse().unwrap(), message: "is wrong".to_owned() };
+    let mut found = vec![finding(Severity::Warning, "w"), finding(Severity::Error, "a"), finding(Severity::Error, "b")];
+    assert_eq!(summary(&found), "a: is wrong; b: is wrong");
+    found.extend(["c", "d", "e", "f", "g"].map(|field| finding(Severity::Error, field)));
+    assert_eq!(summary(&found), "a: is wrong; b: is wrong; c: is wrong; d: is wrong; e: is wrong; and 2 more");
+}
+
+#[test]
 fn the_account_cannot_be_changed() {
     let old: MaxChannel = serde_json::from_value(good()).unwrap();
     let new: MaxChannel = serde_json::from_value(with("spec.mango.accountNumber", json!("400099999"))).unwrap();
