@@ -58,7 +58,8 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Fil
         let manifest = entry.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
         if hidden {
             continue;
-        } else if entry.is_dir() {
+        }
+        if entry.is_dir() {
             walk(&entry, depth + 1, files)?;
         } else if manifest {
             files.push(entry);
