@@ -1,1 +1,0 @@
-//! A double of MANGO OFFICE's server API.
