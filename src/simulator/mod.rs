@@ -1,1 +1,4 @@
 //! Doubles of MAX, MANGO OFFICE and Creatio.
+
+pub mod creatio;
+pub mod mango;

@@ -1,0 +1,1 @@
+//! A double of MANGO OFFICE's server API.
