@@ -44,7 +44,7 @@
 mod auth;
 mod chat;
 mod control;
-mod faults;
+pub(in crate::simulator) mod faults;
 mod filter;
 mod odata;
 mod package;
