@@ -79,7 +79,7 @@ impl Site {
             .await
             .unwrap();
         assert_eq!(answer.status(), 200);
-        self.token = read(answer).await["access_token"].as_str().unwrap().to_owned();
+        read(answer).await["access_token"].as_str().unwrap().clone_into(&mut self.token);
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Response {
@@ -299,7 +299,11 @@ async fn a_restart_forgets_the_queue_and_after_120_seconds_the_key_is_processed_
 #[tokio::test]
 async fn a_slow_receive_answers_its_repeat_queued_and_a_parallel_call_is_a_breach() {
     let site = site().await;
-    site.control.fault(Fault { path: "/rest/MaxChannelService/receive".to_owned(), work_ms: 400, ..Fault::default() });
+    site.control.fault(Fault {
+        path: "/rest/MaxChannelService/receive".to_owned(),
+        work_ms: 3_600_000,
+        ..Fault::default()
+    });
     let (one, other) = (message("mid.1", 1000), message("mid.2", 2000));
     let slow = site.receive(&one);
     let meanwhile = async {
@@ -313,7 +317,9 @@ async fn a_slow_receive_answers_its_repeat_queued_and_a_parallel_call_is_a_breac
                 break answer;
             }
         };
-        (repeat, site.receive(&other).await)
+        let parallel = site.receive(&other).await;
+        site.control.advance(3_600_000);
+        (repeat, parallel)
     };
     let (first, (repeat, parallel)) = tokio::join!(slow, meanwhile);
     assert_eq!((&repeat["queued"], &parallel["queued"]), (&json!(true), &json!(true)));

@@ -10,6 +10,9 @@ use maxchannel::simulator::mango::{
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 
+/// Time stands still unless a test moves it on.
+const STILL: f64 = 1e-9;
+
 struct Account {
     simulator: Simulator,
     control: Control,
@@ -19,7 +22,7 @@ struct Account {
 async fn account_with(switches: Switches) -> Account {
     // The first test of the process installs it for all.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let simulator = Simulator::start(Options { switches, ..Options::default() }).await.unwrap();
+    let simulator = Simulator::start(Options { switches, time_scale: STILL, ..Options::default() }).await.unwrap();
     let control = simulator.control();
     for (id, name, email, extension) in [
         (300_052_407, "Иван Орлов", "orlov@acme.example", "101"),

@@ -1,9 +1,6 @@
-//! The chat engine: contacts, chats and their states, routing, agents' actions, and the outbox rows that the package writes on them
-//! (Creatio reference §3.7, §4; package contract, "From the CRM to the relay").
+//! The chat engine: contacts, chats and their states, live messages, agents' actions (Creatio reference §3.7, §4).
 //!
-//! Owns: every change of an `OmniChat` row and of the live messages, and the rules of `Seq`. Must not know HTTP.
-
-use std::collections::HashMap;
+//! Owns: every change of an `OmniChat` row that people or messages bring about. Must not know HTTP.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -12,9 +9,6 @@ use uuid::Uuid;
 use super::schema::{self, COMPLETED, IN_PROGRESS, WAITING};
 use super::site::World;
 use super::store::{self, DbError, Row};
-
-/// Minutes after which a chat offered by `ForFree` goes to the next agent.
-const ACCEPT_MS: i64 = 5 * 60_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -111,22 +105,6 @@ pub(super) struct File {
     pub bytes: Bytes,
 }
 
-#[derive(Clone, Debug, Default)]
-pub(super) struct OutboxState {
-    seq: i64,
-    written: u32,
-    /// Rows whose transaction commits late, with the time of the commit.
-    late: Vec<(i64, Row)>,
-    shown_until: HashMap<String, i64>,
-    pub broken: bool,
-}
-
-impl OutboxState {
-    pub fn late_rows(&self) -> impl Iterator<Item = &Row> {
-        self.late.iter().map(|(_, row)| row)
-    }
-}
-
 /// Why a chat action fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ChatError {
@@ -166,7 +144,7 @@ impl World {
             .max_by_key(|(_, active)| *active)
     }
 
-    fn source_of(&self, chat: &Row) -> String {
+    pub fn source_of(&self, chat: &Row) -> String {
         store::guid(chat, "ChannelId")
             .and_then(|channel| self.db.row("Channel", channel))
             .map_or_else(String::new, |row| store::text(row, "Source").to_owned())
@@ -207,13 +185,12 @@ impl World {
                 self.db.rows("Contact").find(|row| !phone.is_empty() && store::text(row, "MobilePhone") == phone)?;
             store::guid(row, "Id")
         });
-        let contact = match known {
-            Some(contact) => contact,
-            None => {
-                let name = if name.is_empty() { format!("New contact (Max - {sender})") } else { name.to_owned() };
-                let row = row([("Name", json!(name)), ("MobilePhone", empty_as_null(phone))]);
-                self.db.insert(entity("Contact"), row, now, by)?
-            }
+        let contact = if let Some(contact) = known {
+            contact
+        } else {
+            let name = if name.is_empty() { format!("New contact (Max - {sender})") } else { name.to_owned() };
+            let row = row([("Name", json!(name)), ("MobilePhone", empty_as_null(phone))]);
+            self.db.insert(entity("Contact"), row, now, by)?
         };
         let identity = row([
             ("ContactId", json!(contact)),
@@ -315,8 +292,6 @@ impl World {
         messages.sort_by_key(|message| message.timestamp);
         messages
     }
-
-    // ---- agents
 
     /// Whether the user is the one who got the chat.
     pub fn accept(&mut self, chat: Uuid, user: Uuid) -> Result<bool, ChatError> {
@@ -631,207 +606,17 @@ impl World {
         self.distribute(child);
         Ok(child)
     }
-
-    // ---- routing and time
-
-    /// The agents of the chat's queue, in the order of their rows.
-    fn queue_agents(&self, queue: Uuid) -> Vec<Uuid> {
-        self.db
-            .rows("ChatQueueOperator")
-            .filter(|row| store::guid(row, "ChatQueueId") == Some(queue))
-            .filter_map(|row| store::guid(row, "OperatorId"))
-            .collect()
-    }
-
-    fn is_free_rule(&self, queue: Uuid) -> bool {
-        self.db.row("ChatQueue", queue).and_then(|row| store::guid(row, "OperatorRoutingRuleId"))
-            == Some(schema::FOR_FREE)
-    }
-
-    /// Offers a waiting chat: `ForFree` directs it to the least loaded active agent of the queue, past the entity layer.
-    pub fn distribute(&mut self, chat: Uuid) {
-        let Some(row) = self.chat(chat) else { return };
-        let Some(queue) = store::guid(row, "QueueId").filter(|queue| self.is_free_rule(*queue)) else { return };
-        let most = self
-            .db
-            .row("ChatQueue", queue)
-            .and_then(|row| store::int(row, "SimultaneousChats"))
-            .filter(|most| *most > 0);
-        let load = |agent: Uuid| {
-            let mine = |row: &&Row| {
-                store::guid(row, "StatusId") != Some(COMPLETED)
-                    && (store::guid(row, "OperatorId") == Some(agent)
-                        || store::guid(row, "DirectedOperatorId") == Some(agent))
-            };
-            i64::try_from(self.db.rows("OmniChat").filter(mine).count()).unwrap_or(i64::MAX)
-        };
-        let best = self
-            .queue_agents(queue)
-            .into_iter()
-            .filter(|agent| self.agents.get(agent).is_some_and(|agent| agent.active))
-            .map(|agent| (load(agent), agent))
-            .filter(|(load, _)| most.is_none_or(|most| *load < most))
-            .min();
-        if let Some((_, agent)) = best {
-            let now = self.now_ms();
-            self.db.set("OmniChat", chat, &[("DirectedOperatorId", json!(agent))]);
-            self.package.offered.insert(chat, now);
-        }
-    }
-
-    /// The minute job: who has not accepted in time becomes inactive, and waiting chats are offered again.
-    pub fn redistribute(&mut self) {
-        let now = self.now_ms();
-        if now < self.package.next_distribution {
-            return;
-        }
-        self.package.next_distribution = now + 60_000;
-        let waiting: Vec<(Uuid, Option<Uuid>)> = self
-            .db
-            .rows("OmniChat")
-            .filter(|row| store::guid(row, "StatusId") == Some(WAITING))
-            .filter_map(|row| Some((store::guid(row, "Id")?, store::guid(row, "DirectedOperatorId"))))
-            .collect();
-        for (chat, directed) in waiting {
-            if let Some(agent) = directed {
-                if self.package.offered.get(&chat).is_some_and(|at| now - at < ACCEPT_MS) {
-                    continue;
-                }
-                if let Some(agent) = self.agents.get_mut(&agent) {
-                    agent.active = false;
-                }
-                self.db.set("OmniChat", chat, &[("DirectedOperatorId", Value::Null)]);
-            }
-            self.distribute(chat);
-        }
-    }
-
-    /// `OmnichannelChatCloser`: chats whose close date has come, unless they wait.
-    pub fn close_by_time(&mut self) {
-        let now = self.now_us();
-        if now < self.package.next_closing {
-            return;
-        }
-        self.package.next_closing = now + 1_000_000;
-        let due: Vec<Uuid> = self
-            .db
-            .rows("OmniChat")
-            .filter(|row| store::int(row, "CloseDate").is_some_and(|date| date <= now))
-            .filter(|row| !matches!(store::guid(row, "StatusId"), Some(COMPLETED | WAITING)))
-            .filter_map(|row| store::guid(row, "Id"))
-            .collect();
-        for chat in due {
-            // An empty chat cannot be closed: the job logs that and goes on.
-            drop(self.close(chat, Uuid::nil(), "timeout"));
-        }
-    }
-
-    /// Files of agents appear when the request that sent them has ended.
-    pub fn end_agent_requests(&mut self) {
-        let now = self.now_ms();
-        let (due, rest) = std::mem::take(&mut self.late_files).into_iter().partition(|(at, ..)| *at <= now);
-        self.late_files = rest;
-        let due: Vec<(i64, Uuid, Row, Bytes)> = due;
-        for (_, id, row, bytes) in due {
-            self.insert("OmnichannelMessageFile", row);
-            self.files.insert(id, bytes);
-        }
-    }
-
-    // ---- outbox
-
-    /// Writes a row in a transaction of its own; it may become visible late, but never before an earlier row of the same customer.
-    fn outbox_row<const N: usize>(
-        &mut self,
-        chat: Uuid,
-        kind: &str,
-        agent: Uuid,
-        agent_name: &str,
-        more: [(&str, Value); N],
-    ) {
-        let Some(chat_row) = self.chat(chat) else { return };
-        let (source, customer) = (self.source_of(chat_row), self.customer_of(chat_row));
-        if source.is_empty() || !self.package_installed {
-            return;
-        }
-        let now = self.now_ms();
-        self.outbox.written += 1;
-        let gap = if self.switches.seq_gaps && self.outbox.written.is_multiple_of(3) { 2 } else { 1 };
-        self.outbox.seq += gap;
-        let late = self.switches.late_row_every > 0 && self.outbox.written.is_multiple_of(self.switches.late_row_every);
-        let own = if late { now + self.switches.late_row_ms } else { now };
-        let shown = own.max(self.outbox.shown_until.get(&customer).copied().unwrap_or(0));
-        let mut fields = row_of([
-            ("Seq", json!(self.outbox.seq)),
-            ("Kind", json!(kind)),
-            ("ChannelSource", json!(source)),
-            ("ChatId", json!(chat)),
-            ("Recipient", json!(customer)),
-            ("AgentId", if agent.is_nil() { Value::Null } else { json!(agent) }),
-            ("AgentName", empty_as_null(agent_name)),
-            ("State", json!("Pending")),
-            ("CreatedOn", json!(now * 1000)),
-        ]);
-        fields.extend(row_of(more));
-        self.outbox.shown_until.insert(customer, shown);
-        self.outbox.late.push((shown, fields));
-        self.show_late_rows();
-    }
-
-    /// From now on the customer's rows stay invisible for `ms`.
-    pub fn hold_outbox(&mut self, customer: &str, ms: i64) {
-        let until = self.now_ms() + ms;
-        self.outbox.shown_until.insert(customer.to_owned(), until);
-    }
-
-    /// Rows whose transaction has committed become visible, and each gives rise to a hint.
-    pub fn show_late_rows(&mut self) {
-        if self.outbox.late.is_empty() {
-            return;
-        }
-        let now = self.now_ms();
-        let (due, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.outbox.late).into_iter().partition(|(at, _)| *at <= now);
-        self.outbox.late = rest;
-        for (_, row) in due {
-            let source = store::text(&row, "ChannelSource").to_owned();
-            let seq = store::int(&row, "Seq").unwrap_or(0);
-            self.insert("MaxOutbox", row);
-            let settings = self
-                .db
-                .rows("Channel")
-                .find(|row| store::text(row, "Source") == source)
-                .and_then(|row| self.db.row("MaxChannelSettings", store::guid(row, "MsgSettingsId")?));
-            if let Some(url) = settings.map(|row| store::text(row, "NotifyUrl")).filter(|url| !url.is_empty()) {
-                let hint = (url.to_owned(), json!({"channelSource": source, "seq": seq}));
-                self.hints.push(hint);
-            }
-        }
-    }
-
-    /// What the package does after the relay's report: a system line for the agent where something went wrong, or was put right.
-    pub fn reported(&mut self, before: &Row, state: &str, error: &str) {
-        let chat = store::guid(before, "ChatId").unwrap_or_default();
-        match state {
-            "Failed" => self.system_line(chat, format!("Not delivered: {error}")),
-            "Uncertain" => self.system_line(chat, format!("Delivery is uncertain: {error}")),
-            "Delivered" if store::text(before, "State") != "Pending" => {
-                self.system_line(chat, "Delivered after all".to_owned())
-            }
-            _ => {}
-        }
-    }
 }
 
 pub(super) fn row<const N: usize>(columns: [(&str, Value); N]) -> Row {
     columns.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-fn row_of<const N: usize>(columns: [(&str, Value); N]) -> Row {
+pub(super) fn row_of<const N: usize>(columns: [(&str, Value); N]) -> Row {
     row(columns)
 }
 
-fn empty_as_null(text: &str) -> Value {
+pub(super) fn empty_as_null(text: &str) -> Value {
     if text.is_empty() { Value::Null } else { json!(text) }
 }
 

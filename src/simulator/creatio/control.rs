@@ -14,13 +14,13 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::auth::Login;
-use super::chat::{Agent, Attachment, ChatError, Direction, File, Message};
+use super::chat::{Agent, Attachment, Direction, File, Message};
 use super::faults::{Fault, Outage};
 use super::package::is_completed;
 use super::schema::{self, COMPLETED, FOR_FREE, WAITING};
 use super::site::{Site, World};
 use super::store::{self, Reading, Row, Shown};
-use super::wire::{Call, Reply, decode};
+use super::wire::{Call, Reply, decode, hex};
 use super::{Expired, Switches};
 
 /// Drives a running site. Cheap to clone.
@@ -74,7 +74,7 @@ impl Control {
 
     /// Whether the agent got the chat; false where another was faster. Fails where there is no such chat.
     pub fn accept(&self, chat: Uuid, agent: Uuid) -> Result<bool, String> {
-        self.site.with(|world| world.accept(chat, agent)).map_err(text)
+        self.site.with(|world| world.accept(chat, agent)).map_err(|error| error.text().to_owned())
     }
 
     /// The text first, then one message with all files. Fails with the words that the agent would see.
@@ -86,22 +86,22 @@ impl Control {
         self.site
             .with(|world| world.agent_send(chat, agent, message, files))
             .map(|(chat, messages)| Sent { chat, messages })
-            .map_err(text)
+            .map_err(|error| error.text().to_owned())
     }
 
     /// The child chat, which has the new agent.
     pub fn transfer_to_agent(&self, chat: Uuid, agent: Uuid, to: Uuid) -> Result<Uuid, String> {
-        self.site.with(|world| world.transfer(chat, agent, Some(to), None)).map_err(text)
+        self.site.with(|world| world.transfer(chat, agent, Some(to), None)).map_err(|error| error.text().to_owned())
     }
 
     /// The child chat, which waits in the queue.
     pub fn transfer_to_queue(&self, chat: Uuid, agent: Uuid, queue: Uuid) -> Result<Uuid, String> {
-        self.site.with(|world| world.transfer(chat, agent, None, Some(queue))).map_err(text)
+        self.site.with(|world| world.transfer(chat, agent, None, Some(queue))).map_err(|error| error.text().to_owned())
     }
 
     /// Completes the chat, reason `agent`.
     pub fn close(&self, chat: Uuid, agent: Uuid) -> Result<(), String> {
-        self.site.with(|world| world.close(chat, agent, "agent")).map_err(text)
+        self.site.with(|world| world.close(chat, agent, "agent")).map_err(|error| error.text().to_owned())
     }
 
     /// Everything of one customer in the order of storing.
@@ -234,10 +234,6 @@ impl Control {
     }
 }
 
-fn text(error: ChatError) -> String {
-    error.text().to_owned()
-}
-
 fn add_agent(world: &mut World, body: &Value) -> (Uuid, Uuid) {
     let name = body["name"].as_str().unwrap_or("Agent");
     let or_null =
@@ -305,9 +301,7 @@ fn message_json(world: &World, message: &Message) -> Value {
 
 fn attachment_json(world: &World, file: &Attachment) -> Value {
     let mut shown = file.json();
-    shown["sha256"] = world.files.get(&file.id).map_or(Value::Null, |bytes| {
-        json!(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-    });
+    shown["sha256"] = world.files.get(&file.id).map_or(Value::Null, |bytes| json!(hex(&Sha256::digest(bytes))));
     shown
 }
 
@@ -641,9 +635,12 @@ fn chat_route(world: &mut World, call: &Call, chat: Uuid, rest: &[&str], body: &
             Some(shown) => ok(&shown),
             None => Reply::json(StatusCode::NOT_FOUND, &json!({"error": "There is no such chat."})),
         },
-        ("POST", ["accept"], Some(agent)) => {
-            outcome(world.accept(chat, agent).map(|accepted| json!({"accepted": accepted})).map_err(text))
-        }
+        ("POST", ["accept"], Some(agent)) => outcome(
+            world
+                .accept(chat, agent)
+                .map(|accepted| json!({"accepted": accepted}))
+                .map_err(|error| error.text().to_owned()),
+        ),
         ("POST", ["send"], Some(agent)) => {
             let empty = Vec::new();
             let files: Option<Vec<File>> = body["files"]
@@ -671,11 +668,11 @@ fn chat_route(world: &mut World, call: &Call, chat: Uuid, rest: &[&str], body: &
             world
                 .transfer(chat, agent, id("toAgentId"), id("toQueueId"))
                 .map(|child| json!({"chatId": child}))
-                .map_err(text),
+                .map_err(|error| error.text().to_owned()),
         ),
-        ("POST", ["close"], Some(agent)) => {
-            outcome(world.close(chat, agent, "agent").map(|()| json!({"ok": true})).map_err(text))
-        }
+        ("POST", ["close"], Some(agent)) => outcome(
+            world.close(chat, agent, "agent").map(|()| json!({"ok": true})).map_err(|error| error.text().to_owned()),
+        ),
         ("POST", _, None) => bad("agentId is missing."),
         _ => bad("There is no such route of a chat."),
     }

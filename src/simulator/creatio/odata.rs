@@ -293,7 +293,7 @@ fn list(world: &World, call: &Call, entity: &'static Entity, base: &str) -> Repl
 }
 
 fn list_body(world: &World, call: &Call, entity: &'static Entity, base: &str) -> Result<Value, String> {
-    let shape = Shape::parse(world, entity, option(call, "$select"), option(call, "$expand"), 1)?;
+    let shape = Shape::parse(world, entity, option(call, "$select").as_deref(), option(call, "$expand").as_deref(), 1)?;
     let rows = matching(world, call, entity)?;
     let count = rows.len();
     let top = number(call, "$top")?;
@@ -327,10 +327,11 @@ fn list_body(world: &World, call: &Call, entity: &'static Entity, base: &str) ->
 }
 
 fn single(world: &World, call: &Call, entity: &'static Entity, id: Uuid, base: &str) -> Reply {
-    let shape = match Shape::parse(world, entity, option(call, "$select"), option(call, "$expand"), 1) {
-        Ok(shape) => shape,
-        Err(why) => return refused(&why),
-    };
+    let shape =
+        match Shape::parse(world, entity, option(call, "$select").as_deref(), option(call, "$expand").as_deref(), 1) {
+            Ok(shape) => shape,
+            Err(why) => return refused(&why),
+        };
     let Some(row) = world.db.row(entity.name, id) else { return missing() };
     let mut shown = render(world, entity, row, Some(&shape), Shown::Read);
     shown.insert("@odata.context".to_owned(), json!(format!("{base}$metadata#{}/$entity", entity.name)));
@@ -378,11 +379,11 @@ impl Shape {
     fn parse(
         world: &World,
         entity: &'static Entity,
-        select: Option<String>,
-        expand: Option<String>,
+        select: Option<&str>,
+        expand: Option<&str>,
         depth: usize,
     ) -> Result<Self, String> {
-        let select = match select.as_deref() {
+        let select = match select {
             None | Some("" | "*") => None,
             Some(text) => Some(
                 text.split(',')
@@ -414,8 +415,8 @@ impl Shape {
             let mut inner = (None, None);
             for part in split(options, ';').filter(|part| !part.is_empty()) {
                 match part.split_once('=') {
-                    Some(("$select", value)) => inner.0 = Some(value.to_owned()),
-                    Some(("$expand", value)) => inner.1 = Some(value.to_owned()),
+                    Some(("$select", value)) => inner.0 = Some(value),
+                    Some(("$expand", value)) => inner.1 = Some(value),
                     _ => return Err(format!("The option '{part}' within '$expand' is not supported.")),
                 }
             }

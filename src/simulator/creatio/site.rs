@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::auth::{self, Auth, Caller, Login};
-use super::chat::{Agent, Message, OutboxState};
+use super::chat::{Agent, Message};
 use super::faults::{Counters, Fault, Faults};
+use super::outbox::OutboxState;
 use super::package::{self, Begin, PackageState};
 use super::schema;
 use super::store::{Db, Row};
@@ -280,10 +281,13 @@ impl Site {
         fault.answer.apply(own)
     }
 
+    /// Until so much simulated time is over; control may move it on meanwhile.
     async fn wait(&self, ms: u64) {
-        if ms > 0 {
-            let real = self.lock().clock.real(ms);
-            tokio::time::sleep(real).await;
+        let until = self.lock().clock.after(ms);
+        loop {
+            let clock = self.lock().clock;
+            let Some(pause) = clock.pause(until) else { return };
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -322,8 +326,8 @@ impl Site {
                 }
             })
         })?;
-        let (begin, cookies, flight) = begun;
-        let own = match begin {
+        let (first, cookies, flight) = begun;
+        let own = match first {
             Begin::Answer(reply) => Some(reply),
             Begin::Work(work) => {
                 if !self.work.is_zero() {

@@ -190,10 +190,10 @@ impl Db {
                 return Err(DbError::Required { column: column.name });
             }
             match column.kind {
-                Kind::Text(size) if size > 0 => {
-                    if value.as_str().is_some_and(|text| text.encode_utf16().count() > size) {
-                        return Err(DbError::TooLong { size });
-                    }
+                Kind::Text(size)
+                    if size > 0 && value.as_str().is_some_and(|text| text.encode_utf16().count() > size) =>
+                {
+                    return Err(DbError::TooLong { size });
                 }
                 Kind::Lookup(target) => {
                     // People of the site itself have no rows of their own.

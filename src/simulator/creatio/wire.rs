@@ -63,6 +63,15 @@ pub(in crate::simulator) fn decode(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
+/// Bytes as lower-case hexadecimal digits.
+pub(in crate::simulator) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+        text
+    })
+}
+
 /// One answer, whole.
 #[derive(Clone, Debug)]
 pub(in crate::simulator) struct Reply {
@@ -132,10 +141,19 @@ impl Clock {
         self.added_ms = self.added_ms.saturating_add(ms);
     }
 
-    /// How long `ms` of simulated time last in real time.
-    #[allow(clippy::cast_precision_loss, reason = "a duration needs no exact milliseconds")]
-    pub fn real(&self, ms: u64) -> Duration {
-        Duration::from_secs_f64(ms as f64 / 1000.0 / self.scale)
+    /// The time that it will be in `ms`.
+    pub fn after(&self, ms: u64) -> i64 {
+        self.now_ms().saturating_add(i64::try_from(ms).unwrap_or(i64::MAX))
+    }
+
+    /// How long to sleep before looking again whether it is `until`; none when it is. Short, so that a moved clock is seen soon.
+    #[allow(clippy::cast_precision_loss, reason = "a pause needs no exact milliseconds")]
+    pub fn pause(&self, until: i64) -> Option<Duration> {
+        let left = until - self.now_ms();
+        (left > 0).then(|| {
+            let real = Duration::try_from_secs_f64(left as f64 / 1000.0 / self.scale).unwrap_or(Duration::MAX);
+            real.clamp(Duration::from_millis(1), Duration::from_millis(20))
+        })
     }
 }
 
@@ -199,13 +217,11 @@ where
                 body,
             };
             // A task of its own: a site goes on working when the client has hung up.
-            match tokio::spawn(handle(call)).await {
-                Ok(Some(reply)) => reply.into_response(),
-                Ok(None) | Err(_) => {
-                    wire.cut.store(true, Ordering::SeqCst);
-                    Reply::empty(StatusCode::BAD_GATEWAY).into_response()
-                }
+            if let Ok(Some(reply)) = tokio::spawn(handle(call)).await {
+                return reply.into_response();
             }
+            wire.cut.store(true, Ordering::SeqCst);
+            Reply::empty(StatusCode::BAD_GATEWAY).into_response()
         }
     });
     let stop = CancellationToken::new();

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::wire::hex;
+
 /// `lowercase_hex(SHA256(key ‖ json ‖ salt))` over the exact bytes of `json` (§1.3). Plain SHA-256, no HMAC.
 #[must_use]
 pub fn sign(key: &str, json: &[u8], salt: &str) -> String {
-    let digest = Sha256::new().chain_update(key).chain_update(json).chain_update(salt).finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::new().chain_update(key).chain_update(json).chain_update(salt).finalize())
 }
 
 /// An employee of the account.

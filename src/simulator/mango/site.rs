@@ -18,6 +18,22 @@ use crate::simulator::creatio::faults::{Counters, Faults};
 /// After a wrong request the next one within this time blocks the key (§1.5).
 const PENALTY_MS: i64 = 120_000;
 
+/// What `ext_fields` may name (§2.2).
+const EXT_FIELDS: [&str; 12] = [
+    "general.user_id",
+    "general.sips",
+    "general.access_role_id",
+    "general.mobile",
+    "general.login",
+    "general.use_status",
+    "general.use_cc_numbers",
+    "groups",
+    "telephony.dial_alg",
+    "telephony.numbers.schedule",
+    "telephony.line_id",
+    "telephony.trunk_number_id",
+];
+
 /// Which envelope failures come in (§1.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
@@ -158,10 +174,13 @@ impl Site {
         answer
     }
 
+    /// Until so much simulated time is over; control may move it on meanwhile.
     async fn wait(&self, ms: u64) {
-        if ms > 0 {
-            let real = self.lock().clock.real(ms);
-            tokio::time::sleep(real).await;
+        let until = self.lock().clock.after(ms);
+        loop {
+            let clock = self.lock().clock;
+            let Some(pause) = clock.pause(until) else { return };
+            tokio::time::sleep(pause).await;
         }
     }
 }
@@ -252,21 +271,7 @@ fn method(world: &mut World, path: &str, family: Family, request: &Value) -> Res
                 _ => None,
             };
             let Some(ext) = ext else { return wrong(world) };
-            const KNOWN: [&str; 12] = [
-                "general.user_id",
-                "general.sips",
-                "general.access_role_id",
-                "general.mobile",
-                "general.login",
-                "general.use_status",
-                "general.use_cc_numbers",
-                "groups",
-                "telephony.dial_alg",
-                "telephony.numbers.schedule",
-                "telephony.line_id",
-                "telephony.trunk_number_id",
-            ];
-            if ext.iter().any(|field| !KNOWN.contains(field)) {
+            if ext.iter().any(|field| !EXT_FIELDS.contains(field)) {
                 return wrong(world);
             }
             match &request["extension"] {
