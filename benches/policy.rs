@@ -83,7 +83,11 @@ fn main() {
             })
             .collect();
         rates.sort_by(f64::total_cmp);
-        println!("{name}: {:.2} million a second (median of {RUNS} runs of {} steps)", rates[RUNS / 2] / 1e6, CUSTOMERS * 13);
+        println!(
+            "{name}: {:.2} million a second (median of {RUNS} runs of {} steps)",
+            rates[RUNS / 2] / 1e6,
+            CUSTOMERS * 13
+        );
     }
 
     let mut dialog = Dialog::default();
@@ -92,5 +96,8 @@ fn main() {
         step(&rules, &mut dialog, event, Context { now: START + after, ..Context::default() });
         heaviest = heaviest.max(serde_json::to_string(&dialog).expect("a dialog can be written down").len());
     }
-    println!("an open dialog: {} bytes as a value, without its few small lists; at most {heaviest} bytes as JSON", size_of::<Dialog>());
+    println!(
+        "an open dialog: {} bytes as a value, without its few small lists; at most {heaviest} bytes as JSON",
+        size_of::<Dialog>()
+    );
 }

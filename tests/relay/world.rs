@@ -70,7 +70,8 @@ impl World {
         let config = config(&max, &crm, bot, rules.clone(), intake.clone(), 1);
         let relay = Relay::open(config, data.path(), clock.clone()).await.unwrap();
         relays.insert("default", "support", relay.clone());
-        let world = Self { max, crm, bot, agent, channel, queue, relay, relays, hand, clock, data, rules, intake, base, tasks };
+        let world =
+            Self { max, crm, bot, agent, channel, queue, relay, relays, hand, clock, data, rules, intake, base, tasks };
         if world.intake == Intake::Webhook {
             world.subscribe().await;
         }
@@ -144,7 +145,11 @@ impl World {
 
     /// The customer's messages as Creatio has them.
     pub fn received(&self, customer: &Customer) -> Vec<String> {
-        self.history(customer).into_iter().filter(|entry| entry.direction == "incoming").map(|entry| entry.text).collect()
+        self.history(customer)
+            .into_iter()
+            .filter(|entry| entry.direction == "incoming")
+            .map(|entry| entry.text)
+            .collect()
     }
 
     pub fn history(&self, customer: &Customer) -> Vec<History> {
