@@ -15,7 +15,7 @@ mod secret;
 mod spec;
 mod status;
 mod values;
-mod yaml;
+pub(crate) mod yaml;
 
 pub use catalogue::{ErrorReasons, Language, Reason};
 pub use conditions::{ConditionType, Outcome, Pass, Status};

@@ -7,6 +7,7 @@ mod check;
 mod crd;
 mod errors;
 pub mod files;
+mod rules;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -24,6 +25,7 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Crd(crd::Args),
+    Rules(rules::Args),
     #[command(hide = true)]
     Errors(errors::Args),
 }
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Check(args) => check::run(&args),
         Command::Crd(args) => crd::run(&args),
+        Command::Rules(args) => rules::run(&args),
         Command::Errors(args) => errors::run(&args),
     }
 }
