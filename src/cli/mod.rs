@@ -7,6 +7,8 @@ mod check;
 mod crd;
 mod errors;
 pub mod files;
+#[cfg(feature = "simulator")]
+mod simulator;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -24,6 +26,8 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Crd(crd::Args),
+    #[cfg(feature = "simulator")]
+    Simulator(simulator::Args),
     #[command(hide = true)]
     Errors(errors::Args),
 }
@@ -54,6 +58,8 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Check(args) => check::run(&args),
         Command::Crd(args) => crd::run(&args),
+        #[cfg(feature = "simulator")]
+        Command::Simulator(args) => simulator::run(&args),
         Command::Errors(args) => errors::run(&args),
     }
 }
