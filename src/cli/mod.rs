@@ -8,6 +8,8 @@ mod crd;
 mod errors;
 pub mod files;
 mod rules;
+#[cfg(feature = "simulator")]
+mod simulator;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -26,6 +28,8 @@ enum Command {
     Check(check::Args),
     Crd(crd::Args),
     Rules(rules::Args),
+    #[cfg(feature = "simulator")]
+    Simulator(simulator::Args),
     #[command(hide = true)]
     Errors(errors::Args),
 }
@@ -57,6 +61,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Crd(args) => crd::run(&args),
         Command::Rules(args) => rules::run(&args),
+        #[cfg(feature = "simulator")]
+        Command::Simulator(args) => simulator::run(&args),
         Command::Errors(args) => errors::run(&args),
     }
 }
