@@ -32,6 +32,8 @@ const CHATS_FIRST_OVERLAP: Millis = 24 * 3_600_000;
 /// Between two looks while no dialog is open, and while hints arrive.
 const IDLE_INTERVAL: Millis = 15_000;
 const HINTED_INTERVAL: Millis = 30_000;
+/// Set once the store has seen the whole outbox.
+const LOOKED: &str = "outbox_looked";
 /// Hints closer together than this are one.
 const HINT_SPACING: Millis = 100;
 /// A report that the CRM does not show after so long was lost.
@@ -128,12 +130,12 @@ impl LookError {
 /// One look from the cursor, or from the beginning; page after page until a short one. Returns how many rows were new.
 async fn look(shared: &Shared, active: &Active, creatio: &creatio::Client, sweep: bool) -> Result<usize, LookError> {
     let source = active.config.channel.channel_source();
-    let (cursor, any_open) = shared
+    let (cursor, first, any_open) = shared
         .store
         .write(|connection| {
             let any_open =
                 connection.query_row("SELECT EXISTS (SELECT 1 FROM customer WHERE open = 1)", [], |row| row.get(0))?;
-            Ok((cursor(connection)?, any_open))
+            Ok((cursor(connection)?, meta::get(connection, LOOKED)?.is_none(), any_open))
         })
         .await?;
     shared.any_open.store(any_open, Ordering::Relaxed);
@@ -143,9 +145,12 @@ async fn look(shared: &Shared, active: &Active, creatio: &creatio::Client, sweep
         let rows = creatio.outbox(&source, after).await?;
         let full = rows.len() >= PAGE;
         after = rows.iter().map(|row| row.seq).max().unwrap_or(after).max(after);
-        new += take(shared, active, rows, after).await?;
+        new += take(shared, active, rows, after, first).await?;
         if !full {
             shared.crm_answered();
+            if first {
+                shared.store.write(|connection| meta::set(connection, LOOKED, "1")).await?;
+            }
             return Ok(new);
         }
     }
@@ -155,7 +160,7 @@ fn cursor(connection: &Connection) -> Result<i64, StoreError> {
     Ok(meta::number(connection, "outbox_cursor")?.unwrap_or(0))
 }
 
-async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, after: i64) -> Result<usize, StoreError> {
+async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, after: i64, first: bool) -> Result<usize, StoreError> {
     if rows.is_empty() {
         return Ok(0);
     }
@@ -167,7 +172,7 @@ async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, after: i64
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Default::default() };
             let mut new = 0;
             for row in &rows {
-                new += usize::from(take_row(&mut stepper, row)?);
+                new += usize::from(take_row(&mut stepper, row, first)?);
             }
             if after > cursor(connection)? {
                 meta::set(connection, "outbox_cursor", &after.to_string())?;
@@ -179,8 +184,8 @@ async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, after: i64
     Ok(new)
 }
 
-/// Takes one row unless it was taken before. Returns whether it was new.
-fn take_row(stepper: &mut Stepper<'_>, row: &OutboxRow) -> Result<bool, StoreError> {
+/// Takes one row unless it was taken before. Returns whether it was new. `first`: the store has never seen the outbox.
+fn take_row(stepper: &mut Stepper<'_>, row: &OutboxRow, first: bool) -> Result<bool, StoreError> {
     let now = stepper.context.now;
     let id = row.id.to_string();
     let known: Option<Millis> = stepper
@@ -219,7 +224,7 @@ fn take_row(stepper: &mut Stepper<'_>, row: &OutboxRow) -> Result<bool, StoreErr
                 if let Some(chat) = row.chat_id {
                     stepper.step(&mut customer, &Event::AgentAnswered { chat }, None)?;
                 }
-                to_customer(stepper, &customer, row, &parts)?;
+                to_customer(stepper, &customer, row, &parts, first)?;
             }
             Err(words) => report(stepper, &Report::Failed(words.to_owned()))?,
         },
@@ -278,15 +283,16 @@ fn parts(row: &OutboxRow) -> Result<Vec<Part>, &'static str> {
     if parts.is_empty() { Err("в сообщении нет ни текста, ни файлов") } else { Ok(parts) }
 }
 
-/// A row older than the store may have been sent by a relay whose store is lost: it is looked for before it is sent.
+/// What waits when a store looks for the first time may have been sent by a relay whose store is lost: it is looked for before it is
+/// sent. Not by the row's time: the clocks of the CRM and ours may differ.
 fn to_customer(
     stepper: &mut Stepper<'_>,
     customer: &Customer,
     row: &OutboxRow,
     parts: &[Part],
+    first: bool,
 ) -> Result<(), StoreError> {
-    let made_at = meta::number(stepper.connection, meta::MADE_AT)?.unwrap_or(0);
-    let since = row.created_on.map(jiff::Timestamp::as_millisecond).filter(|created| *created < made_at);
+    let since = first.then(|| row.created_on.map_or(0, jiff::Timestamp::as_millisecond));
     stepper.to_max(customer, &Origin::Agent { row: row.id, chat: row.chat_id, since }, parts)?;
     if let Some(since) = since {
         let sending = Sending { after_seq: None, since, lost_at: Some(stepper.context.now), looks: 0 };

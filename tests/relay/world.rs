@@ -18,7 +18,7 @@ const WEBHOOK_SECRET: &str = "invented-webhook-secret";
 /// How many times faster than a real clock the relay's runs.
 const SPEED: i64 = 40;
 /// How long a test waits for something before it fails, in real time.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Both doubles, one bot, one agent, one customer, and the relay.
 pub struct World {
