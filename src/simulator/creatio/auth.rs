@@ -114,7 +114,8 @@ impl Auth {
 
     /// `POST /connect/token` of the Identity Service.
     pub fn token(&mut self, call: &Call, switches: &Switches, now_ms: i64, scale: f64) -> Reply {
-        let refused = |error: &str| Reply::json(StatusCode::BAD_REQUEST, &json!({"error": error}));
+        let status = StatusCode::from_u16(switches.token_error_status).unwrap_or(StatusCode::BAD_REQUEST);
+        let refused = |error: &str| Reply::json(status, &json!({"error": error}));
         if !call.header("content-type").starts_with("application/x-www-form-urlencoded") {
             return refused("invalid_request");
         }

@@ -42,6 +42,7 @@
 //! | `GET /control/odata/{entity}`, `POST …`, `PATCH …/{id}`, `DELETE …/{id}` | rows as an administrator sees and sets them |
 
 mod auth;
+mod batch;
 mod chat;
 mod control;
 pub(in crate::simulator) mod faults;
@@ -179,8 +180,14 @@ pub struct Switches {
     pub late_row_ms: i64,
     /// How long after the agent's send the request ends and its files can be downloaded, in simulated milliseconds.
     pub files_after_ms: i64,
-    /// OData calls answer with this stored page size at most; the site's cap.
+    /// The most rows of one answer (`MaxEntityRowCount`).
     pub max_rows: usize,
+    /// The status of a refusal by the Identity Service: 400 or 401.
+    pub token_error_status: u16,
+    /// Rows carry `@odata.etag`.
+    pub etags: bool,
+    /// The status of deleting a row that does not exist: 404, or 204.
+    pub delete_missing_status: u16,
 }
 
 impl Default for Switches {
@@ -218,6 +225,9 @@ impl Default for Switches {
             late_row_ms: 1500,
             files_after_ms: 400,
             max_rows: 20_000,
+            token_error_status: 400,
+            etags: true,
+            delete_missing_status: 404,
         }
     }
 }
@@ -246,6 +256,7 @@ impl Switches {
             seq_gaps: false,
             late_row_every: 0,
             files_after_ms: 0,
+            etags: false,
             ..Self::default()
         }
     }
