@@ -32,7 +32,14 @@ fn client() -> Client {
 }
 
 fn steady() -> Switches {
-    Switches { late_row_every: 0, files_after_ms: 0, rotate_cookies_every: 0, etags: false, ..Switches::default() }
+    Switches {
+        late_row_every: 0,
+        files_after_ms: 0,
+        rotate_cookies_every: 0,
+        etags: false,
+        page_size: 0,
+        ..Switches::default()
+    }
 }
 
 async fn site_with(options: Options) -> Site {
@@ -1033,6 +1040,7 @@ async fn a_conversation_of_hostile_defaults_loses_nothing() {
         site.control.send(chat, site.agent, "два", Vec::new()).unwrap();
         chats.push(chat);
     }
+    site.control.switches(|switches| switches.page_size = 0);
     assert!(site.outbox().await.len() < 60, "some rows commit late");
     site.control.advance(Switches::default().late_row_ms);
     let rows = site.outbox().await;

@@ -58,6 +58,7 @@ mod site;
 mod store;
 pub(in crate::simulator) mod wire;
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -168,7 +169,8 @@ pub struct Switches {
     pub max_file_size: usize,
     /// `handOver` keeps the chat; false: a child takes over.
     pub hand_over_same_chat: bool,
-    /// A chat is empty, and cannot be closed, also where only its parents have messages.
+    /// A chat is empty, and cannot be closed, also where only its parents have messages. Off although it is the more hostile variant:
+    /// after a hand-over it leaves a chat that nobody can close.
     pub own_messages_only: bool,
     /// Calls that break the order rules of the contract are answered `bad_request`; false: taken. Recorded either way.
     pub refuse_disorder: bool,
@@ -212,7 +214,7 @@ impl Default for Switches {
             zero_guid_clears: false,
             unknown_members_ignored: false,
             zoneless_time_refused: false,
-            page_size: 0,
+            page_size: 40,
             query_limit: 2048,
             chat_rights: true,
             upper_case_guids: true,
@@ -249,6 +251,7 @@ impl Switches {
             zero_guid_clears: true,
             unknown_members_ignored: true,
             zoneless_time_refused: true,
+            page_size: 0,
             query_limit: 0,
             chat_rights: false,
             upper_case_guids: false,
@@ -263,7 +266,7 @@ impl Switches {
 }
 
 /// How a site starts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Address of the site; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -284,6 +287,20 @@ pub struct Options {
     /// The system setting `MaxChannelNotifySecret`.
     pub notify_secret: String,
     pub switches: Switches,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the secrets: somebody may start a double with real ones.
+        formatter
+            .debug_struct("Options")
+            .field("listen", &self.listen)
+            .field("identity_listen", &self.identity_listen)
+            .field("runtime", &self.runtime)
+            .field("dialect", &self.dialect)
+            .field("time_scale", &self.time_scale)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Options {
@@ -307,12 +324,21 @@ impl Default for Options {
 }
 
 /// A running site.
-#[derive(Debug)]
 pub struct Simulator {
     site: Arc<site::Site>,
     crm: wire::Server,
     identity: wire::Server,
     ticker: tokio_util::sync::DropGuard,
+}
+
+impl fmt::Debug for Simulator {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Simulator")
+            .field("crm", &self.crm)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Simulator {
