@@ -219,7 +219,7 @@ impl Current {
     }
 
     /// What was taken for a later dialog was this one.
-    pub(super) fn go_on(&mut self, later: Self) {
+    pub(super) fn go_on(&mut self, later: &Self) {
         self.answered |= later.answered;
         self.wrote |= later.wrote;
         self.last = self.last.max(later.last);

@@ -191,7 +191,7 @@ impl Step<'_> {
                     self.rejoin(before);
                 } else {
                     if let Some(child) = self.dialog.take_before(chat) {
-                        before.go_on(child);
+                        before.go_on(&child);
                     }
                     self.dialog.set_fate(chat, fate.unwrap_or(Fate::Open));
                     self.dialog.before.push(before);
@@ -377,7 +377,7 @@ impl Step<'_> {
     fn rejoin(&mut self, mut before: Current) {
         let chat = before.chat;
         if let Some(current) = self.dialog.current.take() {
-            before.go_on(current);
+            before.go_on(&current);
         }
         self.dialog.current = Some(before);
         if let Some(chat) = chat {

@@ -128,8 +128,8 @@ fn sent(effects: &[Effect]) -> Vec<Sent> {
     effects.iter().filter_map(reply).collect()
 }
 
-fn restart(dialog: Dialog) -> Dialog {
-    serde_json::from_str(&serde_json::to_string(&dialog).unwrap()).unwrap()
+fn restart(dialog: &Dialog) -> Dialog {
+    serde_json::from_str(&serde_json::to_string(dialog).unwrap()).unwrap()
 }
 
 proptest! {
@@ -166,7 +166,7 @@ proptest! {
                 while let Some(due) = next_due(&rules, &dialog).filter(|due| *due < until) {
                     prop_assert!(due > now, "time goes on");
                     now = due;
-                    dialog = restart(dialog);
+                    dialog = restart(&dialog);
                     let effects = step(&rules, &mut dialog, &Event::Tick, Context { now, ..Context::default() });
                     prop_assert_eq!(sent(&effects), model.as_mut().map(|model| model.sends(now)).unwrap_or_default());
                 }
@@ -203,7 +203,7 @@ proptest! {
                 }
                 _ => Event::Tick,
             };
-            dialog = restart(dialog);
+            dialog = restart(&dialog);
             let effects = step(&rules, &mut dialog, &event, Context { now, ..Context::default() });
             prop_assert_eq!(sent(&effects), model.as_mut().map(|model| model.sends(now)).unwrap_or_default());
             if let Event::Wrote { message } = event {
@@ -228,7 +228,7 @@ proptest! {
         let mut all = Vec::new();
         let mut closed = 0;
         let mut run = |event: &Event, now: Millis, dialog: &mut Dialog| {
-            *dialog = restart(std::mem::take(dialog));
+            *dialog = restart(dialog);
             let effects = step(&rules, dialog, event, Context { now, ..Context::default() });
             all.extend(sent(&effects));
             closed += effects.iter().filter(|effect| matches!(effect, Effect::CloseChat { .. })).count();
@@ -282,7 +282,7 @@ proptest! {
         let mut seen = BTreeSet::new();
         let mut event = Event::Started;
         for jump in jumps {
-            dialog = restart(dialog);
+            dialog = restart(&dialog);
             let effects = step(&rules, &mut dialog, &event, Context { now, ..Context::default() });
             event = Event::Tick;
             let sent = sent(&effects);

@@ -85,6 +85,9 @@ struct Chat {
     answered: bool,
 }
 
+/// What the relay will hear; none: nothing that the policy has to know.
+struct Answer(Option<Event>);
+
 struct World {
     rules: Rules,
     dialog: Dialog,
@@ -93,7 +96,8 @@ struct World {
     open: Option<Uuid>,
     messages: usize,
     queue: VecDeque<Call>,
-    answer: Option<Option<Event>>,
+    /// Of the call in flight.
+    answer: Option<Answer>,
     outbox: VecDeque<Event>,
     shown: BTreeSet<(u32, ReplySet, usize, u32)>,
     said_goodbye: BTreeSet<Uuid>,
@@ -270,7 +274,7 @@ impl World {
             return;
         }
         let Some(call) = self.queue.pop_front() else { return };
-        self.answer = Some(match call {
+        self.answer = Some(Answer(match call {
             Call::Receive { message, stand_by, own } => {
                 if !stand_by && self.in_chat().is_some_and(|(_, chat)| chat.stand_by) {
                     let row = self.branch(false);
@@ -291,11 +295,11 @@ impl World {
                 }
                 self.chats[&chat].closed.then_some(Event::ChatClosed { chat, by: ClosedBy::Relay })
             }
-        });
+        }));
     }
 
     fn relay_hears(&mut self) {
-        if let Some(Some(answer)) = self.answer.take() {
+        if let Some(Answer(Some(answer))) = self.answer.take() {
             self.step(&answer);
         }
     }
