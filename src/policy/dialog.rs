@@ -62,7 +62,8 @@ pub enum Event {
     AgentAnswered {
         chat: Uuid,
     },
-    /// The CRM reports a closing; may come twice, and may concern an older chat.
+    /// The CRM reports a closing; may come twice, and may concern an older chat. Chats that were closed before the caller's store was made
+    /// are not stepped.
     ChatClosed {
         chat: Uuid,
         by: ClosedBy,

@@ -227,6 +227,8 @@ impl Step<'_> {
         let (fate, owed) = match fate {
             _ if current == Some(chat) => {
                 self.end();
+                // A customer has one open chat: whatever was before this one is over, too.
+                self.dialog.before.clear();
                 (Fate::Done, true)
             }
             Some(Fate::Open) => (Fate::Done, true),
