@@ -1,6 +1,7 @@
 //! The promises of the MAX double, seen from outside: over HTTP, and through its control.
 
 #![cfg(feature = "simulator")]
+#![allow(clippy::unwrap_used, clippy::similar_names)]
 
 #[path = "max_simulator/bench.rs"]
 mod bench;
