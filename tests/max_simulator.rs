@@ -874,6 +874,34 @@ async fn the_control_over_http_does_what_it_lists() {
 }
 
 #[tokio::test]
+async fn in_the_hostile_position_a_careful_client_still_gets_every_message() {
+    let bench = Bench::start(Switches { not_ready_sends: 0, ..Switches::hostile() }, 1.0).await;
+    let (control, bot, user) = (bench.control(), bench.bot, bench.user);
+    let receiver = Receiver::start().await;
+    let (status, ..) =
+        bench.raw("POST", "/subscriptions", json!({"url": receiver.url("/hook"), "secret": "secret-1"})).await;
+    assert_eq!(status, 200);
+    control.start(user, bot).unwrap();
+    for n in 0..20 {
+        control.say(user, bot, &n.to_string()).unwrap();
+    }
+    let (status, _, answer) = bench.raw("POST", &format!("/messages?user_id={user}"), json!({"text": "ответ"})).await;
+    assert_eq!((status, &answer["message"]["body"]["text"]), (200, &json!("ответ")));
+    assert!(answer["unannounced"].is_object());
+    assert_eq!(answer["message"].get("link"), Some(&Value::Null));
+    let mut received: Vec<(i64, String)> = Vec::new();
+    for (_, update) in receiver.take(22).await {
+        let body = &update["message"]["body"];
+        received.push((body["seq"].as_i64().unwrap_or(0), body["text"].as_str().unwrap_or("start").to_owned()));
+    }
+    // They come in any order, the bot's own among them; seq puts them right.
+    received.sort();
+    let texts: Vec<String> = received.into_iter().map(|(_, text)| text).collect();
+    let expected = ["start".to_owned()].into_iter().chain((0..20).map(|n| n.to_string())).chain(["ответ".to_owned()]);
+    assert_eq!(texts, expected.collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_stopped_simulator_frees_its_ports() {
     let bench = Bench::start(Switches::for_tests(), 1.0).await;
     let address = bench.url().trim_start_matches("http://").to_owned();

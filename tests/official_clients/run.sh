@@ -17,7 +17,9 @@ triple="${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}"
 client="$root/target/official-clients/${triple}debug/public-max-client"
 maxchannel="${CARGO_TARGET_DIR:-$root/target}/${triple}debug/maxchannel"
 
-exec {addresses}< <(exec "$maxchannel" simulator --max-listen 127.0.0.1:0 --files-listen 127.0.0.1:0 --for 10m)
+any=127.0.0.1:0
+exec {addresses}< <(exec "$maxchannel" simulator --max-listen $any --files-listen $any --mango-listen $any --creatio-listen $any \
+  --identity-listen $any --for 10m)
 simulator=$!
 trap 'kill "$simulator" 2>/dev/null || true' EXIT
 read -r -t 30 line <&"$addresses" || { echo "official clients: the simulator does not start" >&2; exit 1; }
