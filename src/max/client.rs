@@ -5,26 +5,39 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use secrecy::SecretString;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use url::Url;
+use uuid::Uuid;
 
 use super::Settings;
-use super::error::Error;
-use super::files::Download;
-use super::message::{Bot, Message, Subscription, VideoDetails};
-use super::outgoing::{Action, CallbackAnswer, History, NewMessage, OutgoingAttachment, Recipient, UploadKind};
-use crate::transport::Transport;
+use super::error::{Call, Class, Error, POLL};
+use super::files::{self, Download};
+use super::limits::{Limits, Scope};
+use super::message::{Bot, Message, Subscription, SubscriptionList, VideoDetails};
+use super::outgoing::{
+    Action, CallbackAnswer, History, LONGEST_POLL, NewMessage, OutgoingAttachment, Recipient, UploadKind, UploadedToken,
+};
+use crate::transport::{Options, Request, Response, Transport};
 
 /// One bot at the API. Cheap to clone; clones share the limits.
 #[derive(Clone)]
 pub struct Client {
-    _private: (),
+    api: Arc<dyn Transport>,
+    files: Arc<dyn Transport>,
+    base_url: Url,
+    /// `None`: the token holds what no header may. Marked sensitive, so that no `Debug` shows it.
+    authorization: Option<HeaderValue>,
+    limits: Arc<Limits>,
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Client").finish_non_exhaustive()
+        formatter.debug_struct("Client").field("base_url", &self.base_url.as_str()).finish_non_exhaustive()
     }
 }
 
@@ -37,104 +50,343 @@ pub struct Updates {
     pub marker: Option<i64>,
 }
 
+/// For an API call. A message is answered at once; media is fetched and processed after the answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Beyond what a poll may wait (MAX Bot API reference, "Long polling": a margin of 10 s).
+const POLL_MARGIN: Duration = Duration::from_secs(10);
+/// Updates in one answer, the most that MAX gives.
+const POLL_LIMIT: usize = 100;
+/// For a whole download.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_mins(2);
+/// For a whole upload, and a second more for each of these many bytes.
+const UPLOAD_TIMEOUT: Duration = Duration::from_mins(1);
+const UPLOAD_BYTES_PER_SECOND: usize = 256 * 1024;
+/// Answers of upload hosts are a token.
+const LONGEST_UPLOAD_ANSWER: usize = 1024 * 1024;
+
 impl Client {
     /// `files` carries uploads and downloads and never gets the token; [`super::transports`] makes both.
     #[must_use]
-    pub fn new(_api: Arc<dyn Transport>, _files: Arc<dyn Transport>, _settings: Settings) -> Self {
-        todo!()
+    pub fn new(api: Arc<dyn Transport>, files: Arc<dyn Transport>, settings: Settings) -> Self {
+        Self::with_limits(api, files, settings, Arc::new(Limits::new()))
     }
 
-    /// The same bot under a new token (and address), with the same limits: a token that is changed does not double the allowance.
+    /// The same bot under a new token or address, with the same limits: changing a token does not double the allowance.
     #[must_use]
-    pub fn with_settings(&self, _settings: Settings) -> Self {
-        todo!()
+    pub fn with_settings(&self, settings: Settings) -> Self {
+        Self::with_limits(Arc::clone(&self.api), Arc::clone(&self.files), settings, Arc::clone(&self.limits))
+    }
+
+    fn with_limits(
+        api: Arc<dyn Transport>,
+        files: Arc<dyn Transport>,
+        settings: Settings,
+        limits: Arc<Limits>,
+    ) -> Self {
+        let token = settings.token.expose_secret().trim();
+        let plain = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        let mut authorization = HeaderValue::from_str(token).ok().filter(|_| plain);
+        if let Some(value) = &mut authorization {
+            value.set_sensitive(true);
+        }
+        Self { api, files, base_url: settings.base_url, authorization, limits }
     }
 
     /// GET /me.
     pub async fn me(&self) -> Result<Bot, Error> {
-        todo!()
+        self.read(Call::read("GET /me"), &["me"]).await
     }
 
     /// GET /subscriptions.
     pub async fn subscriptions(&self) -> Result<Vec<Subscription>, Error> {
-        todo!()
+        let list: SubscriptionList = self.read(Call::read("GET /subscriptions"), &["subscriptions"]).await?;
+        Ok(list.subscriptions)
     }
 
     /// POST /subscriptions for all update types. The same URL again replaces its settings; another URL adds a subscription.
-    pub async fn subscribe(&self, _url: &str, _secret: &SecretString) -> Result<(), Error> {
-        todo!()
+    ///
+    /// MAX takes `https://` URLs without a port, and secrets of 5 to 256 characters of `A-Z a-z 0-9 _ -`.
+    pub async fn subscribe(&self, url: &str, secret: &SecretString) -> Result<(), Error> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            url: &'a str,
+            secret: &'a str,
+        }
+        let secret = secret.expose_secret();
+        let call =
+            Outgoing { secret, ..Outgoing::new(Call::change("POST /subscriptions"), Method::POST, &["subscriptions"]) };
+        self.exchange(call.json(&Body { url, secret })?).await.map(drop)
     }
 
     /// DELETE /subscriptions, by the exact URL.
-    pub async fn unsubscribe(&self, _url: &str) -> Result<(), Error> {
-        todo!()
+    pub async fn unsubscribe(&self, url: &str) -> Result<(), Error> {
+        let call = Outgoing::new(Call::change("DELETE /subscriptions"), Method::DELETE, &["subscriptions"]);
+        self.exchange(call.query("url", &url)).await.map(drop)
     }
 
     /// GET /updates: all types, at most 100, waiting at most `timeout` (cut at 30 s) for the first. At most two polls a second.
-    pub async fn updates(&self, _marker: Option<i64>, _timeout: Duration) -> Result<Updates, Error> {
-        todo!()
+    ///
+    /// [`Class::PollRefused`] where a webhook or another poller stands in the way, if MAX says so; it may also answer with nothing.
+    pub async fn updates(&self, marker: Option<i64>, timeout: Duration) -> Result<Updates, Error> {
+        #[derive(serde::Deserialize)]
+        struct Wire {
+            #[serde(default)]
+            updates: Option<Vec<Box<RawValue>>>,
+            #[serde(default)]
+            marker: Option<i64>,
+        }
+        let timeout = timeout.min(LONGEST_POLL);
+        let mut call = Outgoing::new(Call::read(POLL), Method::GET, &["updates"])
+            .query("limit", &POLL_LIMIT)
+            .query("timeout", &timeout.as_secs());
+        if let Some(marker) = marker {
+            call = call.query("marker", &marker);
+        }
+        call.scope = Scope::Poll;
+        call.timeout = timeout + POLL_MARGIN;
+        let Wire { updates, marker } = self.answer(call).await?;
+        Ok(Updates { updates: updates.unwrap_or_default(), marker })
     }
 
     /// POST /messages. There is no idempotency key: see [`Error::may_have_been_sent`].
-    pub async fn send(&self, _to: Recipient, _message: &NewMessage) -> Result<Message, Error> {
-        todo!()
+    pub async fn send(&self, to: Recipient, message: &NewMessage) -> Result<Message, Error> {
+        #[derive(serde::Deserialize)]
+        struct Wire {
+            message: Message,
+        }
+        let (key, id) = match to {
+            Recipient::User(id) => ("user_id", id),
+            Recipient::Chat(id) => ("chat_id", id),
+        };
+        let mut call = Outgoing::new(Call::change("POST /messages"), Method::POST, &["messages"]).query(key, &id);
+        call.scope = Scope::Dialog(to);
+        let Wire { message } = self.answer(call.json(message)?).await?;
+        Ok(message)
     }
 
-    /// PUT /messages. `dialog` is where the message stands: the limit of two per second counts per dialog.
-    pub async fn edit(&self, _dialog: Recipient, _mid: &str, _message: &NewMessage) -> Result<(), Error> {
-        todo!()
+    /// PUT /messages. `dialog` is where the message stands, named as in [`Client::send`]: the limit of two a second counts per dialog,
+    /// and a message id does not tell it.
+    pub async fn edit(&self, dialog: Recipient, mid: &str, message: &NewMessage) -> Result<(), Error> {
+        let mut call =
+            Outgoing::new(Call::change("PUT /messages"), Method::PUT, &["messages"]).query("message_id", &mid);
+        call.scope = Scope::Dialog(dialog);
+        self.exchange(call.json(message)?).await.map(drop)
     }
 
-    /// GET /messages/{messageId}, which also gives fresh addresses of its attachments. [`super::Class::NotFound`] if unknown.
-    pub async fn message(&self, _mid: &str) -> Result<Message, Error> {
-        todo!()
+    /// GET /messages/{messageId}, which also gives fresh addresses of its attachments. [`Class::NotFound`] if unknown.
+    pub async fn message(&self, mid: &str) -> Result<Message, Error> {
+        self.read(Call::read("GET /messages/{messageId}"), &["messages", mid]).await
     }
 
     /// GET /messages of a chat, newest first. What cannot be read as a message is left out; [`Client::messages_raw`] has it.
-    pub async fn messages(&self, _chat_id: i64, _query: History) -> Result<Vec<Message>, Error> {
-        todo!()
+    pub async fn messages(&self, chat_id: i64, query: History) -> Result<Vec<Message>, Error> {
+        let raw = self.messages_raw(chat_id, query).await?;
+        Ok(raw.iter().filter_map(|message| Message::parse(message.get())).collect())
     }
 
     /// The same as it came, for keeping; [`Message::parse`] reads each.
-    pub async fn messages_raw(&self, _chat_id: i64, _query: History) -> Result<Vec<Box<RawValue>>, Error> {
-        todo!()
+    pub async fn messages_raw(&self, chat_id: i64, query: History) -> Result<Vec<Box<RawValue>>, Error> {
+        #[derive(serde::Deserialize)]
+        struct Wire {
+            messages: Vec<Box<RawValue>>,
+        }
+        let mut call =
+            Outgoing::new(Call::read("GET /messages"), Method::GET, &["messages"]).query("chat_id", &chat_id);
+        if let Some(before) = query.before {
+            call = call.query("before", &before);
+        }
+        if let Some(after) = query.after {
+            call = call.query("after", &after);
+        }
+        let Wire { messages } = self.answer(call.query("count", &query.count.clamp(1, 100))).await?;
+        Ok(messages)
     }
 
     /// POST /answers. `dialog` as in [`Client::edit`].
     pub async fn answer_callback(
         &self,
-        _dialog: Recipient,
-        _callback_id: &str,
-        _answer: &CallbackAnswer,
+        dialog: Recipient,
+        callback_id: &str,
+        answer: &CallbackAnswer,
     ) -> Result<(), Error> {
-        todo!()
+        let mut call =
+            Outgoing::new(Call::change("POST /answers"), Method::POST, &["answers"]).query("callback_id", &callback_id);
+        call.scope = Scope::Dialog(dialog);
+        self.exchange(call.json(answer)?).await.map(drop)
     }
 
     /// POST /chats/{chatId}/actions. Failures are harmless.
-    pub async fn action(&self, _chat_id: i64, _action: Action) -> Result<(), Error> {
-        todo!()
+    pub async fn action(&self, chat_id: i64, action: Action) -> Result<(), Error> {
+        #[derive(Serialize)]
+        struct Body {
+            action: Action,
+        }
+        let chat_id = chat_id.to_string();
+        let call = Call::change("POST /chats/{chatId}/actions");
+        let call = Outgoing::new(call, Method::POST, &["chats", &chat_id, "actions"]);
+        self.exchange(call.json(&Body { action })?).await.map(drop)
     }
 
     /// POST /uploads, then the bytes to the address it gives. The outcome can be sent at once; until MAX has processed it the send is
-    /// answered [`super::Class::NotReady`].
+    /// answered [`Class::NotReady`]. `name` is what the customer sees of a file.
     pub async fn upload(
         &self,
-        _kind: UploadKind,
-        _name: &str,
-        _mime: &str,
-        _bytes: Bytes,
+        kind: UploadKind,
+        name: &str,
+        mime: &str,
+        bytes: Bytes,
     ) -> Result<OutgoingAttachment, Error> {
-        todo!()
+        #[derive(serde::Deserialize)]
+        struct Endpoint {
+            url: Url,
+            #[serde(default)]
+            token: Option<String>,
+        }
+        let call = Call::read("POST /uploads");
+        let endpoint: Endpoint =
+            self.answer(Outgoing::new(call, Method::POST, &["uploads"]).query("type", &kind.as_str())).await?;
+        let call = Call::read("the upload of a file");
+        let address = files::upload_address(&endpoint.url, &self.base_url)
+            .ok_or_else(|| call.not_made(Class::ForbiddenAddress, "MAX named an upload address that is not https"))?;
+        let boundary = format!("maxchannel-{}", Uuid::new_v4().simple());
+        let timeout = UPLOAD_TIMEOUT + Duration::from_secs((bytes.len() / UPLOAD_BYTES_PER_SECOND) as u64);
+        let body = files::multipart(&boundary, name, mime, &bytes);
+        drop(bytes);
+        let mut headers = HeaderMap::new();
+        let content_type = HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}"))
+            .map_err(|_| call.not_made(Class::Refused, "the form's boundary fits no header"))?;
+        headers.insert(CONTENT_TYPE, content_type);
+        let options = Options { timeout, max_answer: LONGEST_UPLOAD_ANSWER };
+        let request = request(call, Method::POST, &address, headers, body)?;
+        let answer = self.files.send(request, options).await.map_err(|error| call.transport(&error))?;
+        if !answer.status().is_success() {
+            return Err(call.foreign(&answer, Class::Refused));
+        }
+        let token = files::upload_token(kind, endpoint.token, answer.body()).ok_or_else(|| call.no_token(&answer))?;
+        Ok(OutgoingAttachment { kind, payload: UploadedToken { token } })
     }
 
     /// Fetches an attachment of at most `max_bytes`, without the token, from hosts of MAX (and the API host itself) only.
-    /// [`super::Class::NotFound`]: the address has expired, [`Client::message`] has a new one.
-    pub async fn download(&self, _url: &Url, _max_bytes: usize) -> Result<Download, Error> {
-        todo!()
+    /// [`Class::NotFound`]: the address has expired, [`Client::message`] has a new one. [`Class::TooLarge`]: longer than `max_bytes`.
+    pub async fn download(&self, url: &Url, max_bytes: usize) -> Result<Download, Error> {
+        let call = Call::read("the download of an attachment");
+        let address = files::download_address(url, &self.base_url).ok_or_else(|| {
+            let host = url.host_str().unwrap_or("no host");
+            call.not_made(Class::ForbiddenAddress, &format!("the address ({host}) is not of MAX"))
+        })?;
+        let options = Options { timeout: DOWNLOAD_TIMEOUT, max_answer: max_bytes };
+        let request = request(call, Method::GET, &address, HeaderMap::new(), Bytes::new())?;
+        let answer = self.files.send(request, options).await.map_err(|error| call.transport(&error))?;
+        if !answer.status().is_success() {
+            return Err(call.foreign(&answer, Class::NotFound));
+        }
+        let (parts, bytes) = answer.into_parts();
+        Ok(Download::new(&parts.headers, bytes))
     }
 
-    /// GET /videos/{videoToken}.
-    pub async fn video(&self, _token: &str) -> Result<VideoDetails, Error> {
-        todo!()
+    /// GET /videos/{videoToken}: the addresses behind a video attachment.
+    pub async fn video(&self, token: &str) -> Result<VideoDetails, Error> {
+        self.read(Call::read("GET /videos/{videoToken}"), &["videos", token]).await
     }
+
+    async fn read<T: DeserializeOwned>(&self, call: Call, path: &[&str]) -> Result<T, Error> {
+        self.answer(Outgoing::new(call, Method::GET, path)).await
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, outgoing: Outgoing<'_>) -> Result<T, Error> {
+        let call = outgoing.call;
+        let answer = self.exchange(outgoing).await?;
+        serde_json::from_slice(answer.body()).map_err(|_| call.unreadable(&answer))
+    }
+
+    /// One request to the API host within its limits; the answer is 2xx, JSON, and not `success: false`.
+    async fn exchange(&self, outgoing: Outgoing<'_>) -> Result<Response, Error> {
+        let call = outgoing.call;
+        let Some(authorization) = &self.authorization else {
+            let reason = "the token is empty or holds blanks or other characters that no token has, nothing was sent";
+            return Err(call.not_made(Class::Unauthorized, reason));
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, authorization.clone());
+        if !outgoing.body.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let address = outgoing.address(&self.base_url);
+        let request = request(call, outgoing.method, &address, headers, outgoing.body)?;
+        let options = Options { timeout: outgoing.timeout, ..Options::default() };
+        let answer = {
+            let _places = self.limits.acquire(outgoing.scope).await;
+            self.api.send(request, options).await.map_err(|error| call.transport(&error))?
+        };
+        let secrets = [authorization.to_str().unwrap_or_default(), outgoing.secret];
+        if !answer.status().is_success() {
+            return Err(call.refused(&answer, &secrets));
+        }
+        match serde_json::from_slice::<Success>(answer.body()) {
+            Ok(Success { success: Some(false) }) => Err(call.unsuccessful(&answer, &secrets)),
+            Ok(_) => Ok(answer),
+            Err(_) => Err(call.unreadable(&answer)),
+        }
+    }
+}
+
+/// What several calls answer with, and any might: 200 and `success: false` is a refusal (MAX Bot API reference, "Error envelope").
+/// Without `success` it is none.
+#[derive(serde::Deserialize)]
+struct Success {
+    #[serde(default, deserialize_with = "super::lenient::option")]
+    success: Option<bool>,
+}
+
+/// One request to the API host, not yet with an address and a token.
+struct Outgoing<'a> {
+    call: Call,
+    method: Method,
+    path: Vec<&'a str>,
+    query: Vec<(&'static str, String)>,
+    body: Bytes,
+    scope: Scope,
+    timeout: Duration,
+    /// A secret in the body, which an answer may repeat and an error must not.
+    secret: &'a str,
+}
+
+impl<'a> Outgoing<'a> {
+    fn new(call: Call, method: Method, path: &[&'a str]) -> Self {
+        let (query, body) = (Vec::new(), Bytes::new());
+        Self { call, method, path: path.to_vec(), query, body, scope: Scope::Host, timeout: CALL_TIMEOUT, secret: "" }
+    }
+
+    fn query(mut self, key: &'static str, value: &dyn fmt::Display) -> Self {
+        self.query.push((key, value.to_string()));
+        self
+    }
+
+    fn json(mut self, body: &impl Serialize) -> Result<Self, Error> {
+        let body = serde_json::to_vec(body);
+        self.body = body.map_err(|_| self.call.not_made(Class::Refused, "the body cannot be written as JSON"))?.into();
+        Ok(self)
+    }
+
+    fn address(&self, base_url: &Url) -> Url {
+        let mut address = base_url.clone();
+        if let Ok(mut path) = address.path_segments_mut() {
+            path.pop_if_empty().extend(&self.path);
+        }
+        address.set_query(None);
+        if !self.query.is_empty() {
+            address.query_pairs_mut().extend_pairs(&self.query);
+        }
+        address
+    }
+}
+
+fn request(call: Call, method: Method, address: &Url, headers: HeaderMap, body: Bytes) -> Result<Request, Error> {
+    let mut request = http::Request::builder()
+        .method(method)
+        .uri(address.as_str())
+        .body(body)
+        .map_err(|_| call.not_made(Class::Refused, "the address is not one that HTTP can carry"))?;
+    *request.headers_mut() = headers;
+    Ok(request)
 }

@@ -2,7 +2,6 @@
 //! thing cannot be named without is required. All ids are `i64`: `seq` exceeds 2^53.
 
 use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 use url::Url;
 
 use super::attachment::Attachment;
@@ -224,13 +223,9 @@ impl<'de> Deserialize<'de> for VideoDetails {
     }
 }
 
-/// The answers that are lists.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Lists {
+/// The answer of GET /subscriptions. Without the list it is another system's answer, and not "no subscriptions".
+#[derive(Deserialize)]
+pub(super) struct SubscriptionList {
     #[serde(deserialize_with = "lenient::list")]
     pub subscriptions: Vec<Subscription>,
 }
-
-/// Elements of a list kept as they came.
-pub(super) type Raws = Vec<Box<RawValue>>;

@@ -20,6 +20,8 @@ mod lenient;
 mod limits;
 mod message;
 mod outgoing;
+#[cfg(test)]
+mod tests;
 pub mod text;
 mod trust;
 pub mod update;
@@ -37,7 +39,7 @@ pub use message::{Addressee, Bot, Link, Message, Subscription, User, VideoDetail
 pub use outgoing::{
     Action, CallbackAnswer, History, NewMessage, OutgoingAttachment, Recipient, UploadKind, UploadedToken,
 };
-pub use trust::transports;
+pub use trust::{Transports, transports};
 
 /// Where the API is (MAX Bot API reference, "Base URL history": it has changed twice within a year, so it is a setting).
 pub const DEFAULT_BASE_URL: &str = "https://platform-api2.max.ru";

@@ -1,4 +1,4 @@
-//! One customer's dialog: what it remembers, what may happen to it, and what follows.
+//! What may happen to a customer, what follows from it, and what is remembered of a dialog. The rules are in [`super::step`].
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -146,28 +146,161 @@ pub enum Phase {
     Left,
 }
 
+/// Who has to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Holder {
+    /// The agents, since then: from there the replies count.
+    People {
+        since: Millis,
+    },
+    Bot(BotRole),
+}
+
+impl Holder {
+    pub(super) fn bot(self) -> Option<BotRole> {
+        match self {
+            Self::People { .. } => None,
+            Self::Bot(role) => Some(role),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Closing {
+    #[default]
+    No,
+    /// To be closed as soon as the CRM has named the chat.
+    WhenTaken,
+    /// [`Effect::CloseChat`] has been asked for.
+    Asked,
+}
+
+/// A dialog from first contact to close.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Current {
+    /// The customer's appeal.
+    pub(super) since: Millis,
+    /// The latest message from either side, or the moment in which the CRM took the first.
+    pub(super) last: Millis,
+    pub(super) holder: Holder,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) chat: Option<Uuid>,
+    /// The customer's message that opens it, as long as the CRM has not taken it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) opener: Option<String>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) wrote: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) answered: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) closing: Closing,
+    /// Of each reply, by its place in the set, the first occurrence that is still to be decided. Nothing at or before it is ever sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) shown: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) shown_off: Vec<u32>,
+}
+
+impl Current {
+    pub(super) fn next_occurrence(&self, set: ReplySet, index: usize) -> u32 {
+        let shown = if set == ReplySet::Hours { &self.shown } else { &self.shown_off };
+        shown.get(index).copied().unwrap_or(0)
+    }
+
+    pub(super) fn decide(&mut self, set: ReplySet, index: usize, next: u32) {
+        let shown = if set == ReplySet::Hours { &mut self.shown } else { &mut self.shown_off };
+        if shown.len() <= index {
+            shown.resize(index + 1, 0);
+        }
+        shown[index] = next;
+    }
+
+    /// Moves its times back, when the clock is found to have been set back.
+    fn set_back(&mut self, by: Millis) {
+        self.since -= by;
+        self.last -= by;
+        if let Holder::People { since } = &mut self.holder {
+            *since -= by;
+        }
+    }
+}
+
+/// What an earlier chat of the customer may still bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Fate {
+    /// Its closing has not been reported: the close message is owed.
+    Open,
+    /// Its customer left and came back: it may be taken up again, and nothing is owed.
+    Left,
+    /// Closed, or gone on as another chat: over.
+    Done,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Past {
+    pub(super) chat: Uuid,
+    pub(super) fate: Fate,
+}
+
 /// Everything about one customer's current dialog, and what must be remembered of earlier ones.
+///
+/// As JSON it is stored by the relay; a field that a later version adds has a default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Dialog {
     /// The time of the last step.
-    seen: Millis,
-    number: u32,
+    pub(super) seen: Millis,
+    pub(super) number: u32,
+    /// The customer has stopped the bot: nothing can be sent to him.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) gone: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) current: Option<Current>,
+    /// The dialog before, while it is not known whether it has been closed or goes on in the chat of the current one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) before: Option<Box<Current>>,
+    /// The customer's last own message, and the bot that it went to.
+    pub(super) wrote_at: Millis,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) wrote_to: Option<BotRole>,
+    /// The newest last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) past: Vec<Past>,
 }
+
+/// Earlier chats that are remembered: reports about older ones have long been finished in the outbox.
+const REMEMBERED: usize = 8;
 
 impl Dialog {
     pub fn phase(&self) -> Phase {
-        Phase::Idle
+        match &self.current {
+            None => Phase::Idle,
+            Some(_) if self.gone => Phase::Left,
+            Some(current) if current.closing != Closing::No => Phase::Closing,
+            Some(Current { holder: Holder::Bot(_), .. }) => Phase::WithBot,
+            Some(current) if current.answered => Phase::Served,
+            Some(current) if current.wrote || current.chat.is_some() => Phase::Waiting,
+            Some(_) => Phase::Started,
+        }
     }
 
     /// The chat of the current dialog, once the CRM has named it.
     pub fn chat(&self) -> Option<Uuid> {
-        None
+        self.current.as_ref()?.chat
     }
 
     /// Whether the customer has written in the current dialog: what is shown to him then belongs to the CRM history.
     pub fn has_written(&self) -> bool {
-        false
+        self.current.as_ref().is_some_and(|current| current.wrote)
+    }
+
+    /// The bot that holds the current dialog.
+    pub fn bot(&self) -> Option<BotRole> {
+        self.current.as_ref()?.holder.bot()
     }
 
     /// Counts the customer's dialogs from 1. An answer of a bot that was asked in another dialog is not stepped.
@@ -176,19 +309,49 @@ impl Dialog {
     }
 
     /// When the current dialog closes by itself if nobody writes, for `/status`.
-    pub fn auto_close_at(&self, _rules: &Rules) -> Option<Millis> {
-        None
+    pub fn auto_close_at(&self, rules: &Rules) -> Option<Millis> {
+        let current = self.current.as_ref().filter(|current| current.closing == Closing::No)?;
+        // What the CRM has not taken yet nobody could answer.
+        let untaken = current.wrote && current.chat.is_none();
+        if untaken { None } else { Some(current.last + rules.auto_close?) }
+    }
+
+    /// Follows the clock. Where it has been set back, the dialog's own times go back with it, so that what has elapsed stays elapsed.
+    pub(super) fn follow_clock(&mut self, now: Millis) {
+        let back = self.seen - now;
+        if back > 0 {
+            for dialog in self.current.iter_mut().chain(self.before.as_deref_mut()) {
+                dialog.set_back(back);
+            }
+            self.wrote_at -= back;
+        }
+        self.seen = now;
+    }
+
+    pub(super) fn fate(&self, chat: Uuid) -> Option<Fate> {
+        self.past.iter().find(|past| past.chat == chat).map(|past| past.fate)
+    }
+
+    pub(super) fn set_fate(&mut self, chat: Uuid, fate: Fate) {
+        match self.past.iter_mut().find(|past| past.chat == chat) {
+            Some(past) => past.fate = fate,
+            None => self.past.push(Past { chat, fate }),
+        }
+        if self.past.len() > REMEMBERED {
+            self.past.remove(0);
+        }
+    }
+
+    pub(super) fn forget(&mut self, chat: Uuid) {
+        self.past.retain(|past| past.chat != chat);
     }
 }
 
-/// Applies one event. The effects are to be carried out in their order, and recorded together with the dialog.
-pub fn step(_rules: &Rules, dialog: &mut Dialog, _event: &Event, context: Context) -> Vec<Effect> {
-    dialog.seen = context.now;
-    Vec::new()
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
-/// When [`step`] has to be called with [`Event::Tick`]; none: not before something else happens. May be in the past. Ask again after each
-/// step and after each change of the rules.
-pub fn next_due(_rules: &Rules, _dialog: &Dialog) -> Option<Millis> {
-    None
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -1,1 +1,764 @@
-//! The message half: from MAX to Creatio and back.
+//! The message half: from MAX to Creatio and back, one relay per channel.
+//!
+//! # Promises
+//!
+//! 1. An update is acknowledged (HTTP 200, or the poll marker) only after it is on disk.
+//! 2. Each MAX message takes effect in Creatio once, whatever is repeated on either side: the message id travels as the key.
+//! 3. Per customer, order is kept in both directions; a stuck customer never delays another.
+//! 4. An agent's message reaches the customer; where an answer is lost after sending, the relay looks before it sends again; what
+//!    cannot be proved is marked uncertain, shown, and never silently dropped. MAX has no idempotency key.
+//! 5. Auto-replies, the close message and the auto-close fire once per trigger, across restarts and clock changes.
+//! 6. Nothing is dropped: a message that cannot be delivered becomes a dead letter with its reason, and the agent is told.
+//! 7. Unknown update types, unknown fields and bodies without their required part are stored raw, counted and acknowledged.
+//! 8. The limits of MAX and Creatio are kept by the sender: at most that many requests in any one second.
+//!
+//! # How
+//!
+//! [`intake`] writes updates to the inbox. A lane per customer lets the rules of `policy` take them inside the transaction that also
+//! writes the dialog, its next tick, and the queues: [`to_crm`], [`to_max`] and [`bot`], each again a lane per customer with limits
+//! and pauses of its own. [`outbox`] brings what the agents do. The store has one writer, which commits in groups.
+//!
+//! # Order
+//!
+//! Towards Creatio a customer's messages go by (timestamp, seq) of MAX among what is on disk, not by arrival: a repeated webhook comes
+//! after younger ones. Hand-overs and closings are barriers that nothing passes, and what was attempted once stays first.
+//!
+//! Must not: know Kubernetes, set anything up outside, or write a condition; [`Facts`] states facts, others judge them.
+
+mod bot;
+mod clock;
+pub mod config;
+mod dialogs;
+pub mod http;
+mod intake;
+mod lanes;
+mod metrics;
+mod outbox;
+mod render;
+mod store;
+mod to_crm;
+mod to_max;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ::http::StatusCode;
+use rusqlite::params;
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+
+pub use clock::{Clock, Hand};
+pub use config::RelayConfig;
+use config::Intake;
+use dialogs::{Customer, Stepper, Woken};
+use lanes::{CustomerId, Lanes, Outcome};
+use metrics::Metrics;
+use store::{Store, StoreError, meta};
+
+use crate::policy::{BotRole, Context, Event, Millis, Receiver, Rules};
+use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
+use crate::{creatio, max};
+
+/// The longest file carried, bytes: each stands whole in memory for a moment.
+const LARGEST_FILE: usize = 50 * 1024 * 1024;
+/// Files under way at once.
+const FILES_AT_ONCE: usize = 3;
+/// Lanes worked on at once, where no limit of the other side sets the number.
+const DIALOG_PLACES: usize = 16;
+const MAX_PLACES: usize = 32;
+const BOT_PLACES: usize = 16;
+/// How long a stop waits for what is under way.
+const STOP_LIMIT: Duration = Duration::from_secs(8);
+const HOUSEKEEPING_INTERVAL: Millis = 600_000;
+
+/// One channel's relay. Cheap to clone; it runs until [`Relay::stop`].
+#[derive(Clone, Debug)]
+pub struct Relay {
+    shared: Arc<Shared>,
+    tasks: Arc<tokio::sync::Mutex<JoinSet<()>>>,
+}
+
+/// Why a relay cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the relay of {channel} cannot start: {reason}")]
+    Settings { channel: String, reason: String },
+}
+
+/// What a relay knows of itself and of both sides; conditions are made of it elsewhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    /// Of the settings in force.
+    pub revision: String,
+    /// Of the program.
+    pub version: String,
+    pub max: SideFacts,
+    pub crm: SideFacts,
+    pub bot: SideFacts,
+    /// Age of the oldest message waiting in either direction.
+    pub oldest_seconds: i64,
+    pub dead_letters: i64,
+    pub open_dialogs: i64,
+    /// When MAX last brought anything; milliseconds since the epoch.
+    pub last_update_at: Option<Millis>,
+    /// The next dialogs to be closed for silence, soonest first, at most 20.
+    pub auto_close: Vec<AutoClose>,
+}
+
+/// When a silent dialog will be closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AutoClose {
+    pub customer: String,
+    pub at: Millis,
+}
+
+/// How one side looks from here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SideFacts {
+    pub ok: bool,
+    /// What it answered, where it is not well.
+    pub code: Option<String>,
+    /// Since when it is so; milliseconds since the epoch.
+    pub since: Millis,
+}
+
+/// The settings in force with the clients made of them.
+#[derive(Debug)]
+struct Active {
+    config: RelayConfig,
+    rules: Arc<Rules>,
+    max: max::Client,
+    creatio: Option<creatio::Client>,
+    bots: BotTransport,
+}
+
+/// The transport to bots, whose `Debug` says nothing.
+#[derive(Clone)]
+struct BotTransport(Arc<dyn Transport>);
+
+impl std::fmt::Debug for BotTransport {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("BotTransport")
+    }
+}
+
+impl std::ops::Deref for BotTransport {
+    type Target = dyn Transport;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    clock: Clock,
+    active: watch::Sender<Option<Arc<Active>>>,
+    dialogs: Lanes,
+    to_crm: Lanes,
+    to_max: Lanes,
+    to_bot: Lanes,
+    metrics: Metrics,
+    health: Mutex<Health>,
+    /// Grows with each gap in the webhooks: dialogs read back up to an older one are read back anew.
+    gap: AtomicI64,
+    last_update_at: AtomicI64,
+    open_dialogs: AtomicUsize,
+    largest_file: AtomicUsize,
+    files: Semaphore,
+    outbox_wake: Notify,
+    report_wake: Notify,
+    timer_wake: Notify,
+    hints_work: AtomicBool,
+    store_broken: AtomicBool,
+    stopping: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct Health {
+    max: SideFacts,
+    crm: SideFacts,
+    bot: SideFacts,
+    bot_away_until: [Millis; 2],
+}
+
+/// Pauses between tries, with a fifth of chance in it so that lanes do not march in step.
+fn pause(attempts: u32) -> Millis {
+    const PAUSES: [Millis; 7] = [500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
+    let base = PAUSES[usize::try_from(attempts).unwrap_or(usize::MAX).min(PAUSES.len() - 1)];
+    let chance = Millis::from(uuid::Uuid::new_v4().as_bytes()[0]);
+    base + base * chance / (255 * 5)
+}
+
+/// The public name of a webhook secret: the first 8 hex digits of its SHA-256.
+#[must_use]
+pub fn fingerprint(secret: &str) -> String {
+    Sha256::digest(secret.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Relay {
+    /// Opens the store in `data_dir` and starts. What an earlier run left goes on.
+    ///
+    /// # Errors
+    /// The store cannot be opened, or an address or certificate of the settings is not usable.
+    pub async fn open(config: RelayConfig, data_dir: &Path, clock: Clock) -> Result<Self, RelayError> {
+        let active = Active::new(config, None)?;
+        let store = Store::open(&data_dir.join("relay.db"))?;
+        let now = clock.now();
+        let bot_user_id = active.config.channel.bot_user_id;
+        let rules = active.rules.clone();
+        let start = store.write(move |connection| prepare(connection, now, bot_user_id, &rules)).await?;
+        let healthy = SideFacts { ok: true, code: None, since: now };
+        let in_flight = active.config.channel.creatio.as_ref().map_or(8, |creatio| creatio.in_flight);
+        let shared = Arc::new(Shared {
+            dialogs: Lanes::new(clock.clone(), DIALOG_PLACES),
+            to_crm: Lanes::new(clock.clone(), in_flight),
+            to_max: Lanes::new(clock.clone(), MAX_PLACES),
+            to_bot: Lanes::new(clock.clone(), BOT_PLACES),
+            store,
+            clock,
+            active: watch::Sender::new(None),
+            metrics: Metrics::new(),
+            health: Mutex::new(Health {
+                max: healthy.clone(),
+                crm: healthy.clone(),
+                bot: healthy,
+                bot_away_until: [Millis::MIN; 2],
+            }),
+            gap: AtomicI64::new(start.gap),
+            last_update_at: AtomicI64::new(0),
+            open_dialogs: AtomicUsize::new(start.open_dialogs),
+            largest_file: AtomicUsize::new(LARGEST_FILE),
+            files: Semaphore::new(FILES_AT_ONCE),
+            outbox_wake: Notify::new(),
+            report_wake: Notify::new(),
+            timer_wake: Notify::new(),
+            hints_work: AtomicBool::new(false),
+            store_broken: AtomicBool::new(false),
+            stopping: watch::Sender::new(false),
+        });
+        shared.activate(Arc::new(active));
+        for customer in start.inbox {
+            shared.dialogs.wake(customer);
+        }
+        shared.announce(&start.woken);
+        let relay = Self { tasks: Arc::new(tokio::sync::Mutex::new(start_tasks(&shared, in_flight))), shared };
+        Ok(relay)
+    }
+
+    /// New settings or credentials take effect at once; what waits goes on under them.
+    ///
+    /// # Errors
+    /// An address or certificate is not usable; the settings in force stay.
+    pub async fn apply(&self, config: RelayConfig) -> Result<(), RelayError> {
+        let before = self.shared.active();
+        if before.as_ref().is_some_and(|before| before.config.channel.revision == config.channel.revision) {
+            return Ok(());
+        }
+        let active = Arc::new(Active::new(config, before.as_deref())?);
+        let rules = active.rules.clone();
+        let now = self.shared.clock.now();
+        // What is due under the new rules is decided by a tick of every open dialog.
+        self.shared
+            .store
+            .write(move |connection| {
+                let _ = &rules;
+                connection.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
+                Ok(())
+            })
+            .await?;
+        if before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake) {
+            self.shared.note_gap();
+        }
+        self.shared.activate(active);
+        self.shared.timer_wake.notify_one();
+        Ok(())
+    }
+
+    /// Takes one webhook call of MAX.
+    pub async fn webhook(&self, fingerprint: &str, secret: Option<&str>, body: &[u8]) -> StatusCode {
+        intake::webhook(&self.shared, fingerprint, secret, body).await
+    }
+
+    /// The CRM says that there is something in the outbox. False: that was not the CRM.
+    #[must_use]
+    pub fn hint(&self, bearer: &str) -> bool {
+        let Some(active) = self.shared.active() else { return false };
+        let Some(secret) = &active.config.secrets.notify else { return false };
+        if !bool::from(secret.expose_secret().as_bytes().ct_eq(bearer.as_bytes())) {
+            return false;
+        }
+        self.shared.hints_work.store(true, Ordering::Relaxed);
+        self.shared.outbox_wake.notify_one();
+        true
+    }
+
+    /// Our webhook subscription had to be made again: updates may have been missed, so every open dialog is read back at once.
+    pub async fn gap(&self) {
+        self.shared.note_gap();
+        let open = self
+            .shared
+            .store
+            .write(|connection| {
+                let mut statement = connection.prepare("SELECT id FROM customer WHERE open = 1")?;
+                Ok(statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<CustomerId>, _>>()?)
+            })
+            .await
+            .unwrap_or_default();
+        for customer in open {
+            self.shared.dialogs.wake(customer);
+        }
+    }
+
+    /// Whether the last step could be written to disk.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.shared.store_broken.load(Ordering::Relaxed)
+    }
+
+    /// What is known now.
+    pub async fn facts(&self) -> Facts {
+        self.shared.facts().await
+    }
+
+    /// The text of `/metrics`.
+    pub async fn metrics(&self) -> String {
+        self.shared.refresh_metrics().await;
+        self.shared.metrics.text()
+    }
+
+    /// Stops taking and sending, lets what is under way end, and closes the store. Everything is on disk when it returns.
+    pub async fn stop(&self) {
+        self.shared.stopping.send_replace(true);
+        let mut tasks = self.tasks.lock().await;
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_LIMIT, ended).await.is_err() {
+            tasks.shutdown().await;
+        }
+    }
+}
+
+impl Active {
+    fn new(config: RelayConfig, before: Option<&Self>) -> Result<Self, RelayError> {
+        let channel = &config.channel;
+        let failed = |reason: String| RelayError::Settings { channel: format!("{}/{}", channel.namespace, channel.name), reason };
+        let (api, files) =
+            max::transports(channel.max.overridden, channel.max.ca_pem.as_deref(), &channel.max.base_url).map_err(failed)?;
+        let settings = max::Settings { base_url: channel.max.base_url.clone(), token: config.secrets.token.clone() };
+        let max = match before {
+            Some(before) if before.config.channel.max == channel.max => before.max.with_settings(settings),
+            _ => max::Client::new(api, files, settings),
+        };
+        let creatio = match (&channel.creatio, &config.secrets.creatio) {
+            (Some(settings), Some(credentials)) => {
+                let trust = match &settings.ca_pem {
+                    Some(pem) => Trust::with_pem(pem).map_err(failed)?,
+                    None => Trust::public(),
+                };
+                let transport = ReqwestTransport::new(trust, Addresses::Any).map_err(failed)?;
+                let settings = creatio::Settings {
+                    url: settings.url.clone(),
+                    identity_url: settings.identity_url.clone(),
+                    runtime: settings.runtime,
+                    credentials: credentials.clone(),
+                    requests_per_second: settings.requests_per_second,
+                    in_flight: settings.in_flight,
+                };
+                Some(creatio::Client::new(Arc::new(transport), settings))
+            }
+            _ => None,
+        };
+        let bots = ReqwestTransport::new(Trust::public(), Addresses::Any).map_err(failed)?;
+        let rules = Arc::new(channel.rules.clone());
+        Ok(Self { rules, max, creatio, bots: BotTransport(Arc::new(bots)), config })
+    }
+}
+
+/// What an earlier run left.
+struct Start {
+    gap: i64,
+    open_dialogs: usize,
+    inbox: Vec<CustomerId>,
+    woken: Woken,
+}
+
+fn prepare(connection: &rusqlite::Connection, now: Millis, bot_user_id: i64, rules: &Rules) -> Result<Start, StoreError> {
+    let _ = rules;
+    if meta::get(connection, meta::MADE_AT)?.is_none() {
+        meta::set(connection, meta::MADE_AT, &now.to_string())?;
+    }
+    // The store belongs to one bot: its messages and marker mean nothing to another.
+    match meta::number(connection, "bot_user_id")? {
+        Some(known) if known != bot_user_id => {
+            return Err(StoreError::Commit(format!("it belongs to the bot {known}, not to {bot_user_id}")));
+        }
+        Some(_) => {}
+        None => meta::set(connection, "bot_user_id", &bot_user_id.to_string())?,
+    }
+    // A send that was under way when the last run ended: its looks count from now.
+    let sending = connection
+        .prepare("SELECT id, sending FROM to_max WHERE state = 'queued' AND sending IS NOT NULL")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(i64, String)>, _>>()?;
+    for (id, json) in sending {
+        let note: to_max::Sending = serde_json::from_str(&json)?;
+        let note = to_max::Sending { lost_at: Some(now), looks: 0, ..note };
+        connection.execute("UPDATE to_max SET sending = ?2 WHERE id = ?1", params![id, serde_json::to_string(&note)?])?;
+    }
+    connection.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
+    let customers = |sql: &str| -> Result<Vec<CustomerId>, StoreError> {
+        Ok(connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+    };
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    Ok(Start {
+        gap: number("SELECT coalesce(max(read_back), -1) + 1 FROM customer")?,
+        open_dialogs: usize::try_from(number("SELECT count(*) FROM customer WHERE open = 1")?).unwrap_or(0),
+        inbox: customers("SELECT DISTINCT customer FROM inbox WHERE done = 0 AND customer IS NOT NULL")?,
+        woken: Woken {
+            crm: customers("SELECT DISTINCT customer FROM to_crm WHERE dead = 0")?,
+            max: customers("SELECT DISTINCT customer FROM to_max WHERE state = 'queued'")?,
+            bot: customers("SELECT DISTINCT customer FROM to_bot")?,
+            reports: true,
+            timers: true,
+        },
+    })
+}
+
+/// A fixed number of tasks, whatever is carried: none is left behind per message.
+fn start_tasks(shared: &Arc<Shared>, crm_places: usize) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    macro_rules! workers {
+        ($count:expr, $lanes:ident, $serve:path) => {
+            for _ in 0..$count {
+                let shared = Arc::clone(shared);
+                tasks.spawn(async move {
+                    let mut stopping = shared.stopping.subscribe();
+                    loop {
+                        let lease = tokio::select! {
+                            lease = shared.$lanes.next() => lease,
+                            _ = stopping.wait_for(|stopping| *stopping) => return,
+                        };
+                        let customer = lease.customer();
+                        lease.finish($serve(&shared, customer).await);
+                        if *stopping.borrow() {
+                            return;
+                        }
+                    }
+                });
+            }
+        };
+    }
+    workers!(DIALOG_PLACES, dialogs, intake::serve);
+    workers!(crm_places.max(1), to_crm, to_crm::serve);
+    workers!(MAX_PLACES, to_max, to_max::serve);
+    workers!(BOT_PLACES, to_bot, bot::serve);
+    macro_rules! background {
+        ($run:path) => {{
+            let shared = Arc::clone(shared);
+            tasks.spawn(async move {
+                let mut stopping = shared.stopping.subscribe();
+                tokio::select! { () = $run(&shared) => {}, _ = stopping.wait_for(|stopping| *stopping) => {} }
+            });
+        }};
+    }
+    background!(intake::poll);
+    background!(outbox::run);
+    background!(outbox::run_reports);
+    background!(run_timers);
+    background!(run_housekeeping);
+    tasks
+}
+
+/// Steps every dialog whose moment has come, until the relay stops.
+async fn run_timers(shared: &Shared) {
+    loop {
+        let next = shared
+            .store
+            .write(|connection| Ok(connection.query_row("SELECT min(due_at) FROM customer", [], |row| row.get::<_, Option<Millis>>(0))?))
+            .await
+            .unwrap_or(None);
+        let now = shared.clock.now();
+        match next {
+            Some(due) if due <= now => {
+                let Some(active) = shared.active().filter(|active| !active.config.channel.suspended) else {
+                    shared.config_changed().await;
+                    continue;
+                };
+                let rules = active.rules.clone();
+                let context = shared.context();
+                match shared.store.write(move |connection| tick(connection, &rules, context)).await {
+                    Ok((woken, stuck)) => {
+                        shared.announce(&woken);
+                        if stuck {
+                            shared.clock.sleep(1_000).await;
+                        }
+                    }
+                    Err(error) => {
+                        shared.store_failed(&error);
+                        shared.clock.sleep(1_000).await;
+                    }
+                }
+            }
+            Some(due) => {
+                tokio::select! { () = shared.clock.sleep_until(due) => {}, () = shared.timer_wake.notified() => {} }
+            }
+            None => shared.timer_wake.notified().await,
+        }
+    }
+}
+
+/// Ticks the dialogs that are due, a hundred at a time. `stuck`: one of them is due still, so that a pause is in order.
+fn tick(connection: &rusqlite::Connection, rules: &Rules, context: Context) -> Result<(Woken, bool), StoreError> {
+    let due = connection
+        .prepare_cached("SELECT id FROM customer WHERE due_at <= ?1 ORDER BY due_at LIMIT 100")?
+        .query_map([context.now], |row| row.get(0))?
+        .collect::<Result<Vec<CustomerId>, _>>()?;
+    let mut stepper = Stepper { connection, rules, context, woken: Woken::default() };
+    let mut stuck = false;
+    for id in due {
+        let mut customer = Customer::load(connection, id)?;
+        stepper.step(&mut customer, &Event::Tick, None)?;
+        customer.save(connection, rules)?;
+        stuck |= crate::policy::next_due(rules, &customer.dialog).is_some_and(|next| next <= context.now);
+    }
+    Ok((stepper.woken, stuck))
+}
+
+/// Forgets what is older than the retention, and keeps the count of open dialogs, until the relay stops.
+async fn run_housekeeping(shared: &Shared) {
+    loop {
+        if let Some(active) = shared.active() {
+            let now = shared.clock.now();
+            let retention = Millis::try_from(active.config.channel.retention_seconds).unwrap_or(Millis::MAX / 2_000) * 1_000;
+            let before = now - retention;
+            let swept = shared
+                .store
+                .write(move |connection| {
+                    connection.execute("DELETE FROM inbox WHERE done = 1 AND received_at < ?1", [before])?;
+                    connection.execute("DELETE FROM to_max WHERE ended_at < ?1 AND recorded = 1", [before])?;
+                    connection.execute("DELETE FROM sent WHERE at < ?1", [before])?;
+                    connection.execute("DELETE FROM outbox WHERE reported > 0 AND reported < ?1", [before])?;
+                    connection.execute("DELETE FROM closing WHERE at < ?1", [before])?;
+                    Ok(())
+                })
+                .await;
+            if let Err(error) = swept {
+                shared.store_failed(&error);
+            }
+        }
+        shared.clock.sleep(HOUSEKEEPING_INTERVAL).await;
+    }
+}
+
+impl Shared {
+    fn active(&self) -> Option<Arc<Active>> {
+        self.active.borrow().clone()
+    }
+
+    fn activate(&self, active: Arc<Active>) {
+        let running = !active.config.channel.suspended;
+        let taken = active.rules.receiver != Receiver::Absent && active.creatio.is_some();
+        self.active.send_replace(Some(active));
+        self.dialogs.enable(true);
+        self.to_crm.enable(running && taken);
+        self.to_max.enable(running);
+        self.to_bot.enable(running);
+        for lanes in [&self.to_crm, &self.to_max, &self.to_bot] {
+            lanes.rouse_all();
+        }
+        self.outbox_wake.notify_one();
+        self.report_wake.notify_one();
+    }
+
+    async fn config_changed(&self) {
+        let mut changes = self.active.subscribe();
+        changes.mark_unchanged();
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn context(&self) -> Context {
+        let health = self.health();
+        let now = self.clock.now();
+        Context {
+            now,
+            bot_away: health.bot_away_until[0] > now,
+            off_hours_bot_away: health.bot_away_until[1] > now,
+        }
+    }
+
+    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn announce(&self, woken: &Woken) {
+        for customer in &woken.crm {
+            self.to_crm.wake(*customer);
+        }
+        for customer in &woken.max {
+            self.to_max.wake(*customer);
+        }
+        for customer in &woken.bot {
+            self.to_bot.wake(*customer);
+        }
+        if woken.reports {
+            self.report_wake.notify_one();
+        }
+        if woken.timers {
+            self.timer_wake.notify_one();
+        }
+    }
+
+    fn note_gap(&self) {
+        self.gap.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn largest_file(&self) -> usize {
+        self.largest_file.load(Ordering::Relaxed)
+    }
+
+    fn set_largest_file(&self, bytes: u64) {
+        self.largest_file.store(usize::try_from(bytes).unwrap_or(LARGEST_FILE).min(LARGEST_FILE), Ordering::Relaxed);
+    }
+
+    fn max_answered(&self) {
+        let now = self.clock.now();
+        self.health().max.set_ok(now);
+    }
+
+    fn max_failed(&self, code: &str) {
+        let now = self.clock.now();
+        self.health().max.set_failed(code, now);
+    }
+
+    fn crm_answered(&self) {
+        let now = self.clock.now();
+        self.health().crm.set_ok(now);
+    }
+
+    fn crm_failed(&self, code: &str) {
+        let now = self.clock.now();
+        self.health().crm.set_failed(code, now);
+    }
+
+    fn note_bot(&self, role: BotRole, answered: bool) {
+        let now = self.clock.now();
+        let mut health = self.health();
+        let index = usize::from(role == BotRole::OffHours);
+        if answered {
+            health.bot.set_ok(now);
+            health.bot_away_until[index] = Millis::MIN;
+        } else {
+            health.bot.set_failed("BotUnreachable", now);
+            health.bot_away_until[index] = now + bot::AWAY;
+        }
+    }
+
+    /// A step that could not be written is tried again; it took no effect.
+    fn store_failed(&self, error: &StoreError) -> Outcome {
+        self.metrics.store_failures.inc();
+        self.store_broken.store(!matches!(error, StoreError::Closed), Ordering::Relaxed);
+        tracing::error!(%error, "a step could not be written to disk and is tried again");
+        Outcome::Wait(1_000)
+    }
+
+    async fn refresh_metrics(&self) {
+        let facts = self.facts().await;
+        self.metrics.oldest_seconds.set(facts.oldest_seconds);
+        self.metrics.dead_letters.set(facts.dead_letters);
+        self.metrics.open_dialogs.set(facts.open_dialogs);
+        let count = |lanes: &Lanes| i64::try_from(lanes.len()).unwrap_or(i64::MAX);
+        self.metrics.waiting_to_crm.set(count(&self.to_crm));
+        self.metrics.waiting_to_max.set(count(&self.to_max));
+        if let Some(creatio) = self.active().and_then(|active| active.creatio.clone()) {
+            self.metrics.set_crm_calls(&creatio.calls().by_kind());
+        }
+    }
+
+    async fn facts(&self) -> Facts {
+        let now = self.clock.now();
+        let active = self.active();
+        let rules = active.as_ref().map(|active| active.rules.clone()).unwrap_or_default();
+        let (oldest, dead_letters, open_dialogs, auto_close) = self
+            .store
+            .write(move |connection| state_of(connection, &rules))
+            .await
+            .unwrap_or_default();
+        self.open_dialogs.store(usize::try_from(open_dialogs).unwrap_or(0), Ordering::Relaxed);
+        let health = self.health();
+        let last = self.last_update_at.load(Ordering::Relaxed);
+        Facts {
+            revision: active.map(|active| active.config.channel.revision.clone()).unwrap_or_default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            max: health.max.clone(),
+            crm: health.crm.clone(),
+            bot: health.bot.clone(),
+            oldest_seconds: oldest.map_or(0, |oldest| ((now - oldest) / 1_000).max(0)),
+            dead_letters,
+            open_dialogs,
+            last_update_at: (last > 0).then_some(last),
+            auto_close,
+        }
+    }
+}
+
+type State = (Option<Millis>, i64, i64, Vec<AutoClose>);
+
+fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, StoreError> {
+    let oldest = connection.query_row(
+        "SELECT min(at) FROM (SELECT min(created_at) AS at FROM to_crm WHERE dead = 0
+                              UNION ALL SELECT min(created_at) FROM to_max WHERE state = 'queued'
+                              UNION ALL SELECT min(received_at) FROM inbox WHERE done = 0)",
+        [],
+        |row| row.get(0),
+    )?;
+    let dead_letters = connection.query_row(
+        "SELECT (SELECT count(*) FROM to_crm WHERE dead = 1) + (SELECT count(*) FROM to_max WHERE state = 'failed')",
+        [],
+        |row| row.get(0),
+    )?;
+    let open = connection.query_row("SELECT count(*) FROM customer WHERE open = 1", [], |row| row.get(0))?;
+    let mut closing = Vec::new();
+    if rules.auto_close.is_some() {
+        let rows = connection
+            .prepare_cached("SELECT id, dialog FROM customer WHERE open = 1 AND due_at IS NOT NULL ORDER BY due_at LIMIT 200")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<Vec<(CustomerId, String)>, _>>()?;
+        for (id, dialog) in rows {
+            let dialog: crate::policy::Dialog = serde_json::from_str(&dialog)?;
+            if let Some(at) = dialog.auto_close_at(rules) {
+                closing.push(AutoClose { customer: format!("max:{id}"), at });
+            }
+        }
+        closing.sort_by_key(|closing| closing.at);
+        closing.truncate(20);
+    }
+    Ok((oldest, dead_letters, open, closing))
+}
+
+impl SideFacts {
+    fn set_ok(&mut self, now: Millis) {
+        if !self.ok {
+            *self = Self { ok: true, code: None, since: now };
+        }
+    }
+
+    fn set_failed(&mut self, code: &str, now: Millis) {
+        if self.code.as_deref() != Some(code) {
+            *self = Self { ok: false, code: Some(code.to_owned()), since: now };
+        }
+    }
+}

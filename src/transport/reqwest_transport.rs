@@ -174,11 +174,13 @@ fn classify(host: &str, error: &reqwest::Error) -> TransportError {
     }
 }
 
-/// rustls hides its error inside an `io::Error`, whose `source()` skips the error itself.
+/// rustls hides its error inside an `io::Error`, whose `source()` skips the error itself, and hyper-rustls puts that one inside another.
 fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
-    error.downcast_ref::<rustls::Error>().or_else(|| {
-        error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref).and_then(|inner| inner.downcast_ref())
-    })
+    let mut error = error;
+    while let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        error = inner;
+    }
+    error.downcast_ref::<rustls::Error>()
 }
 
 struct PublicResolver {

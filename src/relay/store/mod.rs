@@ -4,6 +4,7 @@
 //! savepoint, commits once, and only then tells the callers: an answer from [`Store::write`] means "on disk". A closure that fails
 //! takes back its own changes and nobody else's. Nothing outside this folder and the closures handed in touches the database.
 
+pub(super) mod meta;
 mod schema;
 
 use std::path::{Path, PathBuf};

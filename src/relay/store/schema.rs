@@ -48,8 +48,7 @@ CREATE INDEX inbox_age ON inbox (received_at);
 CREATE TABLE to_crm (
     id         INTEGER PRIMARY KEY,
     customer   INTEGER NOT NULL,
-    kind       TEXT NOT NULL,
-    body       TEXT NOT NULL,
+    body       TEXT NOT NULL,                      -- JSON, a `CrmTask`
     attempted  INTEGER NOT NULL DEFAULT 0,         -- 1: may have taken effect, so nothing passes it any more
     attempts   INTEGER NOT NULL DEFAULT 0,
     barrier    INTEGER NOT NULL,
@@ -94,12 +93,12 @@ CREATE INDEX sent_age ON sent (at);
 CREATE TABLE outbox (
     id       TEXT PRIMARY KEY,
     report   TEXT,                                 -- JSON: what is to be reported; NULL while it is under way
-    reported INTEGER NOT NULL DEFAULT 0,
+    reported INTEGER NOT NULL DEFAULT 0,          -- when it was; 0: not yet
     attempts INTEGER NOT NULL DEFAULT 0,
     taken_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX outbox_report ON outbox (taken_at) WHERE report IS NOT NULL AND reported = 0;
-CREATE INDEX outbox_age ON outbox (taken_at) WHERE reported = 1;
+CREATE INDEX outbox_age ON outbox (reported) WHERE reported > 0;
 
 -- Questions to a bot, one queue per customer.
 CREATE TABLE to_bot (

@@ -1,0 +1,428 @@
+//! One call to the site: limits, prefix, session, replay, and the reading of what came back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use super::Settings;
+use super::error::{Class, Error, Fault, classify, excerpt, fault, is_html, retry_after};
+use super::session::{Lost, Session, Sessions};
+use crate::transport::{Limiter, Options, Request, Response, Transport, TransportError};
+
+/// From first to last byte of an answer (Creatio API reference, 10.3).
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The same for files.
+pub(super) const FILE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest answer that is not a file (Creatio API reference, 10.3).
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// All that may stand bare in a query or a path segment; the rest is percent-encoded, the blank as `%20`.
+const ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'(').remove(b')').remove(b',');
+
+pub(super) fn encode(text: &str) -> String {
+    utf8_percent_encode(text, ENCODED).to_string()
+}
+
+/// What a request is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    SignIn,
+    Probe,
+    OData,
+    Package,
+    Chat,
+    File,
+}
+
+/// Requests sent, by kind. Creatio's plans count OData calls and calls of own web services apart (Creatio API reference, 2.7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Sign-ins, at the site or at the Identity Service.
+    pub sign_in: u64,
+    /// Probes for the runtime.
+    pub probe: u64,
+    /// Reads and writes of rows.
+    pub odata: u64,
+    /// Calls of the package's service but file uploads.
+    pub package: u64,
+    /// Calls of stock chat services.
+    pub chat: u64,
+    /// Uploads and downloads.
+    pub file: u64,
+}
+
+impl Calls {
+    /// Name and value of each counter, for metrics.
+    pub fn by_kind(&self) -> [(&'static str, u64); 6] {
+        [
+            ("sign_in", self.sign_in),
+            ("probe", self.probe),
+            ("odata", self.odata),
+            ("package", self.package),
+            ("chat", self.chat),
+            ("file", self.file),
+        ]
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.by_kind().iter().map(|(_, calls)| calls).sum()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counters([AtomicU64; 6]);
+
+/// One call, before prefix and session.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub method: Method,
+    pub kind: Kind,
+    /// After the prefix, without a leading slash.
+    pub path: String,
+    /// Instead of prefix and path: the next page of a list, on the same site.
+    pub absolute: Option<Url>,
+    pub body: Bytes,
+    pub content_type: Option<&'static str>,
+    /// The call as a noun, for sentences.
+    pub about: String,
+    pub timeout: Duration,
+    pub max_answer: usize,
+    /// A page of HTML may be the wanted answer when it comes as a file.
+    pub any_content: bool,
+    /// Words that no sentence may repeat.
+    pub private: &'a [&'a str],
+}
+
+impl Call<'_> {
+    fn new(method: Method, kind: Kind, path: impl Into<String>, about: impl Into<String>) -> Self {
+        Self {
+            method,
+            kind,
+            path: path.into(),
+            absolute: None,
+            body: Bytes::new(),
+            content_type: None,
+            about: about.into(),
+            timeout: TIMEOUT,
+            max_answer: MAX_ANSWER,
+            any_content: false,
+            private: &[],
+        }
+    }
+
+    pub fn get(kind: Kind, path: impl Into<String>, about: impl Into<String>) -> Self {
+        Self::new(Method::GET, kind, path, about)
+    }
+
+    pub fn post(kind: Kind, path: impl Into<String>, about: impl Into<String>, body: Bytes) -> Self {
+        Self { body, ..Self::new(Method::POST, kind, path, about) }
+    }
+
+    pub fn post_json(kind: Kind, path: impl Into<String>, about: impl Into<String>, body: &impl Serialize) -> Self {
+        // Serialising to memory fails only for maps with keys that are no strings; the bodies here have none.
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        Self { content_type: Some("application/json; charset=utf-8"), ..Self::post(kind, path, about, body.into()) }
+    }
+
+    /// A write through OData; the caller adds the body.
+    pub fn write(method: Method, path: impl Into<String>, about: impl Into<String>) -> Self {
+        let content_type = Some("application/json; charset=utf-8; IEEE754Compatible=true");
+        Self { content_type, ..Self::new(method, Kind::OData, path, about) }
+    }
+
+    /// Whether a lost answer leaves a change behind.
+    fn changes(&self) -> bool {
+        self.method != Method::GET
+    }
+}
+
+/// The limits and the transport, below the session: everything that leaves goes through [`Outlet::send`].
+pub(super) struct Outlet {
+    transport: Arc<dyn Transport>,
+    per_second: Limiter,
+    in_flight: Semaphore,
+    counters: Counters,
+}
+
+impl Outlet {
+    /// Sends one request within the limits.
+    pub async fn send(&self, kind: Kind, request: Request, options: Options) -> Result<Response, TransportError> {
+        // The semaphore is never closed.
+        let _place = self.in_flight.acquire().await.ok();
+        let _permit = self.per_second.acquire().await;
+        self.counters.0[kind as usize].fetch_add(1, Ordering::Relaxed);
+        self.transport.send(request, options).await
+    }
+}
+
+/// A client of one site, shared by its clones.
+pub(super) struct Wire {
+    outlet: Outlet,
+    sessions: Sessions,
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire").field("host", &self.host()).finish_non_exhaustive()
+    }
+}
+
+impl Wire {
+    pub fn new(transport: Arc<dyn Transport>, settings: Settings) -> Self {
+        let outlet = Outlet {
+            transport,
+            per_second: Limiter::new(settings.requests_per_second, Duration::from_secs(1)),
+            in_flight: Semaphore::new(settings.in_flight.clamp(1, Semaphore::MAX_PERMITS)),
+            counters: Counters::default(),
+        };
+        Self { outlet, sessions: Sessions::new(settings) }
+    }
+
+    pub fn calls(&self) -> Calls {
+        let count = |kind: Kind| self.outlet.counters.0[kind as usize].load(Ordering::Relaxed);
+        Calls {
+            sign_in: count(Kind::SignIn),
+            probe: count(Kind::Probe),
+            odata: count(Kind::OData),
+            package: count(Kind::Package),
+            chat: count(Kind::Chat),
+            file: count(Kind::File),
+        }
+    }
+
+    /// The site's host, as sentences name it.
+    pub fn host(&self) -> &str {
+        self.sessions.host()
+    }
+
+    /// Whether an address has scheme, host and port of the site.
+    pub fn same_site(&self, url: &Url) -> bool {
+        url.origin() == self.sessions.root().origin()
+    }
+
+    /// The address of a collection, against which relative next links are read.
+    pub fn odata_root(&self, collection: &str) -> Result<Url, Error> {
+        let prefix = self.sessions.known_prefix().unwrap_or_default();
+        self.sessions.address(&format!("{prefix}odata/{collection}"))
+    }
+
+    /// Sends one call in a session. Whatever is an answer to the call itself comes back, also refusals; sign-in happens inside, and
+    /// a call that was not run because nobody was signed in is replayed once.
+    pub async fn send(&self, call: &Call<'_>) -> Result<Response, Error> {
+        let prefix = self.sessions.prefix(&self.outlet).await?;
+        let mut session = self.sessions.current(&self.outlet).await?;
+        let mut renewed = false;
+        loop {
+            let request = self.request(call, prefix, &session)?;
+            let options = Options { timeout: call.timeout, max_answer: call.max_answer };
+            let answer =
+                self.outlet.send(call.kind, request, options).await.map_err(|error| self.unanswered(call, &error))?;
+            session.keep_cookies(&answer);
+            let Some(lost) = Lost::seen(&answer, self.sessions.root(), call.any_content) else { return Ok(answer) };
+            if let Lost::Elsewhere(target) = &lost {
+                let sentence =
+                    format!("{} redirects to {target}: write that address into spec.creatio.url", self.host());
+                return Err(Error::new(Class::WrongAddress, false, sentence));
+            }
+            if renewed || (lost == Lost::Forbidden && self.sessions.is_denied(&call.path)) {
+                return self.still_lost(call, &lost, answer);
+            }
+            session = self.sessions.renew(&self.outlet, &session).await?;
+            renewed = true;
+        }
+    }
+
+    /// The same shape again in a session that was made a moment ago.
+    fn still_lost(&self, call: &Call<'_>, lost: &Lost, answer: Response) -> Result<Response, Error> {
+        let host = self.host();
+        let (class, sentence) = match lost {
+            Lost::Forbidden => {
+                self.sessions.deny(&call.path);
+                let what = fault(&answer).unwrap_or_default().message;
+                let what = if what.is_empty() { String::new() } else { format!(" ({what})") };
+                (
+                    Class::AccessDenied,
+                    format!("{host} forbids {}{what}: give the technical user the right to it", call.about),
+                )
+            }
+            Lost::Unauthorized => (
+                Class::CredentialsInvalid,
+                format!(
+                    "{host} does not accept the session made a moment ago for {}: check that the credentials and the \
+                     Identity Service belong to this site",
+                    call.about
+                ),
+            ),
+            Lost::Login | Lost::Elsewhere(_) => (
+                Class::AccessDenied,
+                format!(
+                    "{host} sends {} to the sign-in page right after signing in: check that the technical user may use \
+                     the site",
+                    call.about
+                ),
+            ),
+            // A page with status 200: the caller knows what it means for its path.
+            Lost::Page => return Ok(answer),
+        };
+        Err(self.scrubbed(call, Error::new(class, false, sentence)))
+    }
+
+    fn request(&self, call: &Call<'_>, prefix: &str, session: &Session) -> Result<Request, Error> {
+        let address = match &call.absolute {
+            Some(url) => url.clone(),
+            None => self.sessions.address(&format!("{prefix}{}", call.path))?,
+        };
+        let mut request = http::Request::builder()
+            .method(call.method.clone())
+            .uri(address.as_str())
+            .body(call.body.clone())
+            .map_err(|_| self.no_address(call))?;
+        let headers = request.headers_mut();
+        let accept = if call.any_content { "*/*" } else { "application/json" };
+        headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        if let Some(content_type) = call.content_type.filter(|_| !call.body.is_empty() || call.method == Method::POST) {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        session.sign(headers);
+        Ok(request)
+    }
+
+    fn no_address(&self, call: &Call<'_>) -> Error {
+        let sentence = format!("{} makes no valid address on {}: check spec.creatio.url", call.about, self.host());
+        Error::new(Class::BadRequest, false, sentence)
+    }
+
+    fn unanswered(&self, call: &Call<'_>, error: &TransportError) -> Error {
+        let done = call.changes() && !error.certainly_not_sent();
+        let class = match error {
+            TransportError::TooLarge { .. } => Class::TooLarge,
+            _ => Class::Unreachable,
+        };
+        self.scrubbed(call, Error::new(class, done, format!("{} failed: {error}", call.about)))
+    }
+
+    /// The error that a refusal means.
+    pub fn refusal(&self, call: &Call<'_>, answer: &Response) -> Error {
+        let status = answer.status();
+        let fault = fault(answer).unwrap_or_default();
+        let deleting = call.method == Method::DELETE;
+        let class = classify(status, &fault, deleting, retry_after(answer));
+        // The site said what it did not do, but for faults that may come after the commit.
+        let done = call.changes() && class == Class::Transient && status != StatusCode::TOO_MANY_REQUESTS;
+        let sentence = format!(
+            "{} refuses {} with status {}: {}{}",
+            self.host(),
+            call.about,
+            status.as_u16(),
+            words(&fault),
+            remedy(class)
+        );
+        self.scrubbed(call, Error::new(class, done, sentence))
+    }
+
+    /// JSON out of an answer that must have it.
+    pub fn parse<T: DeserializeOwned>(&self, call: &Call<'_>, answer: &Response) -> Result<T, Error> {
+        if !answer.status().is_success() || is_html(answer) {
+            return Err(self.refusal(call, answer));
+        }
+        serde_json::from_slice(answer.body()).map_err(|error| self.unreadable(call, &error))
+    }
+
+    /// An answer for a call whose success says nothing: any 2xx that tells of no failure.
+    pub fn expect_done(&self, call: &Call<'_>, answer: &Response) -> Result<(), Error> {
+        let success = answer.status().is_success();
+        if success && !is_html(answer) {
+            let value: Option<serde_json::Value> = serde_json::from_slice(answer.body()).ok();
+            let told = value.as_ref().and_then(serde_json::Value::as_object).is_some_and(|object| {
+                let is_false =
+                    |name: &str| object.get(name).is_some_and(|flag| *flag == serde_json::Value::Bool(false));
+                let row = object.contains_key("Id");
+                is_false("success")
+                    || is_false("Success")
+                    || object.contains_key("error")
+                    || object.contains_key("responseStatus")
+                    || (!row && (object.contains_key("Message") || object.contains_key("message")))
+            });
+            if !told {
+                return Ok(());
+            }
+        }
+        Err(self.refusal(call, answer))
+    }
+
+    /// An answer that is cut short or has another shape than documented.
+    pub fn unreadable(&self, call: &Call<'_>, error: &serde_json::Error) -> Error {
+        // serde's words may quote the value; its place is enough to find it.
+        let what = if error.is_eof() { "ends too early" } else { "has not the documented shape" };
+        let sentence = format!(
+            "the answer of {} to {} {what} (line {}, column {}): try again, and report it if it stays",
+            self.host(),
+            call.about,
+            error.line(),
+            error.column()
+        );
+        self.scrubbed(call, Error::new(Class::Transient, call.changes(), sentence))
+    }
+
+    /// 404 or a page where the package should answer (contract, `ping`).
+    pub fn package_missing(&self, answer: &Response) -> Error {
+        let sentence = format!(
+            "{} has no MaxChannelService (status {}{}): install the package MaxChannel in the CRM, and check \
+             spec.creatio.runtime if it is set",
+            self.host(),
+            answer.status().as_u16(),
+            if is_html(answer) { ", a page of HTML" } else { "" }
+        );
+        Error::new(Class::PackageMissing, false, sentence)
+    }
+
+    /// A foreign text made fit for a sentence: short, on one line, without secrets and the call's own words.
+    pub fn excerpt(&self, call: &Call<'_>, text: &str) -> String {
+        excerpt(&self.scrub(call, text.to_owned()))
+    }
+
+    fn scrubbed(&self, call: &Call<'_>, error: Error) -> Error {
+        error.map_sentence(|sentence| self.scrub(call, sentence))
+    }
+
+    fn scrub(&self, call: &Call<'_>, text: String) -> String {
+        let mut text = self.sessions.scrub(text);
+        for word in call.private.iter().filter(|word| word.chars().count() >= 3) {
+            // The beginning is enough to hide: what follows was cut already where it was long.
+            let start: String = word.chars().take(40).collect();
+            for form in [*word, start.trim()] {
+                text = text.replace(form, "…");
+            }
+        }
+        text
+    }
+}
+
+/// What the site said, or that it said nothing.
+fn words(fault: &Fault) -> String {
+    match (fault.message.as_str(), fault.html) {
+        ("", _) => "it gives no reason".to_owned(),
+        (message, true) => format!("a page of HTML where JSON is expected, \"{message}\""),
+        (message, false) => message.to_owned(),
+    }
+}
+
+fn remedy(class: Class) -> &'static str {
+    match class {
+        Class::AccessDenied => "; give the technical user the right to it",
+        Class::NotFound => "; check the address and that the object still exists",
+        Class::Throttled { .. } => "; lower spec.creatio.limits",
+        Class::InUse => "; switch it off instead of deleting it",
+        _ => "",
+    }
+}

@@ -1,0 +1,92 @@
+//! Which automatic replies a dialog sends now, and when it has to be asked again.
+
+use super::{
+    Dialog, Effect, Millis, ReplySet, Rules,
+    dialog::{Closing, Current, Holder},
+};
+
+/// An overdue reply is sent if it is at most this late.
+pub const LATE: Millis = 5 * 60 * 1000;
+
+/// Replies that are due within this span belong together: if they are overdue, they are sent or skipped as one.
+pub const TOGETHER: Millis = 2 * 1000;
+
+/// From when the replies of a dialog count; none: they do not run.
+fn waiting_since(dialog: &Dialog) -> Option<(&Current, Millis)> {
+    let current = dialog.current.as_ref()?;
+    match current.holder {
+        Holder::People { since }
+            if !dialog.gone && !current.answered && current.closing == Closing::No && dialog.before.is_none() =>
+        {
+            Some((current, since))
+        }
+        _ => None,
+    }
+}
+
+/// Decides everything that is due by now and sends what is to be sent.
+pub(super) fn send(rules: &Rules, dialog: &mut Dialog, effects: &mut Vec<Effect>) {
+    let now = dialog.seen;
+    if rules.auto_replies.is_empty() && rules.replies(ReplySet::OffHours).is_empty() {
+        return;
+    }
+    let Some((current, since)) = waiting_since(dialog) else { return };
+    let set = if rules.is_open(now) { ReplySet::Hours } else { ReplySet::OffHours };
+    let replies = rules.replies(set);
+    if replies.is_empty() {
+        return;
+    }
+    let Some(begin) = rules.in_force_from(set, since).filter(|begin| *begin <= now) else { return };
+
+    let mut due = Vec::new();
+    let mut decided = Vec::new();
+    for (index, reply) in replies.iter().enumerate() {
+        let first = current.next_occurrence(set, index);
+        let next = first.max(reply.occurrences_by(now - begin));
+        if next > first {
+            decided.push((index, next));
+        }
+        due.extend((first..next).map(|occurrence| (begin + reply.due(occurrence), index, occurrence)));
+    }
+    if decided.is_empty() {
+        return;
+    }
+    due.sort_unstable();
+    let latest =
+        due.iter().map(|(at, ..)| *at).rev().take_while(|at| now - at <= LATE).find(|at| rules.in_force(set, *at));
+    if let Some(latest) = latest {
+        for (at, index, occurrence) in due {
+            if latest - TOGETHER <= at && at <= latest && rules.in_force(set, at) {
+                let text = replies[index].text.clone();
+                effects.push(Effect::SendAutoReply { set, index, occurrence, text });
+            }
+        }
+    }
+    if let Some(current) = &mut dialog.current {
+        for (index, next) in decided {
+            current.decide(set, index, next);
+        }
+    }
+}
+
+/// When the next reply is due that is not decided by now.
+pub(super) fn next_due(rules: &Rules, dialog: &Dialog) -> Option<Millis> {
+    let (current, since) = waiting_since(dialog)?;
+    let mut earliest: Option<Millis> = None;
+    for set in [ReplySet::Hours, ReplySet::OffHours] {
+        let replies = rules.replies(set);
+        if replies.is_empty() {
+            continue;
+        }
+        let Some(begin) = rules.in_force_from(set, since) else { continue };
+        for (index, reply) in replies.iter().enumerate() {
+            let first = current.next_occurrence(set, index).max(reply.occurrences_by(dialog.seen - begin));
+            let due = (first..reply.occurrences())
+                .map(|occurrence| begin + reply.due(occurrence))
+                .take_while(|at| earliest.is_none_or(|earliest| *at < earliest))
+                .find(|at| rules.in_force(set, *at));
+            earliest = due.or(earliest);
+        }
+    }
+    earliest
+}

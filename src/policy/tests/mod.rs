@@ -1,0 +1,4 @@
+//! What the rules promise: sentence by sentence of the product page, and against slow, obvious models.
+
+mod hours;
+mod page;

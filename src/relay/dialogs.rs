@@ -1,0 +1,411 @@
+//! One step of a customer's dialog, inside the transaction that also records what follows from it.
+//!
+//! Owns the row of a customer and the rows that the rules' effects become: messages for the CRM and for MAX, questions to a bot.
+//! Must not do I/O: it works on a connection inside [`super::store::Store::write`] and says in [`Woken`] whom to wake after the commit.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::lanes::CustomerId;
+use super::render::{self, Incoming};
+use super::store::StoreError;
+use crate::creatio::Author;
+use crate::max::update::{self, Update};
+use crate::max::{OutgoingAttachment, text};
+use crate::policy::{self, BotRole, Context, Dialog, Effect, Event, Millis, Note, Phase, Rules};
+
+/// The place of a message in its dialog: (timestamp, seq) of MAX.
+pub(super) type Position = (Millis, i64);
+
+/// A row of `customer`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Customer {
+    pub id: CustomerId,
+    pub chat_id: Option<i64>,
+    pub name: String,
+    pub dialog: Dialog,
+    pub barrier: i64,
+    pub taken: Option<Position>,
+    pub delivered: Option<Position>,
+    pub crm_timestamp: Millis,
+    pub bot_seq: Option<i64>,
+    pub read_back: i64,
+}
+
+/// What one entry of the queue towards the CRM does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(super) enum CrmTask {
+    /// A message of the customer's, or (`own` false) an edit or removal of one.
+    Message { incoming: Incoming, stand_by: bool, own: bool },
+    /// An entry of the history that the customer has seen already.
+    History { external_id: String, author: Author, text: String, sent_at: Millis },
+    /// Ends stand-by in the dialog's chat.
+    HandOver,
+    /// Closes a chat.
+    Close { chat: Uuid },
+}
+
+/// Whose words go to the customer, and who wants to know what became of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(super) enum Origin {
+    /// An agent's, by the row of the CRM's outbox. `chat` is where they were written; `since` is set where an earlier relay may have
+    /// sent them already, see [`super::to_max`].
+    Agent { row: Uuid, chat: Option<Uuid>, since: Option<Millis> },
+    AutoReply,
+    CloseMessage,
+    Bot,
+    /// The end of the spinner on a pressed button.
+    Press,
+}
+
+/// One send of a message.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Part {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// A file of the CRM that is to be fetched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<OutFile>,
+    /// The same once MAX has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uploaded: Option<OutgoingAttachment>,
+    /// Buttons under the text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub buttons: Vec<Button>,
+    /// The press that is answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback_id: Option<String>,
+    /// The message in MAX that it became.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mid: Option<String>,
+    /// When MAX took it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_at: Option<Millis>,
+}
+
+/// A file of an agent's message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct OutFile {
+    pub id: Uuid,
+    pub name: String,
+    pub mime_type: String,
+    pub kind: crate::creatio::MessageType,
+}
+
+/// A button of a bot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Button {
+    pub title: String,
+    pub payload: String,
+}
+
+/// A question to a bot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Question {
+    pub bot: BotRole,
+    /// [`Dialog::number`] at the time of asking: an answer that comes in another dialog is dropped.
+    pub dialog: u32,
+    pub text: String,
+}
+
+/// Whose lanes have new work once the transaction is on disk.
+#[derive(Debug, Default)]
+pub(super) struct Woken {
+    pub crm: Vec<CustomerId>,
+    pub max: Vec<CustomerId>,
+    pub bot: Vec<CustomerId>,
+    /// There is something to report to the CRM's outbox.
+    pub reports: bool,
+    /// Some dialog's next tick may have moved.
+    pub timers: bool,
+}
+
+/// What a step needs beside the customer.
+pub(super) struct Stepper<'a> {
+    pub connection: &'a Connection,
+    pub rules: &'a Rules,
+    pub context: Context,
+    pub woken: Woken,
+}
+
+impl Customer {
+    /// The customer's row, or a new one that is not on disk before [`Customer::save`].
+    pub fn load(connection: &Connection, id: CustomerId) -> Result<Self, StoreError> {
+        let mut statement = connection.prepare_cached(
+            "SELECT chat_id, name, dialog, barrier, taken_at, taken_seq, delivered_at, delivered_seq, crm_timestamp,
+                    bot_seq, read_back
+             FROM customer WHERE id = ?1",
+        )?;
+        let found = statement
+            .query_row([id], |row| {
+                let pair = |at, seq| -> rusqlite::Result<Option<Position>> {
+                    Ok(row.get::<_, Option<i64>>(at)?.zip(row.get::<_, Option<i64>>(seq)?))
+                };
+                Ok((
+                    Self {
+                        id,
+                        chat_id: row.get(0)?,
+                        name: row.get(1)?,
+                        dialog: Dialog::default(),
+                        barrier: row.get(3)?,
+                        taken: pair(4, 5)?,
+                        delivered: pair(6, 7)?,
+                        crm_timestamp: row.get(8)?,
+                        bot_seq: row.get(9)?,
+                        read_back: row.get(10)?,
+                    },
+                    row.get::<_, String>(2)?,
+                ))
+            })
+            .optional()?;
+        match found {
+            Some((customer, dialog)) => Ok(Self { dialog: serde_json::from_str(&dialog)?, ..customer }),
+            None => Ok(Self { id, read_back: -1, ..Self::default() }),
+        }
+    }
+
+    pub fn save(&self, connection: &Connection, rules: &Rules) -> Result<(), StoreError> {
+        connection
+            .prepare_cached(
+                "INSERT INTO customer (id, chat_id, name, dialog, due_at, open, barrier, taken_at, taken_seq, delivered_at,
+                                       delivered_seq, crm_timestamp, bot_seq, read_back)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+                 ON CONFLICT (id) DO UPDATE SET chat_id = ?2, name = ?3, dialog = ?4, due_at = ?5, open = ?6, barrier = ?7,
+                    taken_at = ?8, taken_seq = ?9, delivered_at = ?10, delivered_seq = ?11, crm_timestamp = ?12, bot_seq = ?13,
+                    read_back = ?14",
+            )?
+            .execute(params![
+                self.id,
+                self.chat_id,
+                self.name,
+                serde_json::to_string(&self.dialog)?,
+                policy::next_due(rules, &self.dialog),
+                self.dialog.phase() != Phase::Idle,
+                self.barrier,
+                self.taken.map(|(at, _)| at),
+                self.taken.map(|(_, seq)| seq),
+                self.delivered.map(|(at, _)| at),
+                self.delivered.map(|(_, seq)| seq),
+                self.crm_timestamp,
+                self.bot_seq,
+                self.read_back,
+            ])?;
+        Ok(())
+    }
+
+    /// The newest message known in the dialog, whoever wrote it.
+    pub fn newest_seq(&self) -> Option<i64> {
+        self.bot_seq.max(self.taken.map(|(_, seq)| seq))
+    }
+}
+
+impl Stepper<'_> {
+    fn now(&self) -> Millis {
+        self.context.now
+    }
+
+    /// Applies one event and records its effects. `subject` is the message that the event is about, with its place in the dialog.
+    pub fn step(
+        &mut self,
+        customer: &mut Customer,
+        event: &Event,
+        subject: Option<(&Incoming, Position)>,
+    ) -> Result<Vec<Effect>, StoreError> {
+        let effects = policy::step(self.rules, &mut customer.dialog, event, self.context);
+        for effect in &effects {
+            self.record(customer, effect, event, subject)?;
+        }
+        self.woken.timers = true;
+        Ok(effects)
+    }
+
+    fn record(
+        &mut self,
+        customer: &mut Customer,
+        effect: &Effect,
+        event: &Event,
+        subject: Option<(&Incoming, Position)>,
+    ) -> Result<(), StoreError> {
+        match effect {
+            Effect::Receive { stand_by } => {
+                if let Some((incoming, position)) = subject {
+                    let own = matches!(event, Event::Wrote { .. });
+                    let task = CrmTask::Message { incoming: incoming.clone(), stand_by: *stand_by, own };
+                    self.to_crm(customer, &task, position)?;
+                }
+            }
+            Effect::ReleaseHistory => self.release_history(customer)?,
+            Effect::DropHistory => {
+                self.connection
+                    .prepare_cached("UPDATE to_max SET recorded = 1 WHERE customer = ?1 AND recorded = 0")?
+                    .execute([customer.id])?;
+            }
+            Effect::SendAutoReply { text, .. } => self.to_max(customer, &Origin::AutoReply, &text_parts(text))?,
+            Effect::SendCloseMessage { text } => self.to_max(customer, &Origin::CloseMessage, &text_parts(text))?,
+            Effect::AskBot { bot } => {
+                let text = subject.map_or_else(|| "/start".to_owned(), |(incoming, _)| incoming.text.clone());
+                let question = Question { bot: *bot, dialog: customer.dialog.number(), text };
+                self.connection
+                    .prepare_cached("INSERT INTO to_bot (customer, body, created_at) VALUES (?1, ?2, ?3)")?
+                    .execute(params![customer.id, serde_json::to_string(&question)?, self.now()])?;
+                self.woken.bot.push(customer.id);
+            }
+            // Whoever stepped the bot's answer looks for this effect and sends what he holds.
+            Effect::SendBotAnswer => {}
+            Effect::HandOver => self.control(customer, &CrmTask::HandOver)?,
+            Effect::CloseChat { chat } => self.control(customer, &CrmTask::Close { chat: *chat })?,
+            Effect::TellAgent { note, .. } => {
+                let text = match note {
+                    Note::CustomerLeft => "[Клиент остановил бота или удалил диалог: сообщения до него не доходят]",
+                };
+                let external_id = format!("note:{}", Uuid::new_v4());
+                self.history(customer, external_id, Author::Bot, text.to_owned(), self.now())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A message behind everything of its own time; see `relay`, "Order".
+    fn to_crm(&mut self, customer: &Customer, task: &CrmTask, (at, seq): Position) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO to_crm (customer, body, barrier, at, seq, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![customer.id, serde_json::to_string(task)?, customer.barrier, at, seq, self.now()])?;
+        self.woken.crm.push(customer.id);
+        Ok(())
+    }
+
+    /// A hand-over or a closing: nothing of this customer passes it in either direction.
+    fn control(&mut self, customer: &mut Customer, task: &CrmTask) -> Result<(), StoreError> {
+        customer.barrier += 1;
+        self.to_crm(customer, task, (0, 0))
+    }
+
+    /// An entry of the history goes behind the newest message that the dialog has.
+    pub fn history(
+        &mut self,
+        customer: &Customer,
+        external_id: String,
+        author: Author,
+        text: String,
+        sent_at: Millis,
+    ) -> Result<(), StoreError> {
+        let task = CrmTask::History { external_id, author, text, sent_at };
+        self.to_crm(customer, &task, customer.taken.unwrap_or((0, 0)))
+    }
+
+    pub fn to_max(&mut self, customer: &Customer, origin: &Origin, parts: &[Part]) -> Result<(), StoreError> {
+        // An agent's words are in the CRM already, and a press leaves none.
+        let recorded = matches!(origin, Origin::Agent { .. } | Origin::Press);
+        self.connection
+            .prepare_cached("INSERT INTO to_max (customer, origin, parts, recorded, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![
+                customer.id,
+                serde_json::to_string(origin)?,
+                serde_json::to_string(parts)?,
+                recorded,
+                self.now()
+            ])?;
+        self.woken.max.push(customer.id);
+        Ok(())
+    }
+
+    /// Writes the history entries of what the customer has been shown and the CRM does not know yet.
+    pub fn release_history(&mut self, customer: &Customer) -> Result<(), StoreError> {
+        let rows = self
+            .connection
+            .prepare_cached(
+                "SELECT id, origin, parts, ended_at FROM to_max
+                 WHERE customer = ?1 AND recorded = 0 AND state IN ('sent', 'uncertain') ORDER BY id",
+            )?
+            .query_map([customer.id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+            .collect::<Result<Vec<(i64, String, String, Option<Millis>)>, _>>()?;
+        for (id, origin, parts, ended_at) in rows {
+            let author = match serde_json::from_str(&origin)? {
+                Origin::AutoReply => Some(Author::AutoReply),
+                Origin::CloseMessage => Some(Author::CloseMessage),
+                Origin::Bot => Some(Author::Bot),
+                Origin::Agent { .. } | Origin::Press => None,
+            };
+            let parts: Vec<Part> = serde_json::from_str(&parts)?;
+            for (index, part) in parts.into_iter().enumerate() {
+                let (Some(author), Some(text)) = (author, part.text) else { continue };
+                let external_id = part.mid.unwrap_or_else(|| format!("out:{id}:{index}"));
+                let sent_at = part.sent_at.or(ended_at).unwrap_or(self.context.now);
+                self.history(customer, external_id, author, text, sent_at)?;
+            }
+            self.connection.prepare_cached("UPDATE to_max SET recorded = 1 WHERE id = ?1")?.execute([id])?;
+        }
+        Ok(())
+    }
+
+    /// Takes the updates of one customer that wait, at most `limit`, in the order of MAX. Returns whether there may be more.
+    pub fn take_inbox(&mut self, id: CustomerId, limit: usize) -> Result<bool, StoreError> {
+        let rows = self
+            .connection
+            .prepare_cached(
+                "SELECT id, raw, at, seq FROM inbox WHERE customer = ?1 AND done = 0 ORDER BY at, seq, id LIMIT ?2",
+            )?
+            .query_map(params![id, limit], |row| Ok((row.get(0)?, row.get(1)?, (row.get(2)?, row.get(3)?))))?
+            .collect::<Result<Vec<(i64, String, Position)>, _>>()?;
+        if rows.is_empty() {
+            return Ok(false);
+        }
+        let mut customer = Customer::load(self.connection, id)?;
+        for (row, raw, position) in &rows {
+            self.take_update(&mut customer, &update::parse(raw), *position)?;
+            self.connection.prepare_cached("UPDATE inbox SET done = 1 WHERE id = ?1")?.execute([row])?;
+        }
+        customer.save(self.connection, self.rules)?;
+        Ok(rows.len() == limit)
+    }
+
+    fn take_update(
+        &mut self,
+        customer: &mut Customer,
+        update: &Update,
+        position: Position,
+    ) -> Result<(), StoreError> {
+        customer.chat_id = update.chat_id.or(customer.chat_id);
+        if let Some(name) = update.user.as_ref().map(crate::max::User::name).filter(|name| !name.is_empty()) {
+            customer.name = name;
+        }
+        let incoming = render::incoming(update);
+        let subject = incoming.as_ref().map(|incoming| (incoming, position));
+        let message = incoming.as_ref().map(|incoming| incoming.external_id.clone()).unwrap_or_default();
+        let event = match &update.event {
+            update::Event::MessageCreated(_) => {
+                customer.taken = customer.taken.max(Some(position));
+                Event::Wrote { message }
+            }
+            update::Event::MessageCallback { callback_id, .. } => {
+                let part = Part { callback_id: Some(callback_id.clone()), ..Part::default() };
+                self.to_max(customer, &Origin::Press, &[part])?;
+                Event::Wrote { message }
+            }
+            update::Event::MessageEdited(_) | update::Event::MessageRemoved { .. } => Event::Amended { message },
+            update::Event::BotStarted { .. } => Event::Started,
+            update::Event::BotStopped | update::Event::DialogRemoved => Event::Left,
+            update::Event::DialogCleared
+            | update::Event::DialogMuted { .. }
+            | update::Event::DialogUnmuted
+            | update::Event::Elsewhere
+            | update::Event::Unknown { .. }
+            | update::Event::Incomplete { .. } => return Ok(()),
+        };
+        self.step(customer, &event, subject)?;
+        Ok(())
+    }
+}
+
+/// A text as the sends that it takes.
+pub(super) fn text_parts(text: &str) -> Vec<Part> {
+    text::split(text).into_iter().map(|part| Part { text: Some(part.to_owned()), ..Part::default() }).collect()
+}

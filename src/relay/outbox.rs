@@ -1,0 +1,452 @@
+//! From Creatio to the relay: the package's outbox, and the look at the chats that stands behind it.
+//!
+//! A row is taken in the transaction that moves the cursor and records what follows, and is finished only by its report. The cursor
+//! keeps rows of a slow customer from hiding newer ones; a sweep from the beginning every 30 s finds rows that became visible late
+//! and those whose report was lost (wire contract, "From the CRM to the relay").
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures::StreamExt;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::dialogs::{Customer, Origin, OutFile, Part, Stepper, text_parts};
+use super::lanes::CustomerId;
+use super::store::{StoreError, meta};
+use super::to_max::Sending;
+use super::{Active, Shared};
+use crate::creatio::{self, CloseReason, OutboxKind, OutboxRow, Report};
+use crate::policy::{ClosedBy, Event, Millis};
+
+/// A page with fewer rows is the last (wire contract).
+const PAGE: usize = 100;
+const SWEEP_INTERVAL: Millis = 30_000;
+const CHATS_INTERVAL: Millis = 60_000;
+/// How far a look at the chats reaches back behind the newest change seen: long transactions become visible late (Creatio API, 5.4).
+const CHATS_OVERLAP: Millis = 30_000;
+/// How far the first look reaches back behind the making of the store, for a CRM whose clock is behind ours.
+const CHATS_FIRST_OVERLAP: Millis = 24 * 3_600_000;
+/// Between two looks while no dialog is open, and while hints arrive.
+const IDLE_INTERVAL: Millis = 15_000;
+const HINTED_INTERVAL: Millis = 30_000;
+/// Hints closer together than this are one.
+const HINT_SPACING: Millis = 100;
+/// A report that the CRM does not show after so long was lost.
+const REPORT_VISIBLE: Millis = 10_000;
+const REPORTS_AT_ONCE: usize = 4;
+
+/// Looks at the outbox until the relay stops.
+pub(super) async fn run(shared: &Shared) {
+    let mut swept_at: Millis = Millis::MIN / 2;
+    let mut chats_at = shared.clock.now();
+    let mut failures = 0_u32;
+    let mut hinted = false;
+    loop {
+        let Some((active, creatio)) = ready(shared) else {
+            tokio::select! { () = shared.clock.sleep(1_000) => {}, () = shared.outbox_wake.notified() => {} }
+            continue;
+        };
+        let now = shared.clock.now();
+        let look = look(shared, &active, &creatio, now - swept_at >= SWEEP_INTERVAL).await;
+        let (found, swept) = match look {
+            Ok(found) => {
+                failures = 0;
+                (found, now - swept_at >= SWEEP_INTERVAL)
+            }
+            Err(error) => {
+                failures += 1;
+                shared.crm_failed(error.code());
+                tracing::debug!(%error, "the outbox could not be looked at");
+                (0, false)
+            }
+        };
+        if swept {
+            swept_at = now;
+        }
+        if failures == 0 && shared.clock.now() - chats_at >= CHATS_INTERVAL {
+            chats_at = shared.clock.now();
+            if let Err(error) = look_at_chats(shared, &active, &creatio).await {
+                tracing::debug!(%error, "the chats could not be looked at");
+            }
+        }
+        // Rows that no hint announced: the hints do not reach us, so they are not relied on.
+        if found > 0 && !std::mem::take(&mut hinted) {
+            shared.hints_work.store(false, std::sync::atomic::Ordering::Relaxed);
+        }
+        let pause = match failures {
+            0 if shared.hints_work.load(std::sync::atomic::Ordering::Relaxed) => HINTED_INTERVAL,
+            0 if shared.open_dialogs.load(std::sync::atomic::Ordering::Relaxed) > 0 => {
+                active.config.channel.creatio.as_ref().map_or(IDLE_INTERVAL, |creatio| {
+                    Millis::try_from(creatio.poll_interval().as_millis()).unwrap_or(IDLE_INTERVAL)
+                })
+            }
+            0 => IDLE_INTERVAL,
+            failures => super::pause(failures).min(5_000),
+        };
+        let pause = pause.min((swept_at + SWEEP_INTERVAL - shared.clock.now()).max(0)).max(HINT_SPACING);
+        tokio::select! {
+            () = shared.clock.sleep(pause) => {}
+            () = shared.outbox_wake.notified() => {
+                hinted = true;
+                tokio::time::sleep(Duration::from_millis(HINT_SPACING.unsigned_abs())).await;
+            }
+        }
+    }
+}
+
+fn ready(shared: &Shared) -> Option<(std::sync::Arc<Active>, creatio::Client)> {
+    let active = shared.active().filter(|active| !active.config.channel.suspended)?;
+    let creatio = active.creatio.clone()?;
+    Some((active, creatio))
+}
+
+/// Why a look failed.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Creatio(#[from] creatio::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl LookError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Creatio(error) => match error.class() {
+                creatio::Class::CredentialsInvalid => "CredentialsInvalid",
+                creatio::Class::AccessDenied => "AccessDenied",
+                creatio::Class::PackageMissing | creatio::Class::NotFound => "PackageMissing",
+                _ => "CrmUnreachable",
+            },
+            Self::Store(_) => "Store",
+        }
+    }
+}
+
+/// One look from the cursor, or from the beginning; page after page until a short one. Returns how many rows were new.
+async fn look(shared: &Shared, active: &Active, creatio: &creatio::Client, sweep: bool) -> Result<usize, LookError> {
+    let source = active.config.channel.channel_source();
+    let mut after = if sweep { 0 } else { shared.store.write(|connection| cursor(connection)).await? };
+    let mut new = 0;
+    loop {
+        let rows = creatio.outbox(&source, after).await?;
+        let full = rows.len() >= PAGE;
+        after = rows.iter().map(|row| row.seq).max().unwrap_or(after).max(after);
+        new += take(shared, active, rows, after).await?;
+        if !full {
+            shared.crm_answered();
+            return Ok(new);
+        }
+    }
+}
+
+fn cursor(connection: &Connection) -> Result<i64, StoreError> {
+    Ok(meta::number(connection, "outbox_cursor")?.unwrap_or(0))
+}
+
+async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, after: i64) -> Result<usize, StoreError> {
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let rules = active.rules.clone();
+    let context = shared.context();
+    let (new, woken) = shared
+        .store
+        .write(move |connection| {
+            let mut stepper = Stepper { connection, rules: &rules, context, woken: Default::default() };
+            let mut new = 0;
+            for row in &rows {
+                new += usize::from(take_row(&mut stepper, row)?);
+            }
+            if after > cursor(connection)? {
+                meta::set(connection, "outbox_cursor", &after.to_string())?;
+            }
+            Ok((new, stepper.woken))
+        })
+        .await?;
+    shared.announce(&woken);
+    Ok(new)
+}
+
+/// Takes one row unless it was taken before. Returns whether it was new.
+fn take_row(stepper: &mut Stepper<'_>, row: &OutboxRow) -> Result<bool, StoreError> {
+    let now = stepper.context.now;
+    let id = row.id.to_string();
+    let known: Option<Millis> = stepper
+        .connection
+        .prepare_cached("SELECT reported FROM outbox WHERE id = ?1")?
+        .query_row([&id], |found| found.get(0))
+        .optional()?;
+    if let Some(reported) = known {
+        // Pending still, although reported: the report was lost. Repeating it tells the customer nothing twice.
+        if reported > 0 && now - reported > REPORT_VISIBLE {
+            stepper
+                .connection
+                .prepare_cached("UPDATE outbox SET reported = 0 WHERE id = ?1 AND report IS NOT NULL")?
+                .execute([&id])?;
+            stepper.woken.reports = true;
+        }
+        return Ok(false);
+    }
+    stepper
+        .connection
+        .prepare_cached("INSERT INTO outbox (id, taken_at) VALUES (?1, ?2)")?
+        .execute(params![id, now])?;
+    let mut report = |stepper: &mut Stepper<'_>, report: &Report| {
+        stepper.woken.reports = true;
+        note_report(stepper.connection, row.id, report)
+    };
+    let Some(customer) = customer_id(&row.recipient) else {
+        let words = format!("получатель «{}» не из MAX", row.recipient);
+        report(stepper, &Report::Failed(words))?;
+        return Ok(true);
+    };
+    let mut customer = Customer::load(stepper.connection, customer)?;
+    match &row.kind {
+        OutboxKind::Message => match parts(row) {
+            Ok(parts) => {
+                if let Some(chat) = row.chat_id {
+                    stepper.step(&mut customer, &Event::AgentAnswered { chat }, None)?;
+                }
+                to_customer(stepper, &customer, row, &parts)?;
+            }
+            Err(words) => report(stepper, &Report::Failed(words.to_owned()))?,
+        },
+        OutboxKind::Accepted => {
+            if let Some(chat) = row.chat_id {
+                stepper.step(&mut customer, &Event::AgentAccepted { chat }, None)?;
+            }
+            report(stepper, &Report::Delivered)?;
+        }
+        OutboxKind::Transferred => {
+            if let (Some(parent), Some(chat)) = (row.parent_chat_id, row.chat_id) {
+                stepper.step(&mut customer, &Event::Transferred { parent, chat }, None)?;
+            }
+            report(stepper, &Report::Delivered)?;
+        }
+        OutboxKind::Closed => {
+            if let Some(chat) = row.chat_id
+                && note_closing(stepper.connection, chat, now)?
+            {
+                let by = match &row.reason {
+                    Some(CloseReason::Timeout) => ClosedBy::Timeout,
+                    Some(CloseReason::Relay) => ClosedBy::Relay,
+                    Some(CloseReason::Agent | CloseReason::Other(_)) | None => ClosedBy::Agent,
+                };
+                stepper.step(&mut customer, &Event::ChatClosed { chat, by }, None)?;
+            }
+            report(stepper, &Report::Delivered)?;
+        }
+        OutboxKind::Other(kind) => {
+            report(stepper, &Report::Failed(format!("вид записи «{kind}» этой версии MaxChannel неизвестен")))?;
+        }
+    }
+    customer.save(stepper.connection, stepper.rules)?;
+    Ok(true)
+}
+
+/// `max:<user id>` (wire contract, "Recipient").
+fn customer_id(recipient: &str) -> Option<CustomerId> {
+    recipient.strip_prefix("max:")?.parse().ok()
+}
+
+fn parts(row: &OutboxRow) -> Result<Vec<Part>, &'static str> {
+    if row.files_unreadable {
+        return Err("список файлов сообщения не читается");
+    }
+    let mut parts = text_parts(&row.text);
+    parts.extend(row.files.iter().map(|file| Part {
+        file: Some(OutFile {
+            id: file.id,
+            name: file.name.clone(),
+            mime_type: file.mime_type.clone(),
+            kind: file.kind,
+        }),
+        ..Part::default()
+    }));
+    if parts.is_empty() { Err("в сообщении нет ни текста, ни файлов") } else { Ok(parts) }
+}
+
+/// A row older than the store may have been sent by a relay whose store is lost: it is looked for before it is sent.
+fn to_customer(
+    stepper: &mut Stepper<'_>,
+    customer: &Customer,
+    row: &OutboxRow,
+    parts: &[Part],
+) -> Result<(), StoreError> {
+    let made_at = meta::number(stepper.connection, meta::MADE_AT)?.unwrap_or(0);
+    let since = row.created_on.map(jiff::Timestamp::as_millisecond).filter(|created| *created < made_at);
+    stepper.to_max(customer, &Origin::Agent { row: row.id, chat: row.chat_id, since }, parts)?;
+    if let Some(since) = since {
+        let sending = Sending { after_seq: None, since, lost_at: Some(stepper.context.now), looks: 0 };
+        let inserted = stepper.connection.last_insert_rowid();
+        stepper
+            .connection
+            .prepare_cached("UPDATE to_max SET sending = ?2 WHERE id = ?1")?
+            .execute(params![inserted, serde_json::to_string(&sending)?])?;
+    }
+    Ok(())
+}
+
+/// Notes that a chat is over. False: that was known.
+pub(super) fn note_closing(connection: &Connection, chat: Uuid, now: Millis) -> Result<bool, StoreError> {
+    let inserted = connection
+        .prepare_cached("INSERT OR IGNORE INTO closing (chat, at) VALUES (?1, ?2)")?
+        .execute(params![chat.to_string(), now])?;
+    Ok(inserted > 0)
+}
+
+/// A report as it stands on disk.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "state", content = "error", rename_all = "camelCase")]
+enum StoredReport {
+    Delivered,
+    Failed(String),
+    Uncertain(String),
+}
+
+/// Notes what is to be reported of a row.
+pub(super) fn note_report(connection: &Connection, row: Uuid, report: &Report) -> Result<(), StoreError> {
+    let stored = match report.clone() {
+        Report::Delivered => StoredReport::Delivered,
+        Report::Failed(words) => StoredReport::Failed(words),
+        Report::Uncertain(words) => StoredReport::Uncertain(words),
+    };
+    connection
+        .prepare_cached("UPDATE outbox SET report = ?2, reported = 0, attempts = 0 WHERE id = ?1")?
+        .execute(params![row.to_string(), serde_json::to_string(&stored)?])?;
+    Ok(())
+}
+
+/// Reports finished rows until the relay stops.
+pub(super) async fn run_reports(shared: &Shared) {
+    loop {
+        let Some((_, creatio)) = ready(shared) else {
+            tokio::select! { () = shared.clock.sleep(1_000) => {}, () = shared.report_wake.notified() => {} }
+            continue;
+        };
+        let waiting = shared.store.write(|connection| waiting_reports(connection)).await.unwrap_or_default();
+        if waiting.is_empty() {
+            shared.report_wake.notified().await;
+            continue;
+        }
+        let failed = futures::stream::iter(waiting)
+            .map(|(row, report)| {
+                let creatio = creatio.clone();
+                async move {
+                    let done = match creatio.report(row, &report).await {
+                        Ok(()) => true,
+                        // The package deletes finished rows after 30 days.
+                        Err(error) => error.class() == creatio::Class::NotFound,
+                    };
+                    let now = shared.clock.now();
+                    let _ = shared
+                        .store
+                        .write(move |connection| {
+                            connection
+                                .prepare_cached(
+                                    "UPDATE outbox SET attempts = attempts + 1, reported = CASE WHEN ?2 THEN ?3 ELSE 0 END
+                                     WHERE id = ?1",
+                                )?
+                                .execute(params![row.to_string(), done, now])?;
+                            Ok(())
+                        })
+                        .await;
+                    !done
+                }
+            })
+            .buffer_unordered(REPORTS_AT_ONCE)
+            .filter(|failed| std::future::ready(*failed))
+            .count()
+            .await;
+        if failed > 0 {
+            shared.clock.sleep(2_000).await;
+        }
+    }
+}
+
+fn waiting_reports(connection: &Connection) -> Result<Vec<(Uuid, Report)>, StoreError> {
+    let rows = connection
+        .prepare_cached(
+            "SELECT id, report FROM outbox WHERE report IS NOT NULL AND reported = 0 ORDER BY attempts, taken_at LIMIT 32",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(String, String)>, _>>()?;
+    rows.into_iter()
+        .filter_map(|(id, report)| Some((id.parse().ok()?, report)))
+        .map(|(id, report)| {
+            let report = match serde_json::from_str(&report)? {
+                StoredReport::Delivered => Report::Delivered,
+                StoredReport::Failed(words) => Report::Failed(words),
+                StoredReport::Uncertain(words) => Report::Uncertain(words),
+            };
+            Ok((id, report))
+        })
+        .collect()
+}
+
+/// A chat that is completed, has no child and no `closed` row counts as closed; the row has the first word, so the chats count only
+/// after a full sweep of the outbox that began after they were read.
+async fn look_at_chats(shared: &Shared, active: &Active, creatio: &creatio::Client) -> Result<(), LookError> {
+    let open = shared.store.write(|connection| open_chats(connection)).await?;
+    let since = shared
+        .store
+        .write(|connection| {
+            Ok(match meta::number(connection, "chats_seen")? {
+                Some(seen) => seen - CHATS_OVERLAP,
+                None => meta::number(connection, meta::MADE_AT)?.unwrap_or(0) - CHATS_FIRST_OVERLAP,
+            })
+        })
+        .await?;
+    let since = jiff::Timestamp::from_millisecond(since).unwrap_or_default();
+    let completed = creatio.completed_chats(active.config.channel.channel_id(), since).await?;
+    let newest = completed.iter().filter_map(|chat| chat.modified_on).map(jiff::Timestamp::as_millisecond).max();
+    let completed: HashSet<Uuid> = completed.into_iter().map(|chat| chat.id).collect();
+    let mut over = Vec::new();
+    for (customer, chat) in open.into_iter().filter(|(_, chat)| completed.contains(chat)) {
+        if creatio.children(chat).await?.is_empty() {
+            over.push((customer, chat));
+        }
+    }
+    if !over.is_empty() {
+        look(shared, active, creatio, true).await?;
+    }
+    let rules = active.rules.clone();
+    let context = shared.context();
+    let woken = shared
+        .store
+        .write(move |connection| {
+            let mut stepper = Stepper { connection, rules: &rules, context, woken: Default::default() };
+            for (customer, chat) in over {
+                if note_closing(connection, chat, context.now)? {
+                    let mut customer = Customer::load(connection, customer)?;
+                    stepper.step(&mut customer, &Event::ChatClosed { chat, by: ClosedBy::Agent }, None)?;
+                    customer.save(connection, &rules)?;
+                }
+            }
+            // By the CRM's own clock; before the first change of a chat there is nothing to go by but ours.
+            if newest > meta::number(connection, "chats_seen")? {
+                meta::set(connection, "chats_seen", &newest.unwrap_or_default().to_string())?;
+            }
+            Ok(stepper.woken)
+        })
+        .await?;
+    shared.announce(&woken);
+    Ok(())
+}
+
+fn open_chats(connection: &Connection) -> Result<Vec<(CustomerId, Uuid)>, StoreError> {
+    let rows = connection
+        .prepare_cached("SELECT id, dialog FROM customer WHERE open = 1")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(CustomerId, String)>, _>>()?;
+    let mut open = Vec::new();
+    for (id, dialog) in rows {
+        if let Some(chat) = serde_json::from_str::<crate::policy::Dialog>(&dialog)?.chat() {
+            open.push((id, chat));
+        }
+    }
+    Ok(open)
+}

@@ -1,0 +1,488 @@
+//! From the queue of a customer into Creatio: receive, history, hand-over, close, one call at a time and in order.
+//!
+//! What keeps promises 2 and 3 of [`super`]: a row is marked as attempted, with its time stamp, before the first call, and from then
+//! on nothing passes it; it is finished in the same transaction that steps the dialog. `queued:true` is no acknowledgement. A row
+//! that Creatio will never take becomes a dead letter and the agent is told.
+
+use bytes::Bytes;
+use rusqlite::{OptionalExtension, params};
+use uuid::Uuid;
+
+use super::dialogs::{CrmTask, Customer, Position, Stepper};
+use super::lanes::{CustomerId, Outcome};
+use super::render::{self, Incoming, IncomingFile, StoredFile};
+use super::store::StoreError;
+use super::{Active, Shared, pause};
+use crate::creatio::{self, Author, ChatStatus, Direction, ErrorCode, FileUpload, MessageType, Receive};
+use crate::max;
+use crate::policy::{ClosedBy, Event, Millis};
+
+/// Calls made for one lane before others have their turn.
+const TURN: usize = 16;
+/// How often the fetching of one file is tried before the message goes without it.
+const FILE_ATTEMPTS: u32 = 8;
+/// How often an unclear closing is tried before the customer's lane goes on without it.
+const CLOSE_ATTEMPTS: u32 = 6;
+
+/// The head of a customer's queue, marked as attempted.
+struct Head {
+    id: i64,
+    task: CrmTask,
+    attempts: u32,
+    position: Position,
+    timestamp: Millis,
+    customer: Customer,
+}
+
+/// What became of a head.
+enum Verdict {
+    /// Creatio has it: into which chat.
+    Taken { chat: Option<Uuid> },
+    /// A closing is certain.
+    Closed { chat: Uuid },
+    /// There was nothing to do for it.
+    Needless,
+    /// The task has changed (a file is stored or given up) and goes on.
+    Changed(CrmTask),
+    /// Creatio will never take it.
+    Refused(String),
+    /// Later; the task may have changed.
+    Later(Outcome, Option<CrmTask>),
+}
+
+/// Works on the lane of one customer.
+pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
+    let Some(active) = shared.active().filter(|active| active.creatio.is_some()) else { return Outcome::Wait(1_000) };
+    let mut head = match load(shared, customer).await {
+        Ok(Some(head)) => head,
+        Ok(None) => return Outcome::Idle,
+        Err(error) => return shared.store_failed(&error),
+    };
+    for _ in 0..TURN {
+        let verdict = match &active.creatio {
+            Some(creatio) => attempt(shared, &active, creatio, &head).await,
+            None => return Outcome::Wait(1_000),
+        };
+        if let Verdict::Later(outcome, changed) = verdict {
+            let row = head.id;
+            let body = changed.map(|task| serde_json::to_string(&task));
+            let written = shared
+                .store
+                .write(move |connection| {
+                    connection.execute(
+                        "UPDATE to_crm SET attempts = attempts + 1, body = coalesce(?2, body) WHERE id = ?1",
+                        params![row, body.transpose()?],
+                    )?;
+                    Ok(())
+                })
+                .await;
+            return written.map_or_else(|error| shared.store_failed(&error), |()| outcome);
+        }
+        head = match finish(shared, &active, head, verdict).await {
+            Ok(Some(next)) => next,
+            Ok(None) => return Outcome::Done,
+            Err(error) => return shared.store_failed(&error),
+        };
+    }
+    Outcome::Done
+}
+
+async fn load(shared: &Shared, customer: CustomerId) -> Result<Option<Head>, StoreError> {
+    shared.store.write(move |connection| load_head(connection, customer)).await
+}
+
+/// Reads the head and marks it, so that after a crash it is the head still and says the same.
+fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<Head>, StoreError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT id, body, attempts, at, seq, timestamp FROM to_crm WHERE customer = ?1 AND dead = 0
+             ORDER BY attempted DESC, barrier, at, seq, id LIMIT 1",
+        )?
+        .query_row([id], |row| {
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, u32>(2)?,
+                (row.get(3)?, row.get(4)?),
+                row.get::<_, Option<Millis>>(5)?,
+            ))
+        })
+        .optional()?;
+    let Some((row, body, attempts, position, timestamp)) = found else { return Ok(None) };
+    let customer = Customer::load(connection, id)?;
+    let task: CrmTask = serde_json::from_str(&body)?;
+    let timestamp = match (timestamp, &task) {
+        (Some(timestamp), _) => timestamp,
+        (None, CrmTask::History { sent_at, .. }) => *sent_at,
+        (None, _) => position.0.max(customer.crm_timestamp + 1),
+    };
+    connection
+        .prepare_cached("UPDATE to_crm SET attempted = 1, timestamp = ?2 WHERE id = ?1 AND attempted = 0")?
+        .execute(params![row, timestamp])?;
+    Ok(Some(Head { id: row, task, attempts, position, timestamp, customer }))
+}
+
+async fn attempt(shared: &Shared, active: &Active, creatio: &creatio::Client, head: &Head) -> Verdict {
+    match &head.task {
+        CrmTask::Message { incoming, stand_by, own } => {
+            if let Some(index) = incoming.files.iter().position(|file| file.stored.is_none()) {
+                return store_file(shared, active, creatio, head, incoming, index).await;
+            }
+            let is_late = *own && Some(head.position) < head.customer.delivered;
+            if is_late && head.attempts == 0 {
+                shared.metrics.late.inc();
+            }
+            let call = message(active, head, incoming, *stand_by, is_late);
+            receive(shared, creatio, head, &call).await
+        }
+        CrmTask::History { external_id, author, text, sent_at } => {
+            let call = Receive {
+                external_id: external_id.clone(),
+                timestamp: *sent_at,
+                direction: Direction::Outgoing,
+                author: *author,
+                text: text.clone(),
+                ..blank(active, &head.customer)
+            };
+            receive(shared, creatio, head, &call).await
+        }
+        CrmTask::HandOver => {
+            let Some(chat) = head.customer.dialog.chat() else { return Verdict::Needless };
+            match creatio.hand_over(chat).await {
+                Ok(answer) if answer.success && !answer.queued => {
+                    shared.crm_answered();
+                    Verdict::Taken { chat: answer.chat_id }
+                }
+                Ok(answer) if answer.success => Verdict::Later(Outcome::Wait(queued_pause(head.attempts)), None),
+                Ok(answer) => refusal(shared, head, answer.error_code.as_ref(), &answer.error_message),
+                Err(error) => failure(shared, head, &error),
+            }
+        }
+        CrmTask::Close { chat } => close(shared, creatio, head, *chat).await,
+    }
+}
+
+fn blank(active: &Active, customer: &Customer) -> Receive {
+    Receive {
+        external_id: String::new(),
+        channel_source: active.config.channel.channel_source(),
+        sender: format!("max:{}", customer.id),
+        name: customer.name.clone(),
+        phone: String::new(),
+        timestamp: 0,
+        direction: Direction::Incoming,
+        author: Author::Customer,
+        text: String::new(),
+        kind: MessageType::Text,
+        replaces_external_id: String::new(),
+        stand_by: false,
+        attachments: Vec::new(),
+    }
+}
+
+fn message(active: &Active, head: &Head, incoming: &Incoming, stand_by: bool, is_late: bool) -> Receive {
+    let attachments: Vec<creatio::Attachment> = incoming
+        .files
+        .iter()
+        .filter_map(|file| {
+            let stored = file.stored.as_ref()?;
+            Some(creatio::Attachment {
+                id: file.id,
+                name: file.name.clone(),
+                mime_type: stored.mime_type.clone(),
+                size: stored.size,
+                kind: file.kind,
+            })
+        })
+        .collect();
+    Receive {
+        external_id: incoming.external_id.clone(),
+        timestamp: head.timestamp,
+        text: if is_late { render::late(&incoming.text, head.position.0) } else { incoming.text.clone() },
+        kind: attachments.last().map_or(MessageType::Text, |last| last.kind),
+        replaces_external_id: incoming.replaces.clone(),
+        stand_by,
+        attachments,
+        ..blank(active, &head.customer)
+    }
+}
+
+async fn receive(shared: &Shared, creatio: &creatio::Client, head: &Head, call: &Receive) -> Verdict {
+    match creatio.receive(call).await {
+        Ok(answer) if answer.success && !answer.queued => {
+            shared.crm_answered();
+            Verdict::Taken { chat: answer.chat_id }
+        }
+        Ok(answer) if answer.success => Verdict::Later(Outcome::Wait(queued_pause(head.attempts)), None),
+        Ok(answer) => refusal(shared, head, answer.error_code.as_ref(), &answer.error_message),
+        Err(error) => failure(shared, head, &error),
+    }
+}
+
+/// After 1, 2, 5, then every 5 s (wire contract, "queued:true is no acknowledgement").
+fn queued_pause(attempts: u32) -> Millis {
+    match attempts {
+        0 => 1_000,
+        1 => 2_000,
+        _ => 5_000,
+    }
+}
+
+/// The table of error codes of the wire contract.
+fn refusal(shared: &Shared, head: &Head, code: Option<&ErrorCode>, words: &str) -> Verdict {
+    match code {
+        Some(code @ (ErrorCode::ChannelNotFound | ErrorCode::ChannelInactive)) => {
+            shared.crm_failed(code.as_str());
+            Verdict::Later(Outcome::Outage(30_000), None)
+        }
+        Some(ErrorCode::FileNotFound) => match &head.task {
+            CrmTask::Message { incoming, stand_by, own } => {
+                let mut again = incoming.clone();
+                if again.files.iter().all(|file| !file.lost) {
+                    for file in &mut again.files {
+                        file.stored = None;
+                        file.lost = true;
+                    }
+                } else {
+                    for file in again.files.drain(..) {
+                        add_line(&mut again.text, &render::missing_file(&file.name, "CRM его не находит"));
+                    }
+                }
+                Verdict::Changed(CrmTask::Message { incoming: again, stand_by: *stand_by, own: *own })
+            }
+            _ => Verdict::Refused(words.to_owned()),
+        },
+        Some(ErrorCode::BadRequest) => Verdict::Refused(words.to_owned()),
+        Some(ErrorCode::Internal | ErrorCode::Other(_)) | None => Verdict::Later(Outcome::Wait(pause(head.attempts)), None),
+    }
+}
+
+fn failure(shared: &Shared, head: &Head, error: &creatio::Error) -> Verdict {
+    let outage = |code, pause| {
+        shared.crm_failed(code);
+        Verdict::Later(Outcome::Outage(pause), None)
+    };
+    match error.class() {
+        creatio::Class::CredentialsInvalid => outage("CredentialsInvalid", 10_000),
+        creatio::Class::AccessDenied => outage("AccessDenied", 10_000),
+        creatio::Class::PackageMissing => outage("PackageMissing", 10_000),
+        creatio::Class::WrongAddress => outage("CrmUnreachable", 10_000),
+        creatio::Class::Throttled { retry_after } => outage(
+            "Throttled",
+            retry_after.map_or(5_000, |after| Millis::try_from(after.as_millis()).unwrap_or(60_000).min(60_000)),
+        ),
+        creatio::Class::Transient | creatio::Class::Unreachable => outage("CrmUnreachable", pause(head.attempts)),
+        creatio::Class::BadRequest => Verdict::Refused(error.to_string()),
+        creatio::Class::NotFound
+        | creatio::Class::AlreadyExists
+        | creatio::Class::InUse
+        | creatio::Class::TooLarge => Verdict::Later(Outcome::Wait(pause(head.attempts)), None),
+    }
+}
+
+/// After an unclear closing the chat itself is asked before anything later of this customer goes.
+async fn close(shared: &Shared, creatio: &creatio::Client, head: &Head, chat: Uuid) -> Verdict {
+    if head.attempts > 0 {
+        match creatio.chat(chat).await {
+            Ok(None) => return Verdict::Closed { chat },
+            Ok(Some(row)) if row.status == ChatStatus::Completed => return Verdict::Closed { chat },
+            Ok(Some(_)) => {}
+            Err(error) => return failure(shared, head, &error),
+        }
+    }
+    match creatio.close_chat(chat).await {
+        Ok(()) => {
+            shared.crm_answered();
+            Verdict::Closed { chat }
+        }
+        // The site answers 500 for a chat that it cannot complete; the customer must not wait for it for ever.
+        Err(error) if head.attempts >= CLOSE_ATTEMPTS && error.class() == creatio::Class::Transient => {
+            Verdict::Refused(error.to_string())
+        }
+        Err(error) => failure(shared, head, &error),
+    }
+}
+
+/// Fetches one file from MAX and puts it into the CRM; the message goes on without it where that cannot be.
+async fn store_file(
+    shared: &Shared,
+    active: &Active,
+    creatio: &creatio::Client,
+    head: &Head,
+    incoming: &Incoming,
+    index: usize,
+) -> Verdict {
+    let CrmTask::Message { stand_by, own, .. } = &head.task else { return Verdict::Needless };
+    let task = |incoming| CrmTask::Message { incoming, stand_by: *stand_by, own: *own };
+    let changed = |incoming| Verdict::Changed(task(incoming));
+    let without = |reason: &str| {
+        let mut rest = incoming.clone();
+        let file = rest.files.remove(index);
+        add_line(&mut rest.text, &render::missing_file(&file.name, reason));
+        changed(rest)
+    };
+    let file = &incoming.files[index];
+    // Few at a time: each stands whole in memory.
+    let Ok(_place) = shared.files.acquire().await else { return Verdict::Later(Outcome::Wait(1_000), None) };
+    let (bytes, mime_type, name) = match fetch(&active.max, file, shared.largest_file()).await {
+        Ok(found) => found,
+        Err(error) => {
+            return match error.class() {
+                max::Class::TooLarge => without("он больше, чем принимает CRM"),
+                max::Class::ForbiddenAddress => without("он лежит не на серверах MAX"),
+                max::Class::NotFound => without("MAX его больше не отдаёт"),
+                max::Class::Refused => without("MAX его не отдаёт"),
+                _ if file.failures >= FILE_ATTEMPTS => without("MAX его не отдаёт"),
+                _ => {
+                    let mut counted = incoming.clone();
+                    counted.files[index].failures += 1;
+                    Verdict::Later(Outcome::Wait(pause(file.failures)), Some(task(counted)))
+                }
+            };
+        }
+    };
+    let size = bytes.len() as u64;
+    match creatio.upload_file(file.id, &name, &mime_type, bytes).await {
+        Ok(FileUpload::Stored { .. }) => {
+            let mut with = incoming.clone();
+            with.files[index].name = name;
+            with.files[index].stored = Some(StoredFile { mime_type, size });
+            changed(with)
+        }
+        Ok(FileUpload::TooBig { max_bytes }) => {
+            if let Some(limit) = max_bytes {
+                shared.set_largest_file(limit);
+            }
+            without("он больше, чем принимает CRM")
+        }
+        Err(error) => failure(shared, head, &error),
+    }
+}
+
+async fn fetch(max: &max::Client, file: &IncomingFile, largest: usize) -> Result<(Bytes, String, String), max::Error> {
+    let mut address = file.url.clone();
+    if let (None, Some(token)) = (&address, &file.video_token) {
+        address = max.video(token).await?.mp4.into_iter().next().map(|(_, url)| url);
+    }
+    let first = match &address {
+        Some(url) => max.download(url, largest).await,
+        None => Err(max::Error::not_found("the attachment has no address")),
+    };
+    let download = match first {
+        Err(error) if *error.class() == max::Class::NotFound || *error.class() == max::Class::Refused => {
+            let fresh = max.message(&file.mid).await?;
+            let url = fresh.attachments.get(file.index).and_then(max::Attachment::url).cloned();
+            match url.filter(|url| Some(url) != address.as_ref()) {
+                Some(url) => max.download(&url, largest).await?,
+                None => return Err(error),
+            }
+        }
+        other => other?,
+    };
+    let mime_type = if download.mime_type.is_empty() { "application/octet-stream".to_owned() } else { download.mime_type };
+    let name = match (file.kind, download.file_name) {
+        (MessageType::File, _) => file.name.clone(),
+        (_, _) => with_extension(&file.name, &mime_type),
+    };
+    Ok((download.bytes, mime_type, name))
+}
+
+/// Pictures, sounds and films come without a name: theirs ends as their content says.
+fn with_extension(name: &str, mime_type: &str) -> String {
+    let extension = match mime_type {
+        "image/jpeg" => "jpg",
+        "image/png" => "png",
+        "image/gif" => "gif",
+        "image/webp" => "webp",
+        "video/mp4" => "mp4",
+        "video/webm" => "webm",
+        "audio/mpeg" => "mp3",
+        "audio/ogg" => "ogg",
+        "audio/mp4" => "m4a",
+        _ => return name.to_owned(),
+    };
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    format!("{stem}.{extension}")
+}
+
+fn add_line(text: &mut String, line: &str) {
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text.push_str(line);
+}
+
+/// Records what became of the head, steps the dialog, and takes the next head in the same commit.
+async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) -> Result<Option<Head>, StoreError> {
+    let rules = active.rules.clone();
+    let context = shared.context();
+    let delivered = matches!((&head.task, &verdict), (CrmTask::Message { .. }, Verdict::Taken { .. }));
+    let dead = matches!(verdict, Verdict::Refused(_));
+    let (next, woken) = shared
+        .store
+        .write(move |connection| {
+            let mut stepper = Stepper { connection, rules: &rules, context, woken: Default::default() };
+            // Read anew: the dialog may have moved while the call was under way.
+            let mut customer = Customer::load(connection, head.customer.id)?;
+            let remove = |connection: &rusqlite::Connection| {
+                connection.prepare_cached("DELETE FROM to_crm WHERE id = ?1")?.execute([head.id])
+            };
+            match (verdict, &head.task) {
+                (Verdict::Changed(task), _) => {
+                    connection
+                        .prepare_cached("UPDATE to_crm SET body = ?2, attempts = 0 WHERE id = ?1")?
+                        .execute(params![head.id, serde_json::to_string(&task)?])?;
+                }
+                (Verdict::Taken { chat }, CrmTask::Message { incoming, own, .. }) => {
+                    remove(connection)?;
+                    customer.crm_timestamp = customer.crm_timestamp.max(head.timestamp);
+                    if *own {
+                        customer.delivered = customer.delivered.max(Some(head.position));
+                    }
+                    if let Some(chat) = chat.filter(|_| *own) {
+                        let event = Event::Taken { message: incoming.external_id.clone(), chat };
+                        stepper.step(&mut customer, &event, None)?;
+                    }
+                }
+                (Verdict::Taken { chat }, CrmTask::HandOver) => {
+                    remove(connection)?;
+                    if let (Some(parent), Some(chat)) = (customer.dialog.chat(), chat)
+                        && parent != chat
+                    {
+                        stepper.step(&mut customer, &Event::Transferred { parent, chat }, None)?;
+                    }
+                }
+                (Verdict::Closed { chat }, _) => {
+                    remove(connection)?;
+                    if super::outbox::note_closing(connection, chat, context.now)? {
+                        stepper.step(&mut customer, &Event::ChatClosed { chat, by: ClosedBy::Relay }, None)?;
+                    }
+                }
+                (Verdict::Refused(reason), task) => {
+                    connection
+                        .prepare_cached("UPDATE to_crm SET dead = 1, error = ?2 WHERE id = ?1")?
+                        .execute(params![head.id, reason])?;
+                    if let CrmTask::Message { .. } = task {
+                        let text = format!("[CRM не приняла сообщение клиента: {reason}. Администратор MaxChannel может передать его снова]");
+                        stepper.history(&customer, format!("note:{}", Uuid::new_v4()), Author::Bot, text, context.now)?;
+                    }
+                }
+                (Verdict::Taken { .. } | Verdict::Needless | Verdict::Later(..), _) => {
+                    remove(connection)?;
+                }
+            }
+            customer.save(connection, &rules)?;
+            let woken = stepper.woken;
+            Ok((load_head(connection, customer.id)?, woken))
+        })
+        .await?;
+    if delivered {
+        shared.metrics.delivered_to_crm.inc();
+    }
+    if dead {
+        shared.metrics.dead_letters_made.inc();
+        tracing::warn!("a message was refused by the CRM and kept as a dead letter: see `maxchannel dead-letters`");
+    }
+    shared.announce(&woken);
+    Ok(next)
+}

@@ -1,0 +1,445 @@
+//! From the queue of a customer into MAX: one send at a time and in order.
+//!
+//! What keeps promise 4 of [`super`]: MAX has no idempotency key, so a note of the send is on disk before the POST, and a send whose
+//! answer is lost is looked for in the dialog 5 s and 15 s later before it is sent again. What cannot be proved either way is marked
+//! uncertain and shown to the agent, never sent again and never dropped in silence.
+
+use bytes::Bytes;
+use rusqlite::{OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use super::dialogs::{Customer, Origin, OutFile, Part, Stepper};
+use super::lanes::{CustomerId, Outcome};
+use super::store::StoreError;
+use super::{Active, Shared, pause};
+use crate::creatio::{MessageType, Report};
+use crate::max::{
+    self, Attachment, CallbackAnswer, Class, History, Message, NewMessage, OutgoingAttachment, Recipient, UploadKind,
+};
+use crate::policy::{Event, Millis};
+
+/// When a send without an answer is looked for, counted from the loss of its answer.
+const LOOKS: [Millis; 2] = [5_000, 15_000];
+/// How often MAX is asked again for a file that it is still processing, or the CRM for one that it has not written yet.
+const NOT_READY_ATTEMPTS: u32 = 20;
+/// Sends made for one lane before others have their turn.
+const TURN: usize = 8;
+
+/// The note of a send that may be under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Sending {
+    /// The newest message known in the dialog before the send; what we look for comes after it.
+    pub after_seq: Option<i64>,
+    /// Where no message is known: what we look for is not older than this.
+    pub since: Millis,
+    /// When its answer was lost; none while the POST is under way.
+    pub lost_at: Option<Millis>,
+    /// How many looks have found nothing.
+    pub looks: usize,
+}
+
+struct Head {
+    id: i64,
+    origin: Origin,
+    parts: Vec<Part>,
+    part: usize,
+    sending: Option<Sending>,
+    attempts: u32,
+    customer: Customer,
+}
+
+/// What became of the part that is next.
+enum Verdict {
+    Sent(Box<Message>),
+    /// Not a message: nothing to remember.
+    Done,
+    Uploaded(OutgoingAttachment),
+    Failed { words: String, gone: bool },
+    Uncertain,
+    Later { outcome: Outcome, sending: Option<Sending> },
+}
+
+/// Works on the lane of one customer.
+pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
+    let Some(active) = shared.active() else { return Outcome::Wait(1_000) };
+    let mut proved = false;
+    for _ in 0..TURN {
+        let head = match shared.store.write(move |connection| load_head(connection, customer)).await {
+            Ok(Some(head)) => head,
+            Ok(None) if proved => return Outcome::Done,
+            Ok(None) => return Outcome::Idle,
+            Err(error) => return shared.store_failed(&error),
+        };
+        let verdict = match attempt(shared, &active, &head).await {
+            Ok(verdict) => verdict,
+            Err(error) => return shared.store_failed(&error),
+        };
+        match finish(shared, &active, head, verdict).await {
+            Ok(None) => proved = true,
+            Ok(Some(outcome)) => return outcome,
+            Err(error) => return shared.store_failed(&error),
+        }
+    }
+    Outcome::Done
+}
+
+fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<Head>, StoreError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT id, origin, parts, part, sending, attempts FROM to_max
+             WHERE customer = ?1 AND state = 'queued' ORDER BY id LIMIT 1",
+        )?
+        .query_row([id], |row| {
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, String>(2)?,
+                row.get::<_, usize>(3)?,
+                row.get::<_, Option<String>>(4)?,
+                row.get::<_, u32>(5)?,
+            ))
+        })
+        .optional()?;
+    let Some((row, origin, parts, part, sending, attempts)) = found else { return Ok(None) };
+    Ok(Some(Head {
+        id: row,
+        origin: serde_json::from_str(&origin)?,
+        parts: serde_json::from_str(&parts)?,
+        part,
+        sending: sending.as_deref().map(serde_json::from_str).transpose()?,
+        attempts,
+        customer: Customer::load(connection, id)?,
+    }))
+}
+
+async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Result<Verdict, StoreError> {
+    let Some(part) = head.parts.get(head.part) else { return Ok(Verdict::Done) };
+    if let Some(sending) = head.sending {
+        return look_back(shared, active, head, part, sending).await;
+    }
+    let to = Recipient::User(head.customer.id);
+    if let Some(callback_id) = &part.callback_id {
+        let answer = CallbackAnswer { notification: Some("Принято".to_owned()), message: None };
+        // Only the spinner hangs on it, and it is worth nothing later.
+        let _ = active.max.answer_callback(to, callback_id, &answer).await;
+        return Ok(Verdict::Done);
+    }
+    if let (Some(file), None) = (&part.file, &part.uploaded) {
+        return Ok(upload(shared, active, head, file).await);
+    }
+    let sending =
+        Sending { after_seq: head.customer.newest_seq(), since: shared.clock.now(), lost_at: None, looks: 0 };
+    note(shared, head.id, Some(sending)).await?;
+    Ok(match active.max.send(to, &new_message(part)).await {
+        Ok(message) => {
+            shared.max_answered();
+            Verdict::Sent(Box::new(message))
+        }
+        Err(error) if error.may_have_been_sent() => {
+            let sending = Sending { lost_at: Some(shared.clock.now()), ..sending };
+            Verdict::Later { outcome: Outcome::Outage(LOOKS[0]), sending: Some(sending) }
+        }
+        Err(error) => refusal(shared, head, part, &error),
+    })
+}
+
+fn new_message(part: &Part) -> NewMessage {
+    let mut attachments: Vec<OutgoingAttachment> = part.uploaded.clone().into_iter().collect();
+    if !part.buttons.is_empty() {
+        let rows = part.buttons.iter().map(|button| vec![(button.title.clone(), button.payload.clone())]).collect();
+        attachments.push(OutgoingAttachment::keyboard(rows));
+    }
+    NewMessage { text: part.text.clone(), attachments: (!attachments.is_empty()).then_some(attachments) }
+}
+
+/// An answer that says: not sent.
+fn refusal(shared: &Shared, head: &Head, part: &Part, error: &max::Error) -> Verdict {
+    let later = |outcome| Verdict::Later { outcome, sending: None };
+    let failed = |words: String| Verdict::Failed { words, gone: false };
+    match error.class() {
+        Class::Unauthorized => {
+            shared.max_failed(error.code().unwrap_or("Unauthorized"));
+            later(Outcome::Outage(10_000))
+        }
+        Class::AccountBlocked => {
+            shared.max_failed(error.code().unwrap_or("AccountBlocked"));
+            later(Outcome::Outage(60_000))
+        }
+        Class::Throttled { retry_after } => {
+            shared.metrics.throttled.inc();
+            let pause = retry_after.map_or(1_000, |after| Millis::try_from(after.as_millis()).unwrap_or(60_000));
+            later(Outcome::Outage(pause.clamp(1_000, 60_000)))
+        }
+        Class::RecipientGone => {
+            Verdict::Failed { words: "клиент остановил бота или удалил диалог".to_owned(), gone: true }
+        }
+        Class::NotReady if head.attempts < NOT_READY_ATTEMPTS => {
+            later(Outcome::Wait((1_000 << head.attempts.min(5)).min(30_000)))
+        }
+        Class::NotReady => failed("MAX не смог обработать файл".to_owned()),
+        Class::ForeignMedia if part.uploaded.is_some() && head.attempts < 1 => {
+            Verdict::Later { outcome: Outcome::Wait(1_000), sending: None }
+        }
+        Class::Transient => later(Outcome::Outage(pause(head.attempts))),
+        Class::ForeignMedia
+        | Class::NotFound
+        | Class::PollRefused
+        | Class::Refused
+        | Class::TooLarge
+        | Class::ForbiddenAddress => failed(format!("MAX отказал: {}", error.message())),
+    }
+}
+
+async fn upload(shared: &Shared, active: &Active, head: &Head, file: &OutFile) -> Verdict {
+    let later = |outcome| Verdict::Later { outcome, sending: None };
+    let failed = |words: String| Verdict::Failed { words, gone: false };
+    let Some(creatio) = &active.creatio else { return later(Outcome::Wait(5_000)) };
+    let Ok(_place) = shared.files.acquire().await else { return later(Outcome::Wait(1_000)) };
+    let bytes: Bytes = match creatio.download_file(file.id, super::LARGEST_FILE).await {
+        Ok(Some(download)) => download.bytes,
+        // The agent's own request may not have ended yet.
+        Ok(None) if head.attempts < NOT_READY_ATTEMPTS => {
+            return later(Outcome::Wait((500 << head.attempts.min(6)).min(30_000)));
+        }
+        Ok(None) => return failed(format!("CRM не отдаёт файл «{}»", file.name)),
+        Err(error) if error.class() == crate::creatio::Class::TooLarge => {
+            return failed(format!("файл «{}» слишком велик", file.name));
+        }
+        // An outage of the CRM says nothing about MAX: only this lane waits.
+        Err(_) => return later(Outcome::Wait(pause(head.attempts))),
+    };
+    match active.max.upload(upload_kind(file), &file.name, &file.mime_type, bytes).await {
+        Ok(uploaded) => Verdict::Uploaded(uploaded),
+        Err(error) => refusal(shared, head, &head.parts[head.part], &error),
+    }
+}
+
+/// What MAX takes as a picture, film or sound; everything else is a file (MAX Bot API reference, "Limits").
+fn upload_kind(file: &OutFile) -> UploadKind {
+    let subtype = file.mime_type.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    match file.kind {
+        MessageType::Image
+            if ["jpg", "jpeg", "png", "gif", "tiff", "bmp", "heic"].contains(&subtype.as_str()) =>
+        {
+            UploadKind::Image
+        }
+        MessageType::Video
+            if ["mp4", "quicktime", "mov", "x-matroska", "mkv", "webm"].contains(&subtype.as_str()) =>
+        {
+            UploadKind::Video
+        }
+        MessageType::Audio => UploadKind::Audio,
+        _ => UploadKind::File,
+    }
+}
+
+async fn note(shared: &Shared, row: i64, sending: Option<Sending>) -> Result<(), StoreError> {
+    shared
+        .store
+        .write(move |connection| {
+            let json = sending.as_ref().map(serde_json::to_string).transpose()?;
+            connection.prepare_cached("UPDATE to_max SET sending = ?2 WHERE id = ?1")?.execute(params![row, json])?;
+            Ok(())
+        })
+        .await
+}
+
+/// Looks whether a send without an answer is in the dialog.
+async fn look_back(
+    shared: &Shared,
+    active: &Active,
+    head: &Head,
+    part: &Part,
+    sending: Sending,
+) -> Result<Verdict, StoreError> {
+    let lost_at = sending.lost_at.unwrap_or_else(|| shared.clock.now());
+    let sending = Sending { lost_at: Some(lost_at), ..sending };
+    let due = lost_at + LOOKS[sending.looks.min(LOOKS.len() - 1)];
+    let left = due - shared.clock.now();
+    if left > 0 {
+        return Ok(Verdict::Later { outcome: Outcome::Wait(left), sending: Some(sending) });
+    }
+    let Some(chat_id) = head.customer.chat_id else {
+        // Without the dialog's id there is nothing to look into.
+        if sending.looks + 1 < LOOKS.len() {
+            let sending = Sending { looks: sending.looks + 1, ..sending };
+            return Ok(Verdict::Later { outcome: Outcome::Wait(0), sending: Some(sending) });
+        }
+        return Ok(Verdict::Uncertain);
+    };
+    shared.metrics.look_backs.inc();
+    let history = match active.max.messages(chat_id, History { before: None, after: None, count: 100 }).await {
+        Ok(history) => history,
+        Err(error) => {
+            let refused = error.status().is_some_and(|status| (400..500).contains(&status) && status != 401 && status != 429)
+                || matches!(error.class(), Class::Refused | Class::NotFound | Class::RecipientGone);
+            return Ok(if refused {
+                Verdict::Uncertain
+            } else {
+                Verdict::Later { outcome: Outcome::Outage(2_000), sending: Some(sending) }
+            });
+        }
+    };
+    let bot = active.config.channel.bot_user_id;
+    let mut candidates: Vec<Message> =
+        history.into_iter().filter(|message| is_match(message, part, bot, &sending)).collect();
+    candidates.sort_by_key(|message| (message.timestamp, message.seq));
+    let ours = shared
+        .store
+        .write({
+            let mids: Vec<String> = candidates.iter().map(|message| message.mid.clone()).collect();
+            move |connection| {
+                let mut known = connection.prepare_cached("SELECT 1 FROM sent WHERE mid = ?1")?;
+                mids.iter().map(|mid| Ok(known.exists([mid])?)).collect::<Result<Vec<bool>, StoreError>>()
+            }
+        })
+        .await?;
+    if let Some(found) = candidates.into_iter().zip(ours).find_map(|(message, ours)| (!ours).then_some(message)) {
+        return Ok(Verdict::Sent(Box::new(found)));
+    }
+    let looks = sending.looks + 1;
+    Ok(if looks < LOOKS.len() {
+        Verdict::Later { outcome: Outcome::Wait(0), sending: Some(Sending { looks, ..sending }) }
+    } else {
+        // It is not there: it was not sent.
+        Verdict::Later { outcome: Outcome::Wait(0), sending: None }
+    })
+}
+
+fn is_match(message: &Message, part: &Part, bot: i64, sending: &Sending) -> bool {
+    let words = |text: &Option<String>| text.as_deref().unwrap_or_default().trim().to_owned();
+    let files = message.attachments.iter().filter(|attachment| !matches!(attachment, Attachment::InlineKeyboard)).count();
+    let newer = match sending.after_seq {
+        Some(seq) => message.seq > seq,
+        // Clocks of different machines: a minute of doubt is on the side of not sending twice.
+        None => message.timestamp >= sending.since - 60_000,
+    };
+    message.sender.as_ref().is_some_and(|sender| sender.id == bot)
+        && newer
+        && words(&message.text) == words(&part.text)
+        && files == usize::from(part.uploaded.is_some() || part.file.is_some())
+}
+
+/// Records what became of the part. Returns how the lane goes on, or `None` where it goes on at once.
+async fn finish(
+    shared: &Shared,
+    active: &Active,
+    head: Head,
+    verdict: Verdict,
+) -> Result<Option<Outcome>, StoreError> {
+    let rules = active.rules.clone();
+    let context = shared.context();
+    let from_agent = matches!(head.origin, Origin::Agent { .. });
+    let (outcome, ended, woken) = shared
+        .store
+        .write(move |connection| {
+            let mut stepper = Stepper { connection, rules: &rules, context, woken: Default::default() };
+            let mut customer = Customer::load(connection, head.customer.id)?;
+            let mut parts = head.parts.clone();
+            let mut next = head.part;
+            let ended = match verdict {
+                Verdict::Later { outcome, sending } => {
+                    let json = sending.as_ref().map(serde_json::to_string).transpose()?;
+                    connection
+                        .prepare_cached("UPDATE to_max SET sending = ?2, attempts = attempts + 1 WHERE id = ?1")?
+                        .execute(params![head.id, json])?;
+                    let outcome = (outcome != Outcome::Wait(0)).then_some(outcome);
+                    return Ok((outcome, None, stepper.woken));
+                }
+                Verdict::Uploaded(uploaded) => {
+                    parts[next].uploaded = Some(uploaded);
+                    None
+                }
+                Verdict::Sent(message) => {
+                    customer.chat_id = customer.chat_id.or(message.recipient.chat_id);
+                    customer.bot_seq = customer.bot_seq.max(Some(message.seq));
+                    connection
+                        .prepare_cached("INSERT OR IGNORE INTO sent (mid, customer, at) VALUES (?1, ?2, ?3)")?
+                        .execute(params![message.mid, customer.id, context.now])?;
+                    parts[next].mid = Some(message.mid);
+                    parts[next].sent_at = Some(message.timestamp);
+                    next += 1;
+                    (next >= parts.len()).then_some(("sent", None))
+                }
+                Verdict::Done => {
+                    next += 1;
+                    (next >= parts.len()).then_some(("sent", None))
+                }
+                Verdict::Failed { words, gone } => {
+                    if gone {
+                        stepper.step(&mut customer, &Event::Left, None)?;
+                    }
+                    Some(("failed", Some(of_parts(&words, next, parts.len()))))
+                }
+                Verdict::Uncertain => {
+                    let words = "MAX не подтвердил доставку: уточните у клиента, прежде чем отправлять снова";
+                    Some(("uncertain", Some(of_parts(words, next, parts.len()))))
+                }
+            };
+            let (state, error) = match &ended {
+                Some((state, error)) => (*state, error.clone()),
+                None => ("queued", None),
+            };
+            connection
+                .prepare_cached(
+                    "UPDATE to_max SET parts = ?2, part = ?3, sending = NULL, attempts = 0, state = ?4, error = ?5,
+                                       ended_at = ?6 WHERE id = ?1",
+                )?
+                .execute(params![
+                    head.id,
+                    serde_json::to_string(&parts)?,
+                    next,
+                    state,
+                    error,
+                    ended.as_ref().map(|_| context.now)
+                ])?;
+            if ended.is_some() {
+                conclude(&mut stepper, &customer, &head, state, error)?;
+            }
+            customer.save(connection, &rules)?;
+            Ok((None, ended.map(|(state, _)| state), stepper.woken))
+        })
+        .await?;
+    match ended {
+        Some("sent") if from_agent => drop(shared.metrics.delivered_to_max.inc()),
+        Some("failed") => drop(shared.metrics.dead_letters_made.inc()),
+        Some("uncertain") => drop(shared.metrics.uncertain.inc()),
+        _ => {}
+    }
+    shared.announce(&woken);
+    Ok(outcome)
+}
+
+/// Tells those who wait for it what became of a message.
+fn conclude(
+    stepper: &mut Stepper<'_>,
+    customer: &Customer,
+    head: &Head,
+    state: &str,
+    error: Option<String>,
+) -> Result<(), StoreError> {
+    match &head.origin {
+        Origin::Agent { row, .. } => {
+            let report = match (state, error) {
+                ("failed", Some(words)) => Report::Failed(words),
+                ("uncertain", Some(words)) => Report::Uncertain(words),
+                _ => Report::Delivered,
+            };
+            super::outbox::note_report(stepper.connection, *row, &report)?;
+            stepper.woken.reports = true;
+        }
+        _ if state == "failed" => {
+            stepper.connection.prepare_cached("UPDATE to_max SET recorded = 1 WHERE id = ?1")?.execute([head.id])?;
+        }
+        // A close message belongs to the chat that is over: the CRM adds it to the newest one.
+        Origin::CloseMessage => stepper.release_history(customer)?,
+        Origin::AutoReply | Origin::Bot if customer.dialog.has_written() => stepper.release_history(customer)?,
+        Origin::AutoReply | Origin::Bot | Origin::Press => {}
+    }
+    Ok(())
+}
+
+fn of_parts(words: &str, index: usize, parts: usize) -> String {
+    if parts > 1 { format!("Часть {} из {parts} (part {} of {parts}): {words}", index + 1, index + 1) } else { words.to_owned() }
+}
