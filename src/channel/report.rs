@@ -10,47 +10,24 @@ use super::validate::{Desired, IntakeWish, Unusable};
 use super::webhook::{self, Whose};
 use crate::api::{BotStatus, ConditionType, IntakeKind, Language, MaxChannelStatus, Outcome, Pass, Reason, RelayStatus, next};
 use crate::policy::Millis;
+use crate::relay::Facts;
 
 /// How long trouble with the delivery holds before it is written down.
 pub const HOLD: Millis = 60_000;
 
-/// One side of a relay, as it says itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Side {
-    pub ok: bool,
-    /// The outside's own code, or a word of the relay's.
-    pub code: Option<String>,
-}
-
-/// What a relay says of itself, as far as conditions are made of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RelayFacts {
-    pub version: String,
-    /// The configuration in force.
-    pub revision: String,
-    /// The store is open and the listener is up.
-    pub ready: bool,
-    pub max: Side,
-    pub crm: Side,
-    pub bot: Side,
-    /// Age of the oldest message that waits.
-    pub oldest_seconds: u64,
-    pub dead_letters: u64,
-}
-
 /// How it stands with the relay.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RelayState {
     /// There is none now, and why: it is starting, or something before it is wrong.
     Absent { detail: String },
     /// It cannot run, for a reason of `RelayAvailable`.
     Failed { reason: Reason, detail: String },
-    /// It runs; `wanted` is the revision that it shall have.
-    Running { facts: RelayFacts, wanted: String },
+    /// It runs; `open` says that its store can be written, `wanted` is the revision that it shall have.
+    Running { facts: Facts, open: bool, wanted: String },
 }
 
 impl RelayState {
-    const fn facts(&self) -> Option<&RelayFacts> {
+    const fn facts(&self) -> Option<&Facts> {
         match self {
             Self::Running { facts, .. } => Some(facts),
             _ => None,
@@ -432,8 +409,8 @@ impl Of<'_> {
         match self.view.relay {
             RelayState::Absent { detail } => self.fails(This, Reason::RelayStarting, detail),
             RelayState::Failed { reason, detail } => self.fails(This, *reason, detail),
-            RelayState::Running { facts, .. } if !facts.ready => self.fails(This, Reason::RelayStarting, ""),
-            RelayState::Running { facts, wanted } if facts.revision != *wanted => {
+            RelayState::Running { open: false, .. } => self.fails(This, Reason::RelayStarting, ""),
+            RelayState::Running { facts, wanted, .. } if facts.revision != *wanted => {
                 self.fails(This, Reason::ConfigPending, "")
             }
             RelayState::Running { .. } => {

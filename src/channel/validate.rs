@@ -11,7 +11,7 @@ use url::Url;
 
 use super::{ChannelRef, Installation, fingerprint};
 use crate::api::{self, MaxChannel, SecretProblem};
-use crate::policy::{self, Millis, Rules};
+use crate::policy::{Millis, Rules};
 use crate::relay::config::BotConfig;
 use crate::creatio;
 
@@ -179,7 +179,7 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
             "spec.intake.webhook: MAX calls https:// addresses only, {base} is none; serve it with a certificate on port 443"
         ));
     }
-    let rules = rules(spec).map_err(|error| problems.push(format!("spec.workingHours: {error}"))).ok();
+    let rules = Rules::from_spec(spec).map_err(|error| problems.push(format!("spec.workingHours: {error}"))).ok();
     let accept_bot = manifest.annotations().get(ACCEPT_BOT).and_then(|text| match text.trim().parse() {
         Ok(id) => Some(id),
         Err(_) => {
@@ -351,62 +351,4 @@ fn with_rest_path(mut url: Url) -> Url {
         url.set_path(&format!("{path}{PATH}"));
     }
     url
-}
-
-/// The rules of dialogs, as the policy takes them.
-///
-/// # Errors
-/// The working hours make no sense.
-pub fn rules(spec: &api::MaxChannelSpec) -> Result<Rules, policy::HoursError> {
-    let replies = |replies: &[api::AutoReply]| {
-        replies
-            .iter()
-            .map(|reply| policy::AutoReply {
-                after: reply.after.millis(),
-                repeat_every: reply.repeat_every.map(api::Duration::millis),
-                repeat_limit: reply.repeats(),
-                text: reply.text.clone(),
-            })
-            .collect::<Vec<_>>()
-    };
-    let off_hours = match &spec.off_hours {
-        Some(api::OffHours { bot: Some(_), .. }) => policy::OffHours::Bot,
-        Some(api::OffHours { auto_replies: Some(own), .. }) => policy::OffHours::AutoReplies(replies(own)),
-        _ => policy::OffHours::None,
-    };
-    let receiver = match spec.receiver.as_ref().and_then(api::Receiver::get) {
-        None => policy::Receiver::Absent,
-        Some(api::ReceiverRef::Bot(_)) => policy::Receiver::Bot,
-        Some(_) => policy::Receiver::People,
-    };
-    Ok(Rules {
-        auto_replies: replies(&spec.auto_replies),
-        working_hours: spec.working_hours.as_ref().map(working_hours).transpose()?,
-        off_hours,
-        receiver,
-        close_message: spec.close_message.as_ref().map(|message| message.text.clone()),
-        auto_close: spec.auto_close.as_ref().map(|close| close.after.millis()),
-    })
-}
-
-fn working_hours(hours: &api::WorkingHours) -> Result<policy::WorkingHours, policy::HoursError> {
-    let interval = |from: api::TimeOfDay, to: api::TimeOfDay| policy::Interval { from: from.minutes(), to: to.minutes() };
-    let weekday = |day: api::Weekday| match day {
-        api::Weekday::Mon => jiff::civil::Weekday::Monday,
-        api::Weekday::Tue => jiff::civil::Weekday::Tuesday,
-        api::Weekday::Wed => jiff::civil::Weekday::Wednesday,
-        api::Weekday::Thu => jiff::civil::Weekday::Thursday,
-        api::Weekday::Fri => jiff::civil::Weekday::Friday,
-        api::Weekday::Sat => jiff::civil::Weekday::Saturday,
-        api::Weekday::Sun => jiff::civil::Weekday::Sunday,
-    };
-    policy::WorkingHours::new(
-        &hours.time_zone,
-        hours.week.iter().flat_map(|week| {
-            let interval = interval(week.from, week.to);
-            week.days.iter().map(move |day| (weekday(*day), interval))
-        }),
-        hours.holidays.iter().map(|date| date.0),
-        hours.workdays.iter().map(|day| (day.date.0, interval(day.from, day.to))),
-    )
 }
