@@ -5,12 +5,25 @@
 
 pub mod catalogue;
 pub mod conditions;
+mod crd;
+mod errors_doc;
+pub mod findings;
+pub mod logo;
+pub mod manifest;
+mod path;
+mod secret;
 mod spec;
 mod status;
 mod values;
+mod yaml;
 
 pub use catalogue::{ErrorReasons, Language, Reason};
 pub use conditions::{ConditionType, Outcome, Pass, Status};
+pub use crd::{API_VERSION, GROUP, KIND, VERSION, crd, crd_yaml};
+pub use errors_doc::errors_markdown;
+pub use findings::{Finding, Severity, across, findings, parse};
+pub use path::FieldPath;
+pub use secret::{SecretProblem, passphrase, secret_value};
 pub use spec::*;
 pub use status::{BotStatus, IntakeKind, MaxChannelStatus, RelayStatus};
 pub use values::{Date, Duration, Quantity, TimeOfDay, ValueError};

@@ -1,8 +1,94 @@
-//! The command line: one file per subcommand.
+//! The command line: one file per subcommand, each with its `Args` and a `run` that returns the exit code.
+//!
+//! Exit codes: 0 it is as it should be, 1 it is not, 2 wrong usage or an I/O error. Results go to stdout, complaints to stderr, colours
+//! to terminals only.
 
-use std::process::ExitCode;
+mod check;
+mod crd;
+mod errors;
+pub mod files;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Connects a MAX bot to MANGO OFFICE and to the CRM Creatio by one manifest.
+#[derive(Debug, Parser)]
+#[command(name = "maxchannel", version, about, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Args),
+    Crd(crd::Args),
+    #[command(hide = true)]
+    Errors(errors::Args),
+}
+
+/// The form of results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// Wrong usage or an I/O error.
+pub(crate) const USAGE: u8 = 2;
 
 /// Parses the arguments and runs the subcommand.
 pub fn main() -> ExitCode {
-    ExitCode::from(2)
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe leaves nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    match cli.command {
+        Command::Check(args) => check::run(&args),
+        Command::Crd(args) => crd::run(&args),
+        Command::Errors(args) => errors::run(&args),
+    }
+}
+
+/// Writes to stdout; a reader that has gone, like `head`, is no error.
+pub(crate) fn print(text: &str) -> ExitCode {
+    use std::io::Write as _;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("maxchannel: cannot write to stdout: {error}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// Whether stdout takes colours: a terminal, unless `NO_COLOR` is set.
+pub(crate) fn colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_visible_command_has_an_example() {
+        let mut command = Cli::command();
+        command.clone().debug_assert();
+        for subcommand in command.get_subcommands_mut().filter(|subcommand| !subcommand.is_hide_set()) {
+            let help = subcommand.render_long_help().to_string();
+            assert!(help.contains("Example"), "{} has no example:\n{help}", subcommand.get_name());
+        }
+    }
 }

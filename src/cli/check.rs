@@ -1,0 +1,151 @@
+//! `maxchannel check`: what is wrong with manifests and with a logo, for people and for the CI of a GitOps repository.
+
+use std::{fmt::Write as _, fs, path::PathBuf, process::ExitCode};
+
+use serde_json::json;
+
+use super::{Output, USAGE, files};
+use crate::api::{self, FieldPath, Finding, Severity, logo, manifest::Manifests};
+
+/// Check manifests before they are applied.
+///
+/// Reads MaxChannel and Secret manifests and tells everything that is wrong with them, one line each: file, line, field, and what to do.
+/// Nothing outside is asked. Exit code 0: no errors; 1: errors; 2: wrong usage, or a file cannot be read.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  maxchannel check -f channels/\n  maxchannel check -f channel.yaml -f secrets.yaml -o json\n  \
+                        maxchannel check --logo logo.png"
+)]
+pub(super) struct Args {
+    /// Files or folders with manifests; `-` is stdin.
+    #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., required_unless_present = "logo")]
+    paths: Vec<PathBuf>,
+    /// A picture for the bot's card: 500x500, at most 5 MB, JPG or PNG.
+    #[arg(long, value_name = "FILE")]
+    logo: Option<PathBuf>,
+    /// The form of the result.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// One line of the result.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Line {
+    file: String,
+    line: usize,
+    finding: Finding,
+    /// `<namespace>/<name>`, where the finding is about a channel.
+    channel: Option<String>,
+}
+
+pub(super) fn run(args: &Args) -> ExitCode {
+    let manifests = match files::read(&args.paths) {
+        Ok(manifests) => manifests,
+        Err(error) => return fails(&error.to_string()),
+    };
+    if !args.paths.is_empty() && manifests.channels.is_empty() && manifests.errors.is_empty() {
+        let places: Vec<String> = args.paths.iter().map(|path| path.display().to_string()).collect();
+        return fails(&format!("no MaxChannel in {}: is the path right?", places.join(", ")));
+    }
+    let mut lines = lines(&manifests);
+    if let Some(path) = &args.logo {
+        // More than the limit is told by its length; it need not be read.
+        let bytes = match fs::metadata(path)
+            .and_then(|data| if data.len() > 16 * logo::MAX_BYTES { Ok(None) } else { fs::read(path).map(Some) })
+        {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return fails(&format!("{} is no logo: it is far too long", path.display())),
+            Err(error) => return fails(&format!("cannot read {}: {error}", path.display())),
+        };
+        let file = path.display().to_string();
+        lines.extend(logo::logo_findings(&bytes).into_iter().map(|message| Line {
+            file: file.clone(),
+            line: 0,
+            finding: Finding { severity: Severity::Error, field: FieldPath::default(), message },
+            channel: None,
+        }));
+    }
+    let errors = lines.iter().filter(|line| line.finding.severity == Severity::Error).count();
+    let text = match args.output {
+        Output::Json => as_json(&lines, manifests.channels.len()),
+        Output::Text => as_text(&lines, manifests.channels.len(), super::colours()),
+    };
+    let printed = super::print(&text);
+    if errors > 0 { ExitCode::from(1) } else { printed }
+}
+
+fn fails(message: &str) -> ExitCode {
+    eprintln!("maxchannel check: {message}");
+    ExitCode::from(USAGE)
+}
+
+/// Everything that is wrong, by file and line.
+fn lines(manifests: &Manifests) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for error in &manifests.errors {
+        let finding =
+            Finding { severity: Severity::Error, field: FieldPath::default(), message: error.message.clone() };
+        lines.push(Line { file: error.place.file.clone(), line: error.place.line, finding, channel: None });
+    }
+    let single = manifests
+        .channels
+        .iter()
+        .flat_map(|channel| api::findings(&channel.value).into_iter().map(move |finding| (channel, finding)));
+    for (channel, finding) in single.chain(api::across(manifests)) {
+        let place = channel.place(&finding.field);
+        let name = format!("{}/{}", channel.namespace, channel.name);
+        lines.push(Line { file: place.file, line: place.line, finding, channel: Some(name) });
+    }
+    lines.sort();
+    lines.dedup();
+    lines
+}
+
+fn as_json(lines: &[Line], channels: usize) -> String {
+    let count = |severity| lines.iter().filter(|line| line.finding.severity == severity).count();
+    let findings: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            json!({
+                "file": line.file,
+                "line": if line.line > 0 { Some(line.line) } else { None },
+                "channel": line.channel,
+                "field": line.finding.field,
+                "severity": line.finding.severity,
+                "message": line.finding.message,
+            })
+        })
+        .collect();
+    let report = json!({
+        "channels": channels,
+        "errors": count(Severity::Error),
+        "warnings": count(Severity::Warning),
+        "findings": findings,
+    });
+    format!("{report:#}\n")
+}
+
+fn as_text(lines: &[Line], channels: usize, colours: bool) -> String {
+    let paint =
+        |code: &str, text: &str| if colours { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() };
+    let mut text = String::new();
+    for Line { file, line, finding, .. } in lines {
+        let place = if *line > 0 { format!("{file}:{line}:") } else { format!("{file}:") };
+        let severity = match finding.severity {
+            Severity::Error => String::new(),
+            Severity::Warning => format!("{} ", paint("33", "warning:")),
+        };
+        let _ = writeln!(text, "{} {severity}{finding}", paint("1", &place));
+    }
+    let count = |severity| lines.iter().filter(|line| line.finding.severity == severity).count();
+    let number = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let verdict = match (errors, warnings) {
+        (0, 0) => paint("32", "nothing is wrong"),
+        (0, warnings) => number(warnings, "warning"),
+        (errors, 0) => paint("31", &number(errors, "error")),
+        (errors, warnings) => format!("{}, {}", paint("31", &number(errors, "error")), number(warnings, "warning")),
+    };
+    let _ = writeln!(text, "{} checked: {verdict}", number(channels, "channel"));
+    text
+}
