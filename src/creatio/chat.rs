@@ -8,7 +8,7 @@ use serde_json::json;
 use uuid::{Uuid, uuid};
 
 use super::error::Error;
-use super::odata::{OData, guid_literal, time_literal};
+use super::odata::{guid_literal, time_literal};
 use super::wire::{Call, Kind};
 use super::{Client, Query, lenient};
 

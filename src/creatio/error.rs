@@ -101,12 +101,16 @@ const EXCERPT: usize = 200;
 
 /// Whether the answer is a page for people, by its content type or, where that is absent, by its first character.
 pub(super) fn is_html(answer: &Response) -> bool {
+    let start = answer.body().trim_ascii_start();
+    if start.is_empty() {
+        return false;
+    }
     match answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) {
         Some(kind) => {
             let kind = kind.to_ascii_lowercase();
             kind.contains("text/html") || kind.contains("application/xhtml")
         }
-        None => answer.body().trim_ascii_start().starts_with(b"<"),
+        None => start.starts_with(b"<"),
     }
 }
 
@@ -187,6 +191,10 @@ pub(super) fn classify(status: StatusCode, fault: &Fault, deleting: bool, retry_
     }
     if has(&["23503", "reference constraint", "foreign key constraint"]) {
         return if deleting { Class::InUse } else { Class::BadRequest };
+    }
+    // Unknown columns, values too long, required columns left empty: the same row will be refused again, whatever the status.
+    if has(&["could not find a property", "22001", "value too long", "would be truncated", "23502"]) {
+        return Class::BadRequest;
     }
     if status == StatusCode::FORBIDDEN || status == StatusCode::UNAUTHORIZED || has(&["securityexception"]) {
         return Class::AccessDenied;

@@ -17,13 +17,13 @@ pub(super) fn guid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     }
 }
 
-/// A text; empty for null.
+/// A text; empty for null. JSON in place of a text comes as its text.
 pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::String(text) => text,
         Value::Number(number) => number.to_string(),
-        Value::Bool(flag) => flag.to_string(),
-        _ => String::new(),
+        Value::Null => String::new(),
+        other => other.to_string(),
     })
 }
 

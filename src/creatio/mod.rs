@@ -22,6 +22,7 @@ mod tests;
 use std::sync::Arc;
 
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use chat::{Chat, ChatStatus};
@@ -57,7 +58,7 @@ pub enum Credentials {
 }
 
 /// Which .NET the site runs on; it decides the prefix of all paths but the sign-in (Creatio API reference, 1.2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Runtime {
     /// Ask the site once and remember the answer.
     #[default]

@@ -133,13 +133,13 @@ pub fn time_literal(time: Timestamp) -> String {
 }
 
 /// Untyped reads, shared by the typed calls of this module.
-pub(super) trait OData {
-    async fn row<T: DeserializeOwned>(&self, collection: &str, id: Uuid, query: &Query) -> Result<Option<T>, Error>;
-    async fn rows<T: DeserializeOwned>(&self, collection: &str, query: &Query) -> Result<Vec<T>, Error>;
-}
-
-impl OData for Client {
-    async fn row<T: DeserializeOwned>(&self, collection: &str, id: Uuid, query: &Query) -> Result<Option<T>, Error> {
+impl Client {
+    pub(super) async fn row<T: DeserializeOwned>(
+        &self,
+        collection: &str,
+        id: Uuid,
+        query: &Query,
+    ) -> Result<Option<T>, Error> {
         let path = format!("odata/{collection}({}){}", guid_literal(id), query.render());
         let call = Call::get(Kind::OData, path, format!("reading {collection} {id}"));
         let answer = self.wire.send(&call).await?;
@@ -158,7 +158,7 @@ impl OData for Client {
         }
     }
 
-    async fn rows<T: DeserializeOwned>(&self, collection: &str, query: &Query) -> Result<Vec<T>, Error> {
+    pub(super) async fn rows<T: DeserializeOwned>(&self, collection: &str, query: &Query) -> Result<Vec<T>, Error> {
         let mut call = Call::get(
             Kind::OData,
             format!("odata/{collection}{}", query.render()),
@@ -274,7 +274,7 @@ impl Client {
             )
         };
         let url = self.wire.odata_root(collection)?.join(link).map_err(|_| foreign())?;
-        if self.wire.same_site(&url) { Ok(url) } else { Err(foreign()) }
+        self.wire.on_site(&url).ok_or_else(foreign)
     }
 }
 

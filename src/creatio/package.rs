@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::error::{Class, Error, is_html};
 use super::lenient;
-use super::odata::{OData, text_literal};
+use super::odata::text_literal;
 use super::wire::{Call, FILE_TIMEOUT, Kind, encode};
 use super::{Client, Query};
 
@@ -651,5 +651,5 @@ pub(super) fn cut(text: &str, units: usize) -> String {
     {
         end -= last.len_utf8();
     }
-    format!("{}…", text[..end].trim_end())
+    format!("{}…", &text[..end])
 }

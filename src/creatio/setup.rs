@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error::{Class, Error};
-use super::odata::{Entity, OData};
+use super::odata::Entity;
 use super::{Client, Query, lenient};
 
 /// Ids of the set-up rows: UUIDv5 (contract, "Set-up through OData").

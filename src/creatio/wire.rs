@@ -205,9 +205,16 @@ impl Wire {
         self.sessions.host()
     }
 
-    /// Whether an address has scheme, host and port of the site.
-    pub fn same_site(&self, url: &Url) -> bool {
-        url.origin() == self.sessions.root().origin()
+    /// An address of the site's own host, made one that leads there: behind a proxy a site may write `http` or another port.
+    pub fn on_site(&self, url: &Url) -> Option<Url> {
+        let root = self.sessions.root();
+        if url.host() != root.host() {
+            return None;
+        }
+        let mut own = root.clone();
+        own.set_path(url.path());
+        own.set_query(url.query());
+        Some(own)
     }
 
     /// The address of a collection, against which relative next links are read.

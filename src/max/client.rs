@@ -20,7 +20,7 @@ use super::files::{self, Download};
 use super::limits::{Limits, Scope};
 use super::message::{Bot, Message, Subscription, SubscriptionList, VideoDetails};
 use super::outgoing::{
-    Action, CallbackAnswer, History, LONGEST_POLL, NewMessage, OutgoingAttachment, Recipient, UploadKind, UploadedToken,
+    Action, CallbackAnswer, History, LONGEST_POLL, NewMessage, OutgoingAttachment, Recipient, UploadKind,
 };
 use crate::transport::{Options, Request, Response, Transport};
 
@@ -263,7 +263,7 @@ impl Client {
             return Err(call.foreign(&answer, Class::Refused));
         }
         let token = files::upload_token(kind, endpoint.token, answer.body()).ok_or_else(|| call.no_token(&answer))?;
-        Ok(OutgoingAttachment { kind, payload: UploadedToken { token } })
+        Ok(OutgoingAttachment::uploaded(kind, token))
     }
 
     /// Fetches an attachment of at most `max_bytes`, without the token, from hosts of MAX (and the API host itself) only.

@@ -37,7 +37,8 @@ pub use files::Download;
 pub use limits::REQUESTS_PER_SECOND;
 pub use message::{Addressee, Bot, Link, Message, Subscription, User, VideoDetails};
 pub use outgoing::{
-    Action, CallbackAnswer, History, NewMessage, OutgoingAttachment, Recipient, UploadKind, UploadedToken,
+    Action, Button, CallbackAnswer, History, Keyboard, NewMessage, OutgoingAttachment, Recipient, UploadKind,
+    UploadedToken,
 };
 pub use trust::{Transports, transports};
 

@@ -43,15 +43,42 @@ impl NewMessage {
     }
 }
 
-/// An attachment by the token that an upload gave. The same bot may send it again in other messages, so it may be stored and sent
-/// later (MAX Bot API reference, "Uploads and attachments").
+/// An attachment of a message of ours (MAX Bot API reference, "Outgoing attachment payloads").
+///
+/// Uploaded ones are named by the token that [`super::Client::upload`] gave. The same bot may send it again in other messages, so it
+/// may be stored and sent later; a token belongs to the type it was uploaded as.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutgoingAttachment {
-    /// The type it was uploaded as: a token belongs to one type.
-    #[serde(rename = "type")]
-    pub kind: UploadKind,
-    /// Its one payload.
-    pub payload: UploadedToken,
+#[serde(tag = "type", content = "payload", rename_all = "snake_case")]
+pub enum OutgoingAttachment {
+    Image(UploadedToken),
+    Video(UploadedToken),
+    Audio(UploadedToken),
+    File(UploadedToken),
+    /// Buttons under the text; see [`OutgoingAttachment::keyboard`].
+    InlineKeyboard(Keyboard),
+}
+
+impl OutgoingAttachment {
+    pub(super) fn uploaded(kind: UploadKind, token: String) -> Self {
+        let payload = UploadedToken { token };
+        match kind {
+            UploadKind::Image => Self::Image(payload),
+            UploadKind::Video => Self::Video(payload),
+            UploadKind::Audio => Self::Audio(payload),
+            UploadKind::File => Self::File(payload),
+        }
+    }
+
+    /// Rows of buttons, each a title and what `message_callback` brings back when it is pressed. MAX takes titles of 1 to 128
+    /// characters, payloads of up to 1024, 7 buttons in a row and 29 rows (MAX Bot API reference, "Inline keyboard": 30 are documented,
+    /// 29 were seen accepted). A keyboard may stand beside any other attachment.
+    #[must_use]
+    pub fn keyboard(rows: Vec<Vec<(String, String)>>) -> Self {
+        let button = |(text, payload)| Button::Callback { text, payload };
+        Self::InlineKeyboard(Keyboard {
+            buttons: rows.into_iter().map(|row| row.into_iter().map(button).collect()).collect(),
+        })
+    }
 }
 
 /// The payload of every uploaded attachment.
@@ -61,9 +88,21 @@ pub struct UploadedToken {
     pub token: String,
 }
 
+/// The payload of a keyboard, row by row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keyboard {
+    pub buttons: Vec<Vec<Button>>,
+}
+
+/// One button. Of MAX's kinds only the one that answers to the bot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Button {
+    Callback { text: String, payload: String },
+}
+
 /// The types of POST /uploads, which are also the types of the attachments that come of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UploadKind {
     /// jpg, jpeg, png, gif, tiff, bmp, heic; up to 50 MB.
     Image,

@@ -218,6 +218,17 @@ impl Current {
         shown[index] = next;
     }
 
+    /// What was taken for a later dialog was this one.
+    pub(super) fn go_on(&mut self, later: Self) {
+        self.answered |= later.answered;
+        self.wrote |= later.wrote;
+        self.last = self.last.max(later.last);
+        self.closing = Closing::No;
+        if self.holder.bot().is_some() {
+            self.holder = later.holder;
+        }
+    }
+
     /// Moves its times back, when the clock is found to have been set back.
     fn set_back(&mut self, by: Millis) {
         self.since -= by;
@@ -234,8 +245,10 @@ impl Current {
 pub(super) enum Fate {
     /// Its closing has not been reported: the close message is owed.
     Open,
-    /// Its customer left and came back: it may be taken up again, and nothing is owed.
+    /// The same, but its customer left before: nothing is owed.
     Left,
+    /// Closed before anybody knew whose it was: the close message is owed if it turns out to be the customer's dialog gone on.
+    Unannounced,
     /// Closed, or gone on as another chat: over.
     Done,
 }
@@ -260,13 +273,13 @@ pub struct Dialog {
     pub(super) gone: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) current: Option<Current>,
-    /// The dialog before, while it is not known whether it has been closed or goes on in the chat of the current one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) before: Option<Box<Current>>,
-    /// The customer's last own message, and the bot that it went to.
+    /// Earlier dialogs of which it is not known yet whether they have been closed or go on in a later chat: hardly ever one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) before: Vec<Current>,
+    /// The customer's last own message, and whether it stands by for a bot in the CRM.
     pub(super) wrote_at: Millis,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) wrote_to: Option<BotRole>,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) stands_by: bool,
     /// The newest last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) past: Vec<Past>,
@@ -320,7 +333,7 @@ impl Dialog {
     pub(super) fn follow_clock(&mut self, now: Millis) {
         let back = self.seen - now;
         if back > 0 {
-            for dialog in self.current.iter_mut().chain(self.before.as_deref_mut()) {
+            for dialog in self.current.iter_mut().chain(&mut self.before) {
                 dialog.set_back(back);
             }
             self.wrote_at -= back;
@@ -338,8 +351,15 @@ impl Dialog {
             None => self.past.push(Past { chat, fate }),
         }
         if self.past.len() > REMEMBERED {
-            self.past.remove(0);
+            let oldest = self.past.remove(0);
+            self.take_before(oldest.chat);
         }
+    }
+
+    /// The earlier dialog in that chat, which is no longer in question.
+    pub(super) fn take_before(&mut self, chat: Uuid) -> Option<Current> {
+        let place = self.before.iter().position(|before| before.chat == Some(chat))?;
+        Some(self.before.remove(place))
     }
 
     pub(super) fn forget(&mut self, chat: Uuid) {

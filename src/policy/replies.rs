@@ -16,7 +16,7 @@ fn waiting_since(dialog: &Dialog) -> Option<(&Current, Millis)> {
     let current = dialog.current.as_ref()?;
     match current.holder {
         Holder::People { since }
-            if !dialog.gone && !current.answered && current.closing == Closing::No && dialog.before.is_none() =>
+            if !dialog.gone && !current.answered && current.closing == Closing::No && dialog.before.is_empty() =>
         {
             Some((current, since))
         }

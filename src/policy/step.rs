@@ -78,7 +78,7 @@ impl Step<'_> {
         }
         self.effects.extend(bot.map(|bot| Effect::AskBot { bot }));
         self.dialog.wrote_at = now;
-        self.dialog.wrote_to = bot;
+        self.dialog.stands_by = bot.is_some();
     }
 
     fn amended(&mut self) {
@@ -123,24 +123,27 @@ impl Step<'_> {
         }
         let opener = current.opener.as_deref() == Some(message);
         match fate {
-            None | Some(Fate::Left) => self.adopt(chat),
-            // Its closing came first: this dialog is over with it.
-            Some(Fate::Done) if opener => self.end(),
-            // The closing took no effect.
-            Some(Fate::Open) if opener => self.rejoin(chat),
+            None => self.adopt(chat),
             // A message of an earlier dialog.
-            Some(_) => {}
+            _ if !opener => {}
+            // Its closing came first: this dialog is over with it.
+            Some(Fate::Done | Fate::Unannounced) => self.end(),
+            // The closing took no effect.
+            _ => match self.dialog.take_before(chat) {
+                Some(before) => self.rejoin(before),
+                None => self.adopt(chat),
+            },
         }
     }
 
     /// An agent acts in a chat; whether it is the one of the current dialog.
     fn agent_in(&mut self, chat: Uuid) -> bool {
-        let fate = self.dialog.fate(chat);
-        match &mut self.dialog.current {
+        let unknown = self.dialog.fate(chat).is_none();
+        match &self.dialog.current {
             Some(current) if current.chat == Some(chat) => {}
-            Some(current) if current.chat.is_none() && matches!(fate, None | Some(Fate::Left)) => self.adopt(chat),
-            Some(_) if fate.is_none() => self.move_to(chat),
-            None if fate.is_none() => self.discover(chat),
+            Some(Current { chat: None, .. }) if unknown => self.adopt(chat),
+            Some(Current { chat: Some(_), .. }) if unknown => self.move_to(chat),
+            None if unknown => self.discover(chat),
             _ => return false,
         }
         let since = self.context.now;
@@ -155,8 +158,8 @@ impl Step<'_> {
     fn agent_answered(&mut self, chat: Uuid) {
         let now = self.context.now;
         let here = self.agent_in(chat);
-        let answered = if here { self.dialog.current.as_mut() } else { self.dialog.before.as_deref_mut() };
-        if let Some(answered) = answered.filter(|answered| answered.chat == Some(chat)) {
+        let mut known = self.dialog.current.iter_mut().filter(|_| here).chain(&mut self.dialog.before);
+        if let Some(answered) = known.find(|dialog| dialog.chat == Some(chat)) {
             answered.answered = true;
             answered.last = now;
         }
@@ -165,19 +168,39 @@ impl Step<'_> {
     fn transferred(&mut self, parent: Uuid, chat: Uuid) {
         let fate = self.dialog.fate(parent);
         self.dialog.set_fate(parent, Fate::Done);
-        if self.dialog.fate(chat).is_some() {
-            return;
-        }
-        if let Some(before) = self.dialog.before.as_deref_mut().filter(|before| before.chat == Some(parent)) {
-            before.chat = Some(chat);
-            before.closing = Closing::No;
-            if self.dialog.chat() == Some(chat) {
-                self.rejoin(chat);
-            } else {
-                self.dialog.set_fate(chat, Fate::Open);
+        let before = self.dialog.take_before(parent);
+        match (self.dialog.fate(chat), before) {
+            // Its closing was reported first.
+            (Some(Fate::Unannounced), _) => {
+                if self.dialog.chat() == Some(parent) {
+                    self.end();
+                }
+                self.dialog.set_fate(chat, Fate::Done);
+                if fate != Some(Fate::Left) {
+                    self.say_goodbye();
+                }
             }
-            return;
+            (Some(Fate::Left | Fate::Done), _) | (Some(Fate::Open), None) => {}
+            (Some(Fate::Open) | None, Some(mut before)) => {
+                before.chat = Some(chat);
+                before.closing = Closing::No;
+                // Without a chat of a later dialog, it is the closing that has come to nothing.
+                if self.dialog.chat().is_none_or(|known| known == chat) {
+                    self.rejoin(before);
+                } else {
+                    if let Some(child) = self.dialog.take_before(chat) {
+                        before.go_on(child);
+                    }
+                    self.dialog.set_fate(chat, fate.unwrap_or(Fate::Open));
+                    self.dialog.before.push(before);
+                }
+            }
+            (None, None) => self.branched(parent, chat, fate),
         }
+    }
+
+    /// A transfer into a chat that was not known, of one that is not in question.
+    fn branched(&mut self, parent: Uuid, chat: Uuid, fate: Option<Fate>) {
         match &mut self.dialog.current {
             Some(current) if current.chat == Some(parent) => {
                 current.chat = Some(chat);
@@ -185,7 +208,7 @@ impl Step<'_> {
                 current.closing = Closing::No;
             }
             Some(current) if current.chat == Some(chat) => {}
-            Some(current) if current.chat.is_none() && matches!(fate, None | Some(Fate::Left)) => self.adopt(chat),
+            Some(current) if current.chat.is_none() && fate.is_none() => self.adopt(chat),
             None => self.discover(chat),
             Some(_) => self.dialog.set_fate(chat, fate.unwrap_or(Fate::Open)),
         }
@@ -194,17 +217,18 @@ impl Step<'_> {
     fn chat_closed(&mut self, chat: Uuid) {
         let fate = self.dialog.fate(chat);
         let current = self.dialog.chat();
-        let owed = match fate {
+        let (fate, owed) = match fate {
             _ if current == Some(chat) => {
                 self.end();
-                true
+                (Fate::Done, true)
             }
-            Some(Fate::Open) => true,
-            Some(Fate::Left | Fate::Done) => false,
-            None => current.is_none(),
+            Some(Fate::Open) => (Fate::Done, true),
+            Some(Fate::Left | Fate::Done) => (Fate::Done, false),
+            None if current.is_none() => (Fate::Done, true),
+            None | Some(Fate::Unannounced) => (Fate::Unannounced, false),
         };
-        self.dialog.before.take_if(|before| before.chat == Some(chat));
-        self.dialog.set_fate(chat, Fate::Done);
+        self.dialog.take_before(chat);
+        self.dialog.set_fate(chat, fate);
         if owed {
             self.say_goodbye();
         }
@@ -245,9 +269,16 @@ impl Step<'_> {
             && current.closing == Closing::No
         {
             current.holder = Holder::People { since };
-            if current.wrote {
-                self.effects.push(Effect::HandOver);
+            if current.wrote || current.chat.is_some() {
+                self.end_stand_by();
             }
+        }
+    }
+
+    /// Where the customer's last message stands by for a bot, the agents are called to it.
+    fn end_stand_by(&mut self) {
+        if std::mem::take(&mut self.dialog.stands_by) {
+            self.effects.push(Effect::HandOver);
         }
     }
 
@@ -268,13 +299,23 @@ impl Step<'_> {
                 self.dialog.current = Some(current);
                 return false;
             }
-            Some(current) if back => {
-                self.forget_history(&current);
-                if let Some(chat) = current.chat {
-                    self.dialog.set_fate(chat, Fate::Left);
+            Some(old) => {
+                if back {
+                    self.forget_history(&old);
+                }
+                match old.chat {
+                    Some(chat) if old.closing == Closing::Asked => {
+                        self.dialog.set_fate(chat, if back { Fate::Left } else { Fate::Open });
+                        self.dialog.before.push(old);
+                    }
+                    Some(chat) => {
+                        // The agents still have his chat: it carries the new dialog, too.
+                        self.begin(self.context.now, Holder::People { since: self.context.now }).chat = Some(chat);
+                        return true;
+                    }
+                    None => {}
                 }
             }
-            Some(current) => self.set_aside(current),
             None => {}
         }
         let now = self.context.now;
@@ -304,11 +345,11 @@ impl Step<'_> {
         })
     }
 
-    /// The CRM has opened a chat for a message that was taken for one of an earlier dialog.
+    /// The CRM has opened a chat for a message that was taken for one of an earlier dialog. The agents get it, as they would have had
+    /// the next message of that one; a bot that was asked then is not waited for.
     fn discover(&mut self, chat: Uuid) {
         let since = self.dialog.wrote_at;
-        let holder = self.dialog.wrote_to.map_or(Holder::People { since }, Holder::Bot);
-        self.begin(since, holder).wrote = true;
+        self.begin(since, Holder::People { since }).wrote = true;
         self.adopt(chat);
     }
 
@@ -316,30 +357,24 @@ impl Step<'_> {
     fn move_to(&mut self, chat: Uuid) {
         if let Some(old) = self.dialog.current.take() {
             self.forget_history(&old);
-            self.set_aside(old);
+            if let Some(chat) = old.chat {
+                self.dialog.set_fate(chat, Fate::Open);
+                self.dialog.before.push(old);
+            }
         }
         self.discover(chat);
     }
 
-    fn set_aside(&mut self, old: Current) {
-        if let Some(chat) = old.chat {
-            self.dialog.set_fate(chat, Fate::Open);
-            self.dialog.before = Some(Box::new(old));
+    /// The current dialog turns out to be an earlier one that goes on.
+    fn rejoin(&mut self, mut before: Current) {
+        let chat = before.chat;
+        if let Some(current) = self.dialog.current.take() {
+            before.go_on(current);
         }
-    }
-
-    /// The dialog before goes on in that chat.
-    fn rejoin(&mut self, chat: Uuid) {
-        let (Some(mut old), Some(new)) = (self.dialog.before.take(), self.dialog.current.take()) else { return };
-        old.answered |= new.answered;
-        old.wrote |= new.wrote;
-        old.last = old.last.max(new.last);
-        old.closing = Closing::No;
-        if old.holder.bot().is_some() {
-            old.holder = new.holder;
+        self.dialog.current = Some(before);
+        if let Some(chat) = chat {
+            self.adopt(chat);
         }
-        self.dialog.current = Some(*old);
-        self.adopt(chat);
     }
 
     /// The current dialog is in that chat.
@@ -352,6 +387,10 @@ impl Step<'_> {
         current.opener = None;
         current.last = now;
         let close = current.closing == Closing::WhenTaken;
+        if current.holder.bot().is_none() {
+            // A message of an earlier dialog, which its bot never answered.
+            self.end_stand_by();
+        }
         if gone {
             self.effects.push(Effect::TellAgent { chat, note: Note::CustomerLeft });
         }

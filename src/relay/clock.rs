@@ -105,7 +105,10 @@ impl Real {
         let elapsed = millis(self.started.elapsed());
         let due = self.corrected_at.load(Ordering::Relaxed) + CORRECTION_INTERVAL;
         if elapsed >= due
-            && self.corrected_at.compare_exchange(due - CORRECTION_INTERVAL, elapsed, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && self
+                .corrected_at
+                .compare_exchange(due - CORRECTION_INTERVAL, elapsed, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
         {
             let ours = self.wall_at_start + elapsed + self.correction.load(Ordering::Relaxed);
             let step = (wall() - ours).clamp(-LARGEST_CORRECTION, LARGEST_CORRECTION);

@@ -115,7 +115,9 @@ pub struct RelayConfig {
 /// Why a configuration folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("{file} cannot be read ({source}): the relay needs the folder that the controller mounts, given by --config")]
+    #[error(
+        "{file} cannot be read ({source}): the relay needs the folder that the controller mounts, given by --config"
+    )]
     Unreadable { file: String, source: std::io::Error },
     #[error("{file} is not understood ({source}): it must be written by a controller of the same or a nearby version")]
     Malformed { file: String, source: serde_json::Error },

@@ -53,7 +53,11 @@ pub(super) enum CrmTask {
 pub(super) enum Origin {
     /// An agent's, by the row of the CRM's outbox. `chat` is where they were written; `since` is set where an earlier relay may have
     /// sent them already, see [`super::to_max`].
-    Agent { row: Uuid, chat: Option<Uuid>, since: Option<Millis> },
+    Agent {
+        row: Uuid,
+        chat: Option<Uuid>,
+        since: Option<Millis>,
+    },
     AutoReply,
     CloseMessage,
     Bot,
@@ -240,10 +244,14 @@ impl Stepper<'_> {
                     self.to_crm(customer, &task, position)?;
                 }
             }
-            Effect::ReleaseHistory => self.release_history(customer)?,
+            Effect::ReleaseHistory => self.release_history(customer, None)?,
             Effect::DropHistory => {
+                // A close message belongs to the chat before and is kept.
                 self.connection
-                    .prepare_cached("UPDATE to_max SET recorded = 1 WHERE customer = ?1 AND recorded = 0")?
+                    .prepare_cached(
+                        "UPDATE to_max SET recorded = 1
+                         WHERE customer = ?1 AND recorded = 0 AND json_extract(origin, '$.from') <> 'closeMessage'",
+                    )?
                     .execute([customer.id])?;
             }
             Effect::SendAutoReply { text, .. } => self.to_max(customer, &Origin::AutoReply, &text_parts(text))?,
@@ -305,7 +313,9 @@ impl Stepper<'_> {
         // An agent's words are in the CRM already, and a press leaves none.
         let recorded = matches!(origin, Origin::Agent { .. } | Origin::Press);
         self.connection
-            .prepare_cached("INSERT INTO to_max (customer, origin, parts, recorded, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .prepare_cached(
+                "INSERT INTO to_max (customer, origin, parts, recorded, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
             .execute(params![
                 customer.id,
                 serde_json::to_string(origin)?,
@@ -317,15 +327,15 @@ impl Stepper<'_> {
         Ok(())
     }
 
-    /// Writes the history entries of what the customer has been shown and the CRM does not know yet.
-    pub fn release_history(&mut self, customer: &Customer) -> Result<(), StoreError> {
+    /// Writes the history entries of what the customer has been shown and the CRM does not know yet: of one row of `to_max`, or of all.
+    pub fn release_history(&mut self, customer: &Customer, only: Option<i64>) -> Result<(), StoreError> {
         let rows = self
             .connection
             .prepare_cached(
                 "SELECT id, origin, parts, ended_at FROM to_max
-                 WHERE customer = ?1 AND recorded = 0 AND state IN ('sent', 'uncertain') ORDER BY id",
+                 WHERE customer = ?1 AND recorded = 0 AND state IN ('sent', 'uncertain') AND (?2 IS NULL OR id = ?2) ORDER BY id",
             )?
-            .query_map([customer.id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+            .query_map(params![customer.id, only], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
             .collect::<Result<Vec<(i64, String, String, Option<Millis>)>, _>>()?;
         for (id, origin, parts, ended_at) in rows {
             let author = match serde_json::from_str(&origin)? {
@@ -347,7 +357,7 @@ impl Stepper<'_> {
     }
 
     /// Takes the updates of one customer that wait, at most `limit`, in the order of MAX. Returns whether there may be more.
-    pub fn take_inbox(&mut self, id: CustomerId, limit: usize) -> Result<bool, StoreError> {
+    pub fn take_inbox(&mut self, id: CustomerId, limit: u32) -> Result<bool, StoreError> {
         let rows = self
             .connection
             .prepare_cached(
@@ -364,15 +374,10 @@ impl Stepper<'_> {
             self.connection.prepare_cached("UPDATE inbox SET done = 1 WHERE id = ?1")?.execute([row])?;
         }
         customer.save(self.connection, self.rules)?;
-        Ok(rows.len() == limit)
+        Ok(rows.len() == limit as usize)
     }
 
-    fn take_update(
-        &mut self,
-        customer: &mut Customer,
-        update: &Update,
-        position: Position,
-    ) -> Result<(), StoreError> {
+    fn take_update(&mut self, customer: &mut Customer, update: &Update, position: Position) -> Result<(), StoreError> {
         customer.chat_id = update.chat_id.or(customer.chat_id);
         if let Some(name) = update.user.as_ref().map(crate::max::User::name).filter(|name| !name.is_empty()) {
             customer.name = name;

@@ -34,10 +34,7 @@ impl Relays {
     }
 
     pub fn remove(&self, namespace: &str, name: &str) -> Option<Relay> {
-        self.relays
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&(namespace.to_owned(), name.to_owned()))
+        self.relays.write().unwrap_or_else(PoisonError::into_inner).remove(&(namespace.to_owned(), name.to_owned()))
     }
 
     #[must_use]

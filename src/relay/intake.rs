@@ -18,7 +18,7 @@ use crate::max::{Class, History, Message};
 use crate::policy::Millis;
 
 /// Updates of one customer taken in one transaction.
-const TURN: usize = 50;
+const TURN: u32 = 50;
 /// How long the reading back of a dialog may hold its messages up (design, "A gap in the webhooks").
 const READ_BACK_LIMIT: Duration = Duration::from_secs(1);
 /// Pages of 100 that are read back at the most.
@@ -143,12 +143,14 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
 /// Polls while the configuration says so, until the relay stops.
 pub(super) async fn poll(shared: &Shared) {
     let mut failures = 0_u32;
+    let mut settings = shared.active.subscribe();
     loop {
-        let active = shared.active().filter(|active| {
-            active.config.channel.intake == Intake::LongPoll && !active.config.channel.suspended
-        });
+        let active = settings
+            .borrow_and_update()
+            .clone()
+            .filter(|active| active.config.channel.intake == Intake::LongPoll && !active.config.channel.suspended);
         let Some(active) = active else {
-            shared.config_changed().await;
+            super::changed(&mut settings).await;
             continue;
         };
         let marker = match shared.store.write(|connection| meta::number(connection, MARKER)).await {
@@ -162,7 +164,7 @@ pub(super) async fn poll(shared: &Shared) {
         let answer = tokio::select! {
             answer = active.max.updates(marker, POLL_TIMEOUT) => answer,
             // Another token or another intake: what this poll would bring stays with MAX, since its marker is never sent.
-            () = shared.config_changed() => continue,
+            () = super::changed(&mut settings) => continue,
         };
         let failed = match answer {
             Ok(updates) => {
@@ -188,7 +190,7 @@ pub(super) async fn poll(shared: &Shared) {
                 tracing::debug!(error, "a poll failed");
                 tokio::select! {
                     () = shared.clock.sleep(super::pause(failures).min(10_000)) => {}
-                    () = shared.config_changed() => {}
+                    () = super::changed(&mut settings) => {}
                 }
             }
         }
@@ -281,7 +283,11 @@ async fn read_back(shared: &Shared, active: &Active, id: CustomerId) -> Result<(
 }
 
 /// The customer's messages after `bound`, and the newest message of the bot's that the dialog shows.
-async fn missed(active: &Active, chat_id: i64, bound: Position) -> Result<(Vec<Arrival>, Option<i64>), crate::max::Error> {
+async fn missed(
+    active: &Active,
+    chat_id: i64,
+    bound: Position,
+) -> Result<(Vec<Arrival>, Option<i64>), crate::max::Error> {
     let bot = active.config.channel.bot_user_id;
     let mut arrivals = Vec::new();
     let mut bot_seq = None;

@@ -119,18 +119,6 @@ impl Lanes {
         }
     }
 
-    /// The head of this customer's lane has changed, so that its wait is over.
-    pub fn rouse(&self, customer: CustomerId) {
-        let mut state = self.lock();
-        if let Some(Lane::Waiting { until, .. }) = state.lanes.get(&customer) {
-            let until = *until;
-            state.waiting.remove(&(until, customer));
-            state.lanes.remove(&customer);
-        }
-        drop(state);
-        self.wake(customer);
-    }
-
     /// Nothing is known any more about when to try again: every waiting lane is ready and the gate is open. For new settings.
     pub fn rouse_all(&self) {
         let mut state = self.lock();
@@ -148,30 +136,23 @@ impl Lanes {
 
     /// How many customers have work or wait.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.lock().lanes.len()
     }
 
-    /// Whether nobody has work.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Whether the other side counts as away.
-    #[must_use]
-    pub fn is_shut(&self) -> bool {
-        self.lock().shut.is_some()
-    }
-
     /// Waits for a lane that may be worked on.
+    ///
+    /// One of those who wait sleeps until the next lane is due; whoever takes a lease wakes another to watch in its place.
     pub async fn next(&self) -> Lease {
         loop {
             let changed = self.shared.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let until = match self.try_next() {
-                Ok(lease) => return lease,
+                Ok(lease) => {
+                    self.shared.changed.notify_one();
+                    return lease;
+                }
                 Err(until) => until,
             };
             match until {
@@ -197,7 +178,8 @@ impl Lanes {
                 return Err(Some(shut.knocked_at + pause));
             }
             // Whoever has not failed yet, else whoever waits shortest, knocks, due or not; a failed knock sends it to the back.
-            let Some(customer) = state.ready.pop_front().or_else(|| state.waiting.pop_first().map(|(_, customer)| customer))
+            let Some(customer) =
+                state.ready.pop_front().or_else(|| state.waiting.pop_first().map(|(_, customer)| customer))
             else {
                 return Err(None);
             };
@@ -251,7 +233,7 @@ impl Lease {
         state.held -= 1;
         state.held_after_failure -= usize::from(self.after_failure);
         let again = matches!(state.lanes.get(&self.customer), Some(Lane::Held { again: true }));
-        let mut place = |state: &mut State, lane: Lane| {
+        let place = |state: &mut State, lane: Lane| {
             match lane {
                 Lane::Ready => state.ready.push_back(self.customer),
                 Lane::Waiting { until, .. } => drop(state.waiting.insert((until, self.customer))),
@@ -267,6 +249,7 @@ impl Lease {
             Outcome::Wait(pause) => place(state, Lane::Waiting { until: now + pause, outage: false }),
             Outcome::Outage(pause) => place(state, Lane::Waiting { until: now + pause, outage: true }),
         }
+        let mut opened = false;
         match outcome {
             Outcome::Idle => {
                 if let (Some(shut), true) = (&mut state.shut, self.knocking) {
@@ -277,10 +260,13 @@ impl Lease {
                 state.failed.clear();
                 if state.shut.take().is_some() {
                     state.release_outage();
+                    opened = true;
                 }
             }
             Outcome::Outage(_) => match &mut state.shut {
-                Some(shut) if self.knocking => *shut = Shut { knocks: shut.knocks + 1, knocked_at: now, knocking: false },
+                Some(shut) if self.knocking => {
+                    *shut = Shut { knocks: shut.knocks + 1, knocked_at: now, knocking: false }
+                }
                 Some(_) => {}
                 None => {
                     if !state.failed.contains(&self.customer) {
@@ -293,7 +279,11 @@ impl Lease {
             },
         }
         drop(guard);
-        self.lanes.shared.changed.notify_waiters();
+        if opened {
+            self.lanes.shared.changed.notify_waiters();
+        } else {
+            self.lanes.shared.changed.notify_one();
+        }
     }
 }
 
@@ -348,7 +338,7 @@ mod tests {
         lease.finish(Outcome::Idle);
         let lease = lanes.try_next().expect("the work announced while the lane was held");
         lease.finish(Outcome::Idle);
-        assert!(lanes.is_empty());
+        assert_eq!(lanes.count(), 0);
     }
 
     #[test]
@@ -374,7 +364,7 @@ mod tests {
         for _ in 0..3 {
             lanes.try_next().unwrap().finish(Outcome::Outage(60_000));
         }
-        assert!(lanes.is_shut());
+        assert!(lanes.lock().shut.is_some());
         assert_eq!(lanes.try_next().unwrap_err(), Some(500));
         hand.advance_to(500);
         let knock = lanes.try_next().unwrap();

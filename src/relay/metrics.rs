@@ -71,7 +71,10 @@ impl Metrics {
             store_failures: register!("store_failures", "Steps that could not be written to disk"),
             waiting_to_crm: register!("waiting_to_crm", "Entries waiting for Creatio"),
             waiting_to_max: register!("waiting_to_max", "Messages waiting for MAX"),
-            oldest_seconds: register!("oldest_message_age_seconds", "Age of the oldest message waiting in either direction"),
+            oldest_seconds: register!(
+                "oldest_message_age_seconds",
+                "Age of the oldest message waiting in either direction"
+            ),
             dead_letters: register!("dead_letters", "Messages that were given up and are kept"),
             open_dialogs: register!("open_dialogs", "Dialogs that are open"),
             registry,

@@ -55,7 +55,6 @@ use tokio::task::JoinSet;
 
 pub use clock::{Clock, Hand};
 pub use config::RelayConfig;
-use config::Intake;
 use dialogs::{Customer, Stepper, Woken};
 use lanes::{CustomerId, Lanes, Outcome};
 use metrics::Metrics;
@@ -175,13 +174,16 @@ struct Shared {
     /// Grows with each gap in the webhooks: dialogs read back up to an older one are read back anew.
     gap: AtomicI64,
     last_update_at: AtomicI64,
-    open_dialogs: AtomicUsize,
+    /// A dialog is open, so the outbox is looked at often.
+    any_open: AtomicBool,
     largest_file: AtomicUsize,
     files: Semaphore,
     outbox_wake: Notify,
     report_wake: Notify,
     timer_wake: Notify,
+    /// The CRM's hints reach us, so that looks without one may be rare.
     hints_work: AtomicBool,
+    hinted: AtomicBool,
     store_broken: AtomicBool,
     stopping: watch::Sender<bool>,
 }
@@ -218,8 +220,7 @@ impl Relay {
         let store = Store::open(&data_dir.join("relay.db"))?;
         let now = clock.now();
         let bot_user_id = active.config.channel.bot_user_id;
-        let rules = active.rules.clone();
-        let start = store.write(move |connection| prepare(connection, now, bot_user_id, &rules)).await?;
+        let start = store.write(move |connection| prepare(connection, now, bot_user_id)).await?;
         let healthy = SideFacts { ok: true, code: None, since: now };
         let in_flight = active.config.channel.creatio.as_ref().map_or(8, |creatio| creatio.in_flight);
         let shared = Arc::new(Shared {
@@ -239,13 +240,14 @@ impl Relay {
             }),
             gap: AtomicI64::new(start.gap),
             last_update_at: AtomicI64::new(0),
-            open_dialogs: AtomicUsize::new(start.open_dialogs),
+            any_open: AtomicBool::new(true),
             largest_file: AtomicUsize::new(LARGEST_FILE),
             files: Semaphore::new(FILES_AT_ONCE),
             outbox_wake: Notify::new(),
             report_wake: Notify::new(),
             timer_wake: Notify::new(),
             hints_work: AtomicBool::new(false),
+            hinted: AtomicBool::new(false),
             store_broken: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
         });
@@ -268,13 +270,11 @@ impl Relay {
             return Ok(());
         }
         let active = Arc::new(Active::new(config, before.as_deref())?);
-        let rules = active.rules.clone();
         let now = self.shared.clock.now();
         // What is due under the new rules is decided by a tick of every open dialog.
         self.shared
             .store
             .write(move |connection| {
-                let _ = &rules;
                 connection.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
                 Ok(())
             })
@@ -301,6 +301,7 @@ impl Relay {
             return false;
         }
         self.shared.hints_work.store(true, Ordering::Relaxed);
+        self.shared.hinted.store(true, Ordering::Relaxed);
         self.shared.outbox_wake.notify_one();
         true
     }
@@ -353,9 +354,13 @@ impl Relay {
 impl Active {
     fn new(config: RelayConfig, before: Option<&Self>) -> Result<Self, RelayError> {
         let channel = &config.channel;
-        let failed = |reason: String| RelayError::Settings { channel: format!("{}/{}", channel.namespace, channel.name), reason };
+        let failed = |reason: String| RelayError::Settings {
+            channel: format!("{}/{}", channel.namespace, channel.name),
+            reason,
+        };
         let (api, files) =
-            max::transports(channel.max.overridden, channel.max.ca_pem.as_deref(), &channel.max.base_url).map_err(failed)?;
+            max::transports(channel.max.overridden, channel.max.ca_pem.as_deref(), &channel.max.base_url)
+                .map_err(failed)?;
         let settings = max::Settings { base_url: channel.max.base_url.clone(), token: config.secrets.token.clone() };
         let max = match before {
             Some(before) if before.config.channel.max == channel.max => before.max.with_settings(settings),
@@ -389,13 +394,11 @@ impl Active {
 /// What an earlier run left.
 struct Start {
     gap: i64,
-    open_dialogs: usize,
     inbox: Vec<CustomerId>,
     woken: Woken,
 }
 
-fn prepare(connection: &rusqlite::Connection, now: Millis, bot_user_id: i64, rules: &Rules) -> Result<Start, StoreError> {
-    let _ = rules;
+fn prepare(connection: &rusqlite::Connection, now: Millis, bot_user_id: i64) -> Result<Start, StoreError> {
     if meta::get(connection, meta::MADE_AT)?.is_none() {
         meta::set(connection, meta::MADE_AT, &now.to_string())?;
     }
@@ -415,7 +418,8 @@ fn prepare(connection: &rusqlite::Connection, now: Millis, bot_user_id: i64, rul
     for (id, json) in sending {
         let note: to_max::Sending = serde_json::from_str(&json)?;
         let note = to_max::Sending { lost_at: Some(now), looks: 0, ..note };
-        connection.execute("UPDATE to_max SET sending = ?2 WHERE id = ?1", params![id, serde_json::to_string(&note)?])?;
+        connection
+            .execute("UPDATE to_max SET sending = ?2 WHERE id = ?1", params![id, serde_json::to_string(&note)?])?;
     }
     connection.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
     let customers = |sql: &str| -> Result<Vec<CustomerId>, StoreError> {
@@ -424,7 +428,6 @@ fn prepare(connection: &rusqlite::Connection, now: Millis, bot_user_id: i64, rul
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     Ok(Start {
         gap: number("SELECT coalesce(max(read_back), -1) + 1 FROM customer")?,
-        open_dialogs: usize::try_from(number("SELECT count(*) FROM customer WHERE open = 1")?).unwrap_or(0),
         inbox: customers("SELECT DISTINCT customer FROM inbox WHERE done = 0 AND customer IS NOT NULL")?,
         woken: Woken {
             crm: customers("SELECT DISTINCT customer FROM to_crm WHERE dead = 0")?,
@@ -481,19 +484,31 @@ fn start_tasks(shared: &Arc<Shared>, crm_places: usize) -> JoinSet<()> {
     tasks
 }
 
+/// Waits for other settings than those last seen through `settings`.
+async fn changed(settings: &mut watch::Receiver<Option<Arc<Active>>>) {
+    if settings.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Steps every dialog whose moment has come, until the relay stops.
 async fn run_timers(shared: &Shared) {
+    let mut settings = shared.active.subscribe();
     loop {
         let next = shared
             .store
-            .write(|connection| Ok(connection.query_row("SELECT min(due_at) FROM customer", [], |row| row.get::<_, Option<Millis>>(0))?))
+            .write(|connection| {
+                Ok(connection
+                    .query_row("SELECT min(due_at) FROM customer", [], |row| row.get::<_, Option<Millis>>(0))?)
+            })
             .await
             .unwrap_or(None);
         let now = shared.clock.now();
         match next {
             Some(due) if due <= now => {
-                let Some(active) = shared.active().filter(|active| !active.config.channel.suspended) else {
-                    shared.config_changed().await;
+                let active = settings.borrow_and_update().clone();
+                let Some(active) = active.filter(|active| !active.config.channel.suspended) else {
+                    changed(&mut settings).await;
                     continue;
                 };
                 let rules = active.rules.clone();
@@ -541,7 +556,8 @@ async fn run_housekeeping(shared: &Shared) {
     loop {
         if let Some(active) = shared.active() {
             let now = shared.clock.now();
-            let retention = Millis::try_from(active.config.channel.retention_seconds).unwrap_or(Millis::MAX / 2_000) * 1_000;
+            let retention =
+                Millis::try_from(active.config.channel.retention_seconds).unwrap_or(Millis::MAX / 2_000) * 1_000;
             let before = now - retention;
             let swept = shared
                 .store
@@ -582,22 +598,10 @@ impl Shared {
         self.report_wake.notify_one();
     }
 
-    async fn config_changed(&self) {
-        let mut changes = self.active.subscribe();
-        changes.mark_unchanged();
-        if changes.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-
     fn context(&self) -> Context {
         let health = self.health();
         let now = self.clock.now();
-        Context {
-            now,
-            bot_away: health.bot_away_until[0] > now,
-            off_hours_bot_away: health.bot_away_until[1] > now,
-        }
+        Context { now, bot_away: health.bot_away_until[0] > now, off_hours_bot_away: health.bot_away_until[1] > now }
     }
 
     fn health(&self) -> std::sync::MutexGuard<'_, Health> {
@@ -605,6 +609,10 @@ impl Shared {
     }
 
     fn announce(&self, woken: &Woken) {
+        // The first word of a dialog: from now on agents may answer at any moment.
+        if !woken.crm.is_empty() && !self.any_open.swap(true, Ordering::Relaxed) {
+            self.outbox_wake.notify_one();
+        }
         for customer in &woken.crm {
             self.to_crm.wake(*customer);
         }
@@ -680,7 +688,7 @@ impl Shared {
         self.metrics.oldest_seconds.set(facts.oldest_seconds);
         self.metrics.dead_letters.set(facts.dead_letters);
         self.metrics.open_dialogs.set(facts.open_dialogs);
-        let count = |lanes: &Lanes| i64::try_from(lanes.len()).unwrap_or(i64::MAX);
+        let count = |lanes: &Lanes| i64::try_from(lanes.count()).unwrap_or(i64::MAX);
         self.metrics.waiting_to_crm.set(count(&self.to_crm));
         self.metrics.waiting_to_max.set(count(&self.to_max));
         if let Some(creatio) = self.active().and_then(|active| active.creatio.clone()) {
@@ -692,12 +700,8 @@ impl Shared {
         let now = self.clock.now();
         let active = self.active();
         let rules = active.as_ref().map(|active| active.rules.clone()).unwrap_or_default();
-        let (oldest, dead_letters, open_dialogs, auto_close) = self
-            .store
-            .write(move |connection| state_of(connection, &rules))
-            .await
-            .unwrap_or_default();
-        self.open_dialogs.store(usize::try_from(open_dialogs).unwrap_or(0), Ordering::Relaxed);
+        let (oldest, dead_letters, open_dialogs, auto_close) =
+            self.store.write(move |connection| state_of(connection, &rules)).await.unwrap_or_default();
         let health = self.health();
         let last = self.last_update_at.load(Ordering::Relaxed);
         Facts {
@@ -734,7 +738,9 @@ fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, S
     let mut closing = Vec::new();
     if rules.auto_close.is_some() {
         let rows = connection
-            .prepare_cached("SELECT id, dialog FROM customer WHERE open = 1 AND due_at IS NOT NULL ORDER BY due_at LIMIT 200")?
+            .prepare_cached(
+                "SELECT id, dialog FROM customer WHERE open = 1 AND due_at IS NOT NULL ORDER BY due_at LIMIT 200",
+            )?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<Vec<(CustomerId, String)>, _>>()?;
         for (id, dialog) in rows {

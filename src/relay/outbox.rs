@@ -5,6 +5,7 @@
 //! and those whose report was lost (wire contract, "From the CRM to the relay").
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -42,13 +43,13 @@ pub(super) async fn run(shared: &Shared) {
     let mut swept_at: Millis = Millis::MIN / 2;
     let mut chats_at = shared.clock.now();
     let mut failures = 0_u32;
-    let mut hinted = false;
     loop {
         let Some((active, creatio)) = ready(shared) else {
             tokio::select! { () = shared.clock.sleep(1_000) => {}, () = shared.outbox_wake.notified() => {} }
             continue;
         };
         let now = shared.clock.now();
+        let hinted = shared.hinted.swap(false, Ordering::Relaxed);
         let look = look(shared, &active, &creatio, now - swept_at >= SWEEP_INTERVAL).await;
         let (found, swept) = match look {
             Ok(found) => {
@@ -72,12 +73,12 @@ pub(super) async fn run(shared: &Shared) {
             }
         }
         // Rows that no hint announced: the hints do not reach us, so they are not relied on.
-        if found > 0 && !std::mem::take(&mut hinted) {
-            shared.hints_work.store(false, std::sync::atomic::Ordering::Relaxed);
+        if found > 0 && !hinted {
+            shared.hints_work.store(false, Ordering::Relaxed);
         }
         let pause = match failures {
-            0 if shared.hints_work.load(std::sync::atomic::Ordering::Relaxed) => HINTED_INTERVAL,
-            0 if shared.open_dialogs.load(std::sync::atomic::Ordering::Relaxed) > 0 => {
+            0 if shared.hints_work.load(Ordering::Relaxed) => HINTED_INTERVAL,
+            0 if shared.any_open.load(Ordering::Relaxed) => {
                 active.config.channel.creatio.as_ref().map_or(IDLE_INTERVAL, |creatio| {
                     Millis::try_from(creatio.poll_interval().as_millis()).unwrap_or(IDLE_INTERVAL)
                 })
@@ -89,7 +90,6 @@ pub(super) async fn run(shared: &Shared) {
         tokio::select! {
             () = shared.clock.sleep(pause) => {}
             () = shared.outbox_wake.notified() => {
-                hinted = true;
                 tokio::time::sleep(Duration::from_millis(HINT_SPACING.unsigned_abs())).await;
             }
         }
@@ -128,7 +128,16 @@ impl LookError {
 /// One look from the cursor, or from the beginning; page after page until a short one. Returns how many rows were new.
 async fn look(shared: &Shared, active: &Active, creatio: &creatio::Client, sweep: bool) -> Result<usize, LookError> {
     let source = active.config.channel.channel_source();
-    let mut after = if sweep { 0 } else { shared.store.write(|connection| cursor(connection)).await? };
+    let (cursor, any_open) = shared
+        .store
+        .write(|connection| {
+            let any_open =
+                connection.query_row("SELECT EXISTS (SELECT 1 FROM customer WHERE open = 1)", [], |row| row.get(0))?;
+            Ok((cursor(connection)?, any_open))
+        })
+        .await?;
+    shared.any_open.store(any_open, Ordering::Relaxed);
+    let mut after = if sweep { 0 } else { cursor };
     let mut new = 0;
     loop {
         let rows = creatio.outbox(&source, after).await?;
@@ -194,7 +203,7 @@ fn take_row(stepper: &mut Stepper<'_>, row: &OutboxRow) -> Result<bool, StoreErr
         .connection
         .prepare_cached("INSERT INTO outbox (id, taken_at) VALUES (?1, ?2)")?
         .execute(params![id, now])?;
-    let mut report = |stepper: &mut Stepper<'_>, report: &Report| {
+    let report = |stepper: &mut Stepper<'_>, report: &Report| {
         stepper.woken.reports = true;
         note_report(stepper.connection, row.id, report)
     };

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
+use url::Url;
 use uuid::Uuid;
 
 use super::dialogs::{CrmTask, Customer, Position, Stepper};
@@ -103,7 +104,7 @@ fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option
                 row.get::<_, i64>(0)?,
                 row.get::<_, String>(1)?,
                 row.get::<_, u32>(2)?,
-                (row.get(3)?, row.get(4)?),
+                (row.get::<_, Millis>(3)?, row.get::<_, i64>(4)?),
                 row.get::<_, Option<Millis>>(5)?,
             ))
         })
@@ -253,7 +254,9 @@ fn refusal(shared: &Shared, head: &Head, code: Option<&ErrorCode>, words: &str) 
             _ => Verdict::Refused(words.to_owned()),
         },
         Some(ErrorCode::BadRequest) => Verdict::Refused(words.to_owned()),
-        Some(ErrorCode::Internal | ErrorCode::Other(_)) | None => Verdict::Later(Outcome::Wait(pause(head.attempts)), None),
+        Some(ErrorCode::Internal | ErrorCode::Other(_)) | None => {
+            Verdict::Later(Outcome::Wait(pause(head.attempts)), None)
+        }
     }
 }
 
@@ -273,10 +276,9 @@ fn failure(shared: &Shared, head: &Head, error: &creatio::Error) -> Verdict {
         ),
         creatio::Class::Transient | creatio::Class::Unreachable => outage("CrmUnreachable", pause(head.attempts)),
         creatio::Class::BadRequest => Verdict::Refused(error.to_string()),
-        creatio::Class::NotFound
-        | creatio::Class::AlreadyExists
-        | creatio::Class::InUse
-        | creatio::Class::TooLarge => Verdict::Later(Outcome::Wait(pause(head.attempts)), None),
+        creatio::Class::NotFound | creatio::Class::AlreadyExists | creatio::Class::InUse | creatio::Class::TooLarge => {
+            Verdict::Later(Outcome::Wait(pause(head.attempts)), None)
+        }
     }
 }
 
@@ -326,7 +328,8 @@ async fn store_file(
     let Ok(_place) = shared.files.acquire().await else { return Verdict::Later(Outcome::Wait(1_000), None) };
     let (bytes, mime_type, name) = match fetch(&active.max, file, shared.largest_file()).await {
         Ok(found) => found,
-        Err(error) => {
+        Err(FetchError::NoAddress) => return without("у него нет адреса"),
+        Err(FetchError::Max(error)) => {
             return match error.class() {
                 max::Class::TooLarge => without("он больше, чем принимает CRM"),
                 max::Class::ForbiddenAddress => without("он лежит не на серверах MAX"),
@@ -359,32 +362,59 @@ async fn store_file(
     }
 }
 
-async fn fetch(max: &max::Client, file: &IncomingFile, largest: usize) -> Result<(Bytes, String, String), max::Error> {
+/// Why a file cannot be had from MAX.
+enum FetchError {
+    NoAddress,
+    Max(max::Error),
+}
+
+impl From<max::Error> for FetchError {
+    fn from(error: max::Error) -> Self {
+        Self::Max(error)
+    }
+}
+
+fn address_of(attachment: &max::Attachment) -> Option<&Url> {
+    match attachment {
+        max::Attachment::Image(image) => image.url.as_ref(),
+        max::Attachment::Video(video) => video.url.as_ref(),
+        max::Attachment::Audio(audio) => audio.url.as_ref(),
+        max::Attachment::File(file) => file.url.as_ref(),
+        _ => None,
+    }
+}
+
+async fn fetch(max: &max::Client, file: &IncomingFile, largest: usize) -> Result<(Bytes, String, String), FetchError> {
     let mut address = file.url.clone();
     if let (None, Some(token)) = (&address, &file.video_token) {
         address = max.video(token).await?.mp4.into_iter().next().map(|(_, url)| url);
     }
     let first = match &address {
-        Some(url) => max.download(url, largest).await,
-        None => Err(max::Error::not_found("the attachment has no address")),
+        Some(url) => Some(max.download(url, largest).await),
+        None => None,
     };
     let download = match first {
-        Err(error) if *error.class() == max::Class::NotFound || *error.class() == max::Class::Refused => {
+        Some(Ok(download)) => download,
+        Some(Err(error)) if ![max::Class::NotFound, max::Class::Refused].contains(error.class()) => {
+            return Err(error.into());
+        }
+        // Addresses expire; the message itself has a fresh one.
+        expired_or_none => {
             let fresh = max.message(&file.mid).await?;
-            let url = fresh.attachments.get(file.index).and_then(max::Attachment::url).cloned();
-            match url.filter(|url| Some(url) != address.as_ref()) {
-                Some(url) => max.download(&url, largest).await?,
-                None => return Err(error),
+            let url =
+                fresh.attachments.get(file.index).and_then(address_of).filter(|url| Some(*url) != address.as_ref());
+            match (url, expired_or_none) {
+                (Some(url), _) => max.download(url, largest).await?,
+                (None, Some(Err(error))) => return Err(error.into()),
+                (None, _) => return Err(FetchError::NoAddress),
             }
         }
-        other => other?,
     };
-    let mime_type = if download.mime_type.is_empty() { "application/octet-stream".to_owned() } else { download.mime_type };
-    let name = match (file.kind, download.file_name) {
-        (MessageType::File, _) => file.name.clone(),
-        (_, _) => with_extension(&file.name, &mime_type),
+    let name = match file.kind {
+        MessageType::File => file.name.clone(),
+        _ => with_extension(&file.name, &download.mime),
     };
-    Ok((download.bytes, mime_type, name))
+    Ok((download.bytes, download.mime, name))
 }
 
 /// Pictures, sounds and films come without a name: theirs ends as their content says.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::dialogs::{Customer, Origin, OutFile, Part, Stepper};
+use super::dialogs::{Button, Customer, Origin, OutFile, Part, Stepper};
 use super::lanes::{CustomerId, Outcome};
 use super::store::StoreError;
 use super::{Active, Shared, pause};
@@ -55,9 +55,17 @@ enum Verdict {
     /// Not a message: nothing to remember.
     Done,
     Uploaded(OutgoingAttachment),
-    Failed { words: String, gone: bool },
+    /// MAX takes it for somebody else's film or sound: as a file it goes.
+    AsFile,
+    Failed {
+        words: String,
+        gone: bool,
+    },
     Uncertain,
-    Later { outcome: Outcome, sending: Option<Sending> },
+    Later {
+        outcome: Outcome,
+        sending: Option<Sending>,
+    },
 }
 
 /// Works on the lane of one customer.
@@ -95,7 +103,7 @@ fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option
                 row.get::<_, i64>(0)?,
                 row.get::<_, String>(1)?,
                 row.get::<_, String>(2)?,
-                row.get::<_, usize>(3)?,
+                row.get::<_, u32>(3)?,
                 row.get::<_, Option<String>>(4)?,
                 row.get::<_, u32>(5)?,
             ))
@@ -106,7 +114,7 @@ fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option
         id: row,
         origin: serde_json::from_str(&origin)?,
         parts: serde_json::from_str(&parts)?,
-        part,
+        part: usize::try_from(part).unwrap_or(usize::MAX),
         sending: sending.as_deref().map(serde_json::from_str).transpose()?,
         attempts,
         customer: Customer::load(connection, id)?,
@@ -128,8 +136,7 @@ async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Result<Verdic
     if let (Some(file), None) = (&part.file, &part.uploaded) {
         return Ok(upload(shared, active, head, file).await);
     }
-    let sending =
-        Sending { after_seq: head.customer.newest_seq(), since: shared.clock.now(), lost_at: None, looks: 0 };
+    let sending = Sending { after_seq: head.customer.newest_seq(), since: shared.clock.now(), lost_at: None, looks: 0 };
     note(shared, head.id, Some(sending)).await?;
     Ok(match active.max.send(to, &new_message(part)).await {
         Ok(message) => {
@@ -147,8 +154,10 @@ async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Result<Verdic
 fn new_message(part: &Part) -> NewMessage {
     let mut attachments: Vec<OutgoingAttachment> = part.uploaded.clone().into_iter().collect();
     if !part.buttons.is_empty() {
-        let rows = part.buttons.iter().map(|button| vec![(button.title.clone(), button.payload.clone())]).collect();
-        attachments.push(OutgoingAttachment::keyboard(rows));
+        // One to a row: titles of any length can be read. What exceeds MAX's bounds would make it refuse the whole message.
+        let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
+        let row = |button: &Button| vec![(cut(&button.title, 128), cut(&button.payload, 1024))];
+        attachments.push(OutgoingAttachment::keyboard(part.buttons.iter().take(29).map(row).collect()));
     }
     NewMessage { text: part.text.clone(), attachments: (!attachments.is_empty()).then_some(attachments) }
 }
@@ -171,15 +180,16 @@ fn refusal(shared: &Shared, head: &Head, part: &Part, error: &max::Error) -> Ver
             let pause = retry_after.map_or(1_000, |after| Millis::try_from(after.as_millis()).unwrap_or(60_000));
             later(Outcome::Outage(pause.clamp(1_000, 60_000)))
         }
-        Class::RecipientGone => {
-            Verdict::Failed { words: "клиент остановил бота или удалил диалог".to_owned(), gone: true }
-        }
+        Class::RecipientGone => Verdict::Failed {
+            words: "клиент остановил бота или удалил диалог".to_owned(),
+            gone: true,
+        },
         Class::NotReady if head.attempts < NOT_READY_ATTEMPTS => {
             later(Outcome::Wait((1_000 << head.attempts.min(5)).min(30_000)))
         }
         Class::NotReady => failed("MAX не смог обработать файл".to_owned()),
-        Class::ForeignMedia if part.uploaded.is_some() && head.attempts < 1 => {
-            Verdict::Later { outcome: Outcome::Wait(1_000), sending: None }
+        Class::ForeignMedia if !matches!(part.uploaded, None | Some(OutgoingAttachment::File(_))) => {
+            Verdict::AsFile
         }
         Class::Transient => later(Outcome::Outage(pause(head.attempts))),
         Class::ForeignMedia
@@ -219,14 +229,10 @@ async fn upload(shared: &Shared, active: &Active, head: &Head, file: &OutFile) -
 fn upload_kind(file: &OutFile) -> UploadKind {
     let subtype = file.mime_type.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     match file.kind {
-        MessageType::Image
-            if ["jpg", "jpeg", "png", "gif", "tiff", "bmp", "heic"].contains(&subtype.as_str()) =>
-        {
+        MessageType::Image if ["jpg", "jpeg", "png", "gif", "tiff", "bmp", "heic"].contains(&subtype.as_str()) => {
             UploadKind::Image
         }
-        MessageType::Video
-            if ["mp4", "quicktime", "mov", "x-matroska", "mkv", "webm"].contains(&subtype.as_str()) =>
-        {
+        MessageType::Video if ["mp4", "quicktime", "mov", "x-matroska", "mkv", "webm"].contains(&subtype.as_str()) => {
             UploadKind::Video
         }
         MessageType::Audio => UploadKind::Audio,
@@ -272,8 +278,9 @@ async fn look_back(
     let history = match active.max.messages(chat_id, History { before: None, after: None, count: 100 }).await {
         Ok(history) => history,
         Err(error) => {
-            let refused = error.status().is_some_and(|status| (400..500).contains(&status) && status != 401 && status != 429)
-                || matches!(error.class(), Class::Refused | Class::NotFound | Class::RecipientGone);
+            let refused =
+                error.status().is_some_and(|status| (400..500).contains(&status) && status != 401 && status != 429)
+                    || matches!(error.class(), Class::Refused | Class::NotFound | Class::RecipientGone);
             return Ok(if refused {
                 Verdict::Uncertain
             } else {
@@ -309,7 +316,8 @@ async fn look_back(
 
 fn is_match(message: &Message, part: &Part, bot: i64, sending: &Sending) -> bool {
     let words = |text: &Option<String>| text.as_deref().unwrap_or_default().trim().to_owned();
-    let files = message.attachments.iter().filter(|attachment| !matches!(attachment, Attachment::InlineKeyboard)).count();
+    let files =
+        message.attachments.iter().filter(|attachment| !matches!(attachment, Attachment::InlineKeyboard)).count();
     let newer = match sending.after_seq {
         Some(seq) => message.seq > seq,
         // Clocks of different machines: a minute of doubt is on the side of not sending twice.
@@ -322,12 +330,7 @@ fn is_match(message: &Message, part: &Part, bot: i64, sending: &Sending) -> bool
 }
 
 /// Records what became of the part. Returns how the lane goes on, or `None` where it goes on at once.
-async fn finish(
-    shared: &Shared,
-    active: &Active,
-    head: Head,
-    verdict: Verdict,
-) -> Result<Option<Outcome>, StoreError> {
+async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) -> Result<Option<Outcome>, StoreError> {
     let rules = active.rules.clone();
     let context = shared.context();
     let from_agent = matches!(head.origin, Origin::Agent { .. });
@@ -349,6 +352,13 @@ async fn finish(
                 }
                 Verdict::Uploaded(uploaded) => {
                     parts[next].uploaded = Some(uploaded);
+                    None
+                }
+                Verdict::AsFile => {
+                    parts[next].uploaded = None;
+                    if let Some(file) = &mut parts[next].file {
+                        file.kind = MessageType::File;
+                    }
                     None
                 }
                 Verdict::Sent(message) => {
@@ -389,7 +399,7 @@ async fn finish(
                 .execute(params![
                     head.id,
                     serde_json::to_string(&parts)?,
-                    next,
+                    i64::try_from(next).unwrap_or(i64::MAX),
                     state,
                     error,
                     ended.as_ref().map(|_| context.now)
@@ -433,13 +443,17 @@ fn conclude(
             stepper.connection.prepare_cached("UPDATE to_max SET recorded = 1 WHERE id = ?1")?.execute([head.id])?;
         }
         // A close message belongs to the chat that is over: the CRM adds it to the newest one.
-        Origin::CloseMessage => stepper.release_history(customer)?,
-        Origin::AutoReply | Origin::Bot if customer.dialog.has_written() => stepper.release_history(customer)?,
+        Origin::CloseMessage => stepper.release_history(customer, Some(head.id))?,
+        Origin::AutoReply | Origin::Bot if customer.dialog.has_written() => stepper.release_history(customer, None)?,
         Origin::AutoReply | Origin::Bot | Origin::Press => {}
     }
     Ok(())
 }
 
 fn of_parts(words: &str, index: usize, parts: usize) -> String {
-    if parts > 1 { format!("Часть {} из {parts} (part {} of {parts}): {words}", index + 1, index + 1) } else { words.to_owned() }
+    if parts > 1 {
+        format!("Часть {} из {parts} (part {} of {parts}): {words}", index + 1, index + 1)
+    } else {
+        words.to_owned()
+    }
 }

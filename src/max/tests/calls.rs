@@ -17,7 +17,7 @@ const MESSAGE: &str = r#"{"sender":{"user_id":254700011,"first_name":"Служб
 const DONE: &str = r#"{"success":true}"#;
 
 fn sent(token: &str, kind: UploadKind) -> OutgoingAttachment {
-    OutgoingAttachment { kind, payload: UploadedToken { token: token.to_owned() } }
+    OutgoingAttachment::uploaded(kind, token.to_owned())
 }
 
 /// Makes every call of the client once or more, each answered as MAX does, and returns what was written to the API.
@@ -38,7 +38,7 @@ async fn every_call() -> Vec<(Request, Options)> {
     client.updates(None, Duration::from_secs(90)).await.unwrap();
     client.updates(Some(50_211_938), Duration::from_millis(1500)).await.unwrap();
     let long = format!(r#"{{"message":{MESSAGE}}}"#);
-    api.answer(200, &long).answer(200, &long).answer(200, &long);
+    api.answer(200, &long).answer(200, &long).answer(200, &long).answer(200, &long);
     client.send(to, &NewMessage::text("Здравствуйте!")).await.unwrap();
     let attachments = vec![sent("PHOTO", UploadKind::Image), sent("VIDEO", UploadKind::Video)];
     client
@@ -47,6 +47,13 @@ async fn every_call() -> Vec<(Request, Options)> {
         .unwrap();
     let file = NewMessage::attachment(sent("FILE", UploadKind::File), Some("Счёт".to_owned()));
     client.send(Recipient::User(1), &file).await.unwrap();
+    let button = |title: &str, payload: &str| (title.to_owned(), payload.to_owned());
+    let rows = vec![
+        vec![button("Статус", "order:512:status"), button("Отмена", "order:512:cancel")],
+        vec![button("Ещё", "more")],
+    ];
+    let question = NewMessage::attachment(OutgoingAttachment::keyboard(rows), Some("Что показать?".to_owned()));
+    client.send(Recipient::User(1), &question).await.unwrap();
     api.answer(200, DONE).answer(200, DONE);
     client.edit(to, "mid.000000000aff3f9b01a0c4509a0d4d02", &NewMessage::text("Заказ 512 доставлен")).await.unwrap();
     let without = NewMessage { text: Some("Без файла".to_owned()), attachments: Some(vec![]) };
@@ -88,6 +95,20 @@ async fn every_call() -> Vec<(Request, Options)> {
 async fn every_call_is_written_exactly_as_the_reference_says() {
     let written: Vec<String> = every_call().await.iter().map(|(request, options)| render(request, *options)).collect();
     insta::assert_snapshot!(written.join("\n\n"));
+}
+
+#[test]
+fn an_attachment_that_was_stored_is_the_same_when_it_is_read_again() {
+    for attachment in [
+        sent("T", UploadKind::Image),
+        sent("T", UploadKind::Video),
+        sent("T", UploadKind::Audio),
+        sent("T", UploadKind::File),
+        OutgoingAttachment::keyboard(vec![vec![("a".to_owned(), "b".to_owned())]]),
+    ] {
+        let stored = serde_json::to_string(&attachment).unwrap();
+        assert_eq!(serde_json::from_str::<OutgoingAttachment>(&stored).unwrap(), attachment, "{stored}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,10 @@ pub(in crate::relay) const MADE_AT: &str = "made_at";
 
 /// The fact of that name, if it was ever set.
 pub(in crate::relay) fn get(connection: &Connection, key: &str) -> Result<Option<String>, StoreError> {
-    Ok(connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?.query_row([key], |row| row.get(0)).optional()?)
+    Ok(connection
+        .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()?)
 }
 
 /// The same where it is a whole number.

@@ -8,8 +8,6 @@ pub(super) mod meta;
 mod schema;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -22,7 +20,9 @@ const QUEUE: usize = 1024;
 /// Why something is not on disk.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("the store {path} cannot be opened ({source}): check the folder's rights and the disk, or move a damaged file away")]
+    #[error(
+        "the store {path} cannot be opened ({source}): check the folder's rights and the disk, or move a damaged file away"
+    )]
     Open { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("the store could not be written ({0}): nothing of this step was kept")]
     Sqlite(#[from] rusqlite::Error),
@@ -38,7 +38,6 @@ pub enum StoreError {
 #[derive(Clone, Debug)]
 pub struct Store {
     jobs: mpsc::Sender<Job>,
-    commits: Arc<AtomicU64>,
 }
 
 /// Runs inside the transaction and gives back what to do once its outcome is known.
@@ -62,16 +61,15 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "WAL").map_err(|error| failed(error.into()))?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(|error| failed(error.into()))?;
         connection.pragma_update(None, "cache_size", -2_000).map_err(|error| failed(error.into()))?;
+        connection.busy_timeout(std::time::Duration::from_secs(1)).map_err(|error| failed(error.into()))?;
         connection.set_prepared_statement_cache_capacity(64);
         schema::migrate(&mut connection).map_err(|error| failed(error.into()))?;
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let commits = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&commits);
         std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || work(&connection, queue, &counter))
+            .spawn(move || work(&connection, queue))
             .map_err(|error| failed(error.into()))?;
-        Ok(Self { jobs, commits })
+        Ok(Self { jobs })
     }
 
     /// Runs `work` inside a transaction; returns after the commit. `work` must not block on anything but the connection.
@@ -98,12 +96,6 @@ impl Store {
         self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
-
-    /// How many commits were made since the start.
-    #[must_use]
-    pub fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
-    }
 }
 
 fn in_savepoint<T>(
@@ -123,7 +115,7 @@ fn in_savepoint<T>(
     }
 }
 
-fn work(connection: &Connection, mut queue: mpsc::Receiver<Job>, commits: &AtomicU64) {
+fn work(connection: &Connection, mut queue: mpsc::Receiver<Job>) {
     while let Some(first) = queue.blocking_recv() {
         let mut finishes = Vec::new();
         let mut next = Some(first);
@@ -141,7 +133,6 @@ fn work(connection: &Connection, mut queue: mpsc::Receiver<Job>, commits: &Atomi
             let _ = connection.execute_batch("ROLLBACK");
             error.to_string()
         });
-        commits.fetch_add(1, Ordering::Relaxed);
         for finish in finishes {
             finish(committed.as_ref().map(|()| ()).map_err(String::as_str));
         }

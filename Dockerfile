@@ -1,0 +1,18 @@
+# The image for users: the static binary and nothing else. Time zones and root certificates are linked in, so an empty image serves.
+#
+#   docker build -t maxchannel .
+#
+# The tests' image is made without an engine: `make image`.
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY . .
+# --target, though it is the machine's own: the flag must not reach build scripts and procedural macros, which cannot be static.
+RUN target=$(rustc -vV | sed -n 's/^host: //p') \
+    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --no-default-features --bin maxchannel --target "$target" \
+    && cp "target/$target/release/maxchannel" /maxchannel
+
+FROM scratch
+COPY --from=build /maxchannel /maxchannel
+# A number, so that Kubernetes can see that it is not root.
+USER 65532:65532
+ENTRYPOINT ["/maxchannel"]

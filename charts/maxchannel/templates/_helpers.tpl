@@ -1,0 +1,85 @@
+{{/* Names are cut to 63 characters, the limit of a label. */}}
+{{- define "maxchannel.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "maxchannel.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else if contains (include "maxchannel.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "maxchannel.name" .) | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "maxchannel.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "maxchannel.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "maxchannel.image" -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+
+{{/* What never changes for a release: a Deployment's selector cannot. The component tells the controller from the relays that it makes. */}}
+{{- define "maxchannel.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "maxchannel.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: controller
+{{- end -}}
+
+{{- define "maxchannel.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "maxchannel.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/* The rights in a namespace whose channels are served; the same in a ClusterRole (all namespaces) and in a Role (one). */}}
+{{- define "maxchannel.channelRules" -}}
+# The channels: watched; patch adds and removes the finalizer, without which a deletion would leave a webhook at MAX and rows in Creatio behind.
+- apiGroups: [maxchannel.dev]
+  resources: [maxchannels]
+  verbs: [get, list, watch, patch]
+# Conditions and what is known of the bot and the relay.
+- apiGroups: [maxchannel.dev]
+  resources: [maxchannels/status]
+  verbs: [patch]
+# Owned objects block their channel's deletion (blockOwnerDeletion); where the cluster enforces that (OwnerReferencesPermissionEnforcement) it asks for this.
+- apiGroups: [maxchannel.dev]
+  resources: [maxchannels/finalizers]
+  verbs: [update]
+# Credentials: list and watch show when a referenced Secret appears or changes (metadata only), get reads it. The others write and remove the relay's own,
+# <channel>-relay, which holds its configuration. Names are free, so that they cannot be listed here.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, patch, delete]
+# The relay itself: made, repaired, read for its state, made again where a field cannot be changed.
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [get, list, watch, create, patch, delete]
+# The relay's address within the cluster, and its identity, which has no rights and no token.
+- apiGroups: [""]
+  resources: [services, serviceaccounts]
+  verbs: [get, list, watch, create, patch, delete]
+# Who may reach a relay, and the way in for MAX's webhooks.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies, ingresses]
+  verbs: [get, list, watch, create, patch, delete]
+# Relay pods: why one does not start is told in the channel's status; patch touches an annotation, so that a changed configuration arrives within a second.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, patch]
+# The relay's volume: why it is not bound is told in the status; deleted with the channel unless deletionPolicy is Retain.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, delete]
+# Events on channels; patch counts a repeated one.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Everything that can be said of the chart without a cluster: the CRD's copy is fresh, helm's own lint, the unit tests.
+#
+#   lint-chart.sh
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+scripts/chart-crd.sh --check
+helm=$(scripts/tools.sh helm)
+unittest=$(scripts/tools.sh helm-unittest)
+for values in charts/maxchannel/values.yaml charts/maxchannel/tests/values/*.yaml; do
+	"$helm" lint --strict --quiet charts/maxchannel --values "$values"
+done
+"$unittest" --strict --color=false charts/maxchannel

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Builds the tools that `make` needs beside the Rust toolchain, each once, and prints the path of the program.
+#
+#   tools.sh cargo-deny | helm | helm-unittest | kubeconform | kubectl
+#
+# Kept by version outside the tree, in the user's cache. Versions are raised here and nowhere else. Exit 3: Go or Cargo is missing.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/maxchannel/tools"
+
+# once NAME VERSION COMMAND…: runs the command, which must put the program into the folder $OUT, unless an earlier run did. Prints the path.
+once() {
+	local name=$1 version=$2 folder; shift 2
+	folder=$cache/$name-$version
+	mkdir -p "$folder"
+	# Two that need the same tool at once: the second waits.
+	exec 9>"$folder/.lock"
+	flock 9
+	if [ ! -e "$folder/.complete" ]; then
+		echo "tools: building $name $version (once)" >&2
+		OUT=$folder "$@" >"$folder/build.log" 2>&1 || { tail -n 20 "$folder/build.log" >&2; echo "tools: $name $version could not be built: see $folder/build.log" >&2; exit 1; }
+		touch "$folder/.complete"
+	fi
+	exec 9>&-
+	echo "$folder/$name"
+}
+
+needs() { command -v "$1" >/dev/null || { echo "tools: $2 is missing: install it first" >&2; exit 3; }; }
+
+export CGO_ENABLED=0 GOTOOLCHAIN=local
+go_install() { needs go Go; GOBIN=$OUT go install -trimpath -ldflags "-s -w" "$1"; }
+# A target folder in the cache, since the repository's own would mix foreign builds into it; gone afterwards.
+cargo_install() { needs cargo "Rust's cargo"; cargo install --quiet --locked --root "$OUT" --target-dir "$OUT/build" "$1@$2" && mv "$OUT/bin/$1" "$OUT/$1" && rm -rf "$OUT/build"; }
+module_tool() { needs go Go; (cd "$1" && go build -mod=readonly -trimpath -ldflags "-s -w" -o "$OUT/" tool); }
+
+case "${1:-}" in
+cargo-deny) once cargo-deny 0.20.2 cargo_install cargo-deny 0.20.2 ;;
+helm) once helm v4.3.1 go_install helm.sh/helm/v4/cmd/helm@v4.3.1 ;;
+kubeconform) once kubeconform v0.8.0 go_install github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0 ;;
+helm-unittest) once helm-unittest v1.1.2 module_tool "$here/helm-unittest" ;;
+kubectl) echo "$("$here/../tests/kubernetes/build.sh")/kubectl" ;;
+*) echo "usage: tools.sh cargo-deny | helm | helm-unittest | kubeconform | kubectl" >&2; exit 2 ;;
+esac

@@ -1,0 +1,237 @@
+//! The double of the MAX Bot API: the API host, the file hosts, the webhook dispatcher, and the customers.
+//!
+//! Written from the published description (schema 0.0.33 and the documentation pages); its types are its own. Two ports: the API
+//! host, where also the control lives under `/control/` (see [`control_http`]), and the file hosts, which refuse the bot's token.
+//! What the documents leave open is a switch ([`Switches`]). Everything is kept in memory within bounds and gone with the process.
+//!
+//! Simplifications, none of which a relay for dialogs can see: no channels and no comments; in groups one owner and no other
+//! administrators but the bot; pictures all show one size; chunked uploads are refused; no moderation of bots beyond the special
+//! states of [`BotState`].
+
+mod actions;
+mod api;
+mod compose;
+mod control;
+pub mod control_http;
+mod dispatch;
+mod faults;
+mod files;
+mod link;
+mod markup;
+mod operations;
+mod rates;
+mod refusal;
+mod render;
+mod statistics;
+mod switches;
+mod updates;
+mod world;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::any;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use actions::DialogAction;
+pub use control::{
+    BotChange, BotView, Content, Control, ControlError, Draft, DraftAttachment, Entry, EntryAttachment, NewBot,
+    NewUser, PressWhat, SubscriptionView, Transcript,
+};
+pub use faults::{Fault, Outcome, Twist, UpdateFault};
+pub use rates::ChatCall;
+pub use statistics::{HighestInChat, StatisticsReport, WebhookAttempt};
+pub use switches::{
+    BotAnswer, CheckOrder, DeliveryOrder, OmittedMarker, ParallelPollers, PollUnderWebhook, RateScope, RemovedDialog,
+    SuspendedIn, Switches, TextUnit, UnsubscribeWindow, VideoUrl,
+};
+pub use updates::UpdateRecord;
+pub use world::{BotState, MediaKind};
+
+use self::world::World;
+use super::clock::Clock;
+
+/// How a simulator is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The API host and the control; port 0: any free one.
+    pub listen: SocketAddr,
+    /// The file hosts; port 0: any free one.
+    pub files_listen: SocketAddr,
+    /// Long periods (retry pauses, 24 h, 8 h, lives of addresses) are divided by this. Rates per second are not.
+    pub time_scale: f64,
+    /// The open questions.
+    pub switches: Switches,
+}
+
+impl Default for Options {
+    /// Any free loopback ports, true time, webhooks over plain HTTP on any port.
+    fn default() -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { listen: any, files_listen: any, time_scale: 1.0, switches: Switches::for_tests() }
+    }
+}
+
+/// A running double.
+#[derive(Debug)]
+pub struct Simulator {
+    shared: Arc<Shared>,
+    url: String,
+    files_url: String,
+}
+
+impl Simulator {
+    /// Binds both ports and serves.
+    ///
+    /// # Errors
+    /// An address cannot be bound, or the HTTP client of the dispatcher cannot be built.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind(options.listen).await?;
+        let files_listener = TcpListener::bind(options.files_listen).await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let files_url = format!("http://{}", files_listener.local_addr()?);
+        let clock = Clock::new(options.time_scale);
+        let shared = Arc::new(Shared {
+            world: Mutex::new(World::new(clock, options.switches, files_url.clone())),
+            clock,
+            version: watch::Sender::new(0),
+            paused: watch::Sender::new(false),
+            posts: Semaphore::new(dispatch::POSTS_AT_ONCE),
+            client: RwLock::new(dispatch::client("").map_err(io::Error::other)?),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            runtime: tokio::runtime::Handle::current(),
+        });
+        let control = any(control_http::handle).with_state(Control { shared: shared.clone() });
+        let api = Router::new()
+            .route("/control", control.clone())
+            .route("/control/{*rest}", control)
+            .fallback(api::handle)
+            .with_state(shared.clone());
+        let files = Router::new().fallback(files::handle).layer(DefaultBodyLimit::disable()).with_state(shared.clone());
+        for (listener, router) in [(listener, api), (files_listener, files)] {
+            let service = router.into_make_service_with_connect_info::<link::Link>();
+            let stop = shared.stop.clone();
+            shared.tasks.spawn(async move {
+                let serve = axum::serve(link::Links(listener), service);
+                tokio::select! {
+                    // Serving ends with an error only when the listener is gone, and then there is nobody to tell.
+                    _ = serve => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
+        Ok(Self { shared, url, files_url })
+    }
+
+    /// The address of the API host and the control, without a slash at the end.
+    pub fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// The address of the file hosts.
+    pub fn files_url(&self) -> String {
+        self.files_url.clone()
+    }
+
+    /// The control.
+    pub fn control(&self) -> Control {
+        Control { shared: self.shared.clone() }
+    }
+
+    /// Stops listening and delivering; the ports are free afterwards.
+    pub async fn stop(self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+/// What the servers, the dispatcher and the control share.
+#[derive(Debug)]
+struct Shared {
+    world: Mutex<World>,
+    clock: Clock,
+    /// Grows with every change: whoever waits for something listens here.
+    version: watch::Sender<u64>,
+    paused: watch::Sender<bool>,
+    posts: Semaphore,
+    client: RwLock<reqwest::Client>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads.
+    fn look<R>(&self, look: impl FnOnce(&World) -> R) -> R {
+        look(&self.lock())
+    }
+
+    /// Changes without waking those who wait for changes: what the change touches is nothing they look at.
+    fn change_quietly<R>(&self, change: impl FnOnce(&mut World) -> R) -> R {
+        change(&mut self.lock())
+    }
+
+    /// Changes, sends out what the change produced, and wakes who waits.
+    fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut World) -> R) -> R {
+        let (result, lanes) = {
+            let mut world = self.lock();
+            let result = change(&mut world);
+            (result, std::mem::take(&mut world.new_lanes))
+        };
+        for (bot, subscription, lane) in lanes {
+            self.spawn(dispatch::work(self.clone(), bot, subscription, lane));
+        }
+        self.version.send_modify(|version| *version += 1);
+        result
+    }
+
+    /// Runs a task until it ends or the simulator stops.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn_on(
+            async move {
+                tokio::select! {
+                    () = task => {}
+                    () = stop.cancelled() => {}
+                }
+            },
+            &self.runtime,
+        );
+    }
+
+    fn client(&self) -> reqwest::Client {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_client(&self, client: reqwest::Client) {
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+    }
+
+    /// The platform ends a subscription without a word.
+    fn unsubscribe_silent(self: &Arc<Self>, bot: i64, subscription: u64) {
+        self.change(|world| {
+            let Some(found) = world.bots.get_mut(&bot) else { return };
+            let before = found.subscriptions.len();
+            found.subscriptions.retain(|found| found.id != subscription);
+            world.statistics.report.unsubscribed += u64::from(found.subscriptions.len() < before);
+        });
+    }
+}
