@@ -36,14 +36,16 @@ pub enum Conflict {
 pub fn conflicts(claims: &[Claim]) -> BTreeMap<ChannelRef, Conflict> {
     let mut by_age: Vec<&Claim> = claims.iter().collect();
     by_age.sort_by_key(|claim| (claim.created.is_none(), claim.created, claim.place, &claim.channel));
-    let (mut numbers, mut keys, mut bots) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let mut numbers: HashMap<&str, &ChannelRef> = HashMap::new();
+    let mut keys: HashMap<&str, &ChannelRef> = HashMap::new();
+    let mut bots: HashMap<i64, &ChannelRef> = HashMap::new();
     let mut conflicts = BTreeMap::new();
     for claim in by_age {
-        let account = numbers.get(&claim.account_number).or_else(|| keys.get(claim.api_key.as_ref()?));
+        let account = numbers.get(claim.account_number.as_str()).or_else(|| keys.get(claim.api_key.as_deref()?));
         let conflict = if let Some(holder) = account {
-            Some(Conflict::Account { holder: ChannelRef::clone(holder) })
+            Some(Conflict::Account { holder: (*holder).clone() })
         } else {
-            claim.bot.and_then(|bot| bots.get(&bot)).map(|holder| Conflict::Bot { holder: ChannelRef::clone(holder) })
+            claim.bot.and_then(|bot| bots.get(&bot)).map(|holder| Conflict::Bot { holder: (*holder).clone() })
         };
         if let Some(conflict) = conflict {
             conflicts.insert(claim.channel.clone(), conflict);

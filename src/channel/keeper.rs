@@ -13,6 +13,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -22,10 +23,10 @@ use super::observe::{self, Clients, Failure, Observation};
 use super::plan::{self, Action, KnownBot, crm_basis};
 use super::relay_config::{self, Access};
 use super::report::{self, Held, RelayState, View};
-use super::schedule::{Cadence, Subject};
+use super::schedule::{Cadence, Subject, Trouble};
 use super::validate::{Desired, Secrets, validate};
-use super::{ChannelRef, fingerprint, webhook};
-use crate::api::{MaxChannel, MaxChannelStatus};
+use super::{ChannelRef, webhook};
+use crate::api::{MaxChannel, MaxChannelStatus, Reason};
 use crate::policy::Millis;
 use crate::relay::config::RelayConfig;
 use crate::{creatio, max};
@@ -33,6 +34,19 @@ use crate::{creatio, max};
 /// How long the relay takes calls under the address of a token that was replaced: MAX repeats a lost call after 60 s and 210 s
 /// (MAX Bot API reference, "Webhook delivery").
 const RETIREMENT: Millis = 10 * 60_000;
+
+/// A look that takes longer has failed, so that one silent side never keeps the others waiting.
+const LONGEST_LOOK: Duration = Duration::from_secs(45);
+
+/// Tells the time.
+pub type Clock<'a> = &'a (dyn Fn() -> Millis + Sync);
+
+async fn in_time<T>(look: impl Future<Output = Result<T, Failure>>, late: Reason) -> Result<T, Failure> {
+    tokio::time::timeout(LONGEST_LOOK, look).await.unwrap_or_else(|_| {
+        let detail = format!("no whole answer within {} s", LONGEST_LOOK.as_secs());
+        Err(Failure { reason: late, detail, trouble: Trouble::Outage })
+    })
+}
 
 /// Everything that is kept of one channel between passes.
 #[derive(Debug)]
@@ -232,61 +246,65 @@ impl Keeper {
     }
 
     /// Looks at everything that is due. `clock` tells the time at the end of each look.
-    pub async fn look(&mut self, clock: &(dyn Fn() -> Millis + Sync)) {
-        // MANGO and the bot do not wait for one another; the CRM and the subscriptions need to know the bot.
-        let start = clock();
-        let due = |keeper: &Self, subject| keeper.due_of(subject).filter(|due| *due <= start).and_then(|_| keeper.basis(subject));
-        let (bot_basis, mango_basis) = (due(self, Subject::Bot), due(self, Subject::Mango));
+    pub async fn look(&mut self, clock: Clock<'_>) {
+        self.look_at_max(clock).await;
+        self.look_at_the_rest(clock).await;
+    }
+
+    /// The basis of a subject that is due.
+    fn due_basis(&self, subject: Subject, now: Millis) -> Option<String> {
+        self.due_of(subject).filter(|due| *due <= now).and_then(|_| self.basis(subject))
+    }
+
+    /// The bot, and then the subscriptions, as far as they are due.
+    pub async fn look_at_max(&mut self, clock: Clock<'_>) {
+        let Some(client) = self.candidate_client() else { return };
         let installation = self.clients.installation().clone();
-        let candidate = self.candidate_client();
-        let look_at_bot = async {
-            match (&bot_basis, &candidate) {
-                (Some(_), Some(client)) => Some(observe::bot(client, &installation).await),
-                _ => None,
-            }
-        };
-        let mango = self.desired.as_ref().and_then(|desired| desired.mango.as_ref().ok()).map(|access| self.clients.mango(access));
-        let before = self.observation.mango.seen.as_ref();
-        let look_at_mango = async {
-            match (&mango_basis, &mango) {
-                (Some(_), Some(client)) => Some(observe::mango(client, before).await),
-                _ => None,
-            }
-        };
-        let (bot, mango) = futures::join!(look_at_bot, look_at_mango);
-        if let (Some(basis), Some(outcome)) = (bot_basis, bot) {
+        if let Some(basis) = self.due_basis(Subject::Bot, clock()) {
+            let outcome = observe::bot(&client, &installation).await;
             self.asked.remove(&Subject::Bot);
             self.observation.bot.take(&basis, clock(), outcome);
             self.take_bot(clock());
         }
-        if let (Some(basis), Some(outcome)) = (mango_basis, mango) {
-            self.asked.remove(&Subject::Mango);
-            self.observation.mango.take(&basis, clock(), outcome);
-        }
-        let (subscriptions_basis, crm_basis) = (due(self, Subject::Subscriptions), due(self, Subject::Crm));
-        let crm = self.crm_client();
-        let source = self.source();
-        let look_at_subscriptions = async {
-            match (&subscriptions_basis, &candidate) {
-                (Some(_), Some(client)) => Some(observe::subscriptions(client, &installation).await),
-                _ => None,
-            }
-        };
-        let look_at_crm = async {
-            match (&crm_basis, &crm) {
-                (Some(_), Some(Ok(client))) => Some(observe::crm(client, source.as_deref()).await),
-                (Some(_), Some(Err(failure))) => Some(Err(failure.clone())),
-                _ => None,
-            }
-        };
-        let (subscriptions, crm) = futures::join!(look_at_subscriptions, look_at_crm);
-        if let (Some(basis), Some(outcome)) = (subscriptions_basis, subscriptions) {
+        if let Some(basis) = self.due_basis(Subject::Subscriptions, clock()) {
+            let outcome = observe::subscriptions(&client, &installation).await;
             self.asked.remove(&Subject::Subscriptions);
-            if outcome.as_ref().is_err_and(|failure| failure.reason != crate::api::Reason::MaxUnreachable) {
+            if outcome.as_ref().is_err_and(|failure| failure.reason != Reason::MaxUnreachable) {
                 // A refusal says something about the token, and GET /me decides about that.
                 self.asked.insert(Subject::Bot);
             }
             self.observation.subscriptions.take(&basis, clock(), outcome);
+        }
+    }
+
+    /// MANGO OFFICE and the CRM side by side, as far as they are due.
+    pub async fn look_at_the_rest(&mut self, clock: Clock<'_>) {
+        let now = clock();
+        let (mango_basis, crm_basis) = (self.due_basis(Subject::Mango, now), self.due_basis(Subject::Crm, now));
+        let access = self.desired.as_ref().and_then(|desired| desired.mango.as_ref().ok());
+        let mango = access.filter(|_| mango_basis.is_some()).map(|access| self.clients.mango(access));
+        let crm = crm_basis.as_ref().and_then(|_| self.crm_client());
+        let source = self.source();
+        let before = self.observation.mango.seen.as_ref();
+        let look_at_mango = async {
+            match &mango {
+                Some(client) => Some(in_time(observe::mango(client, before), Reason::MangoUnreachable).await),
+                None => None,
+            }
+        };
+        let look_at_crm = async {
+            match &crm {
+                Some(Ok(client)) => {
+                    Some(in_time(observe::crm(client, source.as_deref()), Reason::CrmUnreachable).await)
+                }
+                Some(Err(failure)) => Some(Err(failure.clone())),
+                None => None,
+            }
+        };
+        let (mango, crm) = futures::join!(look_at_mango, look_at_crm);
+        if let (Some(basis), Some(outcome)) = (mango_basis, mango) {
+            self.asked.remove(&Subject::Mango);
+            self.observation.mango.take(&basis, clock(), outcome);
         }
         if let (Some(basis), Some(outcome)) = (crm_basis, crm) {
             self.asked.remove(&Subject::Crm);
@@ -309,9 +327,9 @@ impl Keeper {
         let desired = self.desired.as_ref()?;
         let access = desired.crm_access.as_ref().ok()?;
         Some(self.clients.crm(&desired.crm, access).map_err(|detail| Failure {
-            reason: crate::api::Reason::CrmUnreachable,
+            reason: Reason::CrmUnreachable,
             detail: format!("creatio.caSecretRef cannot be used: {detail}"),
-            trouble: super::schedule::Trouble::Refused,
+            trouble: Trouble::Refused,
         }))
     }
 
@@ -365,7 +383,7 @@ impl Keeper {
     }
 
     /// Carries the plan out and looks again at what was changed. Actions at MAX wait until `intake_open`: somebody listens.
-    pub async fn act(&mut self, intake_open: bool, clock: &(dyn Fn() -> Millis + Sync)) -> Vec<Done> {
+    pub async fn act(&mut self, intake_open: bool, clock: Clock<'_>) -> Vec<Done> {
         let actions: Vec<Action> =
             self.plan().into_iter().filter(|action| intake_open || !action.is_intake()).collect();
         let was_there = self.subscribed_once;
@@ -388,7 +406,7 @@ impl Keeper {
     }
 
     /// Takes the channel's objects outside away. Looks first.
-    pub async fn remove(&mut self, clock: &(dyn Fn() -> Millis + Sync)) -> Vec<Done> {
+    pub async fn remove(&mut self, clock: Clock<'_>) -> Vec<Done> {
         let actions = match &self.desired {
             Some(desired) => plan::removal(desired, &self.observation, self.bot.as_ref()),
             None => Vec::new(),
@@ -396,7 +414,7 @@ impl Keeper {
         self.carry_out(actions, clock).await
     }
 
-    async fn carry_out(&mut self, actions: Vec<Action>, clock: &(dyn Fn() -> Millis + Sync)) -> Vec<Done> {
+    async fn carry_out(&mut self, actions: Vec<Action>, clock: Clock<'_>) -> Vec<Done> {
         let crm = self.crm_client().and_then(Result::ok);
         let Some(max) = self.candidate_client() else { return Vec::new() };
         let Some(token) = self.desired.as_ref().and_then(|desired| desired.token.clone().ok()) else { return Vec::new() };
@@ -466,11 +484,5 @@ impl Keeper {
         };
         self.status = report::report(&view, &self.status);
         &self.status
-    }
-
-    /// Names the inputs of the relay for logs; the revision itself tells nothing secret.
-    #[must_use]
-    pub fn revision(&self) -> String {
-        self.relay().map_or_else(|| fingerprint([]), |config| config.channel.revision)
     }
 }

@@ -8,7 +8,9 @@ use super::plan::{self, KnownBot};
 use super::receiver;
 use super::validate::{Desired, IntakeWish, Unusable};
 use super::webhook::{self, Whose};
-use crate::api::{BotStatus, ConditionType, IntakeKind, Language, MaxChannelStatus, Outcome, Pass, Reason, RelayStatus, next};
+use crate::api::{
+    BotStatus, ConditionType, IntakeKind, Language, MaxChannelStatus, Outcome, Pass, Reason, RelayStatus, conditions,
+};
 use crate::policy::Millis;
 use crate::relay::Facts;
 
@@ -115,7 +117,7 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
             version: Some(facts.version.clone()),
             revision: Some(facts.revision.clone()),
         }),
-        conditions: next(&previous.conditions, &outcomes(view), pass),
+        conditions: conditions::next(&previous.conditions, &outcomes(view), pass),
     }
 }
 
