@@ -1,0 +1,140 @@
+//! What a day of a channel is made of: text, files, replies, closings.
+
+use maxchannel::policy::{AutoReply, Rules};
+use maxchannel::relay::config::Intake;
+use maxchannel::simulator::creatio::OutFile;
+use maxchannel::simulator::max::{Content, Draft, DraftAttachment};
+
+use crate::world::{World, quiet_rules};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_customer_and_an_agent_talk_by_webhook_and_by_long_poll() {
+    for intake in [Intake::Webhook, Intake::LongPoll] {
+        let world = World::start(quiet_rules(), intake).await;
+        let anna = world.customer("Анна");
+        world.say(&anna, "Здравствуйте, где мой заказ?");
+        let chat = world.accept(&anna).await;
+        world.crm.control().send(chat, world.agent, "Сейчас посмотрю", Vec::new()).unwrap();
+        world.until_true("the answer is with the customer", || world.seen(&anna) == ["Сейчас посмотрю"]).await;
+        world.say(&anna, "Спасибо");
+        world
+            .until_true("both messages are with the agent", || {
+                world.received(&anna) == ["Здравствуйте, где мой заказ?", "Спасибо"]
+            })
+            .await;
+        world.until_true("the row is reported", || world.reports() == [("Delivered".to_owned(), String::new())]).await;
+        world.assert_contract_kept();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_go_both_ways_byte_for_byte() {
+    let world = World::start(quiet_rules(), Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    let data = |bytes: &[u8]| Some(Content(bytes.to_vec().into()));
+    for attachment in [
+        DraftAttachment::Image { data: data(b"\xff\xd8picture") },
+        DraftAttachment::File { name: "счёт.pdf".to_owned(), data: data(b"%PDF bill") },
+        DraftAttachment::Audio { data: data(b"ID3 voice") },
+        DraftAttachment::Video { data: data(b"....ftyp film") },
+    ] {
+        world.max.control().write(anna.id, world.bot, Draft::attachment(attachment)).unwrap();
+    }
+    let entries = world
+        .until("four files are with the agent", || {
+            let entries = world.history(&anna);
+            (entries.iter().map(|entry| entry.attachments.len()).sum::<usize>() == 4).then_some(entries)
+        })
+        .await;
+    let stored: Vec<Vec<u8>> = entries
+        .iter()
+        .flat_map(|entry| &entry.attachments)
+        .map(|file| world.crm.control().file(file["id"].as_str().unwrap().parse().unwrap()).unwrap().to_vec())
+        .collect();
+    assert_eq!(stored, [&b"\xff\xd8picture"[..], b"%PDF bill", b"ID3 voice", b"....ftyp film"]);
+
+    let chat = world.accept(&anna).await;
+    let files = vec![
+        OutFile { name: "схема.png".to_owned(), mime_type: "image/png".to_owned(), bytes: b"\x89PNG plan".to_vec() },
+        OutFile { name: "договор.docx".to_owned(), mime_type: "application/msword".to_owned(), bytes: b"PK contract".to_vec() },
+    ];
+    world.crm.control().send(chat, world.agent, "Смотрите вложения", files).unwrap();
+    let got = world
+        .until("the text and both files are with the customer", || {
+            let transcript = world.max.control().transcript(anna.id, world.bot).unwrap();
+            let from_bot: Vec<_> = transcript.messages.into_iter().filter(|entry| entry.from_bot).collect();
+            (from_bot.len() == 3).then_some(from_bot)
+        })
+        .await;
+    assert_eq!(got[0].text, "Смотрите вложения");
+    let bytes: Vec<Vec<u8>> = got[1..]
+        .iter()
+        .map(|entry| world.max.control().file(entry.attachments[0].file.unwrap()).unwrap().to_vec())
+        .collect();
+    assert_eq!(bytes, [&b"\x89PNG plan"[..], b"PK contract"]);
+    assert_eq!(world.max.control().statistics().tokens_at_file_hosts, 0, "the token went to a file host");
+    world
+        .until_true("all rows are reported", || world.reports().iter().all(|(state, _)| state == "Delivered"))
+        .await;
+    world.assert_contract_kept();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replies_come_until_an_agent_answers_and_enter_the_history_behind_the_first_message() {
+    let rules = Rules {
+        auto_replies: vec![
+            AutoReply { after: 0, repeat_every: None, repeat_limit: 0, text: "Ищем агента".to_owned() },
+            AutoReply { after: 60_000, repeat_every: Some(60_000), repeat_limit: 3, text: "Вы в очереди".to_owned() },
+        ],
+        close_message: Some("Спасибо за обращение!".to_owned()),
+        ..quiet_rules()
+    };
+    let world = World::start(rules, Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    world.until_true("the first reply is shown at the start", || world.seen(&anna) == ["Ищем агента"]).await;
+    assert!(world.history(&anna).is_empty(), "a reply entered the history before the customer wrote");
+    world.say(&anna, "Здравствуйте");
+    world.until_true("the second reply is repeated", || world.seen(&anna).len() >= 3).await;
+    let chat = world.accept(&anna).await;
+    world.crm.control().send(chat, world.agent, "Слушаю вас", Vec::new()).unwrap();
+    world.until_true("the agent's answer is shown", || world.seen(&anna).last().unwrap() == "Слушаю вас").await;
+    let shown = world.seen(&anna).len();
+    world.crm.control().close(chat, world.agent).unwrap();
+    world
+        .until_true("the close message is shown and recorded", || {
+            world.seen(&anna).last().unwrap() == "Спасибо за обращение!"
+                && world.history(&anna).iter().any(|entry| entry.author == "closeMessage")
+        })
+        .await;
+    assert_eq!(world.seen(&anna).len(), shown + 1, "something was shown after the agent's answer: {:?}", world.seen(&anna));
+    let history = world.history(&anna);
+    assert_eq!(history[0].text, "Здравствуйте");
+    let replies: Vec<&str> =
+        history.iter().filter(|entry| entry.author == "autoReply").map(|entry| entry.text.as_str()).collect();
+    assert_eq!(replies.len(), shown - 1);
+    assert_eq!(replies[0], "Ищем агента");
+    assert!(history.iter().all(|entry| entry.chat == history[0].chat), "the close message joins the chat that it closes");
+    world.assert_contract_kept();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_creatio_cannot_show_becomes_a_readable_line() {
+    let world = World::start(quiet_rules(), Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    let control = world.max.control();
+    for attachment in [
+        DraftAttachment::Sticker { code: "fd7".to_owned() },
+        DraftAttachment::Location { latitude: 55.75, longitude: 37.61 },
+        DraftAttachment::Unknown(serde_json::json!({ "type": "hologram", "payload": {} })),
+    ] {
+        control.write(anna.id, world.bot, Draft::attachment(attachment)).unwrap();
+    }
+    let mid = world.say(&anna, "Опечтка");
+    world.until_true("four messages are with the agent", || world.received(&anna).len() == 4).await;
+    control.edit(anna.id, &mid, "Опечатка").unwrap();
+    world.until_true("the edit is with the agent", || world.received(&anna).len() == 5).await;
+    control.delete(anna.id, &mid).unwrap();
+    world.until_true("the removal is with the agent", || world.received(&anna).len() == 6).await;
+    insta::assert_json_snapshot!(world.received(&anna));
+    world.assert_contract_kept();
+}

@@ -1,0 +1,185 @@
+//! The five interleavings that lose, double or reorder (see the head of `relay`), and the rule against each.
+
+use maxchannel::policy::Rules;
+use maxchannel::relay::config::Intake;
+use maxchannel::simulator::creatio::{self, Answer};
+use maxchannel::simulator::max::{Fault, Outcome, Twist, UpdateFault};
+
+use crate::world::{World, quiet_rules};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_crm_only_queues_is_repeated_until_it_is_stored() {
+    let world = World::start(quiet_rules(), Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    let source = format!("max-bot:{}", world.bot);
+    world.crm.control().lock(&source, &anna.sender, 3);
+    world.say(&anna, "раз");
+    world.say(&anna, "два");
+    world.crm.control().restart();
+    world.until_true("both are stored, in order", || world.received(&anna) == ["раз", "два"]).await;
+    world.assert_contract_kept();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_in_a_gap_of_the_webhooks_is_read_back_and_keeps_its_place() {
+    let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "до перерыва");
+    world.until_true("the first is with the agent", || world.received(&anna).len() == 1).await;
+    world.stop().await;
+    let attempts = world.max.control().webhook_attempts().len();
+    world.say(&anna, "в перерыве");
+    world.until_true("MAX has tried in vain", || world.max.control().webhook_attempts().len() > attempts).await;
+    world.run().await;
+    world.say(&anna, "после перерыва");
+    world
+        .until_true("all are with the agent in their order, long before MAX repeats", || {
+            world.received(&anna) == ["до перерыва", "в перерыве", "после перерыва"]
+        })
+        .await;
+    world.assert_contract_kept();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_reading_back_is_refused_a_late_message_carries_its_time_in_words() {
+    let world = World::start(quiet_rules(), Intake::Webhook).await;
+    world.max.control().add_fault(Fault {
+        method: Some("GET".to_owned()),
+        path: Some("/messages".to_owned()),
+        times: 0,
+        outcome: Outcome::error(403, "chat.denied", "not an admin"),
+        ..Fault::default()
+    });
+    let anna = world.customer("Анна");
+    world.say(&anna, "первое");
+    world.until_true("the first is with the agent", || world.received(&anna).len() == 1).await;
+    world.max.control().add_update_fault(UpdateFault {
+        update_type: Some("message_created".to_owned()),
+        twist: Twist::OutOfOrder,
+        ..UpdateFault::default()
+    });
+    world.say(&anna, "второе");
+    world.say(&anna, "третье");
+    let received = world
+        .until("all three are with the agent", || {
+            let received = world.received(&anna);
+            (received.len() == 3).then_some(received)
+        })
+        .await;
+    let mut texts: Vec<&str> = received.iter().map(|text| text.lines().last().unwrap()).collect();
+    if received[1] == "второе" {
+        return; // Both were on disk before the lane delivered: their order is right and nothing is late.
+    }
+    assert!(received[2].starts_with("[Отправлено клиентом "), "the late one does not say so: {received:?}");
+    texts.sort_unstable();
+    assert_eq!(texts, ["второе", "первое", "третье"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_send_without_an_answer_is_looked_for_and_neither_lost_nor_doubled() {
+    for took_effect in [true, false] {
+        let world = World::start(quiet_rules(), Intake::Webhook).await;
+        let anna = world.customer("Анна");
+        world.say(&anna, "Здравствуйте");
+        let chat = world.accept(&anna).await;
+        world.max.control().add_fault(Fault {
+            method: Some("POST".to_owned()),
+            path: Some("/messages".to_owned()),
+            effect: took_effect,
+            outcome: Outcome::Drop,
+            ..Fault::default()
+        });
+        // Two equal texts in a row are two messages.
+        for _ in 0..2 {
+            world.crm.control().send(chat, world.agent, "Да", Vec::new()).unwrap();
+        }
+        world
+            .until_true("both rows are reported", || {
+                world.reports().iter().filter(|(state, _)| state == "Delivered").count() == 2
+            })
+            .await;
+        assert_eq!(world.seen(&anna), ["Да", "Да"], "took effect: {took_effect}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_looked_for_is_uncertain_and_never_sent_again() {
+    let world = World::start(quiet_rules(), Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "Здравствуйте");
+    let chat = world.accept(&anna).await;
+    for (method, outcome, effect) in [
+        ("POST", Outcome::Drop, true),
+        ("GET", Outcome::error(403, "chat.denied", "not an admin"), false),
+    ] {
+        world.max.control().add_fault(Fault {
+            method: Some(method.to_owned()),
+            path: Some("/messages".to_owned()),
+            times: if method == "GET" { 0 } else { 1 },
+            effect,
+            outcome,
+            ..Fault::default()
+        });
+    }
+    world.crm.control().send(chat, world.agent, "Деньги вернули", Vec::new()).unwrap();
+    world.until_true("the row is uncertain", || world.reports().iter().any(|(state, _)| state == "Uncertain")).await;
+    assert!(!world.reports()[0].1.is_empty(), "the agent is not told why");
+    world.crm.control().send(chat, world.agent, "Проверьте счёт", Vec::new()).unwrap();
+    world.until_true("the next goes on", || world.seen(&anna).last().unwrap() == "Проверьте счёт").await;
+    assert_eq!(world.seen(&anna), ["Деньги вернули", "Проверьте счёт"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_in_the_closing_moment_opens_a_new_dialog_and_is_never_left_in_a_closed_chat() {
+    let rules = Rules {
+        auto_close: Some(60_000),
+        close_message: Some("Диалог завершён".to_owned()),
+        ..quiet_rules()
+    };
+    let world = World::start(rules, Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "первый вопрос");
+    let first = world.accept(&anna).await;
+    // The closing takes effect but its answer is lost, while the customer writes.
+    world.crm.control().fault(creatio::Fault {
+        path: "/rest/OmnichannelChatService/CloseActiveChat".to_owned(),
+        hold_ms: 300,
+        answer: Answer::Drop,
+        ..creatio::Fault::default()
+    });
+    world
+        .until_true("the closing is under way", || {
+            world.crm.control().counters().to_string().contains("CloseActiveChat")
+        })
+        .await;
+    world.say(&anna, "второй вопрос");
+    world.until_true("the second is with the agents", || world.received(&anna).len() == 2).await;
+    let history = world.history(&anna);
+    let second = history.iter().find(|entry| entry.text == "второй вопрос").unwrap();
+    assert_ne!(second.chat, first.to_string(), "the message was left in the closed chat");
+    world.until_true("the close message is shown", || !world.seen(&anna).is_empty()).await;
+    assert_eq!(world.seen(&anna), ["Диалог завершён"]);
+    world.assert_contract_kept();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_reports_of_one_closing_are_one_closing() {
+    let rules = Rules { close_message: Some("Диалог завершён".to_owned()), ..quiet_rules() };
+    let world = World::start(rules, Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "вопрос");
+    let chat = world.accept(&anna).await;
+    // The row of the closing becomes visible long after the chat shows that it is over.
+    world.crm.control().hold_outbox(&anna.sender, 6_000);
+    world.crm.control().close(chat, world.agent).unwrap();
+    world.until_true("the close message is shown", || !world.seen(&anna).is_empty()).await;
+    world
+        .until_true("the row of the closing is reported too", || {
+            world.crm.control().outbox().iter().filter(|row| row["Kind"] == "closed").all(|row| row["State"] == "Delivered")
+                && world.crm.control().outbox().iter().any(|row| row["Kind"] == "closed")
+        })
+        .await;
+    world.say(&anna, "ещё вопрос");
+    world.until_true("the next dialog is open", || world.received(&anna).len() == 2).await;
+    assert_eq!(world.seen(&anna), ["Диалог завершён"]);
+}

@@ -1,0 +1,6 @@
+//! The relay between the doubles of MAX and Creatio: its promises, one test each. Time runs fast (see [`world::World`]), so that what
+//! takes minutes takes seconds.
+
+mod both_ways;
+mod interleavings;
+mod world;

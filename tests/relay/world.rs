@@ -1,0 +1,299 @@
+//! A relay between two doubles, with a clock that runs fast.
+
+use std::path::Path;
+use std::time::Duration;
+
+use maxchannel::creatio::{Credentials, Runtime};
+use maxchannel::policy::{Receiver, Rules};
+use maxchannel::relay::config::{ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets};
+use maxchannel::relay::http::{Relays, router};
+use maxchannel::relay::{Clock, Hand, Relay, fingerprint};
+use maxchannel::simulator::{creatio, max};
+use secrecy::SecretString;
+use serde_json::Value;
+use uuid::Uuid;
+
+pub const TOKEN: &str = "invented-token-of-a-bot-0001";
+const WEBHOOK_SECRET: &str = "invented-webhook-secret";
+/// How many times faster than a real clock the relay's runs.
+const SPEED: i64 = 40;
+/// How long a test waits for something before it fails, in real time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Both doubles, one bot, one agent, one customer, and the relay.
+pub struct World {
+    pub max: max::Simulator,
+    pub crm: creatio::Simulator,
+    pub bot: i64,
+    pub agent: Uuid,
+    pub channel: Uuid,
+    pub queue: Uuid,
+    pub relay: Relay,
+    pub relays: Relays,
+    pub hand: Hand,
+    clock: Clock,
+    data: tempfile::TempDir,
+    rules: Rules,
+    intake: Intake,
+    base: String,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+pub fn quiet_rules() -> Rules {
+    Rules { receiver: Receiver::People, ..Rules::default() }
+}
+
+impl World {
+    pub async fn start(rules: Rules, intake: Intake) -> Self {
+        let max = max::Simulator::start(max::Options::default()).await.unwrap();
+        let crm = creatio::Simulator::start(creatio::Options::default()).await.unwrap();
+        let bot = max.control().create_bot(max::NewBot::new("Служба поддержки", TOKEN)).unwrap().user_id;
+        let agent = crm.control().add_agent("Иван Агентов", "ivan@example.com");
+        let (channel, queue) = add_channel(&crm, bot, agent);
+        let (clock, hand) = Clock::manual(jiff::Timestamp::now().as_millisecond());
+        let data = tempfile::tempdir().unwrap();
+        let relays = Relays::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let app = router(relays.clone());
+        let mut tasks = vec![tokio::spawn(async move { drop(axum::serve(listener, app).await) })];
+        tasks.push(tokio::spawn({
+            let (clock, hand) = (clock.clone(), hand.clone());
+            async move {
+                let mut ticks = tokio::time::interval(Duration::from_millis(5));
+                loop {
+                    ticks.tick().await;
+                    hand.advance_to(clock.now() + 5 * SPEED);
+                }
+            }
+        }));
+        let config = config(&max, &crm, bot, rules.clone(), intake.clone(), 1);
+        let relay = Relay::open(config, data.path(), clock.clone()).await.unwrap();
+        relays.insert("default", "support", relay.clone());
+        let world = Self { max, crm, bot, agent, channel, queue, relay, relays, hand, clock, data, rules, intake, base, tasks };
+        if world.intake == Intake::Webhook {
+            world.subscribe().await;
+        }
+        world
+    }
+
+    /// Subscribes the relay's webhook at MAX, as a controller does.
+    pub async fn subscribe(&self) {
+        let url = format!("{}/webhooks/max/default/support/{}", self.base, fingerprint(WEBHOOK_SECRET));
+        let body = serde_json::json!({ "url": url, "secret": WEBHOOK_SECRET }).to_string();
+        let answer = reqwest::Client::new()
+            .post(format!("{}/subscriptions", self.max.url()))
+            .header("Authorization", TOKEN)
+            .header("Content-Type", "application/json")
+            .body(body)
+            .send()
+            .await
+            .unwrap();
+        assert!(answer.text().await.unwrap().contains("true"));
+    }
+
+    /// Stops the relay and starts another on the same store, or (`wipe`) on an empty one.
+    pub async fn restart(&mut self, wipe: bool) {
+        self.stop().await;
+        if wipe {
+            self.data = tempfile::tempdir().unwrap();
+        }
+        self.run().await;
+    }
+
+    pub async fn stop(&mut self) {
+        self.relays.remove("default", "support");
+        self.relay.stop().await;
+    }
+
+    pub async fn run(&mut self) {
+        let config = config(&self.max, &self.crm, self.bot, self.rules.clone(), self.intake.clone(), 1);
+        let data = self.data.path().to_owned();
+        // The thread of the store before may take a moment to let go of the file.
+        self.relay = loop {
+            match Relay::open(config.clone(), &data, self.clock.clone()).await {
+                Ok(relay) => break relay,
+                Err(error) if error.to_string().contains("locked") => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        self.relays.insert("default", "support", self.relay.clone());
+    }
+
+    pub async fn apply(&mut self, rules: Rules, revision: u32) {
+        self.rules = rules.clone();
+        let config = config(&self.max, &self.crm, self.bot, rules, self.intake.clone(), revision);
+        self.relay.apply(config).await.unwrap();
+    }
+
+    pub fn customer(&self, name: &str) -> Customer {
+        let id = self.max.control().create_user(max::NewUser::named(name)).unwrap();
+        self.max.control().start(id, self.bot).unwrap();
+        Customer { id, sender: format!("max:{id}") }
+    }
+
+    pub fn say(&self, customer: &Customer, text: &str) -> String {
+        self.max.control().say(customer.id, self.bot, text).unwrap()
+    }
+
+    /// What the bot has told the customer.
+    pub fn seen(&self, customer: &Customer) -> Vec<String> {
+        let transcript = self.max.control().transcript(customer.id, self.bot).unwrap();
+        transcript.texts_of_bot().into_iter().map(str::to_owned).collect()
+    }
+
+    /// The customer's messages as Creatio has them.
+    pub fn received(&self, customer: &Customer) -> Vec<String> {
+        self.history(customer).into_iter().filter(|entry| entry.direction == "incoming").map(|entry| entry.text).collect()
+    }
+
+    pub fn history(&self, customer: &Customer) -> Vec<History> {
+        self.crm.control().transcript(&customer.sender).iter().filter_map(History::read).collect()
+    }
+
+    /// The customer's open chat.
+    pub fn open_chat(&self, customer: &Customer) -> Option<Uuid> {
+        self.crm
+            .control()
+            .chats(Some(&customer.sender))
+            .iter()
+            .filter(|chat| !chat.to_string().to_lowercase().contains("completed"))
+            .find_map(|chat| chat["id"].as_str().or_else(|| chat["Id"].as_str())?.parse().ok())
+    }
+
+    /// Waits for the customer's chat and accepts it.
+    pub async fn accept(&self, customer: &Customer) -> Uuid {
+        let chat = self.until("the customer has a chat", || self.open_chat(customer)).await;
+        assert!(self.crm.control().accept(chat, self.agent).unwrap());
+        chat
+    }
+
+    /// The states of the outbox rows of messages, in their order.
+    pub fn reports(&self) -> Vec<(String, String)> {
+        self.crm
+            .control()
+            .outbox()
+            .iter()
+            .filter(|row| row["Kind"] == "message")
+            .map(|row| (text(row, "State"), text(row, "Error")))
+            .collect()
+    }
+
+    /// Asks again and again until there is an answer.
+    pub async fn until<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = ask() {
+                return found;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "this did not come about: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub async fn until_true(&self, what: &str, mut ask: impl FnMut() -> bool) {
+        self.until(what, || ask().then_some(())).await;
+    }
+
+    /// Nothing that the contract forbids has happened.
+    pub fn assert_contract_kept(&self) {
+        let violations = self.crm.control().violations();
+        assert!(violations.is_empty(), "the package's contract was broken: {violations:#?}");
+    }
+
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+pub struct Customer {
+    pub id: i64,
+    pub sender: String,
+}
+
+/// One entry of Creatio's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    pub direction: String,
+    pub author: String,
+    pub text: String,
+    pub external_id: String,
+    pub chat: String,
+    pub attachments: Vec<Value>,
+}
+
+impl History {
+    fn read(entry: &Value) -> Option<Self> {
+        Some(Self {
+            direction: entry["direction"].as_str()?.to_owned(),
+            author: text(entry, "author"),
+            text: text(entry, "text"),
+            external_id: text(entry, "externalId"),
+            chat: text(entry, "chatId"),
+            attachments: entry["attachments"].as_array().cloned().unwrap_or_default(),
+        })
+    }
+}
+
+fn text(value: &Value, name: &str) -> String {
+    value[name].as_str().unwrap_or_default().to_owned()
+}
+
+fn add_channel(crm: &creatio::Simulator, bot: i64, agent: Uuid) -> (Uuid, Uuid) {
+    crm.control().add_channel(&format!("max-bot:{bot}"), &[agent]).unwrap()
+}
+
+fn config(
+    max: &max::Simulator,
+    crm: &creatio::Simulator,
+    bot: i64,
+    rules: Rules,
+    intake: Intake,
+    revision: u32,
+) -> RelayConfig {
+    let options = creatio::Options::default();
+    RelayConfig {
+        channel: ChannelConfig {
+            format: FORMAT,
+            revision: revision.to_string(),
+            namespace: "default".to_owned(),
+            name: "support".to_owned(),
+            bot_user_id: bot,
+            max: MaxConfig { base_url: max.url().parse().unwrap(), overridden: true, ca_pem: None },
+            intake,
+            creatio: Some(CreatioConfig {
+                url: crm.url().parse().unwrap(),
+                identity_url: Some(crm.identity_url().parse().unwrap()),
+                runtime: Runtime::Auto,
+                poll_interval_millis: 2_000,
+                requests_per_second: 10_000,
+                in_flight: 8,
+                ca_pem: None,
+            }),
+            rules,
+            bot: None,
+            off_hours_bot: None,
+            retention_seconds: 30 * 86_400,
+            suspended: false,
+        },
+        secrets: Secrets {
+            token: SecretString::from(TOKEN),
+            webhook: vec![SecretString::from(WEBHOOK_SECRET)],
+            creatio: Some(Credentials::OAuth {
+                client_id: options.client_id,
+                client_secret: SecretString::from(options.client_secret),
+            }),
+            notify: None,
+            bot: None,
+            off_hours_bot: None,
+        },
+    }
+}
