@@ -414,6 +414,32 @@ impl Keeper {
         self.carry_out(actions, clock).await
     }
 
+    /// What could not be looked at, so that something of ours may be there unseen: one sentence each.
+    #[must_use]
+    pub fn unseen(&self) -> Vec<String> {
+        let Some(desired) = &self.desired else { return self.problems.clone() };
+        let mut unseen = Vec::new();
+        match &desired.token {
+            Err(unusable) => unseen.push(unusable.sentence().to_owned()),
+            Ok(_) if self.observation.subscriptions.current(&desired.token_fingerprint()).is_none() => {
+                let failure = self.observation.bot.failure.as_ref().or(self.observation.subscriptions.failure.as_ref());
+                let why = failure.map_or("the bot is not this channel's", |failure| failure.detail.as_str());
+                unseen.push(format!("the subscriptions in MAX cannot be looked at: {why}"));
+            }
+            Ok(_) => {}
+        }
+        match &desired.crm_access {
+            Err(unusable) => unseen.push(unusable.sentence().to_owned()),
+            Ok(_) if self.observation.crm.failure.is_some() || self.observation.crm.seen.is_none() => {
+                let failure = self.observation.crm.failure.as_ref();
+                let why = failure.map_or("another channel stands in the way", |failure| failure.detail.as_str());
+                unseen.push(format!("the rows in the CRM cannot be looked at: {why}"));
+            }
+            Ok(_) => {}
+        }
+        unseen
+    }
+
     async fn carry_out(&mut self, actions: Vec<Action>, clock: Clock<'_>) -> Vec<Done> {
         let crm = self.crm_client().and_then(Result::ok);
         let Some(max) = self.candidate_client() else { return Vec::new() };

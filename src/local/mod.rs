@@ -36,7 +36,7 @@ use crate::relay::http::Relays;
 use crate::relay::{self, Clock};
 use crate::telemetry;
 
-pub use board::Board;
+pub use board::{Board, Shown, ShownChannel};
 pub use memory::{Lock, Memory};
 
 /// Between two looks at the files.
