@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::conditions::ConditionType;
+use super::{conditions::ConditionType, yaml};
 
 macro_rules! reasons {
     ($($reason:ident),* $(,)?) => {
@@ -513,6 +513,23 @@ impl ErrorReasons {
     }
 }
 
+/// Reads the rows from YAML or JSON; an empty text is no rows.
+impl FromStr for ErrorReasons {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let value =
+            yaml::read(text).map_err(|error| format!("maxErrorReasons, line {}: {}", error.line, error.message))?;
+        if value.is_null() {
+            return Ok(Self::default());
+        }
+        serde_json::from_value(value).map_err(|error| {
+            let text = error.to_string();
+            if text.starts_with("maxErrorReasons") { text } else { format!("maxErrorReasons: {text}") }
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for ErrorReasons {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::new(Vec::deserialize(deserializer)?).map_err(serde::de::Error::custom)
@@ -590,6 +607,22 @@ mod tests {
         ] {
             assert_eq!(built_in.reason(status, code, message), built_in_reason, "{status} {code}");
             assert_eq!(own.reason(status, code, message), own_reason, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn rows_are_read_from_yaml_as_well() {
+        let rows: ErrorReasons =
+            "- {status: 403, code: org.denied, reason: LegalEntityAccessDenied}\n".parse().unwrap();
+        assert_eq!(rows.reason(403, "org.denied", ""), Reason::LegalEntityAccessDenied);
+        assert_eq!("".parse(), Ok(ErrorReasons::default()));
+        for (text, part) in [
+            ("- {reason: TokenInvalid}", "maxErrorReasons, row 1 matches every answer"),
+            ("- [", "maxErrorReasons, line 2: not valid YAML"),
+            ("a: 1", "maxErrorReasons: invalid type"),
+        ] {
+            let error = text.parse::<ErrorReasons>().unwrap_err();
+            assert!(error.starts_with(part), "{error}");
         }
     }
 

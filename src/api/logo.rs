@@ -94,7 +94,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_looked_at_without_a_panic(kind in 0..3, tail in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_looked_at_without_a_panic(kind in 0usize..3, tail in prop::collection::vec(any::<u8>(), 0..200)) {
             let head: &[u8] = [b"".as_slice(), b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"][kind];
             let _ = logo_findings(&[head, &tail].concat());
         }

@@ -15,13 +15,13 @@ mod secret;
 mod spec;
 mod status;
 mod values;
-mod yaml;
+pub(crate) mod yaml;
 
 pub use catalogue::{ErrorReasons, Language, Reason};
 pub use conditions::{ConditionType, Outcome, Pass, Status};
 pub use crd::{API_VERSION, GROUP, KIND, VERSION, crd, crd_yaml};
 pub use errors_doc::errors_markdown;
-pub use findings::{Finding, Severity, across, findings, parse};
+pub use findings::{Finding, Severity, across, findings, parse, summary};
 pub use path::FieldPath;
 pub use secret::{SecretProblem, passphrase, secret_value};
 pub use spec::*;

@@ -19,7 +19,7 @@ const MAX_EXPANDED: usize = 16 * MAX_DOCUMENT;
 
 /// A document that cannot be read. It never quotes a value, because the value may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct YamlError {
+pub(crate) struct YamlError {
     /// Counted from 1 within the document's text.
     pub line: usize,
     pub message: String,
@@ -44,7 +44,7 @@ pub(super) fn documents(text: &str) -> Vec<(usize, &str)> {
 }
 
 /// Reads one document; an empty one is `Null`.
-pub(super) fn read(document: &str) -> Result<Value, YamlError> {
+pub(crate) fn read(document: &str) -> Result<Value, YamlError> {
     let document = document.strip_prefix("...").unwrap_or(document);
     if document.len() > MAX_DOCUMENT {
         let message = format!("the document is longer than {MAX_DOCUMENT} bytes: split it");

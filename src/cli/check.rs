@@ -32,7 +32,8 @@ pub(super) struct Args {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Line {
     file: String,
-    line: usize,
+    /// 0 where the file has no lines.
+    number: usize,
     finding: Finding,
     /// `<namespace>/<name>`, where the finding is about a channel.
     channel: Option<String>,
@@ -60,15 +61,15 @@ pub(super) fn run(args: &Args) -> ExitCode {
         let file = path.display().to_string();
         lines.extend(logo::logo_findings(&bytes).into_iter().map(|message| Line {
             file: file.clone(),
-            line: 0,
+            number: 0,
             finding: Finding { severity: Severity::Error, field: FieldPath::default(), message },
             channel: None,
         }));
     }
     let errors = lines.iter().filter(|line| line.finding.severity == Severity::Error).count();
     let text = match args.output {
-        Output::Json => as_json(&lines, manifests.channels.len()),
-        Output::Text => as_text(&lines, manifests.channels.len(), super::colours()),
+        Output::Json => as_json(&lines, &manifests),
+        Output::Text => as_text(&lines, &manifests, super::colours()),
     };
     let printed = super::print(&text);
     if errors > 0 { ExitCode::from(1) } else { printed }
@@ -85,7 +86,7 @@ fn lines(manifests: &Manifests) -> Vec<Line> {
     for error in &manifests.errors {
         let finding =
             Finding { severity: Severity::Error, field: FieldPath::default(), message: error.message.clone() };
-        lines.push(Line { file: error.place.file.clone(), line: error.place.line, finding, channel: None });
+        lines.push(Line { file: error.place.file.clone(), number: error.place.line, finding, channel: None });
     }
     let single = manifests
         .channels
@@ -94,21 +95,21 @@ fn lines(manifests: &Manifests) -> Vec<Line> {
     for (channel, finding) in single.chain(api::across(manifests)) {
         let place = channel.place(&finding.field);
         let name = format!("{}/{}", channel.namespace, channel.name);
-        lines.push(Line { file: place.file, line: place.line, finding, channel: Some(name) });
+        lines.push(Line { file: place.file, number: place.line, finding, channel: Some(name) });
     }
     lines.sort();
     lines.dedup();
     lines
 }
 
-fn as_json(lines: &[Line], channels: usize) -> String {
+fn as_json(lines: &[Line], manifests: &Manifests) -> String {
     let count = |severity| lines.iter().filter(|line| line.finding.severity == severity).count();
     let findings: Vec<_> = lines
         .iter()
         .map(|line| {
             json!({
                 "file": line.file,
-                "line": if line.line > 0 { Some(line.line) } else { None },
+                "line": if line.number > 0 { Some(line.number) } else { None },
                 "channel": line.channel,
                 "field": line.finding.field,
                 "severity": line.finding.severity,
@@ -117,7 +118,8 @@ fn as_json(lines: &[Line], channels: usize) -> String {
         })
         .collect();
     let report = json!({
-        "channels": channels,
+        "channels": manifests.channels.len(),
+        "skipped": manifests.notes.len(),
         "errors": count(Severity::Error),
         "warnings": count(Severity::Warning),
         "findings": findings,
@@ -125,11 +127,11 @@ fn as_json(lines: &[Line], channels: usize) -> String {
     format!("{report:#}\n")
 }
 
-fn as_text(lines: &[Line], channels: usize, colours: bool) -> String {
+fn as_text(lines: &[Line], manifests: &Manifests, colours: bool) -> String {
     let paint =
         |code: &str, text: &str| if colours { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() };
     let mut text = String::new();
-    for Line { file, line, finding, .. } in lines {
+    for Line { file, number: line, finding, .. } in lines {
         let place = if *line > 0 { format!("{file}:{line}:") } else { format!("{file}:") };
         let severity = match finding.severity {
             Severity::Error => String::new(),
@@ -146,6 +148,10 @@ fn as_text(lines: &[Line], channels: usize, colours: bool) -> String {
         (errors, 0) => paint("31", &number(errors, "error")),
         (errors, warnings) => format!("{}, {}", paint("31", &number(errors, "error")), number(warnings, "warning")),
     };
-    let _ = writeln!(text, "{} checked: {verdict}", number(channels, "channel"));
+    let skipped = match manifests.notes.len() {
+        0 => String::new(),
+        count => format!(" ({} skipped)", number(count, "other document")),
+    };
+    let _ = writeln!(text, "{} checked{skipped}: {verdict}", number(manifests.channels.len(), "channel"));
     text
 }

@@ -58,7 +58,8 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Fil
         let manifest = entry.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
         if hidden {
             continue;
-        } else if entry.is_dir() {
+        }
+        if entry.is_dir() {
             walk(&entry, depth + 1, files)?;
         } else if manifest {
             files.push(entry);
@@ -67,7 +68,8 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Fil
     Ok(())
 }
 
-fn read_file(path: &Path) -> Result<String, FileError> {
+/// The text of one file, or of stdin (`-`).
+pub(super) fn read_file(path: &Path) -> Result<String, FileError> {
     use io::Read as _;
     let error = |reason: String| FileError { path: path.to_owned(), reason };
     let reader: Box<dyn io::Read> = if path == Path::new("-") {

@@ -12,6 +12,7 @@ mod outside;
 mod plan;
 mod relay;
 mod remove;
+mod rules;
 mod run;
 mod status;
 
@@ -34,6 +35,7 @@ enum Command {
     Plan(plan::Args),
     Relay(relay::Args),
     Remove(remove::Args),
+    Rules(rules::Args),
     Run(run::Args),
     Status(status::Args),
     #[command(hide = true)]
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::Remove(args) => remove::run(&args),
+        Command::Rules(args) => rules::run(&args),
         Command::Run(args) => run::run(args),
         Command::Status(args) => status::run(&args),
         Command::Errors(args) => errors::run(&args),

@@ -175,8 +175,10 @@ impl Client {
             let rows: Vec<WireChat> = self.rows(COLLECTION, &query).await?;
             let full = rows.len() >= PAGE;
             let newest = rows.iter().filter_map(|row| row.modified_on).max();
+            let known = chats.len();
             chats.extend(rows.into_iter().map(Chat::from).filter(|chat| seen.insert(chat.id)));
-            if !full {
+            // A site that does not know `$skip` would give the same page for ever.
+            if !full || (skip > 0 && chats.len() == known) {
                 return Ok(chats);
             }
             // Go on from the last change rather than by number: a chat that changes meanwhile moves to the end, and the others

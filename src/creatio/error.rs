@@ -64,11 +64,6 @@ impl Error {
         self.may_have_been_done
     }
 
-    pub(super) fn with_class(mut self, class: Class) -> Self {
-        self.class = class;
-        self
-    }
-
     pub(super) fn map_sentence(mut self, map: impl FnOnce(String) -> String) -> Self {
         self.sentence = map(self.sentence);
         self

@@ -13,6 +13,9 @@ use super::Client;
 use super::error::{Class, Error, fault};
 use super::wire::{Call, Kind, encode};
 
+/// Pages of one list, as the site cuts them, before they are taken for a circle.
+const MOST_PAGES: usize = 1_000;
+
 /// A row of a collection, as a typed read.
 pub trait Entity: DeserializeOwned {
     /// Name of the collection.
@@ -108,12 +111,11 @@ impl Query {
             ("$top", self.top.and_then(number)),
             ("$skip", (self.skip > 0).then_some(self.skip).and_then(number)),
         ];
-        options
+        let given: Vec<_> = options
             .into_iter()
             .filter_map(|(name, value)| value.map(|value| format!("{name}={}", encode(&value))))
-            .enumerate()
-            .map(|(index, option)| format!("{}{option}", if index == 0 { '?' } else { '&' }))
-            .collect()
+            .collect();
+        if given.is_empty() { String::new() } else { format!("?{}", given.join("&")) }
     }
 }
 
@@ -165,7 +167,7 @@ impl Client {
             format!("reading the list {collection}"),
         );
         let mut rows = Vec::new();
-        loop {
+        for _ in 0..MOST_PAGES {
             let answer = self.wire.send(&call).await?;
             let mut page: Value = self.wire.parse(&call, &answer).map_err(|error| self.place(collection, error))?;
             // An unknown collection may be told of with status 200 (Creatio API reference, 2.6).
@@ -180,6 +182,9 @@ impl Client {
                 None => return Ok(rows),
             }
         }
+        let sentence =
+            format!("the list {collection} of {} has no end: its next pages go in a circle", self.wire.host());
+        Err(Error::new(Class::Transient, false, sentence))
     }
 }
 
@@ -215,6 +220,14 @@ impl Client {
         match self.wire.expect_done(&call, &answer) {
             Ok(()) => Ok(Created::New),
             Err(error) if error.class() == Class::AlreadyExists => Ok(Created::AlreadyThere),
+            // A site that hides its details says the same for a duplicate as for any fault, and a fault may come after the row
+            // was stored (Creatio API reference, 2.6 and 7.1): only a look tells.
+            Err(error) if matches!(error.class(), Class::Transient | Class::BadRequest) => {
+                match self.row::<Value>(collection, id, &Query::new().select("Id")).await {
+                    Ok(Some(_)) => Ok(Created::AlreadyThere),
+                    _ => Err(error),
+                }
+            }
             Err(error) => Err(self.place(collection, error)),
         }
     }
@@ -254,9 +267,11 @@ impl Client {
     /// A collection of the package that the site does not know means that the package is missing.
     fn place(&self, collection: &str, error: Error) -> Error {
         if error.class() == Class::NotFound && collection.starts_with("Max") {
-            return error.with_class(Class::PackageMissing).map_sentence(|sentence| {
-                format!("{sentence}; install the package MaxChannel in the CRM {}", self.wire.host())
-            });
+            let sentence = format!(
+                "{} does not know the object {collection}: install the package MaxChannel in the CRM",
+                self.wire.host()
+            );
+            return Error::new(Class::PackageMissing, false, sentence);
         }
         error
     }

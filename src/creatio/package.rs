@@ -491,7 +491,7 @@ impl Client {
             Some(ErrorCode::Other(code)) if code == "file_too_big" => {
                 Ok(FileUpload::TooBig { max_bytes: answer.max_bytes.and_then(|max| u64::try_from(max).ok()) })
             }
-            code => Err(self.refused(&call, code, &answer.error_message)),
+            code => Err(self.refused(&call, code.as_ref(), &answer.error_message)),
         }
     }
 
@@ -599,13 +599,13 @@ impl Client {
     }
 
     /// A refusal that the contract gives no place in the answer.
-    fn refused(&self, call: &Call<'_>, code: Option<ErrorCode>, message: &str) -> Error {
+    fn refused(&self, call: &Call<'_>, code: Option<&ErrorCode>, message: &str) -> Error {
         let class = match code {
             Some(ErrorCode::BadRequest) => Class::BadRequest,
             Some(ErrorCode::FileNotFound | ErrorCode::ChannelNotFound) => Class::NotFound,
             _ => Class::Transient,
         };
-        let code = code.as_ref().map_or("no error code", ErrorCode::as_str);
+        let code = code.map_or("no error code", ErrorCode::as_str);
         let message = self.wire.excerpt(call, message);
         Error::new(
             class,

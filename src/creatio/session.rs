@@ -28,11 +28,11 @@ const DEFAULT_LIFE: i64 = 3600;
 /// Pause after the first refused sign-in; doubled by each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 /// Longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(15);
 /// Between attempts to renew a token that still serves.
 const RENEW_AGAIN: Duration = Duration::from_secs(15);
 /// How long a permission refused right after a sign-in is not asked for with another sign-in.
-const DENIED: Duration = Duration::from_secs(60);
+const DENIED: Duration = Duration::from_mins(1);
 /// Prefix of .NET Framework sites and of .NET sites (Creatio API reference, 1.2).
 const FRAMEWORK: &str = "0/";
 const NET: &str = "";
@@ -472,17 +472,16 @@ impl Sessions {
             );
             Error::new(Class::WrongAddress, false, sentence)
         };
-        let mut url = match &self.settings.identity_url {
-            Some(url) => url.clone(),
-            None => {
-                // The cloud's convention (Creatio API reference, 1.3).
-                let instance = self.root.host_str().and_then(|host| host.strip_suffix(".creatio.com"));
-                let instance = instance.filter(|instance| !instance.contains('.')).ok_or_else(missing)?;
-                let mut url = self.root.clone();
-                url.set_host(Some(&format!("{instance}-is.creatio.com"))).map_err(|_| missing())?;
-                url.set_path("/");
-                url
-            }
+        let mut url = if let Some(url) = &self.settings.identity_url {
+            url.clone()
+        } else {
+            // The cloud's convention (Creatio API reference, 1.3).
+            let instance = self.root.host_str().and_then(|host| host.strip_suffix(".creatio.com"));
+            let instance = instance.filter(|instance| !instance.contains('.')).ok_or_else(missing)?;
+            let mut url = self.root.clone();
+            url.set_host(Some(&format!("{instance}-is.creatio.com"))).map_err(|_| missing())?;
+            url.set_path("/");
+            url
         };
         url.set_query(None);
         url.set_fragment(None);
@@ -525,7 +524,7 @@ impl Sessions {
         }
         if status.is_redirection() {
             let target = answer.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-            let target = target.and_then(|target| self.root.join(target).ok()).filter(|target| target.has_host());
+            let target = target.and_then(|target| self.root.join(target).ok()).filter(Url::has_host);
             let target = target.map_or_else(String::new, |url| format!(" to {}", url.origin().ascii_serialization()));
             return Err(wrong_address(&format!("redirects{target}")));
         }

@@ -2,6 +2,8 @@
 //!
 //! Every row has an id made from the channel source, so that a crash, a move or a rename makes nothing twice.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -269,12 +271,16 @@ impl Client {
 
     async fn all_users(&self, query: &Query) -> Result<Vec<User>, Error> {
         let mut users = Vec::new();
+        let mut seen = HashSet::new();
         for page in 0.. {
             let query = query.clone().expand("Contact").order_by("Id asc").top(PAGE).skip(page * PAGE);
             let rows: Vec<WireUser> = self.rows("SysAdminUnit", &query).await?;
+            // A site that does not know `$skip` would give the same page for ever.
+            let known = seen.len();
             let last = rows.len() < PAGE;
+            let rows: Vec<_> = rows.into_iter().filter(|row| seen.insert(row.id)).collect();
             users.extend(rows.into_iter().filter_map(WireUser::read));
-            if last {
+            if last || seen.len() == known {
                 break;
             }
         }

@@ -20,7 +20,7 @@ use crate::transport::{Limiter, Options, Request, Response, Transport, Transport
 /// From first to last byte of an answer (Creatio API reference, 10.3).
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The same for files.
-pub(super) const FILE_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const FILE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Longest answer that is not a file (Creatio API reference, 10.3).
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -315,7 +315,7 @@ impl Wire {
             TransportError::TooLarge { .. } => Class::TooLarge,
             _ => Class::Unreachable,
         };
-        self.scrubbed(call, Error::new(class, done, format!("{} failed: {error}", call.about)))
+        self.scrubbed(call, Error::new(class, done, format!("{} failed: {error}{}", call.about, remedy(class))))
     }
 
     /// The error that a refusal means.
@@ -420,7 +420,7 @@ fn words(fault: &Fault) -> String {
     match (fault.message.as_str(), fault.html) {
         ("", _) => "it gives no reason".to_owned(),
         (message, true) => format!("a page of HTML where JSON is expected, \"{message}\""),
-        (message, false) => message.to_owned(),
+        (message, false) => message.trim_end_matches('.').to_owned(),
     }
 }
 
@@ -430,6 +430,10 @@ fn remedy(class: Class) -> &'static str {
         Class::NotFound => "; check the address and that the object still exists",
         Class::Throttled { .. } => "; lower spec.creatio.limits",
         Class::InUse => "; switch it off instead of deleting it",
+        Class::BadRequest => "; the same request would be refused again",
+        Class::AlreadyExists => "; read it back",
+        Class::Transient => "; try again later",
+        Class::Unreachable => "; check the address and the network",
         _ => "",
     }
 }

@@ -1,7 +1,7 @@
 //! The calls: signing, limits, the penalty box, and the three envelopes of answers.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -285,11 +285,7 @@ impl Client {
         let Some(read) = read else {
             return Err(refusal.error(Class::Transient, "the answer is not the documented JSON"));
         };
-        let mut gate = self.gate();
-        // An answer from before the key was closed proves nothing.
-        if gate.closed.is_none() {
-            gate.standing = Standing::Proven;
-        }
+        self.prove();
         Ok(read)
     }
 
@@ -320,8 +316,15 @@ impl Client {
                 self.gate().methods.insert(refusal.method, (Instant::now() + PENALTY, code));
                 Class::Refused { code }
             }
-            Meaning::Billing => Class::Billing { code },
-            Meaning::Refused => Class::Refused { code },
+            // Whoever is told such a thing was let in.
+            Meaning::Billing => {
+                self.prove();
+                Class::Billing { code }
+            }
+            Meaning::Refused => {
+                self.prove();
+                Class::Refused { code }
+            }
             Meaning::Throttled => Class::Throttled,
             Meaning::Transient => Class::Transient,
         };
@@ -341,6 +344,14 @@ impl Client {
         }
         self.close_key(Closed::Blocked, Standing::Suspect);
         blocked(refusal.method, PENALTY)
+    }
+
+    /// The key is let in, unless it was closed since: an answer from before proves nothing.
+    fn prove(&self) {
+        let mut gate = self.gate();
+        if gate.closed.is_none() {
+            gate.standing = Standing::Proven;
+        }
     }
 
     fn close_key(&self, why: Closed, standing: Standing) {
@@ -409,5 +420,9 @@ fn form(key: &str, salt: &str, json: &str) -> String {
 /// Lower-case hex of SHA-256 over key, json and salt: no HMAC (MANGO OFFICE API reference, 1.3).
 pub(super) fn sign(key: &str, salt: &str, json: &str) -> String {
     let digest = Sha256::new().chain_update(key).chain_update(json).chain_update(salt).finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a text cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }

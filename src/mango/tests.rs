@@ -48,6 +48,7 @@ impl Transport for Site {
     }
 }
 
+#[allow(clippy::unnecessary_wraps)] // A reply as a script gives it.
 fn json(status: u16, body: &str) -> Reply {
     let answer = http::Response::builder().status(status).header("content-type", "application/json");
     Ok(answer.header("x-uuid", "req-77").body(Bytes::copy_from_slice(body.as_bytes())).unwrap())
@@ -401,7 +402,7 @@ async fn neither_key_nor_salt_is_in_any_error_or_debug() {
     let mut shown = format!("{client:?}");
     for _ in 0..2 {
         let error = client.balance().await.unwrap_err();
-        shown += &format!("{error} {error:?}");
+        shown = format!("{shown} {error} {error:?}");
     }
     assert!(!shown.contains("canary"), "{shown}");
 }

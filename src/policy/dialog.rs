@@ -249,8 +249,10 @@ pub(super) enum Fate {
     Left,
     /// Closed before anybody knew whose it was: the close message is owed if it turns out to be the customer's dialog gone on.
     Unannounced,
-    /// Closed, or gone on as another chat: over.
+    /// Closed: over.
     Done,
+    /// Transferred: it goes on as that chat.
+    Became(Uuid),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -343,6 +345,18 @@ impl Dialog {
 
     pub(super) fn fate(&self, chat: Uuid) -> Option<Fate> {
         self.past.iter().find(|past| past.chat == chat).map(|past| past.fate)
+    }
+
+    /// The chat as which that one goes on, as far as transfers are known.
+    pub(super) fn goes_on_as(&self, mut chat: Uuid) -> Uuid {
+        // As many transfers as are remembered, should they ever run in a circle.
+        for _ in 0..REMEMBERED {
+            match self.fate(chat) {
+                Some(Fate::Became(child)) => chat = child,
+                _ => break,
+            }
+        }
+        chat
     }
 
     pub(super) fn set_fate(&mut self, chat: Uuid, fate: Fate) {

@@ -108,6 +108,7 @@ impl Step<'_> {
     }
 
     fn taken(&mut self, message: &str, chat: Uuid) {
+        let chat = self.dialog.goes_on_as(chat);
         let fate = self.dialog.fate(chat);
         let Some(current) = &mut self.dialog.current else {
             if fate.is_none() {
@@ -167,7 +168,8 @@ impl Step<'_> {
 
     fn transferred(&mut self, parent: Uuid, chat: Uuid) {
         let fate = self.dialog.fate(parent);
-        self.dialog.set_fate(parent, Fate::Done);
+        self.dialog.set_fate(parent, Fate::Became(chat));
+        let chat = self.dialog.goes_on_as(chat);
         let before = self.dialog.take_before(parent);
         match (self.dialog.fate(chat), before) {
             // Its closing was reported first.
@@ -180,7 +182,7 @@ impl Step<'_> {
                     self.say_goodbye();
                 }
             }
-            (Some(Fate::Left | Fate::Done), _) | (Some(Fate::Open), None) => {}
+            (Some(Fate::Left | Fate::Done | Fate::Became(_)), _) | (Some(Fate::Open), None) => {}
             (Some(Fate::Open) | None, Some(mut before)) => {
                 before.chat = Some(chat);
                 before.closing = Closing::No;
@@ -210,7 +212,12 @@ impl Step<'_> {
             Some(current) if current.chat == Some(chat) => {}
             Some(current) if current.chat.is_none() && fate.is_none() => self.adopt(chat),
             None => self.discover(chat),
-            Some(_) => self.dialog.set_fate(chat, fate.unwrap_or(Fate::Open)),
+            // Nothing is known of a parent without a fate: another transfer may still tell whose it was.
+            Some(_) => {
+                if let Some(fate) = fate {
+                    self.dialog.set_fate(chat, fate);
+                }
+            }
         }
     }
 
@@ -224,6 +231,7 @@ impl Step<'_> {
             }
             Some(Fate::Open) => (Fate::Done, true),
             Some(Fate::Left | Fate::Done) => (Fate::Done, false),
+            Some(Fate::Became(child)) => (Fate::Became(child), false),
             None if current.is_none() => (Fate::Done, true),
             None | Some(Fate::Unannounced) => (Fate::Unannounced, false),
         };

@@ -348,6 +348,7 @@ impl Relay {
         if tokio::time::timeout(STOP_LIMIT, ended).await.is_err() {
             tasks.shutdown().await;
         }
+        self.shared.store.close().await;
     }
 }
 

@@ -188,9 +188,7 @@ fn refusal(shared: &Shared, head: &Head, part: &Part, error: &max::Error) -> Ver
             later(Outcome::Wait((1_000 << head.attempts.min(5)).min(30_000)))
         }
         Class::NotReady => failed("MAX не смог обработать файл".to_owned()),
-        Class::ForeignMedia if !matches!(part.uploaded, None | Some(OutgoingAttachment::File(_))) => {
-            Verdict::AsFile
-        }
+        Class::ForeignMedia if !matches!(part.uploaded, None | Some(OutgoingAttachment::File(_))) => Verdict::AsFile,
         Class::Transient => later(Outcome::Outage(pause(head.attempts))),
         Class::ForeignMedia
         | Class::NotFound

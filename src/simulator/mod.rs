@@ -5,4 +5,6 @@
 //! and is bounded. Doubles are for tests and demonstrations and are not part of the release image.
 
 pub mod clock;
+pub mod creatio;
+pub mod mango;
 pub mod max;

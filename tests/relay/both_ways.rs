@@ -55,8 +55,14 @@ async fn files_go_both_ways_byte_for_byte() {
 
     let chat = world.accept(&anna).await;
     let files = vec![
-        OutFile { name: "схема.png".to_owned(), mime_type: "image/png".to_owned(), bytes: b"\x89PNG plan".to_vec() },
-        OutFile { name: "договор.docx".to_owned(), mime_type: "application/msword".to_owned(), bytes: b"PK contract".to_vec() },
+        OutFile {
+            name: "схема.png".to_owned(), mime_type: "image/png".to_owned(), bytes: b"\x89PNG plan".to_vec()
+        },
+        OutFile {
+            name: "договор.docx".to_owned(),
+            mime_type: "application/msword".to_owned(),
+            bytes: b"PK contract".to_vec(),
+        },
     ];
     world.crm.control().send(chat, world.agent, "Смотрите вложения", files).unwrap();
     let got = world
@@ -73,9 +79,7 @@ async fn files_go_both_ways_byte_for_byte() {
         .collect();
     assert_eq!(bytes, [&b"\x89PNG plan"[..], b"PK contract"]);
     assert_eq!(world.max.control().statistics().tokens_at_file_hosts, 0, "the token went to a file host");
-    world
-        .until_true("all rows are reported", || world.reports().iter().all(|(state, _)| state == "Delivered"))
-        .await;
+    world.until_true("all rows are reported", || world.reports().iter().all(|(state, _)| state == "Delivered")).await;
     world.assert_contract_kept();
 }
 
@@ -84,7 +88,9 @@ async fn replies_come_until_an_agent_answers_and_enter_the_history_behind_the_fi
     let rules = Rules {
         auto_replies: vec![
             AutoReply { after: 0, repeat_every: None, repeat_limit: 0, text: "Ищем агента".to_owned() },
-            AutoReply { after: 60_000, repeat_every: Some(60_000), repeat_limit: 3, text: "Вы в очереди".to_owned() },
+            AutoReply {
+                after: 60_000, repeat_every: Some(60_000), repeat_limit: 3, text: "Вы в очереди".to_owned()
+            },
         ],
         close_message: Some("Спасибо за обращение!".to_owned()),
         ..quiet_rules()
@@ -106,14 +112,22 @@ async fn replies_come_until_an_agent_answers_and_enter_the_history_behind_the_fi
                 && world.history(&anna).iter().any(|entry| entry.author == "closeMessage")
         })
         .await;
-    assert_eq!(world.seen(&anna).len(), shown + 1, "something was shown after the agent's answer: {:?}", world.seen(&anna));
+    assert_eq!(
+        world.seen(&anna).len(),
+        shown + 1,
+        "something was shown after the agent's answer: {:?}",
+        world.seen(&anna)
+    );
     let history = world.history(&anna);
     assert_eq!(history[0].text, "Здравствуйте");
     let replies: Vec<&str> =
         history.iter().filter(|entry| entry.author == "autoReply").map(|entry| entry.text.as_str()).collect();
     assert_eq!(replies.len(), shown - 1);
     assert_eq!(replies[0], "Ищем агента");
-    assert!(history.iter().all(|entry| entry.chat == history[0].chat), "the close message joins the chat that it closes");
+    assert!(
+        history.iter().all(|entry| entry.chat == history[0].chat),
+        "the close message joins the chat that it closes"
+    );
     world.assert_contract_kept();
 }
 

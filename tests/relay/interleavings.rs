@@ -108,10 +108,9 @@ async fn what_cannot_be_looked_for_is_uncertain_and_never_sent_again() {
     let anna = world.customer("Анна");
     world.say(&anna, "Здравствуйте");
     let chat = world.accept(&anna).await;
-    for (method, outcome, effect) in [
-        ("POST", Outcome::Drop, true),
-        ("GET", Outcome::error(403, "chat.denied", "not an admin"), false),
-    ] {
+    for (method, outcome, effect) in
+        [("POST", Outcome::Drop, true), ("GET", Outcome::error(403, "chat.denied", "not an admin"), false)]
+    {
         world.max.control().add_fault(Fault {
             method: Some(method.to_owned()),
             path: Some("/messages".to_owned()),
@@ -132,9 +131,7 @@ async fn what_cannot_be_looked_for_is_uncertain_and_never_sent_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_in_the_closing_moment_opens_a_new_dialog_and_is_never_left_in_a_closed_chat() {
     let rules = Rules {
-        auto_close: Some(60_000),
-        close_message: Some("Диалог завершён".to_owned()),
-        ..quiet_rules()
+        auto_close: Some(60_000), close_message: Some("Диалог завершён".to_owned()), ..quiet_rules()
     };
     let world = World::start(rules, Intake::Webhook).await;
     let anna = world.customer("Анна");
@@ -175,7 +172,13 @@ async fn two_reports_of_one_closing_are_one_closing() {
     world.until_true("the close message is shown", || !world.seen(&anna).is_empty()).await;
     world
         .until_true("the row of the closing is reported too", || {
-            world.crm.control().outbox().iter().filter(|row| row["Kind"] == "closed").all(|row| row["State"] == "Delivered")
+            world
+                .crm
+                .control()
+                .outbox()
+                .iter()
+                .filter(|row| row["Kind"] == "closed")
+                .all(|row| row["State"] == "Delivered")
                 && world.crm.control().outbox().iter().any(|row| row["Kind"] == "closed")
         })
         .await;

@@ -45,6 +45,8 @@ pub fn quiet_rules() -> Rules {
 
 impl World {
     pub async fn start(rules: Rules, intake: Intake) -> Self {
+        // Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let max = max::Simulator::start(max::Options::default()).await.unwrap();
         let crm = creatio::Simulator::start(creatio::Options::default()).await.unwrap();
         let bot = max.control().create_bot(max::NewBot::new("Служба поддержки", TOKEN)).unwrap().user_id;
@@ -70,7 +72,8 @@ impl World {
         let config = config(&max, &crm, bot, rules.clone(), intake.clone(), 1);
         let relay = Relay::open(config, data.path(), clock.clone()).await.unwrap();
         relays.insert("default", "support", relay.clone());
-        let world = Self { max, crm, bot, agent, channel, queue, relay, relays, hand, clock, data, rules, intake, base, tasks };
+        let world =
+            Self { max, crm, bot, agent, channel, queue, relay, relays, hand, clock, data, rules, intake, base, tasks };
         if world.intake == Intake::Webhook {
             world.subscribe().await;
         }
@@ -109,14 +112,7 @@ impl World {
     pub async fn run(&mut self) {
         let config = config(&self.max, &self.crm, self.bot, self.rules.clone(), self.intake.clone(), 1);
         let data = self.data.path().to_owned();
-        // The thread of the store before may take a moment to let go of the file.
-        self.relay = loop {
-            match Relay::open(config.clone(), &data, self.clock.clone()).await {
-                Ok(relay) => break relay,
-                Err(error) if error.to_string().contains("locked") => tokio::task::yield_now().await,
-                Err(error) => panic!("{error}"),
-            }
-        };
+        self.relay = Relay::open(config, &data, self.clock.clone()).await.unwrap();
         self.relays.insert("default", "support", self.relay.clone());
     }
 
@@ -144,7 +140,11 @@ impl World {
 
     /// The customer's messages as Creatio has them.
     pub fn received(&self, customer: &Customer) -> Vec<String> {
-        self.history(customer).into_iter().filter(|entry| entry.direction == "incoming").map(|entry| entry.text).collect()
+        self.history(customer)
+            .into_iter()
+            .filter(|entry| entry.direction == "incoming")
+            .map(|entry| entry.text)
+            .collect()
     }
 
     pub fn history(&self, customer: &Customer) -> Vec<History> {

@@ -9,7 +9,7 @@ mod hours;
 mod rules;
 mod schema;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -83,6 +83,17 @@ pub fn parse(manifest: &Value) -> Result<MaxChannel, Vec<Finding>> {
     }
 }
 
+/// The errors among the findings as one text for a condition or a log line: the first five, and how many more there are.
+pub fn summary(findings: &[Finding]) -> String {
+    let errors: Vec<String> =
+        findings.iter().filter(|finding| finding.severity == Severity::Error).map(ToString::to_string).collect();
+    let mut text = errors[..errors.len().min(5)].join("; ");
+    if errors.len() > 5 {
+        let _ = write!(text, "; and {} more", errors.len() - 5);
+    }
+    text
+}
+
 fn examine(manifest: &Value) -> (Option<MaxChannel>, Vec<Finding>) {
     let text = |member: &str| manifest.get(member).and_then(Value::as_str).unwrap_or_default();
     if (text("apiVersion"), text("kind")) != (API_VERSION, KIND) {
@@ -96,6 +107,13 @@ fn examine(manifest: &Value) -> (Option<MaxChannel>, Vec<Finding>) {
     }
     let mut found = schema::findings(&written);
     found.extend(rules::of_texts(&written));
+    let (failed, stumbled) = schema::rules(&written);
+    // What the schema refuses already is not told twice.
+    let told: Vec<FieldPath> = found.iter().map(|finding| finding.field.clone()).collect();
+    found.extend(failed.into_iter().filter(|finding| !told.contains(&finding.field)));
+    if found.is_empty() {
+        found = stumbled;
+    }
     let channel = match serde_json::from_value::<MaxChannel>(written) {
         Ok(channel) => {
             found.extend(rules::of_channel(&channel));

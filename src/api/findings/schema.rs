@@ -45,7 +45,7 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// What the schema and the rules of the CRD say about a manifest without status.
+/// What the schema says about a manifest without status.
 pub(super) fn findings(manifest: &Value) -> Vec<Finding> {
     let mut found = Vec::new();
     for error in SCHEMA.iter_errors(manifest) {
@@ -56,21 +56,23 @@ pub(super) fn findings(manifest: &Value) -> Vec<Finding> {
     found.retain(|finding| {
         !misspelt.iter().any(|name| finding.field.last_key() == Some(name) && finding.message == MISSING)
     });
-    let Err(errors) = cel::Validator::new().validate_compiled(&RULES, manifest, None) else { return found };
-    let sound = found.is_empty();
-    let by_schema: Vec<FieldPath> = found.iter().map(|finding| finding.field.clone()).collect();
-    for error in errors {
-        let field: FieldPath = error.field_path.parse().unwrap_or_default();
-        match error.kind {
-            // What the schema refuses already is not told twice.
-            ErrorKind::ValidationFailure if by_schema.contains(&field) => {}
-            ErrorKind::ValidationFailure => found.push(Finding::error(field, error.message)),
-            // Rules stumble over values that the schema refuses; over others they must not.
-            _ if sound => found.push(Finding::error(field, format!("a rule could not be applied: {}", error.message))),
-            _ => {}
-        }
-    }
     found
+}
+
+/// What the CEL rules say: failures, and apart from them what could not be evaluated, which rules cannot on values of a wrong type.
+pub(super) fn rules(manifest: &Value) -> (Vec<Finding>, Vec<Finding>) {
+    let errors = cel::Validator::new().validate_compiled(&RULES, manifest, None).err();
+    let (failed, stumbled): (Vec<_>, Vec<_>) =
+        errors.into_iter().flatten().partition(|error| error.kind == ErrorKind::ValidationFailure);
+    let finding = |error: cel::ValidationError, message: String| {
+        Finding::error(error.field_path.parse().unwrap_or_default(), message)
+    };
+    let failed = failed.into_iter().map(|error| finding(error.clone(), error.message)).collect();
+    let stumbled = stumbled
+        .into_iter()
+        .map(|error| finding(error.clone(), format!("a rule could not be applied: {}", error.message)))
+        .collect();
+    (failed, stumbled)
 }
 
 const MISSING: &str = "is missing: add it";
@@ -87,6 +89,14 @@ fn describe(error: &ValidationError<'_>, manifest: &Value, found: &mut Vec<Findi
                     let _ = write!(message, ", or write {near:?} if that is meant");
                 }
                 found.push(Finding::error(field.key(name), message));
+            }
+            return;
+        }
+        // An object without any member of its own; the error speaks of the object, and its value is that of the member.
+        ValidationErrorKind::FalseSchema => {
+            let object = manifest.pointer(error.instance_path().as_str()).and_then(Value::as_object);
+            for name in object.into_iter().flat_map(Map::keys) {
+                found.push(Finding::error(field.key(name), "is not a known field: remove it"));
             }
             return;
         }
@@ -226,7 +236,7 @@ fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .iter()
         .map(|candidate| (distance(&wanted, &candidate.to_lowercase()), *candidate))
         .min()
-        .filter(|(distance, candidate)| *distance <= 2 && *distance * 3 < candidate.len())
+        .filter(|(distance, candidate)| *distance <= 2 && *distance * 2 <= candidate.len())
         .map(|(_, candidate)| candidate)
 }
 

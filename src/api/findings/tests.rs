@@ -63,7 +63,7 @@ fn good_manifests_have_no_findings() {
     for manifest in [
         good(),
         with("spec.receiver", json!({"group": {"id": 7, "distribution": "Everyone", "maxDialogsPerAgent": 100}})),
-        with("spec.receiver", json!({"employee": {"userId": 300052407, "crmUser": "a.petrova"}})),
+        with("spec.receiver", json!({"employee": {"userId": 300_052_407, "crmUser": "a.petrova"}})),
         with("spec.receiver", json!({ "bot": bot })),
         with(
             "spec.autoReplies",
@@ -172,7 +172,7 @@ fn each_mistake_is_told_with_its_field_and_its_remedy() {
             ],
         ),
         (
-            with("spec.mango.accountNumber", json!(400012345)),
+            with("spec.mango.accountNumber", json!(400_012_345)),
             &["error spec.mango.accountNumber: must be a text: put it in quotes"],
         ),
         (
@@ -529,6 +529,16 @@ fn each_mistake_is_told_with_its_field_and_its_remedy() {
         assert_eq!(parse(&manifest).is_err(), has_errors, "{manifest}");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_summary_names_five_errors_and_counts_the_rest() {
+    let finding =
+        |severity, field: &str| Finding { severity, field: field.parse().unwrap(), message: "is wrong".to_owned() };
+    let mut found = vec![finding(Severity::Warning, "w"), finding(Severity::Error, "a"), finding(Severity::Error, "b")];
+    assert_eq!(summary(&found), "a: is wrong; b: is wrong");
+    found.extend(["c", "d", "e", "f", "g"].map(|field| finding(Severity::Error, field)));
+    assert_eq!(summary(&found), "a: is wrong; b: is wrong; c: is wrong; d: is wrong; e: is wrong; and 2 more");
 }
 
 #[test]

@@ -78,6 +78,19 @@ async fn making_a_row_twice_is_no_error_in_either_databases_words_nor_with_eithe
         let made = client.create("Channel", ID, &serde_json::json!({ "Name": "n" })).await.unwrap();
         assert_eq!(made, Created::AlreadyThere);
     }
+    // A site that hides its details is asked whether the row is there.
+    for there in [true, false] {
+        let (client, _) = signed_in(move |request| match request.method().as_str() {
+            "POST" => json(500, r#"{"error":{"code":"","message":"An error has occurred."}}"#),
+            _ if there => json(200, &format!(r#"{{"Id":"{ID}"}}"#)),
+            _ => answer(404, "", ""),
+        });
+        let made = client.create("Channel", ID, &serde_json::json!({})).await;
+        assert_eq!(
+            made.map_err(|error| error.class()),
+            if there { Ok(Created::AlreadyThere) } else { Err(Class::Transient) }
+        );
+    }
     // A reference to a row that is not there has the same number as a row that is still referred to.
     let (client, _) = signed_in(|_| json(500, r#"{"error":{"message":"23503: foreign key"}}"#));
     let error = client.create("Channel", ID, &serde_json::json!({})).await.unwrap_err();

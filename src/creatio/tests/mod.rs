@@ -86,6 +86,7 @@ impl Transport for Site {
     }
 }
 
+#[allow(clippy::unnecessary_wraps)] // A reply as a script gives it.
 pub(super) fn answer(status: u16, content_type: &str, body: &str) -> Reply {
     let mut builder = http::Response::builder().status(status);
     if !content_type.is_empty() {

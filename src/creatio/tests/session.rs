@@ -262,7 +262,7 @@ async fn a_token_is_renewed_before_it_ends_and_serves_on_while_the_identity_serv
     let mut asked = Vec::new();
     for second in 0..3500 {
         client.list::<Channel>(Query::new()).await.unwrap();
-        if client.calls().sign_in as usize > asked.len() {
+        if client.calls().sign_in > asked.len() as u64 {
             asked.push(second);
         }
         tokio::time::advance(Duration::from_secs(1)).await;

@@ -37,7 +37,13 @@ pub enum StoreError {
 /// A handle to the store. Cheap to clone; when the last is gone the thread ends.
 #[derive(Clone, Debug)]
 pub struct Store {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Order>,
+}
+
+enum Order {
+    Work(Job),
+    /// Let go of the file and say so.
+    Close(oneshot::Sender<()>),
 }
 
 /// Runs inside the transaction and gives back what to do once its outcome is known.
@@ -67,7 +73,7 @@ impl Store {
         let (jobs, queue) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || work(&connection, queue))
+            .spawn(move || work(connection, queue))
             .map_err(|error| failed(error.into()))?;
         Ok(Self { jobs })
     }
@@ -93,8 +99,16 @@ impl Store {
                 let _ = reply.send(outcome);
             })
         });
-        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        self.jobs.send(Order::Work(job)).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Lets go of the file after what was handed in before; later writes fail.
+    pub async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        if self.jobs.send(Order::Close(reply)).await.is_ok() {
+            let _ = closed.await;
+        }
     }
 }
 
@@ -115,19 +129,34 @@ fn in_savepoint<T>(
     }
 }
 
-fn work(connection: &Connection, mut queue: mpsc::Receiver<Job>) {
-    while let Some(first) = queue.blocking_recv() {
+fn work(connection: Connection, mut queue: mpsc::Receiver<Order>) {
+    let mut closing = None;
+    while closing.is_none() {
+        let mut next = match queue.blocking_recv() {
+            Some(Order::Work(job)) => Some(job),
+            Some(Order::Close(reply)) => {
+                closing = Some(reply);
+                break;
+            }
+            None => break,
+        };
         let mut finishes = Vec::new();
-        let mut next = Some(first);
         let begun = connection.execute_batch("BEGIN IMMEDIATE");
         if begun.is_ok() {
             while let Some(job) = next {
-                finishes.push(job(connection));
-                next = if finishes.len() < LARGEST_GROUP { queue.try_recv().ok() } else { None };
+                finishes.push(job(&connection));
+                next = None;
+                if finishes.len() < LARGEST_GROUP {
+                    match queue.try_recv() {
+                        Ok(Order::Work(job)) => next = Some(job),
+                        Ok(Order::Close(reply)) => closing = Some(reply),
+                        Err(_) => {}
+                    }
+                }
             }
         } else if let Some(job) = next.take() {
             // The savepoint inside fails in the same way and tells the caller why.
-            finishes.push(job(connection));
+            finishes.push(job(&connection));
         }
         let committed = begun.and_then(|()| connection.execute_batch("COMMIT")).map_err(|error| {
             let _ = connection.execute_batch("ROLLBACK");
@@ -139,6 +168,10 @@ fn work(connection: &Connection, mut queue: mpsc::Receiver<Job>) {
     }
     // A clean close folds the log into the file.
     let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+    drop(connection);
+    if let Some(reply) = closing {
+        let _ = reply.send(());
+    }
 }
 
 #[cfg(test)]

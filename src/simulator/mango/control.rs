@@ -1,0 +1,279 @@
+//! The control API: what a test, a demo or a person does with the account (table in [`super`]).
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::account::{Employee, Group};
+use super::site::{Site, World};
+use super::wire::{Call, Reply, decode};
+use super::{Fault, Outage, Switches};
+
+/// Drives a running account. Cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    site: Arc<Site>,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Control")
+    }
+}
+
+impl Control {
+    pub(super) fn new(site: Arc<Site>) -> Self {
+        Self { site }
+    }
+
+    /// Adds or replaces an employee; answers `user_id`.
+    pub fn put_employee(&self, employee: Employee) -> i64 {
+        self.site.lock().account.put_employee(employee)
+    }
+
+    /// Takes an employee away, also from its groups; whether there was one.
+    pub fn remove_employee(&self, user_id: i64) -> bool {
+        self.site.lock().account.remove_employee(user_id)
+    }
+
+    /// Adds or replaces a group; answers its id.
+    pub fn put_group(&self, group: Group) -> i64 {
+        self.site.lock().account.put_group(group)
+    }
+
+    /// Whether there was one.
+    pub fn remove_group(&self, id: i64) -> bool {
+        self.site.lock().account.groups.remove(&id).is_some()
+    }
+
+    /// Puts a group of channels with one MAX channel (type 15) there that serves the employee; answers `channel_id`.
+    pub fn max_channel_for_employee(&self, user_id: i64) -> i64 {
+        let mut world = self.site.lock();
+        let offset = world.switches.abonent_offset;
+        let abonent = world.account.abonent(user_id, offset);
+        max_channel(&mut world, json!({"mode": "abonent", "abonent_id": abonent}))
+    }
+
+    /// The same for a group.
+    pub fn max_channel_for_group(&self, group_id: i64) -> i64 {
+        max_channel(&mut self.site.lock(), json!({"mode": "group", "group_id": group_id}))
+    }
+
+    /// Replaces key and salt, as when the account's owner makes new ones.
+    pub fn set_keys(&self, api_key: &str, api_salt: &str) {
+        let mut world = self.site.lock();
+        api_key.clone_into(&mut world.options.api_key);
+        api_salt.clone_into(&mut world.options.api_salt);
+    }
+
+    pub fn set_balance(&self, balance: f64) {
+        self.site.lock().account.balance = balance;
+    }
+
+    /// Adds a rule for the next calls.
+    pub fn fault(&self, fault: Fault) {
+        self.site.lock().faults.rules.push(fault);
+    }
+
+    /// The whole API is away, or back.
+    pub fn outage(&self, outage: Option<Outage>) {
+        self.site.lock().faults.outage = outage;
+    }
+
+    /// The next calls are over the limit that all customers share.
+    pub fn throttle(&self, calls: u32) {
+        self.site.lock().throttled = calls;
+    }
+
+    /// Empties the penalty box and the limits.
+    pub fn forgive(&self) {
+        self.site.lock().forgive();
+    }
+
+    /// Wrong requests and calls over the limit, each `{path, code}`.
+    pub fn violations(&self) -> Vec<Value> {
+        self.site.lock().violations.clone()
+    }
+
+    /// `{calls: {"<METHOD> <path>": n}, total, highestInOneSecond, inFlight, inFlightMax}`.
+    pub fn counters(&self) -> Value {
+        self.site.lock().counters.json()
+    }
+
+    /// Changes what is unsettled about the API.
+    pub fn switches(&self, change: impl FnOnce(&mut Switches)) {
+        change(&mut self.site.lock().switches);
+    }
+
+    /// Moves simulated time on.
+    pub fn advance(&self, ms: i64) {
+        self.site.lock().clock.advance(ms);
+    }
+}
+
+fn max_channel(world: &mut World, receiver: Value) -> i64 {
+    let number = i64::try_from(world.account.widgets.len()).unwrap_or(0);
+    let mut channel = json!({"channel_id": 70_001 + number, "type": 15});
+    if let (Value::Object(channel), Value::Object(receiver)) = (&mut channel, receiver) {
+        channel.extend(receiver);
+    }
+    world
+        .account
+        .widgets
+        .push(json!({"widget_id": 5001 + number, "name": "MAX", "enabled": true, "channels": [channel]}));
+    70_001 + number
+}
+
+fn ok(body: &Value) -> Reply {
+    Reply::json(StatusCode::OK, body)
+}
+
+fn bad(message: &str) -> Reply {
+    Reply::json(StatusCode::BAD_REQUEST, &json!({"error": message}))
+}
+
+/// The routes that `GET /control` lists.
+const ROUTES: &[&str] = &[
+    "GET|POST /control/employees",
+    "DELETE /control/employees/{user_id}",
+    "GET|POST /control/groups",
+    "DELETE /control/groups/{id}",
+    "GET|POST|DELETE /control/widgets",
+    "POST /control/keys",
+    "POST /control/balance",
+    "GET|POST|DELETE /control/faults",
+    "POST /control/outage",
+    "POST /control/throttle",
+    "POST /control/forgive",
+    "GET|DELETE /control/counters",
+    "GET|DELETE /control/violations",
+    "GET|PATCH /control/switches",
+    "POST /control/clock",
+];
+
+/// A call under `/control`.
+pub(super) fn http(site: &Site, call: &Call) -> Reply {
+    let body: Value = if call.body.is_empty() {
+        json!({})
+    } else {
+        match serde_json::from_slice(&call.body) {
+            Ok(body) => body,
+            Err(_) => return bad("The body is no JSON."),
+        }
+    };
+    let path = call.path.trim_start_matches("/control").trim_matches('/').to_owned();
+    let parts: Vec<String> = path.split('/').map(decode).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    route(&mut site.lock(), call.method.as_str(), &parts, &body)
+}
+
+fn route(world: &mut World, method: &str, parts: &[&str], body: &Value) -> Reply {
+    let done = || ok(&json!({"ok": true}));
+    let id = parts.get(1).and_then(|text| text.parse::<i64>().ok());
+    match (method, parts) {
+        ("GET", [""]) => ok(&json!({"routes": ROUTES})),
+        ("GET", ["employees"]) => ok(&json!(world.account.employees.values().collect::<Vec<_>>())),
+        ("POST", ["employees"]) => match serde_json::from_value::<Employee>(body.clone()) {
+            Ok(employee) => ok(&json!({"user_id": world.account.put_employee(employee)})),
+            Err(error) => bad(&error.to_string()),
+        },
+        ("DELETE", ["employees", _]) => ok(&json!({"ok": id.is_some_and(|id| world.account.remove_employee(id))})),
+        ("GET", ["groups"]) => ok(&json!(world.account.groups.values().collect::<Vec<_>>())),
+        ("POST", ["groups"]) => match serde_json::from_value::<Group>(body.clone()) {
+            Ok(group) => ok(&json!({"id": world.account.put_group(group)})),
+            Err(error) => bad(&error.to_string()),
+        },
+        ("DELETE", ["groups", _]) => {
+            ok(&json!({"ok": id.is_some_and(|id| world.account.groups.remove(&id).is_some())}))
+        }
+        ("GET", ["widgets"]) => ok(&json!(world.account.widgets)),
+        ("POST", ["widgets"]) => {
+            world.account.widgets.push(body.clone());
+            done()
+        }
+        ("DELETE", ["widgets"]) => {
+            world.account.widgets.clear();
+            done()
+        }
+        ("POST", ["keys"]) => {
+            let (Some(key), Some(salt)) = (body["apiKey"].as_str(), body["apiSalt"].as_str()) else {
+                return bad("apiKey and apiSalt are needed.");
+            };
+            key.clone_into(&mut world.options.api_key);
+            salt.clone_into(&mut world.options.api_salt);
+            done()
+        }
+        ("POST", ["balance"]) => {
+            world.account.balance = body["balance"].as_f64().unwrap_or(0.0);
+            done()
+        }
+        ("GET", ["violations"]) => ok(&json!(world.violations)),
+        ("DELETE", ["violations"]) => {
+            world.violations.clear();
+            done()
+        }
+        ("GET", ["counters"]) => ok(&world.counters.json()),
+        ("DELETE", ["counters"]) => {
+            world.counters.reset();
+            done()
+        }
+        _ => fault_route(world, method, parts, body),
+    }
+}
+
+fn fault_route(world: &mut World, method: &str, parts: &[&str], body: &Value) -> Reply {
+    let done = || ok(&json!({"ok": true}));
+    match (method, parts) {
+        ("GET", ["faults"]) => ok(&json!(world.faults.rules)),
+        ("DELETE", ["faults"]) => {
+            world.faults.rules.clear();
+            done()
+        }
+        ("POST", ["faults"]) => {
+            let list = if body.is_array() { body.clone() } else { json!([body]) };
+            match serde_json::from_value::<Vec<Fault>>(list) {
+                Ok(rules) => {
+                    world.faults.rules.extend(rules);
+                    done()
+                }
+                Err(error) => bad(&error.to_string()),
+            }
+        }
+        ("POST", ["outage"]) => match serde_json::from_value::<Option<Outage>>(body["mode"].clone()) {
+            Ok(mode) => {
+                world.faults.outage = mode;
+                done()
+            }
+            Err(error) => bad(&error.to_string()),
+        },
+        ("POST", ["throttle"]) => {
+            world.throttled = body["calls"].as_u64().and_then(|calls| u32::try_from(calls).ok()).unwrap_or(1);
+            done()
+        }
+        ("POST", ["forgive"]) => {
+            world.forgive();
+            done()
+        }
+        ("GET", ["switches"]) => ok(&json!(world.switches)),
+        ("PATCH", ["switches"]) => {
+            let mut all = json!(world.switches);
+            if let (Value::Object(all), Value::Object(changes)) = (&mut all, body) {
+                all.extend(changes.clone());
+            }
+            match serde_json::from_value::<Switches>(all) {
+                Ok(switches) => {
+                    world.switches = switches;
+                    ok(&json!(world.switches))
+                }
+                Err(error) => bad(&error.to_string()),
+            }
+        }
+        ("POST", ["clock"]) => {
+            world.clock.advance(body["advanceMs"].as_i64().unwrap_or(0));
+            ok(&json!({"nowMs": world.clock.now_ms()}))
+        }
+        _ => Reply::json(StatusCode::NOT_FOUND, &json!({"error": "There is no such control route.", "routes": ROUTES})),
+    }
+}

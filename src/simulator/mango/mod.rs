@@ -1,0 +1,145 @@
+//! A double of MANGO OFFICE's server API: employees, groups, balance and the channels of Манго Диалоги.
+//!
+//! Owns: the signed form, the three envelopes, limits, the penalty box, and an account whose people and groups control sets (MANGO
+//! OFFICE reference §1, §2, §3). Everything is read-only to a client, as in the public API. A fact that no public source settles is a
+//! switch ([`Switches`]). Must not share a type with the client that it tests.
+//!
+//! # Control
+//!
+//! `/control/…` on the same port, without signature, outside limits and faults; `GET /control` lists the routes.
+//!
+//! | Route | Does |
+//! |---|---|
+//! | `POST /control/employees` `{user_id?, name, email?, extension?, abonent_id?, robot?}` | adds or replaces one, answers `{user_id}` |
+//! | `GET /control/employees`, `DELETE /control/employees/{user_id}` | reads; takes away, also from its groups |
+//! | `POST /control/groups` `{id?, name, extension?, members?: [user_id]}` | adds or replaces one, answers `{id}` |
+//! | `GET /control/groups`, `DELETE /control/groups/{id}` | reads; takes away |
+//! | `POST /control/widgets` (a widget of the reference, §3) , `GET`, `DELETE` | the groups of channels |
+//! | `POST /control/keys` `{apiKey, apiSalt}` | replaces the account's key and salt |
+//! | `POST /control/balance` `{balance}` | |
+//! | `POST /control/faults`, `GET`, `DELETE` | next-N rules as in the double of Creatio |
+//! | `POST /control/outage` `{mode: "drop" \| "badGateway" \| "unavailable" \| null}` | |
+//! | `POST /control/throttle` `{calls}` | the next calls are over the limit, without the client's fault |
+//! | `POST /control/forgive` | empties the penalty box and the limits |
+//! | `GET /control/counters`, `DELETE …` | calls per path, highest number in any one second |
+//! | `GET /control/violations`, `DELETE …` | wrong requests and calls over the limit: `{path, code}` |
+//! | `GET /control/switches`, `PATCH …`, `POST /control/clock` `{advanceMs}` | |
+
+mod account;
+mod control;
+mod site;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use account::{Employee, Group, sign};
+pub use control::Control;
+
+use super::creatio::wire;
+pub use super::creatio::{Answer, Fault, Outage};
+
+/// What no public source settles.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one independent unsettled fact")]
+pub struct Switches {
+    /// Numbers come as strings in every second place (reference §1.4).
+    pub loose_numbers: bool,
+    /// Failures of the VPBX family carry `code`; false: `result`.
+    pub failure_as_code: bool,
+    /// The HTTP status of failures of the VPBX family: 420, or another 4xx.
+    pub failure_status: u16,
+    /// Over the limit the HTTP status is 429; false: 200 with the same body.
+    pub limit_status: bool,
+    /// Channels name employees by `abonent_id`, which differs from `user_id` by this much; 0: the ids are equal.
+    pub abonent_offset: i64,
+    /// An unknown path counts as a wrong request.
+    pub unknown_path_punished: bool,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self {
+            loose_numbers: true,
+            failure_as_code: true,
+            failure_status: 420,
+            limit_status: true,
+            abonent_offset: 1_000_000,
+            unknown_path_punished: true,
+        }
+    }
+}
+
+impl Switches {
+    /// The kind variant of every fact.
+    #[must_use]
+    pub fn friendly() -> Self {
+        Self { loose_numbers: false, abonent_offset: 0, unknown_path_punished: false, ..Self::default() }
+    }
+}
+
+/// How an account starts.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Simulated seconds per second: windows of limits and the penalty shrink by it.
+    pub time_scale: f64,
+    /// `vpbx_api_key`.
+    pub api_key: String,
+    /// `vpbx_api_salt`.
+    pub api_salt: String,
+    pub switches: Switches,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            time_scale: 1.0,
+            api_key: "inventedmangokey".to_owned(),
+            api_salt: "inventedmangosalt".to_owned(),
+            switches: Switches::default(),
+        }
+    }
+}
+
+/// A running account.
+#[derive(Debug)]
+pub struct Simulator {
+    site: Arc<site::Site>,
+    server: wire::Server,
+}
+
+impl Simulator {
+    /// Starts the server. Fails where the address cannot be bound.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        let listen = options.listen;
+        let site = Arc::new(site::Site::new(options));
+        let at = Arc::clone(&site);
+        let server = wire::serve(listen, move |call| {
+            let site = Arc::clone(&at);
+            async move { site.call(call).await }
+        })
+        .await?;
+        Ok(Self { site, server })
+    }
+
+    /// The base address, which stands for `https://app.mango-office.ru`; without a trailing slash.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// The handle by which a test or a demo sets the account; the same actions as `/control`.
+    pub fn control(&self) -> Control {
+        Control::new(Arc::clone(&self.site))
+    }
+
+    /// Stops the server and cuts its connections.
+    pub async fn stop(self) {
+        self.server.stop().await;
+    }
+}

@@ -1,0 +1,322 @@
+//! The way of a request: limits, penalty box, form, signature, JSON, method.
+//!
+//! Owns: the order of these checks, the failure envelopes of the two families, and the windows of §1.5 and §1.6. Must not know what
+//! an employee is.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::account::{Account, loosen, sign};
+use super::control;
+use super::wire::{Call, Clock, Reply};
+use super::{Options, Switches};
+use crate::simulator::creatio::faults::{Counters, Faults};
+
+/// After a wrong request the next one within this time blocks the key (§1.5).
+const PENALTY_MS: i64 = 120_000;
+
+/// What `ext_fields` may name (§2.2).
+const EXT_FIELDS: [&str; 12] = [
+    "general.user_id",
+    "general.sips",
+    "general.access_role_id",
+    "general.mobile",
+    "general.login",
+    "general.use_status",
+    "general.use_cc_numbers",
+    "groups",
+    "telephony.dial_alg",
+    "telephony.numbers.schedule",
+    "telephony.line_id",
+    "telephony.trunk_number_id",
+];
+
+/// Which envelope failures come in (§1.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Vpbx,
+    Dialogs,
+}
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub options: Options,
+    pub switches: Switches,
+    pub clock: Clock,
+    pub account: Account,
+    pub faults: Faults,
+    pub counters: Counters,
+    pub violations: Vec<Value>,
+    pub throttled: u32,
+    /// Times of the first wrong request in force, and whether the key is blocked.
+    pub penalty: Option<(i64, bool)>,
+    windows: HashMap<&'static str, VecDeque<i64>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Site {
+    world: Mutex<World>,
+}
+
+impl World {
+    pub fn forgive(&mut self) {
+        self.penalty = None;
+        self.windows.clear();
+        self.throttled = 0;
+    }
+
+    /// Whether one more call fits into `limit` per `window_ms`; it counts either way.
+    fn fits(&mut self, name: &'static str, limit: usize, window_ms: i64) -> bool {
+        let now = self.clock.now_ms();
+        let window = self.windows.entry(name).or_default();
+        while window.front().is_some_and(|first| now - first >= window_ms) {
+            window.pop_front();
+        }
+        if window.len() >= limit {
+            return false;
+        }
+        window.push_back(now);
+        true
+    }
+
+    fn over_limit(&mut self, path: &str, family: Family) -> bool {
+        if self.throttled > 0 {
+            self.throttled -= 1;
+            return true;
+        }
+        let general = if family == Family::Vpbx { "vpbx" } else { "dialogs" };
+        let mut fits = self.fits(general, 10, 1000);
+        fits &= match path {
+            "/vpbx/config/users/request" => self.fits("users", 1, 2000),
+            "/vpbx/account/balance" => self.fits("balance", 2, 1000),
+            "/cc/md/session/chat/history" => self.fits("history", 4, 1000),
+            "/cc/md/session/chat/send_message" => self.fits("send", 4, 1000),
+            _ => true,
+        };
+        if !fits {
+            self.violations.push(json!({"path": path, "code": 429}));
+        }
+        !fits
+    }
+
+    /// A failure of the request; codes 3xxx count as wrong requests.
+    fn failure(&mut self, family: Family, path: &str, code: i64, text: &str) -> Reply {
+        if (3000..4000).contains(&code) {
+            self.violations.push(json!({"path": path, "code": code}));
+            let now = self.clock.now_ms();
+            match self.penalty {
+                Some((first, _)) if now - first < PENALTY_MS => {
+                    self.penalty = Some((first, true));
+                    return Reply::empty(StatusCode::UNAUTHORIZED);
+                }
+                _ => self.penalty = Some((now, false)),
+            }
+        }
+        match family {
+            Family::Dialogs => {
+                Reply::json(StatusCode::OK, &json!({"name": "Error", "status": 200, "code": code, "error": text}))
+            }
+            Family::Vpbx => {
+                let status = StatusCode::from_u16(self.switches.failure_status).unwrap_or(StatusCode::BAD_REQUEST);
+                let key = if self.switches.failure_as_code { "code" } else { "result" };
+                Reply::json(status, &json!({key: code, "message": text}))
+            }
+        }
+    }
+}
+
+impl Site {
+    pub fn new(options: Options) -> Self {
+        let world = World {
+            switches: options.switches.clone(),
+            clock: Clock::new(options.time_scale),
+            options,
+            account: Account { balance: 963_592.45, ..Account::default() },
+            faults: Faults::default(),
+            counters: Counters::default(),
+            violations: Vec::new(),
+            throttled: 0,
+            penalty: None,
+            windows: HashMap::new(),
+        };
+        Self { world: Mutex::new(world) }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub async fn call(&self, call: Call) -> Option<Reply> {
+        if call.path == "/control" || call.path.starts_with("/control/") {
+            return Some(control::http(self, &call));
+        }
+        let fault = {
+            let mut world = self.lock();
+            if let Some(outage) = world.faults.outage {
+                return outage.reply();
+            }
+            world.counters.begin(call.method.as_str(), &call.path);
+            world.faults.take(&call, &call.path)
+        };
+        let answer = match fault {
+            None => Some(answer(&mut self.lock(), &call)),
+            Some(fault) => {
+                self.wait(fault.delay_ms + fault.work_ms).await;
+                let own = if fault.effect { answer(&mut self.lock(), &call) } else { Reply::empty(StatusCode::OK) };
+                self.wait(fault.hold_ms).await;
+                fault.answer.apply(own)
+            }
+        };
+        self.lock().counters.end();
+        answer
+    }
+
+    /// Until so much simulated time is over; control may move it on meanwhile.
+    async fn wait(&self, ms: u64) {
+        let until = self.lock().clock.after(ms);
+        loop {
+            let clock = self.lock().clock;
+            let Some(pause) = clock.pause(until) else { return };
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+fn answer(world: &mut World, call: &Call) -> Reply {
+    let path = call.path.trim_end_matches('/');
+    let family = if path.starts_with("/vpbx/") {
+        Family::Vpbx
+    } else if path.starts_with("/cc/md/") {
+        Family::Dialogs
+    } else {
+        return Reply::html(StatusCode::NOT_FOUND, "404 Not Found");
+    };
+    if world.over_limit(path, family) {
+        let status = if world.switches.limit_status { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
+        return Reply::json(
+            status,
+            &json!({"name": "Service Unavailable", "message": "Rate limit exceeded.", "code": 0, "status": 429}),
+        );
+    }
+    let now = world.clock.now_ms();
+    if let Some((first, blocked)) = world.penalty {
+        if now - first >= PENALTY_MS {
+            world.penalty = None;
+        } else if blocked {
+            return Reply::empty(StatusCode::UNAUTHORIZED);
+        }
+    }
+    let request = match request(world, call, family, path) {
+        Ok(request) => request,
+        Err(refusal) => return refusal,
+    };
+    let mut body = match method(world, path, family, &request) {
+        Ok(body) => body,
+        Err(refusal) => return refusal,
+    };
+    if world.switches.loose_numbers {
+        // The code of success stays a number in today's answers (§1.4).
+        let result = body.get("result").cloned();
+        let code = body.get("code").cloned();
+        loosen(&mut body, &mut 0);
+        for (name, kept) in [("result", result), ("code", code)] {
+            if let Some(kept) = kept {
+                body[name] = kept;
+            }
+        }
+    }
+    let id = uuid::Uuid::new_v4().to_string();
+    Reply::json(StatusCode::OK, &body).with("x-uuid", id)
+}
+
+/// The JSON of a signed form.
+fn request(world: &mut World, call: &Call, family: Family, path: &str) -> Result<Value, Reply> {
+    if call.method != Method::POST {
+        return Err(world.failure(family, path, 3101, "The request is not POST"));
+    }
+    if !call.header("content-type").to_ascii_lowercase().starts_with("application/x-www-form-urlencoded") {
+        return Err(world.failure(family, path, 3103, "A required parameter is missing"));
+    }
+    let form: HashMap<String, String> = url::form_urlencoded::parse(&call.body).into_owned().collect();
+    let (Some(key), Some(signature), Some(json)) = (form.get("vpbx_api_key"), form.get("sign"), form.get("json"))
+    else {
+        return Err(world.failure(family, path, 3103, "A required parameter is missing"));
+    };
+    let (own_key, salt) = (world.options.api_key.clone(), world.options.api_salt.clone());
+    if *key != own_key {
+        let code = if family == Family::Vpbx { 3105 } else { 3100 };
+        return Err(world.failure(family, path, code, "Authorization failed"));
+    }
+    if *signature != sign(&own_key, json.as_bytes(), &salt) {
+        let code = if family == Family::Vpbx { 3102 } else { 3100 };
+        return Err(world.failure(family, path, code, "Authorization failed"));
+    }
+    match serde_json::from_str::<Value>(json) {
+        Ok(value) if value.is_object() => Ok(value),
+        Ok(_) => Err(world.failure(family, path, 3104, "A parameter has a wrong format")),
+        Err(_) => Err(world.failure(family, path, 3400, "Malformed JSON")),
+    }
+}
+
+fn method(world: &mut World, path: &str, family: Family, request: &Value) -> Result<Value, Reply> {
+    let wrong = |world: &mut World| Err(world.failure(family, path, 3104, "A parameter has a wrong format"));
+    match path {
+        "/vpbx/config/users/request" => {
+            let ext = match &request["ext_fields"] {
+                Value::Null => Some(Vec::new()),
+                Value::Array(list) => list.iter().map(Value::as_str).collect::<Option<Vec<_>>>(),
+                _ => None,
+            };
+            let Some(ext) = ext else { return wrong(world) };
+            if ext.iter().any(|field| !EXT_FIELDS.contains(field)) {
+                return wrong(world);
+            }
+            match &request["extension"] {
+                Value::Null => Ok(world.account.users(None, &ext)),
+                Value::String(extension) => Ok(world.account.users(Some(extension), &ext)),
+                _ => wrong(world),
+            }
+        }
+        "/vpbx/groups" => {
+            let ids = ["group_id", "operator_id", "show_users"];
+            if ids.iter().any(|name| !request[name].is_null() && request[name].as_i64().is_none()) {
+                return wrong(world);
+            }
+            let listed = world.account.group_list(
+                request["group_id"].as_i64(),
+                request["operator_id"].as_i64(),
+                request["operator_extension"].as_str(),
+                request["show_users"] == 1,
+            );
+            listed.ok_or_else(|| world.failure(family, path, 3300, "The object does not exist"))
+        }
+        "/vpbx/account/balance" => Ok(json!({"result": 1000, "balance": world.account.balance, "currency": "RUB",
+            "response_at": "2026-08-01 12:00:00"})),
+        "/cc/md/widgets" | "/cc/md/sessions" => {
+            if !request["id"].is_string() {
+                return Err(world.failure(family, path, 3100, "id is required"));
+            }
+            let mut body = json!({"name": "OK", "status": 200, "code": 1000});
+            if path == "/cc/md/sessions" {
+                return Ok(body);
+            }
+            let wanted = request["widget_id"].as_i64();
+            let widgets: Vec<Value> = world
+                .account
+                .widgets
+                .iter()
+                .filter(|widget| wanted.is_none_or(|id| widget["widget_id"] == id))
+                .cloned()
+                .collect();
+            if !widgets.is_empty() {
+                body["widgets"] = json!(widgets);
+            }
+            Ok(body)
+        }
+        _ if world.switches.unknown_path_punished => Err(world.failure(family, path, 3000, "Bad request")),
+        _ => Err(Reply::html(StatusCode::NOT_FOUND, "404 Not Found")),
+    }
+}
