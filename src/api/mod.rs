@@ -27,11 +27,3 @@ pub use secret::{SecretProblem, passphrase, secret_value};
 pub use spec::*;
 pub use status::{BotStatus, IntakeKind, MaxChannelStatus, RelayStatus};
 pub use values::{Date, Duration, Quantity, TimeOfDay, ValueError};
-
-/// Reads a file of settings, YAML or JSON, of one document.
-///
-/// # Errors
-/// One sentence with the line.
-pub fn yaml_value(text: &str) -> Result<serde_json::Value, String> {
-    yaml::read(text).map_err(|error| format!("line {}: {}", error.line, error.message))
-}

@@ -39,7 +39,8 @@ impl InstallationArgs {
         let max_error_reasons = match &self.max_error_reasons {
             None => ErrorReasons::default(),
             Some(file) => {
-                let value = api::yaml_value(&text(file)?).map_err(|error| format!("{}: {error}", file.display()))?;
+                let value = api::yaml::read(&text(file)?)
+                    .map_err(|error| format!("{}:{}: {}", file.display(), error.line, error.message))?;
                 serde_json::from_value(value).map_err(|error| format!("{}: {error}", file.display()))?
             }
         };

@@ -14,6 +14,8 @@ mod relay;
 mod remove;
 mod rules;
 mod run;
+#[cfg(feature = "simulator")]
+mod simulator;
 mod status;
 
 use std::{io::IsTerminal, process::ExitCode};
@@ -38,6 +40,8 @@ enum Command {
     Rules(rules::Args),
     Run(run::Args),
     Status(status::Args),
+    #[cfg(feature = "simulator")]
+    Simulator(simulator::Args),
     #[command(hide = true)]
     Errors(errors::Args),
 }
@@ -74,6 +78,8 @@ pub fn main() -> ExitCode {
         Command::Rules(args) => rules::run(&args),
         Command::Run(args) => run::run(args),
         Command::Status(args) => status::run(&args),
+        #[cfg(feature = "simulator")]
+        Command::Simulator(args) => simulator::run(&args),
         Command::Errors(args) => errors::run(&args),
     }
 }

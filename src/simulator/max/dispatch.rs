@@ -112,8 +112,7 @@ async fn repeat(shared: Arc<Shared>, bot: i64, subscription: u64, mut job: Job, 
                 shared.change(|world| world.statistics.report.webhook_given_up += 1);
                 return;
             }
-            let exponent = i32::try_from(job.attempt - 2).unwrap_or(i32::MAX);
-            let pause = Instant::now() + shared.clock.shortened(FIRST_PAUSE.mul_f64(PAUSE_FACTOR.powi(exponent)));
+            let pause = Instant::now() + shared.clock.shortened(pause_before(job.attempt));
             let per_update = shared.look(|world| world.switches.unsubscribe_window) == UnsubscribeWindow::Update;
             let end = first_failure.map(|at| at + window).filter(|end| per_update && *end < pause);
             tokio::time::sleep_until(end.unwrap_or(pause)).await;
@@ -130,6 +129,12 @@ async fn repeat(shared: Arc<Shared>, bot: i64, subscription: u64, mut job: Job, 
             }
         }
     }
+}
+
+/// The pause before an attempt, the second being the first repeat.
+fn pause_before(attempt: u32) -> Duration {
+    let exponent = i32::try_from(attempt.saturating_sub(2)).unwrap_or(i32::MAX);
+    FIRST_PAUSE.mul_f64(PAUSE_FACTOR.powi(exponent))
 }
 
 async fn attempt(shared: &Arc<Shared>, bot: i64, subscription: u64, job: &Job) -> Outcome {
@@ -292,6 +297,12 @@ pub(super) fn client(pem: &str) -> Result<reqwest::Client, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_grow_as_documented() {
+        let pauses: Vec<f64> = (2..=9).map(|attempt| pause_before(attempt).as_secs_f64()).collect();
+        assert_eq!(pauses, [60.0, 150.0, 375.0, 937.5, 2_343.75, 5_859.375, 14_648.437_5, 36_621.093_75]);
+    }
 
     #[test]
     fn the_dispatcher_reaches_near_addresses_only() {

@@ -80,7 +80,7 @@ async fn upload(
 ) -> Result<Response, Refused> {
     let refuse = |status: StatusCode, why: &str| (status, why.to_owned());
     let signature = query.get("sig").cloned().unwrap_or_default();
-    let (kind, bound) = shared.look(|world| {
+    let bound = shared.look(|world| {
         let upload = world.uploads.get(&signature).ok_or_else(|| refuse(StatusCode::FORBIDDEN, "Invalid sig"))?;
         let fits = match upload.kind {
             MediaKind::Image => path == "/uploadImage",
@@ -93,8 +93,13 @@ async fn upload(
         if upload.used || upload.expires <= world.clock.now_ms() {
             return Err(refuse(StatusCode::FORBIDDEN, "The upload url has been used or has expired"));
         }
-        Ok((upload.kind, world.switches.max_upload_bytes))
+        Ok(world.switches.max_upload_bytes)
     })?;
+    if let Some(range) = request.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok()) {
+        let range =
+            ContentRange::parse(range).ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "Invalid Content-Range"))?;
+        return chunk(shared, &signature, range, bound, request).await;
+    }
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !content_type.is_some_and(|value| value.starts_with("multipart/form-data")) {
         return Err(refuse(StatusCode::BAD_REQUEST, "Send multipart/form-data with the field `data`"));
@@ -119,43 +124,112 @@ async fn upload(
         }
     }
     let (name, content_type, bytes) = found.ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "Missing field `data`"))?;
-    shared.change(|world| {
-        let now = world.clock.now_ms();
-        let upload = world.uploads.get_mut(&signature).ok_or_else(|| refuse(StatusCode::FORBIDDEN, "Invalid sig"))?;
-        if std::mem::replace(&mut upload.used, true) {
-            return Err(refuse(StatusCode::FORBIDDEN, "The upload url has been used or has expired"));
+    shared.change(|world| complete(world, &signature, name, content_type, bytes))
+}
+
+/// The whole content has arrived: the address is used up, and the answer is that of its kind.
+fn complete(
+    world: &mut World,
+    signature: &str,
+    name: String,
+    content_type: String,
+    bytes: Bytes,
+) -> Result<Response, Refused> {
+    let refuse = |status: StatusCode, why: &str| (status, why.to_owned());
+    let now = world.clock.now_ms();
+    let upload = world.uploads.get_mut(signature).ok_or_else(|| refuse(StatusCode::FORBIDDEN, "Invalid sig"))?;
+    if std::mem::replace(&mut upload.used, true) {
+        return Err(refuse(StatusCode::FORBIDDEN, "The upload url has been used or has expired"));
+    }
+    upload.chunks.clear();
+    let (bot, kind, existing) = (upload.bot, upload.kind, upload.media);
+    let id = if let Some(id) = existing {
+        world.fill(id, bytes);
+        id
+    } else {
+        world.store(kind, bot, String::new(), String::new(), Some(bytes))
+    };
+    let ready_at = now + world.clock.shortened_ms(world.switches.not_ready_ms);
+    let refusals = world.switches.not_ready_sends;
+    world.statistics.report.uploads += 1;
+    let declaration = if world.switches.xml_declaration { "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n" } else { "" };
+    let media = world.media.get_mut(&id).ok_or_else(|| refuse(StatusCode::INSUFFICIENT_STORAGE, "No room"))?;
+    media.name = name;
+    media.content_type = content_type;
+    if kind != MediaKind::Image {
+        media.ready_at = ready_at;
+        media.refusals_left = refusals;
+    }
+    let token = &media.token;
+    Ok(match kind {
+        MediaKind::Image => {
+            let photo = base64::engine::general_purpose::STANDARD.encode(id.to_be_bytes());
+            axum::Json(json!({"photos": {photo: {"token": token}}})).into_response()
         }
-        let (bot, existing) = (upload.bot, upload.media);
-        let id = if let Some(id) = existing {
-            world.fill(id, bytes);
-            id
-        } else {
-            world.store(kind, bot, String::new(), String::new(), Some(bytes))
-        };
-        let ready_at = now + world.clock.shortened_ms(world.switches.not_ready_ms);
-        let refusals = world.switches.not_ready_sends;
-        world.statistics.report.uploads += 1;
-        let media = world.media.get_mut(&id).ok_or_else(|| refuse(StatusCode::INSUFFICIENT_STORAGE, "No room"))?;
-        media.name = name;
-        media.content_type = content_type;
-        if kind != MediaKind::Image {
-            media.ready_at = ready_at;
-            media.refusals_left = refusals;
+        MediaKind::File => axum::Json(json!({"fileId": id, "token": token})).into_response(),
+        MediaKind::Video | MediaKind::Audio => {
+            ([(header::CONTENT_TYPE, "text/xml")], format!("{declaration}<retval>1</retval>")).into_response()
         }
-        let token = &media.token;
-        Ok(match kind {
-            MediaKind::Image => {
-                let photo = base64::engine::general_purpose::STANDARD.encode(id.to_be_bytes());
-                axum::Json(json!({"photos": {photo: {"token": token}}})).into_response()
-            }
-            MediaKind::File => axum::Json(json!({"fileId": id, "token": token})).into_response(),
-            MediaKind::Video | MediaKind::Audio => {
-                let declaration =
-                    if world.switches.xml_declaration { "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n" } else { "" };
-                ([(header::CONTENT_TYPE, "text/xml")], format!("{declaration}<retval>1</retval>")).into_response()
-            }
-        })
     })
+}
+
+/// `bytes <first>-<last>/<total>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ContentRange {
+    first: usize,
+    last: usize,
+    total: usize,
+}
+
+impl ContentRange {
+    fn parse(text: &str) -> Option<Self> {
+        let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+        let (first, last) = range.split_once('-')?;
+        let range = Self { first: first.parse().ok()?, last: last.parse().ok()?, total: total.parse().ok()? };
+        (range.first <= range.last && range.last < range.total).then_some(range)
+    }
+}
+
+/// One chunk of a resumable upload; the last one to arrive completes it (MAX Bot API, uploads, resumable variant).
+async fn chunk(
+    shared: &Arc<Shared>,
+    signature: &str,
+    range: ContentRange,
+    bound: usize,
+    request: Request,
+) -> Result<Response, Refused> {
+    let refuse = |status: StatusCode, why: &str| (status, why.to_owned());
+    if range.total > bound {
+        return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "The file is too large"));
+    }
+    let name = request.headers().get("x-file-name").and_then(|value| value.to_str().ok()).unwrap_or("file").to_owned();
+    let unreadable = |_| refuse(StatusCode::BAD_REQUEST, "The body cannot be read");
+    let bytes = axum::body::to_bytes(request.into_body(), bound).await.map_err(unreadable)?;
+    if bytes.len() != range.last - range.first + 1 {
+        return Err(refuse(StatusCode::BAD_REQUEST, "Content-Range does not fit the body"));
+    }
+    shared.change(|world| {
+        let upload = world.uploads.get_mut(signature).ok_or_else(|| refuse(StatusCode::FORBIDDEN, "Invalid sig"))?;
+        upload.chunks.insert(range.first, bytes);
+        let mut whole = BytesMut::new();
+        for (first, chunk) in &upload.chunks {
+            if *first != whole.len() {
+                break;
+            }
+            whole.extend_from_slice(chunk);
+        }
+        if whole.len() < range.total {
+            return Ok((StatusCode::CREATED, arrived(&upload.chunks, range.total)).into_response());
+        }
+        complete(world, signature, name, "application/octet-stream".to_owned(), whole.freeze())
+    })
+}
+
+/// What has arrived of a resumable upload: `<first>-<last>/<total>` per chunk.
+fn arrived(chunks: &std::collections::BTreeMap<usize, Bytes>, total: usize) -> String {
+    let chunks =
+        chunks.iter().map(|(first, bytes)| format!("{first}-{}/{total}", (first + bytes.len()).saturating_sub(1)));
+    chunks.collect::<Vec<_>>().join(",")
 }
 
 fn download(shared: &Arc<Shared>, query: &HashMap<String, String>) -> Response {

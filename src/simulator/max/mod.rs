@@ -5,7 +5,8 @@
 //! What the documents leave open is a switch ([`Switches`]). Everything is kept in memory within bounds and gone with the process.
 //!
 //! Simplifications, none of which a relay for dialogs can see: no channels and no comments; in groups one owner and no other
-//! administrators but the bot; pictures all show one size; chunked uploads are refused; no moderation of bots beyond the special
+//! administrators but the bot; films all show one size; GET on an upload address is not
+//! answered; no moderation of bots beyond the special
 //! states of [`BotState`].
 
 mod actions;

@@ -212,7 +212,10 @@ impl World {
         if let Some(media) = media.and_then(|id| self.media.get(&id)) {
             answer["token"] = json!(media.token);
         }
-        self.uploads.insert(signature, Upload { bot: call.bot, kind, expires, media, used: false });
+        self.uploads.insert(
+            signature,
+            Upload { bot: call.bot, kind, expires, media, used: false, chunks: std::collections::BTreeMap::new() },
+        );
         Ok(answer)
     }
 

@@ -215,6 +215,8 @@ pub(super) struct Upload {
     /// The media that already has a token (video, audio).
     pub(super) media: Option<u64>,
     pub(super) used: bool,
+    /// Chunks of a resumable upload, by their first byte.
+    pub(super) chunks: BTreeMap<usize, Bytes>,
 }
 
 /// A button press that can be answered.

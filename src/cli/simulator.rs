@@ -1,0 +1,88 @@
+//! `maxchannel simulator`: runs the doubles of the outside systems.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde_json::json;
+
+use super::USAGE;
+use crate::simulator::max;
+
+/// Run doubles of the outside systems, with a control for customers, agents and faults.
+///
+/// Prints one JSON line with the addresses and serves until Ctrl-C or SIGTERM. `GET <address>/control` lists what the control offers.
+/// The doubles keep everything in memory and reach loopback and private addresses only.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  maxchannel simulator\n  maxchannel simulator --max-listen 127.0.0.1:0 --time-scale 60 --for 10m"
+)]
+pub(super) struct Args {
+    /// Where the MAX Bot API and its control listen; port 0: any free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8701")]
+    max_listen: SocketAddr,
+    /// Where the file hosts of MAX listen.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8702")]
+    files_listen: SocketAddr,
+    /// Long periods, such as the pauses between repeats, are divided by this.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    time_scale: f64,
+    /// Every open question about MAX in the position that is harder on a client.
+    #[arg(long)]
+    hostile: bool,
+    /// End by itself after this time, such as 90s or 10m.
+    #[arg(long = "for", value_name = "DURATION")]
+    duration: Option<SignedDuration>,
+}
+
+pub(super) fn run(args: &Args) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fails(&format!("the runtime does not start: {error}")),
+    };
+    match runtime.block_on(serve(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fails(&error.to_string()),
+    }
+}
+
+fn fails(why: &str) -> ExitCode {
+    eprintln!("maxchannel: {why}");
+    ExitCode::from(USAGE)
+}
+
+async fn serve(args: &Args) -> std::io::Result<()> {
+    let switches = if args.hostile { max::Switches::hostile() } else { max::Switches::for_tests() };
+    let max = max::Simulator::start(max::Options {
+        listen: args.max_listen,
+        files_listen: args.files_listen,
+        time_scale: args.time_scale,
+        switches,
+    })
+    .await?;
+    let addresses =
+        json!({"max": {"url": max.url(), "files": max.files_url(), "control": format!("{}/control", max.url())}});
+    super::print(&format!("{addresses}\n"));
+    tokio::select! {
+        ended = ended() => ended?,
+        () = elapsed(args.duration) => {}
+    }
+    max.stop().await;
+    Ok(())
+}
+
+async fn elapsed(duration: Option<SignedDuration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(Duration::try_from(duration).unwrap_or_default()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn ended() -> std::io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
+}
