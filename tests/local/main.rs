@@ -1,0 +1,5 @@
+//! Channels from files on one machine, against doubles of MAX, MANGO OFFICE and Creatio.
+
+mod lifecycle;
+mod troubles;
+mod world;
