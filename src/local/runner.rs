@@ -26,6 +26,8 @@ struct Serving {
     bot_user_id: i64,
     wanted: String,
     failure: Option<(String, Millis)>,
+    /// Why the last configuration was not taken; told once.
+    refused: Option<String>,
     facts: Option<Facts>,
 }
 
@@ -94,24 +96,32 @@ async fn pass(
         shared.board.claim_bot(channel, bot.user_id);
     }
     shared.board.looked(channel);
-    report(shared, channel, keeper, serving);
+    if keeper.status().conditions.is_empty() {
+        report(shared, channel, keeper, serving);
+    }
     shared.board.settled().await;
     keeper.set_conflict(conflicts.borrow().get(channel).cloned());
     serve(shared, channel, memory, keeper, serving).await;
     act(shared, channel, keeper, serving).await;
-    keeper.look_at_the_rest(&clock).await;
-    act(shared, channel, keeper, serving).await;
-    // What was found out in between (an owner elsewhere) may mean another configuration.
-    serve(shared, channel, memory, keeper, serving).await;
-    if let Some(relay) = &serving.relay {
-        if keeper.take_gap() {
-            relay.gap().await;
-        }
-        let facts = relay.facts().await;
-        heed(keeper, serving.facts.as_ref(), &facts);
-        serving.facts = Some(facts);
-    }
+    ask_relay(keeper, serving).await;
     report(shared, channel, keeper, serving);
+    keeper.look_at_the_rest(&clock).await;
+    // What was found out (an owner elsewhere) may mean another configuration.
+    serve(shared, channel, memory, keeper, serving).await;
+    act(shared, channel, keeper, serving).await;
+    ask_relay(keeper, serving).await;
+    report(shared, channel, keeper, serving);
+}
+
+/// Takes in what the relay says, and tells it of a gap.
+async fn ask_relay(keeper: &mut Keeper, serving: &mut Serving) {
+    let Some(relay) = &serving.relay else { return };
+    if keeper.take_gap() {
+        relay.gap().await;
+    }
+    let facts = relay.facts().await;
+    heed(keeper, serving.facts.as_ref(), &facts);
+    serving.facts = Some(facts);
 }
 
 async fn act(shared: &Shared, channel: &ChannelRef, keeper: &mut Keeper, serving: &Serving) {
@@ -154,9 +164,11 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &
     }
     serving.wanted.clone_from(&config.channel.revision);
     if let Some(relay) = &serving.relay {
-        if let Err(error) = relay.apply(config).await {
+        let refused = relay.apply(config).await.err().map(|error| error.to_string());
+        if let Some(error) = refused.as_ref().filter(|_| refused != serving.refused) {
             tracing::error!("{channel}: {error}");
         }
+        serving.refused = refused;
         return;
     }
     let now = shared.clock.now();

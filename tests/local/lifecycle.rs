@@ -147,3 +147,29 @@ async fn who_leaves_the_group_leaves_the_queue_and_an_outage_takes_nobody_away()
     world.until("only Anna is left in the queue", || world.queue_agents() == [world.anna.to_string()]).await;
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_public_address_max_is_polled_and_a_strangers_subscription_is_named() {
+    let mut world = World::new().await;
+    world.public = false;
+    world.cadence.subscriptions = 300;
+    world.write("support.yaml", &world.channel("support", ""));
+    world.run().await;
+    world.until_ready("support").await;
+    assert_eq!(world.condition("support", "IntakeReady").1, "Polling");
+    assert!(world.subscriptions().is_empty());
+    let customer = world.max.control().create_user(max::NewUser::named("Мария")).unwrap();
+    world.max.control().start(customer, world.bot).unwrap();
+    world.max.control().say(customer, world.bot, "Здравствуйте").unwrap();
+    let sender = format!("max:{customer}");
+    world.until("the message is in the CRM", || !world.crm.control().chats(Some(&sender)).is_empty()).await;
+
+    world.subscribe_stranger("http://127.0.0.1:1/stranger?key=canary").await;
+    let message = world.until_condition("support", "IntakeReady", "False", "ForeignSubscription").await;
+    assert!(message.contains("127.0.0.1:1/stranger") && !message.contains("canary"), "{message}");
+    let remove = "  intake: {longPoll: {}, onForeignSubscription: Remove}\n";
+    world.write("support.yaml", &world.channel("support", remove));
+    world.until("the stranger is gone", || world.subscriptions().is_empty()).await;
+    world.until_ready("support").await;
+    world.stop().await;
+}

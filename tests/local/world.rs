@@ -1,7 +1,5 @@
 //! The runner between three doubles, its manifests in a folder.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use maxchannel::api::{ErrorReasons, Language};
@@ -31,6 +29,8 @@ pub struct World {
     pub port: u16,
     pub cadence: Cadence,
     pub error_reasons: ErrorReasons,
+    /// Whether there is a public address.
+    pub public: bool,
     running: Option<(Running, CancellationToken)>,
     pub board: Board,
 }
@@ -76,6 +76,7 @@ impl World {
             port,
             cadence: Cadence::default(),
             error_reasons: ErrorReasons::default(),
+            public: true,
             running: None,
             board: Board::default(),
         };
@@ -135,7 +136,7 @@ impl World {
             max_overridden: true,
             max_ca_pem: None,
             mango_url: self.mango.url().parse().unwrap(),
-            public_url: Some(format!("http://127.0.0.1:{}", self.port).parse().unwrap()),
+            public_url: self.public.then(|| format!("http://127.0.0.1:{}", self.port).parse().unwrap()),
             max_error_reasons: self.error_reasons.clone(),
             language: Language::English,
         }
@@ -212,6 +213,17 @@ impl World {
         bot.subscriptions.into_iter().map(|subscription| subscription.url).collect()
     }
 
+    /// Another program subscribes to the bot.
+    pub async fn subscribe_stranger(&self, url: &str) {
+        let request = reqwest::Client::new()
+            .post(format!("{}/subscriptions", self.max.url()))
+            .header("Authorization", TOKEN)
+            .header("Content-Type", "application/json")
+            .body(serde_json::json!({ "url": url }).to_string());
+        let answer = request.send().await.unwrap().text().await.unwrap();
+        assert!(answer.contains("true"), "{answer}");
+    }
+
     /// The rows of a collection in the CRM.
     pub fn rows(&self, entity: &str) -> Vec<Value> {
         self.crm.control().rows(entity)
@@ -231,13 +243,5 @@ impl World {
         let mut agents: Vec<String> = ours.filter_map(|row| row["OperatorId"].as_str().map(str::to_owned)).collect();
         agents.sort();
         agents
-    }
-
-    pub fn clients(&self) -> Arc<maxchannel::channel::observe::Clients> {
-        Arc::new(maxchannel::channel::observe::Clients::new(Arc::new(self.installation())).unwrap())
-    }
-
-    pub fn data_folder(&self, name: &str) -> PathBuf {
-        self.data.path().join("default").join(name)
     }
 }
