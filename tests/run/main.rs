@@ -1,0 +1,5 @@
+//! The real program: `maxchannel run` as a process of its own between the doubles, as a person starts it, and killed as nobody should.
+
+mod company;
+mod kill;
+mod run;
