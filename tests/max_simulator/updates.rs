@@ -75,7 +75,7 @@ async fn a_poll_waits_for_updates_and_its_marker_acknowledges_them() {
 
 #[tokio::test]
 async fn a_webhook_that_fails_is_repeated_later_while_newer_updates_go_on() {
-    let bench = Bench::start(Switches::for_tests(), 30_000.0).await;
+    let bench = Bench::start(Switches::for_tests(), 3_000.0).await;
     let (control, bot, user) = (bench.control(), bench.bot, bench.user);
     let receiver = Receiver::start().await;
     let filtered = Receiver::start().await;
