@@ -263,7 +263,7 @@ fn only_what_differs_is_changed() {
             }),
             vec![],
         ),
-        ("no receiver any more", drift(|value| value["spec"]["receiver"] = Value::Null, |_| {}), vec![]),
+        ("no receiver any more", drift(|value| drop(value["spec"].as_object_mut().unwrap().remove("receiver")), |_| {}), vec![]),
         ("suspended", drift(|value| value["spec"]["suspend"] = json!(true), |seen| rows(seen).channel = None), vec![]),
         (
             "another owner",
@@ -632,7 +632,7 @@ fn every_reason_can_be_reached() {
         ("ReceiverResolved", mango_failed(Reason::MangoUnreachable), "True", Reason::Resolved),
         (
             "ReceiverResolved",
-            receiver(|value| value["spec"]["receiver"] = Value::Null),
+            receiver(|value| drop(value["spec"].as_object_mut().unwrap().remove("receiver"))),
             "False",
             Reason::ReceiverNotSelected,
         ),
