@@ -11,8 +11,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export CARGO_BUILD_TARGET=x86_64-unknown-linux-gnu
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static"
 case "${PROFILE:-dev}" in
-# --tests: what the tests depend on changes the features of tokio and others, so that a build of the program alone would compile nearly all again.
-dev) folder=debug options=(--tests) ;;
+# The smallest test comes along: what tests depend on changes the features of tokio and others, and a build of the program alone would compile nearly
+# all of it a second time.
+dev) folder=debug options=(--test architecture) ;;
 release) folder=release options=(--release --no-default-features) ;;
 *) echo "make-image: PROFILE is '$PROFILE': it must be dev or release" >&2; exit 2 ;;
 esac

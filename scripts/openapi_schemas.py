@@ -12,17 +12,22 @@ import pathlib
 import subprocess
 
 
-def closed(schema):
+def closed(schema: dict) -> dict:
     """The schema with references into `definitions`, and with unknown properties refused wherever properties are listed."""
-    if isinstance(schema, list):
-        return [closed(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    out = {key: closed(value) for key, value in schema.items() if key != "default"}
-    if isinstance(schema.get("$ref"), str):
+    out = dict(schema)
+    if "$ref" in schema:
         out["$ref"] = schema["$ref"].replace("#/components/schemas/", "#/definitions/")
-    if isinstance(schema.get("properties"), dict) and "additionalProperties" not in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        out["additionalProperties"] = False
+    # By keyword, never over every member: a kind may have a property that is called "properties" or "default" (a CRD's schema has both).
+    for keyword in ("allOf", "anyOf", "oneOf"):
+        if keyword in schema:
+            out[keyword] = [closed(part) for part in schema[keyword]]
+    for keyword in ("items", "additionalProperties", "not"):
+        if isinstance(schema.get(keyword), dict):
+            out[keyword] = closed(schema[keyword])
+    if "properties" in schema:
+        out["properties"] = {name: closed(part) for name, part in schema["properties"].items()}
+        if "additionalProperties" not in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+            out["additionalProperties"] = False
     # OpenAPI 3.0's way to allow null.
     if schema.get("nullable") is True and isinstance(schema.get("type"), str):
         out["type"] = [schema["type"], "null"]

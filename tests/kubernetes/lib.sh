@@ -37,7 +37,7 @@ running() {
 	[ -n "$began" ] && [ "$(started_at "$pid")" = "$began" ] && echo "$pid"
 }
 
-# start NAME COMMAND…: in the background, in a session of its own so that Ctrl-C in a test run does not reach it, output in logs/NAME.log.
+# start NAME COMMAND…: in the background and detached from the terminal, so that Ctrl-C in a test run does not reach it, output in logs/NAME.log.
 start() {
 	local name=$1; shift
 	mkdir -p "$STATE/logs"
