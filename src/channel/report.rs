@@ -25,7 +25,7 @@ pub enum RelayState {
     /// It cannot run, for a reason of `RelayAvailable`.
     Failed { reason: Reason, detail: String },
     /// It runs; `open` says that its store can be written, `wanted` is the revision that it shall have.
-    Running { facts: Facts, open: bool, wanted: String },
+    Running { facts: Box<Facts>, open: bool, wanted: String },
 }
 
 impl RelayState {

@@ -128,13 +128,21 @@ fn fresh(desired: &Desired) -> Observation {
     seen
 }
 
+/// A row after a write.
+fn read<T: serde::Serialize, U: serde::de::DeserializeOwned>(
+    before: Option<&T>,
+    write: impl FnOnce(Option<Value>) -> Value,
+) -> U {
+    serde_json::from_value(write(before.map(|row| serde_json::to_value(row).unwrap()))).unwrap()
+}
+
 /// The outside after the actions: a slow and obvious model of both systems.
 fn applied(mut seen: Observation, actions: &[Action]) -> Observation {
     for action in actions {
         match action {
             Action::Subscribe { address } => seen.subscriptions.seen.as_mut().unwrap().push(address.clone()),
             Action::Unsubscribe { address, .. } => {
-                seen.subscriptions.seen.as_mut().unwrap().retain(|url| url != address)
+                seen.subscriptions.seen.as_mut().unwrap().retain(|url| url != address);
             }
             Action::Create { collection, id, columns } | Action::Change { collection, id, columns } => {
                 let write = |before: Option<Value>| {
@@ -143,12 +151,6 @@ fn applied(mut seen: Observation, actions: &[Action]) -> Observation {
                     columns.iter().for_each(|(name, value)| row[name.as_str()] = value.clone());
                     row
                 };
-                fn read<T: serde::Serialize, U: serde::de::DeserializeOwned>(
-                    before: Option<&T>,
-                    write: impl FnOnce(Option<Value>) -> Value,
-                ) -> U {
-                    serde_json::from_value(write(before.map(|row| serde_json::to_value(row).unwrap()))).unwrap()
-                }
                 let rows = rows(&mut seen);
                 match *collection {
                     "MaxChannelSettings" => rows.settings = Some(read(rows.settings.as_ref(), write)),
@@ -458,7 +460,7 @@ fn facts() -> Facts {
 fn running(change: impl FnOnce(&mut Facts)) -> RelayState {
     let mut facts = facts();
     change(&mut facts);
-    RelayState::Running { facts, open: true, wanted: "r1".to_owned() }
+    RelayState::Running { facts: Box::new(facts), open: true, wanted: "r1".to_owned() }
 }
 
 /// A status out of what is given, everything else being well.
@@ -747,7 +749,7 @@ fn every_reason_can_be_reached() {
         ("RelayAvailable", relay(RelayState::Absent { detail: String::new() }), "False", Reason::RelayStarting),
         (
             "RelayAvailable",
-            relay(RelayState::Running { facts: facts(), open: true, wanted: "r2".to_owned() }),
+            relay(RelayState::Running { facts: Box::new(facts()), open: true, wanted: "r2".to_owned() }),
             "False",
             Reason::ConfigPending,
         ),
