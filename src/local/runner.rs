@@ -9,6 +9,7 @@ use super::{Input, Memory, Shared};
 use crate::api::{MaxChannelStatus, Reason};
 use crate::channel::ChannelRef;
 use crate::channel::keeper::Keeper;
+use crate::channel::plan::KnownBot;
 use crate::channel::report::RelayState;
 use crate::channel::schedule::Subject;
 use crate::policy::Millis;
@@ -23,7 +24,6 @@ const RESTART_PAUSE: Millis = 5_000;
 #[derive(Debug, Default)]
 struct Serving {
     relay: Option<Relay>,
-    bot_user_id: i64,
     wanted: String,
     failure: Option<(String, Millis)>,
     /// Why the last configuration was not taken; told once.
@@ -88,10 +88,8 @@ async fn pass(
     serve(shared, channel, memory, keeper, serving).await;
     keeper.look_at_max(&clock).await;
     if let Some(bot) = keeper.bot() {
-        if before.as_ref() != Some(bot)
-            && let Err(error) = memory.keep_bot(bot)
-        {
-            tracing::error!("{channel}: {error}");
+        if before.as_ref() != Some(bot) {
+            remember(shared, channel, memory, before.as_ref(), bot, serving).await;
         }
         shared.board.claim_bot(channel, bot.user_id);
     }
@@ -124,6 +122,35 @@ async fn ask_relay(keeper: &mut Keeper, serving: &mut Serving) {
     serving.facts = Some(facts);
 }
 
+/// Remembers the channel's bot. Another bot's dialogs are others: what the one before left waiting is set aside, not mixed in.
+async fn remember(
+    shared: &Shared,
+    channel: &ChannelRef,
+    memory: &Memory,
+    before: Option<&KnownBot>,
+    bot: &KnownBot,
+    serving: &mut Serving,
+) {
+    if let Some(former) = before.filter(|before| before.user_id != bot.user_id) {
+        shared.relays.remove(&channel.namespace, &channel.name);
+        if let Some(relay) = serving.relay.take() {
+            relay.stop().await;
+        }
+        match memory.set_aside(former.user_id) {
+            Ok(Some(folder)) => shared.board.say(&format!(
+                "{channel}: the channel has another bot now; the messages of bot {} are kept in {}",
+                former.user_id,
+                folder.display()
+            )),
+            Ok(None) => {}
+            Err(error) => tracing::error!("{channel}: {error}"),
+        }
+    }
+    if let Err(error) = memory.keep_bot(bot) {
+        tracing::error!("{channel}: {error}");
+    }
+}
+
 async fn act(shared: &Shared, channel: &ChannelRef, keeper: &mut Keeper, serving: &Serving) {
     let clock = || shared.clock.now();
     for step in keeper.act(serving.relay.is_some(), &clock).await {
@@ -154,14 +181,6 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &
         }
         return;
     };
-    let bot_user_id = config.channel.bot_user_id;
-    if serving.bot_user_id != bot_user_id
-        && let Some(relay) = serving.relay.take()
-    {
-        // Another bot has been accepted: its dialogs are others.
-        shared.relays.remove(&channel.namespace, &channel.name);
-        relay.stop().await;
-    }
     serving.wanted.clone_from(&config.channel.revision);
     if let Some(relay) = &serving.relay {
         let refused = relay.apply(config).await.err().map(|error| error.to_string());
@@ -182,7 +201,7 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &
     match opened {
         Ok(relay) => {
             shared.relays.insert(&channel.namespace, &channel.name, relay.clone());
-            *serving = Serving { bot_user_id, wanted: std::mem::take(&mut serving.wanted), ..Serving::default() };
+            *serving = Serving { wanted: std::mem::take(&mut serving.wanted), ..Serving::default() };
             serving.facts = Some(relay.facts().await);
             serving.relay = Some(relay);
         }
@@ -195,9 +214,11 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &
 
 fn report(shared: &Shared, channel: &ChannelRef, keeper: &mut Keeper, serving: &Serving) {
     let state = match (&serving.relay, &serving.facts, &serving.failure) {
-        (Some(relay), Some(facts), _) => {
-            RelayState::Running { facts: facts.clone(), open: relay.is_open(), wanted: serving.wanted.clone() }
-        }
+        (Some(relay), Some(facts), _) => RelayState::Running {
+            facts: Box::new(facts.clone()),
+            open: relay.is_open(),
+            wanted: serving.wanted.clone(),
+        },
         (_, _, Some((detail, _))) => RelayState::Failed { reason: Reason::CrashLooping, detail: detail.clone() },
         _ => RelayState::Absent { detail: String::new() },
     };

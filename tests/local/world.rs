@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 pub const TOKEN: &str = "canary-token-of-the-first-bot-0001";
 /// How long a test waits for something before it fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The doubles, and what the runner is started with.
 pub struct World {
