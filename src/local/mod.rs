@@ -7,6 +7,7 @@
 //! MAX keeps what it cannot deliver. Taking away is `maxchannel remove`. One channel's trouble never stops another.
 
 mod board;
+pub mod disk;
 pub mod files;
 mod memory;
 mod runner;
