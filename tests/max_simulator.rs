@@ -1,6 +1,7 @@
 //! The promises of the MAX double, seen from outside: over HTTP, and through its control.
 
 #![cfg(feature = "simulator")]
+#![allow(clippy::unwrap_used, clippy::similar_names)]
 
 #[path = "max_simulator/bench.rs"]
 mod bench;
@@ -870,6 +871,34 @@ async fn the_control_over_http_does_what_it_lists() {
     assert_eq!(bench.call_as(Some("token-of-two"), "GET", "/me", Value::Null).await.0, 403);
     let statistics = ok("GET", "/statistics", Value::Null).await;
     assert_eq!(statistics["requests"]["GET /me"], 3);
+}
+
+#[tokio::test]
+async fn in_the_hostile_position_a_careful_client_still_gets_every_message() {
+    let bench = Bench::start(Switches { not_ready_sends: 0, ..Switches::hostile() }, 1.0).await;
+    let (control, bot, user) = (bench.control(), bench.bot, bench.user);
+    let receiver = Receiver::start().await;
+    let (status, ..) =
+        bench.raw("POST", "/subscriptions", json!({"url": receiver.url("/hook"), "secret": "secret-1"})).await;
+    assert_eq!(status, 200);
+    control.start(user, bot).unwrap();
+    for n in 0..20 {
+        control.say(user, bot, &n.to_string()).unwrap();
+    }
+    let (status, _, answer) = bench.raw("POST", &format!("/messages?user_id={user}"), json!({"text": "ответ"})).await;
+    assert_eq!((status, &answer["message"]["body"]["text"]), (200, &json!("ответ")));
+    assert!(answer["unannounced"].is_object());
+    assert_eq!(answer["message"].get("link"), Some(&Value::Null));
+    let mut received: Vec<(i64, String)> = Vec::new();
+    for (_, update) in receiver.take(22).await {
+        let body = &update["message"]["body"];
+        received.push((body["seq"].as_i64().unwrap_or(0), body["text"].as_str().unwrap_or("start").to_owned()));
+    }
+    // They come in any order, the bot's own among them; seq puts them right.
+    received.sort();
+    let texts: Vec<String> = received.into_iter().map(|(_, text)| text).collect();
+    let expected = ["start".to_owned()].into_iter().chain((0..20).map(|n| n.to_string())).chain(["ответ".to_owned()]);
+    assert_eq!(texts, expected.collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -12,14 +12,10 @@ use crate::simulator::{creatio, mango, max};
 
 /// Run doubles of MAX, MANGO OFFICE and Creatio, with a control for customers, agents and faults.
 ///
-/// Prints one JSON line with the addresses and the invented credentials, and serves until Ctrl-C or SIGTERM. `GET <address>/control`
-/// lists what the control of each double offers. All of them start empty: bots, people and agents are made through the control.
-/// The doubles keep everything in memory and reach loopback and private addresses only.
+/// Prints one JSON line with the addresses and the invented credentials and serves until Ctrl-C or SIGTERM. `GET <address>/control`
+/// lists what the control of each double offers. They start empty: bots, people and agents are made through the control. The doubles keep everything in memory and reach loopback and private addresses only.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  maxchannel simulator\n  maxchannel simulator --max-listen 127.0.0.1:0 --time-scale 60 --for 10m\n\nThen:\n  curl \
-                  http://127.0.0.1:8701/control"
-)]
+#[command(after_help = "Examples:\n  maxchannel simulator\n  maxchannel simulator --time-scale 60 --for 10m")]
 pub(super) struct Args {
     /// Where the MAX Bot API and its control listen; port 0: any free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8701")]
@@ -27,19 +23,19 @@ pub(super) struct Args {
     /// Where the file hosts of MAX listen.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8702")]
     files_listen: SocketAddr,
-    /// Where MANGO OFFICE and its control listen.
+    /// Where the API of MANGO OFFICE listens.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8703")]
     mango_listen: SocketAddr,
-    /// Where the site of Creatio and its control listen.
+    /// Where the site of Creatio listens.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8704")]
     creatio_listen: SocketAddr,
     /// Where the Identity Service of Creatio listens.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8705")]
     identity_listen: SocketAddr,
-    /// Long periods, such as the pauses between repeats, are divided by this; in MANGO OFFICE and Creatio all times.
+    /// Long periods, such as the pauses between repeats, are divided by this.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     time_scale: f64,
-    /// Every open question about these systems in the position that is harder on a client.
+    /// Every open question about MAX in the position that is harder on a client.
     #[arg(long)]
     hostile: bool,
     /// End by itself after this time, such as 90s or 10m.
@@ -64,47 +60,42 @@ fn fails(why: &str) -> ExitCode {
 }
 
 async fn serve(args: &Args) -> std::io::Result<()> {
+    let switches = if args.hostile { max::Switches::hostile() } else { max::Switches::for_tests() };
     let max = max::Simulator::start(max::Options {
         listen: args.max_listen,
         files_listen: args.files_listen,
         time_scale: args.time_scale,
-        switches: if args.hostile { max::Switches::hostile() } else { max::Switches::for_tests() },
+        switches,
     })
     .await?;
-    let of_mango = mango::Options {
-        listen: args.mango_listen,
-        time_scale: args.time_scale,
-        // Their defaults are the hostile ones.
-        switches: if args.hostile { mango::Switches::default() } else { mango::Switches::friendly() },
-        ..mango::Options::default()
-    };
-    let mango = mango::Simulator::start(of_mango.clone()).await?;
-    let of_creatio = creatio::Options {
+    let mango_options =
+        mango::Options { listen: args.mango_listen, time_scale: args.time_scale, ..mango::Options::default() };
+    let creatio_options = creatio::Options {
         listen: args.creatio_listen,
         identity_listen: args.identity_listen,
         time_scale: args.time_scale,
-        switches: if args.hostile { creatio::Switches::default() } else { creatio::Switches::friendly() },
         ..creatio::Options::default()
     };
-    let creatio = creatio::Simulator::start(of_creatio.clone()).await?;
+    // The credentials are inventions of the doubles; whoever wants to talk to them needs to know them.
+    let mango_keys = json!({"apiKey": mango_options.api_key, "apiSalt": mango_options.api_salt});
+    let creatio_keys = json!({
+        "clientId": creatio_options.client_id,
+        "clientSecret": creatio_options.client_secret,
+        "username": creatio_options.login,
+        "password": creatio_options.password,
+        "notifySecret": creatio_options.notify_secret,
+    });
+    let mango = mango::Simulator::start(mango_options).await?;
+    let creatio = creatio::Simulator::start(creatio_options).await?;
     let control = |url: String| format!("{url}/control");
     let addresses = json!({
         "max": {"url": max.url(), "files": max.files_url(), "control": control(max.url())},
-        "mango": {
-            "url": mango.url(),
-            "control": control(mango.url()),
-            "apiKey": of_mango.api_key,
-            "apiSalt": of_mango.api_salt,
-        },
+        "mango": {"url": mango.url(), "control": control(mango.url()), "credentials": mango_keys},
         "creatio": {
             "url": creatio.url(),
-            "identityUrl": creatio.identity_url(),
+            "identity": creatio.identity_url(),
             "control": control(creatio.url()),
-            "clientId": of_creatio.client_id,
-            "clientSecret": of_creatio.client_secret,
-            "username": of_creatio.login,
-            "password": of_creatio.password,
-            "notifySecret": of_creatio.notify_secret,
+            "credentials": creatio_keys,
         },
     });
     super::print(&format!("{addresses}\n"));
@@ -112,7 +103,9 @@ async fn serve(args: &Args) -> std::io::Result<()> {
         ended = ended() => ended?,
         () = elapsed(args.duration) => {}
     }
-    tokio::join!(max.stop(), mango.stop(), creatio.stop());
+    max.stop().await;
+    mango.stop().await;
+    creatio.stop().await;
     Ok(())
 }
 
