@@ -18,9 +18,15 @@ fn the_scripted_conversation_happens_from_beginning_to_end() {
     let rows = out.lines().filter(|line| line.ends_with("  yes")).count();
     let verdict = format!("{rows} of {rows} seen as expected: all of it happened");
     assert!(rows >= 30 && out.contains(&verdict), "{out}");
-    for part in ["SIGKILL", "once each, in order", "TokenInvalid", "выпустите в MAX новый", "Спасибо за обращение!"] {
+    for part in ["SIGKILL", "once each, in order", "TokenInvalid", "выпустите в MAX новый", "Спасибо за обращение!"]
+    {
         assert!(out.contains(part), "{part} is missing:\n{out}");
     }
-    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "something was left behind in {}", temporary.display());
+    assert_eq!(
+        std::fs::read_dir(&temporary).unwrap().count(),
+        0,
+        "something was left behind in {}",
+        temporary.display()
+    );
     std::fs::remove_dir_all(temporary).unwrap();
 }

@@ -17,6 +17,8 @@ use crate::api::Language;
 
 /// How long the runner may take until its first channel is ready.
 const START: Duration = Duration::from_secs(30);
+/// The script is broken off after this, although no single step has taken too long.
+const LIMIT: Duration = Duration::from_secs(150);
 /// How many lines of the runner are shown where the script did not go as expected.
 const LAST_LINES: usize = 30;
 
@@ -63,11 +65,17 @@ pub(super) fn run(args: &Args) -> ExitCode {
 
 /// Plays the script; whether all of it happened.
 async fn once(language: Language) -> Result<bool, String> {
-    super::print("Playing a conversation between two customers in MAX and two agents in Creatio; this takes about half a minute.\n\n");
+    super::print(
+        "Playing a conversation between two customers in MAX and two agents in Creatio; this takes about half a minute.\n\n",
+    );
     let mut stage = Stage::set(Lines::Kept, language).await?;
     let started = std::time::Instant::now();
-    let table = play::play(&mut stage).await;
+    let mut table = table::Table::default();
+    let in_time = tokio::time::timeout(LIMIT, play::play(&mut stage, &mut table)).await.is_ok();
     super::print(&format!("{}It took {} s.\n", table.text(super::colours()), started.elapsed().as_secs()));
+    if !in_time {
+        eprintln!("\nIt was broken off after {} s.", LIMIT.as_secs());
+    }
     if !table.all_happened() {
         eprintln!("\nThe last lines of the runner:\n{}", stage.runner.last_lines(LAST_LINES));
     }
@@ -78,9 +86,11 @@ async fn once(language: Language) -> Result<bool, String> {
 async fn serve(language: Language) -> Result<bool, String> {
     super::print("Starting the doubles and the runner; these are the lines of `maxchannel run`:\n\n");
     let mut stage = Stage::set(Lines::Shown, language).await?;
-    let ready = watch(START, async || condition(&stage.runner.url, SUPPORT, "Ready").await, |ready| {
-        ready.as_ref().is_some_and(|ready| ready.0 == "True")
-    });
+    let ready = watch(
+        START,
+        async || condition(&stage.runner.url, SUPPORT, "Ready").await,
+        |ready| ready.as_ref().is_some_and(|ready| ready.0 == "True"),
+    );
     if ready.await.is_none_or(|ready| ready.0 != "True") {
         let how = if stage.runner.has_ended() { "maxchannel run has ended" } else { "the channel is not ready" };
         return Err(format!("{how}, {} s after the start; its lines above say why", START.as_secs()));
@@ -110,7 +120,7 @@ fn where_to_look(stage: &Stage, customer: i64) -> String {
     let (name, id) = (agent.name, agent.id);
     let folder = stage.folder.path().join("channels");
     let folder = folder.display();
-    let command = stage.runner.command_line();
+    let (program, command) = (stage.runner.program(), stage.runner.command_line());
     format!(
         r#"
 Where to look
@@ -124,7 +134,7 @@ Where to look
     {command}
   It watches the manifests: change a text there, and it takes effect within seconds. The channel {NAMESPACE}/{ORDERS} shows what a
   revoked token looks like, with its remedy:
-    maxchannel status --server {run}
+    {program} status --server {run}
 
 What to type in another terminal
   Anna, user {customer}, has pressed start at the bot {bot}. Write as the customer:

@@ -55,16 +55,14 @@ struct Dialog {
 
 struct Play<'a> {
     stage: &'a mut Stage,
-    table: Table,
+    table: &'a mut Table,
 }
 
-/// Plays everything; the table says how it went.
-pub(super) async fn play(stage: &mut Stage) -> Table {
-    let mut play = Play { stage, table: Table::default() };
-    if play.all().await.is_ok() {
-        play.table.finish();
+/// Plays everything; the table says how it went, also where this is dropped before the end.
+pub(super) async fn play(stage: &mut Stage, table: &mut Table) {
+    if (Play { stage, table: &mut *table }).all().await.is_ok() {
+        table.finish();
     }
-    play.table
 }
 
 impl Play<'_> {
@@ -98,7 +96,8 @@ impl Play<'_> {
         let first = &self.stage.agents[0];
         let mut dialogs = [dialog("Анна", anna, first), dialog("Борис", boris, first)];
         for dialog in &dialogs {
-            self.customer_sees(&format!("{} is shown the auto-reply", dialog.name), dialog, AUTO_REPLY, MESSAGE).await?;
+            self.customer_sees(&format!("{} is shown the auto-reply", dialog.name), dialog, AUTO_REPLY, MESSAGE)
+                .await?;
         }
         self.say(&mut dialogs[0], "Здравствуйте! Где мой заказ № 1017?")?;
         self.say(&mut dialogs[1], "Добрый день! Пришлите, пожалуйста, договор.")?;
@@ -122,9 +121,10 @@ impl Play<'_> {
         };
         let offered = watch(MESSAGE, offered, |found| found.iter().all(Option::is_some)).await;
         let agents = self.stage.agents.clone();
-        let named = |offer: &Option<(Uuid, Uuid)>| agents.iter().find(|agent| offer.is_some_and(|(_, id)| id == agent.id));
-        let names: BTreeSet<&str> = offered.iter().filter_map(named).map(|agent| agent.name).collect();
-        let seen = names.into_iter().collect::<Vec<_>>().join(", ");
+        let named =
+            |offer: &Option<(Uuid, Uuid)>| agents.iter().find(|agent| offer.is_some_and(|(_, id)| id == agent.id));
+        let takers: BTreeSet<&str> = offered.iter().filter_map(named).map(|agent| agent.name).collect();
+        let seen = takers.into_iter().collect::<Vec<_>>().join(", ");
         self.equal("Creatio offers each agent one dialog", "Мария Кузнецова, Пётр Соколов", &seen)?;
         for (dialog, offer) in dialogs.iter_mut().zip(&offered) {
             let (Some((chat, _)), Some(agent)) = (offer, named(offer)) else { return Err(Ended) };
@@ -195,7 +195,12 @@ impl Play<'_> {
         self.stage.runner.kill();
         let arrived = format!("{before} of {sent}");
         let some = before > 0 && before < sent;
-        self.row("the relay is killed in the middle (SIGKILL)", "some, not all, of the messages have arrived", &arrived, some)?;
+        self.row(
+            "the relay is killed in the middle (SIGKILL)",
+            "some, not all, of the messages have arrived",
+            &arrived,
+            some,
+        )?;
         for number in BEFORE_KILL + 1..=BURST {
             self.everybody_writes(dialogs, number)?;
         }
@@ -230,9 +235,11 @@ impl Play<'_> {
         let number = entry.error.map_or_else(|| "no number".to_owned(), |number| number.to_string());
         self.equal("a revoked token is the documented error", "2", &number)?;
         let url = self.stage.runner.url.clone();
-        let seen = watch(START, async || condition(&url, ORDERS, "TokenAuthorized").await, |seen| {
-            seen.as_ref().is_some_and(|(_, reason, _)| reason == Reason::TokenInvalid.as_str())
-        });
+        let seen = watch(
+            START,
+            async || condition(&url, ORDERS, "TokenAuthorized").await,
+            |seen| seen.as_ref().is_some_and(|(_, reason, _)| reason == Reason::TokenInvalid.as_str()),
+        );
         let (status, reason, message) = seen.await.unwrap_or_default();
         let expected = format!("TokenAuthorized=False {}", Reason::TokenInvalid);
         self.equal("/status of the channel that has one", &expected, &format!("TokenAuthorized={status} {reason}"))?;
@@ -395,6 +402,6 @@ impl Play<'_> {
 /// Names a file by its content.
 fn named(bytes: &[u8]) -> String {
     let hash = Sha256::digest(bytes);
-    let beginning: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("{} bytes, SHA-256 {beginning}…", bytes.len())
+    let beginning = hash.iter().take(4).fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+    format!("{} bytes, SHA-256 {beginning:08x}…", bytes.len())
 }

@@ -101,9 +101,8 @@ impl Stage {
 
         let folder = Folder::make()?;
         for (name, text) in MANIFESTS {
-            let text = text
-                .replace(CREATIO_IN_MANIFESTS[0], &crm.url())
-                .replace(CREATIO_IN_MANIFESTS[1], &crm.identity_url());
+            let text =
+                text.replace(CREATIO_IN_MANIFESTS[0], &crm.url()).replace(CREATIO_IN_MANIFESTS[1], &crm.identity_url());
             folder.write(&Path::new("channels").join(name), &text)?;
         }
         let runner = Runner::start(&folder, &max.url(), &mango.url(), lines, language)?;
@@ -193,7 +192,12 @@ impl Runner {
     /// The command as one would type it.
     pub(super) fn command_line(&self) -> String {
         let variables: Vec<String> = self.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        format!("{} maxchannel {}", variables.join(" "), self.arguments.join(" "))
+        format!("{} {} {}", variables.join(" "), self.program(), self.arguments.join(" "))
+    }
+
+    /// This program, as one would type it.
+    pub(super) fn program(&self) -> String {
+        self.program.display().to_string()
     }
 
     /// The last lines that it wrote, where they are kept.

@@ -46,7 +46,7 @@ impl Table {
         let paint =
             |code: &str, text: &str| if colours { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() };
         let mut text = String::new();
-        line(&mut text, ["WHAT", "EXPECTED", "SEEN"].map(str::to_owned), "OK");
+        line(&mut text, &["WHAT", "EXPECTED", "SEEN"].map(str::to_owned), "OK");
         for row in &self.rows {
             let ok = if row.ok { paint("32", "yes") } else { paint("31", "NO") };
             // A long text that was seen as expected need not be read twice.
@@ -57,7 +57,7 @@ impl Table {
             let height = wrapped.iter().map(Vec::len).max().unwrap_or(1);
             for number in 0..height {
                 let cell = |column: usize| wrapped[column].get(number).cloned().unwrap_or_default();
-                line(&mut text, [cell(0), cell(1), cell(2)], if number == 0 { &ok } else { "" });
+                line(&mut text, &[cell(0), cell(1), cell(2)], if number == 0 { &ok } else { "" });
             }
         }
         let good = self.rows.iter().filter(|row| row.ok).count();
@@ -71,7 +71,7 @@ impl Table {
     }
 }
 
-fn line(text: &mut String, cells: [String; 3], last: &str) {
+fn line(text: &mut String, cells: &[String; 3], last: &str) {
     let mut line = String::new();
     for (cell, width) in cells.iter().zip(WIDTHS) {
         let _ = write!(line, "{cell}{}  ", " ".repeat(width.saturating_sub(cell.chars().count())));
@@ -165,9 +165,17 @@ mod tests {
     #[test]
     fn a_row_shows_what_was_seen_in_place_of_what_was_expected() {
         let mut table = Table::default();
-        table.note("the answer", "Здравствуйте, это очень длинный ответ, который не помещается в одну строку", "ничего", false);
+        table.note(
+            "the answer",
+            "Здравствуйте, это очень длинный ответ, который не помещается в одну строку",
+            "ничего",
+            false,
+        );
         let lines: Vec<String> = table.text(false).lines().map(str::to_owned).collect();
-        assert!(lines[1].contains("Здравствуйте") && lines[1].contains("ничего") && lines[1].ends_with("NO"), "{lines:?}");
+        assert!(
+            lines[1].contains("Здравствуйте") && lines[1].contains("ничего") && lines[1].ends_with("NO"),
+            "{lines:?}"
+        );
         assert!(lines[2].contains("строку"), "{lines:?}");
         assert!(lines.iter().all(|line| line.chars().count() <= 145), "{lines:?}");
     }
