@@ -193,7 +193,8 @@ fn rows(desired: &Desired, observation: &Observation, bot: &KnownBot) -> Vec<Act
         );
         actions.extend(channel.against(seen.channel.as_ref()));
     }
-    let mango_is_fresh = desired.mango.as_ref().is_ok_and(|access| observation.mango.current(&access.fingerprint).is_some());
+    let mango_is_fresh =
+        desired.mango.as_ref().is_ok_and(|access| observation.mango.current(&access.fingerprint).is_some());
     if mango_is_fresh && !agents.found.is_empty() {
         actions.extend(former_agents(&source, &agents, seen));
     }
@@ -285,11 +286,9 @@ fn intake(desired: &Desired, observation: &Observation) -> Vec<Action> {
     // With MANGO's own intake the stranger is MANGO OFFICE.
     let strangers_go = desired.on_foreign == ForeignSubscription::Remove && desired.intake != IntakeWish::MangoDialogs;
     for (address, whose) in seen {
-        match whose {
-            Whose::Current => {}
-            Whose::Stale => actions.push(Action::Unsubscribe { address, foreign: false }),
-            Whose::Foreign if strangers_go => actions.push(Action::Unsubscribe { address, foreign: true }),
-            Whose::Foreign => {}
+        let foreign = whose == Whose::Foreign;
+        if whose == Whose::Stale || (foreign && strangers_go) {
+            actions.push(Action::Unsubscribe { address, foreign });
         }
     }
     actions

@@ -93,7 +93,9 @@ mod tests {
         let names: Vec<_> = found.iter().map(|file| file.strip_prefix(&folder).unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["note.txt", "a.yaml", "b/x.json", "c.yml"]);
         fs::write(folder.join("a.yaml"), b"\xff").unwrap();
-        assert!(read_file(&folder.join("a.yaml")).unwrap_err().to_string().ends_with("it is not UTF-8: save it as UTF-8"));
+        assert!(
+            read_file(&folder.join("a.yaml")).unwrap_err().to_string().ends_with("it is not UTF-8: save it as UTF-8")
+        );
         assert!(read_file(&folder.join("missing.yaml")).unwrap_err().to_string().contains("missing.yaml"));
         fs::remove_dir_all(folder).unwrap();
     }

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
+use super::disk;
 use crate::api::manifest::{ChannelManifest, Manifests, SecretManifest};
 use crate::channel::ChannelRef;
 use crate::channel::validate::Secrets;
-use super::disk;
 use crate::policy::Millis;
 
 /// How long a manifest that has vanished still counts, milliseconds.

@@ -54,7 +54,9 @@ impl Memory {
             let files: Vec<PathBuf> = fs::read_dir(folder)?
                 .filter_map(|entry| entry.ok().map(|entry| entry.path()))
                 // The database and its companions (`-wal`, `-shm`).
-                .filter(|path| path.is_file() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(STORE)))
+                .filter(|path| {
+                    path.is_file() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(STORE))
+                })
                 .collect();
             if files.is_empty() {
                 return Ok(None);
@@ -72,7 +74,8 @@ impl Memory {
             }
             Ok(Some(aside))
         };
-        move_files().map_err(|error| format!("the store of bot {former} cannot be set aside in {}: {error}", folder.display()))
+        move_files()
+            .map_err(|error| format!("the store of bot {former} cannot be set aside in {}: {error}", folder.display()))
     }
 
     /// Remembers the bot: whole or not at all, whenever the power fails.
@@ -124,7 +127,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let memory = Memory::of(folder.path(), &ChannelRef::new("crm", "support"));
         assert_eq!(memory.bot(), None);
-        let bot = KnownBot { user_id: 254_700_011, username: Some("id77_bot".to_owned()), name: "Служба".to_owned() };
+        let bot =
+            KnownBot { user_id: 254_700_011, username: Some("id77_bot".to_owned()), name: "Служба".to_owned() };
         memory.keep_bot(&bot).unwrap();
         assert_eq!(memory.bot(), Some(bot));
         fs::write(folder.path().join("crm/support/bot.json"), "{").unwrap();

@@ -103,7 +103,10 @@ impl Running {
 pub async fn start(options: Options, stop: CancellationToken) -> Result<Running, RunError> {
     let Options { paths, listen, data_dir, installation, cadence } = options;
     if let Some(missing) = paths.iter().find(|path| !path.exists()) {
-        return Err(RunError::Files(format!("{} is not there: give a file or folder with manifests", missing.display())));
+        return Err(RunError::Files(format!(
+            "{} is not there: give a file or folder with manifests",
+            missing.display()
+        )));
     }
     let lock = Lock::take(&data_dir).map_err(|reason| RunError::DataDir { folder: data_dir.clone(), reason })?;
     let clients = Clients::new(Arc::new(installation)).map_err(RunError::Settings)?;
@@ -118,10 +121,11 @@ pub async fn start(options: Options, stop: CancellationToken) -> Result<Running,
         data_dir,
         cadence,
     };
-    let routes = Router::new().route("/status", get(status)).with_state(board.clone()).merge(relay::http::router(relays));
-    let served = stop.clone();
+    let routes =
+        Router::new().route("/status", get(status)).with_state(board.clone()).merge(relay::http::router(relays));
+    let closing = stop.clone();
     let server = tokio::spawn(async move {
-        let graceful = axum::serve(listener, routes).with_graceful_shutdown(served.cancelled_owned());
+        let graceful = axum::serve(listener, routes).with_graceful_shutdown(closing.cancelled_owned());
         if let Err(error) = graceful.await {
             tracing::error!(%error, "the port is closed");
         }
@@ -245,17 +249,14 @@ async fn take(
         }
     }
     for (name, input) in inputs {
-        match tasks.get(&name) {
-            Some(task) => {
-                task.input.send_replace(input);
-            }
-            None => {
-                let (sender, receiver) = watch::channel(input);
-                let token = stop.child_token();
-                shared.board.expect(&name);
-                let handle = tokio::spawn(runner::run(shared.clone(), name.clone(), receiver, token.clone()));
-                tasks.insert(name, Task { input: sender, stop: token, handle });
-            }
+        if let Some(task) = tasks.get(&name) {
+            task.input.send_replace(input);
+        } else {
+            let (sender, receiver) = watch::channel(input);
+            let token = stop.child_token();
+            shared.board.expect(&name);
+            let handle = tokio::spawn(runner::run(shared.clone(), name.clone(), receiver, token.clone()));
+            tasks.insert(name, Task { input: sender, stop: token, handle });
         }
     }
 }

@@ -214,9 +214,11 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &
 
 fn report(shared: &Shared, channel: &ChannelRef, keeper: &mut Keeper, serving: &Serving) {
     let state = match (&serving.relay, &serving.facts, &serving.failure) {
-        (Some(relay), Some(facts), _) => {
-            RelayState::Running { facts: facts.clone(), open: relay.is_open(), wanted: serving.wanted.clone() }
-        }
+        (Some(relay), Some(facts), _) => RelayState::Running {
+            facts: Box::new(facts.clone()),
+            open: relay.is_open(),
+            wanted: serving.wanted.clone(),
+        },
         (_, _, Some((detail, _))) => RelayState::Failed { reason: Reason::CrashLooping, detail: detail.clone() },
         _ => RelayState::Absent { detail: String::new() },
     };

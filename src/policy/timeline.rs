@@ -163,7 +163,8 @@ impl Play<'_> {
             let silent = self.dialog.auto_close_at(self.rules);
             for effect in step(self.rules, &mut self.dialog, &event, self.context) {
                 match (&effect, &event) {
-                    (Effect::Receive { .. }, Event::Wrote { message }) => {
+                    // Without a receiver the relay keeps it.
+                    (Effect::Receive { .. }, Event::Wrote { message }) if self.rules.receiver != Receiver::Absent => {
                         let chat = self.open.unwrap_or_else(|| self.new_chat());
                         events.push_back(Event::Taken { message: message.clone(), chat });
                     }

@@ -11,7 +11,9 @@ use maxchannel::channel::keeper::Keeper;
 use maxchannel::channel::observe::Clients;
 use maxchannel::channel::plan::KnownBot;
 use maxchannel::channel::validate::Secrets;
-use maxchannel::transport::{Addresses, Options, ReqwestTransport, Request, Response, Transport, TransportError, Trust};
+use maxchannel::transport::{
+    Addresses, Options, Request, ReqwestTransport, Response, Transport, TransportError, Trust,
+};
 use serde_json::Value;
 
 use crate::world::{TOKEN, World};
@@ -25,9 +27,11 @@ struct Mortal {
 impl Transport for Mortal {
     fn send(&self, request: Request, options: Options) -> BoxFuture<'_, Result<Response, TransportError>> {
         async move {
-            let dead = || TransportError::NotSent { host: "outside".to_owned(), reason: "the process is dead".to_owned() };
+            let dead =
+                || TransportError::NotSent { host: "outside".to_owned(), reason: "the process is dead".to_owned() };
             let path = request.uri().path().to_owned();
-            let reads = request.method() == http::Method::GET || path.contains("/connect/token") || path.contains("/vpbx/");
+            let reads =
+                request.method() == http::Method::GET || path.contains("/connect/token") || path.contains("/vpbx/");
             let left = self.changes_left.load(Ordering::SeqCst);
             if left == 0 {
                 return Err(dead());

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 pub const TOKEN: &str = "canary-token-of-the-first-bot-0001";
 /// How long a test waits for something before it fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The doubles, and what the runner is started with.
 pub struct World {
@@ -40,7 +40,8 @@ impl World {
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let max = max::Simulator::start(max::Options::default()).await.unwrap();
-        let mango = mango::Simulator::start(mango::Options { time_scale: 20.0, ..mango::Options::default() }).await.unwrap();
+        let mango =
+            mango::Simulator::start(mango::Options { time_scale: 20.0, ..mango::Options::default() }).await.unwrap();
         let crm = creatio::Simulator::start(creatio::Options::default()).await.unwrap();
         let bot = max.control().create_bot(max::NewBot::new("Служба поддержки", TOKEN)).unwrap().user_id;
         let employee = |name: &str, email: &str, extension: &str| mango::Employee {
@@ -160,7 +161,9 @@ impl World {
     pub async fn stop(&mut self) {
         if let Some((running, stop)) = self.running.take() {
             stop.cancel();
-            tokio::time::timeout(Duration::from_secs(10), running.stopped()).await.expect("the stop took longer than 10 s");
+            tokio::time::timeout(Duration::from_secs(10), running.stopped())
+                .await
+                .expect("the stop took longer than 10 s");
         }
     }
 

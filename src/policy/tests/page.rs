@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::policy::{
-    Millis, Rules,
+    Millis, Receiver, Rules,
     timeline::{Act, Line, Party, play},
 };
 
@@ -79,7 +79,10 @@ fn shown(line: &Line, start: Millis) -> String {
 
 fn check(case: &Case) {
     let start = START.parse::<Timestamp>().unwrap().as_millisecond();
-    let rules: Rules = serde_json::from_value(case.rules.clone()).unwrap();
+    let mut rules: Rules = serde_json::from_value(case.rules.clone()).unwrap();
+    if case.rules.get("receiver").is_none() {
+        rules.receiver = Receiver::People;
+    }
     let acts: Vec<_> = case
         .acts
         .iter()
@@ -116,6 +119,13 @@ fn section_5_who_takes_the_appeals() {
             rules: json!({"receiver": "people"}),
             acts: &["0s customer writes", "1m customer writes"],
             sent: &["0s crm message", "1m crm message"],
+        },
+        Case {
+            sentence: "5.1",
+            says: "… and with nobody chosen (error 6) the relay keeps the message, replies go on, nothing is closed",
+            rules: json!({"receiver": "absent", "autoReplies": replies(&[("30s", "A")]), "autoClose": millis("1h")}),
+            acts: &["0s customer writes"],
+            sent: &["0s crm message", "30s customer autoReply A"],
         },
         Case {
             sentence: "5.1",
