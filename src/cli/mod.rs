@@ -5,6 +5,8 @@
 
 mod check;
 mod crd;
+#[cfg(feature = "simulator")]
+mod demo;
 mod errors;
 pub mod files;
 mod installation;
@@ -34,6 +36,8 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Crd(crd::Args),
+    #[cfg(feature = "simulator")]
+    Demo(demo::Args),
     Plan(plan::Args),
     Relay(relay::Args),
     Remove(remove::Args),
@@ -72,6 +76,8 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Check(args) => check::run(&args),
         Command::Crd(args) => crd::run(&args),
+        #[cfg(feature = "simulator")]
+        Command::Demo(args) => demo::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::Remove(args) => remove::run(&args),
