@@ -7,9 +7,16 @@ mod check;
 mod crd;
 mod errors;
 pub mod files;
+mod installation;
+mod outside;
+mod plan;
+mod relay;
+mod remove;
 mod rules;
+mod run;
 #[cfg(feature = "simulator")]
 mod simulator;
+mod status;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -27,7 +34,12 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Crd(crd::Args),
+    Plan(plan::Args),
+    Relay(relay::Args),
+    Remove(remove::Args),
     Rules(rules::Args),
+    Run(run::Args),
+    Status(status::Args),
     #[cfg(feature = "simulator")]
     Simulator(simulator::Args),
     #[command(hide = true)]
@@ -60,10 +72,37 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Check(args) => check::run(&args),
         Command::Crd(args) => crd::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Relay(args) => relay::run(&args),
+        Command::Remove(args) => remove::run(&args),
         Command::Rules(args) => rules::run(&args),
+        Command::Run(args) => run::run(args),
+        Command::Status(args) => status::run(&args),
         #[cfg(feature = "simulator")]
         Command::Simulator(args) => simulator::run(&args),
         Command::Errors(args) => errors::run(&args),
+    }
+}
+
+/// Runs what needs tasks and the network to its end.
+pub(crate) fn in_runtime<T, E: From<RuntimeError>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let runtime = tokio::runtime::Runtime::new().map_err(RuntimeError)?;
+    runtime.block_on(work)
+}
+
+/// The runtime cannot be started.
+#[derive(Debug)]
+pub(crate) struct RuntimeError(std::io::Error);
+
+impl From<RuntimeError> for String {
+    fn from(error: RuntimeError) -> Self {
+        format!("the runtime cannot be started: {}", error.0)
+    }
+}
+
+impl From<RuntimeError> for (u8, String) {
+    fn from(error: RuntimeError) -> Self {
+        (USAGE, error.into())
     }
 }
 

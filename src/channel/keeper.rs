@@ -1,0 +1,514 @@
+//! The order of the steps and when each of them is due, for one channel. Keeps what was seen between passes; holds no clock of its own.
+//!
+//! A shell (local runner or controller) runs this pass whenever [`Keeper::due`] has come or something has changed:
+//!
+//! 1. [`Keeper::set`] with the manifest and the secrets of the moment, [`Keeper::set_conflict`] with what other channels hold;
+//! 2. [`Keeper::look`]: looks that are due;
+//! 3. [`Keeper::relay`]: the configuration that the relay shall have. The shell brings it there before it goes on, so that an address is
+//!    subscribed only once somebody listens under it;
+//! 4. [`Keeper::act`]: what the plan says;
+//! 5. [`Keeper::report`]: the status.
+//!
+//! A token counts once MAX has taken it: until then the relay keeps the one before, and a wrong paste stops nothing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::claims::Conflict;
+use super::execute::{self, Tools};
+use super::observe::{self, Clients, Failure, Observation};
+use super::plan::{self, Action, KnownBot, crm_basis};
+use super::relay_config::{self, Access};
+use super::report::{self, Held, RelayState, View};
+use super::schedule::{Cadence, Subject, Trouble};
+use super::validate::{Desired, Secrets, validate};
+use super::{ChannelRef, webhook};
+use crate::api::{MaxChannel, MaxChannelStatus, Reason};
+use crate::policy::Millis;
+use crate::relay::config::RelayConfig;
+use crate::{creatio, max};
+
+/// How long the relay takes calls under the address of a token that was replaced: MAX repeats a lost call after 60 s and 210 s
+/// (MAX Bot API reference, "Webhook delivery").
+const RETIREMENT: Millis = 10 * 60_000;
+
+/// A look that takes longer has failed, so that one silent side never keeps the others waiting.
+const LONGEST_LOOK: Duration = Duration::from_secs(45);
+
+/// Tells the time.
+pub type Clock<'a> = &'a (dyn Fn() -> Millis + Sync);
+
+async fn in_time<T>(look: impl Future<Output = Result<T, Failure>>, late: Reason) -> Result<T, Failure> {
+    tokio::time::timeout(LONGEST_LOOK, look).await.unwrap_or_else(|_| {
+        let detail = format!("no whole answer within {} s", LONGEST_LOOK.as_secs());
+        Err(Failure { reason: late, detail, trouble: Trouble::Outage })
+    })
+}
+
+/// Everything that is kept of one channel between passes.
+#[derive(Debug)]
+pub struct Keeper {
+    channel: ChannelRef,
+    clients: Arc<Clients>,
+    cadence: Cadence,
+    desired: Option<Desired>,
+    problems: Vec<String>,
+    generation: i64,
+    reconcile_at: Option<String>,
+    conflict: Option<Conflict>,
+    observation: Observation,
+    /// Subjects to look at now, whatever their time.
+    asked: BTreeSet<Subject>,
+    bot: Option<KnownBot>,
+    stranger: Option<i64>,
+    /// The token that MAX took last, and its client.
+    token: Option<(SecretString, max::Client)>,
+    /// The client under the manifest's token, which may not be taken yet.
+    candidate: Option<(String, max::Client)>,
+    retired: Vec<(SecretString, Millis)>,
+    /// The time of the last attempt at a plan that did not fully succeed, and how often in a row.
+    intake_failure: Option<Failure>,
+    crm_failure: Option<Failure>,
+    held: Option<Held>,
+    status: MaxChannelStatus,
+    /// Our subscription was there and had to be made again; told once.
+    gap: bool,
+    subscribed_once: bool,
+}
+
+/// One action and how it went.
+#[derive(Clone, Debug)]
+pub struct Done {
+    pub action: Action,
+    pub outcome: Result<(), Failure>,
+}
+
+impl Keeper {
+    /// `bot` and `status` are what was known before this process began.
+    pub fn new(channel: ChannelRef, clients: Arc<Clients>, bot: Option<KnownBot>, status: MaxChannelStatus) -> Self {
+        Self {
+            channel,
+            clients,
+            cadence: Cadence::default(),
+            desired: None,
+            problems: Vec::new(),
+            generation: 0,
+            reconcile_at: None,
+            conflict: None,
+            observation: Observation::default(),
+            asked: BTreeSet::new(),
+            bot,
+            stranger: None,
+            token: None,
+            candidate: None,
+            retired: Vec::new(),
+            intake_failure: None,
+            crm_failure: None,
+            held: None,
+            status,
+            gap: false,
+            subscribed_once: false,
+        }
+    }
+
+    /// Other pauses than the usual ones.
+    pub fn set_cadence(&mut self, cadence: Cadence) {
+        self.cadence = cadence;
+    }
+
+    /// The channel's bot, for the shell to remember over restarts.
+    #[must_use]
+    pub fn bot(&self) -> Option<&KnownBot> {
+        self.bot.as_ref()
+    }
+
+    /// What is wanted; none while the manifest was never usable.
+    #[must_use]
+    pub fn desired(&self) -> Option<&Desired> {
+        self.desired.as_ref()
+    }
+
+    /// What was seen last.
+    #[must_use]
+    pub const fn observation(&self) -> &Observation {
+        &self.observation
+    }
+
+    /// The status of the last report.
+    #[must_use]
+    pub const fn status(&self) -> &MaxChannelStatus {
+        &self.status
+    }
+
+    /// The manifest and the secrets of the moment. A manifest with problems, its own or the caller's, leaves the last good one in force.
+    pub fn set(&mut self, manifest: Result<&MaxChannel, Vec<String>>, secrets: &Secrets, now: Millis) {
+        let outcome = manifest.and_then(|manifest| {
+            let generation = manifest.metadata.generation.unwrap_or(0);
+            let reconcile_at = manifest.metadata.annotations.as_ref().and_then(|all| all.get(super::validate::RECONCILE_AT));
+            validate(manifest, secrets, self.clients.installation()).map(|desired| (desired, generation, reconcile_at.cloned()))
+        });
+        match outcome {
+            Ok((desired, generation, reconcile_at)) => {
+                if self.reconcile_at != reconcile_at {
+                    self.asked.extend([Subject::Bot, Subject::Subscriptions, Subject::Mango, Subject::Crm]);
+                }
+                self.problems.clear();
+                self.generation = generation;
+                self.reconcile_at = reconcile_at;
+                self.desired = Some(desired);
+            }
+            Err(problems) => self.problems = problems,
+        }
+        self.retired.retain(|(_, until)| *until > now);
+    }
+
+    /// Who holds what this channel asks for, if another does.
+    pub fn set_conflict(&mut self, conflict: Option<Conflict>) {
+        self.conflict = conflict;
+    }
+
+    /// Asks for a look at a subject now, for instance because the relay was refused.
+    pub fn ask(&mut self, subject: Subject) {
+        self.asked.insert(subject);
+    }
+
+    /// The claim of this channel among the others, where its manifest was ever usable: account number, fingerprint of the API key, bot.
+    #[must_use]
+    pub fn claim(&self) -> Option<(String, Option<String>, Option<i64>)> {
+        let desired = self.desired.as_ref()?;
+        let key = desired.mango.as_ref().ok().map(|access| access.key_fingerprint.clone());
+        Some((desired.account_number.clone(), key, self.bot.as_ref().map(|bot| bot.user_id)))
+    }
+
+    fn source(&self) -> Option<String> {
+        self.bot.as_ref().map(KnownBot::source)
+    }
+
+    /// Under which credentials a subject is looked at now; none where it cannot be.
+    fn basis(&self, subject: Subject) -> Option<String> {
+        let desired = self.desired.as_ref()?;
+        if matches!(self.conflict, Some(Conflict::Account { .. })) {
+            return None;
+        }
+        let bot_is_held = self.conflict.is_some();
+        match subject {
+            Subject::Bot => desired.token.as_ref().ok().map(|_| desired.token_fingerprint()),
+            Subject::Subscriptions => {
+                let taken = self.stranger.is_none() && self.observation.bot.current(&desired.token_fingerprint()).is_some();
+                (taken && !bot_is_held).then(|| desired.token_fingerprint())
+            }
+            Subject::Mango => desired.mango.as_ref().ok().filter(|_| !bot_is_held).map(|access| access.fingerprint.clone()),
+            Subject::Crm => desired
+                .crm_access
+                .as_ref()
+                .ok()
+                .filter(|_| !bot_is_held)
+                .map(|access| crm_basis(&access.fingerprint, self.source().as_deref())),
+        }
+    }
+
+    /// How the last look at a subject stands: its basis, its end, and its trouble.
+    fn last(&self, subject: Subject) -> (&str, Option<Millis>, Option<&Failure>, u32) {
+        fn of<T>(look: &observe::Look<T>) -> (&str, Option<Millis>, Option<&Failure>, u32) {
+            (&look.basis, look.at, look.failure.as_ref(), look.failures)
+        }
+        match subject {
+            Subject::Bot => of(&self.observation.bot),
+            Subject::Subscriptions => of(&self.observation.subscriptions),
+            Subject::Mango => of(&self.observation.mango),
+            Subject::Crm => of(&self.observation.crm),
+        }
+    }
+
+    /// When a subject is due; none where it cannot be looked at.
+    fn due_of(&self, subject: Subject) -> Option<Millis> {
+        let basis = self.basis(subject)?;
+        let (last_basis, at, failure, failures) = self.last(subject);
+        let Some(at) = at.filter(|_| last_basis == basis && !self.asked.contains(&subject)) else { return Some(Millis::MIN) };
+        // A change that was refused is tried again with the pauses of a failed look.
+        let step = match subject {
+            Subject::Subscriptions => self.intake_failure.as_ref(),
+            Subject::Crm => self.crm_failure.as_ref(),
+            _ => None,
+        };
+        let failing = failure.map(|failure| (failure.trouble, failures)).or(step.map(|failure| (failure.trouble, 2)));
+        Some(at + self.cadence.pause(&self.channel, subject, at, failing))
+    }
+
+    /// When the next pass is due; none while nothing can be looked at.
+    #[must_use]
+    pub fn due(&self) -> Option<Millis> {
+        let all = [Subject::Bot, Subject::Subscriptions, Subject::Mango, Subject::Crm];
+        all.into_iter().filter_map(|subject| self.due_of(subject)).min()
+    }
+
+    /// Looks at everything that is due. `clock` tells the time at the end of each look.
+    pub async fn look(&mut self, clock: Clock<'_>) {
+        self.look_at_max(clock).await;
+        self.look_at_the_rest(clock).await;
+    }
+
+    /// The basis of a subject that is due.
+    fn due_basis(&self, subject: Subject, now: Millis) -> Option<String> {
+        self.due_of(subject).filter(|due| *due <= now).and_then(|_| self.basis(subject))
+    }
+
+    /// The bot, and then the subscriptions, as far as they are due.
+    pub async fn look_at_max(&mut self, clock: Clock<'_>) {
+        let Some(client) = self.candidate_client() else { return };
+        let installation = self.clients.installation().clone();
+        if let Some(basis) = self.due_basis(Subject::Bot, clock()) {
+            let outcome = observe::bot(&client, &installation).await;
+            self.asked.remove(&Subject::Bot);
+            self.observation.bot.take(&basis, clock(), outcome);
+            self.take_bot(clock());
+        }
+        if let Some(basis) = self.due_basis(Subject::Subscriptions, clock()) {
+            let outcome = observe::subscriptions(&client, &installation).await;
+            self.asked.remove(&Subject::Subscriptions);
+            if outcome.as_ref().is_err_and(|failure| failure.reason != Reason::MaxUnreachable) {
+                // A refusal says something about the token, and GET /me decides about that.
+                self.asked.insert(Subject::Bot);
+            }
+            self.observation.subscriptions.take(&basis, clock(), outcome);
+        }
+    }
+
+    /// MANGO OFFICE and the CRM side by side, as far as they are due.
+    pub async fn look_at_the_rest(&mut self, clock: Clock<'_>) {
+        let now = clock();
+        let (mango_basis, crm_basis) = (self.due_basis(Subject::Mango, now), self.due_basis(Subject::Crm, now));
+        let access = self.desired.as_ref().and_then(|desired| desired.mango.as_ref().ok());
+        let mango = access.filter(|_| mango_basis.is_some()).map(|access| self.clients.mango(access));
+        let crm = crm_basis.as_ref().and_then(|_| self.crm_client());
+        let source = self.source();
+        let before = self.observation.mango.seen.as_ref();
+        let look_at_mango = async {
+            match &mango {
+                Some(client) => Some(in_time(observe::mango(client, before), Reason::MangoUnreachable).await),
+                None => None,
+            }
+        };
+        let look_at_crm = async {
+            match &crm {
+                Some(Ok(client)) => {
+                    Some(in_time(observe::crm(client, source.as_deref()), Reason::CrmUnreachable).await)
+                }
+                Some(Err(failure)) => Some(Err(failure.clone())),
+                None => None,
+            }
+        };
+        let (mango, crm) = futures::join!(look_at_mango, look_at_crm);
+        if let (Some(basis), Some(outcome)) = (mango_basis, mango) {
+            self.asked.remove(&Subject::Mango);
+            self.observation.mango.take(&basis, clock(), outcome);
+        }
+        if let (Some(basis), Some(outcome)) = (crm_basis, crm) {
+            self.asked.remove(&Subject::Crm);
+            self.observation.crm.take(&basis, clock(), outcome);
+        }
+    }
+
+    /// The client under the manifest's token.
+    fn candidate_client(&mut self) -> Option<max::Client> {
+        let desired = self.desired.as_ref()?;
+        let token = desired.token.as_ref().ok()?;
+        let name = desired.token_fingerprint();
+        if self.candidate.as_ref().is_none_or(|(known, _)| *known != name) {
+            self.candidate = Some((name, self.clients.max(token)));
+        }
+        self.candidate.as_ref().map(|(_, client)| client.clone())
+    }
+
+    fn crm_client(&self) -> Option<Result<creatio::Client, Failure>> {
+        let desired = self.desired.as_ref()?;
+        let access = desired.crm_access.as_ref().ok()?;
+        Some(self.clients.crm(&desired.crm, access).map_err(|detail| Failure {
+            reason: Reason::CrmUnreachable,
+            detail: format!("creatio.caSecretRef cannot be used: {detail}"),
+            trouble: Trouble::Refused,
+        }))
+    }
+
+    /// What the last look at the bot means for the channel.
+    fn take_bot(&mut self, now: Millis) {
+        let Some(desired) = &self.desired else { return };
+        let (Some(seen), Ok(token)) = (self.observation.bot.current(&desired.token_fingerprint()), &desired.token) else { return };
+        let known = self.bot.as_ref().map(|bot| bot.user_id);
+        let accepted = known.is_none_or(|known| known == seen.user_id) || desired.accept_bot == Some(seen.user_id);
+        if !accepted {
+            self.stranger = Some(seen.user_id);
+            return;
+        }
+        self.stranger = None;
+        self.bot = Some(KnownBot::from(seen));
+        let client = self.candidate.as_ref().map(|(_, client)| client.clone());
+        let is_new = self.token.as_ref().is_none_or(|(before, _)| before.expose_secret() != token.expose_secret());
+        if let (true, Some(client)) = (is_new, client)
+            && let Some((before, _)) = self.token.replace((token.clone(), client))
+            && known == Some(seen.user_id)
+        {
+            self.retired.push((before, now + RETIREMENT));
+        }
+    }
+
+    /// What the relay shall have; none where there shall be no relay (now): the bot is not known, or another channel holds it or the
+    /// account.
+    #[must_use]
+    pub fn relay(&self) -> Option<RelayConfig> {
+        let desired = self.desired.as_ref().filter(|_| self.conflict.is_none())?;
+        let bot = self.bot.as_ref()?;
+        // Before the first answer of MAX the manifest's token serves: after a restart MAX may be away. One that MAX has refused or that
+        // is another bot's does not.
+        let unproven = desired.token.as_ref().ok().filter(|_| self.stranger.is_none());
+        let token = self.token.as_ref().map(|(token, _)| token).or(unproven)?;
+        let ours = plan::other_owner(desired, &self.observation).is_none();
+        let retired: Vec<SecretString> = self.retired.iter().map(|(token, _)| token.clone()).collect();
+        let installation = self.clients.installation();
+        Some(relay_config::relay_config(desired, installation, bot.user_id, token, &retired, Access { ours }))
+    }
+
+    /// The changes that the plan asks for now.
+    #[must_use]
+    pub fn plan(&self) -> Vec<Action> {
+        match &self.desired {
+            Some(desired) if self.conflict.is_none() && self.stranger.is_none() => {
+                plan::plan(desired, &self.observation, self.bot.as_ref())
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Carries the plan out and looks again at what was changed. Actions at MAX wait until `intake_open`: somebody listens.
+    pub async fn act(&mut self, intake_open: bool, clock: Clock<'_>) -> Vec<Done> {
+        let actions: Vec<Action> =
+            self.plan().into_iter().filter(|action| intake_open || !action.is_intake()).collect();
+        let was_there = self.subscribed_once;
+        let resubscribes = actions.iter().any(|action| matches!(action, Action::Subscribe { .. }));
+        let done = self.carry_out(actions, clock).await;
+        let ok = |done: &&Done| done.outcome.is_ok();
+        if resubscribes && was_there && done.iter().filter(ok).any(|done| matches!(done.action, Action::Subscribe { .. })) {
+            self.gap = true;
+        }
+        if self.is_subscribed() {
+            self.subscribed_once = true;
+        }
+        done
+    }
+
+    fn is_subscribed(&self) -> bool {
+        self.desired.as_ref().is_some_and(|desired| {
+            plan::subscriptions(desired, &self.observation).iter().any(|(_, whose)| *whose == webhook::Whose::Current)
+        })
+    }
+
+    /// Takes the channel's objects outside away. Looks first.
+    pub async fn remove(&mut self, clock: Clock<'_>) -> Vec<Done> {
+        let actions = match &self.desired {
+            Some(desired) => plan::removal(desired, &self.observation, self.bot.as_ref()),
+            None => Vec::new(),
+        };
+        self.carry_out(actions, clock).await
+    }
+
+    /// What could not be looked at, so that something of ours may be there unseen: one sentence each.
+    #[must_use]
+    pub fn unseen(&self) -> Vec<String> {
+        let Some(desired) = &self.desired else { return self.problems.clone() };
+        let mut unseen = Vec::new();
+        match &desired.token {
+            Err(unusable) => unseen.push(unusable.sentence().to_owned()),
+            Ok(_) if self.observation.subscriptions.current(&desired.token_fingerprint()).is_none() => {
+                let failure = self.observation.bot.failure.as_ref().or(self.observation.subscriptions.failure.as_ref());
+                let why = failure.map_or("the bot is not this channel's", |failure| failure.detail.as_str());
+                unseen.push(format!("the subscriptions in MAX cannot be looked at: {why}"));
+            }
+            Ok(_) => {}
+        }
+        match &desired.crm_access {
+            Err(unusable) => unseen.push(unusable.sentence().to_owned()),
+            Ok(_) if self.observation.crm.failure.is_some() || self.observation.crm.seen.is_none() => {
+                let failure = self.observation.crm.failure.as_ref();
+                let why = failure.map_or("another channel stands in the way", |failure| failure.detail.as_str());
+                unseen.push(format!("the rows in the CRM cannot be looked at: {why}"));
+            }
+            Ok(_) => {}
+        }
+        unseen
+    }
+
+    async fn carry_out(&mut self, actions: Vec<Action>, clock: Clock<'_>) -> Vec<Done> {
+        let crm = self.crm_client().and_then(Result::ok);
+        let Some(max) = self.candidate_client() else { return Vec::new() };
+        let Some(token) = self.desired.as_ref().and_then(|desired| desired.token.clone().ok()) else { return Vec::new() };
+        let secret = webhook::secret(&token, &self.channel);
+        let mut done: Vec<Done> = Vec::new();
+        for action in actions {
+            // Within one system the order matters: what follows a failure waits for the next pass.
+            if done.iter().any(|done| done.outcome.is_err() && done.action.is_intake() == action.is_intake()) {
+                continue;
+            }
+            let tools = Tools {
+                max: &max,
+                webhook_secret: &secret,
+                crm: crm.as_ref(),
+                installation: self.clients.installation(),
+            };
+            let outcome = execute::execute(&action, &tools).await;
+            done.push(Done { action, outcome });
+        }
+        let of = |intake: bool| done.iter().filter(move |done| done.action.is_intake() == intake);
+        if of(true).next().is_some() || self.is_subscribed() {
+            self.intake_failure = of(true).find_map(|done| done.outcome.clone().err());
+        }
+        if of(false).next().is_some() || self.plan().iter().all(Action::is_intake) {
+            self.crm_failure = of(false).find_map(|done| done.outcome.clone().err());
+        }
+        // The outside is the truth: what was changed is looked at again, and the next plan is made from that.
+        if of(true).any(|done| done.outcome.is_ok())
+            && let Some(basis) = self.basis(Subject::Subscriptions)
+        {
+            let outcome = observe::subscriptions(&max, self.clients.installation()).await;
+            self.observation.subscriptions.take(&basis, clock(), outcome);
+        }
+        if of(false).any(|done| done.outcome.is_ok())
+            && let (Some(crm), Some(source)) = (&crm, self.source())
+            && let Some(view) = &mut self.observation.crm.seen
+            && let Ok(rows) = observe::rows(crm, &source).await
+        {
+            view.rows = Some(rows);
+        }
+        done
+    }
+
+    /// Whether our subscription was lost and has been made again since the last call: dialogs must then be read back.
+    pub fn take_gap(&mut self) -> bool {
+        std::mem::take(&mut self.gap)
+    }
+
+    /// The status after this pass.
+    pub fn report(&mut self, relay: &RelayState, now: Millis) -> &MaxChannelStatus {
+        self.held = report::hold(self.held, relay, now);
+        let view = View {
+            desired: self.desired.as_ref(),
+            problems: &self.problems,
+            observation: &self.observation,
+            conflict: self.conflict.as_ref(),
+            bot: self.bot.as_ref(),
+            stranger: self.stranger,
+            intake_failure: self.intake_failure.as_ref(),
+            crm_failure: self.crm_failure.as_ref(),
+            relay,
+            held: self.held,
+            generation: self.generation,
+            reconcile_at: self.reconcile_at.as_deref(),
+            now,
+            language: self.clients.installation().language,
+        };
+        self.status = report::report(&view, &self.status);
+        &self.status
+    }
+}

@@ -1,0 +1,320 @@
+//! What has to change outside, as data: one [`Action`] per change, in the order in which they are safe. Pure.
+//!
+//! Nothing is planned from a look that failed: rows are compared only with what the CRM has just said, and an agent leaves a queue only
+//! after MANGO OFFICE and the CRM have both just answered and somebody is left in it. All ids are made from the bot (wire contract,
+//! "Set-up through OData"), so that a repeated action changes nothing.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::observe::{Observation, Rows};
+use super::receiver::{self, Agents, Resolved};
+use super::validate::{Desired, IntakeWish};
+use super::webhook::{self, Whose};
+use crate::api::ForeignSubscription;
+use crate::creatio::{self, Entity, ids};
+
+/// The bot of a channel: the one that it was first authorised with, until another is accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownBot {
+    pub user_id: i64,
+    pub username: Option<String>,
+    pub name: String,
+}
+
+impl KnownBot {
+    /// The bot's name in Creatio (wire contract, `channelSource`).
+    #[must_use]
+    pub fn source(&self) -> String {
+        format!("max-bot:{}", self.user_id)
+    }
+
+    fn title(&self) -> String {
+        let name = match (self.name.trim(), &self.username) {
+            ("", Some(username)) => username.clone(),
+            ("", None) => self.user_id.to_string(),
+            (name, _) => name.to_owned(),
+        };
+        format!("MAX: {name}")
+    }
+}
+
+impl From<&crate::max::Bot> for KnownBot {
+    fn from(bot: &crate::max::Bot) -> Self {
+        Self { user_id: bot.user_id, username: bot.username.clone(), name: bot.name.clone() }
+    }
+}
+
+/// One change outside.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "do", rename_all = "camelCase")]
+pub enum Action {
+    /// POST /subscriptions at MAX, with the secret that belongs to the address.
+    Subscribe { address: String },
+    /// DELETE /subscriptions at MAX.
+    Unsubscribe {
+        #[serde(serialize_with = "without_query")]
+        address: String,
+        foreign: bool,
+    },
+    /// A new row in the CRM.
+    Create { collection: &'static str, id: Uuid, columns: Map<String, Value> },
+    /// Other values in a row of the CRM.
+    Change { collection: &'static str, id: Uuid, columns: Map<String, Value> },
+    /// A row less in the CRM.
+    Delete { collection: &'static str, id: Uuid },
+}
+
+fn without_query<S: Serializer>(address: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&webhook::shown(address))
+}
+
+impl Action {
+    /// Whether the action is one at MAX.
+    #[must_use]
+    pub const fn is_intake(&self) -> bool {
+        matches!(self, Self::Subscribe { .. } | Self::Unsubscribe { .. })
+    }
+}
+
+/// One line for people.
+impl fmt::Display for Action {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |columns: &Map<String, Value>| {
+            columns.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
+        };
+        match self {
+            Self::Subscribe { address } => write!(formatter, "+ MAX subscription {address}"),
+            Self::Unsubscribe { address, foreign } => {
+                let whose = if *foreign { ", another program's" } else { "" };
+                write!(formatter, "- MAX subscription {}{whose}", webhook::shown(address))
+            }
+            Self::Create { collection, id, columns } => {
+                write!(formatter, "+ Creatio {collection} {id}: {}", list(columns))
+            }
+            Self::Change { collection, id, columns } => {
+                write!(formatter, "~ Creatio {collection} {id}: {}", list(columns))
+            }
+            Self::Delete { collection, id } => write!(formatter, "- Creatio {collection} {id}"),
+        }
+    }
+}
+
+/// Another owner of the channel's rows in the CRM, whom nobody has allowed to be overruled.
+#[must_use]
+pub fn other_owner(desired: &Desired, observation: &Observation) -> Option<String> {
+    let rows = observation.crm.seen.as_ref()?.rows.as_ref()?;
+    let owner = rows.settings.as_ref()?.owner.trim();
+    (!owner.is_empty() && owner != desired.channel.to_string() && !desired.adopt).then(|| owner.to_owned())
+}
+
+/// Who shall take the dialogs, from the last directory seen; none while that or the receiver is missing.
+#[must_use]
+pub fn resolved(desired: &Desired, observation: &Observation) -> Option<Resolved> {
+    receiver::resolve(desired.receiver.as_ref(), observation.mango.seen.as_ref()?).ok()
+}
+
+/// Everything that has to change. Empty while the channel is suspended, its bot is unknown, or another owner has its rows.
+#[must_use]
+pub fn plan(desired: &Desired, observation: &Observation, bot: Option<&KnownBot>) -> Vec<Action> {
+    let Some(bot) = bot else { return Vec::new() };
+    if desired.suspended || other_owner(desired, observation).is_some() {
+        return Vec::new();
+    }
+    let mut actions = rows(desired, observation, bot);
+    actions.extend(intake(desired, observation));
+    actions
+}
+
+/// What is under our control in a row, as it shall be.
+struct Wanted {
+    collection: &'static str,
+    id: Uuid,
+    columns: Map<String, Value>,
+}
+
+impl Wanted {
+    fn new<T: Entity>(id: Uuid, columns: Value) -> Self {
+        let columns = if let Value::Object(columns) = columns { columns } else { Map::new() };
+        Self { collection: T::COLLECTION, id, columns }
+    }
+
+    /// The action that makes `found` so; none where it is so.
+    fn against(self, found: Option<&impl Serialize>) -> Option<Action> {
+        let Self { collection, id, mut columns } = self;
+        let Some(found) = found else { return Some(Action::Create { collection, id, columns }) };
+        let found = serde_json::to_value(found).unwrap_or_default();
+        columns.retain(|name, value| found.get(name.as_str()) != Some(value));
+        (!columns.is_empty()).then_some(Action::Change { collection, id, columns })
+    }
+}
+
+fn rows(desired: &Desired, observation: &Observation, bot: &KnownBot) -> Vec<Action> {
+    let source = bot.source();
+    let Ok(access) = &desired.crm_access else { return Vec::new() };
+    let Some(view) = observation.crm.current(&crm_basis(&access.fingerprint, Some(&source))) else { return Vec::new() };
+    let Some(seen) = &view.rows else { return Vec::new() };
+    let resolved = resolved(desired, observation);
+    let agents = resolved.as_ref().map(|resolved| receiver::agents(resolved, &view.users)).unwrap_or_default();
+    if resolved.is_none() && seen.channel.is_none() {
+        // Without a receiver a dialog would reach nobody: nothing is made yet, and the relay keeps the messages.
+        return Vec::new();
+    }
+    let mut actions: Vec<Action> = Vec::new();
+    let settings = Wanted::new::<creatio::MaxChannelSettings>(
+        ids::settings(&source),
+        json!({
+            "Name": bot.title(),
+            "NotifyUrl": desired.notify_url(),
+            "BotUserId": bot.user_id.to_string(),
+            "Owner": desired.channel.to_string(),
+        }),
+    );
+    actions.extend(settings.against(seen.settings.as_ref()));
+    if let Some(resolved) = &resolved {
+        actions.extend(queue(bot, resolved, view, seen));
+        actions.extend(new_agents(&source, &agents, seen));
+    }
+    if seen.queue.is_some() || resolved.is_some() {
+        let channel = Wanted::new::<creatio::Channel>(
+            ids::channel(&source),
+            json!({
+                "Name": bot.title(),
+                "ProviderId": ids::provider(),
+                "MsgSettingsId": ids::settings(&source),
+                "Source": source,
+                "ChatQueueId": ids::queue(&source),
+                "IsActive": true,
+            }),
+        );
+        actions.extend(channel.against(seen.channel.as_ref()));
+    }
+    let mango_is_fresh = desired.mango.as_ref().is_ok_and(|access| observation.mango.current(&access.fingerprint).is_some());
+    if mango_is_fresh && !agents.found.is_empty() {
+        actions.extend(former_agents(&source, &agents, seen));
+    }
+    actions
+}
+
+fn queue(bot: &KnownBot, resolved: &Resolved, view: &super::observe::CrmView, seen: &Rows) -> Option<Action> {
+    let rule = view.rules.iter().find(|rule| rule.code.eq_ignore_ascii_case(resolved.routing.code()));
+    let mut columns = json!({
+        "Name": bot.title(),
+        "SimultaneousChats": resolved.dialogs_per_agent,
+        // The relay closes dialogs, Creatio never by itself.
+        "ChatTimeout": 0,
+    });
+    if let (Some(rule), Some(columns)) = (rule, columns.as_object_mut()) {
+        columns.insert("OperatorRoutingRuleId".to_owned(), json!(rule.id));
+    }
+    Wanted::new::<creatio::ChatQueue>(ids::queue(&bot.source()), columns).against(seen.queue.as_ref())
+}
+
+fn new_agents(source: &str, agents: &Agents, seen: &Rows) -> Vec<Action> {
+    agents
+        .found
+        .iter()
+        .filter(|(agent, _)| seen.agents.iter().all(|row| row.agent_id != Some(*agent)))
+        .map(|(agent, _)| Action::Create {
+            collection: creatio::ChatQueueAgent::COLLECTION,
+            id: ids::queue_agent(source, *agent),
+            columns: Map::from_iter([
+                ("ChatQueueId".to_owned(), json!(ids::queue(source))),
+                ("OperatorId".to_owned(), json!(agent)),
+            ]),
+        })
+        .collect()
+}
+
+/// Those of our own making only: whom the CRM's administrator has added by hand stays.
+fn former_agents(source: &str, agents: &Agents, seen: &Rows) -> Vec<Action> {
+    seen.agents
+        .iter()
+        .filter(|row| {
+            row.agent_id.is_some_and(|agent| {
+                row.id == ids::queue_agent(source, agent) && agents.found.iter().all(|(wanted, _)| *wanted != agent)
+            })
+        })
+        .map(|row| Action::Delete { collection: creatio::ChatQueueAgent::COLLECTION, id: row.id })
+        .collect()
+}
+
+/// Under which credentials, and for which bot, the CRM was looked at.
+#[must_use]
+pub fn crm_basis(access: &str, source: Option<&str>) -> String {
+    format!("{access} {}", source.unwrap_or_default())
+}
+
+/// The address that shall be subscribed; none where the intake is not a webhook or there is no token.
+#[must_use]
+pub fn wanted_address(desired: &Desired) -> Option<String> {
+    let (IntakeWish::Webhook { base }, Ok(token)) = (&desired.intake, &desired.token) else { return None };
+    let fingerprint = webhook::fingerprint(&webhook::secret(token, &desired.channel));
+    Some(webhook::address(base, &desired.channel, &fingerprint))
+}
+
+/// The subscriptions seen, each with whose it is.
+#[must_use]
+pub fn subscriptions(desired: &Desired, observation: &Observation) -> Vec<(String, Whose)> {
+    let Ok(token) = &desired.token else { return Vec::new() };
+    let wanted = wanted_address(desired);
+    let fingerprint = webhook::fingerprint(&webhook::secret(token, &desired.channel));
+    let seen = observation.subscriptions.seen.iter().flatten();
+    seen.map(|url| {
+        let base = desired.public_base.as_ref();
+        (url.clone(), webhook::whose(url, wanted.as_deref(), base, &desired.channel, &fingerprint))
+    })
+    .collect()
+}
+
+fn intake(desired: &Desired, observation: &Observation) -> Vec<Action> {
+    if observation.subscriptions.current(&desired.token_fingerprint()).is_none() {
+        return Vec::new();
+    }
+    let seen = subscriptions(desired, observation);
+    let mut actions = Vec::new();
+    if let Some(address) = wanted_address(desired)
+        && seen.iter().all(|(_, whose)| *whose != Whose::Current)
+    {
+        actions.push(Action::Subscribe { address });
+    }
+    // With MANGO's own intake the stranger is MANGO OFFICE.
+    let strangers_go = desired.on_foreign == ForeignSubscription::Remove && desired.intake != IntakeWish::MangoDialogs;
+    for (address, whose) in seen {
+        match whose {
+            Whose::Current => {}
+            Whose::Stale => actions.push(Action::Unsubscribe { address, foreign: false }),
+            Whose::Foreign if strangers_go => actions.push(Action::Unsubscribe { address, foreign: true }),
+            Whose::Foreign => {}
+        }
+    }
+    actions
+}
+
+/// What takes a channel's objects outside away: our subscriptions, the channel's activity, the owner mark. Rows stay, because the CRM
+/// keeps channels that have chats (wire contract, `Channel`).
+#[must_use]
+pub fn removal(desired: &Desired, observation: &Observation, bot: Option<&KnownBot>) -> Vec<Action> {
+    let mut actions: Vec<Action> = subscriptions(desired, observation)
+        .into_iter()
+        .filter(|(_, whose)| *whose != Whose::Foreign)
+        .map(|(address, _)| Action::Unsubscribe { address, foreign: false })
+        .collect();
+    let rows = observation.crm.seen.as_ref().and_then(|view| view.rows.as_ref());
+    let (Some(bot), Some(rows), None) = (bot, rows, other_owner(desired, observation)) else { return actions };
+    let source = bot.source();
+    if rows.channel.as_ref().is_some_and(|channel| channel.is_active) {
+        let columns = Map::from_iter([("IsActive".to_owned(), json!(false))]);
+        actions.push(Action::Change { collection: creatio::Channel::COLLECTION, id: ids::channel(&source), columns });
+    }
+    if rows.settings.as_ref().is_some_and(|settings| !settings.owner.is_empty() || !settings.notify_url.is_empty()) {
+        let columns = Map::from_iter([("Owner".to_owned(), json!("")), ("NotifyUrl".to_owned(), json!(""))]);
+        let id = ids::settings(&source);
+        actions.push(Action::Change { collection: creatio::MaxChannelSettings::COLLECTION, id, columns });
+    }
+    actions
+}

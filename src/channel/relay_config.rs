@@ -1,0 +1,103 @@
+//! What the relay is told, and the name of that state. Pure.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::validate::{CrmAccess, Desired, IntakeWish};
+use super::{Installation, fingerprint, webhook};
+use crate::relay::config::{ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets};
+
+/// What of the outside may be used now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// False while another owner has the channel: neither updates are taken nor the CRM is written to.
+    pub ours: bool,
+}
+
+/// The configuration of the relay for a bot under a token.
+///
+/// `token` is the one in force, which is that of the manifest once MAX has taken it; `retired` are tokens replaced so recently that MAX
+/// may still call their address.
+#[must_use]
+pub fn relay_config(
+    desired: &Desired,
+    installation: &Installation,
+    bot_user_id: i64,
+    token: &SecretString,
+    retired: &[SecretString],
+    access: Access,
+) -> RelayConfig {
+    let crm = desired.crm_access.as_ref().ok().filter(|_| access.ours);
+    let webhook_secrets = || {
+        std::iter::once(token).chain(retired).map(|token| webhook::secret(token, &desired.channel)).collect::<Vec<_>>()
+    };
+    let intake = match &desired.intake {
+        _ if !access.ours => Intake::None,
+        IntakeWish::Webhook { .. } => Intake::Webhook,
+        IntakeWish::LongPoll => Intake::LongPoll,
+        IntakeWish::MangoDialogs => Intake::None,
+    };
+    let channel = ChannelConfig {
+        format: FORMAT,
+        revision: String::new(),
+        namespace: desired.channel.namespace.clone(),
+        name: desired.channel.name.clone(),
+        bot_user_id,
+        max: MaxConfig {
+            base_url: installation.max_url.clone(),
+            overridden: installation.max_overridden,
+            ca_pem: installation.max_ca_pem.clone(),
+        },
+        creatio: crm.map(|access| creatio(desired, access)),
+        rules: desired.rules.clone(),
+        bot: desired.bot.as_ref().map(|bot| bot.config.clone()),
+        off_hours_bot: desired.off_hours_bot.as_ref().map(|bot| bot.config.clone()),
+        retention_seconds: desired.retention_seconds,
+        suspended: desired.suspended,
+        intake,
+    };
+    let secrets = Secrets {
+        token: token.clone(),
+        webhook: if intake_takes_calls(&channel.intake) { webhook_secrets() } else { Vec::new() },
+        creatio: crm.map(|access| access.credentials.clone()),
+        notify: crm.and_then(|access| access.notify.clone()),
+        bot: desired.bot.as_ref().and_then(|bot| bot.key.clone()),
+        off_hours_bot: desired.off_hours_bot.as_ref().and_then(|bot| bot.key.clone()),
+    };
+    let mut config = RelayConfig { channel, secrets };
+    config.channel.revision = revision(&config, crm);
+    config
+}
+
+fn intake_takes_calls(intake: &Intake) -> bool {
+    *intake == Intake::Webhook
+}
+
+fn creatio(desired: &Desired, access: &CrmAccess) -> CreatioConfig {
+    let address = &desired.crm;
+    CreatioConfig {
+        url: address.url.clone(),
+        identity_url: address.identity_url.clone(),
+        runtime: address.runtime,
+        poll_interval_millis: u64::try_from(address.poll_interval).unwrap_or(2_000),
+        requests_per_second: address.requests_per_second,
+        in_flight: address.in_flight,
+        ca_pem: access.ca_pem.clone(),
+    }
+}
+
+/// Changes with any setting and any credential, and tells none of them.
+fn revision(config: &RelayConfig, crm: Option<&CrmAccess>) -> String {
+    let settings = serde_json::to_string(&config.channel).unwrap_or_default();
+    let secrets = &config.secrets;
+    let optional = |secret: &Option<SecretString>| secret.as_ref().map_or(String::new(), |secret| secret.expose_secret().to_owned());
+    let webhook: Vec<&str> = secrets.webhook.iter().map(ExposeSecret::expose_secret).collect();
+    fingerprint([
+        settings.as_str(),
+        secrets.token.expose_secret(),
+        webhook.join("\n").as_str(),
+        crm.map_or("", |access| access.fingerprint.as_str()),
+        optional(&secrets.notify).as_str(),
+        optional(&secrets.bot).as_str(),
+        optional(&secrets.off_hours_bot).as_str(),
+    ])
+}

@@ -1,0 +1,435 @@
+//! Everything seen becomes the status: every condition on every pass, the same words as everywhere. Pure.
+
+use jiff::Timestamp;
+
+use super::claims::Conflict;
+use super::observe::{Failure, Observation};
+use super::plan::{self, KnownBot};
+use super::receiver;
+use super::validate::{Desired, IntakeWish, Unusable};
+use super::webhook::{self, Whose};
+use crate::api::{
+    BotStatus, ConditionType, IntakeKind, Language, MaxChannelStatus, Outcome, Pass, Reason, RelayStatus, conditions,
+};
+use crate::policy::Millis;
+use crate::relay::Facts;
+
+/// How long trouble with the delivery holds before it is written down.
+pub const HOLD: Millis = 60_000;
+
+/// How it stands with the relay.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RelayState {
+    /// There is none now, and why: it is starting, or something before it is wrong.
+    Absent { detail: String },
+    /// It cannot run, for a reason of `RelayAvailable`.
+    Failed { reason: Reason, detail: String },
+    /// It runs; `open` says that its store can be written, `wanted` is the revision that it shall have.
+    Running { facts: Facts, open: bool, wanted: String },
+}
+
+impl RelayState {
+    const fn facts(&self) -> Option<&Facts> {
+        match self {
+            Self::Running { facts, .. } => Some(facts),
+            _ => None,
+        }
+    }
+}
+
+/// Trouble with the delivery and since when it has been seen without a break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub reason: Reason,
+    pub since: Millis,
+}
+
+/// The trouble to hold on to after a look at the relay.
+#[must_use]
+pub fn hold(before: Option<Held>, relay: &RelayState, now: Millis) -> Option<Held> {
+    let facts = relay.facts()?;
+    let throttled =
+        facts.max.code.as_deref().is_some_and(|code| code == "429" || code == "too.many.requests" || code == "throttled");
+    let reason = if !facts.crm.ok {
+        Reason::CrmDown
+    } else if !facts.max.ok && throttled {
+        Reason::MaxThrottled
+    } else if facts.oldest_seconds > 60 {
+        Reason::Backlog
+    } else if facts.dead_letters > 0 {
+        Reason::DeadLetters
+    } else {
+        return None;
+    };
+    Some(before.filter(|held| held.reason == reason).unwrap_or(Held { reason, since: now }))
+}
+
+/// Everything that a status is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// None while the manifest was never usable.
+    pub desired: Option<&'a Desired>,
+    /// What is wrong with the newest manifest, while an older one is in force.
+    pub problems: &'a [String],
+    pub observation: &'a Observation,
+    pub conflict: Option<&'a Conflict>,
+    /// The bot of the channel.
+    pub bot: Option<&'a KnownBot>,
+    /// The token belongs to another bot than the channel's, and nobody has accepted it: its user id.
+    pub stranger: Option<i64>,
+    /// Why the last subscription was refused.
+    pub intake_failure: Option<&'a Failure>,
+    /// Why the last change in the CRM was refused.
+    pub crm_failure: Option<&'a Failure>,
+    pub relay: &'a RelayState,
+    pub held: Option<Held>,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// The annotation that asks for a look now.
+    pub reconcile_at: Option<&'a str>,
+    pub now: Millis,
+    pub language: Language,
+}
+
+/// The next status.
+#[must_use]
+pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus {
+    let pass = Pass {
+        generation: view.generation,
+        now: whole_second(view.now),
+        language: view.language,
+        suspended: view.desired.is_some_and(|desired| desired.suspended),
+    };
+    MaxChannelStatus {
+        observed_generation: Some(view.generation),
+        last_handled_reconcile_at: view.reconcile_at.map(ToOwned::to_owned),
+        bot: view.bot.map(|bot| BotStatus {
+            user_id: bot.user_id,
+            username: bot.username.clone(),
+            name: Some(bot.name.clone()).filter(|name| !name.is_empty()),
+        }),
+        intake: view.desired.map(|desired| match desired.intake {
+            IntakeWish::Webhook { .. } => IntakeKind::Webhook,
+            IntakeWish::LongPoll => IntakeKind::LongPoll,
+            IntakeWish::MangoDialogs => IntakeKind::MangoDialogs,
+        }),
+        relay: view.relay.facts().map(|facts| RelayStatus {
+            version: Some(facts.version.clone()),
+            revision: Some(facts.revision.clone()),
+        }),
+        conditions: conditions::next(&previous.conditions, &outcomes(view), pass),
+    }
+}
+
+/// Kubernetes keeps times of conditions in whole seconds.
+fn whole_second(now: Millis) -> Timestamp {
+    Timestamp::from_second(now.div_euclid(1_000)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// What this pass found out, one per condition but `Ready` and `Stalled`.
+#[must_use]
+pub fn outcomes(view: &View<'_>) -> Vec<Outcome> {
+    let mut outcomes = vec![spec_valid(view)];
+    let Some(desired) = view.desired else {
+        let rest = ConditionType::ALL.into_iter().skip(3);
+        outcomes.extend(rest.map(|condition| Outcome::unknown(condition, view.language)));
+        return outcomes;
+    };
+    let of = Of { view, desired };
+    outcomes.extend([
+        of.token_authorized(),
+        of.bot_card_in_sync(),
+        of.account_ready(),
+        of.receiver_resolved(),
+        of.auto_replies_active(),
+        of.crm_connected(),
+        of.intake_ready(),
+        of.relay_available(),
+        of.delivery_healthy(),
+    ]);
+    outcomes
+}
+
+fn spec_valid(view: &View<'_>) -> Outcome {
+    if view.problems.is_empty() {
+        let message = say(view.language, "The manifest has no errors", "Ошибок в манифесте нет");
+        Outcome::holds(ConditionType::SpecValid, Reason::Valid, message)
+    } else {
+        Outcome::fails(ConditionType::SpecValid, Reason::InvalidSpec, &view.problems.join("; "), view.language)
+    }
+}
+
+const fn say<'a>(language: Language, english: &'a str, russian: &'a str) -> &'a str {
+    match language {
+        Language::English => english,
+        Language::Russian => russian,
+    }
+}
+
+struct Of<'a> {
+    view: &'a View<'a>,
+    desired: &'a Desired,
+}
+
+impl Of<'_> {
+    fn fails(&self, condition: ConditionType, reason: Reason, detail: &str) -> Outcome {
+        Outcome::fails(condition, reason, detail, self.view.language)
+    }
+
+    fn failed(&self, condition: ConditionType, failure: &Failure) -> Outcome {
+        self.fails(condition, failure.reason, &failure.detail)
+    }
+
+    fn unknown(&self, condition: ConditionType) -> Outcome {
+        Outcome::unknown(condition, self.view.language)
+    }
+
+    fn say<'a>(&self, english: &'a str, russian: &'a str) -> &'a str {
+        say(self.view.language, english, russian)
+    }
+
+    fn held_by(&self, holder: &super::ChannelRef) -> String {
+        format!("{} {holder}", self.say("held by", "занято каналом"))
+    }
+
+    fn token_authorized(&self) -> Outcome {
+        use ConditionType::TokenAuthorized as This;
+        match &self.desired.token {
+            Err(Unusable::Missing(sentence)) => return self.fails(This, Reason::TokenNotFound, sentence),
+            Err(Unusable::Malformed(sentence)) => return self.fails(This, Reason::TokenInvalid, sentence),
+            Ok(_) => {}
+        }
+        match self.view.conflict {
+            Some(Conflict::Account { .. }) => return self.unknown(This),
+            Some(Conflict::Bot { holder }) => return self.fails(This, Reason::BotInUse, &self.held_by(holder)),
+            None => {}
+        }
+        let look = &self.view.observation.bot;
+        if look.basis == self.desired.token_fingerprint()
+            && let Some(failure) = &look.failure
+        {
+            return self.failed(This, failure);
+        }
+        let Some(seen) = look.current(&self.desired.token_fingerprint()) else { return self.unknown(This) };
+        if let (Some(stranger), Some(bot)) = (self.view.stranger, self.view.bot) {
+            let detail = format!("userId {stranger}, {} {}", self.say("before", "прежде"), bot.user_id);
+            return self.fails(This, Reason::BotChanged, &detail);
+        }
+        let nick = seen.username.as_ref().map_or_else(|| seen.user_id.to_string(), |nick| format!("@{nick}"));
+        let message = format!("{} {nick}", self.say("MAX takes the token of", "MAX принимает токен бота"));
+        Outcome::holds(This, Reason::Authorized, message)
+    }
+
+    fn bot_card_in_sync(&self) -> Outcome {
+        use ConditionType::BotCardInSync as This;
+        let Some(card) = &self.desired.card else {
+            let message = self.say("The manifest has no botCard to compare", "В манифесте нет botCard для сравнения");
+            return Outcome::holds(This, Reason::CardNotGiven, message);
+        };
+        let Some(seen) = &self.view.observation.bot.seen else { return self.unknown(This) };
+        let seen_username = seen.username.clone().unwrap_or_default();
+        let seen_description = seen.description.clone().unwrap_or_default();
+        let differs: Vec<&str> = [
+            ("name", &card.name, &seen.name),
+            ("username", &card.username, &seen_username),
+            ("description", &card.description, &seen_description),
+        ]
+        .into_iter()
+        .filter(|(_, wanted, seen)| wanted.as_ref().is_some_and(|wanted| wanted.trim() != seen.trim()))
+        .map(|(field, _, _)| field)
+        .collect();
+        if differs.is_empty() {
+            Outcome::holds(This, Reason::InSync, self.say("The card in MAX is as it should be", "Карточка в MAX совпадает"))
+        } else {
+            self.fails(This, Reason::CardDiffers, &differs.join(", "))
+        }
+    }
+
+    fn account_ready(&self) -> Outcome {
+        use ConditionType::AccountReady as This;
+        if let Some(Conflict::Account { holder }) = self.view.conflict {
+            return self.fails(This, Reason::AccountInUse, &self.held_by(holder));
+        }
+        let access = match &self.desired.mango {
+            Err(Unusable::Missing(sentence)) => return self.fails(This, Reason::CredentialsNotFound, sentence),
+            Err(Unusable::Malformed(sentence)) => return self.fails(This, Reason::CredentialsInvalid, sentence),
+            Ok(access) => access,
+        };
+        let look = &self.view.observation.mango;
+        match &look.failure {
+            Some(failure) if look.basis == access.fingerprint => self.failed(This, failure),
+            _ if look.current(&access.fingerprint).is_some() => {
+                let message = self.say("MANGO OFFICE takes the credentials of account", "MANGO OFFICE принимает ключи счёта");
+                Outcome::holds(This, Reason::Connected, format!("{message} {}", self.desired.account_number))
+            }
+            _ => self.unknown(This),
+        }
+    }
+
+    fn receiver_resolved(&self) -> Outcome {
+        use ConditionType::ReceiverResolved as This;
+        if self.desired.receiver.is_none() {
+            return self.fails(This, Reason::ReceiverNotSelected, "");
+        }
+        let Some(directory) = self.view.observation.mango.seen.as_ref().filter(|_| self.view.conflict.is_none()) else {
+            return self.unknown(This);
+        };
+        let resolved = match receiver::resolve(self.desired.receiver.as_ref(), directory) {
+            Ok(resolved) => resolved,
+            Err(unresolved) => return self.fails(This, unresolved.reason, &unresolved.detail),
+        };
+        let mut missing = Vec::new();
+        if let Some(view) = &self.view.observation.crm.seen {
+            let agents = receiver::agents(&resolved, &view.users);
+            missing = agents.missing;
+            if agents.found.is_empty() {
+                return self.fails(This, Reason::AgentsMissingInCrm, &missing.join("; "));
+            }
+        }
+        let bot_is_away = self.view.relay.facts().is_some_and(|facts| !facts.bot.ok);
+        let served_by_bot = resolved.behind_bot || self.desired.off_hours_bot.is_some();
+        let mut outcome = if served_by_bot && bot_is_away {
+            // Informational: dialogs are taken, only not by the bot.
+            let outcome = self.fails(This, Reason::FallbackServing, &resolved.label);
+            Outcome { status: crate::api::Status::True, ..outcome }
+        } else {
+            Outcome::holds(This, Reason::Resolved, resolved.label.clone())
+        };
+        if !missing.is_empty() && outcome.reason == Reason::Resolved {
+            // Somebody takes the dialogs, so the condition holds; who cannot take them is named all the same.
+            outcome.reason = Reason::AgentsMissingInCrm;
+            outcome.message = format!(
+                "{}; {}: {}",
+                resolved.label,
+                self.say("not found in the CRM", "не найдены в CRM"),
+                missing.join("; ")
+            );
+        }
+        outcome
+    }
+
+    fn auto_replies_active(&self) -> Outcome {
+        use ConditionType::AutoRepliesActive as This;
+        let rules = &self.desired.rules;
+        let off_hours = matches!(&rules.off_hours, crate::policy::OffHours::AutoReplies(replies) if !replies.is_empty());
+        if rules.off_hours_bot_active(self.view.now) {
+            self.fails(This, Reason::OffHoursBotActive, "")
+        } else if rules.auto_replies.is_empty() && !off_hours {
+            self.fails(This, Reason::AutoRepliesNotConfigured, "")
+        } else {
+            let message = self.say("Automatic replies are shown", "Автоответы показываются");
+            Outcome::holds(This, Reason::Active, message)
+        }
+    }
+
+    fn crm_connected(&self) -> Outcome {
+        use ConditionType::CrmConnected as This;
+        let access = match &self.desired.crm_access {
+            Err(Unusable::Missing(sentence)) => return self.fails(This, Reason::CredentialsNotFound, sentence),
+            Err(Unusable::Malformed(sentence)) => return self.fails(This, Reason::CredentialsInvalid, sentence),
+            Ok(access) => access,
+        };
+        if self.view.conflict.is_some() {
+            return self.unknown(This);
+        }
+        let look = &self.view.observation.crm;
+        let ours = look.basis.starts_with(access.fingerprint.as_str());
+        if let Some(failure) = look.failure.as_ref().filter(|_| ours) {
+            return self.failed(This, failure);
+        }
+        let Some(seen) = look.seen.as_ref().filter(|_| ours) else { return self.unknown(This) };
+        if let Some(owner) = plan::other_owner(self.desired, self.view.observation) {
+            return self.fails(This, Reason::OwnedElsewhere, &owner);
+        }
+        if let Some(failure) = self.view.crm_failure {
+            return self.failed(This, failure);
+        }
+        let connected = |note: &str| {
+            let message = self.say("The CRM answers, package MaxChannel", "CRM отвечает, пакет MaxChannel");
+            Outcome::holds(This, Reason::Connected, format!("{message} {}{note}", seen.package))
+        };
+        match seen.rows.as_ref().and_then(|rows| rows.channel.as_ref()) {
+            // Without somebody to take the dialogs the channel is not made yet, and that has its own condition.
+            None if seen.rows.is_none() || plan::resolved(self.desired, self.view.observation).is_none() => {
+                connected(self.say("; the channel is made once it is known who takes the dialogs", "; канал создаётся, когда известен получатель"))
+            }
+            None => self.fails(This, Reason::ChannelMissing, ""),
+            Some(channel) if !channel.is_active => self.fails(This, Reason::ChannelInactive, ""),
+            Some(_) => connected(""),
+        }
+    }
+
+    fn intake_ready(&self) -> Outcome {
+        use ConditionType::IntakeReady as This;
+        if self.view.conflict.is_some() {
+            return self.unknown(This);
+        }
+        if self.desired.intake == IntakeWish::MangoDialogs {
+            return self.fails(This, Reason::MangoNotConnected, "");
+        }
+        if let Some(owner) = plan::other_owner(self.desired, self.view.observation) {
+            return self.fails(This, Reason::NotSubscribed, &owner);
+        }
+        if self.desired.token.is_err() || self.view.observation.subscriptions.seen.is_none() {
+            return self.unknown(This);
+        }
+        let seen = plan::subscriptions(self.desired, self.view.observation);
+        let strangers: Vec<String> =
+            seen.iter().filter(|(_, whose)| *whose == Whose::Foreign).map(|(url, _)| webhook::shown(url)).collect();
+        let strangers = strangers.join(", ");
+        if self.desired.intake == IntakeWish::LongPoll {
+            return if strangers.is_empty() {
+                Outcome::holds(This, Reason::Polling, self.say("The relay asks MAX for updates", "Релей сам запрашивает обновления у MAX"))
+            } else {
+                self.fails(This, Reason::ForeignSubscription, &strangers)
+            };
+        }
+        if seen.iter().any(|(_, whose)| *whose == Whose::Current) {
+            let message = self.say("MAX calls the relay", "MAX присылает обновления релею");
+            return if strangers.is_empty() {
+                Outcome::holds(This, Reason::Subscribed, message)
+            } else {
+                // Both receive everything, so ours works; who else listens is named.
+                let beside = self.say("another program is subscribed beside it", "кроме него подписана другая программа");
+                Outcome::holds(This, Reason::ForeignSubscription, format!("{message}; {beside}: {strangers}"))
+            };
+        }
+        match self.view.intake_failure {
+            Some(failure) if matches!(failure.reason, Reason::NotSubscribed | Reason::CertificateRejected) => {
+                self.failed(This, failure)
+            }
+            Some(failure) => self.fails(This, Reason::NotSubscribed, &failure.detail),
+            None => self.fails(This, Reason::NotSubscribed, ""),
+        }
+    }
+
+    fn relay_available(&self) -> Outcome {
+        use ConditionType::RelayAvailable as This;
+        if self.view.conflict.is_some() {
+            return self.unknown(This);
+        }
+        match self.view.relay {
+            RelayState::Absent { detail } => self.fails(This, Reason::RelayStarting, detail),
+            RelayState::Failed { reason, detail } => self.fails(This, *reason, detail),
+            RelayState::Running { open: false, .. } => self.fails(This, Reason::RelayStarting, ""),
+            RelayState::Running { facts, wanted, .. } if facts.revision != *wanted => {
+                self.fails(This, Reason::ConfigPending, "")
+            }
+            RelayState::Running { .. } => {
+                Outcome::holds(This, Reason::Available, self.say("The relay runs", "Релей работает"))
+            }
+        }
+    }
+
+    fn delivery_healthy(&self) -> Outcome {
+        use ConditionType::DeliveryHealthy as This;
+        if self.view.relay.facts().is_none() {
+            return self.unknown(This);
+        }
+        match self.view.held {
+            Some(held) if self.view.now - held.since >= HOLD => self.fails(This, held.reason, ""),
+            _ => Outcome::holds(This, Reason::Delivering, self.say("Messages flow", "Сообщения доставляются")),
+        }
+    }
+}
+

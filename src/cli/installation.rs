@@ -1,0 +1,124 @@
+//! What `run`, `plan` and `remove` are told about the installation as a whole: public address, languages, and addresses set for tests.
+
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use crate::api::{self, ErrorReasons, Language};
+use crate::channel::Installation;
+use crate::{mango, max};
+
+/// Addresses set for tests; documented, not shown in every help text.
+const MAX_URL: &str = "MAXCHANNEL_MAX_URL";
+const MANGO_URL: &str = "MAXCHANNEL_MANGO_URL";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct InstallationArgs {
+    /// The address under which the world reaches this program, like `https://max.acme.ru`; beats the host in the manifests. Without
+    /// it and without a host MAX is polled.
+    #[arg(long, value_name = "URL", env = "MAXCHANNEL_PUBLIC_URL")]
+    public_url: Option<String>,
+    /// A file (YAML or JSON) with rows {status, code, messageContains, reason} that say what a refusal of MAX means.
+    #[arg(long, value_name = "FILE")]
+    max_error_reasons: Option<PathBuf>,
+    /// A PEM file with the authorities to trust for MAX in place of the built-in one.
+    #[arg(long, value_name = "FILE", env = "MAXCHANNEL_MAX_CA")]
+    max_ca: Option<PathBuf>,
+    /// The language of messages: `en` or `ru`. Default: by LC_ALL, LC_MESSAGES, LANG.
+    #[arg(long, value_name = "LANGUAGE")]
+    lang: Option<Language>,
+}
+
+impl InstallationArgs {
+    /// # Errors
+    /// One sentence about an address or file that cannot be used.
+    pub(super) fn installation(&self) -> Result<Installation, String> {
+        let max_override = overridden(MAX_URL)?;
+        let max_overridden = max_override.is_some();
+        let built_in = |text: &str| Url::parse(text).map_err(|error| error.to_string());
+        let max_error_reasons = match &self.max_error_reasons {
+            None => ErrorReasons::default(),
+            Some(file) => {
+                let value = api::yaml::read(&text(file)?)
+                    .map_err(|error| format!("{}:{}: {}", file.display(), error.line, error.message))?;
+                serde_json::from_value(value).map_err(|error| format!("{}: {error}", file.display()))?
+            }
+        };
+        Ok(Installation {
+            max_url: max_override.map_or_else(|| built_in(max::DEFAULT_BASE_URL), Ok)?,
+            max_overridden,
+            max_ca_pem: self.max_ca.as_deref().map(text).transpose()?,
+            mango_url: overridden(MANGO_URL)?.map_or_else(|| built_in(mango::DEFAULT_URL), Ok)?,
+            public_url: self.public_url.as_deref().map(|text| public_url(text, max_overridden)).transpose()?,
+            max_error_reasons,
+            language: language(self.lang),
+        })
+    }
+}
+
+fn text(file: &Path) -> Result<String, String> {
+    std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))
+}
+
+fn overridden(variable: &str) -> Result<Option<Url>, String> {
+    let Ok(text) = std::env::var(variable) else { return Ok(None) };
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    match Url::parse(text.trim()) {
+        Ok(url) if url.has_host() => Ok(Some(url)),
+        _ => Err(format!("{variable} is no address: write it like http://127.0.0.1:9001, or unset it")),
+    }
+}
+
+/// MAX calls `https://` on port 443 only, and without a port in the address (MAX Bot API reference, "Webhook subscriptions").
+fn public_url(text: &str, max_overridden: bool) -> Result<Url, String> {
+    let url = Url::parse(text.trim())
+        .ok()
+        .filter(|url| url.has_host() && url.query().is_none() && url.fragment().is_none())
+        .ok_or_else(|| format!("--public-url {text:?} is no address: write it like https://max.acme.ru"))?;
+    if max_overridden || (url.scheme() == "https" && url.port().is_none()) {
+        Ok(url)
+    } else {
+        Err(format!("--public-url {text}: MAX calls https:// on port 443 only; put a proxy with a certificate there"))
+    }
+}
+
+/// The language asked for, else that of the environment.
+pub(super) fn language(given: Option<Language>) -> Language {
+    given.unwrap_or_else(|| {
+        let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        match set("LC_ALL").or_else(|| set("LC_MESSAGES")).or_else(|| set("LANG")) {
+            Some(value) if value.starts_with("ru") => Language::Russian,
+            _ => Language::English,
+        }
+    })
+}
+
+/// Where stores and what is remembered stand unless `--data-dir` says otherwise.
+pub(super) fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, String> {
+    given
+        .or_else(|| std::env::home_dir().map(|home| home.join(".local/share/maxchannel")))
+        .ok_or_else(|| "there is no home folder: give --data-dir".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_address_is_one_that_max_can_call() {
+        for (text, overridden, good) in [
+            ("https://max.acme.ru", false, true),
+            ("https://max.acme.ru/gate", false, true),
+            ("https://max.acme.ru:443/", false, true),
+            ("https://max.acme.ru:8443", false, false),
+            ("http://max.acme.ru", false, false),
+            ("http://127.0.0.1:8080", true, true),
+            ("max.acme.ru", true, false),
+            ("https://max.acme.ru/?a=b", true, false),
+        ] {
+            assert_eq!(public_url(text, overridden).is_ok(), good, "{text}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What `plan` and `remove` have in common: every channel of some manifests, looked at once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::files;
+use super::installation::InstallationArgs;
+use crate::api::{self, MaxChannelStatus, Severity};
+use crate::channel::ChannelRef;
+use crate::channel::claims::{self, Claim};
+use crate::channel::keeper::Keeper;
+use crate::channel::observe::Clients;
+use crate::channel::report::RelayState;
+use crate::channel::validate::Secrets;
+use crate::local::Memory;
+use crate::relay::Clock;
+use crate::telemetry;
+
+/// One channel, looked at.
+pub(super) struct Seen {
+    pub channel: ChannelRef,
+    pub keeper: Keeper,
+    /// Why this cannot be all, one sentence each.
+    pub problems: Vec<String>,
+}
+
+/// Reads the manifests and looks at the outside of every channel.
+///
+/// # Errors
+/// A file or setting cannot be used.
+pub(super) async fn look(paths: &[PathBuf], data_dir: &Path, args: &InstallationArgs) -> Result<Vec<Seen>, String> {
+    let manifests = files::read(paths).map_err(|error| error.to_string())?;
+    if let Some(error) = manifests.errors.first() {
+        return Err(error.to_string());
+    }
+    if manifests.channels.is_empty() {
+        return Err("no MaxChannel in the files given: is the path right?".to_owned());
+    }
+    let clients = Arc::new(Clients::new(Arc::new(args.installation()?))?);
+    let clock = Clock::real();
+    let now = || clock.now();
+    let mut secrets: BTreeMap<String, Secrets> = BTreeMap::new();
+    for secret in &manifests.secrets {
+        secret.data.values().for_each(telemetry::hide);
+        secrets.entry(secret.namespace.clone()).or_default().insert(secret.name.clone(), secret.data.clone());
+    }
+    let mut seen = Vec::new();
+    let mut asked = Vec::new();
+    for (place, manifest) in manifests.channels.iter().enumerate() {
+        let channel = ChannelRef::new(&manifest.namespace, &manifest.name);
+        let bot = Memory::of(data_dir, &channel).bot();
+        let mut keeper = Keeper::new(channel.clone(), clients.clone(), bot, MaxChannelStatus::default());
+        let parsed = api::parse(&manifest.value).map_err(|findings| {
+            let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
+            errors.map(|finding| format!("{}: {finding}", manifest.place(&finding.field))).collect::<Vec<_>>()
+        });
+        let own = secrets.get(&manifest.namespace).cloned().unwrap_or_default();
+        keeper.set(parsed.as_ref().map_err(Clone::clone), &own, now());
+        if let Some((account_number, api_key, bot)) = keeper.claim() {
+            let created = parsed.ok().and_then(|manifest| manifest.metadata.creation_timestamp).map(|time| time.0);
+            asked.push(Claim { channel: channel.clone(), created, place, account_number, api_key, bot });
+        }
+        seen.push(Seen { channel, keeper, problems: Vec::new() });
+    }
+    let conflicts = claims::conflicts(&asked);
+    for one in &mut seen {
+        one.keeper.set_conflict(conflicts.get(&one.channel).cloned());
+        one.keeper.look(&now).await;
+        let status = one.keeper.report(&RelayState::Absent { detail: String::new() }, now());
+        one.problems = status
+            .conditions
+            .iter()
+            .filter(|condition| condition.status == "False" && LOOKS.contains(&condition.type_.as_str()))
+            // What the plan is about to mend is no problem.
+            .filter(|condition| !matches!(condition.reason.as_str(), "ChannelMissing" | "ChannelInactive"))
+            .map(|condition| format!("{} {}: {}", condition.type_, condition.reason, condition.message))
+            .collect();
+    }
+    Ok(seen)
+}
+
+/// The conditions that a look alone can judge.
+const LOOKS: [&str; 5] = ["SpecValid", "TokenAuthorized", "AccountReady", "ReceiverResolved", "CrmConnected"];

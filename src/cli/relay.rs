@@ -1,0 +1,136 @@
+//! `maxchannel relay`: the message half of one channel, as it runs in a cluster.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use super::USAGE;
+use super::installation::data_dir;
+use super::run::stop_on_signals;
+use crate::relay::http::Relays;
+use crate::relay::{self, Clock, Relay, RelayConfig};
+use crate::telemetry;
+
+/// Between two looks at the configuration.
+const CONFIG_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Carry the messages of one channel, as a pod beside the controller does.
+///
+/// Reads the folder that the controller mounts (channel.json and one file per credential), takes a changed configuration up within a
+/// second, and states facts under /status. Exit code 0: stopped by a signal; 1: the relay cannot start; 2: wrong usage, or the
+/// configuration or the address cannot be used.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  maxchannel relay --config /etc/maxchannel --listen 0.0.0.0:8080 --data-dir /var/lib/maxchannel")]
+pub(super) struct Args {
+    /// The folder with channel.json and the credentials.
+    #[arg(long, value_name = "DIR")]
+    config: PathBuf,
+    /// Where to listen for webhooks, /status, /readyz, /healthz and /metrics.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// The folder of the store. Default ~/.local/share/maxchannel.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &Args) -> ExitCode {
+    telemetry::start(telemetry::Format::Json, "warn,maxchannel=info");
+    match super::in_runtime(serve(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, message)) => {
+            eprintln!("maxchannel relay: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn serve(args: &Args) -> Result<(), (u8, String)> {
+    let usage = |message: String| (USAGE, message);
+    let folder = data_dir(args.data_dir.clone()).map_err(usage)?;
+    std::fs::create_dir_all(&folder)
+        .map_err(|error| usage(format!("the data folder {} cannot be made: {error}", folder.display())))?;
+    let stop = stop_on_signals().map_err(|error| usage(format!("signals cannot be watched: {error}")))?;
+    let config = read(&args.config).map_err(usage)?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .map_err(|error| usage(format!("cannot listen on {}: {error}", args.listen)))?;
+    let (namespace, name) = (config.channel.namespace.clone(), config.channel.name.clone());
+    let mut revision = config.channel.revision.clone();
+    let relay = Relay::open(config, &folder, Clock::real()).await.map_err(|error| (1, error.to_string()))?;
+    let relays = Relays::default();
+    relays.insert(&namespace, &name, relay.clone());
+    let routes = Router::new()
+        .route("/status", get(facts))
+        .with_state((relays.clone(), namespace.clone(), name.clone()))
+        .merge(relay::http::router(relays.clone()));
+    let served = stop.clone();
+    let server = tokio::spawn(async move {
+        let graceful = axum::serve(listener, routes).with_graceful_shutdown(served.cancelled_owned());
+        if let Err(error) = graceful.await {
+            tracing::error!(%error, "the port is closed");
+        }
+    });
+    let mut complaint = String::new();
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(CONFIG_INTERVAL) => {}
+        }
+        let outcome = match read(&args.config) {
+            Ok(config) if config.channel.revision == revision => Ok(None),
+            Ok(config) => {
+                let next = config.channel.revision.clone();
+                relay.apply(config).await.map(|()| Some(next)).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(Some(next)) => {
+                tracing::info!(revision = %next, "a changed configuration is in force");
+                revision = next;
+                complaint.clear();
+            }
+            Ok(None) => complaint.clear(),
+            // The last good configuration stays in force; the same complaint is told once.
+            Err(error) if error != complaint => {
+                tracing::error!("{error}; the configuration before stays in force");
+                complaint = error;
+            }
+            Err(_) => {}
+        }
+    }
+    relays.remove(&namespace, &name);
+    relay.stop().await;
+    server.abort();
+    Ok(())
+}
+
+fn read(folder: &Path) -> Result<RelayConfig, String> {
+    let config = RelayConfig::read(folder).map_err(|error| error.to_string())?;
+    let secrets = &config.secrets;
+    telemetry::hide(&secrets.token);
+    secrets.webhook.iter().chain(&secrets.notify).chain(&secrets.bot).chain(&secrets.off_hours_bot).for_each(telemetry::hide);
+    match &secrets.creatio {
+        Some(
+            crate::creatio::Credentials::OAuth { client_secret: secret, .. }
+            | crate::creatio::Credentials::Forms { password: secret, .. },
+        ) => telemetry::hide(secret),
+        None => {}
+    }
+    Ok(config)
+}
+
+async fn facts(State((relays, namespace, name)): State<(Relays, String, String)>) -> Response {
+    match relays.get(&namespace, &name) {
+        Some(relay) => axum::Json(relay.facts().await).into_response(),
+        None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}

@@ -1,0 +1,99 @@
+//! `maxchannel run`: the real thing on one machine, no cluster.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::USAGE;
+use super::installation::{InstallationArgs, data_dir};
+use crate::channel::schedule::Cadence;
+use crate::local::{self, Options};
+use crate::telemetry;
+
+/// Run channels from manifests on this machine, without a cluster.
+///
+/// Reads MaxChannel and Secret manifests, connects each channel to MAX, MANGO OFFICE and Creatio, and carries messages until it is
+/// stopped. The files are watched: a changed text or token takes effect within seconds. A file that vanishes takes nothing away outside;
+/// `maxchannel remove` does. Every change of a condition is told on stdout; how all channels stand is under /status, and
+/// `maxchannel status` shows it.
+///
+/// Exit code 0: stopped by a signal; 2: a path, the address or the data folder cannot be used.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  maxchannel run -f channels/ --public-url https://max.acme.ru\n  maxchannel run -f channel.yaml \
+                        -f secrets.yaml --data-dir /var/lib/maxchannel\n\nBehind a proxy on port 443 route /webhooks/ to --listen. \
+                        Environment: MAXCHANNEL_LOG sets what is logged (info, debug, ...).")]
+pub(super) struct Args {
+    /// Files or folders with manifests.
+    #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., required = true)]
+    paths: Vec<PathBuf>,
+    /// Where to listen for webhooks, /status, /readyz, /healthz and /metrics.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// The folder for undelivered messages and what is remembered. Default ~/.local/share/maxchannel.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    installation: InstallationArgs,
+}
+
+pub(super) fn run(args: Args) -> ExitCode {
+    telemetry::start(telemetry::Format::Text, "warn,maxchannel=info");
+    let fails = |message: &str| {
+        eprintln!("maxchannel run: {message}");
+        ExitCode::from(USAGE)
+    };
+    if args.paths.iter().any(|path| path.as_os_str() == "-") {
+        return fails("stdin cannot be watched: give files or folders");
+    }
+    let options = match (args.installation.installation(), data_dir(args.data_dir)) {
+        (Ok(installation), Ok(data_dir)) => Options {
+            paths: args.paths,
+            listen: args.listen,
+            data_dir,
+            installation,
+            cadence: Cadence::default(),
+        },
+        (Err(message), _) | (_, Err(message)) => return fails(&message),
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fails(&format!("the runtime cannot be started: {error}")),
+    };
+    runtime.block_on(async {
+        let stop = match stop_on_signals() {
+            Ok(stop) => stop,
+            Err(error) => return fails(&format!("signals cannot be watched: {error}")),
+        };
+        match local::start(options, stop).await {
+            Ok(running) => {
+                println!("listening on {address}; how it goes: http://{address}/status", address = running.address);
+                running.stopped().await;
+                ExitCode::SUCCESS
+            }
+            Err(error) => fails(&error.to_string()),
+        }
+    })
+}
+
+/// Cancelled by the first SIGTERM or SIGINT; the second one ends the process at once.
+pub(super) fn stop_on_signals() -> std::io::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        for code in [None, Some(130)] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if let Some(code) = code {
+                std::process::exit(code);
+            }
+            told.cancel();
+        }
+    });
+    Ok(stop)
+}

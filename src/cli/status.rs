@@ -1,0 +1,165 @@
+//! `maxchannel status`: how the channels of a running `maxchannel run` stand, with cause and remedy.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::installation::language;
+use super::{Output, USAGE};
+use crate::api::{ConditionType, Language, Reason, catalogue};
+use crate::local::{Shown, ShownChannel};
+use crate::transport::{Addresses, Options, ReqwestTransport, Transport as _, Trust};
+
+/// Show how the channels stand, with cause and remedy.
+///
+/// Asks a running `maxchannel run`. Exit code 0: all channels are ready; 1: not all; 2: wrong usage, or nobody answers.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  maxchannel status\n  maxchannel status support --lang ru\n  maxchannel status --server \
+                        http://127.0.0.1:9090 -o json")]
+pub(super) struct Args {
+    /// Only this channel: `name` or `namespace/name`.
+    name: Option<String>,
+    /// Where `maxchannel run` listens.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    server: String,
+    /// The language: `en` or `ru`. Default: by LC_ALL, LC_MESSAGES, LANG.
+    #[arg(long, value_name = "LANGUAGE")]
+    lang: Option<Language>,
+    /// The form of the result.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) fn run(args: &Args) -> ExitCode {
+    let fails = |message: &str| {
+        eprintln!("maxchannel status: {message}");
+        ExitCode::from(USAGE)
+    };
+    let mut shown = match super::in_runtime(ask(&args.server)) {
+        Ok(shown) => shown,
+        Err(message) => return fails(&message),
+    };
+    if let Some(name) = &args.name {
+        shown.channels.retain(|one| one.name == *name || format!("{}/{}", one.namespace, one.name) == *name);
+        if shown.channels.is_empty() {
+            return fails(&format!("there is no channel {name}; without a name all are shown"));
+        }
+    }
+    let text = match args.output {
+        Output::Json => match serde_json::to_string_pretty(&shown) {
+            Ok(text) => text + "\n",
+            Err(error) => return fails(&error.to_string()),
+        },
+        Output::Text => as_text(&shown, language(args.lang), super::colours()),
+    };
+    let printed = super::print(&text);
+    let ready = shown.problems.is_empty() && shown.channels.iter().all(|one| state(one, "Ready").0 == "True");
+    if ready { printed } else { ExitCode::from(1) }
+}
+
+async fn ask(server: &str) -> Result<Shown, String> {
+    let address = format!("{}/status", server.trim_end_matches('/'));
+    let request = http::Request::get(&address).body(Bytes::new()).map_err(|_| format!("--server {server} is no address"))?;
+    let transport = ReqwestTransport::new(Trust::public(), Addresses::Any)?;
+    let options = Options { timeout: Duration::from_secs(10), ..Options::default() };
+    let answer = transport
+        .send(request, options)
+        .await
+        .map_err(|error| format!("{error}; is `maxchannel run` started, and is --server its --listen?"))?;
+    serde_json::from_slice(answer.body()).map_err(|_| format!("{address} is not answered by `maxchannel run`"))
+}
+
+fn state<'a>(channel: &'a ShownChannel, condition: &str) -> (&'a str, &'a str) {
+    channel
+        .status
+        .conditions
+        .iter()
+        .find(|one| one.type_ == condition)
+        .map_or(("Unknown", ""), |one| (one.status.as_str(), one.reason.as_str()))
+}
+
+fn as_text(shown: &Shown, language: Language, colours: bool) -> String {
+    let header = match language {
+        Language::English => ["CHANNEL", "READY", "REASON", "BOT", "INTAKE"],
+        Language::Russian => ["КАНАЛ", "ГОТОВ", "ПРИЧИНА", "БОТ", "ПРИЁМ"],
+    };
+    let mut rows = vec![header.map(str::to_owned)];
+    for one in &shown.channels {
+        let (ready, reason) = state(one, "Ready");
+        let bot = one.status.bot.as_ref().map(|bot| bot.username.clone().unwrap_or_else(|| bot.user_id.to_string()));
+        let intake = one.status.intake.map(|intake| format!("{intake:?}"));
+        rows.push([
+            format!("{}/{}", one.namespace, one.name),
+            ready.to_owned(),
+            reason.to_owned(),
+            bot.unwrap_or_else(|| "-".to_owned()),
+            intake.unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in &rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count())))
+            .collect();
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+    }
+    for one in &shown.channels {
+        let told = one.status.conditions.iter().filter(|condition| {
+            !matches!(condition.type_.as_str(), "Ready" | "Stalled") && entry(condition).is_some()
+        });
+        for condition in told {
+            let _ = write!(text, "\n{}/{}\n{}", one.namespace, one.name, explained(condition, language, colours));
+        }
+    }
+    for problem in &shown.problems {
+        let _ = writeln!(text, "\n! {problem}");
+    }
+    text
+}
+
+fn entry(condition: &Condition) -> Option<&'static catalogue::Entry> {
+    let kind: ConditionType = condition.type_.parse().ok()?;
+    let reason: Reason = condition.reason.parse().ok()?;
+    catalogue::entry(kind, reason)
+}
+
+fn explained(condition: &Condition, language: Language, colours: bool) -> String {
+    let Some(entry) = entry(condition) else { return String::new() };
+    let words = entry.text(language);
+    let [cause, remedy, who, said] = match language {
+        Language::English => ["cause", "remedy", "who", "detail"],
+        Language::Russian => ["причина", "решение", "кто", "подробно"],
+    };
+    let number = match (entry.error, language) {
+        (Some(number), Language::English) => format!(" (documented error {number})"),
+        (Some(number), Language::Russian) => format!(" (ошибка {number})"),
+        (None, _) => String::new(),
+    };
+    let (on, off) = match (colours, entry.class) {
+        (false, _) => ("", ""),
+        (true, catalogue::Class::Informational) => ("\u{1b}[33m", "\u{1b}[0m"),
+        (true, _) => ("\u{1b}[31m", "\u{1b}[0m"),
+    };
+    let mut text = format!(
+        "  {on}{}={} {}{off}{number}\n    {cause}: {}\n    {remedy}: {}\n    {who}: {}\n",
+        condition.type_,
+        condition.status,
+        condition.reason,
+        words.cause,
+        words.remedy,
+        entry.mender.describe(language)
+    );
+    // The condition's own message carries what is particular to this case.
+    if condition.message != entry.message("", language) {
+        let _ = writeln!(text, "    {said}: {}", condition.message);
+    }
+    text
+}

@@ -1,0 +1,223 @@
+//! The manifests of one machine: files and folders, read again every second.
+//!
+//! What stands in a file counts until the file says something else. A file that is broken or half-written keeps what it said before, and
+//! what is wrong is told with file and line. What has vanished counts for [`GRACE`] more, because editors and git replace files by
+//! taking them away for a moment; after that it is gone here, and nothing is changed outside.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use crate::api::manifest::{ChannelManifest, Manifests, SecretManifest};
+use crate::channel::ChannelRef;
+use crate::channel::validate::Secrets;
+use crate::cli::files;
+use crate::policy::Millis;
+
+/// How long a manifest that has vanished still counts, milliseconds.
+pub const GRACE: Millis = 5_000;
+/// The longest file that is read, bytes.
+const LONGEST_FILE: u64 = 16 * 1024 * 1024;
+
+/// A manifest, and whether it stands in the files now.
+#[derive(Clone, Debug)]
+struct Kept<T> {
+    manifest: T,
+    /// Place among all manifests when it was last read.
+    place: usize,
+    /// It stands there, or its file is broken and keeps what it said before.
+    present: bool,
+    /// When it was last present.
+    seen: Millis,
+}
+
+/// The files and what they said last.
+#[derive(Debug)]
+pub struct Files {
+    paths: Vec<PathBuf>,
+    hash: Option<u64>,
+    channels: BTreeMap<ChannelRef, Kept<ChannelManifest>>,
+    secrets: BTreeMap<ChannelRef, Kept<SecretManifest>>,
+    problems: Vec<Problem>,
+}
+
+/// What cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Problem {
+    pub file: String,
+    /// One sentence with file and line.
+    pub sentence: String,
+}
+
+/// What counts at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// In the order of the files.
+    pub channels: Vec<ChannelManifest>,
+    /// By namespace.
+    pub secrets: BTreeMap<String, Secrets>,
+    pub problems: Vec<Problem>,
+}
+
+impl Files {
+    #[must_use]
+    pub fn new(paths: Vec<PathBuf>) -> Self {
+        Self { paths, hash: None, channels: BTreeMap::new(), secrets: BTreeMap::new(), problems: Vec::new() }
+    }
+
+    /// Reads again; a snapshot comes back where anything has changed since the last one.
+    pub fn poll(&mut self, now: Millis) -> Option<Snapshot> {
+        let (texts, problems) = read(&self.paths);
+        let mut hasher = DefaultHasher::new();
+        (&texts, &problems).hash(&mut hasher);
+        let hash = hasher.finish();
+        let changed = self.hash.replace(hash) != Some(hash);
+        if changed {
+            self.take(&texts, problems);
+        }
+        let forgotten = forget(&mut self.channels, now) | forget(&mut self.secrets, now);
+        (changed || forgotten).then(|| self.snapshot())
+    }
+
+    fn take(&mut self, texts: &[(String, String)], mut problems: Vec<Problem>) {
+        let mut manifests = Manifests::default();
+        for (file, text) in texts {
+            manifests.add(file, text);
+        }
+        problems.extend(
+            manifests.errors.iter().map(|note| Problem { file: note.place.file.clone(), sentence: note.to_string() }),
+        );
+        let broken: BTreeSet<&str> = problems.iter().map(|problem| problem.file.as_str()).collect();
+        merge(&mut self.channels, manifests.channels, &broken, |one| (&one.namespace, &one.name, &one.source.file));
+        merge(&mut self.secrets, manifests.secrets, &broken, |one| (&one.namespace, &one.name, &one.source.file));
+        self.problems = problems;
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut channels: Vec<&Kept<ChannelManifest>> = self.channels.values().collect();
+        channels.sort_by_key(|kept| kept.place);
+        let mut secrets: BTreeMap<String, Secrets> = BTreeMap::new();
+        for kept in self.secrets.values() {
+            let secret = &kept.manifest;
+            secrets.entry(secret.namespace.clone()).or_default().insert(secret.name.clone(), secret.data.clone());
+        }
+        Snapshot {
+            channels: channels.into_iter().map(|kept| kept.manifest.clone()).collect(),
+            secrets,
+            problems: self.problems.clone(),
+        }
+    }
+}
+
+fn merge<T>(
+    kept: &mut BTreeMap<ChannelRef, Kept<T>>,
+    read: Vec<T>,
+    broken: &BTreeSet<&str>,
+    name: impl Fn(&T) -> (&String, &String, &String),
+) {
+    for one in kept.values_mut() {
+        one.present = broken.contains(name(&one.manifest).2.as_str());
+    }
+    for (place, manifest) in read.into_iter().enumerate() {
+        let (namespace, called, _) = name(&manifest);
+        let key = ChannelRef::new(namespace.clone(), called.clone());
+        // The time is set by the look that follows.
+        kept.insert(key, Kept { manifest, place, present: true, seen: Millis::MIN });
+    }
+}
+
+/// Drops what has been missing for too long; true where that was anything.
+fn forget<T>(kept: &mut BTreeMap<ChannelRef, Kept<T>>, now: Millis) -> bool {
+    let before = kept.len();
+    kept.retain(|_, one| {
+        if one.present {
+            one.seen = now;
+        }
+        now - one.seen < GRACE
+    });
+    kept.len() != before
+}
+
+/// The texts of the files by name, and what could not be read.
+fn read(paths: &[PathBuf]) -> (Vec<(String, String)>, Vec<Problem>) {
+    let (mut texts, mut problems) = (Vec::new(), Vec::new());
+    for path in paths {
+        // One by one, so that a path that cannot be read hides no other.
+        let files = files::list(std::slice::from_ref(path)).unwrap_or_else(|error| {
+            problems.push(Problem { file: error.path.display().to_string(), sentence: error.to_string() });
+            Vec::new()
+        });
+        for file in files {
+            match read_file(&file) {
+                Ok(text) => texts.push((file.display().to_string(), text)),
+                Err(reason) => {
+                    let file = file.display().to_string();
+                    problems.push(Problem { sentence: format!("cannot read {file}: {reason}"), file });
+                }
+            }
+        }
+    }
+    (texts, problems)
+}
+
+fn read_file(file: &Path) -> Result<String, String> {
+    let size = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
+    if size > LONGEST_FILE {
+        return Err(format!("it is longer than {LONGEST_FILE} bytes: split it"));
+    }
+    let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8: save it as UTF-8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: bot}\nstringData: {token: one}\n";
+
+    fn channel(name: &str) -> String {
+        format!("apiVersion: maxchannel.dev/v1alpha1\nkind: MaxChannel\nmetadata: {{name: {name}}}\nspec: {{}}\n")
+    }
+
+    fn names(snapshot: &Snapshot) -> Vec<String> {
+        snapshot.channels.iter().map(|channel| channel.name.clone()).collect()
+    }
+
+    #[test]
+    fn a_broken_or_vanished_file_keeps_what_it_said_and_only_a_lasting_loss_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("a.yaml"), folder.path().join("b.yaml"));
+        fs::write(&first, format!("{}---\n{SECRET}", channel("one"))).unwrap();
+        fs::write(&second, channel("two")).unwrap();
+        let mut files = Files::new(vec![folder.path().to_owned()]);
+
+        let snapshot = files.poll(0).unwrap();
+        assert_eq!(names(&snapshot), ["one", "two"]);
+        assert!(snapshot.secrets["default"]["bot"].contains_key("token"));
+        assert!(files.poll(1_000).is_none(), "nothing has changed");
+
+        fs::write(&first, "apiVersion: [\n").unwrap();
+        let snapshot = files.poll(2_000).unwrap();
+        assert_eq!(names(&snapshot), ["one", "two"], "a broken file keeps its channels");
+        assert!(snapshot.secrets["default"].contains_key("bot"), "and its secrets");
+        assert!(snapshot.problems[0].sentence.contains("a.yaml:2: "), "{:?}", snapshot.problems);
+        assert!(files.poll(60_000).is_none(), "however long it stays broken");
+
+        fs::remove_file(&second).unwrap();
+        assert_eq!(names(&files.poll(61_000).unwrap()), ["one", "two"], "a file may be missing for a moment");
+        fs::write(&second, channel("two")).unwrap();
+        assert_eq!(names(&files.poll(63_000).unwrap()), ["one", "two"]);
+        fs::remove_file(&second).unwrap();
+        assert_eq!(names(&files.poll(64_000).unwrap()), ["one", "two"]);
+        assert!(files.poll(63_000 + GRACE - 1).is_none());
+        assert_eq!(names(&files.poll(64_000 + GRACE).unwrap()), ["one"], "what stays away is gone");
+
+        fs::write(&first, channel("one")).unwrap();
+        files.poll(70_000).unwrap();
+        let snapshot = files.poll(70_000 + GRACE).unwrap();
+        assert!(snapshot.secrets.is_empty(), "a Secret taken out of a whole file is gone");
+        assert_eq!(snapshot.problems, []);
+    }
+}

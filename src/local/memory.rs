@@ -1,0 +1,105 @@
+//! What the runner remembers of a channel over restarts, in the channel's own folder: its bot, so that a restart while MAX is away still
+//! relays, and a lock, so that two runners never share a store.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::channel::ChannelRef;
+use crate::channel::plan::KnownBot;
+
+const BOT: &str = "bot.json";
+
+/// A channel's folder.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    folder: PathBuf,
+}
+
+impl Memory {
+    #[must_use]
+    pub fn of(data_dir: &Path, channel: &ChannelRef) -> Self {
+        Self { folder: data_dir.join(&channel.namespace).join(&channel.name) }
+    }
+
+    /// The folder, which is made where it is not there.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn folder(&self) -> Result<&Path, String> {
+        fs::create_dir_all(&self.folder)
+            .map_err(|error| format!("the folder {} cannot be made: {error}", self.folder.display()))?;
+        Ok(&self.folder)
+    }
+
+    /// The bot that this channel had; none for a new channel, or where the file cannot be read.
+    #[must_use]
+    pub fn bot(&self) -> Option<KnownBot> {
+        let path = self.folder.join(BOT);
+        let text = fs::read(&path).ok()?;
+        serde_json::from_slice(&text)
+            .inspect_err(|error| tracing::warn!("{} is not understood and left aside: {error}", path.display()))
+            .ok()
+    }
+
+    /// Remembers the bot: whole or not at all, whenever the power fails.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn keep_bot(&self, bot: &KnownBot) -> Result<(), String> {
+        let folder = self.folder()?;
+        let write = || -> io::Result<()> {
+            let temporary = folder.join("bot.json.new");
+            let mut file = File::create(&temporary)?;
+            io::Write::write_all(&mut file, &serde_json::to_vec(bot)?)?;
+            file.sync_all()?;
+            fs::rename(&temporary, folder.join(BOT))?;
+            File::open(folder)?.sync_all()
+        };
+        write().map_err(|error| format!("the bot cannot be remembered in {}: {error}", folder.display()))
+    }
+}
+
+/// The data folder, held by one process.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// # Errors
+    /// The folder cannot be written, or another process holds it.
+    pub fn take(data_dir: &Path) -> Result<Self, String> {
+        fs::create_dir_all(data_dir).map_err(|error| error.to_string())?;
+        let file = File::create(data_dir.join("lock")).map_err(|error| error.to_string())?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                Err("another maxchannel uses it; stop that one, or give another folder with --data-dir".to_owned())
+            }
+            Err(TryLockError::Error(error)) => Err(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bot_is_remembered_and_a_data_folder_has_one_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = Memory::of(folder.path(), &ChannelRef::new("crm", "support"));
+        assert_eq!(memory.bot(), None);
+        let bot = KnownBot { user_id: 254_700_011, username: Some("id77_bot".to_owned()), name: "Служба".to_owned() };
+        memory.keep_bot(&bot).unwrap();
+        assert_eq!(memory.bot(), Some(bot));
+        fs::write(folder.path().join("crm/support/bot.json"), "{").unwrap();
+        assert_eq!(memory.bot(), None, "a broken file is as none");
+
+        let held = Lock::take(folder.path()).unwrap();
+        assert!(Lock::take(folder.path()).unwrap_err().contains("another maxchannel"));
+        drop(held);
+        Lock::take(folder.path()).unwrap();
+    }
+}

@@ -1,0 +1,194 @@
+//! One channel's task: the passes of its keeper, and its relay.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Input, Memory, Shared};
+use crate::api::{MaxChannelStatus, Reason};
+use crate::channel::ChannelRef;
+use crate::channel::keeper::Keeper;
+use crate::channel::report::RelayState;
+use crate::channel::schedule::Subject;
+use crate::policy::Millis;
+use crate::relay::{Facts, Relay};
+
+/// Between two looks at the relay.
+const RELAY_INTERVAL: Millis = 2_000;
+/// Between two attempts to start a relay whose store cannot be opened.
+const RESTART_PAUSE: Millis = 5_000;
+
+/// The relay of a channel, as far as it runs.
+#[derive(Debug, Default)]
+struct Serving {
+    relay: Option<Relay>,
+    bot_user_id: i64,
+    wanted: String,
+    failure: Option<(String, Millis)>,
+    facts: Option<Facts>,
+}
+
+pub(super) async fn run(
+    shared: Shared,
+    channel: ChannelRef,
+    mut input: watch::Receiver<Input>,
+    stop: CancellationToken,
+) {
+    let memory = Memory::of(&shared.data_dir, &channel);
+    let mut keeper = Keeper::new(channel.clone(), shared.clients.clone(), memory.bot(), MaxChannelStatus::default());
+    keeper.set_cadence(shared.cadence.clone());
+    let mut conflicts = shared.board.conflicts();
+    let mut serving = Serving::default();
+    loop {
+        let given = input.borrow_and_update().clone();
+        let conflict = conflicts.borrow_and_update().get(&channel).cloned();
+        keeper.set(given.manifest.as_ref().map_err(Clone::clone), &given.secrets, shared.clock.now());
+        keeper.set_conflict(conflict);
+        tokio::select! {
+            () = stop.cancelled() => break,
+            // A change does not wait for a side that hangs; what was under way is looked at anew.
+            changed = input.changed() => if changed.is_err() { break } else { continue },
+            () = pass(&shared, &channel, &memory, &mut keeper, &mut serving, &mut conflicts) => {}
+        }
+        let now = shared.clock.now();
+        // A due look that could not be made (nobody to ask) must not spin.
+        let next = keeper.due().map_or(RELAY_INTERVAL, |due| due.saturating_sub(now)).clamp(200, RELAY_INTERVAL);
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = input.changed() => if changed.is_err() { break },
+            _ = conflicts.changed() => {}
+            () = tokio::time::sleep(Duration::from_millis(next.unsigned_abs())) => {}
+        }
+    }
+    // Taken from the port first: MAX is told to come again.
+    shared.relays.remove(&channel.namespace, &channel.name);
+    if let Some(relay) = serving.relay {
+        relay.stop().await;
+    }
+}
+
+async fn pass(
+    shared: &Shared,
+    channel: &ChannelRef,
+    memory: &Memory,
+    keeper: &mut Keeper,
+    serving: &mut Serving,
+    conflicts: &mut watch::Receiver<std::collections::BTreeMap<ChannelRef, crate::channel::claims::Conflict>>,
+) {
+    let clock = || shared.clock.now();
+    let before = keeper.bot().cloned();
+    // A bot that is remembered needs no answer of MAX: what waits goes on while the looks are under way.
+    if let Some(bot) = &before {
+        shared.board.claim_bot(channel, bot.user_id);
+    }
+    keeper.set_conflict(conflicts.borrow().get(channel).cloned());
+    serve(shared, channel, memory, keeper, serving).await;
+    keeper.look_at_max(&clock).await;
+    if let Some(bot) = keeper.bot() {
+        if before.as_ref() != Some(bot)
+            && let Err(error) = memory.keep_bot(bot)
+        {
+            tracing::error!("{channel}: {error}");
+        }
+        shared.board.claim_bot(channel, bot.user_id);
+    }
+    shared.board.looked(channel);
+    report(shared, channel, keeper, serving);
+    shared.board.settled().await;
+    keeper.set_conflict(conflicts.borrow().get(channel).cloned());
+    serve(shared, channel, memory, keeper, serving).await;
+    act(shared, channel, keeper, serving).await;
+    keeper.look_at_the_rest(&clock).await;
+    act(shared, channel, keeper, serving).await;
+    // What was found out in between (an owner elsewhere) may mean another configuration.
+    serve(shared, channel, memory, keeper, serving).await;
+    if let Some(relay) = &serving.relay {
+        if keeper.take_gap() {
+            relay.gap().await;
+        }
+        let facts = relay.facts().await;
+        heed(keeper, serving.facts.as_ref(), &facts);
+        serving.facts = Some(facts);
+    }
+    report(shared, channel, keeper, serving);
+}
+
+async fn act(shared: &Shared, channel: &ChannelRef, keeper: &mut Keeper, serving: &Serving) {
+    let clock = || shared.clock.now();
+    for step in keeper.act(serving.relay.is_some(), &clock).await {
+        match step.outcome {
+            Ok(()) => shared.board.say(&format!("{channel}: {}", step.action)),
+            Err(failure) => tracing::warn!("{channel}: {} did not succeed: {}", step.action, failure.detail),
+        }
+    }
+}
+
+/// A refusal that the relay met asks for a look at that side now, once per refusal.
+fn heed(keeper: &mut Keeper, before: Option<&Facts>, now: &Facts) {
+    if !now.max.ok && before.is_none_or(|before| before.max.ok || before.max.code != now.max.code) {
+        keeper.ask(Subject::Bot);
+        keeper.ask(Subject::Subscriptions);
+    }
+    if !now.crm.ok && before.is_none_or(|before| before.crm.ok || before.crm.code != now.crm.code) {
+        keeper.ask(Subject::Crm);
+    }
+}
+
+/// Brings the relay to the configuration that it shall have.
+async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &Keeper, serving: &mut Serving) {
+    let Some(config) = keeper.relay() else {
+        if let Some(relay) = serving.relay.take() {
+            shared.relays.remove(&channel.namespace, &channel.name);
+            relay.stop().await;
+        }
+        return;
+    };
+    let bot_user_id = config.channel.bot_user_id;
+    if serving.bot_user_id != bot_user_id
+        && let Some(relay) = serving.relay.take()
+    {
+        // Another bot has been accepted: its dialogs are others.
+        shared.relays.remove(&channel.namespace, &channel.name);
+        relay.stop().await;
+    }
+    serving.wanted.clone_from(&config.channel.revision);
+    if let Some(relay) = &serving.relay {
+        if let Err(error) = relay.apply(config).await {
+            tracing::error!("{channel}: {error}");
+        }
+        return;
+    }
+    let now = shared.clock.now();
+    if serving.failure.as_ref().is_some_and(|(_, at)| now - at < RESTART_PAUSE) {
+        return;
+    }
+    let opened = match memory.folder() {
+        Ok(folder) => Relay::open(config, folder, shared.clock.clone()).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error),
+    };
+    match opened {
+        Ok(relay) => {
+            shared.relays.insert(&channel.namespace, &channel.name, relay.clone());
+            *serving = Serving { bot_user_id, wanted: std::mem::take(&mut serving.wanted), ..Serving::default() };
+            serving.facts = Some(relay.facts().await);
+            serving.relay = Some(relay);
+        }
+        Err(error) => {
+            tracing::error!("{channel}: {error}");
+            serving.failure = Some((error, now));
+        }
+    }
+}
+
+fn report(shared: &Shared, channel: &ChannelRef, keeper: &mut Keeper, serving: &Serving) {
+    let state = match (&serving.relay, &serving.facts, &serving.failure) {
+        (Some(relay), Some(facts), _) => {
+            RelayState::Running { facts: facts.clone(), open: relay.is_open(), wanted: serving.wanted.clone() }
+        }
+        (_, _, Some((detail, _))) => RelayState::Failed { reason: Reason::CrashLooping, detail: detail.clone() },
+        _ => RelayState::Absent { detail: String::new() },
+    };
+    let status = keeper.report(&state, shared.clock.now()).clone();
+    shared.board.publish(channel, &status);
+}
