@@ -147,8 +147,10 @@ impl Keeper {
     pub fn set(&mut self, manifest: Result<&MaxChannel, Vec<String>>, secrets: &Secrets, now: Millis) {
         let outcome = manifest.and_then(|manifest| {
             let generation = manifest.metadata.generation.unwrap_or(0);
-            let reconcile_at = manifest.metadata.annotations.as_ref().and_then(|all| all.get(super::validate::RECONCILE_AT));
-            validate(manifest, secrets, self.clients.installation()).map(|desired| (desired, generation, reconcile_at.cloned()))
+            let reconcile_at =
+                manifest.metadata.annotations.as_ref().and_then(|all| all.get(super::validate::RECONCILE_AT));
+            validate(manifest, secrets, self.clients.installation())
+                .map(|desired| (desired, generation, reconcile_at.cloned()))
         });
         match outcome {
             Ok((desired, generation, reconcile_at)) => {
@@ -163,6 +165,11 @@ impl Keeper {
             Err(problems) => self.problems = problems,
         }
         self.retired.retain(|(_, until)| *until > now);
+    }
+
+    /// The newest generation of the manifest, whether it can be used or not: the status speaks of it.
+    pub const fn set_generation(&mut self, generation: i64) {
+        self.generation = generation;
     }
 
     /// Who holds what this channel asks for, if another does.
@@ -197,10 +204,13 @@ impl Keeper {
         match subject {
             Subject::Bot => desired.token.as_ref().ok().map(|_| desired.token_fingerprint()),
             Subject::Subscriptions => {
-                let taken = self.stranger.is_none() && self.observation.bot.current(&desired.token_fingerprint()).is_some();
+                let taken =
+                    self.stranger.is_none() && self.observation.bot.current(&desired.token_fingerprint()).is_some();
                 (taken && !bot_is_held).then(|| desired.token_fingerprint())
             }
-            Subject::Mango => desired.mango.as_ref().ok().filter(|_| !bot_is_held).map(|access| access.fingerprint.clone()),
+            Subject::Mango => {
+                desired.mango.as_ref().ok().filter(|_| !bot_is_held).map(|access| access.fingerprint.clone())
+            }
             Subject::Crm => desired
                 .crm_access
                 .as_ref()
@@ -227,7 +237,9 @@ impl Keeper {
     fn due_of(&self, subject: Subject) -> Option<Millis> {
         let basis = self.basis(subject)?;
         let (last_basis, at, failure, failures) = self.last(subject);
-        let Some(at) = at.filter(|_| last_basis == basis && !self.asked.contains(&subject)) else { return Some(Millis::MIN) };
+        let Some(at) = at.filter(|_| last_basis == basis && !self.asked.contains(&subject)) else {
+            return Some(Millis::MIN);
+        };
         // A change that was refused is tried again with the pauses of a failed look.
         let step = match subject {
             Subject::Subscriptions => self.intake_failure.as_ref(),
@@ -336,7 +348,10 @@ impl Keeper {
     /// What the last look at the bot means for the channel.
     fn take_bot(&mut self, now: Millis) {
         let Some(desired) = &self.desired else { return };
-        let (Some(seen), Ok(token)) = (self.observation.bot.current(&desired.token_fingerprint()), &desired.token) else { return };
+        let (Some(seen), Ok(token)) = (self.observation.bot.current(&desired.token_fingerprint()), &desired.token)
+        else {
+            return;
+        };
         let known = self.bot.as_ref().map(|bot| bot.user_id);
         let accepted = known.is_none_or(|known| known == seen.user_id) || desired.accept_bot == Some(seen.user_id);
         if !accepted {
@@ -390,7 +405,10 @@ impl Keeper {
         let resubscribes = actions.iter().any(|action| matches!(action, Action::Subscribe { .. }));
         let done = self.carry_out(actions, clock).await;
         let ok = |done: &&Done| done.outcome.is_ok();
-        if resubscribes && was_there && done.iter().filter(ok).any(|done| matches!(done.action, Action::Subscribe { .. })) {
+        if resubscribes
+            && was_there
+            && done.iter().filter(ok).any(|done| matches!(done.action, Action::Subscribe { .. }))
+        {
             self.gap = true;
         }
         if self.is_subscribed() {
@@ -403,6 +421,15 @@ impl Keeper {
         self.desired.as_ref().is_some_and(|desired| {
             plan::subscriptions(desired, &self.observation).iter().any(|(_, whose)| *whose == webhook::Whose::Current)
         })
+    }
+
+    /// Takes our subscriptions away and nothing else, so that what is under way can be brought to its end before [`Keeper::remove`].
+    pub async fn leave_intake(&mut self, clock: Clock<'_>) -> Vec<Done> {
+        let actions = match &self.desired {
+            Some(desired) => plan::removal(desired, &self.observation, self.bot.as_ref()),
+            None => Vec::new(),
+        };
+        self.carry_out(actions.into_iter().filter(Action::is_intake).collect(), clock).await
     }
 
     /// Takes the channel's objects outside away. Looks first.
@@ -443,7 +470,9 @@ impl Keeper {
     async fn carry_out(&mut self, actions: Vec<Action>, clock: Clock<'_>) -> Vec<Done> {
         let crm = self.crm_client().and_then(Result::ok);
         let Some(max) = self.candidate_client() else { return Vec::new() };
-        let Some(token) = self.desired.as_ref().and_then(|desired| desired.token.clone().ok()) else { return Vec::new() };
+        let Some(token) = self.desired.as_ref().and_then(|desired| desired.token.clone().ok()) else {
+            return Vec::new();
+        };
         let secret = webhook::secret(&token, &self.channel);
         let mut done: Vec<Done> = Vec::new();
         for action in actions {

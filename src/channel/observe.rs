@@ -41,11 +41,8 @@ impl Clients {
     /// # Errors
     /// A certificate of the installation is broken.
     pub fn new(installation: Arc<Installation>) -> Result<Self, String> {
-        let max = max::transports(
-            installation.max_overridden,
-            installation.max_ca_pem.as_deref(),
-            &installation.max_url,
-        )?;
+        let max =
+            max::transports(installation.max_overridden, installation.max_ca_pem.as_deref(), &installation.max_url)?;
         let public = || ReqwestTransport::new(Trust::public(), Addresses::Any).map(Arc::new);
         Ok(Self::over(installation, max, public()?, public()?))
     }

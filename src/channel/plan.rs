@@ -193,7 +193,8 @@ fn rows(desired: &Desired, observation: &Observation, bot: &KnownBot) -> Vec<Act
         );
         actions.extend(channel.against(seen.channel.as_ref()));
     }
-    let mango_is_fresh = desired.mango.as_ref().is_ok_and(|access| observation.mango.current(&access.fingerprint).is_some());
+    let mango_is_fresh =
+        desired.mango.as_ref().is_ok_and(|access| observation.mango.current(&access.fingerprint).is_some());
     if mango_is_fresh && !agents.found.is_empty() {
         actions.extend(former_agents(&source, &agents, seen));
     }

@@ -93,7 +93,9 @@ pub fn resolve(receiver: Option<&api::Receiver>, directory: &Directory) -> Resul
     match receiver.people() {
         Some(ReceiverRef::Employee(wanted)) => {
             let found = directory.people.iter().find(|person| {
-                wanted.user_id.map_or_else(|| wanted.extension.as_ref() == Some(&person.extension), |id| id == person.id)
+                wanted
+                    .user_id
+                    .map_or_else(|| wanted.extension.as_ref() == Some(&person.extension), |id| id == person.id)
             });
             let Some(person) = found else {
                 return failed(Reason::EmployeeNotFound, called(wanted));

@@ -89,7 +89,9 @@ fn creatio(desired: &Desired, access: &CrmAccess) -> CreatioConfig {
 fn revision(config: &RelayConfig, crm: Option<&CrmAccess>) -> String {
     let settings = serde_json::to_string(&config.channel).unwrap_or_default();
     let secrets = &config.secrets;
-    let optional = |secret: &Option<SecretString>| secret.as_ref().map_or(String::new(), |secret| secret.expose_secret().to_owned());
+    let optional = |secret: &Option<SecretString>| {
+        secret.as_ref().map_or(String::new(), |secret| secret.expose_secret().to_owned())
+    };
     let webhook: Vec<&str> = secrets.webhook.iter().map(ExposeSecret::expose_secret).collect();
     fingerprint([
         settings.as_str(),

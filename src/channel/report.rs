@@ -48,8 +48,11 @@ pub struct Held {
 #[must_use]
 pub fn hold(before: Option<Held>, relay: &RelayState, now: Millis) -> Option<Held> {
     let facts = relay.facts()?;
-    let throttled =
-        facts.max.code.as_deref().is_some_and(|code| code == "429" || code == "too.many.requests" || code == "throttled");
+    let throttled = facts
+        .max
+        .code
+        .as_deref()
+        .is_some_and(|code| code == "429" || code == "too.many.requests" || code == "throttled");
     let reason = if !facts.crm.ok {
         Reason::CrmDown
     } else if !facts.max.ok && throttled {
@@ -113,10 +116,10 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
             IntakeWish::LongPoll => IntakeKind::LongPoll,
             IntakeWish::MangoDialogs => IntakeKind::MangoDialogs,
         }),
-        relay: view.relay.facts().map(|facts| RelayStatus {
-            version: Some(facts.version.clone()),
-            revision: Some(facts.revision.clone()),
-        }),
+        relay: view
+            .relay
+            .facts()
+            .map(|facts| RelayStatus { version: Some(facts.version.clone()), revision: Some(facts.revision.clone()) }),
         conditions: conditions::next(&previous.conditions, &outcomes(view), pass),
     }
 }
@@ -239,7 +242,11 @@ impl Of<'_> {
         .map(|(field, _, _)| field)
         .collect();
         if differs.is_empty() {
-            Outcome::holds(This, Reason::InSync, self.say("The card in MAX is as it should be", "Карточка в MAX совпадает"))
+            Outcome::holds(
+                This,
+                Reason::InSync,
+                self.say("The card in MAX is as it should be", "Карточка в MAX совпадает"),
+            )
         } else {
             self.fails(This, Reason::CardDiffers, &differs.join(", "))
         }
@@ -259,7 +266,8 @@ impl Of<'_> {
         match &look.failure {
             Some(failure) if look.basis == access.fingerprint => self.failed(This, failure),
             _ if look.current(&access.fingerprint).is_some() => {
-                let message = self.say("MANGO OFFICE takes the credentials of account", "MANGO OFFICE принимает ключи счёта");
+                let message =
+                    self.say("MANGO OFFICE takes the credentials of account", "MANGO OFFICE принимает ключи счёта");
                 Outcome::holds(This, Reason::Connected, format!("{message} {}", self.desired.account_number))
             }
             _ => self.unknown(This),
@@ -311,7 +319,8 @@ impl Of<'_> {
     fn auto_replies_active(&self) -> Outcome {
         use ConditionType::AutoRepliesActive as This;
         let rules = &self.desired.rules;
-        let off_hours = matches!(&rules.off_hours, crate::policy::OffHours::AutoReplies(replies) if !replies.is_empty());
+        let off_hours =
+            matches!(&rules.off_hours, crate::policy::OffHours::AutoReplies(replies) if !replies.is_empty());
         if rules.off_hours_bot_active(self.view.now) {
             self.fails(This, Reason::OffHoursBotActive, "")
         } else if rules.auto_replies.is_empty() && !off_hours {
@@ -351,7 +360,10 @@ impl Of<'_> {
         match seen.rows.as_ref().and_then(|rows| rows.channel.as_ref()) {
             // Without somebody to take the dialogs the channel is not made yet, and that has its own condition.
             None if seen.rows.is_none() || plan::resolved(self.desired, self.view.observation).is_none() => {
-                connected(self.say("; the channel is made once it is known who takes the dialogs", "; канал создаётся, когда известен получатель"))
+                connected(self.say(
+                    "; the channel is made once it is known who takes the dialogs",
+                    "; канал создаётся, когда известен получатель",
+                ))
             }
             None => self.fails(This, Reason::ChannelMissing, ""),
             Some(channel) if !channel.is_active => self.fails(This, Reason::ChannelInactive, ""),
@@ -379,7 +391,11 @@ impl Of<'_> {
         let strangers = strangers.join(", ");
         if self.desired.intake == IntakeWish::LongPoll {
             return if strangers.is_empty() {
-                Outcome::holds(This, Reason::Polling, self.say("The relay asks MAX for updates", "Релей сам запрашивает обновления у MAX"))
+                Outcome::holds(
+                    This,
+                    Reason::Polling,
+                    self.say("The relay asks MAX for updates", "Релей сам запрашивает обновления у MAX"),
+                )
             } else {
                 self.fails(This, Reason::ForeignSubscription, &strangers)
             };
@@ -390,7 +406,8 @@ impl Of<'_> {
                 Outcome::holds(This, Reason::Subscribed, message)
             } else {
                 // Both receive everything, so ours works; who else listens is named.
-                let beside = self.say("another program is subscribed beside it", "кроме него подписана другая программа");
+                let beside =
+                    self.say("another program is subscribed beside it", "кроме него подписана другая программа");
                 Outcome::holds(This, Reason::ForeignSubscription, format!("{message}; {beside}: {strangers}"))
             };
         }
@@ -432,4 +449,3 @@ impl Of<'_> {
         }
     }
 }
-

@@ -11,9 +11,9 @@ use url::Url;
 
 use super::{ChannelRef, Installation, fingerprint};
 use crate::api::{self, MaxChannel, SecretProblem};
+use crate::creatio;
 use crate::policy::{Millis, Rules};
 use crate::relay::config::BotConfig;
-use crate::creatio;
 
 /// Take over rows in the CRM that another owner has marked (design: annotations).
 pub const ADOPT: &str = "maxchannel.dev/adopt";
@@ -50,7 +50,9 @@ pub type Credential<T> = Result<T, Unusable>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IntakeWish {
     /// MAX calls our paths under this base.
-    Webhook { base: Url },
+    Webhook {
+        base: Url,
+    },
     LongPoll,
     MangoDialogs,
 }
@@ -157,18 +159,21 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
         }
     };
     let crm_url = url("spec.creatio.url", &spec.creatio.url);
-    let identity_url =
-        spec.creatio.identity_url.as_deref().and_then(|text| url("spec.creatio.identityUrl", text));
+    let identity_url = spec.creatio.identity_url.as_deref().and_then(|text| url("spec.creatio.identityUrl", text));
     let given_base = spec.intake.as_ref().and_then(|intake| intake.webhook.as_ref()).and_then(|webhook| {
         let host = webhook.host.as_ref().map(|host| format!("https://{host}"));
         webhook.url.clone().or(host).and_then(|text| url("spec.intake.webhook", &text))
     });
-    let bot = spec.receiver.as_ref().and_then(|receiver| receiver.bot.as_ref()).and_then(|bot| {
-        bot_access("spec.receiver.bot", bot, secrets, &mut problems)
-    });
-    let off_hours_bot = spec.off_hours.as_ref().and_then(|off| off.bot.as_ref()).and_then(|bot| {
-        bot_access("spec.offHours.bot", bot, secrets, &mut problems)
-    });
+    let bot = spec
+        .receiver
+        .as_ref()
+        .and_then(|receiver| receiver.bot.as_ref())
+        .and_then(|bot| bot_access("spec.receiver.bot", bot, secrets, &mut problems));
+    let off_hours_bot = spec
+        .off_hours
+        .as_ref()
+        .and_then(|off| off.bot.as_ref())
+        .and_then(|bot| bot_access("spec.offHours.bot", bot, secrets, &mut problems));
     let public_base = installation.public_url.clone().or(given_base);
     let intake = intake(spec.intake.as_ref(), public_base.as_ref());
     if let IntakeWish::Webhook { base } = &intake

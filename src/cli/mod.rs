@@ -4,6 +4,7 @@
 //! to terminals only.
 
 mod check;
+mod controller;
 mod crd;
 mod errors;
 pub mod files;
@@ -33,6 +34,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Controller(controller::Args),
     Crd(crd::Args),
     Plan(plan::Args),
     Relay(relay::Args),
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
     };
     match cli.command {
         Command::Check(args) => check::run(&args),
+        Command::Controller(args) => controller::run(&args),
         Command::Crd(args) => crd::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Relay(args) => relay::run(&args),

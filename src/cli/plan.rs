@@ -17,8 +17,10 @@ use crate::telemetry;
 /// `~` other values, `-` something taken away. Exit code 0: everything could be looked at; 1: not everything; 2: wrong usage, or a
 /// file cannot be read.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  maxchannel plan -f channels/ --public-url https://max.acme.ru\n  maxchannel plan -f channel.yaml \
-                        -o json")]
+#[command(
+    after_help = "Examples:\n  maxchannel plan -f channels/ --public-url https://max.acme.ru\n  maxchannel plan -f channel.yaml \
+                        -o json"
+)]
 pub(super) struct Args {
     /// Files or folders with manifests; `-` is stdin.
     #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., required = true)]

@@ -28,7 +28,9 @@ const CONFIG_INTERVAL: Duration = Duration::from_millis(500);
 /// second, and states facts under /status. Exit code 0: stopped by a signal; 1: the relay cannot start; 2: wrong usage, or the
 /// configuration or the address cannot be used.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  maxchannel relay --config /etc/maxchannel --listen 0.0.0.0:8080 --data-dir /var/lib/maxchannel")]
+#[command(
+    after_help = "Example:\n  maxchannel relay --config /etc/maxchannel --listen 0.0.0.0:8080 --data-dir /var/lib/maxchannel"
+)]
 pub(super) struct Args {
     /// The folder with channel.json and the credentials.
     #[arg(long, value_name = "DIR")]
@@ -117,7 +119,13 @@ fn read(folder: &Path) -> Result<RelayConfig, String> {
     let config = RelayConfig::read(folder).map_err(|error| error.to_string())?;
     let secrets = &config.secrets;
     telemetry::hide(&secrets.token);
-    secrets.webhook.iter().chain(&secrets.notify).chain(&secrets.bot).chain(&secrets.off_hours_bot).for_each(telemetry::hide);
+    secrets
+        .webhook
+        .iter()
+        .chain(&secrets.notify)
+        .chain(&secrets.bot)
+        .chain(&secrets.off_hours_bot)
+        .for_each(telemetry::hide);
     match &secrets.creatio {
         Some(
             crate::creatio::Credentials::OAuth { client_secret: secret, .. }

@@ -15,7 +15,9 @@ use crate::telemetry;
 /// their owner marks. What belongs to another owner stays. Stop `maxchannel run` first, or it makes everything again. Stored messages
 /// stay in the data folder. Exit code 0: all is away; 1: something could not be taken away; 2: wrong usage, or a file cannot be read.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  maxchannel remove -f channels/\n  maxchannel plan -f channels/   # what is there before")]
+#[command(
+    after_help = "Examples:\n  maxchannel remove -f channels/\n  maxchannel plan -f channels/   # what is there before"
+)]
 pub(super) struct Args {
     /// Files or folders with the manifests of the channels and their Secrets; `-` is stdin.
     #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., required = true)]

@@ -22,9 +22,11 @@ use crate::telemetry;
 ///
 /// Exit code 0: stopped by a signal; 2: a path, the address or the data folder cannot be used.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  maxchannel run -f channels/ --public-url https://max.acme.ru\n  maxchannel run -f channel.yaml \
+#[command(
+    after_help = "Examples:\n  maxchannel run -f channels/ --public-url https://max.acme.ru\n  maxchannel run -f channel.yaml \
                         -f secrets.yaml --data-dir /var/lib/maxchannel\n\nBehind a proxy on port 443 route /webhooks/ to --listen. \
-                        Environment: MAXCHANNEL_LOG sets what is logged (info, debug, ...).")]
+                        Environment: MAXCHANNEL_LOG sets what is logged (info, debug, ...)."
+)]
 pub(super) struct Args {
     /// Files or folders with manifests.
     #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., required = true)]
@@ -49,13 +51,9 @@ pub(super) fn run(args: Args) -> ExitCode {
         return fails("stdin cannot be watched: give files or folders");
     }
     let options = match (args.installation.installation(), data_dir(args.data_dir)) {
-        (Ok(installation), Ok(data_dir)) => Options {
-            paths: args.paths,
-            listen: args.listen,
-            data_dir,
-            installation,
-            cadence: Cadence::default(),
-        },
+        (Ok(installation), Ok(data_dir)) => {
+            Options { paths: args.paths, listen: args.listen, data_dir, installation, cadence: Cadence::default() }
+        }
         (Err(message), _) | (_, Err(message)) => return fails(&message),
     };
     let runtime = match tokio::runtime::Runtime::new() {

@@ -17,8 +17,10 @@ use crate::transport::{Addresses, Options, ReqwestTransport, Transport as _, Tru
 ///
 /// Asks a running `maxchannel run`. Exit code 0: all channels are ready; 1: not all; 2: wrong usage, or nobody answers.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  maxchannel status\n  maxchannel status support --lang ru\n  maxchannel status --server \
-                        http://127.0.0.1:9090 -o json")]
+#[command(
+    after_help = "Examples:\n  maxchannel status\n  maxchannel status support --lang ru\n  maxchannel status --server \
+                        http://127.0.0.1:9090 -o json"
+)]
 pub(super) struct Args {
     /// Only this channel: `name` or `namespace/name`.
     name: Option<String>,
@@ -62,7 +64,8 @@ pub(super) fn run(args: &Args) -> ExitCode {
 
 async fn ask(server: &str) -> Result<Shown, String> {
     let address = format!("{}/status", server.trim_end_matches('/'));
-    let request = http::Request::get(&address).body(Bytes::new()).map_err(|_| format!("--server {server} is no address"))?;
+    let request =
+        http::Request::get(&address).body(Bytes::new()).map_err(|_| format!("--server {server} is no address"))?;
     let transport = ReqwestTransport::new(Trust::public(), Addresses::Any)?;
     let options = Options { timeout: Duration::from_secs(10), ..Options::default() };
     let answer = transport
@@ -112,9 +115,10 @@ fn as_text(shown: &Shown, language: Language, colours: bool) -> String {
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());
     }
     for one in &shown.channels {
-        let told = one.status.conditions.iter().filter(|condition| {
-            !matches!(condition.type_.as_str(), "Ready" | "Stalled") && entry(condition).is_some()
-        });
+        let told =
+            one.status.conditions.iter().filter(|condition| {
+                !matches!(condition.type_.as_str(), "Ready" | "Stalled") && entry(condition).is_some()
+            });
         for condition in told {
             let _ = write!(text, "\n{}/{}\n{}", one.namespace, one.name, explained(condition, language, colours));
         }

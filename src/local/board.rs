@@ -166,7 +166,8 @@ impl Board {
         for condition in &status.conditions {
             let known = before.iter().find(|known| known.type_ == condition.type_);
             let same = |known: &Condition| {
-                (&known.status, &known.reason, &known.message) == (&condition.status, &condition.reason, &condition.message)
+                (&known.status, &known.reason, &known.message)
+                    == (&condition.status, &condition.reason, &condition.message)
             };
             // What is not known yet is no news.
             if !known.is_some_and(same) && condition.status != "Unknown" {

@@ -91,7 +91,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let memory = Memory::of(folder.path(), &ChannelRef::new("crm", "support"));
         assert_eq!(memory.bot(), None);
-        let bot = KnownBot { user_id: 254_700_011, username: Some("id77_bot".to_owned()), name: "Служба".to_owned() };
+        let bot =
+            KnownBot { user_id: 254_700_011, username: Some("id77_bot".to_owned()), name: "Служба".to_owned() };
         memory.keep_bot(&bot).unwrap();
         assert_eq!(memory.bot(), Some(bot));
         fs::write(folder.path().join("crm/support/bot.json"), "{").unwrap();

@@ -102,7 +102,10 @@ impl Running {
 pub async fn start(options: Options, stop: CancellationToken) -> Result<Running, RunError> {
     let Options { paths, listen, data_dir, installation, cadence } = options;
     if let Some(missing) = paths.iter().find(|path| !path.exists()) {
-        return Err(RunError::Files(format!("{} is not there: give a file or folder with manifests", missing.display())));
+        return Err(RunError::Files(format!(
+            "{} is not there: give a file or folder with manifests",
+            missing.display()
+        )));
     }
     let lock = Lock::take(&data_dir).map_err(|reason| RunError::DataDir { folder: data_dir.clone(), reason })?;
     let clients = Clients::new(Arc::new(installation)).map_err(RunError::Settings)?;
@@ -117,7 +120,8 @@ pub async fn start(options: Options, stop: CancellationToken) -> Result<Running,
         data_dir,
         cadence,
     };
-    let routes = Router::new().route("/status", get(status)).with_state(board.clone()).merge(relay::http::router(relays));
+    let routes =
+        Router::new().route("/status", get(status)).with_state(board.clone()).merge(relay::http::router(relays));
     let served = stop.clone();
     let server = tokio::spawn(async move {
         let graceful = axum::serve(listener, routes).with_graceful_shutdown(served.cancelled_owned());
