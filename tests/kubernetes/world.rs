@@ -57,6 +57,7 @@ impl Cluster {
     /// None: there is none, and that was said.
     pub async fn get() -> Option<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        maxchannel::telemetry::start(maxchannel::telemetry::Format::Text, "error,maxchannel=warn");
         let mode = std::env::var("CLUSTER_MODE").unwrap_or_default();
         if std::env::var_os("KUBECONFIG").is_none() || mode.is_empty() {
             assert!(
@@ -312,7 +313,7 @@ impl World {
             namespace: self.namespace.clone(),
             pod: "controller".to_owned(),
             identity: format!("controller_{}", Uuid::new_v4().simple()),
-            lease: "maxchannel".to_owned(),
+            lease: "rights-maxchannel".to_owned(),
             lease_duration: Duration::from_secs(6),
             namespaces: vec![self.namespace.clone()],
             relay_image: IMAGE.to_owned(),
