@@ -32,7 +32,14 @@ fn client() -> Client {
 }
 
 fn steady() -> Switches {
-    Switches { late_row_every: 0, files_after_ms: 0, rotate_cookies_every: 0, ..Switches::default() }
+    Switches {
+        late_row_every: 0,
+        files_after_ms: 0,
+        rotate_cookies_every: 0,
+        etags: false,
+        page_size: 0,
+        ..Switches::default()
+    }
 }
 
 async fn site_with(options: Options) -> Site {
@@ -505,6 +512,7 @@ async fn a_chat_closes_by_time_only_after_an_answer_and_never_while_it_waits() {
     let mut site = site().await;
     site.control.update("ChatQueue", site.queue, &json!({"ChatTimeout": 10})).unwrap();
     let chat = guid(&site.receive(&message("mid.1", 1000)).await["chatId"]);
+    site.control.update("OmniChat", chat, &json!({"CloseDate": "2026-01-01T00:00:00Z"})).unwrap();
     site.control.advance(3_600_000);
     assert_eq!(site.control.chat(chat).unwrap()["completed"], false);
     site.control.accept(chat, site.agent).unwrap();
@@ -987,4 +995,59 @@ async fn a_stopped_site_refuses_connections() {
     let (client, url) = (site.client, site.base);
     site.simulator.stop().await;
     assert!(client.get(url).send().await.is_err());
+}
+
+#[tokio::test]
+async fn a_batch_stops_at_its_first_failure_unless_told_otherwise() {
+    let site = site().await;
+    let part = |id: &str, method: &str, url: &str, body: Value| json!({"id": id, "method": method, "url": url, "headers": {"Content-Type": "application/json"}, "body": body});
+    let key = Uuid::from_u128(5);
+    let parts = json!({"requests": [
+        with(part("1", "POST", "Contact", json!({"Id": key, "Name": "А"})), &json!({"atomicityGroup": "g"})),
+        part("2", "PATCH", &format!("Contact/{key}"), json!({"Name": "Б"})),
+        part("3", "POST", "Contact", json!({"Id": key, "Name": "В"})),
+        part("4", "GET", &format!("Contact({key})?$select=Name"), Value::Null),
+    ]});
+    for (prefer, seen) in [("", vec![201, 204, 500]), ("continue-on-error", vec![500, 204, 500, 200])] {
+        let request = site.client.post(format!("{}/odata/$batch", site.base)).bearer_auth(&site.token);
+        let request =
+            request.header("content-type", "application/json").header("prefer", prefer).body(parts.to_string());
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let answer = read(answer).await;
+        let responses = answer["responses"].as_array().unwrap();
+        let statuses: Vec<u64> = responses.iter().map(|response| response["status"].as_u64().unwrap()).collect();
+        assert_eq!(statuses, seen);
+        assert!(responses[0]["atomicityGroup"].as_str().unwrap().parse::<Uuid>().is_ok());
+        if let Some(last) = responses.get(3) {
+            assert_eq!(last["body"]["Name"], "Б");
+        }
+    }
+    let many = json!({"requests": vec![part("1", "GET", "Contact", Value::Null); 101]});
+    assert_eq!(site.call(Method::POST, "/odata/$batch", Some(&many)).await.status(), 400);
+}
+
+#[tokio::test]
+async fn a_conversation_of_hostile_defaults_loses_nothing() {
+    // Late rows, gaps, late files, rotating cookies: what a patient reader of the outbox sees in the end.
+    let site = site_with(Options { time_scale: 1e-6, ..Options::default() }).await;
+    let mut chats = Vec::new();
+    for number in 1..=20_i64 {
+        let sender = json!({"sender": format!("max:{number}")});
+        let chat = guid(&site.receive(&with(message(&format!("mid.{number}"), number), &sender)).await["chatId"]);
+        assert!(site.control.accept(chat, site.agent).unwrap());
+        site.control.send(chat, site.agent, "раз", Vec::new()).unwrap();
+        site.control.send(chat, site.agent, "два", Vec::new()).unwrap();
+        chats.push(chat);
+    }
+    site.control.switches(|switches| switches.page_size = 0);
+    assert!(site.outbox().await.len() < 60, "some rows commit late");
+    site.control.advance(Switches::default().late_row_ms);
+    let rows = site.outbox().await;
+    assert_eq!(rows.len(), 60);
+    for chat in chats {
+        let own: Vec<&Value> = rows.iter().filter(|row| row["ChatId"] == chat.to_string()).collect();
+        let texts: Vec<&str> = own.iter().map(|row| row["Text"].as_str().unwrap()).collect();
+        assert_eq!(texts, ["", "раз", "два"]);
+    }
 }

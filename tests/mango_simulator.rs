@@ -193,10 +193,11 @@ async fn a_second_wrong_request_within_two_minutes_blocks_the_key_until_they_are
     let (status, body) = account.call("/vpbx/groups", r#"{"group_id":1}"#).await;
     assert_eq!((status, &body["code"]), (420, &json!(3300)));
     assert_eq!(account.call("/vpbx/groups", "{}").await.0, 200, "right requests still pass");
+    account.control.advance(60_000);
     assert_eq!(account.call("/vpbx/groups", r#"{"group_id":1}"#).await.0, 401);
     assert_eq!(account.call("/vpbx/groups", "{}").await.0, 401, "now right ones are refused too");
-    account.control.advance(120_000);
-    assert_eq!(account.call("/vpbx/groups", "{}").await.0, 200);
+    account.control.advance(60_000);
+    assert_eq!(account.call("/vpbx/groups", "{}").await.0, 200, "the two minutes count from the first");
     assert_eq!(account.control.violations().len(), 2);
 }
 

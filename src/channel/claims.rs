@@ -79,8 +79,9 @@ mod tests {
 
     #[test]
     fn the_older_resource_keeps_the_account_and_the_bot() {
+        type Case = (&'static str, Vec<Claim>, Vec<(&'static str, Conflict)>);
         let held_by = |name| ChannelRef::new("crm", name);
-        let cases: [(&str, Vec<Claim>, Vec<(&str, Conflict)>); 6] = [
+        let cases: [Case; 6] = [
             (
                 "same number, by creation time",
                 vec![claim("new", Some(20), 0, "1", "a", None), claim("old", Some(10), 1, "1", "b", None)],

@@ -161,6 +161,10 @@ impl Keeper {
                 self.generation = generation;
                 self.reconcile_at = reconcile_at;
                 self.desired = Some(desired);
+                if self.stranger.is_some() {
+                    // The bot may have been accepted meanwhile.
+                    self.take_bot(now);
+                }
             }
             Err(problems) => self.problems = problems,
         }

@@ -26,6 +26,9 @@ pub mod schedule;
 pub mod validate;
 pub mod webhook;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

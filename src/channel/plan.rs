@@ -286,11 +286,9 @@ fn intake(desired: &Desired, observation: &Observation) -> Vec<Action> {
     // With MANGO's own intake the stranger is MANGO OFFICE.
     let strangers_go = desired.on_foreign == ForeignSubscription::Remove && desired.intake != IntakeWish::MangoDialogs;
     for (address, whose) in seen {
-        match whose {
-            Whose::Current => {}
-            Whose::Stale => actions.push(Action::Unsubscribe { address, foreign: false }),
-            Whose::Foreign if strangers_go => actions.push(Action::Unsubscribe { address, foreign: true }),
-            Whose::Foreign => {}
+        let foreign = whose == Whose::Foreign;
+        if whose == Whose::Stale || (foreign && strangers_go) {
+            actions.push(Action::Unsubscribe { address, foreign });
         }
     }
     actions

@@ -65,8 +65,10 @@ pub struct Resolved {
     pub takers: Vec<Taker>,
     pub routing: Routing,
     pub dialogs_per_agent: i64,
-    /// For people: `group Поддержка`, `employee Анна Петрова (101)`.
-    pub label: String,
+    /// A group, as against one employee.
+    pub is_group: bool,
+    /// The name of the group or employee, for people.
+    pub name: String,
     /// The receiver is a bot, and these people stand behind it.
     pub behind_bot: bool,
 }
@@ -101,7 +103,8 @@ pub fn resolve(receiver: Option<&api::Receiver>, directory: &Directory) -> Resul
                 return failed(Reason::EmployeeNotFound, called(wanted));
             };
             Ok(Resolved {
-                label: format!("employee {}", shown(person)),
+                is_group: false,
+                name: shown(person),
                 takers: vec![Taker { person: person.clone(), crm_user: wanted.crm_user.clone() }],
                 routing: Routing::ForEveryone,
                 dialogs_per_agent: DIALOGS_OF_ONE,
@@ -136,7 +139,8 @@ pub fn resolve(receiver: Option<&api::Receiver>, directory: &Directory) -> Resul
                 return failed(Reason::GroupEmpty, group.name.clone());
             }
             Ok(Resolved {
-                label: format!("group {}", group.name),
+                is_group: true,
+                name: group.name.clone(),
                 takers,
                 routing: match wanted.distribution {
                     api::Distribution::LeastLoaded => Routing::ForFree,

@@ -25,7 +25,7 @@ pub enum RelayState {
     /// It cannot run, for a reason of `RelayAvailable`.
     Failed { reason: Reason, detail: String },
     /// It runs; `open` says that its store can be written, `wanted` is the revision that it shall have.
-    Running { facts: Facts, open: bool, wanted: String },
+    Running { facts: Box<Facts>, open: bool, wanted: String },
 }
 
 impl RelayState {
@@ -286,6 +286,12 @@ impl Of<'_> {
             Ok(resolved) => resolved,
             Err(unresolved) => return self.fails(This, unresolved.reason, &unresolved.detail),
         };
+        let kind = if resolved.is_group {
+            self.say("group", "группа")
+        } else {
+            self.say("employee", "сотрудник")
+        };
+        let label = format!("{kind} {}", resolved.name);
         let mut missing = Vec::new();
         if let Some(view) = &self.view.observation.crm.seen {
             let agents = receiver::agents(&resolved, &view.users);
@@ -298,20 +304,16 @@ impl Of<'_> {
         let served_by_bot = resolved.behind_bot || self.desired.off_hours_bot.is_some();
         let mut outcome = if served_by_bot && bot_is_away {
             // Informational: dialogs are taken, only not by the bot.
-            let outcome = self.fails(This, Reason::FallbackServing, &resolved.label);
+            let outcome = self.fails(This, Reason::FallbackServing, &label);
             Outcome { status: crate::api::Status::True, ..outcome }
         } else {
-            Outcome::holds(This, Reason::Resolved, resolved.label.clone())
+            Outcome::holds(This, Reason::Resolved, label.clone())
         };
         if !missing.is_empty() && outcome.reason == Reason::Resolved {
             // Somebody takes the dialogs, so the condition holds; who cannot take them is named all the same.
             outcome.reason = Reason::AgentsMissingInCrm;
-            outcome.message = format!(
-                "{}; {}: {}",
-                resolved.label,
-                self.say("not found in the CRM", "не найдены в CRM"),
-                missing.join("; ")
-            );
+            outcome.message =
+                format!("{label}; {}: {}", self.say("not found in the CRM", "не найдены в CRM"), missing.join("; "));
         }
         outcome
     }

@@ -185,12 +185,12 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
         ));
     }
     let rules = Rules::from_spec(spec).map_err(|error| problems.push(format!("spec.workingHours: {error}"))).ok();
-    let accept_bot = manifest.annotations().get(ACCEPT_BOT).and_then(|text| match text.trim().parse() {
-        Ok(id) => Some(id),
-        Err(_) => {
+    let accept_bot = manifest.annotations().get(ACCEPT_BOT).and_then(|text| {
+        let id = text.trim().parse().ok();
+        if id.is_none() {
             problems.push(format!("metadata.annotations[{ACCEPT_BOT}]: {text:?} is not the user id of a bot"));
-            None
         }
+        id
     });
     let (Some(crm_url), Some(rules), true) = (crm_url, rules, problems.is_empty()) else {
         return Err(problems);
@@ -246,7 +246,7 @@ fn raw<'a>(secrets: &'a Secrets, name: &str, key: &str) -> Credential<&'a str> {
         return Err(Unusable::Missing(format!("the Secret {name} is not there")));
     };
     data.get(key)
-        .map(|value| value.expose_secret())
+        .map(ExposeSecret::expose_secret)
         .ok_or_else(|| Unusable::Missing(format!("the Secret {name} has no key {key}")))
 }
 

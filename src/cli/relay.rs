@@ -73,9 +73,9 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
         .route("/status", get(facts))
         .with_state((relays.clone(), namespace.clone(), name.clone()))
         .merge(relay::http::router(relays.clone()));
-    let served = stop.clone();
+    let closing = stop.clone();
     let server = tokio::spawn(async move {
-        let graceful = axum::serve(listener, routes).with_graceful_shutdown(served.cancelled_owned());
+        let graceful = axum::serve(listener, routes).with_graceful_shutdown(closing.cancelled_owned());
         if let Err(error) = graceful.await {
             tracing::error!(%error, "the port is closed");
         }

@@ -62,12 +62,12 @@ pub(super) fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn usage(message: impl ToString) -> Complaint {
-    (USAGE, message.to_string())
+fn usage(message: String) -> Complaint {
+    (USAGE, message)
 }
 
 fn report(args: &Args) -> Result<String, Complaint> {
-    let manifests = files::read(std::slice::from_ref(&args.file)).map_err(usage)?;
+    let manifests = files::read(std::slice::from_ref(&args.file)).map_err(|error| usage(error.to_string()))?;
     if let Some(error) = manifests.errors.first() {
         return Err((1, error.to_string()));
     }
@@ -76,7 +76,7 @@ fn report(args: &Args) -> Result<String, Complaint> {
     }
     let events = match &args.events {
         Some(path) => {
-            let text = files::read_file(path).map_err(usage)?;
+            let text = files::read_file(path).map_err(|error| usage(error.to_string()))?;
             read_events(&text).map_err(|problem| usage(format!("{}: {problem}", path.display())))?
         }
         None => vec![Given { at: "0s".to_owned(), customer: Some(Customer::Writes), ..Given::default() }],
@@ -184,6 +184,8 @@ struct Told {
     rules: Rules,
     at: Millis,
     lines: Vec<Line>,
+    /// The state in which the dialog is left.
+    end: Phase,
 }
 
 fn tell(channel: &ChannelManifest, at: &str, events: &[Given]) -> Result<Told, Complaint> {
@@ -204,20 +206,15 @@ fn tell(channel: &ChannelManifest, at: &str, events: &[Given]) -> Result<Told, C
         acts.push((time, given.act().map_err(problem)?));
     }
     acts.sort_by_key(|(time, _)| *time);
-    let end = acts.last().map_or(at, |(time, _)| *time).saturating_add(HORIZON);
-    let lines = timeline::play(&rules, &acts, end);
-    Ok(Told { namespace: channel.namespace.clone(), name: channel.name.clone(), zone, rules, at, lines })
+    let until = acts.last().map_or(at, |(time, _)| *time).saturating_add(HORIZON);
+    let (lines, end) = timeline::play(&rules, &acts, until);
+    Ok(Told { namespace: channel.namespace.clone(), name: channel.name.clone(), zone, rules, at, lines, end })
 }
 
 impl Told {
     fn time(&self, at: Millis, format: &str) -> String {
         let at = Timestamp::from_millisecond(at).unwrap_or_default().to_zoned(self.zone.clone());
         at.strftime(format).to_string()
-    }
-
-    /// The phase in which the dialog is left.
-    fn end(&self) -> Phase {
-        self.lines.last().map_or(Phase::Idle, |line| line.phase)
     }
 
     /// What is in force at the beginning.
@@ -247,7 +244,7 @@ impl Told {
         let _ = writeln!(
             text,
             "{}",
-            match self.end() {
+            match self.end {
                 Phase::Idle => "then: the dialog is over",
                 Phase::Started => "then: nothing more happens by itself; the customer has written nothing",
                 Phase::WithBot => "then: nothing more happens by itself; the bot holds the dialog",
@@ -283,7 +280,7 @@ impl Told {
             "at": zoned(self.at),
             "open": self.rules.is_open(self.at),
             "timeline": lines,
-            "end": self.end(),
+            "end": self.end,
         })
     }
 }
@@ -299,12 +296,12 @@ fn in_words(line: &Line) -> String {
         "handsOver" => "hands over",
         "away" => "is away",
         "back" => "is back",
-        "message" => "the message",
+        "message" | "ask" => "the message",
         "autoReply" => "reply",
         "closeMessage" => "close message",
         "botAnswer" => "the bot's answer",
-        "ask" => "the message",
         "handOver" => "hand-over",
+        "history" => "the history",
         "closeChat" => "closing of the chat",
         "customerLeft" => "a note in the chat",
         other => other,
@@ -341,7 +338,7 @@ mod tests {
         let commands: Vec<_> = readme.lines().filter_map(|line| line.strip_prefix("    maxchannel rules ")).collect();
         let outputs = fs::read_dir(examples().join("rules")).unwrap().map(|entry| entry.unwrap().file_name());
         let outputs: Vec<_> = outputs.map(|name| name.into_string().unwrap()).collect();
-        let is_output = |name: &&String| name.ends_with(".txt") || name.ends_with(".json");
+        let is_output = |name: &&String| matches!(name.rsplit('.').next(), Some("txt" | "json"));
         assert_eq!(commands.len(), outputs.iter().filter(is_output).count(), "a command for each output");
         for command in commands {
             let (command, output) = command.split_once(" > ").unwrap();

@@ -8,16 +8,14 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::USAGE;
-use crate::simulator::max;
+use crate::simulator::{creatio, mango, max};
 
 /// Run doubles of the outside systems, with a control for customers, agents and faults.
 ///
 /// Prints one JSON line with the addresses and serves until Ctrl-C or SIGTERM. `GET <address>/control` lists what the control offers.
 /// The doubles keep everything in memory and reach loopback and private addresses only.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  maxchannel simulator\n  maxchannel simulator --max-listen 127.0.0.1:0 --time-scale 60 --for 10m"
-)]
+#[command(after_help = "Examples:\n  maxchannel simulator\n  maxchannel simulator --time-scale 60 --for 10m")]
 pub(super) struct Args {
     /// Where the MAX Bot API and its control listen; port 0: any free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8701")]
@@ -25,6 +23,15 @@ pub(super) struct Args {
     /// Where the file hosts of MAX listen.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8702")]
     files_listen: SocketAddr,
+    /// Where the API of MANGO OFFICE listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8703")]
+    mango_listen: SocketAddr,
+    /// Where the site of Creatio listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8704")]
+    creatio_listen: SocketAddr,
+    /// Where the Identity Service of Creatio listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8705")]
+    identity_listen: SocketAddr,
     /// Long periods, such as the pauses between repeats, are divided by this.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     time_scale: f64,
@@ -61,14 +68,37 @@ async fn serve(args: &Args) -> std::io::Result<()> {
         switches,
     })
     .await?;
-    let addresses =
-        json!({"max": {"url": max.url(), "files": max.files_url(), "control": format!("{}/control", max.url())}});
+    let mango_options =
+        mango::Options { listen: args.mango_listen, time_scale: args.time_scale, ..mango::Options::default() };
+    let creatio_options = creatio::Options {
+        listen: args.creatio_listen,
+        identity_listen: args.identity_listen,
+        time_scale: args.time_scale,
+        ..creatio::Options::default()
+    };
+    // The credentials are inventions of the doubles; whoever wants to talk to them needs to know them.
+    let mango_keys = json!({"apiKey": mango_options.api_key, "apiSalt": mango_options.api_salt});
+    let creatio_keys = json!({
+        "clientId": creatio_options.client_id,
+        "clientSecret": creatio_options.client_secret,
+        "username": creatio_options.login,
+        "password": creatio_options.password,
+    });
+    let mango = mango::Simulator::start(mango_options).await?;
+    let creatio = creatio::Simulator::start(creatio_options).await?;
+    let addresses = json!({
+        "max": {"url": max.url(), "files": max.files_url(), "control": format!("{}/control", max.url())},
+        "mango": {"url": mango.url(), "credentials": mango_keys},
+        "creatio": {"url": creatio.url(), "identity": creatio.identity_url(), "credentials": creatio_keys},
+    });
     super::print(&format!("{addresses}\n"));
     tokio::select! {
         ended = ended() => ended?,
         () = elapsed(args.duration) => {}
     }
     max.stop().await;
+    mango.stop().await;
+    creatio.stop().await;
     Ok(())
 }
 

@@ -161,13 +161,22 @@ impl Client {
     }
 
     pub(super) async fn rows<T: DeserializeOwned>(&self, collection: &str, query: &Query) -> Result<Vec<T>, Error> {
+        Ok(self.rows_in_answers(collection, query).await?.0)
+    }
+
+    /// The rows, and in how many answers they came: more than one are of different moments.
+    pub(super) async fn rows_in_answers<T: DeserializeOwned>(
+        &self,
+        collection: &str,
+        query: &Query,
+    ) -> Result<(Vec<T>, usize), Error> {
         let mut call = Call::get(
             Kind::OData,
             format!("odata/{collection}{}", query.render()),
             format!("reading the list {collection}"),
         );
         let mut rows = Vec::new();
-        for _ in 0..MOST_PAGES {
+        for answers in 1..=MOST_PAGES {
             let answer = self.wire.send(&call).await?;
             let mut page: Value = self.wire.parse(&call, &answer).map_err(|error| self.place(collection, error))?;
             // An unknown collection may be told of with status 200 (Creatio API reference, 2.6).
@@ -179,7 +188,7 @@ impl Client {
             }
             match page.get("@odata.nextLink").and_then(Value::as_str) {
                 Some(link) => call.absolute = Some(self.next_link(collection, link)?),
-                None => return Ok(rows),
+                None => return Ok((rows, answers)),
             }
         }
         let sentence =

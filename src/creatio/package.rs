@@ -333,6 +333,17 @@ pub struct OutboxRow {
     pub created_on: Option<jiff::Timestamp>,
 }
 
+/// One page of the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxPage {
+    /// In the order of `Seq`.
+    pub rows: Vec<OutboxRow>,
+    /// There are no rows behind it.
+    pub last: bool,
+    /// It shows the outbox as it was at one moment; false where the site gave it in pieces.
+    pub at_once: bool,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct WireRow {
@@ -532,14 +543,15 @@ impl Client {
     ///
     /// # Errors
     /// [`Class::PackageMissing`] where the site knows no `MaxOutbox`.
-    pub async fn outbox(&self, channel_source: &str, after_seq: i64) -> Result<Vec<OutboxRow>, Error> {
+    pub async fn outbox(&self, channel_source: &str, after_seq: i64) -> Result<OutboxPage, Error> {
         let source = text_literal(channel_source);
         let query = Query::new()
             .filter(format!("ChannelSource eq {source} and State eq 'Pending' and Seq gt {after_seq}"))
             .order_by("Seq asc")
             .top(OUTBOX_PAGE);
-        let rows: Vec<WireRow> = self.rows("MaxOutbox", &query).await?;
-        Ok(rows.into_iter().map(OutboxRow::from).collect())
+        let (rows, answers): (Vec<WireRow>, usize) = self.rows_in_answers("MaxOutbox", &query).await?;
+        let last = rows.len() < OUTBOX_PAGE;
+        Ok(OutboxPage { rows: rows.into_iter().map(OutboxRow::from).collect(), last, at_once: answers == 1 })
     }
 
     /// Reports what became of a row; the package then shows the agent a line in the chat.

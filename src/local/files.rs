@@ -6,18 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use super::disk;
 use crate::api::manifest::{ChannelManifest, Manifests, SecretManifest};
 use crate::channel::ChannelRef;
 use crate::channel::validate::Secrets;
-use crate::cli::files;
 use crate::policy::Millis;
 
 /// How long a manifest that has vanished still counts, milliseconds.
 pub const GRACE: Millis = 5_000;
-/// The longest file that is read, bytes.
-const LONGEST_FILE: u64 = 16 * 1024 * 1024;
 
 /// A manifest, and whether it stands in the files now.
 #[derive(Clone, Debug)]
@@ -143,30 +141,19 @@ fn read(paths: &[PathBuf]) -> (Vec<(String, String)>, Vec<Problem>) {
     let (mut texts, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
         // One by one, so that a path that cannot be read hides no other.
-        let files = files::list(std::slice::from_ref(path)).unwrap_or_else(|error| {
+        let files = disk::list(std::slice::from_ref(path)).unwrap_or_else(|error| {
             problems.push(Problem { file: error.path.display().to_string(), sentence: error.to_string() });
             Vec::new()
         });
         for file in files {
-            match read_file(&file) {
-                Ok(text) => texts.push((file.display().to_string(), text)),
-                Err(reason) => {
-                    let file = file.display().to_string();
-                    problems.push(Problem { sentence: format!("cannot read {file}: {reason}"), file });
-                }
+            let name = file.display().to_string();
+            match disk::read_file(&file) {
+                Ok(text) => texts.push((name, text)),
+                Err(error) => problems.push(Problem { file: name, sentence: error.to_string() }),
             }
         }
     }
     (texts, problems)
-}
-
-fn read_file(file: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
-    if size > LONGEST_FILE {
-        return Err(format!("it is longer than {LONGEST_FILE} bytes: split it"));
-    }
-    let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8: save it as UTF-8".to_owned())
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use crate::channel::ChannelRef;
 use crate::channel::plan::KnownBot;
 
 const BOT: &str = "bot.json";
+/// How the relay's store is called.
+const STORE: &str = "relay.db";
 
 /// A channel's folder.
 #[derive(Clone, Debug)]
@@ -40,6 +42,40 @@ impl Memory {
         serde_json::from_slice(&text)
             .inspect_err(|error| tracing::warn!("{} is not understood and left aside: {error}", path.display()))
             .ok()
+    }
+
+    /// Puts the store of a former bot into a folder of its own beside; none where there was no store.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn set_aside(&self, former: i64) -> Result<Option<PathBuf>, String> {
+        let folder = self.folder()?;
+        let move_files = || -> io::Result<Option<PathBuf>> {
+            let files: Vec<PathBuf> = fs::read_dir(folder)?
+                .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+                // The database and its companions (`-wal`, `-shm`).
+                .filter(|path| {
+                    path.is_file() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(STORE))
+                })
+                .collect();
+            if files.is_empty() {
+                return Ok(None);
+            }
+            let mut aside = folder.join(format!("bot-{former}"));
+            for number in 2.. {
+                if !aside.exists() {
+                    break;
+                }
+                aside = folder.join(format!("bot-{former}-{number}"));
+            }
+            fs::create_dir(&aside)?;
+            for file in files {
+                fs::rename(&file, aside.join(file.file_name().unwrap_or_default()))?;
+            }
+            Ok(Some(aside))
+        };
+        move_files()
+            .map_err(|error| format!("the store of bot {former} cannot be set aside in {}: {error}", folder.display()))
     }
 
     /// Remembers the bot: whole or not at all, whenever the power fails.
@@ -97,6 +133,15 @@ mod tests {
         assert_eq!(memory.bot(), Some(bot));
         fs::write(folder.path().join("crm/support/bot.json"), "{").unwrap();
         assert_eq!(memory.bot(), None, "a broken file is as none");
+
+        assert_eq!(memory.set_aside(7).unwrap(), None, "there is no store yet");
+        for _ in 0..2 {
+            fs::write(folder.path().join("crm/support/relay.db"), "store").unwrap();
+            fs::write(folder.path().join("crm/support/relay.db-wal"), "log").unwrap();
+            let aside = memory.set_aside(7).unwrap().unwrap();
+            assert!(aside.join("relay.db").exists() && aside.join("relay.db-wal").exists());
+            assert!(!folder.path().join("crm/support/relay.db").exists());
+        }
 
         let held = Lock::take(folder.path()).unwrap();
         assert!(Lock::take(folder.path()).unwrap_err().contains("another maxchannel"));

@@ -7,6 +7,7 @@
 //! MAX keeps what it cannot deliver. Taking away is `maxchannel remove`. One channel's trouble never stops another.
 
 mod board;
+pub mod disk;
 pub mod files;
 mod memory;
 mod runner;
@@ -122,9 +123,9 @@ pub async fn start(options: Options, stop: CancellationToken) -> Result<Running,
     };
     let routes =
         Router::new().route("/status", get(status)).with_state(board.clone()).merge(relay::http::router(relays));
-    let served = stop.clone();
+    let closing = stop.clone();
     let server = tokio::spawn(async move {
-        let graceful = axum::serve(listener, routes).with_graceful_shutdown(served.cancelled_owned());
+        let graceful = axum::serve(listener, routes).with_graceful_shutdown(closing.cancelled_owned());
         if let Err(error) = graceful.await {
             tracing::error!(%error, "the port is closed");
         }
@@ -248,17 +249,14 @@ async fn take(
         }
     }
     for (name, input) in inputs {
-        match tasks.get(&name) {
-            Some(task) => {
-                task.input.send_replace(input);
-            }
-            None => {
-                let (sender, receiver) = watch::channel(input);
-                let token = stop.child_token();
-                shared.board.expect(&name);
-                let handle = tokio::spawn(runner::run(shared.clone(), name.clone(), receiver, token.clone()));
-                tasks.insert(name, Task { input: sender, stop: token, handle });
-            }
+        if let Some(task) = tasks.get(&name) {
+            task.input.send_replace(input);
+        } else {
+            let (sender, receiver) = watch::channel(input);
+            let token = stop.child_token();
+            shared.board.expect(&name);
+            let handle = tokio::spawn(runner::run(shared.clone(), name.clone(), receiver, token.clone()));
+            tasks.insert(name, Task { input: sender, stop: token, handle });
         }
     }
 }

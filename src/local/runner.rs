@@ -9,6 +9,7 @@ use super::{Input, Memory, Shared};
 use crate::api::{MaxChannelStatus, Reason};
 use crate::channel::ChannelRef;
 use crate::channel::keeper::Keeper;
+use crate::channel::plan::KnownBot;
 use crate::channel::report::RelayState;
 use crate::channel::schedule::Subject;
 use crate::policy::Millis;
@@ -23,9 +24,10 @@ const RESTART_PAUSE: Millis = 5_000;
 #[derive(Debug, Default)]
 struct Serving {
     relay: Option<Relay>,
-    bot_user_id: i64,
     wanted: String,
     failure: Option<(String, Millis)>,
+    /// Why the last configuration was not taken; told once.
+    refused: Option<String>,
     facts: Option<Facts>,
 }
 
@@ -86,32 +88,67 @@ async fn pass(
     serve(shared, channel, memory, keeper, serving).await;
     keeper.look_at_max(&clock).await;
     if let Some(bot) = keeper.bot() {
-        if before.as_ref() != Some(bot)
-            && let Err(error) = memory.keep_bot(bot)
-        {
-            tracing::error!("{channel}: {error}");
+        if before.as_ref() != Some(bot) {
+            remember(shared, channel, memory, before.as_ref(), bot, serving).await;
         }
         shared.board.claim_bot(channel, bot.user_id);
     }
     shared.board.looked(channel);
-    report(shared, channel, keeper, serving);
+    if keeper.status().conditions.is_empty() {
+        report(shared, channel, keeper, serving);
+    }
     shared.board.settled().await;
     keeper.set_conflict(conflicts.borrow().get(channel).cloned());
     serve(shared, channel, memory, keeper, serving).await;
     act(shared, channel, keeper, serving).await;
-    keeper.look_at_the_rest(&clock).await;
-    act(shared, channel, keeper, serving).await;
-    // What was found out in between (an owner elsewhere) may mean another configuration.
-    serve(shared, channel, memory, keeper, serving).await;
-    if let Some(relay) = &serving.relay {
-        if keeper.take_gap() {
-            relay.gap().await;
-        }
-        let facts = relay.facts().await;
-        heed(keeper, serving.facts.as_ref(), &facts);
-        serving.facts = Some(facts);
-    }
+    ask_relay(keeper, serving).await;
     report(shared, channel, keeper, serving);
+    keeper.look_at_the_rest(&clock).await;
+    // What was found out (an owner elsewhere) may mean another configuration.
+    serve(shared, channel, memory, keeper, serving).await;
+    act(shared, channel, keeper, serving).await;
+    ask_relay(keeper, serving).await;
+    report(shared, channel, keeper, serving);
+}
+
+/// Takes in what the relay says, and tells it of a gap.
+async fn ask_relay(keeper: &mut Keeper, serving: &mut Serving) {
+    let Some(relay) = &serving.relay else { return };
+    if keeper.take_gap() {
+        relay.gap().await;
+    }
+    let facts = relay.facts().await;
+    heed(keeper, serving.facts.as_ref(), &facts);
+    serving.facts = Some(facts);
+}
+
+/// Remembers the channel's bot. Another bot's dialogs are others: what the one before left waiting is set aside, not mixed in.
+async fn remember(
+    shared: &Shared,
+    channel: &ChannelRef,
+    memory: &Memory,
+    before: Option<&KnownBot>,
+    bot: &KnownBot,
+    serving: &mut Serving,
+) {
+    if let Some(former) = before.filter(|before| before.user_id != bot.user_id) {
+        shared.relays.remove(&channel.namespace, &channel.name);
+        if let Some(relay) = serving.relay.take() {
+            relay.stop().await;
+        }
+        match memory.set_aside(former.user_id) {
+            Ok(Some(folder)) => shared.board.say(&format!(
+                "{channel}: the channel has another bot now; the messages of bot {} are kept in {}",
+                former.user_id,
+                folder.display()
+            )),
+            Ok(None) => {}
+            Err(error) => tracing::error!("{channel}: {error}"),
+        }
+    }
+    if let Err(error) = memory.keep_bot(bot) {
+        tracing::error!("{channel}: {error}");
+    }
 }
 
 async fn act(shared: &Shared, channel: &ChannelRef, keeper: &mut Keeper, serving: &Serving) {
@@ -144,19 +181,13 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &
         }
         return;
     };
-    let bot_user_id = config.channel.bot_user_id;
-    if serving.bot_user_id != bot_user_id
-        && let Some(relay) = serving.relay.take()
-    {
-        // Another bot has been accepted: its dialogs are others.
-        shared.relays.remove(&channel.namespace, &channel.name);
-        relay.stop().await;
-    }
     serving.wanted.clone_from(&config.channel.revision);
     if let Some(relay) = &serving.relay {
-        if let Err(error) = relay.apply(config).await {
+        let refused = relay.apply(config).await.err().map(|error| error.to_string());
+        if let Some(error) = refused.as_ref().filter(|_| refused != serving.refused) {
             tracing::error!("{channel}: {error}");
         }
+        serving.refused = refused;
         return;
     }
     let now = shared.clock.now();
@@ -170,7 +201,7 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &
     match opened {
         Ok(relay) => {
             shared.relays.insert(&channel.namespace, &channel.name, relay.clone());
-            *serving = Serving { bot_user_id, wanted: std::mem::take(&mut serving.wanted), ..Serving::default() };
+            *serving = Serving { wanted: std::mem::take(&mut serving.wanted), ..Serving::default() };
             serving.facts = Some(relay.facts().await);
             serving.relay = Some(relay);
         }
@@ -183,9 +214,11 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &
 
 fn report(shared: &Shared, channel: &ChannelRef, keeper: &mut Keeper, serving: &Serving) {
     let state = match (&serving.relay, &serving.facts, &serving.failure) {
-        (Some(relay), Some(facts), _) => {
-            RelayState::Running { facts: facts.clone(), open: relay.is_open(), wanted: serving.wanted.clone() }
-        }
+        (Some(relay), Some(facts), _) => RelayState::Running {
+            facts: Box::new(facts.clone()),
+            open: relay.is_open(),
+            wanted: serving.wanted.clone(),
+        },
         (_, _, Some((detail, _))) => RelayState::Failed { reason: Reason::CrashLooping, detail: detail.clone() },
         _ => RelayState::Absent { detail: String::new() },
     };

@@ -62,7 +62,8 @@ pub enum Event {
     AgentAnswered {
         chat: Uuid,
     },
-    /// The CRM reports a closing; may come twice, and may concern an older chat.
+    /// The CRM reports a closing; may come twice, and may concern an older chat. Chats that were closed before the caller's store was made
+    /// are not stepped.
     ChatClosed {
         chat: Uuid,
         by: ClosedBy,
@@ -219,7 +220,7 @@ impl Current {
     }
 
     /// What was taken for a later dialog was this one.
-    pub(super) fn go_on(&mut self, later: Self) {
+    pub(super) fn go_on(&mut self, later: &Self) {
         self.answered |= later.answered;
         self.wrote |= later.wrote;
         self.last = self.last.max(later.last);

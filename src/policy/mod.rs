@@ -11,8 +11,8 @@
 //!   start button within a dialog changes nothing. An edit or a removal goes to the CRM and touches nothing else.
 //! - The event of a step counts before its time: whoever writes before the closing was asked for keeps the dialog open.
 //! - A customer who leaves is gone: nothing more is sent to him, the agent is told, the chat stays open for the agent until he or
-//!   the time-out closes it. A chat in which only a bot was left is closed at once. When the customer comes back, that is a new dialog,
-//!   in the same chat if it is still open. A dialog in which he never wrote ends at once.
+//!   the time-out closes it. A chat in which only a bot was left is closed at once. When the customer comes back, that is a new dialog;
+//!   the chat that the agents still have carries it. A dialog in which he never wrote ends at once.
 //! - A transfer keeps the dialog. A message taken into an unknown chat means that the known one has ended or was transferred, and that its
 //!   report is on the way: a new dialog begins there, its replies wait for the report, and if it says "transferred" the old dialog goes on.
 //!

@@ -191,7 +191,7 @@ impl Step<'_> {
                     self.rejoin(before);
                 } else {
                     if let Some(child) = self.dialog.take_before(chat) {
-                        before.go_on(child);
+                        before.go_on(&child);
                     }
                     self.dialog.set_fate(chat, fate.unwrap_or(Fate::Open));
                     self.dialog.before.push(before);
@@ -227,6 +227,8 @@ impl Step<'_> {
         let (fate, owed) = match fate {
             _ if current == Some(chat) => {
                 self.end();
+                // A customer has one open chat: whatever was before this one is over, too.
+                self.dialog.before.clear();
                 (Fate::Done, true)
             }
             Some(Fate::Open) => (Fate::Done, true),
@@ -377,7 +379,7 @@ impl Step<'_> {
     fn rejoin(&mut self, mut before: Current) {
         let chat = before.chat;
         if let Some(current) = self.dialog.current.take() {
-            before.go_on(current);
+            before.go_on(&current);
         }
         self.dialog.current = Some(before);
         if let Some(chat) = chat {

@@ -61,8 +61,9 @@ pub struct Line {
     pub phase: Phase,
 }
 
-/// Plays the acts, which must be in order of time, and lets time pass until `until`.
-pub fn play(rules: &Rules, acts: &[(Millis, Act)], until: Millis) -> Vec<Line> {
+/// Plays the acts, which must be in order of time, and lets time pass until `until`. Returns the state in which that leaves the dialog,
+/// too.
+pub fn play(rules: &Rules, acts: &[(Millis, Act)], until: Millis) -> (Vec<Line>, Phase) {
     let mut play = Play {
         rules,
         dialog: Dialog::default(),
@@ -70,6 +71,7 @@ pub fn play(rules: &Rules, acts: &[(Millis, Act)], until: Millis) -> Vec<Line> {
         open: None,
         chats: 0,
         messages: 0,
+        held: 0,
         lines: Vec::new(),
     };
     for (at, act) in acts {
@@ -78,7 +80,7 @@ pub fn play(rules: &Rules, acts: &[(Millis, Act)], until: Millis) -> Vec<Line> {
         play.act(act);
     }
     play.pass_until(until.saturating_add(1));
-    play.lines
+    (play.lines, play.dialog.phase())
 }
 
 struct Play<'a> {
@@ -89,6 +91,8 @@ struct Play<'a> {
     open: Option<Uuid>,
     chats: u128,
     messages: u32,
+    /// What has been shown to the customer and is held back from the CRM history.
+    held: u32,
     lines: Vec<Line>,
 }
 
@@ -159,7 +163,8 @@ impl Play<'_> {
             let silent = self.dialog.auto_close_at(self.rules);
             for effect in step(self.rules, &mut self.dialog, &event, self.context) {
                 match (&effect, &event) {
-                    (Effect::Receive { .. }, Event::Wrote { message }) => {
+                    // Without a receiver the relay keeps it.
+                    (Effect::Receive { .. }, Event::Wrote { message }) if self.rules.receiver != Receiver::Absent => {
                         let chat = self.open.unwrap_or_else(|| self.new_chat());
                         events.push_back(Event::Taken { message: message.clone(), chat });
                     }
@@ -218,12 +223,22 @@ impl Play<'_> {
                 None,
                 "the customer has stopped the bot: nothing more is sent".to_owned(),
             ),
-            Effect::ReleaseHistory => return,
+            Effect::ReleaseHistory if self.held == 0 => return,
+            Effect::ReleaseHistory => {
+                let why =
+                    format!("the customer has written: what was shown so far, {} in number, with its times", self.held);
+                (Party::Crm, "history", None, why)
+            }
             Effect::DropHistory => {
                 let why = "the customer has written nothing: what was shown stays out of the history";
                 (Party::Crm, "nothing", None, why.to_owned())
             }
         };
+        match effect {
+            Effect::SendAutoReply { .. } | Effect::SendBotAnswer if !self.dialog.has_written() => self.held += 1,
+            Effect::ReleaseHistory | Effect::DropHistory => self.held = 0,
+            _ => {}
+        }
         self.line(false, party, what, text, why);
     }
 
@@ -269,7 +284,7 @@ impl Play<'_> {
             "the bot handed over"
         };
         let time = if occurrence > 0 {
-            format!("repetition {occurrence} of {}", reply.repeat_limit)
+            format!("repetition {occurrence} of {},", reply.repeat_limit)
         } else {
             "due".to_owned()
         };
@@ -298,7 +313,8 @@ fn span(millis: Millis) -> String {
     let mut rest = millis;
     for (unit, length) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
         if rest >= length {
-            text += &format!("{}{unit}", rest / length);
+            text += &(rest / length).to_string();
+            text += unit;
             rest %= length;
         }
     }

@@ -1,10 +1,13 @@
 //! From Creatio to the relay: the package's outbox, and the look at the chats that stands behind it.
 //!
-//! A row is taken in the transaction that moves the cursor and records what follows, and is finished only by its report. The cursor
-//! keeps rows of a slow customer from hiding newer ones; a sweep from the beginning every 30 s finds rows that became visible late
-//! and those whose report was lost (wire contract, "From the CRM to the relay").
+//! A row is taken in the transaction that records what follows, and is finished only by its report.
+//!
+//! Order: rows of one customer become visible in their order, but a row may become visible after a higher one of another customer (wire
+//! contract, "Seq"). So what was read at one moment may be taken as it stands, while of what was read in pieces, or from a cursor on,
+//! an earlier row of the same customer may lie behind: then only that is taken which was seen before a second reading from the
+//! beginning, together with what that reading shows before it. The cursor spares reading a long row of waiting rows at every look.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::dialogs::{Customer, Origin, OutFile, Part, Stepper, text_parts};
+use super::dialogs::{Customer, Origin, OutFile, Part, Stepper, Woken, text_parts};
 use super::lanes::CustomerId;
 use super::store::{StoreError, meta};
 use super::to_max::Sending;
@@ -21,8 +24,7 @@ use super::{Active, Shared};
 use crate::creatio::{self, CloseReason, OutboxKind, OutboxRow, Report};
 use crate::policy::{ClosedBy, Event, Millis};
 
-/// A page with fewer rows is the last (wire contract).
-const PAGE: usize = 100;
+/// A look from the beginning finds rows that became visible late and those whose report was lost.
 const SWEEP_INTERVAL: Millis = 30_000;
 const CHATS_INTERVAL: Millis = 60_000;
 /// How far a look at the chats reaches back behind the newest change seen: long transactions become visible late (Creatio API, 5.4).
@@ -32,6 +34,8 @@ const CHATS_FIRST_OVERLAP: Millis = 24 * 3_600_000;
 /// Between two looks while no dialog is open, and while hints arrive.
 const IDLE_INTERVAL: Millis = 15_000;
 const HINTED_INTERVAL: Millis = 30_000;
+/// Set once the store has seen the whole outbox.
+const LOOKED: &str = "outbox_looked";
 /// Hints closer together than this are one.
 const HINT_SPACING: Millis = 100;
 /// A report that the CRM does not show after so long was lost.
@@ -43,6 +47,8 @@ pub(super) async fn run(shared: &Shared) {
     let mut swept_at: Millis = Millis::MIN / 2;
     let mut chats_at = shared.clock.now();
     let mut failures = 0_u32;
+    // Where looks begin while more than a page waits; from the beginning otherwise.
+    let mut cursor = 0;
     loop {
         let Some((active, creatio)) = ready(shared) else {
             tokio::select! { () = shared.clock.sleep(1_000) => {}, () = shared.outbox_wake.notified() => {} }
@@ -50,11 +56,15 @@ pub(super) async fn run(shared: &Shared) {
         };
         let now = shared.clock.now();
         let hinted = shared.hinted.swap(false, Ordering::Relaxed);
-        let look = look(shared, &active, &creatio, now - swept_at >= SWEEP_INTERVAL).await;
+        if now - swept_at >= SWEEP_INTERVAL {
+            cursor = 0;
+        }
+        let sweep = cursor == 0;
+        let look = look(shared, &active, &creatio, &mut cursor).await;
         let (found, swept) = match look {
             Ok(found) => {
                 failures = 0;
-                (found, now - swept_at >= SWEEP_INTERVAL)
+                (found, sweep)
             }
             Err(error) => {
                 failures += 1;
@@ -125,37 +135,93 @@ impl LookError {
     }
 }
 
-/// One look from the cursor, or from the beginning; page after page until a short one. Returns how many rows were new.
-async fn look(shared: &Shared, active: &Active, creatio: &creatio::Client, sweep: bool) -> Result<usize, LookError> {
-    let source = active.config.channel.channel_source();
-    let (cursor, any_open) = shared
+/// One look. Returns how many rows were new.
+async fn look(
+    shared: &Shared,
+    active: &Active,
+    creatio: &creatio::Client,
+    cursor: &mut i64,
+) -> Result<usize, LookError> {
+    let (first, any_open) = shared
         .store
         .write(|connection| {
             let any_open =
                 connection.query_row("SELECT EXISTS (SELECT 1 FROM customer WHERE open = 1)", [], |row| row.get(0))?;
-            Ok((cursor(connection)?, any_open))
+            Ok((meta::get(connection, LOOKED)?.is_none(), any_open))
         })
         .await?;
     shared.any_open.store(any_open, Ordering::Relaxed);
-    let mut after = if sweep { 0 } else { cursor };
-    let mut new = 0;
+    let source = active.config.channel.channel_source();
+    let (seen, at_once) = pages(creatio, &source, *cursor).await?;
+    let new = if at_once && *cursor == 0 {
+        take(shared, active, seen, first).await?
+    } else {
+        *cursor = seen.iter().map(|row| row.seq).max().unwrap_or(*cursor).max(*cursor);
+        let rows = if any_unknown(shared, &seen).await? {
+            let (again, _) = pages(creatio, &source, 0).await?;
+            certain(seen, again)
+        } else {
+            seen
+        };
+        take(shared, active, rows, first).await?
+    };
+    if first {
+        shared.store.write(|connection| meta::set(connection, LOOKED, "1")).await?;
+    }
+    shared.crm_answered();
+    Ok(new)
+}
+
+/// All waiting rows after a number, page after page, and whether they show one moment.
+async fn pages(
+    creatio: &creatio::Client,
+    source: &str,
+    mut after: i64,
+) -> Result<(Vec<OutboxRow>, bool), creatio::Error> {
+    let mut rows = Vec::new();
+    let mut pieces = 0;
     loop {
-        let rows = creatio.outbox(&source, after).await?;
-        let full = rows.len() >= PAGE;
-        after = rows.iter().map(|row| row.seq).max().unwrap_or(after).max(after);
-        new += take(shared, active, rows, after).await?;
-        if !full {
-            shared.crm_answered();
-            return Ok(new);
+        let page = creatio.outbox(source, after).await?;
+        pieces += if page.at_once { 1 } else { 2 };
+        after = page.rows.iter().map(|row| row.seq).max().unwrap_or(after).max(after);
+        let last = page.last || page.rows.is_empty();
+        rows.extend(page.rows);
+        if last {
+            return Ok((rows, pieces == 1));
         }
     }
 }
 
-fn cursor(connection: &Connection) -> Result<i64, StoreError> {
-    Ok(meta::number(connection, "outbox_cursor")?.unwrap_or(0))
+/// Of two readings one after the other: for each customer what was seen in the first, and all that stands before it.
+fn certain(seen: Vec<OutboxRow>, again: Vec<OutboxRow>) -> Vec<OutboxRow> {
+    let mut newest: HashMap<String, i64> = HashMap::new();
+    for row in &seen {
+        let newest = newest.entry(row.recipient.clone()).or_insert(row.seq);
+        *newest = row.seq.max(*newest);
+    }
+    let mut rows: BTreeMap<i64, OutboxRow> = seen.into_iter().map(|row| (row.seq, row)).collect();
+    let before = again.into_iter().filter(|row| newest.get(&row.recipient).is_some_and(|newest| row.seq <= *newest));
+    rows.extend(before.map(|row| (row.seq, row)));
+    rows.into_values().collect()
 }
 
-async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, after: i64) -> Result<usize, StoreError> {
+async fn any_unknown(shared: &Shared, rows: &[OutboxRow]) -> Result<bool, StoreError> {
+    let ids: Vec<String> = rows.iter().map(|row| row.id.to_string()).collect();
+    shared
+        .store
+        .write(move |connection| {
+            let mut known = connection.prepare_cached("SELECT 1 FROM outbox WHERE id = ?1")?;
+            for id in ids {
+                if !known.exists([id])? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await
+}
+
+async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: bool) -> Result<usize, StoreError> {
     if rows.is_empty() {
         return Ok(0);
     }
@@ -164,13 +230,10 @@ async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, after: i64
     let (new, woken) = shared
         .store
         .write(move |connection| {
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Default::default() };
+            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             let mut new = 0;
             for row in &rows {
-                new += usize::from(take_row(&mut stepper, row)?);
-            }
-            if after > cursor(connection)? {
-                meta::set(connection, "outbox_cursor", &after.to_string())?;
+                new += usize::from(take_row(&mut stepper, row, first)?);
             }
             Ok((new, stepper.woken))
         })
@@ -179,8 +242,8 @@ async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, after: i64
     Ok(new)
 }
 
-/// Takes one row unless it was taken before. Returns whether it was new.
-fn take_row(stepper: &mut Stepper<'_>, row: &OutboxRow) -> Result<bool, StoreError> {
+/// Takes one row unless it was taken before. Returns whether it was new. `first`: the store has never seen the outbox.
+fn take_row(stepper: &mut Stepper<'_>, row: &OutboxRow, first: bool) -> Result<bool, StoreError> {
     let now = stepper.context.now;
     let id = row.id.to_string();
     let known: Option<Millis> = stepper
@@ -219,7 +282,7 @@ fn take_row(stepper: &mut Stepper<'_>, row: &OutboxRow) -> Result<bool, StoreErr
                 if let Some(chat) = row.chat_id {
                     stepper.step(&mut customer, &Event::AgentAnswered { chat }, None)?;
                 }
-                to_customer(stepper, &customer, row, &parts)?;
+                to_customer(stepper, &customer, row, &parts, first)?;
             }
             Err(words) => report(stepper, &Report::Failed(words.to_owned()))?,
         },
@@ -278,16 +341,17 @@ fn parts(row: &OutboxRow) -> Result<Vec<Part>, &'static str> {
     if parts.is_empty() { Err("в сообщении нет ни текста, ни файлов") } else { Ok(parts) }
 }
 
-/// A row older than the store may have been sent by a relay whose store is lost: it is looked for before it is sent.
+/// What waits when a store looks for the first time may have been sent by a relay whose store is lost: it is looked for before it is
+/// sent. Not by the row's time: the clocks of the CRM and ours may differ.
 fn to_customer(
     stepper: &mut Stepper<'_>,
     customer: &Customer,
     row: &OutboxRow,
     parts: &[Part],
+    first: bool,
 ) -> Result<(), StoreError> {
-    let made_at = meta::number(stepper.connection, meta::MADE_AT)?.unwrap_or(0);
-    let since = row.created_on.map(jiff::Timestamp::as_millisecond).filter(|created| *created < made_at);
-    stepper.to_max(customer, &Origin::Agent { row: row.id, chat: row.chat_id, since }, parts)?;
+    let since = first.then(|| row.created_on.map_or(0, jiff::Timestamp::as_millisecond));
+    stepper.queue_for_max(customer, &Origin::Agent { row: row.id, chat: row.chat_id, since }, parts)?;
     if let Some(since) = since {
         let sending = Sending { after_seq: None, since, lost_at: Some(stepper.context.now), looks: 0 };
         let inserted = stepper.connection.last_insert_rowid();
@@ -336,7 +400,7 @@ pub(super) async fn run_reports(shared: &Shared) {
             tokio::select! { () = shared.clock.sleep(1_000) => {}, () = shared.report_wake.notified() => {} }
             continue;
         };
-        let waiting = shared.store.write(|connection| waiting_reports(connection)).await.unwrap_or_default();
+        let waiting = shared.store.write(waiting_reports).await.unwrap_or_default();
         if waiting.is_empty() {
             shared.report_wake.notified().await;
             continue;
@@ -399,7 +463,7 @@ fn waiting_reports(connection: &Connection) -> Result<Vec<(Uuid, Report)>, Store
 /// A chat that is completed, has no child and no `closed` row counts as closed; the row has the first word, so the chats count only
 /// after a full sweep of the outbox that began after they were read.
 async fn look_at_chats(shared: &Shared, active: &Active, creatio: &creatio::Client) -> Result<(), LookError> {
-    let open = shared.store.write(|connection| open_chats(connection)).await?;
+    let open = shared.store.write(open_chats).await?;
     let since = shared
         .store
         .write(|connection| {
@@ -420,14 +484,14 @@ async fn look_at_chats(shared: &Shared, active: &Active, creatio: &creatio::Clie
         }
     }
     if !over.is_empty() {
-        look(shared, active, creatio, true).await?;
+        look(shared, active, creatio, &mut 0).await?;
     }
     let rules = active.rules.clone();
     let context = shared.context();
     let woken = shared
         .store
         .write(move |connection| {
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Default::default() };
+            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             for (customer, chat) in over {
                 if note_closing(connection, chat, context.now)? {
                     let mut customer = Customer::load(connection, customer)?;

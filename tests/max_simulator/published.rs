@@ -79,7 +79,8 @@ fn our_schemas_agree_with_the_published_document() {
             };
             let mut theirs: Vec<&str> = mapping.values().map(last).collect();
             let mut mine: Vec<&str> = alternatives.iter().map(|one| last(&one["$ref"])).collect();
-            (theirs.sort_unstable(), mine.sort_unstable());
+            theirs.sort_unstable();
+            mine.sort_unstable();
             if theirs != mine {
                 wrong.push(format!("{name}: {mine:?} is not {theirs:?}"));
             }
@@ -107,7 +108,8 @@ fn our_schemas_agree_with_the_published_document() {
         }
         let mut own: Vec<String> =
             ours["required"].as_array().into_iter().flatten().map(|name| name.as_str().unwrap().to_owned()).collect();
-        (own.sort(), required.sort());
+        own.sort();
+        required.sort();
         required.dedup();
         if own != required {
             wrong.push(format!("{title} requires {own:?}, the document {required:?}"));
@@ -170,31 +172,28 @@ fn shape(schema: &Value, document: &Value) -> String {
         nullable |= parts.iter().any(|part| part["type"] == "null");
         schema = &parts[0];
     }
-    let mut out = match schema.get("$ref") {
-        Some(reference) => {
-            let target = document.pointer(&format!("/components/schemas/{}", last(reference)));
-            match target {
-                // Named scalars are nothing but their type.
-                Some(target) if target["type"] != "object" => shape(target, document),
-                _ => last(reference).to_owned(),
-            }
+    let mut out = if let Some(reference) = schema.get("$ref") {
+        let target = document.pointer(&format!("/components/schemas/{}", last(reference)));
+        match target {
+            // Named scalars are nothing but their type.
+            Some(target) if target["type"] != "object" => shape(target, document),
+            _ => last(reference).to_owned(),
         }
-        None => {
-            let kind = match &schema["type"] {
-                Value::Array(kinds) => {
-                    nullable |= kinds.contains(&json!("null"));
-                    kinds[0].as_str().unwrap_or_default()
-                }
-                kind => kind.as_str().unwrap_or_default(),
-            };
-            match kind {
-                "array" => format!("[{}]", shape(&schema["items"], document)),
-                "object" => format!("{{{}}}", shape(&schema["additionalProperties"], document)),
-                kind => {
-                    let values: Vec<&str> =
-                        schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-                    if values.is_empty() { kind.to_owned() } else { format!("{kind}{{{}}}", values.join("|")) }
-                }
+    } else {
+        let kind = match &schema["type"] {
+            Value::Array(kinds) => {
+                nullable |= kinds.contains(&json!("null"));
+                kinds[0].as_str().unwrap_or_default()
+            }
+            kind => kind.as_str().unwrap_or_default(),
+        };
+        match kind {
+            "array" => format!("[{}]", shape(&schema["items"], document)),
+            "object" => format!("{{{}}}", shape(&schema["additionalProperties"], document)),
+            kind => {
+                let values: Vec<&str> =
+                    schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                if values.is_empty() { kind.to_owned() } else { format!("{kind}{{{}}}", values.join("|")) }
             }
         }
     };

@@ -152,3 +152,16 @@ async fn what_creatio_cannot_show_becomes_a_readable_line() {
     insta::assert_json_snapshot!(world.received(&anna));
     world.assert_contract_kept();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_text_takes_effect_in_an_open_dialog_without_a_restart() {
+    let closing = |text: &str| Rules { close_message: Some(text.to_owned()), ..quiet_rules() };
+    let mut world = World::start(closing("До свидания"), Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "вопрос");
+    let chat = world.accept(&anna).await;
+    world.apply(closing("Всего доброго"), 2).await;
+    world.crm.control().close(chat, world.agent).unwrap();
+    world.until_true("the close message is shown", || !world.seen(&anna).is_empty()).await;
+    assert_eq!(world.seen(&anna), ["Всего доброго"]);
+}

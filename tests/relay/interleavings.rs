@@ -114,7 +114,7 @@ async fn what_cannot_be_looked_for_is_uncertain_and_never_sent_again() {
         world.max.control().add_fault(Fault {
             method: Some(method.to_owned()),
             path: Some("/messages".to_owned()),
-            times: if method == "GET" { 0 } else { 1 },
+            times: u32::from(method != "GET"),
             effect,
             outcome,
             ..Fault::default()
@@ -124,7 +124,9 @@ async fn what_cannot_be_looked_for_is_uncertain_and_never_sent_again() {
     world.until_true("the row is uncertain", || world.reports().iter().any(|(state, _)| state == "Uncertain")).await;
     assert!(!world.reports()[0].1.is_empty(), "the agent is not told why");
     world.crm.control().send(chat, world.agent, "Проверьте счёт", Vec::new()).unwrap();
-    world.until_true("the next goes on", || world.seen(&anna).last().unwrap() == "Проверьте счёт").await;
+    world
+        .until_true("the next goes on", || world.seen(&anna).last().is_some_and(|last| last == "Проверьте счёт"))
+        .await;
     assert_eq!(world.seen(&anna), ["Деньги вернули", "Проверьте счёт"]);
 }
 
@@ -185,4 +187,59 @@ async fn two_reports_of_one_closing_are_one_closing() {
     world.say(&anna, "ещё вопрос");
     world.until_true("the next dialog is open", || world.received(&anna).len() == 2).await;
     assert_eq!(world.seen(&anna), ["Диалог завершён"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_loss_of_the_store_nothing_that_was_sent_is_sent_again() {
+    let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "Здравствуйте");
+    let chat = world.accept(&anna).await;
+    // The customer has it, but the report never reaches the CRM.
+    world.crm.control().fault(creatio::Fault {
+        method: Some("PATCH".to_owned()),
+        count: 1_000,
+        effect: false,
+        answer: Answer::Drop,
+        ..creatio::Fault::default()
+    });
+    world.crm.control().send(chat, world.agent, "Ваш заказ в пути", Vec::new()).unwrap();
+    world.until_true("the answer is with the customer", || !world.seen(&anna).is_empty()).await;
+    world.restart(true).await;
+    world.say(&anna, "Когда он будет?");
+    world.crm.control().clear_faults();
+    world.until_true("the row is finished", || world.reports().iter().all(|(state, _)| state != "Pending")).await;
+    assert_eq!(world.seen(&anna), ["Ваш заказ в пути"]);
+    assert_eq!(world.received(&anna), ["Здравствуйте", "Когда он будет?"], "old history was imported");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_in_the_middle_of_everything_loses_doubles_and_reorders_nothing() {
+    let rules = Rules { close_message: Some("Диалог завершён".to_owned()), ..quiet_rules() };
+    let mut world = World::start(rules, Intake::LongPoll).await;
+    let customers: Vec<_> = ["Анна", "Борис", "Вера"].into_iter().map(|name| world.customer(name)).collect();
+    let words = |from: usize| (from..from + 5).map(|number| format!("слово {number}")).collect::<Vec<_>>();
+    for round in 0..4 {
+        for customer in &customers {
+            for word in words(round * 5) {
+                world.say(customer, &word);
+            }
+        }
+        world.restart(false).await;
+        for customer in &customers {
+            let chat = world.until("the customer has a chat", || world.open_chat(customer)).await;
+            world.crm.control().accept(chat, world.agent).unwrap();
+            for word in words(round * 5) {
+                world.crm.control().send(chat, world.agent, &word, Vec::new()).unwrap();
+            }
+        }
+    }
+    let all = words(0).into_iter().chain(words(5)).chain(words(10)).chain(words(15)).collect::<Vec<_>>();
+    for customer in &customers {
+        world.until_true("the agent has everything", || world.received(customer).len() >= all.len()).await;
+        world.until_true("the customer has everything", || world.seen(customer).len() >= all.len()).await;
+        assert_eq!(world.received(customer), all);
+        assert_eq!(world.seen(customer), all);
+    }
+    world.assert_contract_kept();
 }

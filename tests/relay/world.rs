@@ -1,13 +1,12 @@
 //! A relay between two doubles, with a clock that runs fast.
 
-use std::path::Path;
 use std::time::Duration;
 
 use maxchannel::creatio::{Credentials, Runtime};
 use maxchannel::policy::{Receiver, Rules};
 use maxchannel::relay::config::{ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets};
 use maxchannel::relay::http::{Relays, router};
-use maxchannel::relay::{Clock, Hand, Relay, fingerprint};
+use maxchannel::relay::{Clock, Relay, fingerprint};
 use maxchannel::simulator::{creatio, max};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -18,7 +17,7 @@ const WEBHOOK_SECRET: &str = "invented-webhook-secret";
 /// How many times faster than a real clock the relay's runs.
 const SPEED: i64 = 40;
 /// How long a test waits for something before it fails, in real time.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Both doubles, one bot, one agent, one customer, and the relay.
 pub struct World {
@@ -26,11 +25,8 @@ pub struct World {
     pub crm: creatio::Simulator,
     pub bot: i64,
     pub agent: Uuid,
-    pub channel: Uuid,
-    pub queue: Uuid,
     pub relay: Relay,
     pub relays: Relays,
-    pub hand: Hand,
     clock: Clock,
     data: tempfile::TempDir,
     rules: Rules,
@@ -51,7 +47,7 @@ impl World {
         let crm = creatio::Simulator::start(creatio::Options::default()).await.unwrap();
         let bot = max.control().create_bot(max::NewBot::new("Служба поддержки", TOKEN)).unwrap().user_id;
         let agent = crm.control().add_agent("Иван Агентов", "ivan@example.com");
-        let (channel, queue) = add_channel(&crm, bot, agent);
+        crm.control().add_channel(&format!("max-bot:{bot}"), &[agent]).unwrap();
         let (clock, hand) = Clock::manual(jiff::Timestamp::now().as_millisecond());
         let data = tempfile::tempdir().unwrap();
         let relays = Relays::default();
@@ -60,7 +56,7 @@ impl World {
         let app = router(relays.clone());
         let mut tasks = vec![tokio::spawn(async move { drop(axum::serve(listener, app).await) })];
         tasks.push(tokio::spawn({
-            let (clock, hand) = (clock.clone(), hand.clone());
+            let clock = clock.clone();
             async move {
                 let mut ticks = tokio::time::interval(Duration::from_millis(5));
                 loop {
@@ -72,8 +68,7 @@ impl World {
         let config = config(&max, &crm, bot, rules.clone(), intake.clone(), 1);
         let relay = Relay::open(config, data.path(), clock.clone()).await.unwrap();
         relays.insert("default", "support", relay.clone());
-        let world =
-            Self { max, crm, bot, agent, channel, queue, relay, relays, hand, clock, data, rules, intake, base, tasks };
+        let world = Self { max, crm, bot, agent, relay, relays, clock, data, rules, intake, base, tasks };
         if world.intake == Intake::Webhook {
             world.subscribe().await;
         }
@@ -200,10 +195,6 @@ impl World {
         let violations = self.crm.control().violations();
         assert!(violations.is_empty(), "the package's contract was broken: {violations:#?}");
     }
-
-    pub fn data(&self) -> &Path {
-        self.data.path()
-    }
 }
 
 impl Drop for World {
@@ -245,10 +236,6 @@ impl History {
 
 fn text(value: &Value, name: &str) -> String {
     value[name].as_str().unwrap_or_default().to_owned()
-}
-
-fn add_channel(crm: &creatio::Simulator, bot: i64, agent: Uuid) -> (Uuid, Uuid) {
-    crm.control().add_channel(&format!("max-bot:{bot}"), &[agent]).unwrap()
 }
 
 fn config(

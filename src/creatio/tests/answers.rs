@@ -246,7 +246,7 @@ async fn outbox_rows_are_read_with_empty_values_as_none_and_what_is_unreadable_m
       {"Id":"0d5bb5b1-7a4c-5e43-9d0e-7b8e2f2f4c13","Seq":14,"Kind":"message","MessageType":"text","Files":"[{"},
       {"Id":"0d5bb5b1-7a4c-5e43-9d0e-7b8e2f2f4c14","Seq":15,"Kind":"sung"}]}"#;
     let (client, _) = signed_in(move |_| json(200, rows));
-    let rows = client.outbox("max-bot:1", 0).await.unwrap();
+    let rows = client.outbox("max-bot:1", 0).await.unwrap().rows;
     let first = &rows[0];
     assert_eq!((first.id, first.seq, first.kind.clone(), first.parent_chat_id), (ID, 12, OutboxKind::Message, None));
     assert_eq!(

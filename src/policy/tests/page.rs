@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::policy::{
-    Millis, Rules,
+    Millis, Receiver, Rules,
     timeline::{Act, Line, Party, play},
 };
 
@@ -63,12 +63,14 @@ fn shown(line: &Line, start: Millis) -> String {
     let mut time = String::new();
     for (unit, length) in [("d", 86_400), ("h", 3600), ("m", 60)] {
         if seconds >= length {
-            time += &format!("{}{unit}", seconds / length);
+            time += &(seconds / length).to_string();
+            time += unit;
             seconds %= length;
         }
     }
     if seconds > 0 || time.is_empty() {
-        time += &format!("{seconds}s");
+        time += &seconds.to_string();
+        time += "s";
     }
     let party = serde_json::to_value(line.party).unwrap();
     let text = line.text.as_deref().unwrap_or_default();
@@ -77,7 +79,10 @@ fn shown(line: &Line, start: Millis) -> String {
 
 fn check(case: &Case) {
     let start = START.parse::<Timestamp>().unwrap().as_millisecond();
-    let rules: Rules = serde_json::from_value(case.rules.clone()).unwrap();
+    let mut rules: Rules = serde_json::from_value(case.rules.clone()).unwrap();
+    if case.rules.get("receiver").is_none() {
+        rules.receiver = Receiver::People;
+    }
     let acts: Vec<_> = case
         .acts
         .iter()
@@ -87,7 +92,8 @@ fn check(case: &Case) {
         })
         .collect();
     let messages = case.sent.iter().any(|line| line.contains(" crm message"));
-    let sent: Vec<_> = play(&rules, &acts, start + millis("40d"))
+    let (lines, _) = play(&rules, &acts, start + millis("40d"));
+    let sent: Vec<_> = lines
         .iter()
         .filter(|line| !line.happened && (messages || (line.party, line.what) != (Party::Crm, "message")))
         .map(|line| shown(line, start))
@@ -116,10 +122,24 @@ fn section_5_who_takes_the_appeals() {
         },
         Case {
             sentence: "5.1",
+            says: "… and with nobody chosen (error 6) the relay keeps the message, replies go on, nothing is closed",
+            rules: json!({"receiver": "absent", "autoReplies": replies(&[("30s", "A")]), "autoClose": millis("1h")}),
+            acts: &["0s customer writes"],
+            sent: &["0s crm message", "30s customer autoReply A"],
+        },
+        Case {
+            sentence: "5.1",
             says: "… чат-бот",
             rules: json!({"receiver": "bot"}),
             acts: &["0s customer starts", "1s bot answers", "5s customer writes", "6s bot answers"],
-            sent: &["0s bot ask", "1s customer botAnswer", "5s crm message", "5s bot ask", "6s customer botAnswer"],
+            sent: &[
+                "0s bot ask",
+                "1s customer botAnswer",
+                "5s crm message",
+                "5s crm history",
+                "5s bot ask",
+                "6s customer botAnswer",
+            ],
         },
         Case {
             sentence: "5.3",
@@ -267,7 +287,7 @@ fn section_6_automatic_replies() {
             says: "… nothing is sent to a customer who has left, and coming back is a new appeal",
             rules: two(),
             acts: &["0s customer writes", "10s customer leaves", "1h customer starts", "1h40s customer leaves"],
-            sent: &["10s agent customerLeft", "1h30s customer autoReply A", "1h40s crm nothing"],
+            sent: &["10s agent customerLeft", "1h30s customer autoReply A", "1h40s agent customerLeft"],
         },
         Case {
             sentence: "6.6",
@@ -287,6 +307,26 @@ fn section_6_automatic_replies() {
             rules: repeating(),
             acts: &["0s customer writes", "9m agent answers"],
             sent: &["30s customer autoReply A", "3m customer autoReply B", "8m customer autoReply B"],
+        },
+        Case {
+            sentence: "6.7",
+            says: "сохраняются в истории обращения, только если пользователь написал: behind the message that opens the chat",
+            rules: two(),
+            acts: &["0s customer starts", "1m customer writes", "2m customer writes"],
+            sent: &[
+                "30s customer autoReply A",
+                "1m crm message",
+                "1m crm history",
+                "2m crm message",
+                "3m customer autoReply B",
+            ],
+        },
+        Case {
+            sentence: "6.7",
+            says: "… and never those of a dialog in which he did not",
+            rules: json!({"autoReplies": replies(&[("30s", "A")]), "autoClose": millis("1h")}),
+            acts: &["0s customer starts", "2h customer writes", "2h1s agent closes"],
+            sent: &["30s customer autoReply A", "1h crm nothing", "2h crm message"],
         },
     ] {
         check(&case);

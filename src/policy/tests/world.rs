@@ -85,6 +85,9 @@ struct Chat {
     answered: bool,
 }
 
+/// What the relay will hear; none: nothing that the policy has to know.
+struct Answer(Option<Event>);
+
 struct World {
     rules: Rules,
     dialog: Dialog,
@@ -93,7 +96,8 @@ struct World {
     open: Option<Uuid>,
     messages: usize,
     queue: VecDeque<Call>,
-    answer: Option<Option<Event>>,
+    /// Of the call in flight.
+    answer: Option<Answer>,
     outbox: VecDeque<Event>,
     shown: BTreeSet<(u32, ReplySet, usize, u32)>,
     said_goodbye: BTreeSet<Uuid>,
@@ -270,7 +274,7 @@ impl World {
             return;
         }
         let Some(call) = self.queue.pop_front() else { return };
-        self.answer = Some(match call {
+        self.answer = Some(Answer(match call {
             Call::Receive { message, stand_by, own } => {
                 if !stand_by && self.in_chat().is_some_and(|(_, chat)| chat.stand_by) {
                     let row = self.branch(false);
@@ -291,11 +295,11 @@ impl World {
                 }
                 self.chats[&chat].closed.then_some(Event::ChatClosed { chat, by: ClosedBy::Relay })
             }
-        });
+        }));
     }
 
     fn relay_hears(&mut self) {
-        if let Some(Some(answer)) = self.answer.take() {
+        if let Some(Answer(Some(answer))) = self.answer.take() {
             self.step(&answer);
         }
     }
@@ -312,6 +316,44 @@ impl World {
     }
 }
 
+/// Plays the actions, lets everybody finish, and looks at both ends.
+fn play(rules: Rules, actions: &[Action]) {
+    let mut world = World::new(rules);
+    for action in actions {
+        world.act(action);
+    }
+    world.settle();
+
+    assert_eq!(world.dialog.chat(), world.open, "the dialog is in the chat that is open");
+    let phase = world.dialog.phase();
+    if world.open.is_none() {
+        assert!(matches!(phase, Phase::Idle | Phase::Started | Phase::WithBot), "{phase:?} without a chat");
+        assert!(!world.dialog.has_written(), "no message is left in a closed chat");
+    }
+    assert_ne!(phase, Phase::Closing);
+
+    let closed: BTreeSet<_> = world.chats.iter().filter(|(_, chat)| chat.closed).map(|(id, _)| *id).collect();
+    if actions.iter().any(|action| matches!(action, Action::Leave)) {
+        assert!(world.said_goodbye.is_subset(&closed));
+    } else {
+        assert_eq!(world.said_goodbye, closed, "exactly one close message for each closing");
+    }
+
+    let chat = world.open.map(|chat| world.chats[&chat]).unwrap_or_default();
+    if world.open.is_some() && world.dialog.bot().is_none() && phase != Phase::Left {
+        assert!(!chat.stand_by, "the agents have been called to what no bot holds");
+    }
+    let before = world.replies;
+    world.act(&Action::Pass(24 * 60 * MINUTE));
+    if chat.answered {
+        assert_eq!(world.replies, before, "no reply after an agent's answer");
+    }
+    if world.rules.auto_close.is_some() {
+        world.settle();
+        assert_eq!((world.open, world.dialog.phase()), (None, Phase::Idle), "silence ends every dialog");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -320,42 +362,62 @@ proptest! {
         repeat: bool,
         auto_close in prop::option::of(Just(30 * MINUTE)),
         receiver in prop::sample::select(vec![Receiver::People, Receiver::Bot]),
-        actions in prop::collection::vec(actions(), 0..70)) {
-        let mut world = World::new(rules(repeat, auto_close, receiver));
-        let mut leaves = false;
-        for action in &actions {
-            leaves |= matches!(action, Action::Leave);
-            world.act(action);
-        }
-        world.settle();
+        actions in prop::collection::vec(actions(), 0..70),
+    ) {
+        play(rules(repeat, auto_close, receiver), &actions);
+    }
+}
 
-        prop_assert_eq!(world.dialog.chat(), world.open, "the dialog is in the chat that is open");
-        let phase = world.dialog.phase();
-        if world.open.is_none() {
-            prop_assert!(matches!(phase, Phase::Idle | Phase::Started | Phase::WithBot), "{phase:?} without a chat");
-            prop_assert!(!world.dialog.has_written(), "no message is left in a closed chat");
-        }
-        prop_assert_ne!(phase, Phase::Closing);
-
-        let closed: BTreeSet<_> = world.chats.iter().filter(|(_, chat)| chat.closed).map(|(id, _)| *id).collect();
-        if leaves {
-            prop_assert!(world.said_goodbye.is_subset(&closed));
-        } else {
-            prop_assert_eq!(&world.said_goodbye, &closed, "exactly one close message for each closing");
-        }
-
-        let chat = world.open.map(|chat| world.chats[&chat]).unwrap_or_default();
-        if world.open.is_some() && world.dialog.bot().is_none() && phase != Phase::Left {
-            prop_assert!(!chat.stand_by, "the agents have been called to what no bot holds");
-        }
-        let before = world.replies;
-        world.act(&Action::Pass(24 * 60 * MINUTE));
-        if chat.answered {
-            prop_assert_eq!(world.replies, before, "no reply after an agent's answer");
-        }
-        if world.rules.auto_close.is_some() {
-            world.settle();
-            prop_assert_eq!((world.open, world.dialog.phase()), (None, Phase::Idle), "silence ends every dialog");
-        }
+/// Orders that were once played wrongly, so that they are played each time.
+#[test]
+fn these_orders_of_events_end_well() {
+    use Action::{
+        AgentAccepts, AgentAnswers, AgentCloses, AgentTransfers, CrmWorks, Leave, Pass, RelayHears, RelayReads, Start,
+        Write,
+    };
+    let (people, bot, half_an_hour) = (Receiver::People, Receiver::Bot, Some(30 * MINUTE));
+    let hand_over = || Action::Bot(Event::BotHandedOver);
+    let read = || RelayReads(false);
+    for (receiver, auto_close, actions) in [
+        // He leaves and comes back before the CRM has taken what the bot got.
+        (bot, None, vec![Write, Leave, Start, hand_over()]),
+        // He comes back while the chat that an agent had taken from the bot is being closed.
+        (bot, None, vec![Write, CrmWorks, AgentAccepts, Leave, read(), Write, AgentAccepts]),
+        // An agent takes the first of two messages from the bot and closes.
+        (bot, None, vec![Write, Write, CrmWorks, AgentAccepts, read(), AgentCloses]),
+        // An agent acts in the handed over chat before the answer to the hand-over is heard.
+        (bot, None, vec![Write, hand_over(), CrmWorks, RelayHears, CrmWorks, AgentCloses, read()]),
+        (bot, None, vec![Write, hand_over(), CrmWorks, RelayHears, CrmWorks, AgentTransfers, read()]),
+        (bot, None, vec![Write, hand_over(), CrmWorks, RelayHears, CrmWorks, AgentAnswers, read()]),
+        // Two transfers, with messages between them.
+        (
+            people,
+            None,
+            vec![Write, Write, CrmWorks, RelayHears, AgentAnswers, Write, AgentTransfers, CrmWorks, AgentTransfers],
+        ),
+        // He leaves and comes back into a chat that is still open.
+        (people, None, vec![Write, Leave, CrmWorks, RelayHears, Start]),
+        // The closing comes to nothing, because the chat was transferred meanwhile; he presses start behind it.
+        (
+            people,
+            half_an_hour,
+            vec![Write, CrmWorks, RelayHears, AgentTransfers, AgentTransfers, Pass(31 * MINUTE), Start],
+        ),
+        (
+            bot,
+            half_an_hour,
+            vec![
+                Write,
+                CrmWorks,
+                RelayHears,
+                AgentTransfers,
+                Pass(31 * MINUTE),
+                AgentTransfers,
+                Start,
+                Pass(31 * MINUTE),
+            ],
+        ),
+    ] {
+        play(rules(false, auto_close, receiver), &actions);
     }
 }

@@ -13,7 +13,7 @@ use super::wire::{Call, Reply};
 use super::{Expired, Runtime, Switches};
 
 /// A user who can sign in with a password.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Login {
     pub password: String,
     pub user: Uuid,
@@ -21,7 +21,6 @@ pub(super) struct Login {
     pub must_change: bool,
 }
 
-#[derive(Clone, Debug)]
 struct Session {
     user: Uuid,
     login: String,
@@ -34,7 +33,7 @@ struct Session {
     calls: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Auth {
     pub logins: HashMap<String, Login>,
     /// Client id to secret and user.
@@ -45,7 +44,6 @@ pub(super) struct Auth {
 }
 
 /// Who calls, and cookies to set with the answer.
-#[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub user: Uuid,
     pub cookies: Vec<String>,
@@ -114,7 +112,8 @@ impl Auth {
 
     /// `POST /connect/token` of the Identity Service.
     pub fn token(&mut self, call: &Call, switches: &Switches, now_ms: i64, scale: f64) -> Reply {
-        let refused = |error: &str| Reply::json(StatusCode::BAD_REQUEST, &json!({"error": error}));
+        let status = StatusCode::from_u16(switches.token_error_status).unwrap_or(StatusCode::BAD_REQUEST);
+        let refused = |error: &str| Reply::json(status, &json!({"error": error}));
         if !call.header("content-type").starts_with("application/x-www-form-urlencoded") {
             return refused("invalid_request");
         }

@@ -139,6 +139,11 @@ impl Control {
         self.site.with(|world| world.counters.json())
     }
 
+    /// Forgets the rules in force.
+    pub fn clear_faults(&self) {
+        self.site.with(|world| world.faults.rules.clear());
+    }
+
     /// Adds a rule for the next calls.
     pub fn fault(&self, fault: Fault) {
         self.site.with(|world| world.faults.rules.push(fault));

@@ -42,6 +42,7 @@
 //! | `GET /control/odata/{entity}`, `POST …`, `PATCH …/{id}`, `DELETE …/{id}` | rows as an administrator sees and sets them |
 
 mod auth;
+mod batch;
 mod chat;
 mod control;
 pub(in crate::simulator) mod faults;
@@ -57,6 +58,7 @@ mod site;
 mod store;
 pub(in crate::simulator) mod wire;
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -167,7 +169,8 @@ pub struct Switches {
     pub max_file_size: usize,
     /// `handOver` keeps the chat; false: a child takes over.
     pub hand_over_same_chat: bool,
-    /// A chat is empty, and cannot be closed, also where only its parents have messages.
+    /// A chat is empty, and cannot be closed, also where only its parents have messages. Off although it is the more hostile variant:
+    /// after a hand-over it leaves a chat that nobody can close.
     pub own_messages_only: bool,
     /// Calls that break the order rules of the contract are answered `bad_request`; false: taken. Recorded either way.
     pub refuse_disorder: bool,
@@ -179,8 +182,14 @@ pub struct Switches {
     pub late_row_ms: i64,
     /// How long after the agent's send the request ends and its files can be downloaded, in simulated milliseconds.
     pub files_after_ms: i64,
-    /// OData calls answer with this stored page size at most; the site's cap.
+    /// The most rows of one answer (`MaxEntityRowCount`).
     pub max_rows: usize,
+    /// The status of a refusal by the Identity Service: 400 or 401.
+    pub token_error_status: u16,
+    /// Rows carry `@odata.etag`.
+    pub etags: bool,
+    /// The status of deleting a row that does not exist: 404, or 204.
+    pub delete_missing_status: u16,
 }
 
 impl Default for Switches {
@@ -205,7 +214,7 @@ impl Default for Switches {
             zero_guid_clears: false,
             unknown_members_ignored: false,
             zoneless_time_refused: false,
-            page_size: 0,
+            page_size: 40,
             query_limit: 2048,
             chat_rights: true,
             upper_case_guids: true,
@@ -218,6 +227,9 @@ impl Default for Switches {
             late_row_ms: 1500,
             files_after_ms: 400,
             max_rows: 20_000,
+            token_error_status: 400,
+            etags: true,
+            delete_missing_status: 404,
         }
     }
 }
@@ -239,6 +251,7 @@ impl Switches {
             zero_guid_clears: true,
             unknown_members_ignored: true,
             zoneless_time_refused: true,
+            page_size: 0,
             query_limit: 0,
             chat_rights: false,
             upper_case_guids: false,
@@ -246,13 +259,14 @@ impl Switches {
             seq_gaps: false,
             late_row_every: 0,
             files_after_ms: 0,
+            etags: false,
             ..Self::default()
         }
     }
 }
 
 /// How a site starts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Address of the site; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -273,6 +287,20 @@ pub struct Options {
     /// The system setting `MaxChannelNotifySecret`.
     pub notify_secret: String,
     pub switches: Switches,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the secrets: somebody may start a double with real ones.
+        formatter
+            .debug_struct("Options")
+            .field("listen", &self.listen)
+            .field("identity_listen", &self.identity_listen)
+            .field("runtime", &self.runtime)
+            .field("dialect", &self.dialect)
+            .field("time_scale", &self.time_scale)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Options {
@@ -296,12 +324,21 @@ impl Default for Options {
 }
 
 /// A running site.
-#[derive(Debug)]
 pub struct Simulator {
     site: Arc<site::Site>,
     crm: wire::Server,
     identity: wire::Server,
     ticker: tokio_util::sync::DropGuard,
+}
+
+impl fmt::Debug for Simulator {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Simulator")
+            .field("crm", &self.crm)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Simulator {

@@ -1,4 +1,5 @@
 //! OData 4 over the rows of the site: lists, single rows, fields, counts, creation, change, deletion, `$metadata` (Creatio reference §2).
+//! `$batch` is in [`super::batch`].
 //!
 //! Owns: paths, query options, bodies and error shapes of `/odata`, the rights on objects, and what the relay may write into `MaxOutbox`
 //! (package contract, "From the CRM to the relay"). Must not know chats.
@@ -11,7 +12,7 @@ use super::faults::shape;
 use super::filter::{self, Dialects, Filter};
 use super::schema::{self, Entity, Kind};
 use super::site::World;
-use super::store::{self, DbError, Malformed, Reading, Row, Shown};
+use super::store::{self, DbError, Malformed, Reading, Row, Shown, int};
 use super::wire::{Call, Reply, decode};
 
 /// The deepest `$expand` (`ODataMaxExpansionDepth`).
@@ -32,6 +33,7 @@ pub(super) fn http(world: &mut World, call: &Call, rest: &str, user: Uuid) -> Re
                 .collect();
             odata(StatusCode::OK, &json!({"@odata.context": format!("{base}$metadata"), "value": sets}))
         }
+        ["$batch"] => super::batch::http(world, call, user),
         ["$metadata"] => Reply::body(StatusCode::OK, "application/xml", metadata(world)),
         [first, more @ ..] => {
             let (name, key) = match first.split_once('(') {
@@ -163,6 +165,7 @@ fn collection(
             Err(reply) => reply,
         },
         (Method::DELETE, Some(id), []) => match world.db.delete(entity, id) {
+            None if world.switches.delete_missing_status == 204 => nothing(StatusCode::NO_CONTENT),
             None => missing(),
             Some(Ok(())) => nothing(StatusCode::NO_CONTENT),
             Some(Err(error)) => database(world, &error),
@@ -460,6 +463,10 @@ fn render(world: &World, entity: &'static Entity, row: &Row, shape: Option<&Shap
             (column.name.to_owned(), store::shown(column, value, world.options.dialect, how))
         })
         .collect();
+    if world.switches.etags {
+        let version = int(row, "ModifiedOn").unwrap_or(0);
+        shown.insert("@odata.etag".to_owned(), json!(format!("W/\"{version}\"")));
+    }
     for (name, branch, inner) in shape.map(|shape| shape.expand.as_slice()).unwrap_or_default() {
         let value = match branch {
             Branch::One(column, target) => store::guid(row, column)

@@ -2,6 +2,8 @@
 //!
 //! Owns: the minute jobs. Must not know HTTP or the package.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -37,19 +39,17 @@ impl World {
             .row("ChatQueue", queue)
             .and_then(|row| store::int(row, "SimultaneousChats"))
             .filter(|most| *most > 0);
-        let load = |agent: Uuid| {
-            let mine = |row: &&Row| {
-                store::guid(row, "StatusId") != Some(COMPLETED)
-                    && (store::guid(row, "OperatorId") == Some(agent)
-                        || store::guid(row, "DirectedOperatorId") == Some(agent))
-            };
-            i64::try_from(self.db.rows("OmniChat").filter(mine).count()).unwrap_or(i64::MAX)
-        };
+        let mut loads: HashMap<Uuid, i64> = HashMap::new();
+        for row in self.db.rows("OmniChat").filter(|row| store::guid(row, "StatusId") != Some(COMPLETED)) {
+            if let Some(agent) = store::guid(row, "OperatorId").or_else(|| store::guid(row, "DirectedOperatorId")) {
+                *loads.entry(agent).or_default() += 1;
+            }
+        }
         let best = self
             .queue_agents(queue)
             .into_iter()
             .filter(|agent| self.agents.get(agent).is_some_and(|agent| agent.active))
-            .map(|agent| (load(agent), agent))
+            .map(|agent| (loads.get(&agent).copied().unwrap_or(0), agent))
             .filter(|(load, _)| most.is_none_or(|most| *load < most))
             .min();
         if let Some((_, agent)) = best {

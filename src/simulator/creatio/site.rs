@@ -22,7 +22,6 @@ use super::wire::{Call, Clock, Reply};
 use super::{Options, Switches, control, odata, services};
 
 /// Everything that the site holds.
-#[derive(Debug)]
 pub(super) struct World {
     pub options: Options,
     pub switches: Switches,
@@ -165,7 +164,6 @@ impl World {
 }
 
 /// The site's state and its calls.
-#[derive(Debug)]
 pub(super) struct Site {
     world: Mutex<World>,
     hints: Option<reqwest::Client>,

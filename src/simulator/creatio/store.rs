@@ -82,7 +82,7 @@ impl DbError {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Db {
     tables: BTreeMap<&'static str, BTreeMap<Uuid, Row>>,
     /// Looked up with every message, so kept beside the table.

@@ -29,6 +29,7 @@ mod account;
 mod control;
 mod site;
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -82,7 +83,7 @@ impl Switches {
 }
 
 /// How an account starts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Port 0 takes a free one.
     pub listen: SocketAddr,
@@ -93,6 +94,18 @@ pub struct Options {
     /// `vpbx_api_salt`.
     pub api_salt: String,
     pub switches: Switches,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without key and salt: somebody may start a double with real ones.
+        formatter
+            .debug_struct("Options")
+            .field("listen", &self.listen)
+            .field("time_scale", &self.time_scale)
+            .field("switches", &self.switches)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Options {
@@ -108,10 +121,15 @@ impl Default for Options {
 }
 
 /// A running account.
-#[derive(Debug)]
 pub struct Simulator {
     site: Arc<site::Site>,
     server: wire::Server,
+}
+
+impl fmt::Debug for Simulator {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Simulator").field("server", &self.server).finish_non_exhaustive()
+    }
 }
 
 impl Simulator {

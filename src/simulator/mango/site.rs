@@ -41,7 +41,6 @@ enum Family {
     Dialogs,
 }
 
-#[derive(Debug)]
 pub(super) struct World {
     pub options: Options,
     pub switches: Switches,
@@ -56,7 +55,6 @@ pub(super) struct World {
     windows: HashMap<&'static str, VecDeque<i64>>,
 }
 
-#[derive(Debug)]
 pub(super) struct Site {
     world: Mutex<World>,
 }

@@ -12,8 +12,8 @@ use super::compose::{linked_to, vcard};
 use super::control::{ControlError, Draft, DraftAttachment, PressWhat};
 use super::files::PIXEL;
 use super::world::{
-    Attachment, Bot, BotState, Chat, ChatKind, DialogState, MediaKind, Message, Person, Press, TokenEntry, World, mid,
-    parse_mid,
+    Attachment, Bot, BotState, Chat, ChatKind, DialogState, MediaKind, Message, Person, Press, TokenEntry, World, hex,
+    mid, parse_mid,
 };
 
 /// The longest payload of a start address (MAX Bot API, deep links); longer ones are dropped.
@@ -516,5 +516,5 @@ fn contact_hash(token: &str, vcf: &str) -> String {
     // HMAC takes a key of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(token.as_bytes()) else { return String::new() };
     mac.update(vcf.as_bytes());
-    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&mac.finalize().into_bytes())
 }

@@ -22,11 +22,11 @@ use super::switches::{DeliveryOrder, UnsubscribeWindow};
 /// A receiver has 30 s, scaled.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The first pause, scaled; each next one is 2.5 times as long.
-const FIRST_PAUSE: Duration = Duration::from_secs(60);
+const FIRST_PAUSE: Duration = Duration::from_mins(1);
 const PAUSE_FACTOR: f64 = 2.5;
 const RETRIES: u32 = 10;
 /// Without a 200 for so long, scaled, the bot is unsubscribed.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(8 * 3600);
+const GIVE_UP_AFTER: Duration = Duration::from_hours(8);
 /// POSTs under way at once, of all subscriptions.
 pub(super) const POSTS_AT_ONCE: usize = 128;
 

@@ -1,6 +1,7 @@
 //! Connections that can be broken on demand: dropped without an answer, or reset.
 //!
-//! A handler marks its connection; the next write on it fails, so that not one byte of an answer leaves.
+//! A handler marks its connection; the next write on it fails, so that not one byte of an answer leaves. With a certificate the
+//! connections are TLS, so that a client can be shown a root that it does not trust.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,11 +9,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 const WHOLE: u8 = 0;
 const DROP: u8 = 1;
@@ -40,31 +44,73 @@ impl Connected<IncomingStream<'_, Links>> for Link {
     }
 }
 
+/// A handshake that takes longer is given up, so that a silent caller holds nobody up for long.
+const HANDSHAKE: Duration = Duration::from_secs(2);
+
 /// A TCP listener whose connections can be broken.
-#[derive(Debug)]
-pub(super) struct Links(pub(super) TcpListener);
+pub(super) struct Links {
+    pub(super) listener: TcpListener,
+    pub(super) tls: Option<TlsAcceptor>,
+}
 
 impl Listener for Links {
     type Io = Breakable;
     type Addr = (SocketAddr, Link);
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (stream, address) = Listener::accept(&mut self.0).await;
-        // Answers are small and single: waiting to fill a segment would only add latency. A failure leaves it slower, not wrong.
-        let _ = stream.set_nodelay(true);
-        let link = Link(Arc::new(AtomicU8::new(WHOLE)));
-        (Breakable { stream, link: link.clone() }, (address, link))
+        loop {
+            let (stream, address) = Listener::accept(&mut self.listener).await;
+            // Answers are small and single: waiting to fill a segment would only add latency. A failure leaves it slower, not wrong.
+            let _ = stream.set_nodelay(true);
+            let stream = match &self.tls {
+                None => Stream::Plain(stream),
+                Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => Stream::Tls(Box::new(stream)),
+                    // A caller that does not believe the certificate hangs up: that is its answer.
+                    Ok(Err(_)) | Err(_) => continue,
+                },
+            };
+            let link = Link(Arc::new(AtomicU8::new(WHOLE)));
+            return (Breakable { stream, link: link.clone() }, (address, link));
+        }
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
-        Ok((self.0.local_addr()?, Link(Arc::new(AtomicU8::new(WHOLE)))))
+        Ok((self.listener.local_addr()?, Link(Arc::new(AtomicU8::new(WHOLE)))))
+    }
+}
+
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Everything that can be read and written.
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+impl Stream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    fn duplex(&mut self) -> Pin<&mut dyn Duplex> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream),
+            Self::Tls(stream) => Pin::new(stream.as_mut()),
+        }
     }
 }
 
 /// A stream that its [`Link`] can break.
 #[derive(Debug)]
 pub(super) struct Breakable {
-    stream: TcpStream,
+    stream: Stream,
     link: Link,
 }
 
@@ -75,7 +121,7 @@ impl Breakable {
             DROP => Some(io::ErrorKind::BrokenPipe.into()),
             _ => {
                 // Closing with zero linger is what sends the RST; where that is refused a FIN is the next best.
-                let _ = self.stream.set_zero_linger();
+                let _ = self.stream.tcp().set_zero_linger();
                 Some(io::ErrorKind::ConnectionReset.into())
             }
         }
@@ -88,7 +134,7 @@ impl AsyncRead for Breakable {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        self.stream.duplex().poll_read(context, buffer)
     }
 }
 
@@ -96,7 +142,7 @@ impl AsyncWrite for Breakable {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.broken() {
             Some(error) => Poll::Ready(Err(error)),
-            None => Pin::new(&mut self.stream).poll_write(context, bytes),
+            None => self.stream.duplex().poll_write(context, bytes),
         }
     }
 
@@ -107,22 +153,25 @@ impl AsyncWrite for Breakable {
     ) -> Poll<io::Result<usize>> {
         match self.broken() {
             Some(error) => Poll::Ready(Err(error)),
-            None => Pin::new(&mut self.stream).poll_write_vectored(context, parts),
+            None => self.stream.duplex().poll_write_vectored(context, parts),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.broken() {
             Some(error) => Poll::Ready(Err(error)),
-            None => Pin::new(&mut self.stream).poll_flush(context),
+            None => self.stream.duplex().poll_flush(context),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        self.stream.duplex().poll_shutdown(context)
     }
 }

@@ -35,8 +35,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::any;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -93,10 +96,32 @@ impl Simulator {
     /// # Errors
     /// An address cannot be bound, or the HTTP client of the dispatcher cannot be built.
     pub async fn start(options: Options) -> io::Result<Self> {
+        Self::start_with(options, None).await
+    }
+
+    /// Like [`Simulator::start`], but both ports speak TLS with this certificate: its chain and its key, as PEM. A client must be
+    /// given the root, or refuse to talk.
+    ///
+    /// # Errors
+    /// As for [`Simulator::start`]; or the certificate or the key cannot be used.
+    pub async fn start_tls(options: Options, chain_pem: &str, key_pem: &str) -> io::Result<Self> {
+        let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(io::Error::other)?;
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_no_client_auth()
+            .with_single_cert(chain.map_err(io::Error::other)?, key)
+            .map_err(io::Error::other)?;
+        Self::start_with(options, Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn start_with(options: Options, tls: Option<TlsAcceptor>) -> io::Result<Self> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind(options.listen).await?;
         let files_listener = TcpListener::bind(options.files_listen).await?;
-        let url = format!("http://{}", listener.local_addr()?);
-        let files_url = format!("http://{}", files_listener.local_addr()?);
+        let url = format!("{scheme}://{}", listener.local_addr()?);
+        let files_url = format!("{scheme}://{}", files_listener.local_addr()?);
         let clock = Clock::new(options.time_scale);
         let shared = Arc::new(Shared {
             world: Mutex::new(World::new(clock, options.switches, files_url.clone())),
@@ -118,9 +143,9 @@ impl Simulator {
         let files = Router::new().fallback(files::handle).layer(DefaultBodyLimit::disable()).with_state(shared.clone());
         for (listener, router) in [(listener, api), (files_listener, files)] {
             let service = router.into_make_service_with_connect_info::<link::Link>();
-            let stop = shared.stop.clone();
+            let (stop, tls) = (shared.stop.clone(), tls.clone());
             shared.tasks.spawn(async move {
-                let serve = axum::serve(link::Links(listener), service);
+                let serve = axum::serve(link::Links { listener, tls }, service);
                 tokio::select! {
                     // Serving ends with an error only when the listener is gone, and then there is nobody to tell.
                     _ = serve => {}

@@ -234,12 +234,13 @@ mod tests {
 
     #[test]
     fn a_marker_acknowledges_what_is_before_it_and_reads_what_follows() {
+        use OmittedMarker::{Latest, Unread};
+
         let mut log = log(5);
         let mut look = |marker, limit, omitted| {
             let (updates, next) = log.look(marker, limit, None, omitted, false);
             (updates.len(), next - FIRST)
         };
-        use OmittedMarker::{Latest, Unread};
         assert_eq!(look(None, 2, Unread), (2, 2));
         assert_eq!(look(None, 100, Unread), (5, 5), "nothing is acknowledged yet");
         assert_eq!(look(Some(FIRST + 2), 100, Unread), (3, 5));

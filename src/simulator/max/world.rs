@@ -337,7 +337,7 @@ impl World {
     /// The signature of an address that this double gave out.
     pub(super) fn signature(&self, what: &str) -> String {
         let digest = Sha256::new().chain_update(self.seed).chain_update(what.as_bytes()).finalize();
-        digest.iter().take(10).map(|byte| format!("{byte:02x}")).collect()
+        hex(&digest[..10])
     }
 
     /// The bot that `token` belongs to, or why not.
@@ -450,6 +450,16 @@ impl World {
             }
         }
     }
+}
+
+/// Lower-case hex digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
 }
 
 /// `mid.` and two groups of 16 hex digits: the chat in two's complement, and `seq` (MAX Bot API, shared objects).

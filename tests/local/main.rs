@@ -1,0 +1,9 @@
+//! Channels from files on one machine, against doubles of MAX, MANGO OFFICE and Creatio.
+
+#![cfg(feature = "simulator")]
+#![allow(clippy::unwrap_used, clippy::unused_self)]
+
+mod crashes;
+mod lifecycle;
+mod troubles;
+mod world;

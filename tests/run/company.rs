@@ -1,0 +1,221 @@
+//! A company with a bot, a MANGO account and a CRM, and `maxchannel run` on its machine.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use maxchannel::simulator::{creatio, mango, max};
+use serde_json::Value;
+use uuid::Uuid;
+
+pub const TOKEN: &str = "invented-token-CANARY-0001";
+/// How long a test waits for something before it fails.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+pub struct Company {
+    pub max: max::Simulator,
+    pub mango: mango::Simulator,
+    pub crm: creatio::Simulator,
+    pub bot: i64,
+    pub agent: Uuid,
+    pub folder: tempfile::TempDir,
+    pub port: u16,
+    webhook: bool,
+    child: Option<Child>,
+}
+
+impl Company {
+    pub async fn new(webhook: bool) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let max = max::Simulator::start(max::Options::default()).await.unwrap();
+        let mango = mango::Simulator::start(mango::Options::default()).await.unwrap();
+        let crm = creatio::Simulator::start(creatio::Options::default()).await.unwrap();
+        let bot = max.control().create_bot(max::NewBot::new("Служба поддержки", TOKEN)).unwrap().user_id;
+        let agent = crm.control().add_agent("Иван Агентов", "ivan@example.com");
+        let employee = mango::Employee {
+            name: "Иван Агентов".to_owned(),
+            email: Some("Ivan@Example.com".to_owned()),
+            extension: Some("101".to_owned()),
+            ..mango::Employee::default()
+        };
+        let employee = mango.control().put_employee(employee);
+        mango.control().put_group(mango::Group {
+            name: "Поддержка".to_owned(),
+            members: vec![employee],
+            ..mango::Group::default()
+        });
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let company =
+            Self { max, mango, crm, bot, agent, folder: tempfile::tempdir().unwrap(), port, webhook, child: None };
+        company.write_secrets(TOKEN);
+        company.write_channel("");
+        company
+    }
+
+    pub fn write_secrets(&self, token: &str) {
+        let crm = creatio::Options::default();
+        let mango = mango::Options::default();
+        let text = format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: max-bot}}\nstringData: {{token: \"{token}\\n\"}}\n---\n\
+             apiVersion: v1\nkind: Secret\nmetadata: {{name: mango-api}}\nstringData: {{apiKey: {}, apiSalt: {}}}\n---\n\
+             apiVersion: v1\nkind: Secret\nmetadata: {{name: creatio}}\nstringData: {{clientId: {}, clientSecret: {}}}\n",
+            mango.api_key, mango.api_salt, crm.client_id, crm.client_secret
+        );
+        self.write("secrets.yaml", &text);
+    }
+
+    /// `more`: further lines of the spec, indented by two.
+    pub fn write_channel(&self, more: &str) {
+        let text = format!(
+            "apiVersion: maxchannel.dev/v1alpha1\nkind: MaxChannel\nmetadata: {{name: support}}\nspec:\n  \
+             tokenSecretRef: {{name: max-bot}}\n  mango: {{accountNumber: \"400012345\", credentialsSecretRef: {{name: mango-api}}}}\n  \
+             creatio:\n    url: {}\n    identityUrl: {}\n    credentialsSecretRef: {{name: creatio}}\n    pollInterval: 1s\n    \
+             limits: {{requestsPerSecond: 10000, inFlight: 8}}\n  receiver:\n    group: {{name: Поддержка}}\n{more}",
+            self.crm.url(),
+            self.crm.identity_url()
+        );
+        self.write("channel.yaml", &text);
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        // As editors and git do it: a new file in the place of the old.
+        let new = self.folder.path().join(format!(".{name}.new"));
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.manifests().join(name)).unwrap();
+    }
+
+    pub fn manifests(&self) -> PathBuf {
+        let folder = self.folder.path().join("manifests");
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    pub fn program(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maxchannel"));
+        command
+            .env("MAXCHANNEL_MAX_URL", self.max.url())
+            .env("MAXCHANNEL_MANGO_URL", self.mango.url())
+            .env("LANG", "C");
+        command
+    }
+
+    pub fn start(&mut self) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
+        let mut command = self.program();
+        command.args(["run", "-f"]).arg(self.manifests());
+        command.args(["--listen", &format!("127.0.0.1:{}", self.port)]);
+        command.arg("--data-dir").arg(self.folder.path().join("data"));
+        if self.webhook {
+            command.args(["--public-url", &format!("http://127.0.0.1:{}", self.port)]);
+        }
+        command.env("MAXCHANNEL_LOG", "debug").stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null());
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub fn log_file(&self) -> PathBuf {
+        self.folder.path().join("log.txt")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        let answer = reqwest::get(format!("http://127.0.0.1:{}{path}", self.port)).await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    }
+
+    /// (status, reason, message) of a condition, as `/status` shows it.
+    pub async fn condition(&self, kind: &str) -> Option<(String, String, String)> {
+        let (_, body) = self.get("/status").await?;
+        let status: Value = serde_json::from_str(&body).ok()?;
+        let conditions = status["channels"][0]["status"]["conditions"].as_array()?.clone();
+        let found = conditions.iter().find(|condition| condition["type"] == kind)?;
+        Some((text(found, "status"), text(found, "reason"), text(found, "message")))
+    }
+
+    pub async fn until_ready(&self) {
+        self.until("Ready=True in /status and 200 from /readyz", async || {
+            let ready = self.condition("Ready").await.is_some_and(|(status, ..)| status == "True");
+            (ready && self.get("/readyz").await.is_some_and(|(status, _)| status == 200)).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn until<T>(&self, what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = ask().await {
+                return found;
+            }
+            if tokio::time::Instant::now() >= deadline {
+                let log = self.log();
+                let tail: Vec<&str> = log.lines().rev().take(40).collect();
+                let status = self.get("/status").await;
+                panic!(
+                    "this did not come about: {what}\n{status:?}\n{}",
+                    tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub fn customer(&self, name: &str) -> Customer {
+        let id = self.max.control().create_user(max::NewUser::named(name)).unwrap();
+        self.max.control().start(id, self.bot).unwrap();
+        Customer { id, sender: format!("max:{id}") }
+    }
+
+    pub fn say(&self, customer: &Customer, text: &str) {
+        self.max.control().say(customer.id, self.bot, text).unwrap();
+    }
+
+    pub fn seen(&self, customer: &Customer) -> Vec<String> {
+        let transcript = self.max.control().transcript(customer.id, self.bot).unwrap();
+        transcript.texts_of_bot().into_iter().map(str::to_owned).collect()
+    }
+
+    pub fn received(&self, customer: &Customer) -> Vec<String> {
+        let transcript = self.crm.control().transcript(&customer.sender);
+        let incoming = transcript.iter().filter(|entry| entry["direction"] == "incoming");
+        incoming.map(|entry| text(entry, "text")).collect()
+    }
+
+    pub fn open_chat(&self, customer: &Customer) -> Option<Uuid> {
+        let chats = self.crm.control().chats(Some(&customer.sender));
+        let open = chats.iter().find(|chat| !chat.to_string().to_lowercase().contains("completed"))?;
+        open["id"].as_str()?.parse().ok()
+    }
+
+    pub async fn accept(&self, customer: &Customer) -> Uuid {
+        let chat = self.until("the customer has a chat", async || self.open_chat(customer)).await;
+        assert!(self.crm.control().accept(chat, self.agent).unwrap());
+        chat
+    }
+}
+
+impl Drop for Company {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub struct Customer {
+    pub id: i64,
+    pub sender: String,
+}
+
+pub fn text(value: &Value, name: &str) -> String {
+    value[name].as_str().unwrap_or_default().to_owned()
+}
