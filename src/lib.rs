@@ -10,6 +10,7 @@
 pub mod api;
 pub mod channel;
 pub mod cli;
+pub mod controller;
 pub mod creatio;
 pub mod local;
 pub mod mango;

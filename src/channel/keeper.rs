@@ -171,6 +171,11 @@ impl Keeper {
         self.retired.retain(|(_, until)| *until > now);
     }
 
+    /// The newest generation of the manifest, whether it can be used or not: the status speaks of it.
+    pub const fn set_generation(&mut self, generation: i64) {
+        self.generation = generation;
+    }
+
     /// Who holds what this channel asks for, if another does.
     pub fn set_conflict(&mut self, conflict: Option<Conflict>) {
         self.conflict = conflict;
@@ -420,6 +425,15 @@ impl Keeper {
         self.desired.as_ref().is_some_and(|desired| {
             plan::subscriptions(desired, &self.observation).iter().any(|(_, whose)| *whose == webhook::Whose::Current)
         })
+    }
+
+    /// Takes our subscriptions away and nothing else, so that what is under way can be brought to its end before [`Keeper::remove`].
+    pub async fn leave_intake(&mut self, clock: Clock<'_>) -> Vec<Done> {
+        let actions = match &self.desired {
+            Some(desired) => plan::removal(desired, &self.observation, self.bot.as_ref()),
+            None => Vec::new(),
+        };
+        self.carry_out(actions.into_iter().filter(Action::is_intake).collect(), clock).await
     }
 
     /// Takes the channel's objects outside away. Looks first.

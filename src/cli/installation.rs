@@ -19,13 +19,13 @@ pub(super) struct InstallationArgs {
     #[arg(long, value_name = "URL", env = "MAXCHANNEL_PUBLIC_URL")]
     public_url: Option<String>,
     /// A file (YAML or JSON) with rows {status, code, messageContains, reason} that say what a refusal of MAX means.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "MAXCHANNEL_MAX_ERROR_REASONS")]
     max_error_reasons: Option<PathBuf>,
     /// A PEM file with the authorities to trust for MAX in place of the built-in one.
     #[arg(long, value_name = "FILE", env = "MAXCHANNEL_MAX_CA")]
     max_ca: Option<PathBuf>,
     /// The language of messages: `en` or `ru`. Default: by LC_ALL, LC_MESSAGES, LANG.
-    #[arg(long, value_name = "LANGUAGE")]
+    #[arg(long, value_name = "LANGUAGE", env = "MAXCHANNEL_LANGUAGE")]
     lang: Option<Language>,
 }
 

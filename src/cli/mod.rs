@@ -4,6 +4,7 @@
 //! to terminals only.
 
 mod check;
+mod controller;
 mod crd;
 #[cfg(feature = "simulator")]
 mod demo;
@@ -35,6 +36,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Controller(controller::Args),
     Crd(crd::Args),
     #[cfg(feature = "simulator")]
     Demo(demo::Args),
@@ -75,6 +77,7 @@ pub fn main() -> ExitCode {
     };
     match cli.command {
         Command::Check(args) => check::run(&args),
+        Command::Controller(args) => controller::run(&args),
         Command::Crd(args) => crd::run(&args),
         #[cfg(feature = "simulator")]
         Command::Demo(args) => demo::run(&args),

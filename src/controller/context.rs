@@ -1,0 +1,273 @@
+//! What all passes share: settings, clients, who holds what, and what is kept of each channel.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tokio::sync::watch;
+
+use super::Settings;
+use super::entry::Entry;
+use super::lease::Fence;
+use super::metrics::{ConditionLabels, Metrics};
+use super::resource::Channel;
+use super::scope::{Happened, Listener, Scope};
+use super::writer::Writer;
+use crate::channel::ChannelRef;
+use crate::channel::claims::{Claim, Conflict, conflicts};
+use crate::channel::observe::Clients;
+use crate::relay::Clock;
+use crate::transport::Transport;
+
+/// See the module.
+pub struct Context {
+    pub settings: Settings,
+    pub clients: Arc<Clients>,
+    pub clock: Clock,
+    pub writer: Writer,
+    pub fence: Fence,
+    pub metrics: Arc<Metrics>,
+    /// Asks relays how they are.
+    pub relays: Arc<dyn Transport>,
+    pub rollouts: Rollouts,
+    scopes: RwLock<Vec<Arc<Scope>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    claims: BTreeMap<ChannelRef, Claim>,
+    /// None: to be found out anew.
+    conflicts: Option<BTreeMap<ChannelRef, Conflict>>,
+    entries: HashMap<ChannelRef, Arc<tokio::sync::Mutex<Entry>>>,
+    /// Grows with everything that a pass under way should not ignore.
+    versions: HashMap<ChannelRef, watch::Sender<u64>>,
+    attempts: HashMap<ChannelRef, u32>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Context").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    pub fn new(
+        settings: Settings,
+        clients: Arc<Clients>,
+        writer: Writer,
+        fence: Fence,
+        metrics: Arc<Metrics>,
+        relays: Arc<dyn Transport>,
+    ) -> Self {
+        Self {
+            settings,
+            clients,
+            clock: Clock::real(),
+            writer,
+            fence,
+            metrics,
+            relays,
+            rollouts: Rollouts::default(),
+            scopes: RwLock::default(),
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn add_scope(&self, scope: Arc<Scope>) {
+        self.scopes.write().unwrap_or_else(PoisonError::into_inner).push(scope);
+    }
+
+    pub fn scopes(&self) -> Vec<Arc<Scope>> {
+        self.scopes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn kick(&self, channel: &ChannelRef) {
+        if let Some(scope) = self.scopes().iter().find(|scope| scope.covers(&channel.namespace)) {
+            scope.kick(channel);
+        }
+    }
+
+    /// What is kept of a channel, made by `new` where there is nothing yet.
+    pub fn entry(&self, channel: &ChannelRef, new: impl FnOnce() -> Entry) -> Arc<tokio::sync::Mutex<Entry>> {
+        self.state().entries.entry(channel.clone()).or_insert_with(|| Arc::new(tokio::sync::Mutex::new(new()))).clone()
+    }
+
+    /// Forgets what was kept: another replica may change everything now.
+    pub fn forget_all(&self) {
+        let mut state = self.state();
+        state.entries.clear();
+        state.attempts.clear();
+        self.metrics.objects_in_backoff.set(0);
+    }
+
+    /// Tells of everything that a pass under way should not ignore.
+    pub fn version(&self, channel: &ChannelRef) -> watch::Receiver<u64> {
+        self.state().versions.entry(channel.clone()).or_default().subscribe()
+    }
+
+    fn changed(&self, channel: &ChannelRef) {
+        if let Some(version) = self.state().versions.get(channel) {
+            version.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// Completes a channel's claim by what a pass has found out, and says who holds what it asks for. Those who are newly in each
+    /// other's way, or no longer, are kicked.
+    pub fn claim(&self, channel: &ChannelRef, api_key: Option<String>, bot: Option<i64>) -> Option<Conflict> {
+        let kicked = {
+            let mut state = self.state();
+            let Some(claim) = state.claims.get_mut(channel) else { return None };
+            // What could not be found out this time is as before.
+            let (api_key, bot) = (api_key.or(claim.api_key.clone()), bot.or(claim.bot));
+            let changed = (&claim.api_key, claim.bot) != (&api_key, bot);
+            (claim.api_key, claim.bot) = (api_key, bot);
+            if changed { state.settle() } else { Vec::new() }
+        };
+        kicked.iter().filter(|other| *other != channel).for_each(|other| self.kick(other));
+        let mut state = self.state();
+        if state.conflicts.is_none() {
+            state.settle();
+        }
+        state.conflicts.as_ref().and_then(|conflicts| conflicts.get(channel).cloned())
+    }
+
+    /// How often in a row the passes of a channel have failed, with this one.
+    pub fn failed(&self, channel: &ChannelRef) -> u32 {
+        let mut state = self.state();
+        let attempts = state.attempts.entry(channel.clone()).or_default();
+        *attempts = attempts.saturating_add(1);
+        let attempts = *attempts;
+        self.metrics.objects_in_backoff.set(i64::try_from(state.attempts.len()).unwrap_or(i64::MAX));
+        attempts
+    }
+
+    /// Counts channels by their conditions, for a scrape.
+    pub fn count_conditions(&self) {
+        self.metrics.conditions.clear();
+        let mut channels = 0;
+        for channel in self.scopes().iter().flat_map(|scope| scope.channels.state()) {
+            channels += 1;
+            for condition in channel.known_status().conditions {
+                let labels = ConditionLabels { r#type: condition.type_, status: condition.status };
+                self.metrics.conditions.get_or_create(&labels).inc();
+            }
+        }
+        self.metrics.channels.set(channels);
+    }
+
+    pub fn succeeded(&self, channel: &ChannelRef) {
+        let mut state = self.state();
+        if state.attempts.remove(channel).is_some() {
+            self.metrics.objects_in_backoff.set(i64::try_from(state.attempts.len()).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+impl State {
+    /// Finds the conflicts anew; answers whose have changed.
+    fn settle(&mut self) -> Vec<ChannelRef> {
+        let claims: Vec<Claim> = self.claims.values().cloned().collect();
+        let found = conflicts(&claims);
+        let before = self.conflicts.replace(found.clone()).unwrap_or_default();
+        let mut changed: Vec<ChannelRef> = found
+            .iter()
+            .filter(|(channel, conflict)| before.get(channel) != Some(conflict))
+            .map(|(channel, _)| channel.clone())
+            .collect();
+        changed.extend(before.into_keys().filter(|channel| !found.contains_key(channel)));
+        changed
+    }
+}
+
+impl Listener for Context {
+    fn channel(&self, channel: &Channel, happened: Happened, wish_changed: bool) {
+        let name = channel.reference();
+        let kicked = {
+            let mut state = self.state();
+            if happened == Happened::Deleted {
+                state.claims.remove(&name);
+                state.entries.remove(&name);
+                state.versions.remove(&name);
+                state.attempts.remove(&name);
+                state.settle()
+            } else if wish_changed {
+                let claim = Claim {
+                    channel: name.clone(),
+                    created: channel.metadata.creation_timestamp.as_ref().map(|Time(time)| *time),
+                    place: 0,
+                    account_number: channel.account_number().unwrap_or_default().to_owned(),
+                    api_key: state.claims.get(&name).and_then(|claim| claim.api_key.clone()),
+                    bot: channel.known_status().bot.map(|bot| bot.user_id).or_else(|| state.claims.get(&name)?.bot),
+                };
+                if state.claims.insert(name.clone(), claim.clone()) != Some(claim) {
+                    // Found out anew when it is asked for: at the start thousands come in a row.
+                    state.conflicts = None;
+                }
+                Vec::new()
+            } else {
+                Vec::new()
+            }
+        };
+        if wish_changed {
+            self.changed(&name);
+        }
+        kicked.iter().for_each(|other| self.kick(other));
+    }
+
+    fn secret(&self, channel: &ChannelRef) {
+        self.changed(channel);
+    }
+}
+
+/// A new image comes to one relay at a time.
+#[derive(Debug, Default)]
+pub struct Rollouts(Mutex<Option<(ChannelRef, tokio::time::Instant)>>);
+
+impl Rollouts {
+    /// A relay that does not come up again holds the others up no longer than this.
+    const LONGEST: Duration = Duration::from_secs(180);
+
+    /// Whether this channel's relay may be replaced now.
+    pub fn may_begin(&self, channel: &ChannelRef) -> bool {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = held.as_ref().is_none_or(|(holder, since)| holder == channel || since.elapsed() > Self::LONGEST);
+        if free && held.as_ref().is_none_or(|(holder, _)| holder != channel) {
+            *held = Some((channel.clone(), tokio::time::Instant::now()));
+        }
+        free
+    }
+
+    /// The channel's relay runs as it shall, or there is none.
+    pub fn ended(&self, channel: &ChannelRef) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.as_ref().is_some_and(|(holder, _)| holder == channel) {
+            *held = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_relay_is_replaced_at_a_time_and_a_stuck_one_does_not_hold_the_others_for_ever() {
+        let (a, b) = (ChannelRef::new("n", "a"), ChannelRef::new("n", "b"));
+        let rollouts = Rollouts::default();
+        assert!(rollouts.may_begin(&a));
+        assert!(rollouts.may_begin(&a));
+        assert!(!rollouts.may_begin(&b));
+        rollouts.ended(&b);
+        assert!(!rollouts.may_begin(&b), "only the holder ends it");
+        rollouts.ended(&a);
+        assert!(rollouts.may_begin(&b));
+        tokio::time::advance(Duration::from_secs(200)).await;
+        assert!(rollouts.may_begin(&a));
+    }
+}

@@ -1,0 +1,132 @@
+//! What is kept of one channel between passes, and lost with the process: everything in it can be found out again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt as _};
+use secrecy::SecretString;
+
+use super::Error;
+use super::context::Context;
+use super::resource::Channel;
+use super::scope::Scope;
+use super::writer::Memory;
+use crate::api::{self, MaxChannel, MaxChannelStatus};
+use crate::channel::claims::Conflict;
+use crate::channel::keeper::Keeper;
+use crate::channel::plan::KnownBot;
+use crate::channel::validate::Secrets;
+use crate::policy::Millis;
+use crate::relay::Facts;
+use crate::telemetry;
+
+/// A manifest, or what is wrong with it, one sentence each.
+pub type Judged = Result<Arc<MaxChannel>, Vec<String>>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Entry {
+    pub keeper: Keeper,
+    /// The last manifest without errors, with the installation's defaults filled in.
+    pub good: Option<Arc<MaxChannel>>,
+    judged: Option<(u64, Judged)>,
+    secrets: BTreeMap<String, (String, BTreeMap<String, SecretString>)>,
+    pub applied: Memory,
+    /// Who holds what this channel asks for, if another does.
+    pub conflict: Option<Conflict>,
+    /// The status that was written last, and the version of the channel from which it was made.
+    pub written: Option<(Option<String>, MaxChannelStatus)>,
+    pub facts: Option<Facts>,
+    /// The last touch of the pod: for which revision, how often, and when.
+    pub touched: Option<(String, u32, Millis)>,
+    /// Since when the relay has nothing to do any more, while the channel is being deleted.
+    pub idle_since: Option<Millis>,
+    /// When our subscriptions were taken away.
+    pub left_at: Option<Millis>,
+    pub was_ready: bool,
+}
+
+impl Entry {
+    pub fn new(context: &Context, channel: &Channel) -> Self {
+        let status = channel.known_status();
+        let bot = status.bot.clone().map(|bot| KnownBot {
+            user_id: bot.user_id,
+            username: bot.username,
+            name: bot.name.unwrap_or_default(),
+        });
+        let ready = api::conditions::find(&status.conditions, api::ConditionType::Ready);
+        let was_ready = ready.is_some_and(|ready| ready.status == "True");
+        let mut keeper = Keeper::new(channel.reference(), context.clients.clone(), bot, status);
+        keeper.set_cadence(context.settings.cadence.clone());
+        Self {
+            keeper,
+            good: None,
+            judged: None,
+            secrets: BTreeMap::new(),
+            applied: Memory::new(),
+            conflict: None,
+            written: None,
+            facts: None,
+            touched: None,
+            idle_since: None,
+            left_at: None,
+            was_ready,
+        }
+    }
+
+    /// The manifest as it stands in the cluster, judged once per change.
+    pub fn judge(&mut self, channel: &Channel, context: &Context) -> Judged {
+        let wish = channel.wish();
+        if let Some((_, judged)) = self.judged.as_ref().filter(|(known, _)| *known == wish) {
+            return judged.clone();
+        }
+        let judged = channel.manifest().map(|manifest| Arc::new(context.settings.with_defaults(manifest)));
+        if let Ok(manifest) = &judged {
+            self.good = Some(manifest.clone());
+        }
+        self.judged = Some((wish, judged.clone()));
+        judged
+    }
+
+    /// The Secrets that the channel refers to, each read once per version.
+    ///
+    /// # Errors
+    /// The API server refuses or does not answer.
+    pub async fn dereference(&mut self, channel: &Channel, scope: &Scope, context: &Context) -> Result<Secrets, Error> {
+        let namespace = channel.namespace().unwrap_or_default();
+        let names = channel.secret_names();
+        self.secrets.retain(|name, _| names.contains(name));
+        for name in names {
+            let known = scope.secrets.get(&ObjectRef::new(&name).within(&namespace));
+            let Some(version) = known.and_then(|secret| secret.resource_version()) else {
+                self.secrets.remove(&name);
+                continue;
+            };
+            if self.secrets.get(&name).is_some_and(|(held, _)| *held == version) {
+                continue;
+            }
+            let api: Api<Secret> = Api::namespaced(context.writer.client().clone(), &namespace);
+            match api.get_opt(&name).await? {
+                Some(secret) => {
+                    let version = secret.resource_version().unwrap_or(version);
+                    self.secrets.insert(name, (version, data(secret)));
+                }
+                None => {
+                    self.secrets.remove(&name);
+                }
+            }
+        }
+        Ok(self.secrets.iter().map(|(name, (_, data))| (name.clone(), data.clone())).collect())
+    }
+}
+
+/// The values of a Secret that are texts; each is blotted out of the logs from here on.
+pub fn data(secret: Secret) -> BTreeMap<String, SecretString> {
+    let values = secret.data.unwrap_or_default().into_iter();
+    values
+        .filter_map(|(key, value)| Some((key, SecretString::from(String::from_utf8(value.0).ok()?))))
+        .inspect(|(_, value)| telemetry::hide(value))
+        .collect()
+}

@@ -1,0 +1,214 @@
+//! What the controller counts. Labels are bounded words; no name, id, address or text is ever one.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::transport::{Options, Request, Response, Transport, TransportError};
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    pub outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReasonLabels {
+    pub reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CallLabels {
+    pub provider: &'static str,
+    pub operation: &'static str,
+    pub code: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ProviderLabels {
+    pub provider: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ConditionLabels {
+    pub r#type: String,
+    pub status: String,
+}
+
+/// All of one process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    pub reconcile_duration: Histogram,
+    pub reconciles: Family<OutcomeLabels, Counter>,
+    pub reconcile_errors: Family<ReasonLabels, Counter>,
+    pub objects_in_backoff: Gauge,
+    pub calls: Family<CallLabels, Counter>,
+    pub call_duration: Family<ProviderLabels, Histogram>,
+    pub drift_repairs: Counter,
+    pub time_to_ready: Histogram,
+    pub leader: Gauge,
+    pub crd_missing: Gauge,
+    pub channels: Gauge,
+    pub conditions: Family<ConditionLabels, Gauge>,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.005, 2.0, 14))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("maxchannel_controller");
+        macro_rules! register {
+            ($name:literal, $help:literal) => {
+                register!($name, $help, Default::default())
+            };
+            ($name:literal, $help:literal, $new:expr) => {{
+                let metric = $new;
+                registry.register($name, $help, Clone::clone(&metric));
+                metric
+            }};
+        }
+        Self {
+            reconcile_duration: register!("reconcile_duration_seconds", "How long a pass takes", seconds()),
+            reconciles: register!("reconciles", "Passes by outcome: changed, unchanged, waiting, error"),
+            reconcile_errors: register!(
+                "reconcile_errors",
+                "Passes that the API server's refusals or silence ended, by reason"
+            ),
+            objects_in_backoff: register!("objects_in_backoff", "Channels whose last pass ended in an error"),
+            calls: register!("saas_requests", "Calls to MAX, MANGO OFFICE and Creatio by provider, operation and code"),
+            call_duration: register!(
+                "saas_request_duration_seconds",
+                "How long calls to the outside take",
+                Family::new_with_constructor(seconds as fn() -> Histogram)
+            ),
+            drift_repairs: register!("drift_repairs", "Owned objects that somebody else had changed"),
+            time_to_ready: register!(
+                "time_to_ready_seconds",
+                "From the making of a channel to its first Ready",
+                Histogram::new(exponential_buckets(1.0, 2.0, 14))
+            ),
+            leader: register!("leader", "1 while this replica leads"),
+            crd_missing: register!("crd_missing", "1 while the MaxChannel definition is not installed"),
+            channels: register!("channels", "Channels that are watched"),
+            conditions: register!("condition", "Channels by type and status of their conditions"),
+            registry: Mutex::new(registry),
+        }
+    }
+}
+
+impl Metrics {
+    /// The text that a scrape is answered.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Writing to a String does not fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+}
+
+/// A transport that counts.
+pub struct Counted {
+    inner: std::sync::Arc<dyn Transport>,
+    provider: &'static str,
+    metrics: std::sync::Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Counted {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Counted").field("provider", &self.provider).finish_non_exhaustive()
+    }
+}
+
+impl Counted {
+    pub fn over(
+        inner: std::sync::Arc<dyn Transport>,
+        provider: &'static str,
+        metrics: &std::sync::Arc<Metrics>,
+    ) -> std::sync::Arc<dyn Transport> {
+        std::sync::Arc::new(Self { inner, provider, metrics: metrics.clone() })
+    }
+}
+
+impl Transport for Counted {
+    fn send(&self, request: Request, options: Options) -> BoxFuture<'_, Result<Response, TransportError>> {
+        let operation = operation(self.provider, request.uri().path());
+        Box::pin(async move {
+            let began = tokio::time::Instant::now();
+            let outcome = self.inner.send(request, options).await;
+            let code = match &outcome {
+                Ok(response) => response.status().as_u16().to_string(),
+                Err(error) if error.certainly_not_sent() => "unreachable".to_owned(),
+                Err(_) => "lost".to_owned(),
+            };
+            self.metrics.calls.get_or_create(&CallLabels { provider: self.provider, operation, code }).inc();
+            let taken: Duration = began.elapsed();
+            self.metrics
+                .call_duration
+                .get_or_create(&ProviderLabels { provider: self.provider })
+                .observe(taken.as_secs_f64());
+            outcome
+        })
+    }
+}
+
+/// What a call is about, from a closed list: paths hold ids.
+fn operation(provider: &str, path: &str) -> &'static str {
+    let table: &[(&str, &str)] = match provider {
+        "max" => &[("/me", "me"), ("/subscriptions", "subscriptions"), ("/chats", "chats"), ("/messages", "messages")],
+        "mango" => &[
+            ("employee", "employees"),
+            ("member", "employees"),
+            ("user", "employees"),
+            ("group", "groups"),
+            ("balance", "balance"),
+        ],
+        _ => &[
+            ("/connect/token", "signIn"),
+            ("/Login", "signIn"),
+            ("/rest/MaxChannel", "package"),
+            ("/odata/", "odata"),
+            ("/rest/", "rest"),
+        ],
+    };
+    table.iter().find(|(part, _)| path.contains(part)).map_or("other", |(_, operation)| operation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_those_that_dashboards_use() {
+        let metrics = Metrics::default();
+        metrics.reconciles.get_or_create(&OutcomeLabels { outcome: "changed" }).inc();
+        let text = metrics.text();
+        for name in [
+            "maxchannel_controller_reconcile_duration_seconds",
+            "maxchannel_controller_reconciles_total{outcome=\"changed\"} 1",
+            "maxchannel_controller_leader",
+            "maxchannel_controller_crd_missing",
+            "maxchannel_controller_objects_in_backoff",
+        ] {
+            assert!(text.contains(name), "{name} is missing:\n{text}");
+        }
+    }
+
+    #[test]
+    fn operations_come_from_a_closed_list() {
+        assert_eq!(operation("max", "/subscriptions"), "subscriptions");
+        assert_eq!(operation("creatio", "/0/odata/Channel(00000000-0000-0000-0000-000000000000)"), "odata");
+        assert_eq!(operation("creatio", "/elsewhere/4711"), "other");
+    }
+}

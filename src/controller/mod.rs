@@ -1,0 +1,432 @@
+//! The Kubernetes half: watches channels, owns their objects, and tells how it stands with them.
+//!
+//! Owns the watches, the owned objects (one builder each in [`objects`]), the lease, events, status and metrics. What a channel needs is
+//! decided in [`crate::channel`], the same as without a cluster; dialogs are the relay's.
+//!
+//! - [`scope`]: caches and kicks; one per watched namespace, or one for all.
+//! - [`pass`]: one pass over one channel; [`cleanup`]: over one that is being deleted.
+//! - [`writer`]: every write, none that changes nothing, none without the lease.
+//! - [`lease`]: who leads. Followers keep their caches warm and write nothing.
+//!
+//! Nothing is decided from memory that could not be found out again: a crash after any single write costs nothing.
+
+mod cleanup;
+mod compare;
+mod context;
+mod entry;
+mod http;
+pub mod lease;
+mod metrics;
+pub mod names;
+pub mod objects;
+mod pass;
+mod relay_state;
+mod resource;
+mod scope;
+mod settings;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{FutureExt as _, StreamExt as _};
+use kube::api::ListParams;
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::events::EventType;
+use kube::{Api, Client};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use context::Context;
+use entry::Entry;
+use lease::{Fence, Lost};
+use metrics::{Counted, Metrics, OutcomeLabels, ReasonLabels};
+pub use resource::Channel;
+use scope::Scope;
+pub use settings::Settings;
+use writer::Writer;
+
+use crate::channel::observe::Clients;
+use crate::transport::{Addresses, ReqwestTransport, Trust};
+use crate::{max, telemetry};
+
+/// Passes at once in one scope.
+const CONCURRENCY: u16 = 32;
+/// Changes of one channel within this time share a pass.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// A pass that takes longer is given up and begun again.
+const PASS_LIMIT: Duration = Duration::from_secs(150);
+/// How long a stop waits for passes under way.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// Between two looks for the definition.
+const CRD_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why a pass ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the API server: {0}")]
+    Api(#[from] kube::Error),
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    #[error("the pass took more than {} s", PASS_LIMIT.as_secs())]
+    Late,
+    #[error("an object cannot be written as JSON ({0}): this is a bug")]
+    Bug(String),
+}
+
+impl Error {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Api(kube::Error::Api(status)) if status.is_conflict() => "Conflict",
+            Self::Api(kube::Error::Api(status)) if status.is_forbidden() => "Forbidden",
+            Self::Api(kube::Error::Api(status)) if status.is_invalid() => "Invalid",
+            Self::Api(kube::Error::Api(_)) => "Refused",
+            Self::Api(_) => "Unreachable",
+            Self::Lost(_) => "NotLeader",
+            Self::Late => "Late",
+            Self::Bug(_) => "Bug",
+        }
+    }
+
+    /// How long after the `attempts`-th failure in a row the next pass comes.
+    fn pause(&self, attempts: u32) -> Duration {
+        let (first, most) = match self {
+            // Somebody changed the object meanwhile: the watch brings it at once.
+            Self::Api(kube::Error::Api(status)) if status.is_conflict() => (200, 10_000),
+            // Only a person can mend it.
+            Self::Api(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => (5_000, 120_000),
+            Self::Bug(_) => (60_000, 600_000),
+            Self::Api(_) | Self::Lost(_) | Self::Late => (1_000, 60_000),
+        };
+        Duration::from_millis((first << attempts.saturating_sub(1).min(10)).min(most))
+    }
+}
+
+/// Why the controller cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address}: {source}; give another address by MAXCHANNEL_LISTEN")]
+    Listen { address: std::net::SocketAddr, source: std::io::Error },
+    #[error("{0}")]
+    Settings(String),
+}
+
+/// One client for calls, which must end, and one for watches, which are silent for minutes and have their own bounds.
+///
+/// # Errors
+/// The configuration cannot be used.
+pub fn clients(config: kube::Config) -> Result<(Client, Client), kube::Error> {
+    let mut calls = config.clone();
+    calls.connect_timeout = Some(Duration::from_secs(5));
+    calls.read_timeout = Some(Duration::from_secs(20));
+    calls.write_timeout = Some(Duration::from_secs(20));
+    calls.reset_reader_on_write = true;
+    // A pass that failed comes again by itself, with pauses of its own.
+    calls.default_retry = false;
+    Ok((Client::try_from(calls)?, Client::try_from(config)?))
+}
+
+/// A controller that listens.
+#[derive(Debug)]
+pub struct Running {
+    /// Where /healthz, /readyz and /metrics are.
+    pub address: std::net::SocketAddr,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Returns when the controller has stopped.
+    pub async fn stopped(self) {
+        // A panic has been told by its own message.
+        let _ = self.task.await;
+    }
+
+    /// Ends it as a crash would: nothing is finished, the lease is not given up.
+    pub async fn crash(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+/// Starts the controller; it goes on until `stop` is cancelled. `watching` is for watches, which are silent for minutes, `client` for
+/// everything else and should have time-outs.
+///
+/// # Errors
+/// The address or a setting cannot be used.
+pub async fn start(
+    settings: Settings,
+    client: Client,
+    watching: Client,
+    stop: CancellationToken,
+) -> Result<Running, StartError> {
+    let metrics = Arc::new(Metrics::default());
+    let fence = Fence::default();
+    let installation = Arc::new(settings.installation.clone());
+    let (asking, files) =
+        max::transports(installation.max_overridden, installation.max_ca_pem.as_deref(), &installation.max_url)
+            .map_err(StartError::Settings)?;
+    let public = || ReqwestTransport::new(Trust::public(), Addresses::Any).map(Arc::new).map_err(StartError::Settings);
+    let clients = Arc::new(Clients::over(
+        installation,
+        (Counted::over(asking, "max", &metrics), files),
+        Counted::over(public()?, "mango", &metrics),
+        Counted::over(public()?, "creatio", &metrics),
+    ));
+    let address = settings.listen;
+    let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+    let address = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
+    let writer = Writer::new(client.clone(), fence.clone(), &settings.identity, metrics.clone());
+    let relays = public()?;
+    let context = Arc::new(Context::new(settings, clients, writer, fence, metrics, relays));
+    let task = tokio::spawn(run(context, client, watching, listener, stop));
+    Ok(Running { address, task })
+}
+
+async fn run(context: Arc<Context>, client: Client, watching: Client, listener: TcpListener, stop: CancellationToken) {
+    // Dropped with this task, so that a crash in a test ends everything.
+    let mut tasks = JoinSet::new();
+    let ready = http::Ready::default();
+    let metrics = context.clone();
+    tasks.spawn(http::serve(listener, ready.clone(), move || {
+        metrics.count_conditions();
+        metrics.metrics.text()
+    }));
+    let settings = &context.settings;
+    let election_stop = CancellationToken::new();
+    {
+        let (client, settings, fence, stop) =
+            (client.clone(), settings.clone(), context.fence.clone(), election_stop.clone());
+        tasks.spawn(async move {
+            let Settings { namespace, lease, identity, lease_duration, .. } = &settings;
+            lease::run(client, namespace, lease, identity, *lease_duration, fence, stop).await;
+        });
+    }
+    if wait_for_definition(&context, &client, &ready, &stop).await {
+        let mut controllers = JoinSet::new();
+        let namespaces: Vec<Option<String>> = if settings.namespaces.is_empty() {
+            vec![None]
+        } else {
+            settings.namespaces.iter().cloned().map(Some).collect()
+        };
+        for namespace in namespaces {
+            let (scope, kicked, watches) = Scope::start(&watching, namespace.as_deref(), context.clone());
+            context.add_scope(scope.clone());
+            for watch in watches {
+                // Ended with the others.
+                tasks.spawn(async move {
+                    let _ended = AbortOnDrop(watch).await;
+                });
+            }
+            controllers.spawn(drive(context.clone(), scope, kicked, stop.clone()));
+        }
+        let (scopes, becoming_ready) = (context.scopes(), ready.clone());
+        let led = context.clone();
+        tasks.spawn(async move {
+            for scope in &scopes {
+                scope.ready().await;
+            }
+            becoming_ready.set(None);
+            lead(led).await;
+        });
+        stop.cancelled().await;
+        ready.set(Some("the controller is stopping".to_owned()));
+        let ended = async { while controllers.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_LIMIT, ended).await.is_err() {
+            tracing::warn!("some passes did not end in time and are given up");
+        }
+    }
+    election_stop.cancel();
+    let settings = &context.settings;
+    lease::vacate(client, &settings.namespace, &settings.lease, &settings.identity, &context.fence).await;
+    tasks.shutdown().await;
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Future for AbortOnDrop {
+    type Output = Result<(), tokio::task::JoinError>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        self.0.poll_unpin(context)
+    }
+}
+
+/// Waits until the cluster knows what a MaxChannel is. False: stopped before.
+async fn wait_for_definition(
+    context: &Context,
+    client: &Client,
+    ready: &http::Ready,
+    stop: &CancellationToken,
+) -> bool {
+    let api: Api<Channel> = match context.settings.namespaces.first() {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let mut told = String::new();
+    loop {
+        let problem = match api.list(&ListParams::default().limit(1)).await {
+            Ok(_) => {
+                context.metrics.crd_missing.set(0);
+                return true;
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                context.metrics.crd_missing.set(1);
+                "the definition maxchannels.maxchannel.dev is not installed: apply crds/maxchannels.yaml".to_owned()
+            }
+            Err(error) => format!("channels cannot be listed: {error}"),
+        };
+        if told != problem {
+            tracing::warn!("{problem}");
+            ready.set(Some(problem.clone()));
+            told = problem;
+            let (namespace, pod) = (&context.settings.namespace, &context.settings.pod);
+            // Told by whoever leads; the pod's own /readyz says it in any case.
+            let about = k8s_openapi::api::core::v1::ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Pod".to_owned()),
+                namespace: Some(namespace.clone()),
+                name: Some(pod.clone()),
+                ..Default::default()
+            };
+            let mut leads = context.fence.leads();
+            let _ = tokio::time::timeout(Duration::from_secs(2), leads.wait_for(|leads| *leads)).await;
+            context.writer.tell(&about, EventType::Warning, "DefinitionMissing", "Start", &told).await;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return false,
+            () = tokio::time::sleep(CRD_PAUSE) => {}
+        }
+    }
+}
+
+/// Follows the lease: begins with everything when it is won, forgets everything when it is lost.
+async fn lead(context: Arc<Context>) {
+    let mut leads = context.fence.leads();
+    loop {
+        let now = *leads.borrow_and_update();
+        context.metrics.leader.set(i64::from(now));
+        if now {
+            tracing::info!("this replica leads");
+            for scope in context.scopes() {
+                scope.kick_all();
+            }
+        } else {
+            context.forget_all();
+        }
+        if leads.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Turns the kicks of a scope into passes.
+async fn drive(
+    context: Arc<Context>,
+    scope: Arc<Scope>,
+    kicked: futures::channel::mpsc::UnboundedReceiver<kube::runtime::reflector::ObjectRef<Channel>>,
+    stop: CancellationToken,
+) {
+    let reader = scope.channels.clone();
+    let shared = Arc::new(Shared { context, scope });
+    Controller::for_stream(futures::stream::pending(), reader)
+        .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
+        .reconcile_on(kicked)
+        .graceful_shutdown_on(async move { stop.cancelled().await })
+        .run(reconcile, after_error, shared)
+        .for_each(|outcome| {
+            // Gone meanwhile, or told already.
+            if let Err(error) = outcome {
+                tracing::trace!("{error}");
+            }
+            std::future::ready(())
+        })
+        .await;
+}
+
+struct Shared {
+    context: Arc<Context>,
+    scope: Arc<Scope>,
+}
+
+async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action, Error> {
+    let Shared { context, scope } = &*shared;
+    if context.fence.check().is_err() {
+        // Everything is kicked when the lease is won.
+        return Ok(Action::await_change());
+    }
+    let name = channel.reference();
+    let span = tracing::info_span!("pass", namespace = %name.namespace, name = %name.name, id = %uuid::Uuid::new_v4().simple());
+    let began = tokio::time::Instant::now();
+    let mut version = context.version(&name);
+    version.borrow_and_update();
+    let mut leads = context.fence.leads();
+    let entry = context.entry(&name, || Entry::new(context, &channel));
+    let work = async {
+        let mut entry = entry.lock().await;
+        if channel.is_deleted() {
+            cleanup::pass(context, scope, &channel, &mut entry).await
+        } else {
+            pass::pass(context, scope, &channel, &mut entry).await
+        }
+    };
+    let outcome = tokio::select! {
+        biased;
+        // Another may lead from now on: whatever is under way is dropped.
+        _ = leads.wait_for(|leads| !leads) => Err(Error::Lost(Lost)),
+        // A person has changed something: what is under way would finish with what is no longer wanted.
+        Ok(()) = version.changed() => return Ok(Action::requeue(Duration::ZERO)),
+        outcome = tokio::time::timeout(PASS_LIMIT, work).instrument(span) => outcome.unwrap_or(Err(Error::Late)),
+    };
+    context.metrics.reconcile_duration.observe(began.elapsed().as_secs_f64());
+    let outcome = outcome?;
+    let label = match (&outcome.changed, &outcome.waiting) {
+        (true, _) => "changed",
+        (false, true) => "waiting",
+        (false, false) => "unchanged",
+    };
+    context.metrics.reconciles.get_or_create(&OutcomeLabels { outcome: label }).inc();
+    context.succeeded(&name);
+    Ok(Action::requeue(outcome.again_in))
+}
+
+fn after_error(channel: Arc<Channel>, error: &Error, shared: Arc<Shared>) -> Action {
+    let Shared { context, .. } = &*shared;
+    let name = channel.reference();
+    context.metrics.reconciles.get_or_create(&OutcomeLabels { outcome: "error" }).inc();
+    context.metrics.reconcile_errors.get_or_create(&ReasonLabels { reason: error.reason() }).inc();
+    if matches!(error, Error::Lost(_)) {
+        return Action::await_change();
+    }
+    let attempts = context.failed(&name);
+    tracing::warn!(namespace = %name.namespace, name = %name.name, attempts, "{}", telemetry::blotted(&error.to_string()));
+    Action::requeue(settings::jittered(&name, error.pause(attempts), context.clock.now()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_grows_with_each_failure_and_says_who_can_mend_it() {
+        let seconds = |error: &Error| -> Vec<u64> { (1..=9).map(|attempts| error.pause(attempts).as_secs()).collect() };
+        let refusal = |code, reason: &str| {
+            Error::Api(kube::Error::Api(Box::new(kube::core::Status {
+                code,
+                reason: reason.to_owned(),
+                ..kube::core::Status::default()
+            })))
+        };
+        assert_eq!(seconds(&Error::Late), [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(seconds(&refusal(403, "Forbidden")), [5, 10, 20, 40, 80, 120, 120, 120, 120]);
+        assert_eq!(refusal(409, "Conflict").pause(1), Duration::from_millis(200));
+        assert_eq!(refusal(422, "Invalid").reason(), "Invalid");
+    }
+}

@@ -1,0 +1,48 @@
+//! The way in for MAX's webhooks, where the channel or the installation asks for one.
+
+use k8s_openapi::api::networking::v1::{
+    HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressSpec,
+    IngressTLS, ServiceBackendPort,
+};
+
+use super::{Blueprint, PORT_NAME};
+use crate::controller::names;
+
+#[must_use]
+pub fn ingress(blueprint: &Blueprint) -> Option<Ingress> {
+    let (host, wish) = blueprint.ingress.as_ref()?;
+    let channel = &blueprint.channel;
+    let mut metadata = blueprint.metadata();
+    if !wish.annotations.is_empty() {
+        metadata.annotations = Some(wish.annotations.clone());
+    }
+    let path = |path: String, path_type: &str| HTTPIngressPath {
+        path: Some(path),
+        path_type: path_type.to_owned(),
+        backend: IngressBackend {
+            service: Some(IngressServiceBackend {
+                name: names::relay(&channel.name),
+                port: Some(ServiceBackendPort { name: Some(PORT_NAME.to_owned()), number: None }),
+            }),
+            resource: None,
+        },
+    };
+    // Only this channel's own paths: many channels share one host.
+    let paths = vec![
+        path(format!("/webhooks/max/{}/{}/", channel.namespace, channel.name), "Prefix"),
+        path(format!("/webhooks/creatio/{}/{}", channel.namespace, channel.name), "Exact"),
+    ];
+    Some(Ingress {
+        metadata,
+        spec: Some(IngressSpec {
+            ingress_class_name: wish.class_name.clone(),
+            rules: Some(vec![IngressRule { host: Some(host.clone()), http: Some(HTTPIngressRuleValue { paths }) }]),
+            tls: Some(vec![IngressTLS {
+                hosts: Some(vec![host.clone()]),
+                secret_name: Some(wish.tls_secret_name.clone().unwrap_or_else(|| format!("{}-tls", channel.name))),
+            }]),
+            ..IngressSpec::default()
+        }),
+        ..Ingress::default()
+    })
+}

@@ -1,0 +1,81 @@
+//! What a channel owns in the cluster: one builder per object. Pure, and cannot fail: names and lengths were settled before.
+//!
+//! Builders state the full intent: a field left out is a field given up in server-side apply.
+
+mod ingress;
+mod network_policy;
+mod secret;
+mod service;
+mod service_account;
+mod stateful_set;
+
+#[cfg(test)]
+mod tests;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+pub use ingress::ingress;
+pub use network_policy::network_policy;
+pub use secret::secret;
+pub use service::service;
+pub use service_account::service_account;
+pub use stateful_set::stateful_set;
+
+use super::names;
+use crate::api::{self, MaxChannel};
+use crate::channel::ChannelRef;
+
+/// Where the relay listens in its pod.
+pub const PORT: i32 = 8080;
+/// The port's name on container and Service.
+pub const PORT_NAME: &str = "http";
+
+/// What the builders need of a channel and of the installation.
+#[derive(Clone, Debug)]
+pub struct Blueprint {
+    pub channel: ChannelRef,
+    pub owner: Option<OwnerReference>,
+    pub relay: api::Relay,
+    pub image: String,
+    pub pull_policy: Option<String>,
+    /// The public host and the Ingress to be made for it, if one is to be made.
+    pub ingress: Option<(String, api::Ingress)>,
+}
+
+impl Blueprint {
+    /// `manifest` must have the installation's defaults filled in already.
+    #[must_use]
+    pub fn new(
+        channel: &ChannelRef,
+        manifest: &MaxChannel,
+        owner: Option<OwnerReference>,
+        image: &str,
+        pull_policy: Option<&str>,
+    ) -> Self {
+        let webhook = manifest.spec.intake.as_ref().and_then(|intake| intake.webhook.as_ref());
+        Self {
+            channel: channel.clone(),
+            owner,
+            relay: manifest.spec.relay.clone(),
+            image: image.to_owned(),
+            pull_policy: pull_policy.map(ToOwned::to_owned),
+            ingress: webhook.and_then(|webhook| Some((webhook.host.clone()?, webhook.ingress.clone()?))),
+        }
+    }
+
+    /// The pod's own disk in place of a claim.
+    #[must_use]
+    pub fn is_ephemeral(&self) -> bool {
+        self.relay.storage.as_ref().is_some_and(|storage| storage.ephemeral.is_some())
+    }
+
+    fn metadata(&self) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(names::relay(&self.channel.name)),
+            namespace: Some(self.channel.namespace.clone()),
+            labels: Some(names::labels(&self.channel.name)),
+            owner_references: self.owner.clone().map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The relay: one pod with its own volume, as restricted as pods can be.
+//!
+//! The template holds nothing of the configuration: a changed text or token must reach the running relay, not restart it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction, LocalObjectReference,
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
+    VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{Blueprint, PORT, PORT_NAME};
+use crate::api;
+use crate::controller::names;
+
+/// The user of the image, which owns nothing in it.
+const USER: i64 = 65532;
+const CONFIG_FOLDER: &str = "/etc/maxchannel";
+const DATA_FOLDER: &str = "/var/lib/maxchannel";
+
+#[must_use]
+pub fn stateful_set(blueprint: &Blueprint) -> StatefulSet {
+    let name = names::relay(&blueprint.channel.name);
+    let labels = names::labels(&blueprint.channel.name);
+    let mut volumes = vec![Volume {
+        name: "config".to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(name.clone()),
+            default_mode: Some(0o440),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }];
+    if blueprint.is_ephemeral() {
+        volumes.push(Volume {
+            name: "data".to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource::default()),
+            ..Volume::default()
+        });
+    }
+    StatefulSet {
+        metadata: blueprint.metadata(),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(1),
+            service_name: Some(name.clone()),
+            selector: LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() },
+            // Ours to decide: deletionPolicy.
+            persistent_volume_claim_retention_policy: Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
+                when_deleted: Some("Retain".to_owned()),
+                when_scaled: Some("Retain".to_owned()),
+            }),
+            revision_history_limit: Some(2),
+            volume_claim_templates: (!blueprint.is_ephemeral()).then(|| vec![claim(blueprint)]),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+                spec: Some(PodSpec {
+                    service_account_name: Some(name),
+                    automount_service_account_token: Some(false),
+                    // Environment variables made of the namespace's Services could be taken for settings.
+                    enable_service_links: Some(false),
+                    security_context: Some(PodSecurityContext {
+                        run_as_non_root: Some(true),
+                        run_as_user: Some(USER),
+                        run_as_group: Some(USER),
+                        fs_group: Some(USER),
+                        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+                        seccomp_profile: Some(SeccompProfile {
+                            type_: "RuntimeDefault".to_owned(),
+                            ..SeccompProfile::default()
+                        }),
+                        ..PodSecurityContext::default()
+                    }),
+                    termination_grace_period_seconds: Some(30),
+                    node_selector: Some(blueprint.relay.node_selector.clone()).filter(|labels| !labels.is_empty()),
+                    tolerations: tolerations(&blueprint.relay.tolerations),
+                    image_pull_secrets: pull_secrets(&blueprint.relay.image_pull_secrets),
+                    containers: vec![container(blueprint)],
+                    volumes: Some(volumes),
+                    ..PodSpec::default()
+                }),
+            },
+            ..StatefulSetSpec::default()
+        }),
+        ..StatefulSet::default()
+    }
+}
+
+fn claim(blueprint: &Blueprint) -> PersistentVolumeClaim {
+    let wish = blueprint.relay.storage.as_ref().and_then(|storage| storage.volume_claim.clone()).unwrap_or_default();
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some("data".to_owned()),
+            labels: Some(names::labels(&blueprint.channel.name)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            storage_class_name: wish.storage_class_name,
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(BTreeMap::from([("storage".to_owned(), Quantity(wish.size.to_string()))])),
+                limits: None,
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        ..PersistentVolumeClaim::default()
+    }
+}
+
+fn container(blueprint: &Blueprint) -> Container {
+    let probe = |path: &str, period, failures| Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String(PORT_NAME.to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period),
+        failure_threshold: Some(failures),
+        timeout_seconds: Some(5),
+        ..Probe::default()
+    };
+    let mount = |name: &str, path: &str, read_only: bool| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    };
+    Container {
+        name: "relay".to_owned(),
+        image: Some(blueprint.image.clone()),
+        image_pull_policy: blueprint.pull_policy.clone(),
+        args: Some(
+            ["relay", "--config", CONFIG_FOLDER, "--listen", &format!("0.0.0.0:{PORT}"), "--data-dir", DATA_FOLDER]
+                .map(ToOwned::to_owned)
+                .to_vec(),
+        ),
+        // The root file system is read-only, and SQLite sorts large answers in a file.
+        env: Some(vec![EnvVar {
+            name: "SQLITE_TMPDIR".to_owned(),
+            value: Some(DATA_FOLDER.to_owned()),
+            ..EnvVar::default()
+        }]),
+        ports: Some(vec![ContainerPort {
+            name: Some(PORT_NAME.to_owned()),
+            container_port: PORT,
+            protocol: Some("TCP".to_owned()),
+            ..ContainerPort::default()
+        }]),
+        liveness_probe: Some(probe("/healthz", 10, 6)),
+        readiness_probe: Some(probe("/readyz", 2, 3)),
+        resources: blueprint.relay.resources.as_ref().map(resources),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(vec![mount("config", CONFIG_FOLDER, true), mount("data", DATA_FOLDER, false)]),
+        ..Container::default()
+    }
+}
+
+fn resources(wish: &api::Resources) -> ResourceRequirements {
+    let quantities = |from: &BTreeMap<String, api::Quantity>| {
+        (!from.is_empty())
+            .then(|| from.iter().map(|(name, value)| (name.clone(), Quantity(value.to_string()))).collect())
+    };
+    ResourceRequirements {
+        requests: quantities(&wish.requests),
+        limits: quantities(&wish.limits),
+        ..ResourceRequirements::default()
+    }
+}
+
+fn tolerations(wishes: &[api::Toleration]) -> Option<Vec<Toleration>> {
+    let of = |wish: &api::Toleration| Toleration {
+        key: wish.key.clone(),
+        operator: Some(
+            match wish.operator {
+                api::TolerationOperator::Equal => "Equal",
+                api::TolerationOperator::Exists => "Exists",
+            }
+            .to_owned(),
+        ),
+        value: wish.value.clone(),
+        effect: wish.effect.map(|effect| {
+            match effect {
+                api::TaintEffect::NoSchedule => "NoSchedule",
+                api::TaintEffect::PreferNoSchedule => "PreferNoSchedule",
+                api::TaintEffect::NoExecute => "NoExecute",
+            }
+            .to_owned()
+        }),
+        toleration_seconds: wish.toleration_seconds,
+    };
+    (!wishes.is_empty()).then(|| wishes.iter().map(of).collect())
+}
+
+fn pull_secrets(wishes: &[api::SecretRef]) -> Option<Vec<LocalObjectReference>> {
+    (!wishes.is_empty()).then(|| wishes.iter().map(|wish| LocalObjectReference { name: wish.name.clone() }).collect())
+}

@@ -1,0 +1,529 @@
+//! One pass over one channel, as a table of contents: dereference -> validate -> observe -> build -> apply -> plan and execute -> status.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt as _;
+use kube::runtime::events::EventType;
+use kube::runtime::reflector::{ObjectRef, Store};
+
+use super::context::Context;
+use super::entry::Entry;
+use super::objects::{self, Blueprint, PORT};
+use super::relay_state::{self, PodState};
+use super::resource::Channel;
+use super::scope::Scope;
+use super::writer::{Change, Live, Owned};
+use super::{Error, compare, names};
+use crate::api::{ConditionType, Reason, conditions};
+use crate::channel::ChannelRef;
+use crate::channel::report::RelayState;
+use crate::channel::schedule::Subject;
+use crate::policy::Millis;
+use crate::relay::{Facts, RelayConfig};
+use crate::transport::Options;
+
+/// Between two looks at something that is about to change.
+const SOON: Millis = 1_000;
+/// A due look that could not be made must not spin.
+const NOT_SOONER: Millis = 2_000;
+/// How long the kubelet is waited for before the pod is touched again.
+const TOUCH_AGAIN: Millis = 3_000;
+/// How long a relay may take to state its facts.
+const ASK_LIMIT: Duration = Duration::from_secs(3);
+
+/// What a pass did.
+#[derive(Debug)]
+pub struct Outcome {
+    pub changed: bool,
+    /// Something is on its way and nothing wrong with that.
+    pub waiting: bool,
+    pub again_in: Duration,
+}
+
+/// One pass over a channel that is not being deleted.
+///
+/// # Errors
+/// The API server refuses or does not answer, or this replica leads no more.
+pub async fn pass(
+    context: &Context,
+    scope: &Scope,
+    channel: &Arc<Channel>,
+    entry: &mut Entry,
+) -> Result<Outcome, Error> {
+    let clock = || context.clock.now();
+    let name = channel.reference();
+    if !channel.is_held() {
+        // Before anything is made outside. The watch brings the channel back with the finalizer.
+        context.writer.hold(channel, true).await?;
+    }
+    for kind in scope.take_deleted(&name) {
+        entry.applied.remove(kind);
+    }
+
+    let secrets = entry.dereference(channel, scope, context).await?;
+    let judged = entry.judge(channel, context);
+    entry.keeper.set(judged.as_deref().map_err(Clone::clone), &secrets, clock());
+    entry.keeper.set_generation(channel.metadata.generation.unwrap_or(0));
+    claim(context, entry, &name);
+
+    // What is remembered needs no answer from outside: a relay that lost an object has it back before anybody is asked.
+    let mut relay = Serving::default();
+    relay.serve(context, scope, channel, entry).await?;
+    entry.keeper.look_at_max(&clock).await;
+    claim(context, entry, &name);
+    relay.serve(context, scope, channel, entry).await?;
+    relay.act(context, channel, entry).await;
+    entry.keeper.look_at_the_rest(&clock).await;
+    relay.act(context, channel, entry).await;
+    // What was found out in between may mean another configuration.
+    relay.serve(context, scope, channel, entry).await?;
+
+    let wrote = report(context, channel, entry, &relay.state).await?;
+    let now = clock();
+    Ok(Outcome {
+        changed: relay.changed || wrote,
+        waiting: relay.is_pending(),
+        again_in: Duration::from_millis(next(context, &name, entry, &relay, now).unsigned_abs()),
+    })
+}
+
+fn next(context: &Context, name: &ChannelRef, entry: &Entry, relay: &Serving, now: Millis) -> Millis {
+    let due = entry.keeper.due().map(|due| if due <= now { NOT_SOONER } else { due - now });
+    let steady = if relay.is_pending() { SOON } else { context.settings.relay_pause(name, now) };
+    due.map_or(steady, |due| due.min(steady)).max(200)
+}
+
+/// Says what the channel asks for and finds out whether another holds it.
+pub fn claim(context: &Context, entry: &mut Entry, name: &ChannelRef) {
+    let (_, api_key, bot) = entry.keeper.claim().unwrap_or_default();
+    entry.conflict = context.claim(name, api_key, bot);
+    entry.keeper.set_conflict(entry.conflict.clone());
+}
+
+/// The relay as this pass finds and leaves it.
+#[derive(Debug)]
+struct Serving {
+    state: RelayState,
+    changed: bool,
+    waits_for_others: bool,
+    asked: bool,
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Self {
+            state: RelayState::Absent { detail: String::new() },
+            changed: false,
+            waits_for_others: false,
+            asked: false,
+        }
+    }
+}
+
+impl Serving {
+    fn is_pending(&self) -> bool {
+        self.waits_for_others
+            || match &self.state {
+                RelayState::Running { facts, open, wanted } => !open || facts.revision != *wanted,
+                // The watch tells when it changes.
+                RelayState::Absent { .. } | RelayState::Failed { .. } => false,
+            }
+    }
+
+    /// Whether somebody listens under the address that is to be subscribed.
+    fn listens(&self) -> bool {
+        matches!(&self.state, RelayState::Running { facts, open: true, wanted } if facts.revision == *wanted)
+    }
+
+    /// Brings the owned objects to what they shall be and asks the relay how it is.
+    async fn serve(
+        &mut self,
+        context: &Context,
+        scope: &Scope,
+        channel: &Channel,
+        entry: &mut Entry,
+    ) -> Result<(), Error> {
+        let name = channel.reference();
+        if entry.conflict.is_some() {
+            self.changed |= prune(context, scope, channel, &BTreeSet::new()).await?;
+            context.rollouts.ended(&name);
+            self.state = RelayState::Absent { detail: String::new() };
+            return Ok(());
+        }
+        let (Some(manifest), config) = (entry.good.clone(), entry.keeper.relay()) else {
+            // Never usable: what an earlier process has made stays as it is.
+            self.state = look(context, scope, entry, &name, None).await;
+            return Ok(());
+        };
+        let settings = &context.settings;
+        let blueprint = Blueprint::new(
+            &name,
+            &manifest,
+            channel.owner(),
+            &settings.relay_image,
+            settings.relay_pull_policy.as_deref(),
+        );
+        let changed_before = std::mem::take(&mut self.changed);
+        if let Some(config) = &config {
+            self.apply(context, scope, channel, entry, &blueprint, config).await?;
+        }
+        // Asked once per pass, unless there is news for the relay.
+        if self.changed || !std::mem::replace(&mut self.asked, true) {
+            self.state = look(context, scope, entry, &name, config.as_ref()).await;
+        } else if let (RelayState::Running { wanted, .. }, Some(config)) = (&mut self.state, &config) {
+            wanted.clone_from(&config.channel.revision);
+        }
+        self.changed |= changed_before;
+        if let (RelayState::Running { facts, wanted, .. }, true) = (&self.state, config.is_some())
+            && facts.revision != *wanted
+        {
+            let wanted = wanted.clone();
+            self.changed |= touch(context, scope, entry, &name, &wanted).await?;
+        }
+        Ok(())
+    }
+
+    async fn apply(
+        &mut self,
+        context: &Context,
+        scope: &Scope,
+        channel: &Channel,
+        entry: &mut Entry,
+        blueprint: &Blueprint,
+        config: &RelayConfig,
+    ) -> Result<(), Error> {
+        let name = &blueprint.channel;
+        let memory = &mut entry.applied;
+        let writer = &context.writer;
+        let known_secret = scope.secrets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace));
+        let secret_live = known_secret.map(|secret| Live::Version(secret.resource_version()));
+        let mut changes = vec![
+            (
+                "ServiceAccount",
+                writer
+                    .apply(
+                        "ServiceAccount",
+                        memory,
+                        live(&scope.service_accounts, name),
+                        objects::service_account(blueprint),
+                    )
+                    .await?,
+            ),
+            (
+                "Secret",
+                writer.apply::<Secret>("Secret", memory, secret_live, objects::secret(blueprint, config)).await?,
+            ),
+            (
+                "Service",
+                writer.apply("Service", memory, live(&scope.services, name), objects::service(blueprint)).await?,
+            ),
+            (
+                "NetworkPolicy",
+                writer
+                    .apply(
+                        "NetworkPolicy",
+                        memory,
+                        live(&scope.network_policies, name),
+                        objects::network_policy(blueprint),
+                    )
+                    .await?,
+            ),
+        ];
+        let wanted = objects::stateful_set(blueprint);
+        let found = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace));
+        self.waits_for_others = false;
+        let replaces = found.as_ref().is_some_and(|found| replaces_pod(found, &wanted));
+        if replaces && !context.rollouts.may_begin(name) {
+            self.waits_for_others = true;
+        } else {
+            let change = writer.apply("StatefulSet", memory, found.clone().map(Live::Whole), wanted).await?;
+            changes.push(("StatefulSet", change));
+            if change == Change::None && found.as_deref().is_some_and(is_rolled_out) {
+                context.rollouts.ended(name);
+            }
+        }
+        let mut kept = BTreeSet::new();
+        if let Some(ingress) = objects::ingress(blueprint) {
+            kept.insert("Ingress");
+            changes.push(("Ingress", writer.apply("Ingress", memory, live(&scope.ingresses, name), ingress).await?));
+        }
+        if !kept.contains("Ingress") {
+            self.changed |= remove_if_there(context, &scope.ingresses, channel).await?;
+        }
+        for (kind, change) in changes {
+            self.changed |= change != Change::None;
+            match change {
+                Change::Made if kind == "StatefulSet" => {
+                    let note = if blueprint.is_ephemeral() {
+                        "The relay keeps undelivered messages on the pod's own disk: they die with the pod (relay.storage.ephemeral)"
+                    } else {
+                        "The relay is made"
+                    };
+                    let (type_, reason) = if blueprint.is_ephemeral() {
+                        (EventType::Warning, "EphemeralStorage")
+                    } else {
+                        (EventType::Normal, "RelayCreated")
+                    };
+                    writer.event(channel, type_, reason, "CreateRelay", note).await;
+                }
+                Change::Recreated => {
+                    let note = format!(
+                        "{kind} {} is made again, because a field of it cannot be changed",
+                        names::relay(&name.name)
+                    );
+                    writer.event(channel, EventType::Normal, "Recreated", "RecreateObject", &note).await;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries the plan out, as far as somebody listens.
+    async fn act(&mut self, context: &Context, channel: &Channel, entry: &mut Entry) {
+        let clock = || context.clock.now();
+        if context.fence.check().is_err() {
+            return;
+        }
+        for step in entry.keeper.act(self.listens(), &clock).await {
+            self.changed = true;
+            match step.outcome {
+                Ok(()) => {
+                    tracing::info!(namespace = %channel.namespace().unwrap_or_default(), name = %channel.name_any(), "{}", step.action);
+                }
+                Err(failure) => tracing::warn!(
+                    namespace = %channel.namespace().unwrap_or_default(),
+                    name = %channel.name_any(),
+                    "{} did not succeed: {}",
+                    step.action,
+                    failure.detail
+                ),
+            }
+        }
+    }
+}
+
+fn live<K: Owned + kube::runtime::reflector::Lookup<DynamicType = ()>>(
+    store: &Store<K>,
+    channel: &ChannelRef,
+) -> Option<Live<K>> {
+    store.get(&ObjectRef::new(&names::relay(&channel.name)).within(&channel.namespace)).map(Live::Whole)
+}
+
+/// Whether applying would put another pod in the place of the one that runs.
+fn replaces_pod(found: &StatefulSet, wanted: &StatefulSet) -> bool {
+    let template =
+        |set: &StatefulSet| serde_json::to_value(set.spec.as_ref().map(|spec| &spec.template)).unwrap_or_default();
+    !compare::contains(&template(found), &template(wanted))
+}
+
+fn is_rolled_out(set: &StatefulSet) -> bool {
+    let Some(status) = &set.status else { return false };
+    status.observed_generation >= set.metadata.generation
+        && status.ready_replicas.unwrap_or(0) >= 1
+        && status.update_revision == status.current_revision
+}
+
+/// Deletes the owned objects that are not among `kept`.
+async fn prune(context: &Context, scope: &Scope, channel: &Channel, kept: &BTreeSet<&str>) -> Result<bool, Error> {
+    let mut changed = false;
+    macro_rules! prune {
+        ($($kind:literal: $store:expr),*) => {
+            $(if !kept.contains($kind) { changed |= remove_if_there(context, $store, channel).await?; })*
+        };
+    }
+    prune!(
+        "Ingress": &scope.ingresses,
+        "StatefulSet": &scope.stateful_sets,
+        "Service": &scope.services,
+        "NetworkPolicy": &scope.network_policies,
+        "ServiceAccount": &scope.service_accounts
+    );
+    let name = channel.reference();
+    let reference = ObjectRef::new(&names::relay(&name.name)).within(&name.namespace);
+    if !kept.contains("Secret") && scope.secrets.get(&reference).is_some_and(|secret| is_ours(&*secret, channel)) {
+        context.writer.delete::<Secret>(&name.namespace, &names::relay(&name.name)).await?;
+        changed = true;
+    }
+    Ok(changed)
+}
+
+fn is_ours(object: &impl kube::Resource, channel: &Channel) -> bool {
+    object.labels().get(names::LABEL_MANAGED_BY).is_some_and(|by| by == "maxchannel")
+        && object.labels().get(names::LABEL_INSTANCE).is_some_and(|instance| *instance == channel.name_any())
+}
+
+async fn remove_if_there<K: Owned + kube::runtime::reflector::Lookup<DynamicType = ()>>(
+    context: &Context,
+    store: &Store<K>,
+    channel: &Channel,
+) -> Result<bool, Error> {
+    let name = channel.reference();
+    let reference = ObjectRef::new(&names::relay(&name.name)).within(&name.namespace);
+    let Some(found) = store.get(&reference).filter(|found| is_ours(&**found, channel)) else { return Ok(false) };
+    if found.meta().deletion_timestamp.is_some() {
+        return Ok(false);
+    }
+    context.writer.delete::<K>(&name.namespace, &names::relay(&name.name)).await?;
+    Ok(true)
+}
+
+/// Deletes everything that the channel owns in the cluster; what cannot be listed here goes with its owner.
+///
+/// # Errors
+/// As for the writes.
+pub async fn remove_objects(context: &Context, scope: &Scope, channel: &Channel) -> Result<bool, Error> {
+    prune(context, scope, channel, &BTreeSet::new()).await
+}
+
+/// How it stands with the relay now.
+async fn look(
+    context: &Context,
+    scope: &Scope,
+    entry: &mut Entry,
+    name: &ChannelRef,
+    config: Option<&RelayConfig>,
+) -> RelayState {
+    let pod = scope.pods.get(&ObjectRef::new(&names::pod(&name.name)).within(&name.namespace));
+    let (ip, ready) = match (&context.settings.played_relays, relay_state::of_pod(pod.as_deref())) {
+        (Some(_), _) => (IpAddr::from([127, 0, 0, 1]), true),
+        (None, PodState::Running { ip, ready }) => (ip, ready),
+        (None, PodState::Down(state)) => {
+            entry.facts = None;
+            return state;
+        }
+    };
+    match ask(context, name, ip).await {
+        Ok(facts) => {
+            heed(entry, &facts);
+            let wanted = config.map_or_else(|| facts.revision.clone(), |config| config.channel.revision.clone());
+            entry.facts = Some(facts.clone());
+            RelayState::Running { facts, open: ready, wanted }
+        }
+        Err(detail) if ready => RelayState::Failed { reason: Reason::RelayUnreachable, detail },
+        Err(_) => RelayState::Absent { detail: String::new() },
+    }
+}
+
+/// The relay's own words. The error changes only with its kind.
+pub async fn ask(context: &Context, name: &ChannelRef, ip: IpAddr) -> Result<Facts, String> {
+    let url = match &context.settings.played_relays {
+        Some(base) => format!("{base}/{}/{}/status", name.namespace, name.name),
+        None => format!("http://{}/status", SocketAddr::new(ip, u16::try_from(PORT).unwrap_or(8080))),
+    };
+    let request = http::Request::get(url).body(Bytes::new()).map_err(|error| error.to_string())?;
+    let options = Options { timeout: ASK_LIMIT, max_answer: 256 * 1024 };
+    let answer = context.relays.send(request, options).await.map_err(|_| "its /status does not answer".to_owned())?;
+    if !answer.status().is_success() {
+        return Err(format!("its /status answers {}", answer.status().as_u16()));
+    }
+    serde_json::from_slice(answer.body()).map_err(|error| format!("its /status is not understood: {error}"))
+}
+
+/// A refusal that the relay met asks for a look at that side now, once per refusal.
+fn heed(entry: &mut Entry, now: &Facts) {
+    let before = entry.facts.as_ref();
+    let news = |before: Option<&crate::relay::SideFacts>, now: &crate::relay::SideFacts| {
+        !now.ok && before.is_none_or(|before| before.ok || before.code != now.code)
+    };
+    let (max, crm) = (news(before.map(|facts| &facts.max), &now.max), news(before.map(|facts| &facts.crm), &now.crm));
+    if max {
+        entry.keeper.ask(Subject::Bot);
+        entry.keeper.ask(Subject::Subscriptions);
+    }
+    if crm {
+        entry.keeper.ask(Subject::Crm);
+    }
+}
+
+/// Makes the kubelet bring the configuration to the pod now, and again where it was faster than its own cache.
+async fn touch(
+    context: &Context,
+    scope: &Scope,
+    entry: &mut Entry,
+    name: &ChannelRef,
+    revision: &str,
+) -> Result<bool, Error> {
+    let now = context.clock.now();
+    if context.settings.played_relays.is_some()
+        || scope.pods.get(&ObjectRef::new(&names::pod(&name.name)).within(&name.namespace)).is_none()
+    {
+        return Ok(false);
+    }
+    let times = match &entry.touched {
+        Some((touched, times, at)) if touched == revision => {
+            // Each time later, so that a relay that refuses its configuration costs little.
+            if now - at < TOUCH_AGAIN << (*times).min(6) {
+                return Ok(false);
+            }
+            times + 1
+        }
+        _ => 0,
+    };
+    context.writer.touch(&name.namespace, &names::pod(&name.name), &format!("{revision}-{times}")).await?;
+    entry.touched = Some((revision.to_owned(), times, now));
+    Ok(true)
+}
+
+/// Writes the status where it differs, and tells of transitions.
+async fn report(context: &Context, channel: &Channel, entry: &mut Entry, relay: &RelayState) -> Result<bool, Error> {
+    let status = entry.keeper.report(relay, context.clock.now()).clone();
+    let live = channel.known_status();
+    let version = channel.resource_version();
+    let is_there = live == status && channel.status.is_object();
+    // The watch lags behind what was just written.
+    let is_on_its_way = entry.written.as_ref().is_some_and(|(from, written)| *from == version && *written == status);
+    if is_there || is_on_its_way {
+        return Ok(false);
+    }
+    context.writer.status(channel, &status).await?;
+    let before =
+        entry.written.replace((version, status.clone())).map_or(live.conditions, |(_, before)| before.conditions);
+    for condition in &status.conditions {
+        if let Some((type_, action)) = transition(&before, condition) {
+            context.writer.event(channel, type_, &condition.reason, action, &condition.message).await;
+        }
+    }
+    let ready = conditions::find(&status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "True");
+    if ready && !entry.was_ready {
+        entry.was_ready = true;
+        if let Some(Time(made)) = &channel.metadata.creation_timestamp {
+            let since = context.clock.now() - made.as_millisecond();
+            context.metrics.time_to_ready.observe(Duration::from_millis(since.max(0).unsigned_abs()).as_secs_f64());
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a condition has news worth an event: it fails, for another reason than before, or it holds again.
+fn transition(before: &[Condition], now: &Condition) -> Option<(EventType, &'static str)> {
+    let type_: ConditionType = now.type_.parse().ok()?;
+    if type_ == ConditionType::Stalled {
+        return None;
+    }
+    let before = before.iter().find(|before| before.type_ == now.type_);
+    let was = before.map_or("Unknown", |before| before.status.as_str());
+    match now.status.as_str() {
+        // What `Ready` says stands in the event of the condition that fails.
+        "False"
+            if type_ != ConditionType::Ready
+                && before.is_none_or(|before| before.status != "False" || before.reason != now.reason) =>
+        {
+            let waits =
+                ["RelayStarting", "NotSubscribed", "ConfigPending", "AutoRepliesNotConfigured", "OffHoursBotActive"];
+            let type_ = if waits.contains(&now.reason.as_str()) { EventType::Normal } else { EventType::Warning };
+            Some((type_, "Check"))
+        }
+        "True" if was == "False" || (was != "True" && type_ == ConditionType::Ready) => {
+            Some((EventType::Normal, "Check"))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,169 @@
+//! A channel as the API server has it: typed metadata around a value that nobody has judged yet.
+//!
+//! The watch takes whatever stands in the cluster, so that one object that no longer fits the types (after a change of the definition,
+//! or where rules were loosened by hand) neither stalls the others nor itself: it gets `SpecValid=False`, and can still be deleted.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::{Resource, ResourceExt as _};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::names;
+use crate::api::{self, API_VERSION, GROUP, KIND, MaxChannel, MaxChannelStatus, VERSION};
+use crate::channel::ChannelRef;
+
+/// See the module.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Channel {
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    pub spec: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub status: Value,
+}
+
+impl Resource for Channel {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        KIND.into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        GROUP.into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        VERSION.into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        "maxchannels".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl Channel {
+    #[must_use]
+    pub fn reference(&self) -> ChannelRef {
+        ChannelRef::new(self.namespace().unwrap_or_default(), self.name_any())
+    }
+
+    /// The manifest, judged by the same rules as everywhere.
+    ///
+    /// # Errors
+    /// One sentence per finding.
+    pub fn manifest(&self) -> Result<MaxChannel, Vec<String>> {
+        let whole = serde_json::json!({
+            "apiVersion": API_VERSION, "kind": KIND, "metadata": self.metadata, "spec": self.spec,
+        });
+        api::parse(&whole).map_err(|findings| {
+            let errors = findings.iter().filter(|finding| finding.severity == api::Severity::Error);
+            errors.map(ToString::to_string).collect()
+        })
+    }
+
+    /// The status as far as it is understood.
+    #[must_use]
+    pub fn known_status(&self) -> MaxChannelStatus {
+        serde_json::from_value(self.status.clone()).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.finalizers().iter().any(|name| name == names::FINALIZER)
+    }
+
+    #[must_use]
+    pub const fn is_deleted(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    #[must_use]
+    pub fn owner(&self) -> Option<OwnerReference> {
+        self.controller_owner_ref(&())
+    }
+
+    /// The number of the account, also of a manifest that is otherwise wrong: it still holds the account.
+    #[must_use]
+    pub fn account_number(&self) -> Option<&str> {
+        self.spec.pointer("/mango/accountNumber").and_then(Value::as_str)
+    }
+
+    /// The names of all Secrets that the manifest refers to: the members `…SecretRef` wherever they stand.
+    #[must_use]
+    pub fn secret_names(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        collect(&self.spec, &mut names);
+        names
+    }
+
+    /// Changes with everything that a person writes: spec, annotations, deletion.
+    #[must_use]
+    pub fn wish(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.metadata.uid.hash(&mut hasher);
+        self.metadata.generation.hash(&mut hasher);
+        self.annotations().hash(&mut hasher);
+        self.is_deleted().hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+fn collect(value: &Value, names: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members {
+                match member.get("name").and_then(Value::as_str) {
+                    Some(name) if key.ends_with("SecretRef") => {
+                        names.insert(name.to_owned());
+                    }
+                    _ => collect(member, names),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, names)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_to_a_secret_is_found_wherever_it_stands() {
+        let spec = serde_json::json!({
+            "tokenSecretRef": {"name": "a", "key": "k"},
+            "mango": {"credentialsSecretRef": {"name": "b"}},
+            "creatio": {"credentialsSecretRef": {"name": "c"}, "caSecretRef": {"name": "d"}},
+            "receiver": {"bot": {"credentialsSecretRef": {"name": "e"}, "fallback": {"group": {"name": "no"}}}},
+            "relay": {"imagePullSecrets": [{"name": "no"}]},
+        });
+        let channel = Channel { spec, ..Channel::default() };
+        assert_eq!(channel.secret_names().into_iter().collect::<String>(), "abcde");
+    }
+
+    #[test]
+    fn an_object_that_fits_no_type_is_still_an_object() {
+        let text = r#"{"metadata": {"name": "x", "namespace": "n", "finalizers": ["maxchannel.dev/cleanup"]}, "spec": [1, {"a": null}]}"#;
+        let channel: Channel = serde_json::from_str(text).unwrap();
+        assert!(channel.is_held());
+        assert!(channel.manifest().is_err_and(|problems| !problems.is_empty()));
+        assert_eq!(channel.secret_names(), BTreeSet::new());
+    }
+}

@@ -1,0 +1,292 @@
+//! What is watched of one namespace, or of all: the channels, what they own, their pods, and the metadata of Secrets.
+//!
+//! Caches are kept warm whether this replica leads or not. Every event that concerns a channel becomes a kick of that channel; what a
+//! person wrote also interrupts a pass under way, which would finish with what is no longer wanted.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::StreamExt as _;
+use futures::channel::mpsc;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+
+use super::names;
+use super::resource::Channel;
+use crate::channel::ChannelRef;
+
+/// One namespace, or all of them.
+#[derive(Debug)]
+pub struct Scope {
+    pub namespace: Option<String>,
+    pub channels: Store<Channel>,
+    pub secrets: Store<PartialObjectMeta<Secret>>,
+    pub stateful_sets: Store<StatefulSet>,
+    pub services: Store<Service>,
+    pub service_accounts: Store<ServiceAccount>,
+    pub network_policies: Store<NetworkPolicy>,
+    pub ingresses: Store<Ingress>,
+    pub pods: Store<Pod>,
+    kicks: mpsc::UnboundedSender<ObjectRef<Channel>>,
+    index: Mutex<Index>,
+}
+
+/// Which channel a Secret concerns, and what was last seen of each channel.
+#[derive(Debug, Default)]
+struct Index {
+    by_secret: HashMap<(String, String), BTreeSet<ChannelRef>>,
+    secrets_of: HashMap<ChannelRef, BTreeSet<String>>,
+    wishes: HashMap<ChannelRef, u64>,
+    /// Kinds of owned objects that were deleted since the last pass.
+    deleted: BTreeMap<ChannelRef, BTreeSet<&'static str>>,
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happened {
+    Applied,
+    Deleted,
+}
+
+/// Told of every event of a channel: what is known of it, whether a person's wish has changed.
+pub trait Listener: Send + Sync + 'static {
+    fn channel(&self, channel: &Channel, happened: Happened, wish_changed: bool);
+    /// A Secret of the channel has changed.
+    fn secret(&self, channel: &ChannelRef);
+}
+
+impl Scope {
+    /// Begins to watch; the kicks come out of the stream.
+    pub fn start(
+        client: &Client,
+        namespace: Option<&str>,
+        listener: Arc<dyn Listener>,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<ObjectRef<Channel>>, Vec<tokio::task::JoinHandle<()>>) {
+        let (kicks, kicked) = mpsc::unbounded();
+        let (channels, channels_writer) = reflector::store();
+        let (secrets, secrets_writer) = reflector::store();
+        let (stateful_sets, stateful_sets_writer) = reflector::store();
+        let (services, services_writer) = reflector::store();
+        let (service_accounts, service_accounts_writer) = reflector::store();
+        let (network_policies, network_policies_writer) = reflector::store();
+        let (ingresses, ingresses_writer) = reflector::store();
+        let (pods, pods_writer) = reflector::store();
+        let scope = Arc::new(Self {
+            namespace: namespace.map(ToOwned::to_owned),
+            channels,
+            secrets,
+            stateful_sets,
+            services,
+            service_accounts,
+            network_policies,
+            ingresses,
+            pods,
+            kicks,
+            index: Mutex::default(),
+        });
+        let all = watcher::Config::default().page_size(500);
+        let ours = all.clone().labels(names::RELAYS);
+        let at = Watching { client, namespace, scope: &scope };
+        let mut tasks = vec![
+            at.keep(all.clone(), channels_writer, {
+                let listener = listener.clone();
+                move |scope: &Scope, channel: &Channel, happened| {
+                    let changed = scope.note(channel, happened);
+                    listener.channel(channel, happened, changed.wish);
+                    if changed.any {
+                        scope.kick(&channel.reference());
+                    }
+                }
+            }),
+            at.keep(all, secrets_writer, move |scope: &Scope, secret: &PartialObjectMeta<Secret>, happened| {
+                let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+                for channel in scope.users_of(&namespace, &name) {
+                    listener.secret(&channel);
+                    scope.kick(&channel);
+                }
+                scope.owned("Secret", secret, happened);
+            }),
+        ];
+        macro_rules! owned {
+            ($($kind:literal: $type:ty => $writer:expr),* $(,)?) => {
+                $(tasks.push(at.keep(ours.clone(), $writer, |scope: &Scope, object: &$type, happened| scope.owned($kind, object, happened)));)*
+            };
+        }
+        owned!(
+            "StatefulSet": StatefulSet => stateful_sets_writer,
+            "Service": Service => services_writer,
+            "ServiceAccount": ServiceAccount => service_accounts_writer,
+            "NetworkPolicy": NetworkPolicy => network_policies_writer,
+            "Ingress": Ingress => ingresses_writer,
+            "Pod": Pod => pods_writer,
+        );
+        (scope, kicked, tasks)
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether channels of this namespace are watched here.
+    #[must_use]
+    pub fn covers(&self, namespace: &str) -> bool {
+        self.namespace.as_deref().is_none_or(|ours| ours == namespace)
+    }
+
+    /// Returns once all caches are filled.
+    pub async fn ready(&self) {
+        // A writer is dropped only when the process ends.
+        let _ = futures::join!(
+            self.channels.wait_until_ready(),
+            self.secrets.wait_until_ready(),
+            self.stateful_sets.wait_until_ready(),
+            self.services.wait_until_ready(),
+            self.service_accounts.wait_until_ready(),
+            self.network_policies.wait_until_ready(),
+            self.ingresses.wait_until_ready(),
+            self.pods.wait_until_ready(),
+        );
+    }
+
+    /// Asks for a pass over a channel.
+    pub fn kick(&self, channel: &ChannelRef) {
+        // Nobody listens any more only at the end of the process.
+        let _ = self.kicks.unbounded_send(ObjectRef::new(&channel.name).within(&channel.namespace));
+    }
+
+    /// Asks for a pass over every channel.
+    pub fn kick_all(&self) {
+        for channel in self.channels.state() {
+            self.kick(&channel.reference());
+        }
+    }
+
+    /// The kinds of owned objects that were deleted since the last call.
+    pub fn take_deleted(&self, channel: &ChannelRef) -> BTreeSet<&'static str> {
+        self.index().deleted.remove(channel).unwrap_or_default()
+    }
+
+    fn users_of(&self, namespace: &str, name: &str) -> BTreeSet<ChannelRef> {
+        self.index().by_secret.get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default()
+    }
+
+    fn owned<K: Resource<DynamicType = ()>>(&self, kind: &'static str, object: &K, happened: Happened) {
+        let labels = object.labels();
+        if labels.get(names::LABEL_MANAGED_BY).map(String::as_str) != Some("maxchannel") {
+            return;
+        }
+        let Some(instance) = labels.get(names::LABEL_INSTANCE) else { return };
+        let channel = ChannelRef::new(object.namespace().unwrap_or_default(), instance);
+        if happened == Happened::Deleted {
+            let mut index = self.index();
+            if index.wishes.contains_key(&channel) {
+                index.deleted.entry(channel.clone()).or_default().insert(kind);
+            }
+        }
+        self.kick(&channel);
+    }
+
+    fn note(&self, channel: &Channel, happened: Happened) -> Changed {
+        let name = channel.reference();
+        let mut index = self.index();
+        let secrets = if happened == Happened::Deleted { BTreeSet::new() } else { channel.secret_names() };
+        let before = index.secrets_of.remove(&name).unwrap_or_default();
+        for gone in before.difference(&secrets) {
+            let key = (name.namespace.clone(), gone.clone());
+            if let Some(users) = index.by_secret.get_mut(&key) {
+                users.remove(&name);
+                if users.is_empty() {
+                    index.by_secret.remove(&key);
+                }
+            }
+        }
+        for secret in &secrets {
+            index.by_secret.entry((name.namespace.clone(), secret.clone())).or_default().insert(name.clone());
+        }
+        if happened == Happened::Deleted {
+            index.wishes.remove(&name);
+            index.deleted.remove(&name);
+            return Changed { wish: true, any: false };
+        }
+        index.secrets_of.insert(name.clone(), secrets);
+        let wish = channel.wish();
+        let wish_changed = index.wishes.insert(name, wish) != Some(wish);
+        // What we write ourselves, the status and the finalizer, needs no further pass; a lost finalizer does.
+        Changed { wish: wish_changed, any: wish_changed || !channel.is_held() }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Changed {
+    wish: bool,
+    any: bool,
+}
+
+struct Watching<'a> {
+    client: &'a Client,
+    namespace: Option<&'a str>,
+    scope: &'a Arc<Scope>,
+}
+
+impl Watching<'_> {
+    /// Keeps one cache up to date for as long as the process lives.
+    fn keep<K>(
+        &self,
+        config: watcher::Config,
+        writer: reflector::store::Writer<K>,
+        on: impl Fn(&Scope, &K, Happened) + Send + 'static,
+    ) -> tokio::task::JoinHandle<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + Sync
+            + 'static,
+        K::DynamicType: Eq + Hash,
+    {
+        let api: Api<K> = match self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        let scope = self.scope.clone();
+        let stream = watcher(api, config).default_backoff().modify(prune).reflect(writer);
+        tokio::spawn(async move {
+            let mut stream = std::pin::pin!(stream);
+            let mut told = String::new();
+            while let Some(event) = stream.next().await {
+                match event {
+                    Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                        on(&scope, &object, Happened::Applied);
+                    }
+                    Ok(watcher::Event::Delete(object)) => on(&scope, &object, Happened::Deleted),
+                    Ok(watcher::Event::Init) => {}
+                    Ok(watcher::Event::InitDone) => told.clear(),
+                    Err(error) => {
+                        let error = error.to_string();
+                        if error != told {
+                            tracing::warn!(kind = %K::kind(&()), "the watch is interrupted and begun again: {error}");
+                            told = error;
+                        }
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// What nobody here reads takes most of the memory.
+fn prune<K: Resource>(object: &mut K) {
+    object.managed_fields_mut().clear();
+    object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+}

@@ -1,0 +1,74 @@
+//! How the controller is set up, and what that fills in where a manifest is silent.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::api::{Ingress, Intake, MaxChannel, Webhook};
+use crate::channel::schedule::Cadence;
+use crate::channel::{ChannelRef, Installation};
+use crate::policy::Millis;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub installation: Installation,
+    pub cadence: Cadence,
+    /// Between two looks at a relay.
+    pub relay_interval: Duration,
+    /// The controller's own namespace and pod.
+    pub namespace: String,
+    pub pod: String,
+    /// Names this process in the lease and in events.
+    pub identity: String,
+    pub lease: String,
+    pub lease_duration: Duration,
+    /// Watched namespaces; empty: all.
+    pub namespaces: Vec<String>,
+    pub relay_image: String,
+    pub relay_pull_policy: Option<String>,
+    /// The public host of channels that name none.
+    pub webhook_host: Option<String>,
+    /// The Ingress of channels with a host and without an ingress of their own.
+    pub webhook_ingress: Option<Ingress>,
+    /// Where `/<namespace>/<name>/status` plays all relays: for measuring the controller without pods.
+    pub played_relays: Option<String>,
+}
+
+impl Settings {
+    /// The manifest with what the installation says where the manifest is silent.
+    #[must_use]
+    pub fn with_defaults(&self, mut manifest: MaxChannel) -> MaxChannel {
+        if let (None, Some(host)) = (&manifest.spec.intake, &self.webhook_host) {
+            manifest.spec.intake = Some(Intake {
+                webhook: Some(Webhook { host: Some(host.clone()), url: None, ingress: None }),
+                long_poll: None,
+                mango_dialogs: None,
+                on_foreign_subscription: crate::api::ForeignSubscription::default(),
+            });
+        }
+        if let Some(webhook) = manifest.spec.intake.as_mut().and_then(|intake| intake.webhook.as_mut())
+            && webhook.host.is_some()
+            && webhook.ingress.is_none()
+        {
+            webhook.ingress.clone_from(&self.webhook_ingress);
+        }
+        manifest
+    }
+
+    /// Until the next look at a relay that runs as it shall.
+    #[must_use]
+    pub fn relay_pause(&self, channel: &ChannelRef, now: Millis) -> Millis {
+        i64::try_from(jittered(channel, self.relay_interval, now).as_millis()).unwrap_or(30_000)
+    }
+}
+
+/// A pause, up to a fifth longer or shorter, so that many channels do not come at the same moment.
+#[must_use]
+pub fn jittered(channel: &ChannelRef, pause: Duration, now: Millis) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    (channel, now).hash(&mut hasher);
+    let thousandths = 800 + u32::try_from(hasher.finish() % 401).unwrap_or(0);
+    pause * thousandths / 1_000
+}

@@ -1,0 +1,312 @@
+//! Every write to the API server but the lease's. Nothing is written that is so already, and nothing once this replica leads no more.
+//!
+//! What was applied last is remembered per object, so that neither a watch that lags behind nor a value that the server writes in
+//! another form (`1000m` becomes `1`) makes a second write of the same.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::lease::Fence;
+use super::metrics::Metrics;
+use super::resource::Channel;
+use super::{Error, compare, names};
+use crate::api::{API_VERSION, KIND, MaxChannelStatus};
+use crate::telemetry;
+
+/// The kinds of object that a channel may own in the cluster.
+pub trait Owned:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Serialize
+    + DeserializeOwned
+    + Clone
+    + Debug
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Owned for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// What an apply did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    None,
+    Made,
+    Changed,
+    /// It had been changed by somebody else.
+    Repaired,
+    /// A field that cannot be changed made it necessary.
+    Recreated,
+}
+
+/// What was applied last, by kind.
+pub type Memory = BTreeMap<&'static str, Applied>;
+
+/// One object that was applied.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    wanted: String,
+    /// The version before the apply, by which a watch that lags behind is known.
+    before: Option<String>,
+    /// The version that the apply answered.
+    after: Option<String>,
+    /// The object that the apply answered, without what changes by itself.
+    answered: u64,
+    at: Instant,
+}
+
+/// A watch that is further behind than this is not waited for.
+const WATCH_LAG: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+    fence: Fence,
+    recorder: Recorder,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Debug for Writer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    #[must_use]
+    pub fn new(client: Client, fence: Fence, instance: &str, metrics: Arc<Metrics>) -> Self {
+        let reporter = Reporter { controller: names::REPORTER.to_owned(), instance: Some(instance.to_owned()) };
+        Self { recorder: Recorder::new(client.clone(), reporter), client, fence, metrics }
+    }
+
+    #[must_use]
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Makes an object as it shall be. `live` is what the watch knows; for Secrets, whose watch has no data, it is asked for when the
+    /// version differs from what was applied.
+    ///
+    /// # Errors
+    /// The API server refuses or does not answer.
+    pub async fn apply<K: Owned>(
+        &self,
+        kind: &'static str,
+        memory: &mut Memory,
+        live: Option<Live<K>>,
+        wanted: K,
+    ) -> Result<Change, Error> {
+        let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
+        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
+        let version = live.as_ref().and_then(Live::version);
+        let known = memory.get(kind);
+        let mut body = serde_json::to_value(&wanted).map_err(|error| Error::Bug(error.to_string()))?;
+        let hash = format!("{:016x}", compare::hash(&body));
+        if let Some(known) = known.filter(|known| known.wanted == hash)
+            && (version == known.after || (version == known.before && known.at.elapsed() < WATCH_LAG))
+        {
+            return Ok(Change::None);
+        }
+        body["metadata"]["annotations"][names::APPLIED] = json!(hash);
+        let live = match live {
+            None => None,
+            Some(Live::Whole(object)) => Some(object),
+            Some(Live::Version(_)) => api.get_opt(&name).await?.map(Arc::new),
+        };
+        let mut change = Change::Made;
+        if let Some(live) = &live {
+            let value = serde_json::to_value(&**live).map_err(|error| Error::Bug(error.to_string()))?;
+            let same_wish = live.annotations().get(names::APPLIED) == Some(&hash);
+            let answered = compare::hash(&value);
+            if same_wish
+                && (compare::contains(&value, &body)
+                    || known.is_some_and(|known| known.wanted == hash && known.answered == answered))
+            {
+                let version = live.resource_version();
+                memory.insert(
+                    kind,
+                    Applied { wanted: hash, before: version.clone(), after: version, answered, at: Instant::now() },
+                );
+                return Ok(Change::None);
+            }
+            change = if same_wish { Change::Repaired } else { Change::Changed };
+        }
+        let answer = match self.patch(&api, &name, &body).await {
+            Err(Error::Api(kube::Error::Api(status)))
+                if status.is_invalid() && live.is_some() && is_immutable(&status.message) =>
+            {
+                self.delete::<K>(&namespace, &name).await?;
+                change = Change::Recreated;
+                self.patch(&api, &name, &body).await?
+            }
+            other => other?,
+        };
+        if change == Change::Repaired {
+            self.metrics.drift_repairs.inc();
+        }
+        let value = serde_json::to_value(&answer).map_err(|error| Error::Bug(error.to_string()))?;
+        let applied = Applied {
+            wanted: hash,
+            before: version,
+            after: answer.resource_version(),
+            answered: compare::hash(&value),
+            at: Instant::now(),
+        };
+        memory.insert(kind, applied);
+        tracing::info!(%namespace, %name, kind, ?change, "applied");
+        Ok(change)
+    }
+
+    async fn patch<K: Owned>(&self, api: &Api<K>, name: &str, body: &Value) -> Result<K, Error> {
+        self.fence.check()?;
+        let mut body = body.clone();
+        body["apiVersion"] = json!(K::api_version(&()));
+        body["kind"] = json!(K::kind(&()));
+        Ok(api.patch(name, &PatchParams::apply(names::MANAGER).force(), &Patch::Apply(&body)).await?)
+    }
+
+    /// Deletes an object; one that is gone already is fine.
+    ///
+    /// # Errors
+    /// As for [`Writer::apply`].
+    pub async fn delete<K: Owned>(&self, namespace: &str, name: &str) -> Result<(), Error> {
+        self.fence.check()?;
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        match api.delete(name, &DeleteParams::background()).await {
+            Ok(_) => {
+                tracing::info!(%namespace, %name, kind = %K::kind(&()), "deleted");
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes the status; the version of the object before.
+    ///
+    /// # Errors
+    /// As for [`Writer::apply`].
+    pub async fn status(&self, channel: &Channel, status: &MaxChannelStatus) -> Result<(), Error> {
+        self.fence.check()?;
+        let api: Api<Channel> = Api::namespaced(self.client.clone(), &channel.namespace().unwrap_or_default());
+        let mut body = json!({"apiVersion": API_VERSION, "kind": KIND, "status": status});
+        // An apply of a status must not make a channel that has just gone: the server refuses another uid.
+        body["metadata"] = json!({"name": channel.name_any(), "uid": channel.uid()});
+        let parameters = PatchParams::apply(names::MANAGER).force();
+        match api.patch_status(&channel.name_any(), &parameters, &Patch::Apply(&body)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(refusal)) if refusal.is_not_found() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Adds our finalizer to a channel, or takes it away; refused by the server where the channel has changed meanwhile.
+    ///
+    /// # Errors
+    /// As for [`Writer::apply`].
+    pub async fn hold(&self, channel: &Channel, hold: bool) -> Result<(), Error> {
+        self.fence.check()?;
+        let api: Api<Channel> = Api::namespaced(self.client.clone(), &channel.namespace().unwrap_or_default());
+        let mut finalizers: Vec<&str> =
+            channel.finalizers().iter().map(String::as_str).filter(|name| *name != names::FINALIZER).collect();
+        if hold {
+            finalizers.push(names::FINALIZER);
+        }
+        let body = json!({"metadata": {"resourceVersion": channel.resource_version(), "finalizers": finalizers}});
+        match api.patch(&channel.name_any(), &PatchParams::default(), &Patch::Merge(&body)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Touches the relay's pod, so that the kubelet brings its volumes up to date.
+    ///
+    /// # Errors
+    /// As for [`Writer::apply`].
+    pub async fn touch(&self, namespace: &str, pod: &str, value: &str) -> Result<(), Error> {
+        self.fence.check()?;
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let body = json!({"metadata": {"annotations": {names::CONFIG: value}}});
+        match api.patch(pod, &PatchParams::default(), &Patch::Merge(&body)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Tells of something on a channel. A failure to do so is logged and nothing else: events are for people.
+    pub async fn event(&self, channel: &Channel, type_: EventType, reason: &str, action: &str, note: &str) {
+        self.tell(&channel.object_ref(&()), type_, reason, action, note).await;
+    }
+
+    /// Tells of something on any object.
+    pub async fn tell(&self, about: &ObjectReference, type_: EventType, reason: &str, action: &str, note: &str) {
+        if self.fence.check().is_err() {
+            return;
+        }
+        let note: String = telemetry::blotted(note)
+            .chars()
+            .take(1_000)
+            .scan(0, |bytes, c| {
+                // The server takes 1 kB.
+                *bytes += c.len_utf8();
+                (*bytes <= 1_000).then_some(c)
+            })
+            .collect();
+        let event =
+            Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None };
+        if let Err(error) = self.recorder.publish(&event, about).await {
+            tracing::warn!(reason, "an event could not be written: {error}");
+        }
+    }
+}
+
+/// An object as the watch knows it.
+#[derive(Clone, Debug)]
+pub enum Live<K> {
+    Whole(Arc<K>),
+    /// Only its version is known.
+    Version(Option<String>),
+}
+
+impl<K: Owned> Live<K> {
+    fn version(&self) -> Option<String> {
+        match self {
+            Self::Whole(object) => object.resource_version(),
+            Self::Version(version) => version.clone(),
+        }
+    }
+}
+
+/// Whether a refusal is about a field that cannot be changed.
+fn is_immutable(message: &str) -> bool {
+    let message = message.to_lowercase();
+    message.contains("immutable")
+        || message.contains("updates to statefulset spec")
+        || message.contains("may not change")
+}
