@@ -1,5 +1,7 @@
 //! The arrows between the modules, kept by reading the sources: who may know whom.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

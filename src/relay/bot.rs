@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::config::BotConfig;
-use super::dialogs::{Button, Customer, Origin, Part, Question, Stepper, text_parts};
+use super::dialogs::{Button, Customer, Origin, Part, Question, Stepper, Woken, text_parts};
 use super::lanes::{CustomerId, Outcome};
 use super::store::StoreError;
 use super::{Active, Shared};
@@ -148,7 +148,7 @@ async fn finish(
     let woken = shared
         .store
         .write(move |connection| {
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Default::default() };
+            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             connection.prepare_cached("DELETE FROM to_bot WHERE id = ?1")?.execute(params![row])?;
             let mut customer = Customer::load(connection, id)?;
             if customer.dialog.number() == question.dialog {
@@ -158,7 +158,7 @@ async fn finish(
                         for parts in &answer.messages {
                             let effects = stepper.step(&mut customer, &Event::BotAnswered, None)?;
                             if effects.contains(&Effect::SendBotAnswer) {
-                                stepper.to_max(&customer, &Origin::Bot, parts)?;
+                                stepper.queue_for_max(&customer, &Origin::Bot, parts)?;
                             }
                         }
                         if answer.hand_over {

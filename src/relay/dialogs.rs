@@ -241,7 +241,7 @@ impl Stepper<'_> {
                 if let Some((incoming, position)) = subject {
                     let own = matches!(event, Event::Wrote { .. });
                     let task = CrmTask::Message { incoming: incoming.clone(), stand_by: *stand_by, own };
-                    self.to_crm(customer, &task, position)?;
+                    self.queue_for_crm(customer, &task, position)?;
                 }
             }
             Effect::ReleaseHistory => self.release_history(customer, None)?,
@@ -254,8 +254,12 @@ impl Stepper<'_> {
                     )?
                     .execute([customer.id])?;
             }
-            Effect::SendAutoReply { text, .. } => self.to_max(customer, &Origin::AutoReply, &text_parts(text))?,
-            Effect::SendCloseMessage { text } => self.to_max(customer, &Origin::CloseMessage, &text_parts(text))?,
+            Effect::SendAutoReply { text, .. } => {
+                self.queue_for_max(customer, &Origin::AutoReply, &text_parts(text))?;
+            }
+            Effect::SendCloseMessage { text } => {
+                self.queue_for_max(customer, &Origin::CloseMessage, &text_parts(text))?;
+            }
             Effect::AskBot { bot } => {
                 let text = subject.map_or_else(|| "/start".to_owned(), |(incoming, _)| incoming.text.clone());
                 let question = Question { bot: *bot, dialog: customer.dialog.number(), text };
@@ -280,7 +284,7 @@ impl Stepper<'_> {
     }
 
     /// A message behind everything of its own time; see `relay`, "Order".
-    fn to_crm(&mut self, customer: &Customer, task: &CrmTask, (at, seq): Position) -> Result<(), StoreError> {
+    fn queue_for_crm(&mut self, customer: &Customer, task: &CrmTask, (at, seq): Position) -> Result<(), StoreError> {
         self.connection
             .prepare_cached(
                 "INSERT INTO to_crm (customer, body, barrier, at, seq, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -293,7 +297,7 @@ impl Stepper<'_> {
     /// A hand-over or a closing: nothing of this customer passes it in either direction.
     fn control(&mut self, customer: &mut Customer, task: &CrmTask) -> Result<(), StoreError> {
         customer.barrier += 1;
-        self.to_crm(customer, task, (0, 0))
+        self.queue_for_crm(customer, task, (0, 0))
     }
 
     /// An entry of the history goes behind the newest message that the dialog has.
@@ -306,10 +310,10 @@ impl Stepper<'_> {
         sent_at: Millis,
     ) -> Result<(), StoreError> {
         let task = CrmTask::History { external_id, author, text, sent_at };
-        self.to_crm(customer, &task, customer.taken.unwrap_or((0, 0)))
+        self.queue_for_crm(customer, &task, customer.taken.unwrap_or((0, 0)))
     }
 
-    pub fn to_max(&mut self, customer: &Customer, origin: &Origin, parts: &[Part]) -> Result<(), StoreError> {
+    pub fn queue_for_max(&mut self, customer: &Customer, origin: &Origin, parts: &[Part]) -> Result<(), StoreError> {
         // An agent's words are in the CRM already, and a press leaves none.
         let recorded = matches!(origin, Origin::Agent { .. } | Origin::Press);
         self.connection
@@ -392,7 +396,7 @@ impl Stepper<'_> {
             }
             update::Event::MessageCallback { callback_id, .. } => {
                 let part = Part { callback_id: Some(callback_id.clone()), ..Part::default() };
-                self.to_max(customer, &Origin::Press, &[part])?;
+                self.queue_for_max(customer, &Origin::Press, &[part])?;
                 Event::Wrote { message }
             }
             update::Event::MessageEdited(_) | update::Event::MessageRemoved { .. } => Event::Amended { message },

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::config::Intake;
-use super::dialogs::{Customer, Position, Stepper};
+use super::dialogs::{Customer, Position, Stepper, Woken};
 use super::lanes::{CustomerId, Outcome};
 use super::store::{StoreError, meta};
 use super::{Active, Shared};
@@ -53,7 +53,7 @@ impl Arrival {
         // The bot's own messages may be echoed (MAX Bot API, "Who gets what").
         let customer = update.user_id.filter(|user| in_dialog && *user != bot_user_id);
         let key = match update.dedup_key() {
-            "" => format!("raw:{}", hex(&Sha256::digest(raw.as_bytes())[..16])),
+            "" => format!("raw:{}", super::hex(&Sha256::digest(raw.as_bytes())[..16])),
             key => key.to_owned(),
         };
         Self { key, customer, position, raw, kind }
@@ -75,10 +75,6 @@ impl Arrival {
             ])?;
         Ok(inserted > 0)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether a request comes from MAX: the fingerprint in the path and the secret in the header belong to one of ours.
@@ -200,17 +196,17 @@ pub(super) async fn poll(shared: &Shared) {
 /// Works on the lane of one customer: reads a gap back where there may be one, then lets the rules take what is in the inbox.
 pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     let Some(active) = shared.active() else { return Outcome::Wait(1_000) };
-    if active.config.channel.intake == Intake::Webhook {
-        if let Err(error) = read_back(shared, &active, customer).await {
-            return shared.store_failed(&error);
-        }
+    if active.config.channel.intake == Intake::Webhook
+        && let Err(error) = read_back(shared, &active, customer).await
+    {
+        return shared.store_failed(&error);
     }
     let rules = active.rules.clone();
     let context = shared.context();
     let taken = shared
         .store
         .write(move |connection| {
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Default::default() };
+            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             let more = stepper.take_inbox(customer, TURN)?;
             Ok((more, stepper.woken))
         })

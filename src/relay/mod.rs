@@ -207,7 +207,11 @@ fn pause(attempts: u32) -> Millis {
 /// The public name of a webhook secret: the first 8 hex digits of its SHA-256.
 #[must_use]
 pub fn fingerprint(secret: &str) -> String {
-    Sha256::digest(secret.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(secret.as_bytes())[..4])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 impl Relay {

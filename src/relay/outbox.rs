@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::dialogs::{Customer, Origin, OutFile, Part, Stepper, text_parts};
+use super::dialogs::{Customer, Origin, OutFile, Part, Stepper, Woken, text_parts};
 use super::lanes::CustomerId;
 use super::store::{StoreError, meta};
 use super::to_max::Sending;
@@ -230,7 +230,7 @@ async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: boo
     let (new, woken) = shared
         .store
         .write(move |connection| {
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Default::default() };
+            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             let mut new = 0;
             for row in &rows {
                 new += usize::from(take_row(&mut stepper, row, first)?);
@@ -351,7 +351,7 @@ fn to_customer(
     first: bool,
 ) -> Result<(), StoreError> {
     let since = first.then(|| row.created_on.map_or(0, jiff::Timestamp::as_millisecond));
-    stepper.to_max(customer, &Origin::Agent { row: row.id, chat: row.chat_id, since }, parts)?;
+    stepper.queue_for_max(customer, &Origin::Agent { row: row.id, chat: row.chat_id, since }, parts)?;
     if let Some(since) = since {
         let sending = Sending { after_seq: None, since, lost_at: Some(stepper.context.now), looks: 0 };
         let inserted = stepper.connection.last_insert_rowid();
@@ -400,7 +400,7 @@ pub(super) async fn run_reports(shared: &Shared) {
             tokio::select! { () = shared.clock.sleep(1_000) => {}, () = shared.report_wake.notified() => {} }
             continue;
         };
-        let waiting = shared.store.write(|connection| waiting_reports(connection)).await.unwrap_or_default();
+        let waiting = shared.store.write(waiting_reports).await.unwrap_or_default();
         if waiting.is_empty() {
             shared.report_wake.notified().await;
             continue;
@@ -463,7 +463,7 @@ fn waiting_reports(connection: &Connection) -> Result<Vec<(Uuid, Report)>, Store
 /// A chat that is completed, has no child and no `closed` row counts as closed; the row has the first word, so the chats count only
 /// after a full sweep of the outbox that began after they were read.
 async fn look_at_chats(shared: &Shared, active: &Active, creatio: &creatio::Client) -> Result<(), LookError> {
-    let open = shared.store.write(|connection| open_chats(connection)).await?;
+    let open = shared.store.write(open_chats).await?;
     let since = shared
         .store
         .write(|connection| {
@@ -491,7 +491,7 @@ async fn look_at_chats(shared: &Shared, active: &Active, creatio: &creatio::Clie
     let woken = shared
         .store
         .write(move |connection| {
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Default::default() };
+            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             for (customer, chat) in over {
                 if note_closing(connection, chat, context.now)? {
                     let mut customer = Customer::load(connection, customer)?;

@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension, params};
 use url::Url;
 use uuid::Uuid;
 
-use super::dialogs::{CrmTask, Customer, Position, Stepper};
+use super::dialogs::{CrmTask, Customer, Position, Stepper, Woken};
 use super::lanes::{CustomerId, Outcome};
 use super::render::{self, Incoming, IncomingFile, StoredFile};
 use super::store::StoreError;
@@ -451,7 +451,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
     let (next, woken) = shared
         .store
         .write(move |connection| {
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Default::default() };
+            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             // Read anew: the dialog may have moved while the call was under way.
             let mut customer = Customer::load(connection, head.customer.id)?;
             let remove = |connection: &rusqlite::Connection| {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::dialogs::{Button, Customer, Origin, OutFile, Part, Stepper};
+use super::dialogs::{Button, Customer, Origin, OutFile, Part, Stepper, Woken};
 use super::lanes::{CustomerId, Outcome};
 use super::store::StoreError;
 use super::{Active, Shared, pause};
@@ -335,7 +335,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
     let (outcome, ended, woken) = shared
         .store
         .write(move |connection| {
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Default::default() };
+            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             let mut customer = Customer::load(connection, head.customer.id)?;
             let mut parts = head.parts.clone();
             let mut next = head.part;

@@ -114,7 +114,7 @@ async fn what_cannot_be_looked_for_is_uncertain_and_never_sent_again() {
         world.max.control().add_fault(Fault {
             method: Some(method.to_owned()),
             path: Some("/messages".to_owned()),
-            times: if method == "GET" { 0 } else { 1 },
+            times: u32::from(method != "GET"),
             effect,
             outcome,
             ..Fault::default()

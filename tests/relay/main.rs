@@ -1,6 +1,8 @@
 //! The relay between the doubles of MAX and Creatio: its promises, one test each. Time runs fast (see [`world::World`]), so that what
 //! takes minutes takes seconds.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod both_ways;
 mod interleavings;
 mod world;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 pub const TOKEN: &str = "invented-token-CANARY-0001";
 /// How long a test waits for something before it fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub struct Company {
     pub max: max::Simulator,

@@ -1,5 +1,7 @@
 //! The real program: `maxchannel run` as a process of its own between the doubles, as a person starts it, and killed as nobody should.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod company;
 mod kill;
 mod run;

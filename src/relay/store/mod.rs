@@ -163,7 +163,7 @@ fn work(connection: Connection, mut queue: mpsc::Receiver<Order>) {
             error.to_string()
         });
         for finish in finishes {
-            finish(committed.as_ref().map(|()| ()).map_err(String::as_str));
+            finish(committed.as_ref().copied().map_err(String::as_str));
         }
     }
     // A clean close folds the log into the file.
