@@ -405,7 +405,7 @@ async fn look(
             heed(entry, &facts);
             let wanted = config.map_or_else(|| facts.revision.clone(), |config| config.channel.revision.clone());
             entry.facts = Some(facts.clone());
-            RelayState::Running { facts, open: ready, wanted }
+            RelayState::Running { facts: Box::new(facts), open: ready, wanted }
         }
         Err(detail) if ready => RelayState::Failed { reason: Reason::RelayUnreachable, detail },
         Err(_) => RelayState::Absent { detail: String::new() },
