@@ -18,7 +18,7 @@ fn the_scripted_conversation_happens_from_beginning_to_end() {
     let rows = out.lines().filter(|line| line.ends_with("  yes")).count();
     let verdict = format!("{rows} of {rows} seen as expected: all of it happened");
     assert!(rows >= 30 && out.contains(&verdict), "{out}");
-    for part in ["SIGKILL", "once each, in order", "TokenInvalid", "выпустите в MAX новый", "Спасибо за обращение!"]
+    for part in ["SIGKILL", "once each, in order", "TokenInvalid", "Скопируйте токен", "Спасибо за обращение!"]
     {
         assert!(out.contains(part), "{part} is missing:\n{out}");
     }
