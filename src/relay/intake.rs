@@ -1,5 +1,6 @@
 //! From MAX to the disk: webhook, long poll, and the reading back of a gap. What is acknowledged is on disk (promise 1 of [`super`]).
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -126,7 +127,7 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
             Ok(new)
         })
         .await?;
-    shared.last_update_at.store(now, std::sync::atomic::Ordering::Relaxed);
+    shared.last_update_at.store(now, Ordering::Relaxed);
     for (new, customer, kind) in arrivals {
         shared.metrics.update(kind, new);
         if let (true, Some(customer)) = (new, customer) {
@@ -196,9 +197,9 @@ pub(super) async fn poll(shared: &Shared) {
 /// Works on the lane of one customer: reads a gap back where there may be one, then lets the rules take what is in the inbox.
 pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     let Some(active) = shared.active() else { return Outcome::Wait(1_000) };
-    if active.config.channel.intake == Intake::Webhook
-        && let Err(error) = read_back(shared, &active, customer).await
-    {
+    let has_gap =
+        active.config.channel.intake == Intake::Webhook || shared.gap.load(Ordering::Acquire) > shared.first_gap;
+    if has_gap && let Err(error) = read_back(shared, &active, customer).await {
         return shared.store_failed(&error);
     }
     let rules = active.rules.clone();
@@ -223,7 +224,7 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
 /// After a gap a dialog's messages are read back, to the newest customer message that was taken before it; in a dialog without one
 /// no further than the making of the store, so that old history is never imported.
 async fn read_back(shared: &Shared, active: &Active, id: CustomerId) -> Result<(), StoreError> {
-    let gap = shared.gap.load(std::sync::atomic::Ordering::Acquire);
+    let gap = shared.gap.load(Ordering::Acquire);
     let wanted = shared
         .store
         .write(move |connection| {

@@ -72,6 +72,8 @@ const FILES_AT_ONCE: usize = 3;
 const DIALOG_PLACES: usize = 16;
 const MAX_PLACES: usize = 32;
 const BOT_PLACES: usize = 16;
+/// Workers towards the CRM at the least, so that the spec's limit can be raised to this without a restart.
+const CRM_WORKERS: usize = 32;
 /// How long a stop waits for what is under way.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 const HOUSEKEEPING_INTERVAL: Millis = 600_000;
@@ -171,8 +173,10 @@ struct Shared {
     to_bot: Lanes,
     metrics: Metrics,
     health: Mutex<Health>,
-    /// Grows with each gap in the webhooks: dialogs read back up to an older one are read back anew.
+    /// Grows with each gap in what MAX brings: dialogs read back up to an older one are read back anew.
     gap: AtomicI64,
+    /// The gap of the start, which a long poll does not have: its marker goes on where it was.
+    first_gap: i64,
     last_update_at: AtomicI64,
     /// A dialog is open, so the outbox is looked at often.
     any_open: AtomicBool,
@@ -243,6 +247,7 @@ impl Relay {
                 bot_away_until: [Millis::MIN; 2],
             }),
             gap: AtomicI64::new(start.gap),
+            first_gap: start.gap,
             last_update_at: AtomicI64::new(0),
             any_open: AtomicBool::new(true),
             largest_file: AtomicUsize::new(LARGEST_FILE),
@@ -469,7 +474,7 @@ fn start_tasks(shared: &Arc<Shared>, crm_places: usize) -> JoinSet<()> {
         };
     }
     workers!(DIALOG_PLACES, dialogs, intake::serve);
-    workers!(crm_places.max(1), to_crm, to_crm::serve);
+    workers!(crm_places.max(CRM_WORKERS), to_crm, to_crm::serve);
     workers!(MAX_PLACES, to_max, to_max::serve);
     workers!(BOT_PLACES, to_bot, bot::serve);
     macro_rules! background {
@@ -591,6 +596,9 @@ impl Shared {
     fn activate(&self, active: Arc<Active>) {
         let running = !active.config.channel.suspended;
         let taken = active.rules.receiver != Receiver::Absent && active.creatio.is_some();
+        if let Some(creatio) = &active.config.channel.creatio {
+            self.to_crm.set_places(creatio.in_flight);
+        }
         self.active.send_replace(Some(active));
         self.dialogs.enable(true);
         self.to_crm.enable(running && taken);
