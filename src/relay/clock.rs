@@ -75,7 +75,7 @@ impl Clock {
     pub async fn sleep_until_passed(&self, at: Millis) {
         match &self.0 {
             Source::Real(_) => {
-                tokio::time::sleep(Duration::from_millis((at - self.passed()).max(0).unsigned_abs())).await
+                tokio::time::sleep(Duration::from_millis((at - self.passed()).max(0).unsigned_abs())).await;
             }
             Source::Manual(_) => self.sleep_until(at).await,
         }
