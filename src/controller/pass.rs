@@ -79,9 +79,9 @@ pub async fn pass(
     entry.keeper.look_at_max(&clock).await;
     claim(context, entry, &name);
     relay.serve(context, scope, channel, entry).await?;
-    relay.act(context, channel, entry).await;
+    relay.act(context, entry).await;
     entry.keeper.look_at_the_rest(&clock).await;
-    relay.act(context, channel, entry).await;
+    relay.act(context, entry).await;
     // What was found out in between may mean another configuration.
     relay.serve(context, scope, channel, entry).await?;
 
@@ -287,7 +287,7 @@ impl Serving {
     }
 
     /// Carries the plan out, as far as somebody listens.
-    async fn act(&mut self, context: &Context, channel: &Channel, entry: &mut Entry) {
+    async fn act(&mut self, context: &Context, entry: &mut Entry) {
         let clock = || context.clock.now();
         if context.fence.check().is_err() {
             return;
@@ -296,15 +296,9 @@ impl Serving {
             self.changed = true;
             match step.outcome {
                 Ok(()) => {
-                    tracing::info!(namespace = %channel.namespace().unwrap_or_default(), name = %channel.name_any(), "{}", step.action);
+                    tracing::info!("{}", step.action);
                 }
-                Err(failure) => tracing::warn!(
-                    namespace = %channel.namespace().unwrap_or_default(),
-                    name = %channel.name_any(),
-                    "{} did not succeed: {}",
-                    step.action,
-                    failure.detail
-                ),
+                Err(failure) => tracing::warn!("{} did not succeed: {}", step.action, failure.detail),
             }
         }
     }
@@ -405,7 +399,7 @@ async fn look(
             heed(entry, &facts);
             let wanted = config.map_or_else(|| facts.revision.clone(), |config| config.channel.revision.clone());
             entry.facts = Some(facts.clone());
-            RelayState::Running { facts, open: ready, wanted }
+            RelayState::Running { facts: Box::new(facts), open: ready, wanted }
         }
         Err(detail) if ready => RelayState::Failed { reason: Reason::RelayUnreachable, detail },
         Err(_) => RelayState::Absent { detail: String::new() },

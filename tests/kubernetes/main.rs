@@ -5,6 +5,10 @@
 //! One namespace per test. `make test-kubernetes` does all of it.
 
 mod admission;
+mod audit;
 mod errors;
 mod install;
+mod leader;
+mod owned;
+mod relay_killed;
 mod world;
