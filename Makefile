@@ -1,15 +1,16 @@
 # Everything that a person or CI does here. `make` alone lists the targets.
 #
 # One development build serves the tests, the demo and the test image: the same target and flags everywhere.
-export RUST_BACKTRACE ?= 0
 export CARGO_BUILD_TARGET ?= $(shell [ "$$(uname -sm)" = "Linux x86_64" ] && echo x86_64-unknown-linux-gnu || rustc -vV | sed -n 's/^host: //p')
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS ?= -C target-feature=+crt-static
+export RUST_BACKTRACE ?= 0
 CARGO ?= cargo
 PROFILE ?= dev
 ARGS ?=
+CLUSTER ?= target/cluster
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
-.PHONY: help demo test test-rust test-clients test-demo lint generate bench image fmt advisories clean-tools
+.PHONY: help demo test test-rust test-clients test-kubernetes cluster-up cluster-down lint advisories generate bench image fmt
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,28 +18,39 @@ help: ## list the targets
 demo: ## a MAX customer talks to an agent in Creatio, on this machine; ARGS=--once plays it through and ends
 	@$(MAXCHANNEL) demo $(ARGS)
 
-test: test-rust test-clients test-demo ## everything that CI runs but the linters
+test: ## everything that CI runs but the linters
+	scripts/with-cluster.sh $(CARGO) test --locked
+	tests/official_clients/run.sh
 
-test-rust: ## unit, wire and end-to-end tests
+test-rust: ## unit, wire and end-to-end tests, without a cluster
 	$(CARGO) test --locked
 
 test-clients: ## the official MAX client and a public Rust one against our simulator
 	tests/official_clients/run.sh
 
-test-demo: ## the demo played through
-	@$(MAXCHANNEL) demo --once
+test-kubernetes: ## the controller on a real Kubernetes, built and started here (KUBECONFIG: on that one)
+	scripts/with-cluster.sh $(CARGO) test --locked --test kubernetes
 
-lint: ## formatting, clippy, unused dependencies, licences and sources of dependencies, stale generated files
+cluster-up: ## a real Kubernetes on this machine; its settings are in target/cluster/env
+	tests/kubernetes/up.sh $(CLUSTER)
+
+cluster-down: ## end it
+	tests/kubernetes/down.sh $(CLUSTER)
+
+lint: ## formatting, clippy, licences and sources of dependencies, the chart
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --no-default-features -- -D warnings
 	"$$(scripts/tools.sh cargo-deny)" --log-level error check bans licenses sources
+	scripts/lint-chart.sh
 
 advisories: ## known security faults of dependencies; needs the advisory database's public git host
 	"$$(scripts/tools.sh cargo-deny)" check advisories
 
-generate: ## write the generated files anew: CRD and docs
-	$(MAXCHANNEL) crd > crds/maxchannels.yaml
+generate: ## write the generated files anew: CRD, its copy in the chart, docs
+	$(MAXCHANNEL) crd > crds/maxchannels.yaml.new && mv crds/maxchannels.yaml.new crds/maxchannels.yaml
+	scripts/chart-crd.sh
+	$(MAXCHANNEL) errors > docs/errors.md.new && mv docs/errors.md.new docs/errors.md
 
 bench: ## memory, latency, drain and recovery of the relay; see benches/README.md
 	$(CARGO) bench --locked

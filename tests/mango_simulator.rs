@@ -247,6 +247,17 @@ async fn faults_outages_new_keys_and_shared_limits_are_at_hand() {
 }
 
 #[tokio::test]
+async fn a_blocked_key_leaves_a_key_beside_it_alone() {
+    let account = account().await;
+    account.control.add_keys("second", "salt");
+    for (json, status) in [(r#"{"group_id":1}"#, 420), (r#"{"group_id":1}"#, 401), ("{}", 401)] {
+        assert_eq!(account.call("/vpbx/groups", json).await.0, status);
+    }
+    let answer = account.raw("/vpbx/groups", form("second", &sign("second", b"{}", "salt"), "{}")).await;
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
 async fn control_over_http_sets_people_and_groups() {
     let account = account().await;
     let base = format!("{}/control", account.simulator.url());

@@ -4,28 +4,35 @@ use std::{fmt::Write as _, fs, path::PathBuf, process::ExitCode};
 
 use serde_json::json;
 
-use super::{Output, USAGE, files};
+use super::installation::{InstallationArgs, data_dir};
+use super::{Output, USAGE, files, outside};
 use crate::api::{self, FieldPath, Finding, Severity, logo, manifest::Manifests};
+use crate::telemetry;
 
 /// Check manifests before they are applied.
 ///
 /// Reads MaxChannel and Secret manifests and tells everything that is wrong with them, one line each: file, line, field, and what to do.
-/// Nothing outside is asked. Exit code 0: no errors; 1: errors; 2: wrong usage, or a file cannot be read.
+/// Nothing outside is asked unless --online is given; nothing outside is ever changed. Exit code 0: no errors; 1: errors; 2: wrong usage, or a file cannot be read.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel check -f channels/\n  maxchannel check -f channel.yaml -f secrets.yaml -o json\n  \
-                        maxchannel check --logo logo.png"
+                        maxchannel check -f channels/ --online\n  maxchannel check --logo logo.png"
 )]
 pub(super) struct Args {
     /// Files or folders with manifests; `-` is stdin.
     #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., required_unless_present = "logo")]
     paths: Vec<PathBuf>,
+    /// Where nothing is wrong with the manifests, ask MAX, MANGO OFFICE and Creatio too: the token, the accounts, the receiver, the CRM.
+    #[arg(long, requires = "paths")]
+    online: bool,
     /// A picture for the bot's card: 500x500, at most 5 MB, JPG or PNG.
     #[arg(long, value_name = "FILE")]
     logo: Option<PathBuf>,
     /// The form of the result.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+    #[command(flatten)]
+    installation: InstallationArgs,
 }
 
 /// One line of the result.
@@ -66,6 +73,12 @@ pub(super) fn run(args: &Args) -> ExitCode {
             channel: None,
         }));
     }
+    if args.online && lines.iter().all(|line| line.finding.severity != Severity::Error) {
+        match online(args, &manifests) {
+            Ok(found) => lines.extend(found),
+            Err(message) => return fails(&message),
+        }
+    }
     let errors = lines.iter().filter(|line| line.finding.severity == Severity::Error).count();
     let text = match args.output {
         Output::Json => as_json(&lines, &manifests),
@@ -78,6 +91,29 @@ pub(super) fn run(args: &Args) -> ExitCode {
 fn fails(message: &str) -> ExitCode {
     eprintln!("maxchannel check: {message}");
     ExitCode::from(USAGE)
+}
+
+/// What the outside says of channels whose manifests are right.
+fn online(args: &Args, manifests: &Manifests) -> Result<Vec<Line>, String> {
+    telemetry::start(telemetry::Format::Text, "warn");
+    let seen = super::in_runtime(async {
+        let folder = data_dir(None)?;
+        outside::look(&args.paths, &folder, &args.installation).await
+    })?;
+    let problems = seen.iter().flat_map(|one| one.problems.iter().map(move |problem| (&one.channel, problem)));
+    Ok(problems
+        .map(|(channel, problem)| {
+            let manifest = manifests
+                .channels
+                .iter()
+                .find(|manifest| (&manifest.namespace, &manifest.name) == (&channel.namespace, &channel.name));
+            let place = manifest.map(|manifest| manifest.place(&FieldPath::default()));
+            let (file, number) = place.map_or_else(|| (channel.to_string(), 0), |place| (place.file, place.line));
+            let message = telemetry::blotted(problem).to_string();
+            let finding = Finding { severity: Severity::Error, field: FieldPath::default(), message };
+            Line { file, number, finding, channel: Some(channel.to_string()) }
+        })
+        .collect())
 }
 
 /// Everything that is wrong, by file and line.

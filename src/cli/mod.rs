@@ -6,6 +6,8 @@
 mod check;
 mod controller;
 mod crd;
+#[cfg(feature = "simulator")]
+mod demo;
 mod errors;
 pub mod files;
 mod installation;
@@ -36,6 +38,8 @@ enum Command {
     Check(check::Args),
     Controller(controller::Args),
     Crd(crd::Args),
+    #[cfg(feature = "simulator")]
+    Demo(demo::Args),
     Plan(plan::Args),
     Relay(relay::Args),
     Remove(remove::Args),
@@ -75,6 +79,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Controller(args) => controller::run(&args),
         Command::Crd(args) => crd::run(&args),
+        #[cfg(feature = "simulator")]
+        Command::Demo(args) => demo::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::Remove(args) => remove::run(&args),

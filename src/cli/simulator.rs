@@ -10,10 +10,10 @@ use serde_json::json;
 use super::USAGE;
 use crate::simulator::{creatio, mango, max};
 
-/// Run doubles of the outside systems, with a control for customers, agents and faults.
+/// Run doubles of MAX, MANGO OFFICE and Creatio, with a control for customers, agents and faults.
 ///
-/// Prints one JSON line with the addresses and serves until Ctrl-C or SIGTERM. `GET <address>/control` lists what the control offers.
-/// The doubles keep everything in memory and reach loopback and private addresses only.
+/// Prints one JSON line with the addresses and the invented credentials and serves until Ctrl-C or SIGTERM. `GET <address>/control`
+/// lists what the control of each double offers. They start empty: bots, people and agents are made through the control. The doubles keep everything in memory and reach loopback and private addresses only.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  maxchannel simulator\n  maxchannel simulator --time-scale 60 --for 10m")]
 pub(super) struct Args {
@@ -83,13 +83,20 @@ async fn serve(args: &Args) -> std::io::Result<()> {
         "clientSecret": creatio_options.client_secret,
         "username": creatio_options.login,
         "password": creatio_options.password,
+        "notifySecret": creatio_options.notify_secret,
     });
     let mango = mango::Simulator::start(mango_options).await?;
     let creatio = creatio::Simulator::start(creatio_options).await?;
+    let control = |url: String| format!("{url}/control");
     let addresses = json!({
-        "max": {"url": max.url(), "files": max.files_url(), "control": format!("{}/control", max.url())},
-        "mango": {"url": mango.url(), "credentials": mango_keys},
-        "creatio": {"url": creatio.url(), "identity": creatio.identity_url(), "credentials": creatio_keys},
+        "max": {"url": max.url(), "files": max.files_url(), "control": control(max.url())},
+        "mango": {"url": mango.url(), "control": control(mango.url()), "credentials": mango_keys},
+        "creatio": {
+            "url": creatio.url(),
+            "identity": creatio.identity_url(),
+            "control": control(creatio.url()),
+            "credentials": creatio_keys,
+        },
     });
     super::print(&format!("{addresses}\n"));
     tokio::select! {
@@ -109,7 +116,8 @@ async fn elapsed(duration: Option<SignedDuration>) {
     }
 }
 
-async fn ended() -> std::io::Result<()> {
+/// Ctrl-C or SIGTERM has come.
+pub(super) async fn ended() -> std::io::Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted,

@@ -62,7 +62,8 @@ pub(super) fn run(args: &Args) -> ExitCode {
     if ready { printed } else { ExitCode::from(1) }
 }
 
-async fn ask(server: &str) -> Result<Shown, String> {
+/// What `maxchannel run` shows under its address.
+pub(super) async fn ask(server: &str) -> Result<Shown, String> {
     let address = format!("{}/status", server.trim_end_matches('/'));
     let request =
         http::Request::get(&address).body(Bytes::new()).map_err(|_| format!("--server {server} is no address"))?;

@@ -299,8 +299,10 @@ fn take_row(stepper: &mut Stepper<'_>, row: &OutboxRow, first: bool) -> Result<b
             report(stepper, &Report::Delivered)?;
         }
         OutboxKind::Closed => {
+            // A closing from before the store says nothing of the dialogs that it knows.
             if let Some(chat) = row.chat_id
                 && note_closing(stepper.connection, chat, now)?
+                && !first
             {
                 let by = match &row.reason {
                     Some(CloseReason::Timeout) => ClosedBy::Timeout,

@@ -41,6 +41,8 @@ enum Verdict {
     Taken { chat: Option<Uuid> },
     /// A closing is certain.
     Closed { chat: Uuid },
+    /// What was to be closed goes on as another chat.
+    Moved { parent: Uuid, chat: Uuid },
     /// There was nothing to do for it.
     Needless,
     /// The task has changed (a file is stored or given up) and goes on.
@@ -282,15 +284,22 @@ fn failure(shared: &Shared, head: &Head, error: &creatio::Error) -> Verdict {
     }
 }
 
-/// After an unclear closing the chat itself is asked before anything later of this customer goes.
+/// The chat itself is asked first: after an unclear closing it may be over already, and one that was transferred goes on as another,
+/// which closing the old one would leave open without a word.
 async fn close(shared: &Shared, creatio: &creatio::Client, head: &Head, chat: Uuid) -> Verdict {
-    if head.attempts > 0 {
-        match creatio.chat(chat).await {
-            Ok(None) => return Verdict::Closed { chat },
-            Ok(Some(row)) if row.status == ChatStatus::Completed => return Verdict::Closed { chat },
-            Ok(Some(_)) => {}
-            Err(error) => return failure(shared, head, &error),
+    match creatio.chat(chat).await {
+        Ok(None) => return Verdict::Closed { chat },
+        Ok(Some(row)) if row.status == ChatStatus::Completed => {
+            return match creatio.children(chat).await {
+                Ok(children) => match children.last() {
+                    Some(child) => Verdict::Moved { parent: chat, chat: child.id },
+                    None => Verdict::Closed { chat },
+                },
+                Err(error) => failure(shared, head, &error),
+            };
         }
+        Ok(Some(_)) => {}
+        Err(error) => return failure(shared, head, &error),
     }
     match creatio.close_chat(chat).await {
         Ok(()) => {
@@ -481,6 +490,10 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     {
                         stepper.step(&mut customer, &Event::Transferred { parent, chat }, None)?;
                     }
+                }
+                (Verdict::Moved { parent, chat }, _) => {
+                    remove(connection)?;
+                    stepper.step(&mut customer, &Event::Transferred { parent, chat }, None)?;
                 }
                 (Verdict::Closed { chat }, _) => {
                     remove(connection)?;

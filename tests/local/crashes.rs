@@ -46,7 +46,7 @@ impl Transport for Mortal {
     }
 }
 
-fn clients(world: &World, changes: usize) -> (Arc<Clients>, Arc<AtomicUsize>) {
+pub fn clients(world: &World, changes: usize) -> (Arc<Clients>, Arc<AtomicUsize>) {
     let changes_left = Arc::new(AtomicUsize::new(changes));
     let transport = || -> Arc<dyn Transport> {
         let inner = ReqwestTransport::new(Trust::public(), Addresses::Any).unwrap();
@@ -56,14 +56,19 @@ fn clients(world: &World, changes: usize) -> (Arc<Clients>, Arc<AtomicUsize>) {
     (Arc::new(Clients::over(installation, (transport(), transport()), transport(), transport())), changes_left)
 }
 
-fn now() -> i64 {
+pub fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
 /// A keeper as a fresh process has it.
-fn keeper(world: &World, clients: Arc<Clients>, bot: Option<KnownBot>) -> Keeper {
+pub fn keeper(world: &World, clients: Arc<Clients>, bot: Option<KnownBot>) -> Keeper {
+    keeper_of(world, &world.channel("support", ""), clients, bot)
+}
+
+/// The same under another manifest.
+pub fn keeper_of(world: &World, channel: &str, clients: Arc<Clients>, bot: Option<KnownBot>) -> Keeper {
     let mut manifests = Manifests::default();
-    manifests.add("a.yaml", &world.channel("support", ""));
+    manifests.add("a.yaml", channel);
     manifests.add("b.yaml", &world.secrets(TOKEN));
     let manifest = api::parse(&manifests.channels[0].value).unwrap();
     let secrets: Secrets = manifests.secrets.into_iter().map(|secret| (secret.name, secret.data)).collect();

@@ -173,3 +173,14 @@ async fn without_a_public_address_max_is_polled_and_a_strangers_subscription_is_
     world.until_ready("support").await;
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doubles_in_their_harder_position_make_no_difference() {
+    let mut world = World::among(max::Switches::hostile(), maxchannel::simulator::creatio::Runtime::Framework).await;
+    world.public = false;
+    world.write("support.yaml", &world.channel("support", ""));
+    world.run().await;
+    world.until_ready("support").await;
+    assert_eq!(world.queue_agents().len(), 2);
+    world.stop().await;
+}

@@ -3,6 +3,7 @@
 #![cfg(feature = "simulator")]
 #![allow(clippy::unwrap_used, clippy::unused_self)]
 
+mod commands;
 mod crashes;
 mod lifecycle;
 mod troubles;

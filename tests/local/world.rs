@@ -37,12 +37,17 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
+        Self::among(max::Options::default().switches, creatio::Runtime::Net).await
+    }
+
+    /// Doubles that answer what is not settled in their own way.
+    pub async fn among(switches: max::Switches, runtime: creatio::Runtime) -> Self {
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let max = max::Simulator::start(max::Options::default()).await.unwrap();
+        let max = max::Simulator::start(max::Options { switches, ..max::Options::default() }).await.unwrap();
         let mango =
             mango::Simulator::start(mango::Options { time_scale: 20.0, ..mango::Options::default() }).await.unwrap();
-        let crm = creatio::Simulator::start(creatio::Options::default()).await.unwrap();
+        let crm = creatio::Simulator::start(creatio::Options { runtime, ..creatio::Options::default() }).await.unwrap();
         let bot = max.control().create_bot(max::NewBot::new("Служба поддержки", TOKEN)).unwrap().user_id;
         let employee = |name: &str, email: &str, extension: &str| mango::Employee {
             name: name.to_owned(),

@@ -243,3 +243,24 @@ async fn a_restart_in_the_middle_of_everything_loses_doubles_and_reorders_nothin
     }
     world.assert_contract_kept();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_that_was_transferred_in_the_closing_moment_goes_on_as_its_child() {
+    let rules = Rules { auto_close: Some(60_000), close_message: Some("Диалог завершён".to_owned()), ..quiet_rules() };
+    let world = World::start(rules, Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "вопрос");
+    let first = world.accept(&anna).await;
+    let other = world.crm.control().add_agent("Пётр Агентов", "petr@example.com");
+    // The transfer is there, but its row is not visible before the relay wants to close the old chat.
+    world.crm.control().hold_outbox(&anna.sender, 8_000);
+    let child = world.crm.control().transfer_to_agent(first, world.agent, other).unwrap();
+    world
+        .until_true("the closing reaches the child", || {
+            world.crm.control().chats(Some(&anna.sender)).iter().all(|chat| chat.to_string().contains("ompleted"))
+        })
+        .await;
+    world.until_true("the close message is shown", || !world.seen(&anna).is_empty()).await;
+    assert_eq!(world.seen(&anna), ["Диалог завершён"], "child {child}");
+    world.assert_contract_kept();
+}

@@ -109,3 +109,21 @@ async fn a_lost_subscription_is_made_again_and_what_was_missed_is_read_back() {
         })
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_online_asks_the_outside_before_anything_is_applied() {
+    let company = Company::new(false).await;
+    let check = async || {
+        let mut command = company.program();
+        command.args(["check", "--online", "-f"]).arg(company.manifests());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = check().await;
+    assert_eq!(code, Some(0), "{text}");
+    company.write_secrets("invented-token-that-is-wrong");
+    let (code, text) = check().await;
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("TokenInvalid") && text.contains("channel.yaml"), "{text}");
+    assert!(!text.contains("invented-token"), "{text}");
+}

@@ -68,6 +68,11 @@ impl Control {
         api_salt.clone_into(&mut world.options.api_salt);
     }
 
+    /// Takes another key too. It shows the same people, so that two channels, each with an account of its own, can stand side by side.
+    pub fn add_keys(&self, api_key: &str, api_salt: &str) {
+        self.site.lock().more_keys.insert(api_key.to_owned(), api_salt.to_owned());
+    }
+
     pub fn set_balance(&self, balance: f64) {
         self.site.lock().account.balance = balance;
     }
@@ -201,8 +206,12 @@ fn route(world: &mut World, method: &str, parts: &[&str], body: &Value) -> Reply
             let (Some(key), Some(salt)) = (body["apiKey"].as_str(), body["apiSalt"].as_str()) else {
                 return bad("apiKey and apiSalt are needed.");
             };
-            key.clone_into(&mut world.options.api_key);
-            salt.clone_into(&mut world.options.api_salt);
+            if body["beside"] == true {
+                world.more_keys.insert(key.to_owned(), salt.to_owned());
+            } else {
+                key.clone_into(&mut world.options.api_key);
+                salt.clone_into(&mut world.options.api_salt);
+            }
             done()
         }
         ("POST", ["balance"]) => {

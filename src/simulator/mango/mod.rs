@@ -15,7 +15,7 @@
 //! | `POST /control/groups` `{id?, name, extension?, members?: [user_id]}` | adds or replaces one, answers `{id}` |
 //! | `GET /control/groups`, `DELETE /control/groups/{id}` | reads; takes away |
 //! | `POST /control/widgets` (a widget of the reference, §3) , `GET`, `DELETE` | the groups of channels |
-//! | `POST /control/keys` `{apiKey, apiSalt}` | replaces the account's key and salt |
+//! | `POST /control/keys` `{apiKey, apiSalt, beside?}` | replaces the account's key and salt; `beside`: takes them too, as those of a second account with the same people |
 //! | `POST /control/balance` `{balance}` | |
 //! | `POST /control/faults`, `GET`, `DELETE` | next-N rules as in the double of Creatio |
 //! | `POST /control/outage` `{mode: "drop" \| "badGateway" \| "unavailable" \| null}` | |

@@ -50,9 +50,12 @@ pub(super) struct World {
     pub counters: Counters,
     pub violations: Vec<Value>,
     pub throttled: u32,
-    /// Times of the first wrong request in force, and whether the key is blocked.
-    pub penalty: Option<(i64, bool)>,
-    windows: HashMap<&'static str, VecDeque<i64>>,
+    /// Salts of further keys that open the same account.
+    pub more_keys: HashMap<String, String>,
+    /// By key: the time of the first wrong request in force, and whether the key is blocked.
+    penalties: HashMap<String, (i64, bool)>,
+    /// By key and kind of call.
+    windows: HashMap<(String, &'static str), VecDeque<i64>>,
 }
 
 pub(super) struct Site {
@@ -61,15 +64,21 @@ pub(super) struct Site {
 
 impl World {
     pub fn forgive(&mut self) {
-        self.penalty = None;
+        self.penalties.clear();
         self.windows.clear();
         self.throttled = 0;
     }
 
+    /// The salt of a key that is taken.
+    fn salt(&self, key: &str) -> Option<&str> {
+        let own = (key == self.options.api_key).then_some(&self.options.api_salt);
+        own.or_else(|| self.more_keys.get(key)).map(String::as_str)
+    }
+
     /// Whether one more call fits into `limit` per `window_ms`; it counts either way.
-    fn fits(&mut self, name: &'static str, limit: usize, window_ms: i64) -> bool {
+    fn fits(&mut self, key: &str, name: &'static str, limit: usize, window_ms: i64) -> bool {
         let now = self.clock.now_ms();
-        let window = self.windows.entry(name).or_default();
+        let window = self.windows.entry((key.to_owned(), name)).or_default();
         while window.front().is_some_and(|first| now - first >= window_ms) {
             window.pop_front();
         }
@@ -80,18 +89,18 @@ impl World {
         true
     }
 
-    fn over_limit(&mut self, path: &str, family: Family) -> bool {
+    fn over_limit(&mut self, key: &str, path: &str, family: Family) -> bool {
         if self.throttled > 0 {
             self.throttled -= 1;
             return true;
         }
         let general = if family == Family::Vpbx { "vpbx" } else { "dialogs" };
-        let mut fits = self.fits(general, 10, 1000);
+        let mut fits = self.fits(key, general, 10, 1000);
         fits &= match path {
-            "/vpbx/config/users/request" => self.fits("users", 1, 2000),
-            "/vpbx/account/balance" => self.fits("balance", 2, 1000),
-            "/cc/md/session/chat/history" => self.fits("history", 4, 1000),
-            "/cc/md/session/chat/send_message" => self.fits("send", 4, 1000),
+            "/vpbx/config/users/request" => self.fits(key, "users", 1, 2000),
+            "/vpbx/account/balance" => self.fits(key, "balance", 2, 1000),
+            "/cc/md/session/chat/history" => self.fits(key, "history", 4, 1000),
+            "/cc/md/session/chat/send_message" => self.fits(key, "send", 4, 1000),
             _ => true,
         };
         if !fits {
@@ -101,17 +110,17 @@ impl World {
     }
 
     /// A failure of the request; codes 3xxx count as wrong requests.
-    fn failure(&mut self, family: Family, path: &str, code: i64, text: &str) -> Reply {
+    fn failure(&mut self, key: &str, family: Family, path: &str, code: i64, text: &str) -> Reply {
         if (3000..4000).contains(&code) {
             self.violations.push(json!({"path": path, "code": code}));
             let now = self.clock.now_ms();
-            match self.penalty {
-                Some((first, _)) if now - first < PENALTY_MS => {
-                    self.penalty = Some((first, true));
+            match self.penalties.get_mut(key) {
+                Some((first, blocked)) if now - *first < PENALTY_MS => {
+                    *blocked = true;
                     return Reply::empty(StatusCode::UNAUTHORIZED);
                 }
-                _ => self.penalty = Some((now, false)),
-            }
+                _ => self.penalties.insert(key.to_owned(), (now, false)),
+            };
         }
         match family {
             Family::Dialogs => {
@@ -137,7 +146,8 @@ impl Site {
             counters: Counters::default(),
             violations: Vec::new(),
             throttled: 0,
-            penalty: None,
+            more_keys: HashMap::new(),
+            penalties: HashMap::new(),
             windows: HashMap::new(),
         };
         Self { world: Mutex::new(world) }
@@ -192,7 +202,10 @@ fn answer(world: &mut World, call: &Call) -> Reply {
     } else {
         return Reply::html(StatusCode::NOT_FOUND, "404 Not Found");
     };
-    if world.over_limit(path, family) {
+    let form: HashMap<String, String> = url::form_urlencoded::parse(&call.body).into_owned().collect();
+    // Limits and the penalty box are kept per key (§1.5, §1.6); unknown keys share one place, so that they cannot pile up.
+    let key = form.get("vpbx_api_key").filter(|key| world.salt(key).is_some()).map_or("", String::as_str);
+    if world.over_limit(key, path, family) {
         let status = if world.switches.limit_status { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
         return Reply::json(
             status,
@@ -200,18 +213,18 @@ fn answer(world: &mut World, call: &Call) -> Reply {
         );
     }
     let now = world.clock.now_ms();
-    if let Some((first, blocked)) = world.penalty {
+    if let Some((first, blocked)) = world.penalties.get(key).copied() {
         if now - first >= PENALTY_MS {
-            world.penalty = None;
+            world.penalties.remove(key);
         } else if blocked {
             return Reply::empty(StatusCode::UNAUTHORIZED);
         }
     }
-    let request = match request(world, call, family, path) {
+    let request = match request(world, key, call, &form, family, path) {
         Ok(request) => request,
         Err(refusal) => return refusal,
     };
-    let mut body = match method(world, path, family, &request) {
+    let mut body = match method(world, key, path, family, &request) {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
@@ -231,36 +244,41 @@ fn answer(world: &mut World, call: &Call) -> Reply {
 }
 
 /// The JSON of a signed form.
-fn request(world: &mut World, call: &Call, family: Family, path: &str) -> Result<Value, Reply> {
+fn request(
+    world: &mut World,
+    key: &str,
+    call: &Call,
+    form: &HashMap<String, String>,
+    family: Family,
+    path: &str,
+) -> Result<Value, Reply> {
     if call.method != Method::POST {
-        return Err(world.failure(family, path, 3101, "The request is not POST"));
+        return Err(world.failure(key, family, path, 3101, "The request is not POST"));
     }
     if !call.header("content-type").to_ascii_lowercase().starts_with("application/x-www-form-urlencoded") {
-        return Err(world.failure(family, path, 3103, "A required parameter is missing"));
+        return Err(world.failure(key, family, path, 3103, "A required parameter is missing"));
     }
-    let form: HashMap<String, String> = url::form_urlencoded::parse(&call.body).into_owned().collect();
-    let (Some(key), Some(signature), Some(json)) = (form.get("vpbx_api_key"), form.get("sign"), form.get("json"))
+    let (Some(given), Some(signature), Some(json)) = (form.get("vpbx_api_key"), form.get("sign"), form.get("json"))
     else {
-        return Err(world.failure(family, path, 3103, "A required parameter is missing"));
+        return Err(world.failure(key, family, path, 3103, "A required parameter is missing"));
     };
-    let (own_key, salt) = (world.options.api_key.clone(), world.options.api_salt.clone());
-    if *key != own_key {
+    let Some(salt) = world.salt(given).map(str::to_owned) else {
         let code = if family == Family::Vpbx { 3105 } else { 3100 };
-        return Err(world.failure(family, path, code, "Authorization failed"));
-    }
-    if *signature != sign(&own_key, json.as_bytes(), &salt) {
+        return Err(world.failure(key, family, path, code, "Authorization failed"));
+    };
+    if *signature != sign(key, json.as_bytes(), &salt) {
         let code = if family == Family::Vpbx { 3102 } else { 3100 };
-        return Err(world.failure(family, path, code, "Authorization failed"));
+        return Err(world.failure(key, family, path, code, "Authorization failed"));
     }
     match serde_json::from_str::<Value>(json) {
         Ok(value) if value.is_object() => Ok(value),
-        Ok(_) => Err(world.failure(family, path, 3104, "A parameter has a wrong format")),
-        Err(_) => Err(world.failure(family, path, 3400, "Malformed JSON")),
+        Ok(_) => Err(world.failure(key, family, path, 3104, "A parameter has a wrong format")),
+        Err(_) => Err(world.failure(key, family, path, 3400, "Malformed JSON")),
     }
 }
 
-fn method(world: &mut World, path: &str, family: Family, request: &Value) -> Result<Value, Reply> {
-    let wrong = |world: &mut World| Err(world.failure(family, path, 3104, "A parameter has a wrong format"));
+fn method(world: &mut World, key: &str, path: &str, family: Family, request: &Value) -> Result<Value, Reply> {
+    let wrong = |world: &mut World| Err(world.failure(key, family, path, 3104, "A parameter has a wrong format"));
     match path {
         "/vpbx/config/users/request" => {
             let ext = match &request["ext_fields"] {
@@ -289,13 +307,13 @@ fn method(world: &mut World, path: &str, family: Family, request: &Value) -> Res
                 request["operator_extension"].as_str(),
                 request["show_users"] == 1,
             );
-            listed.ok_or_else(|| world.failure(family, path, 3300, "The object does not exist"))
+            listed.ok_or_else(|| world.failure(key, family, path, 3300, "The object does not exist"))
         }
         "/vpbx/account/balance" => Ok(json!({"result": 1000, "balance": world.account.balance, "currency": "RUB",
             "response_at": "2026-08-01 12:00:00"})),
         "/cc/md/widgets" | "/cc/md/sessions" => {
             if !request["id"].is_string() {
-                return Err(world.failure(family, path, 3100, "id is required"));
+                return Err(world.failure(key, family, path, 3100, "id is required"));
             }
             let mut body = json!({"name": "OK", "status": 200, "code": 1000});
             if path == "/cc/md/sessions" {
@@ -314,7 +332,7 @@ fn method(world: &mut World, path: &str, family: Family, request: &Value) -> Res
             }
             Ok(body)
         }
-        _ if world.switches.unknown_path_punished => Err(world.failure(family, path, 3000, "Bad request")),
+        _ if world.switches.unknown_path_punished => Err(world.failure(key, family, path, 3000, "Bad request")),
         _ => Err(Reply::html(StatusCode::NOT_FOUND, "404 Not Found")),
     }
 }

@@ -1,0 +1,32 @@
+//! `maxchannel demo --once` as a newcomer runs it: the built program, nothing else.
+
+use std::process::Command;
+
+#[test]
+fn the_scripted_conversation_happens_from_beginning_to_end() {
+    let temporary = std::env::temp_dir().join(format!("maxchannel-demo-test-{}", std::process::id()));
+    std::fs::create_dir_all(&temporary).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_maxchannel"))
+        .args(["demo", "--once", "--lang", "ru"])
+        // What the demo leaves behind can be seen there.
+        .env("TMPDIR", &temporary)
+        .output()
+        .unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{out}\n{errors}");
+    let rows = out.lines().filter(|line| line.ends_with("  yes")).count();
+    let verdict = format!("{rows} of {rows} seen as expected: all of it happened");
+    assert!(rows >= 30 && out.contains(&verdict), "{out}");
+    for part in ["SIGKILL", "once each, in order", "TokenInvalid", "Скопируйте токен", "Спасибо за обращение!"]
+    {
+        assert!(out.contains(part), "{part} is missing:\n{out}");
+    }
+    assert_eq!(
+        std::fs::read_dir(&temporary).unwrap().count(),
+        0,
+        "something was left behind in {}",
+        temporary.display()
+    );
+    std::fs::remove_dir_all(temporary).unwrap();
+}

@@ -1,0 +1,142 @@
+//! The program itself: `run` and `relay` as processes, stopped by signals.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+
+use crate::crashes::{clients, keeper_of, now};
+use crate::world::World;
+
+/// A process that does not outlive its test.
+struct Process(Child);
+
+impl Process {
+    fn start(arguments: &[&str], world: &World) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_maxchannel"))
+            .args(arguments)
+            .env("MAXCHANNEL_MAX_URL", world.max.url())
+            .env("MAXCHANNEL_MANGO_URL", world.mango.url())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    /// Asks the process to stop, and gives its exit code and everything it said.
+    fn stop(mut self) -> (Option<i32>, String) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let began = Instant::now();
+        while self.0.try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < Duration::from_secs(10), "the stop took longer than 10 s");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let code = self.0.wait().unwrap().code();
+        let mut said = String::new();
+        for mut pipe in [
+            self.0.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn std::io::Read>),
+            self.0.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn std::io::Read>),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            std::io::Read::read_to_string(&mut pipe, &mut said).unwrap();
+        }
+        (code, said)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn get(port: u16, path: &str) -> Option<Value> {
+    let answer = reqwest::get(format!("http://127.0.0.1:{port}{path}")).await.ok()?;
+    serde_json::from_str(&answer.text().await.ok()?).ok()
+}
+
+async fn until(what: &str, port: u16, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    let began = Instant::now();
+    loop {
+        if let Some(value) = get(port, path).await.filter(|value| is_so(value)) {
+            return value;
+        }
+        assert!(began.elapsed() < Duration::from_mins(1), "this did not come about: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn ready(status: &Value) -> bool {
+    let conditions = status["channels"][0]["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|one| one["type"] == "Ready" && one["status"] == "True")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn run_is_ready_stops_in_time_tells_no_secret_and_remove_takes_all_away() {
+    let world = World::new().await;
+    world.write("support.yaml", &world.channel("support", ""));
+    let (port, public) = (world.port, format!("http://127.0.0.1:{}", world.port));
+    let (files, data) = (world.folder.path().display().to_string(), world.data.path().display().to_string());
+    let listen = format!("127.0.0.1:{port}");
+    let process = Process::start(
+        &["run", "-f", &files, "--listen", &listen, "--public-url", &public, "--data-dir", &data, "--lang", "en"],
+        &world,
+    );
+    until("the channel is ready", port, "/status", ready).await;
+    let (code, said) = process.stop();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("default/support: Ready=True Ready"), "{said}");
+    assert!(!said.contains("canary"), "{said}");
+
+    world.mango.control().forgive();
+    let removed = Process::start(&["remove", "-f", &files, "--public-url", &public, "--data-dir", &data], &world);
+    let output = tokio::task::spawn_blocking(move || {
+        let mut removed = removed;
+        removed.0.wait().unwrap().code()
+    });
+    assert_eq!(output.await.unwrap(), Some(0));
+    assert!(world.subscriptions().is_empty());
+    assert_eq!(world.channel_row().unwrap()["IsActive"], false);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn relay_takes_a_changed_configuration_up_and_keeps_the_good_one_when_it_is_broken() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (unhurt, _) = clients(&world, 1_000);
+    let mut keeper = keeper_of(&world, &world.channel("support", ""), unhurt.clone(), None);
+    keeper.look(&now).await;
+    keeper.act(true, &now).await;
+    let write = |config: &maxchannel::relay::RelayConfig| {
+        for (name, value) in config.files().unwrap() {
+            std::fs::write(folder.path().join(name), value.expose_secret()).unwrap();
+        }
+    };
+    let first = keeper.relay().unwrap();
+    write(&first);
+    let port = world.port;
+    let (config, data) = (folder.path().display().to_string(), world.data.path().display().to_string());
+    let listen = format!("127.0.0.1:{port}");
+    let process = Process::start(&["relay", "--config", &config, "--listen", &listen, "--data-dir", &data], &world);
+    let revision = first.channel.revision.clone();
+    until("the facts are told", port, "/status", |facts| facts["revision"] == revision.as_str()).await;
+
+    std::fs::write(folder.path().join("channel.json"), "{").unwrap();
+    let changed = world.channel("support", "  closeMessage: {text: До свидания}\n");
+    let second = keeper_of(&world, &changed, unhurt, keeper.bot().cloned()).relay().unwrap();
+    assert_ne!(second.channel.revision, revision);
+    assert_eq!(get(port, "/status").await.unwrap()["revision"], revision.as_str(), "a broken file changes nothing");
+    write(&second);
+    let revision = second.channel.revision;
+    until("the change is in force", port, "/status", |facts| facts["revision"] == revision.as_str()).await;
+    let (code, said) = process.stop();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("canary"), "{said}");
+}
