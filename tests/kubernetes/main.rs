@@ -6,9 +6,14 @@
 
 mod admission;
 mod audit;
+mod canary;
+mod crash;
 mod errors;
+mod fleet;
 mod install;
 mod leader;
 mod owned;
 mod relay_killed;
+mod rights;
+mod steady;
 mod world;

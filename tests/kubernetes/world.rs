@@ -499,7 +499,7 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, limit: Duration
     }
 }
 
-fn helm() -> PathBuf {
+pub fn helm() -> PathBuf {
     static HELM: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
     HELM.get_or_init(|| {
         let output = Command::new(root().join("scripts/tools.sh")).arg("helm").output().expect("tools.sh runs");
