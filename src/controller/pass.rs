@@ -15,7 +15,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 
 use super::context::Context;
 use super::entry::Entry;
-use super::objects::{self, Blueprint, PORT};
+use super::objects::{self, Blueprint, PORT, PORT_NAME};
 use super::relay_state::{self, PodState};
 use super::resource::Channel;
 use super::scope::Scope;
@@ -79,9 +79,9 @@ pub async fn pass(
     entry.keeper.look_at_max(&clock).await;
     claim(context, entry, &name);
     relay.serve(context, scope, channel, entry).await?;
-    relay.act(context, channel, entry).await;
+    relay.act(context, entry).await;
     entry.keeper.look_at_the_rest(&clock).await;
-    relay.act(context, channel, entry).await;
+    relay.act(context, entry).await;
     // What was found out in between may mean another configuration.
     relay.serve(context, scope, channel, entry).await?;
 
@@ -287,7 +287,7 @@ impl Serving {
     }
 
     /// Carries the plan out, as far as somebody listens.
-    async fn act(&mut self, context: &Context, channel: &Channel, entry: &mut Entry) {
+    async fn act(&mut self, context: &Context, entry: &mut Entry) {
         let clock = || context.clock.now();
         if context.fence.check().is_err() {
             return;
@@ -296,15 +296,9 @@ impl Serving {
             self.changed = true;
             match step.outcome {
                 Ok(()) => {
-                    tracing::info!(namespace = %channel.namespace().unwrap_or_default(), name = %channel.name_any(), "{}", step.action);
+                    tracing::info!("{}", step.action);
                 }
-                Err(failure) => tracing::warn!(
-                    namespace = %channel.namespace().unwrap_or_default(),
-                    name = %channel.name_any(),
-                    "{} did not succeed: {}",
-                    step.action,
-                    failure.detail
-                ),
+                Err(failure) => tracing::warn!("{} did not succeed: {}", step.action, failure.detail),
             }
         }
     }
@@ -400,12 +394,22 @@ async fn look(
             return state;
         }
     };
-    match ask(context, name, ip).await {
+    // By the way that everybody else takes: for a moment after the pod is ready its Service leads nowhere yet.
+    let by_service = match service_address(scope, name).filter(|_| ready && context.settings.played_relays.is_none()) {
+        Some(service) => ask_at(context, &format!("http://{service}/status")).await.ok(),
+        None => None,
+    };
+    let open = ready && (by_service.is_some() || context.settings.played_relays.is_some());
+    let answer = match by_service {
+        Some(facts) => Ok(facts),
+        None => ask(context, name, ip).await,
+    };
+    match answer {
         Ok(facts) => {
             heed(entry, &facts);
             let wanted = config.map_or_else(|| facts.revision.clone(), |config| config.channel.revision.clone());
             entry.facts = Some(facts.clone());
-            RelayState::Running { facts: Box::new(facts), open: ready, wanted }
+            RelayState::Running { facts: Box::new(facts), open, wanted }
         }
         Err(detail) if ready => RelayState::Failed { reason: Reason::RelayUnreachable, detail },
         Err(_) => RelayState::Absent { detail: String::new() },
@@ -418,6 +422,17 @@ pub async fn ask(context: &Context, name: &ChannelRef, ip: IpAddr) -> Result<Fac
         Some(base) => format!("{base}/{}/{}/status", name.namespace, name.name),
         None => format!("http://{}/status", SocketAddr::new(ip, u16::try_from(PORT).unwrap_or(8080))),
     };
+    ask_at(context, &url).await
+}
+
+fn service_address(scope: &Scope, name: &ChannelRef) -> Option<SocketAddr> {
+    let service = scope.services.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace))?;
+    let spec = service.spec.as_ref()?;
+    let port = spec.ports.iter().flatten().find(|port| port.name.as_deref() == Some(PORT_NAME))?.port;
+    Some(SocketAddr::new(spec.cluster_ip.as_deref()?.parse().ok()?, u16::try_from(port).ok()?))
+}
+
+async fn ask_at(context: &Context, url: &str) -> Result<Facts, String> {
     let request = http::Request::get(url).body(Bytes::new()).map_err(|error| error.to_string())?;
     let options = Options { timeout: ASK_LIMIT, max_answer: 256 * 1024 };
     let answer = context.relays.send(request, options).await.map_err(|_| "its /status does not answer".to_owned())?;

@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
-use std::hash::Hash;
+use std::hash::{BuildHasher as _, Hash, Hasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::channel::mpsc;
@@ -16,6 +17,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -260,7 +262,7 @@ impl Watching<'_> {
             None => Api::all(self.client.clone()),
         };
         let scope = self.scope.clone();
-        let stream = watcher(api, config).default_backoff().modify(prune).reflect(writer);
+        let stream = watcher(api, config).backoff(Pauses::default()).modify(prune).reflect(writer);
         tokio::spawn(async move {
             let mut stream = std::pin::pin!(stream);
             let mut told = String::new();
@@ -282,6 +284,34 @@ impl Watching<'_> {
                 }
             }
         })
+    }
+}
+
+/// Between attempts at a watch: doubling up to [`Pauses::MOST`], and up to a half less by chance, so that many replicas do
+/// not come back at the same moment. Shorter than the library's half minute: what changed while the API server was away is seen soon
+/// after it is back.
+#[derive(Debug, Default)]
+struct Pauses(u32);
+
+impl Pauses {
+    const FIRST: Duration = Duration::from_millis(500);
+    const MOST: Duration = Duration::from_secs(8);
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let whole = (Self::FIRST * (1 << self.0.min(5))).min(Self::MOST);
+        self.0 = self.0.saturating_add(1);
+        let hundredths = 50 + u32::try_from(RandomState::new().build_hasher().finish() % 51).unwrap_or(0);
+        Some(whole * hundredths / 100)
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.0 = 0;
     }
 }
 

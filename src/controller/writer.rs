@@ -177,7 +177,7 @@ impl Writer {
             at: Instant::now(),
         };
         memory.insert(kind, applied);
-        tracing::info!(%namespace, %name, kind, ?change, "applied");
+        tracing::info!(object = %name, kind, ?change, "applied");
         Ok(change)
     }
 
@@ -198,7 +198,7 @@ impl Writer {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         match api.delete(name, &DeleteParams::background()).await {
             Ok(_) => {
-                tracing::info!(%namespace, %name, kind = %K::kind(&()), "deleted");
+                tracing::info!(object = %name, kind = %K::kind(&()), "deleted");
                 Ok(())
             }
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),

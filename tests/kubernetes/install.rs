@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use maxchannel::api::MaxChannel;
 use serde_json::json;
 
+use crate::canary;
 use crate::world::{Cluster, PATIENCE, World, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -13,7 +14,8 @@ async fn an_installed_chart_makes_a_channel_that_carries_messages_both_ways_and_
     let Some(cluster) = Cluster::with_node().await else { return };
     let world = World::start(&cluster).await;
     cluster.volumes(1);
-    world.install("mx", &[]);
+    // As talkative as it can be, for the canaries.
+    world.install("mx", &["--set", "logLevel=debug\\,maxchannel=trace"]);
     world.put_secrets().await;
     let mut manifest = world.manifest("support");
     manifest["spec"]["relay"] = json!({"storage": {"volumeClaim": {"size": "1Gi"}}});
@@ -37,6 +39,8 @@ async fn an_installed_chart_makes_a_channel_that_carries_messages_both_ways_and_
     })
     .await;
     assert_eq!(world.received(&customer), ["Где мой заказ?"]);
+
+    canary::assert_nothing_leaks(&world, &["Где мой заказ?", "Уже едет"]).await;
 
     world.delete("support").await;
     until("the channel is gone", Duration::from_secs(60), || async {

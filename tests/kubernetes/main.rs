@@ -5,6 +5,17 @@
 //! One namespace per test. `make test-kubernetes` does all of it.
 
 mod admission;
+mod audit;
+mod canary;
+mod crash;
+mod definition;
 mod errors;
+mod fleet;
 mod install;
+mod leader;
+mod life;
+mod owned;
+mod relay_killed;
+mod rights;
+mod steady;
 mod world;

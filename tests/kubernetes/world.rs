@@ -499,7 +499,7 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, limit: Duration
     }
 }
 
-fn helm() -> PathBuf {
+pub fn helm() -> PathBuf {
     static HELM: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
     HELM.get_or_init(|| {
         let output = Command::new(root().join("scripts/tools.sh")).arg("helm").output().expect("tools.sh runs");
@@ -513,23 +513,36 @@ fn helm() -> PathBuf {
 async fn proxy(at: SocketAddr, client: Client) -> (String, tokio::task::JoinHandle<()>) {
     let listener = tokio::net::TcpListener::bind(at).await.unwrap();
     let public = format!("http://{}", listener.local_addr().unwrap());
-    let routes = Router::new().fallback(forward).with_state((client, reqwest::Client::new()));
+    let front = Front { client, http: reqwest::Client::new(), known: std::sync::Arc::default() };
+    let routes = Router::new().fallback(forward).with_state(front);
     (public, tokio::spawn(async move { drop(axum::serve(listener, routes).await) }))
 }
 
-async fn forward(
-    State((client, http)): State<(Client, reqwest::Client)>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> StatusCode {
+#[derive(Clone)]
+struct Front {
+    client: Client,
+    http: reqwest::Client,
+    /// Addresses by namespace and name: they serve while the API server is away.
+    known: std::sync::Arc<std::sync::Mutex<std::collections::HashMap<(String, String), String>>>,
+}
+
+async fn forward(State(front): State<Front>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> StatusCode {
     let parts: Vec<&str> = uri.path().split('/').collect();
     let ["", "webhooks", _, namespace, name, ..] = parts.as_slice() else { return StatusCode::NOT_FOUND };
-    let services: Api<Service> = Api::namespaced(client, namespace);
-    let service = services.get_opt(&format!("{name}-relay")).await.ok().flatten();
-    let Some(ip) = service.and_then(|service| service.spec?.cluster_ip) else { return StatusCode::BAD_GATEWAY };
-    let mut request = http.request(method, format!("http://{ip}{}", uri.path())).timeout(Duration::from_secs(20));
+    let key = ((*namespace).to_owned(), (*name).to_owned());
+    let known = front.known.lock().unwrap().get(&key).cloned();
+    let ip = match known {
+        Some(ip) => ip,
+        None => {
+            let services: Api<Service> = Api::namespaced(front.client.clone(), namespace);
+            let service = services.get_opt(&format!("{name}-relay")).await.ok().flatten();
+            let Some(ip) = service.and_then(|service| service.spec?.cluster_ip) else { return StatusCode::BAD_GATEWAY };
+            front.known.lock().unwrap().insert(key, ip.clone());
+            ip
+        }
+    };
+    let url = format!("http://{ip}{}", uri.path());
+    let mut request = front.http.request(method, url).timeout(Duration::from_secs(20));
     for (name, value) in headers.iter().filter(|(name, _)| !["host", "content-length"].contains(&name.as_str())) {
         request = request.header(name, value);
     }

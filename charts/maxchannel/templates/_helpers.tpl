@@ -44,7 +44,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 # The channels: watched; patch adds and removes the finalizer, without which a deletion would leave a webhook at MAX and rows in Creatio behind.
 - apiGroups: [maxchannel.dev]
   resources: [maxchannels]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
 # Conditions and what is known of the bot and the relay.
 - apiGroups: [maxchannel.dev]
   resources: [maxchannels/status]
@@ -61,23 +61,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 # The relay itself: made, repaired, read for its state, made again where a field cannot be changed.
 - apiGroups: [apps]
   resources: [statefulsets]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [list, watch, create, patch, delete]
 # The relay's address within the cluster, and its identity, which has no rights and no token.
 - apiGroups: [""]
   resources: [services, serviceaccounts]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [list, watch, create, patch, delete]
 # Who may reach a relay, and the way in for MAX's webhooks.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies, ingresses]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [list, watch, create, patch, delete]
 # Relay pods: why one does not start is told in the channel's status; patch touches an annotation, so that a changed configuration arrives within a second.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, patch]
-# The relay's volume: why it is not bound is told in the status; deleted with the channel unless deletionPolicy is Retain.
+  verbs: [list, watch, patch]
+# The relay's volume: deleted with the channel unless deletionPolicy is Retain.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, delete]
+  verbs: [delete]
 # Events on channels; patch counts a repeated one.
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -1,0 +1,169 @@
+//! Many channels without pods: relays' `/status` is played, one answer of MANGO OFFICE serves every account, and no node takes the pods.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use maxchannel::api::MaxChannel;
+use maxchannel::controller::Settings;
+use maxchannel::relay::{Facts, SideFacts};
+use maxchannel::simulator::{creatio, mango, max};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use crate::world::World;
+
+pub struct Fleet {
+    /// Of MANGO OFFICE for all accounts.
+    pub mango: String,
+    /// Of all relays.
+    pub relays: String,
+}
+
+impl Fleet {
+    pub async fn start(world: &World) -> Self {
+        let at = SocketAddr::new(world.cluster.host, 0);
+        let front = Front { url: world.mango.url(), answers: Arc::default(), http: reqwest::Client::new() };
+        let mango = serve(at, Router::new().fallback(answer).with_state(front)).await;
+        let routes = Router::new().route("/{namespace}/{name}/status", get(status)).with_state(world.client.clone());
+        Self { mango, relays: serve(at, routes).await }
+    }
+
+    pub fn settings(&self, world: &World) -> Settings {
+        let mut settings = world.settings();
+        settings.installation.mango_url = self.mango.parse().unwrap();
+        settings.played_relays = Some(self.relays.clone());
+        settings
+    }
+
+    /// Makes the Secrets and the channel `c<number>`.
+    pub async fn add(&self, world: &World, number: usize) {
+        let token = format!("invented-token-of-bot-{number}-{}", world.namespace);
+        // There already where a test adds it again.
+        let _ = world.max.control().create_bot(max::NewBot::new(&format!("Бот {number}"), &token));
+        world.put_secret(&format!("bot-{number}"), json!({"token": token})).await;
+        let keys = json!({"apiKey": format!("inventedkey{number}"), "apiSalt": format!("inventedsalt{number}")});
+        world.put_secret(&format!("mango-{number}"), keys).await;
+        world.apply(&self.manifest(world, number)).await;
+    }
+
+    pub fn manifest(&self, world: &World, number: usize) -> Value {
+        let mut manifest = world.manifest(&format!("c{number}"));
+        manifest["spec"]["tokenSecretRef"]["name"] = json!(format!("bot-{number}"));
+        manifest["spec"]["mango"] = json!({"accountNumber": format!("4{number:08}"), "credentialsSecretRef": {"name": format!("mango-{number}")}});
+        manifest["spec"]["relay"]["nodeSelector"] = json!({"nowhere": "true"});
+        manifest["spec"]["creatio"]["limits"] = json!({"requestsPerSecond": 1000, "inFlight": 64});
+        manifest
+    }
+}
+
+/// Waits until `count` channels are Ready.
+pub async fn until_ready(world: &World, count: usize, limit: Duration) {
+    let began = Instant::now();
+    let api: Api<MaxChannel> = world.api();
+    loop {
+        let all = api.list(&ListParams::default()).await.unwrap();
+        let is_ready = |channel: &&MaxChannel| {
+            let conditions = channel.status.iter().flat_map(|status| &status.conditions);
+            conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        };
+        let ready = all.iter().filter(is_ready).count();
+        if ready == count {
+            return;
+        }
+        if began.elapsed() > limit {
+            let failing = all.iter().find(|channel| !is_ready(channel)).map(|channel| &channel.status);
+            panic!("{ready} of {count} channels are Ready after {limit:?}, one is {failing:#?}");
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// All calls of a double of the CRM that may have changed something; sign-ins aside.
+pub fn crm_writes(crm: &creatio::Simulator) -> HashMap<String, u64> {
+    let counters = crm.control().counters();
+    let calls = counters["calls"].as_object().cloned().unwrap_or_default();
+    calls
+        .into_iter()
+        .filter(|(call, _)| !call.starts_with("GET ") && !call.contains("/connect/token") && !call.contains("/Login"))
+        .map(|(call, count)| (call, count.as_u64().unwrap_or(0)))
+        .collect()
+}
+
+/// All calls of a double of MAX that may have changed something.
+pub fn max_writes(max: &max::Simulator) -> HashMap<String, u64> {
+    let requests = max.control().statistics().requests;
+    requests.into_iter().filter(|(call, _)| !call.starts_with("GET ")).collect()
+}
+
+async fn serve(at: SocketAddr, routes: Router) -> String {
+    let listener = tokio::net::TcpListener::bind(at).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
+    url
+}
+
+/// A relay that has taken up whatever it was told.
+async fn status(State(client): State<Client>, Path((namespace, name)): Path<(String, String)>) -> Response {
+    let api: Api<Secret> = Api::namespaced(client, &namespace);
+    let secret = api.get_opt(&format!("{name}-relay")).await.ok().flatten();
+    let Some(told) = secret.and_then(|secret| secret.data?.remove("channel.json")) else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let told: Value = serde_json::from_slice(&told.0).unwrap();
+    let well = SideFacts { ok: true, code: None, since: 0 };
+    axum::Json(Facts {
+        revision: told["revision"].as_str().unwrap().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        max: well.clone(),
+        crm: well.clone(),
+        bot: well,
+        oldest_seconds: 0,
+        dead_letters: 0,
+        open_dialogs: 0,
+        last_update_at: None,
+        auto_close: Vec::new(),
+    })
+    .into_response()
+}
+
+#[derive(Clone)]
+struct Front {
+    url: String,
+    /// The double's answer by path.
+    answers: Arc<Mutex<HashMap<String, String>>>,
+    http: reqwest::Client,
+}
+
+async fn answer(State(front): State<Front>, uri: Uri, body: String) -> Response {
+    let mut answers = front.answers.lock().await;
+    let path = uri.path().to_owned();
+    if !answers.contains_key(&path) {
+        // Signed anew with the only key that the double knows.
+        let form: HashMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        let (options, json) = (mango::Options::default(), form["json"].clone());
+        let sign = mango::sign(&options.api_key, json.as_bytes(), &options.api_salt);
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("vpbx_api_key", &options.api_key)
+            .append_pair("sign", &sign)
+            .append_pair("json", &json)
+            .finish();
+        let request = front.http.post(format!("{}{path}", front.url));
+        let request = request.header("Content-Type", "application/x-www-form-urlencoded").body(form);
+        let answer = request.send().await.unwrap();
+        if !answer.status().is_success() {
+            return (StatusCode::BAD_GATEWAY, "the double refuses").into_response();
+        }
+        answers.insert(path.clone(), answer.text().await.unwrap());
+    }
+    ([(header::CONTENT_TYPE, "application/json")], answers[&path].clone()).into_response()
+}

@@ -1,0 +1,158 @@
+//! Choices in the life of a channel: who keeps an account, a pause, and what a deletion leaves.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams};
+use maxchannel::api::MaxChannel;
+use maxchannel::simulator::max;
+use serde_json::json;
+
+use crate::fleet::{self, Fleet};
+use crate::world::{Cluster, PATIENCE, RECOVERY, World, until};
+
+async fn gone(world: &World, name: &str, limit: Duration) {
+    until("the channel is gone", limit, || async {
+        world.api::<MaxChannel>().get_opt(name).await.unwrap().is_none().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_older_channel_keeps_account_and_bot_and_the_newer_has_them_when_it_goes() {
+    let Some(cluster) = Cluster::get().await else { return };
+    let world = World::start(&cluster).await;
+    let fleet = Fleet::start(&world).await;
+    let controller = world.controller_with(fleet.settings(&world)).await;
+    world.put_other_secrets().await;
+    for number in [1, 2] {
+        fleet.add(&world, number).await;
+    }
+    fleet::until_ready(&world, 2, PATIENCE).await;
+    // Times of creation count whole seconds.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    for (name, change) in [
+        ("same-number", json!({"accountNumber": "400000001", "credentialsSecretRef": {"name": "mango-3"}})),
+        ("same-key", json!({"accountNumber": "400000009", "credentialsSecretRef": {"name": "mango-2"}})),
+    ] {
+        let token = format!("invented-token-{name}-{}", world.namespace);
+        world.max.control().create_bot(max::NewBot::new(name, &token)).unwrap();
+        world.put_secret(name, json!({"token": token})).await;
+        world.put_secret("mango-3", json!({"apiKey": "inventedkey3", "apiSalt": "inventedsalt3"})).await;
+        let mut manifest = fleet.manifest(&world, 3);
+        manifest["metadata"]["name"] = json!(name);
+        manifest["spec"]["tokenSecretRef"]["name"] = json!(name);
+        manifest["spec"]["mango"] = change;
+        world.apply(&manifest).await;
+        let message = world.until_condition(name, "AccountReady", "False", "AccountInUse", RECOVERY).await;
+        let holder = if name == "same-number" { "c1" } else { "c2" };
+        assert!(message.contains(&format!("{}/{holder}", world.namespace)), "{message}");
+        assert_eq!(world.leftovers(name).await, Vec::<String>::new(), "the loser has no relay");
+    }
+    let mut manifest = fleet.manifest(&world, 4);
+    world.put_secret("mango-4", json!({"apiKey": "inventedkey4", "apiSalt": "inventedsalt4"})).await;
+    manifest["spec"]["tokenSecretRef"]["name"] = json!("bot-1");
+    world.apply(&manifest).await;
+    let message = world.until_condition("c4", "TokenAuthorized", "False", "BotInUse", RECOVERY).await;
+    assert!(message.contains(&format!("{}/c1", world.namespace)), "{message}");
+    assert_eq!(world.leftovers("c4").await, Vec::<String>::new());
+    assert_eq!(world.max.control().bots().iter().map(|bot| bot.subscriptions.len()).sum::<usize>(), 2);
+
+    world.delete("c1").await;
+    gone(&world, "c1", PATIENCE).await;
+    world.until_condition("same-number", "Ready", "True", "Ready", RECOVERY).await;
+    world.until_condition("c4", "TokenAuthorized", "True", "Authorized", RECOVERY).await;
+    controller.stop().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_channel_takes_nothing_and_has_everything_when_it_goes_on() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::start(&cluster).await;
+    let controller = world.controller().await;
+    world.put_secrets().await;
+    world.apply(&world.manifest("support")).await;
+    world.until_ready("support").await;
+    let customer = world.customer().await;
+    world.say(&customer, "до паузы");
+    world.accept(&customer).await;
+    let mut manifest = world.manifest("support");
+    manifest["spec"]["suspend"] = json!(true);
+    world.apply(&manifest).await;
+    world.until_condition("support", "Ready", "False", "Suspended", RECOVERY).await;
+    world.until_condition("support", "RelayAvailable", "True", "Available", RECOVERY).await;
+    world.say(&customer, "в паузе");
+    let attempts = || world.max.control().webhook_attempts().last().and_then(|attempt| attempt.status);
+    until("the webhook is refused for now", RECOVERY, || async { (attempts() == Some(503)).then_some(()) }).await;
+    assert_eq!(world.received(&customer), ["до паузы"]);
+    world.apply(&world.manifest("support")).await;
+    world.until_ready("support").await;
+    until("what was kept has come", PATIENCE, || async { (world.received(&customer).len() == 2).then_some(()) }).await;
+    assert_eq!(world.received(&customer), ["до паузы", "в паузе"]);
+    controller.stop().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retain_leaves_the_outside_and_the_volume_alone() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::start(&cluster).await;
+    cluster.volumes(1);
+    let controller = world.controller().await;
+    world.put_secrets().await;
+    let mut manifest = world.manifest("support");
+    manifest["spec"]["deletionPolicy"] = json!("Retain");
+    manifest["spec"]["relay"] = json!({});
+    world.apply(&manifest).await;
+    world.until_ready("support").await;
+    world.delete("support").await;
+    gone(&world, "support", RECOVERY).await;
+    assert_eq!(world.subscriptions().len(), 1);
+    assert!(world.crm.control().rows("Channel").iter().any(|row| row["IsActive"] == true));
+    assert!(world.api::<PersistentVolumeClaim>().get_opt("data-support-relay-0").await.unwrap().is_some());
+    until("only the volume claim is left", PATIENCE, || async {
+        (world.leftovers("support").await.len() == 1).then_some(())
+    })
+    .await;
+    controller.stop().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_with_all_secrets_at_once_still_cleans_up_outside_and_one_that_cannot_says_what_is_left() {
+    let Some(cluster) = Cluster::get().await else { return };
+    let world = World::start(&cluster).await;
+    let fleet = Fleet::start(&world).await;
+    let controller = world.controller_with(fleet.settings(&world)).await;
+    world.put_other_secrets().await;
+    for number in [1, 2] {
+        fleet.add(&world, number).await;
+    }
+    fleet::until_ready(&world, 2, PATIENCE).await;
+    let secrets = world.api::<Secret>();
+    let subscribed = || world.max.control().bots().iter().map(|bot| bot.subscriptions.len()).sum::<usize>();
+    let active = || world.crm.control().rows("Channel").iter().filter(|row| row["IsActive"] == true).count();
+    for name in ["bot-1", "mango-1"] {
+        secrets.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    world.delete("c1").await;
+    gone(&world, "c1", PATIENCE).await;
+    assert_eq!((subscribed(), active()), (1, 1), "what the relay was told served");
+
+    // Now that is gone too. The controller puts it back as long as it can, so it is stopped meanwhile.
+    controller.stop().await;
+    world.delete("c2").await;
+    for name in ["bot-2", "creatio", "c2-relay"] {
+        secrets.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    let controller = world.controller_with(fleet.settings(&world)).await;
+    gone(&world, "c2", Duration::from_secs(180)).await;
+    let events = world.api::<Event>().list(&ListParams::default()).await.unwrap();
+    let event = events.iter().find(|event| event.reason.as_deref() == Some("ExternalObjectsLeft"));
+    let note = event.and_then(|event| event.note.clone()).expect("an event says what is left");
+    assert!(note.contains("bot-2") && note.contains("creatio"), "{note}");
+    controller.stop().await;
+    world.end().await;
+}
