@@ -243,6 +243,8 @@ async fn read_back(shared: &Shared, active: &Active, id: CustomerId) -> Result<(
                     .and_then(|raw| update::parse(&raw).chat_id),
             };
             let made_at = meta::number(connection, meta::MADE_AT)?.unwrap_or(0);
+            // What was erased is not brought back from MAX.
+            let made_at = made_at.max(meta::number(connection, meta::ERASED_AT)?.unwrap_or(0));
             Ok(chat_id.map(|chat_id| (chat_id, customer.taken.unwrap_or((made_at, 0)))))
         })
         .await?;

@@ -16,7 +16,7 @@
 //!
 //! [`intake`] writes updates to the inbox. A lane per customer lets the rules of `policy` take them inside the transaction that also
 //! writes the dialog, its next tick, and the queues: [`to_crm`], [`to_max`] and [`bot`], each again a lane per customer with limits
-//! and pauses of its own. [`outbox`] brings what the agents do. The store has one writer, which commits in groups.
+//! and pauses of its own. [`outbox`] brings what the agents do; [`admin`] answers the administrator. The store has one writer, which commits in groups.
 //!
 //! # Order
 //!
@@ -25,6 +25,7 @@
 //!
 //! Must not: know Kubernetes, set anything up outside, or write a condition; [`Facts`] states facts, others judge them.
 
+pub mod admin;
 mod bot;
 mod clock;
 pub mod config;
@@ -229,6 +230,13 @@ impl Relay {
         let now = clock.now();
         let bot_user_id = active.config.channel.bot_user_id;
         let start = store.write(move |connection| prepare(connection, now, bot_user_id)).await?;
+        // Without it messages are carried all the same.
+        let admin = admin::bind(data_dir)
+            .inspect_err(|error| {
+                let path = data_dir.join(admin::SOCKET);
+                tracing::error!(%error, path = %path.display(), "dead letters and erasure need a socket, which cannot be made here");
+            })
+            .ok();
         let healthy = SideFacts { ok: true, code: None, since: now };
         let in_flight = active.config.channel.creatio.as_ref().map_or(8, |creatio| creatio.in_flight);
         let shared = Arc::new(Shared {
@@ -265,7 +273,18 @@ impl Relay {
             shared.dialogs.wake(customer);
         }
         shared.announce(&start.woken);
-        let relay = Self { tasks: Arc::new(tokio::sync::Mutex::new(start_tasks(&shared, in_flight))), shared };
+        let mut tasks = start_tasks(&shared, in_flight);
+        if let Some(listener) = admin {
+            let shared = Arc::clone(&shared);
+            tasks.spawn(async move {
+                let mut stopping = shared.stopping.subscribe();
+                tokio::select! {
+                    () = admin::run(&shared, listener) => {}
+                    _ = stopping.wait_for(|stopping| *stopping) => {}
+                }
+            });
+        }
+        let relay = Self { tasks: Arc::new(tokio::sync::Mutex::new(tasks)), shared };
         Ok(relay)
     }
 

@@ -461,6 +461,10 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
         .store
         .write(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
+            // The customer may have been erased while the call was under way.
+            if !connection.prepare_cached("SELECT 1 FROM to_crm WHERE id = ?1")?.exists([head.id])? {
+                return Ok((load_head(connection, head.customer.id)?, stepper.woken));
+            }
             // Read anew: the dialog may have moved while the call was under way.
             let mut customer = Customer::load(connection, head.customer.id)?;
             let remove = |connection: &rusqlite::Connection| {
