@@ -122,7 +122,7 @@ pub async fn start(options: Options, stop: CancellationToken) -> Result<Running,
         cadence,
     };
     let routes =
-        Router::new().route("/status", get(status)).with_state(board.clone()).merge(relay::http::router(relays));
+        Router::new().route("/status", get(status)).with_state((board.clone(), relays.clone())).merge(relay::http::router(relays));
     let closing = stop.clone();
     let server = tokio::spawn(async move {
         let graceful = axum::serve(listener, routes).with_graceful_shutdown(closing.cancelled_owned());
@@ -139,8 +139,14 @@ pub async fn start(options: Options, stop: CancellationToken) -> Result<Running,
     Ok(Running { address, board, task })
 }
 
-async fn status(State(board): State<Board>) -> impl IntoResponse {
-    axum::Json(board.shown())
+async fn status(State((board, relays)): State<(Board, Relays)>) -> impl IntoResponse {
+    let mut shown = board.shown();
+    for channel in &mut shown.channels {
+        if let Some(relay) = relays.get(&channel.namespace, &channel.name) {
+            channel.relay = Some(relay.facts().await);
+        }
+    }
+    axum::Json(shown)
 }
 
 /// What all tasks use.
