@@ -397,8 +397,8 @@ entries! {
             => "Откройте Инструменты → Манго Диалоги, плитку «Max», вставьте токен бота и сохраните.";
 
     RelayAvailable / RelayStarting, None, Waiting, Nobody,
-        en: "The relay is starting" => "Wait a moment.",
-        ru: "Релей запускается" => "Подождите немного.";
+        en: "The relay is not running yet" => "It starts once MAX has accepted the token; if TokenAuthorized is True, wait a moment.",
+        ru: "Релей ещё не работает" => "Он запустится, когда MAX примет токен; если TokenAuthorized равно True, подождите немного.";
     RelayAvailable / ConfigPending, None, Waiting, Nobody,
         en: "The relay has not taken up the changed configuration yet" => "Wait a moment.",
         ru: "Релей ещё не применил изменённую конфигурацию" => "Подождите немного.";
