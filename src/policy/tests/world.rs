@@ -417,6 +417,66 @@ fn these_orders_of_events_end_well() {
                 Pass(31 * MINUTE),
             ],
         ),
+        // Messages go into a chat that was transferred, closed, and opened anew, before the relay reads of any of it; he presses start
+        // while both of these chats are in question.
+        (
+            bot,
+            half_an_hour,
+            vec![
+                Start,
+                Write,
+                Write,
+                Write,
+                Action::Bot(Event::BotClosed),
+                Leave,
+                RelayHears,
+                Leave,
+                Start,
+                Start,
+                CrmWorks,
+                AgentTransfers,
+                Leave,
+                AgentCloses,
+                RelayHears,
+                CrmWorks,
+                RelayHears,
+                Pass(31 * MINUTE),
+                Start,
+            ],
+        ),
+        // A chat is closed before the relay reads of the two transfers that led there.
+        (
+            people,
+            half_an_hour,
+            vec![
+                Write,
+                CrmWorks,
+                Write,
+                AgentTransfers,
+                AgentTransfers,
+                RelayHears,
+                CrmWorks,
+                RelayHears,
+                Pass(31 * MINUTE),
+            ],
+        ),
+        // The same, and he presses start before the closing is reported.
+        (
+            people,
+            half_an_hour,
+            vec![
+                Write,
+                Write,
+                CrmWorks,
+                AgentTransfers,
+                RelayHears,
+                AgentTransfers,
+                CrmWorks,
+                RelayHears,
+                Pass(31 * MINUTE),
+                Start,
+            ],
+        ),
     ] {
         play(rules(false, auto_close, receiver), &actions);
     }
