@@ -355,7 +355,7 @@ fn play(rules: Rules, actions: &[Action]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(super::cases(3000))]
 
     #[test]
     fn in_every_order_of_events_the_relay_and_the_crm_agree_in_the_end(
