@@ -3,8 +3,11 @@
 //! Exit codes: 0 it is as it should be, 1 it is not, 2 wrong usage or an I/O error. Results go to stdout, complaints to stderr, colours
 //! to terminals only.
 
+mod admin;
 mod check;
 mod crd;
+mod dead_letters;
+mod erase;
 mod errors;
 pub mod files;
 mod installation;
@@ -34,6 +37,8 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Crd(crd::Args),
+    DeadLetters(dead_letters::Args),
+    Erase(erase::Args),
     Plan(plan::Args),
     Relay(relay::Args),
     Remove(remove::Args),
@@ -72,6 +77,8 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Check(args) => check::run(&args),
         Command::Crd(args) => crd::run(&args),
+        Command::DeadLetters(args) => dead_letters::run(&args),
+        Command::Erase(args) => erase::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::Remove(args) => remove::run(&args),
