@@ -257,7 +257,7 @@ impl Stepper<'_> {
             Effect::SendAutoReply { text, .. } => self.to_max(customer, &Origin::AutoReply, &text_parts(text))?,
             Effect::SendCloseMessage { text } => self.to_max(customer, &Origin::CloseMessage, &text_parts(text))?,
             Effect::AskBot { bot } => {
-                let text = subject.map_or_else(|| "/start".to_owned(), |(incoming, _)| incoming.text.clone());
+                let text = subject.map_or_else(|| "/start".to_owned(), |(incoming, _)| incoming.question.clone());
                 let question = Question { bot: *bot, dialog: customer.dialog.number(), text };
                 self.connection
                     .prepare_cached("INSERT INTO to_bot (customer, body, created_at) VALUES (?1, ?2, ?3)")?
