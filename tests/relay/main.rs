@@ -1,6 +1,10 @@
 //! The relay between the doubles of MAX and Creatio: its promises, one test each. Time runs fast (see [`world::World`]), so that what
 //! takes minutes takes seconds.
 
+mod admin;
 mod both_ways;
+mod bots;
+mod dialogs;
 mod interleavings;
+mod rasa;
 mod world;
