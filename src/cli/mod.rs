@@ -3,11 +3,14 @@
 //! Exit codes: 0 it is as it should be, 1 it is not, 2 wrong usage or an I/O error. Results go to stdout, complaints to stderr, colours
 //! to terminals only.
 
+mod admin;
 mod check;
 mod controller;
 mod crd;
+mod dead_letters;
 #[cfg(feature = "simulator")]
 mod demo;
+mod erase;
 mod errors;
 pub mod files;
 mod installation;
@@ -38,6 +41,8 @@ enum Command {
     Check(check::Args),
     Controller(controller::Args),
     Crd(crd::Args),
+    DeadLetters(dead_letters::Args),
+    Erase(erase::Args),
     #[cfg(feature = "simulator")]
     Demo(demo::Args),
     Plan(plan::Args),
@@ -79,6 +84,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Controller(args) => controller::run(&args),
         Command::Crd(args) => crd::run(&args),
+        Command::DeadLetters(args) => dead_letters::run(&args),
+        Command::Erase(args) => erase::run(&args),
         #[cfg(feature = "simulator")]
         Command::Demo(args) => demo::run(&args),
         Command::Plan(args) => plan::run(&args),
