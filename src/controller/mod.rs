@@ -277,7 +277,8 @@ async fn wait_for_definition(
                 context.metrics.crd_missing.set(0);
                 return true;
             }
-            Err(kube::Error::Api(status)) if status.is_not_found() => {
+            // The server has no Status for a path that it does not know, so only the code counts.
+            Err(kube::Error::Api(status)) if status.code == 404 => {
                 context.metrics.crd_missing.set(1);
                 "the definition maxchannels.maxchannel.dev is not installed: apply crds/maxchannels.yaml".to_owned()
             }

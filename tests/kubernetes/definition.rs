@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use maxchannel::api::{self, MaxChannel};
 use maxchannel::controller::Channel;
 use serde_json::json;
@@ -46,6 +46,13 @@ async fn a_missing_definition_is_waited_for_an_older_one_serves_and_an_upgrade_c
     let definitions: Api<CustomResourceDefinition> = Api::all(world.client.clone());
     until("the definition is gone", PATIENCE, || async {
         let _ = definitions.delete(NAME, &DeleteParams::default()).await;
+        // A test that failed has left a channel that nobody takes away any more.
+        let all: Api<Channel> = Api::all(world.client.clone());
+        for left in all.list(&ListParams::default()).await.into_iter().flatten() {
+            let one: Api<Channel> = Api::namespaced(world.client.clone(), left.metadata.namespace.as_deref().unwrap());
+            let body = Patch::Merge(json!({"metadata": {"finalizers": []}}));
+            let _ = one.patch(left.metadata.name.as_deref().unwrap(), &PatchParams::default(), &body).await;
+        }
         definitions.get_opt(NAME).await.unwrap().is_none().then_some(())
     })
     .await;
