@@ -55,7 +55,7 @@ reasons! {
     // IntakeReady.
     NotSubscribed, ForeignSubscription, CertificateRejected, MangoNotConnected,
     // RelayAvailable.
-    RelayStarting, ConfigPending, VolumePending, ImagePullFailed, CrashLooping, RelayUnreachable,
+    RelayStarting, ConfigPending, StoreUnwritable, VolumePending, ImagePullFailed, CrashLooping, RelayUnreachable,
     // DeliveryHealthy.
     Backlog, DeadLetters, CrmDown, MaxThrottled,
 }
@@ -402,6 +402,11 @@ entries! {
     RelayAvailable / ConfigPending, None, Waiting, Nobody,
         en: "The relay has not taken up the changed configuration yet" => "Wait a moment.",
         ru: "Релей ещё не применил изменённую конфигурацию" => "Подождите немного.";
+    RelayAvailable / StoreUnwritable, None, Waiting, Engineer,
+        en: "The relay cannot write to its disk"
+            => "Free space on its volume or data folder, and look at its rights. Webhooks are answered 503 meanwhile, so MAX keeps the messages.",
+        ru: "Релей не может писать на свой диск"
+            => "Освободите место на его томе или в папке данных и проверьте права. Вебхукам пока отвечает 503, поэтому сообщения хранит MAX.";
     RelayAvailable / VolumePending, None, Waiting, Engineer,
         en: "The relay's volume is not there yet"
             => "If this lasts, look at the volume claim and at its StorageClass.",

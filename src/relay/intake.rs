@@ -20,7 +20,8 @@ use crate::policy::Millis;
 
 /// Updates of one customer taken in one transaction.
 const TURN: u32 = 50;
-/// How long the reading back of a dialog may hold its messages up (design, "A gap in the webhooks").
+/// How long MAX may take for a page of a dialog that is read back. Waiting for our own limits comes on top: after a start many
+/// dialogs are read at once, and one that gave up for that would deliver a later message first.
 const READ_BACK_LIMIT: Duration = Duration::from_secs(1);
 /// Pages of 100 that are read back at the most.
 const READ_BACK_PAGES: usize = 5;
@@ -130,6 +131,7 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
     shared.last_update_at.store(now, Ordering::Relaxed);
     for (new, customer, kind) in arrivals {
         shared.metrics.update(kind, new);
+        tracing::debug!(kind, new, "an update of MAX is on disk");
         if let (true, Some(customer)) = (new, customer) {
             shared.dialogs.wake(customer);
         }
@@ -249,15 +251,14 @@ async fn read_back(shared: &Shared, active: &Active, id: CustomerId) -> Result<(
         })
         .await?;
     let Some((chat_id, bound)) = wanted else { return Ok(()) };
-    let read = tokio::time::timeout(READ_BACK_LIMIT, missed(active, chat_id, bound)).await;
-    let (arrivals, bot_seq) = match read {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) if matches!(error.class(), Class::Refused | Class::NotFound | Class::RecipientGone) => {
+    let (arrivals, bot_seq) = match missed(active, chat_id, bound).await {
+        Ok(found) => found,
+        Err(error) if matches!(error.class(), Class::Refused | Class::NotFound | Class::RecipientGone) => {
             shared.metrics.read_backs_refused.inc();
             (Vec::new(), None)
         }
         // No answer within the limit: the messages go on, and the next update asks again.
-        Ok(Err(_)) | Err(_) => return Ok(()),
+        Err(_) => return Ok(()),
     };
     let now = shared.clock.now();
     let found = shared
@@ -292,7 +293,8 @@ async fn missed(
     let mut bot_seq = None;
     let mut before = None;
     for _ in 0..READ_BACK_PAGES {
-        let page = active.max.messages_raw(chat_id, History { before, after: None, count: 100 }).await?;
+        let page =
+            active.max.messages_raw(chat_id, History { before, after: None, count: 100 }, READ_BACK_LIMIT).await?;
         let mut oldest: Option<Millis> = None;
         let mut reached = page.len() < 100;
         for raw in &page {
