@@ -96,7 +96,12 @@ impl Site {
              tokenSecretRef: {{name: max-bot}}\n  mango: {{accountNumber: \"400012345\", credentialsSecretRef: {{name: mango-api}}}}\n  \
              creatio:\n    url: {}\n    identityUrl: {}\n    credentialsSecretRef: {{name: creatio}}\n    \
              limits: {{requestsPerSecond: 10000, inFlight: {IN_FLIGHT}}}\n  receiver:\n    employee: {{extension: \"101\"}}\n",
-            mango.api_key, mango.api_salt, crm.client_id, crm.client_secret, self.crm.url(), self.crm.identity_url()
+            mango.api_key,
+            mango.api_salt,
+            crm.client_id,
+            crm.client_secret,
+            self.crm.url(),
+            self.crm.identity_url()
         );
         fs::write(self.path("channel.yaml"), text).expect("the folder can be written");
     }
@@ -336,7 +341,8 @@ async fn latency(table: &mut Table) {
         let mid = format!("mid.{:032x}", 0x00be_0000_0000 + number);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis();
         let now = i64::try_from(now).expect("milliseconds fit");
-        let seq = update["message"]["body"]["seq"].as_i64().expect("a message") + 1 + i64::try_from(number).expect("small");
+        let seq =
+            update["message"]["body"]["seq"].as_i64().expect("a message") + 1 + i64::try_from(number).expect("small");
         update["timestamp"] = json!(now);
         update["message"]["timestamp"] = json!(now);
         update["message"]["body"]["seq"] = json!(seq);
@@ -467,7 +473,8 @@ fn main() {
     let runs: usize = std::env::var("BENCH_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     let only = std::env::var("BENCH_ONLY").unwrap_or_default();
     let wanted = |name: &str| only.is_empty() || only == name;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let begin = Instant::now();
     let before = machine();
     let mut table = Table::default();

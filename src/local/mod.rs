@@ -121,8 +121,10 @@ pub async fn start(options: Options, stop: CancellationToken) -> Result<Running,
         data_dir,
         cadence,
     };
-    let routes =
-        Router::new().route("/status", get(status)).with_state((board.clone(), relays.clone())).merge(relay::http::router(relays));
+    let routes = Router::new()
+        .route("/status", get(status))
+        .with_state((board.clone(), relays.clone()))
+        .merge(relay::http::router(relays));
     let closing = stop.clone();
     let server = tokio::spawn(async move {
         let graceful = axum::serve(listener, routes).with_graceful_shutdown(closing.cancelled_owned());

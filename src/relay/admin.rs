@@ -309,7 +309,9 @@ fn replay_to_crm(connection: &Connection, row: i64) -> Result<Option<CustomerId>
 /// Sends a message again from the part that was not delivered; what was sent before it is not repeated.
 fn replay_to_max(connection: &Connection, row: i64) -> Result<Option<CustomerId>, StoreError> {
     let found: Option<(CustomerId, String, String)> = connection
-        .prepare_cached("SELECT customer, origin, state FROM to_max WHERE id = ?1 AND state IN ('failed', 'uncertain')")?
+        .prepare_cached(
+            "SELECT customer, origin, state FROM to_max WHERE id = ?1 AND state IN ('failed', 'uncertain')",
+        )?
         .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     let Some((id, origin, state)) = found else { return Ok(None) };
