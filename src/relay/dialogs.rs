@@ -261,7 +261,7 @@ impl Stepper<'_> {
                 self.queue_for_max(customer, &Origin::CloseMessage, &text_parts(text))?;
             }
             Effect::AskBot { bot } => {
-                let text = subject.map_or_else(|| "/start".to_owned(), |(incoming, _)| incoming.text.clone());
+                let text = subject.map_or_else(|| "/start".to_owned(), |(incoming, _)| incoming.question.clone());
                 let question = Question { bot: *bot, dialog: customer.dialog.number(), text };
                 self.connection
                     .prepare_cached("INSERT INTO to_bot (customer, body, created_at) VALUES (?1, ?2, ?3)")?
