@@ -284,7 +284,12 @@ impl Stepper<'_> {
     }
 
     /// A message behind everything of its own time; see `relay`, "Order".
-    fn queue_for_crm(&mut self, customer: &Customer, task: &CrmTask, (at, seq): Position) -> Result<(), StoreError> {
+    pub fn queue_for_crm(
+        &mut self,
+        customer: &Customer,
+        task: &CrmTask,
+        (at, seq): Position,
+    ) -> Result<(), StoreError> {
         self.connection
             .prepare_cached(
                 "INSERT INTO to_crm (customer, body, barrier, at, seq, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

@@ -15,7 +15,7 @@ use crate::max::{Attachment, Link, Message, vcard};
 use crate::policy::Millis;
 
 /// An update of a customer's that concerns the CRM.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Incoming {
     /// The key of the message in the CRM (wire contract, "externalId").
