@@ -10,7 +10,7 @@ use super::installation::data_dir;
 use crate::relay::admin::SOCKET;
 
 /// An erasure overwrites what it frees, which takes its time in a large store.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SocketArgs {

@@ -42,9 +42,9 @@ enum Command {
     Controller(controller::Args),
     Crd(crd::Args),
     DeadLetters(dead_letters::Args),
-    Erase(erase::Args),
     #[cfg(feature = "simulator")]
     Demo(demo::Args),
+    Erase(erase::Args),
     Plan(plan::Args),
     Relay(relay::Args),
     Remove(remove::Args),
@@ -85,9 +85,9 @@ pub fn main() -> ExitCode {
         Command::Controller(args) => controller::run(&args),
         Command::Crd(args) => crd::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
-        Command::Erase(args) => erase::run(&args),
         #[cfg(feature = "simulator")]
         Command::Demo(args) => demo::run(&args),
+        Command::Erase(args) => erase::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::Remove(args) => remove::run(&args),

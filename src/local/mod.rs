@@ -238,6 +238,9 @@ async fn take(
         if let Ok(good) = &manifest
             && let Ok(desired) = validate(good, &secrets, shared.clients.installation())
         {
+            // Files have no time of creation: a channel that has run here before is the older one, then the order of the files decides.
+            let is_new = Memory::of(&shared.data_dir, &name).bot().is_none();
+            let place = if is_new { place + snapshot.channels.len() } else { place };
             shared.board.claim(&name, place, good, &desired);
         }
         if !broken.is_empty() && tasks.contains_key(&name) {

@@ -193,7 +193,7 @@ fn dead_letters(connection: &Connection, now: Millis, with_text: bool) -> Result
     for (id, customer, body, reason, created_at) in rows {
         let (author, text) = match serde_json::from_str(&body)? {
             CrmTask::Message { incoming, .. } => ("customer".to_owned(), Some(incoming.text)),
-            CrmTask::History { author, text, .. } => (author_name(&author)?, Some(text)),
+            CrmTask::History { author, text, .. } => (author_name(author)?, Some(text)),
             CrmTask::HandOver | CrmTask::Close { .. } => ("relay".to_owned(), None),
         };
         let letter = DeadLetter {
@@ -249,7 +249,7 @@ fn dead_letters(connection: &Connection, now: Millis, with_text: bool) -> Result
     Ok(DeadLetters { dead_letters: found.into_iter().take(LISTED).map(|(_, letter)| letter).collect(), more })
 }
 
-fn author_name(author: &crate::creatio::Author) -> Result<String, StoreError> {
+fn author_name(author: crate::creatio::Author) -> Result<String, StoreError> {
     Ok(serde_json::to_value(author)?.as_str().unwrap_or_default().to_owned())
 }
 

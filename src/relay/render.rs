@@ -76,13 +76,12 @@ pub fn incoming(update: &Update) -> Option<Incoming> {
         Event::MessageCallback { payload, .. } => payload.clone(),
         _ => None,
     };
-    incoming.question = match said.filter(|said| !said.trim().is_empty()) {
-        Some(said) => said,
-        None => {
-            let files = incoming.files.iter().map(|file| format!("[Файл] {}", file.name));
-            let shown = Some(incoming.text.clone()).filter(|text| !text.is_empty());
-            shown.into_iter().chain(files).collect::<Vec<_>>().join("\n")
-        }
+    incoming.question = if let Some(said) = said.filter(|said| !said.trim().is_empty()) {
+        said
+    } else {
+        let files = incoming.files.iter().map(|file| format!("[Файл] {}", file.name));
+        let shown = Some(incoming.text.clone()).filter(|text| !text.is_empty());
+        shown.into_iter().chain(files).collect::<Vec<_>>().join("\n")
     };
     Some(incoming)
 }
