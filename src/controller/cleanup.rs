@@ -44,7 +44,7 @@ pub async fn pass(
     channel: &Arc<Channel>,
     entry: &mut Entry,
 ) -> Result<Outcome, Error> {
-    let done = |changed| Outcome { changed, waiting: false, again_in: Duration::from_secs(3600) };
+    let done = |changed| Outcome { changed, waiting: false, again_in: Duration::from_hours(1) };
     if !channel.is_held() {
         return Ok(done(false));
     }

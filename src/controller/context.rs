@@ -122,7 +122,7 @@ impl Context {
     pub fn claim(&self, channel: &ChannelRef, api_key: Option<String>, bot: Option<i64>) -> Option<Conflict> {
         let kicked = {
             let mut state = self.state();
-            let Some(claim) = state.claims.get_mut(channel) else { return None };
+            let claim = state.claims.get_mut(channel)?;
             // What could not be found out this time is as before.
             let (api_key, bot) = (api_key.or(claim.api_key.clone()), bot.or(claim.bot));
             let changed = (&claim.api_key, claim.bot) != (&api_key, bot);
@@ -217,7 +217,9 @@ impl Listener for Context {
         if wish_changed {
             self.changed(&name);
         }
-        kicked.iter().for_each(|other| self.kick(other));
+        for other in &kicked {
+            self.kick(other);
+        }
     }
 
     fn secret(&self, channel: &ChannelRef) {
@@ -231,7 +233,7 @@ pub struct Rollouts(Mutex<Option<(ChannelRef, tokio::time::Instant)>>);
 
 impl Rollouts {
     /// A relay that does not come up again holds the others up no longer than this.
-    const LONGEST: Duration = Duration::from_secs(180);
+    const LONGEST: Duration = Duration::from_mins(3);
 
     /// Whether this channel's relay may be replaced now.
     pub fn may_begin(&self, channel: &ChannelRef) -> bool {

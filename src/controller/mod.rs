@@ -398,6 +398,7 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
     Ok(Action::requeue(outcome.again_in))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the library calls it so")]
 fn after_error(channel: Arc<Channel>, error: &Error, shared: Arc<Shared>) -> Action {
     let Shared { context, .. } = &*shared;
     let name = channel.reference();

@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    fn state(status: Value) -> PodState {
+    fn state(status: &Value) -> PodState {
         of_pod(Some(&serde_json::from_value(json!({"metadata": {"name": "x"}, "status": status})).unwrap()))
     }
 
@@ -108,7 +108,7 @@ mod tests {
                 PodState::Running { ip: "10.0.0.1".parse().unwrap(), ready: true },
             ),
         ] {
-            assert_eq!(state(status), expected, "{name}");
+            assert_eq!(state(&status), expected, "{name}");
         }
         assert_eq!(of_pod(None), PodState::Down(RelayState::Absent { detail: String::new() }));
     }

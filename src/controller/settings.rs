@@ -72,3 +72,19 @@ pub fn jittered(channel: &ChannelRef, pause: Duration, now: Millis) -> Duration 
     let thousandths = 800 + u32::try_from(hasher.finish() % 401).unwrap_or(0);
     pause * thousandths / 1_000
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn pauses_of_many_channels_do_not_fall_together() {
+        let pauses: BTreeSet<Duration> = (0..100)
+            .map(|number| jittered(&ChannelRef::new("n", number.to_string()), Duration::from_secs(30), 0))
+            .collect();
+        assert!(pauses.len() > 80);
+        assert!(pauses.iter().all(|pause| (24_000..=36_000).contains(&pause.as_millis())));
+    }
+}

@@ -121,11 +121,11 @@ async fn after_a_crash_behind_any_write_the_next_controller_makes_the_same_and_n
             Controller::start(settings, healthy, watching).await
         });
         fleet.add(&world, 1).await;
-        fleet::until_ready(&world, 1, Duration::from_secs(60)).await;
+        fleet::until_ready(&world, 1, Duration::from_mins(1)).await;
         let now = made(&world).await;
         assert_eq!(expected.get_or_insert_with(|| now.clone()), &now, "after a crash behind write {at}");
         world.delete("c1").await;
-        until("the channel is gone", Duration::from_secs(60), || async {
+        until("the channel is gone", Duration::from_mins(1), || async {
             world.api::<MaxChannel>().get_opt("c1").await.unwrap().is_none().then_some(())
         })
         .await;
@@ -135,7 +135,7 @@ async fn after_a_crash_behind_any_write_the_next_controller_makes_the_same_and_n
             .filter(|thing| thing.contains("subscription") || thing.ends_with(" true"))
             .collect();
         assert!(left.is_empty(), "after a crash behind write {at} this was left outside: {left:?}");
-        until("the objects are gone", Duration::from_secs(60), || async {
+        until("the objects are gone", Duration::from_mins(1), || async {
             world.leftovers("c1").await.is_empty().then_some(())
         })
         .await;

@@ -43,7 +43,7 @@ async fn an_installed_chart_makes_a_channel_that_carries_messages_both_ways_and_
     canary::assert_nothing_leaks(&world, &["Где мой заказ?", "Уже едет"]).await;
 
     world.delete("support").await;
-    until("the channel is gone", Duration::from_secs(60), || async {
+    until("the channel is gone", Duration::from_mins(1), || async {
         world.api::<MaxChannel>().get_opt("support").await.unwrap().is_none().then_some(())
     })
     .await;
@@ -53,7 +53,7 @@ async fn an_installed_chart_makes_a_channel_that_carries_messages_both_ways_and_
     assert_eq!(ours["IsActive"], false, "{ours}");
     let settings = world.crm.control().rows("MaxChannelSettings");
     assert!(settings.iter().all(|row| row["Owner"] == ""), "{settings:?}");
-    until("the objects are gone", Duration::from_secs(60), || async {
+    until("the objects are gone", Duration::from_mins(1), || async {
         world.leftovers("support").await.is_empty().then_some(())
     })
     .await;

@@ -84,7 +84,7 @@ async fn an_api_server_that_is_away_for_a_minute_stops_no_message_and_everything
         (world.received(&customer).len() == 2).then_some(())
     })
     .await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     cluster.script("apiserver.sh", &["start"]);
     let mut manifest = world.manifest("support");
     manifest["spec"]["autoReplies"] = json!([]);

@@ -148,7 +148,7 @@ async fn a_deletion_with_all_secrets_at_once_still_cleans_up_outside_and_one_tha
         secrets.delete(name, &DeleteParams::default()).await.unwrap();
     }
     let controller = world.controller_with(fleet.settings(&world)).await;
-    gone(&world, "c2", Duration::from_secs(180)).await;
+    gone(&world, "c2", Duration::from_mins(3)).await;
     let events = world.api::<Event>().list(&ListParams::default()).await.unwrap();
     let event = events.iter().find(|event| event.reason.as_deref() == Some("ExternalObjectsLeft"));
     let note = event.and_then(|event| event.note.clone()).expect("an event says what is left");

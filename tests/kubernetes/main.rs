@@ -4,6 +4,9 @@
 //! loudly, and fail where CI is set. Doubles of MAX, MANGO OFFICE and Creatio run in this process, at an address that pods reach.
 //! One namespace per test. `make test-kubernetes` does all of it.
 
+#![cfg(feature = "simulator")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod admission;
 mod audit;
 mod canary;

@@ -139,10 +139,8 @@ async fn foreign_edits_are_repaired_and_what_cannot_be_changed_is_made_again() {
     manifest["spec"]["relay"]["resources"] = json!({"requests": {"cpu": "1000m", "memory": "32Mi"}});
     manifest["spec"]["relay"]["resources"]["requests"]["cpu"] = json!("0.010");
     world.apply(&manifest).await;
-    until("the pod is another", Duration::from_secs(60), || async {
-        pod(&world).await.filter(|now| now.0 != before.0)
-    })
-    .await;
+    until("the pod is another", Duration::from_mins(1), || async { pod(&world).await.filter(|now| now.0 != before.0) })
+        .await;
     world.until_ready("support").await;
     controller.stop().await;
     world.end().await;

@@ -52,7 +52,7 @@ async fn a_steady_state_and_every_second_pass_write_nothing() {
     for number in 0..CHANNELS {
         fleet.add(&world, number).await;
     }
-    fleet::until_ready(&world, CHANNELS, Duration::from_secs(180)).await;
+    fleet::until_ready(&world, CHANNELS, Duration::from_mins(3)).await;
     settled(&world).await;
 
     // Passes over every channel, with nothing to do: its Secret was touched.
@@ -64,7 +64,7 @@ async fn a_steady_state_and_every_second_pass_write_nothing() {
         world.api::<Secret>().patch(&name, &PatchParams::default(), &Patch::Merge(body)).await.unwrap();
     }
     let enough = before + CHANNELS as u64;
-    until("each channel has had a pass", Duration::from_secs(60), || async {
+    until("each channel has had a pass", Duration::from_mins(1), || async {
         (unchanged(&controller).await >= enough).then_some(())
     })
     .await;
@@ -75,7 +75,7 @@ async fn a_steady_state_and_every_second_pass_write_nothing() {
     let mark = audit::mark(&cluster);
     let outside = (fleet::max_writes(&world.max), fleet::crm_writes(&world.crm));
     let controller = world.controller_with(fleet.settings(&world)).await;
-    until("each channel has had a pass", Duration::from_secs(60), || async {
+    until("each channel has had a pass", Duration::from_mins(1), || async {
         (unchanged(&controller).await >= CHANNELS as u64).then_some(())
     })
     .await;

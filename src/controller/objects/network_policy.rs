@@ -24,9 +24,9 @@ pub fn network_policy(blueprint: &Blueprint) -> NetworkPolicy {
                     protocol: Some("TCP".to_owned()),
                     ..NetworkPolicyPort::default()
                 }]),
-                ..NetworkPolicyIngressRule::default()
+                from: None,
             }]),
-            ..NetworkPolicySpec::default()
+            egress: None,
         }),
         ..NetworkPolicy::default()
     }

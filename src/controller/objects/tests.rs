@@ -1,1 +1,107 @@
+//! Whole objects against what was looked at once: a field that appears or goes is seen.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::relay::RelayConfig;
+use crate::relay::config::{ChannelConfig, FORMAT, Intake, MaxConfig, Secrets};
+
+fn blueprint(spec: &Value) -> Blueprint {
+    let mut whole = json!({
+        "apiVersion": "maxchannel.dev/v1alpha1", "kind": "MaxChannel", "metadata": {"name": "support", "namespace": "crm"},
+        "spec": {
+            "tokenSecretRef": {"name": "max-bot"},
+            "mango": {"accountNumber": "400012345", "credentialsSecretRef": {"name": "mango-api"}},
+            "creatio": {"url": "https://acme.creatio.com", "credentialsSecretRef": {"name": "creatio"}},
+        },
+    });
+    for (member, value) in spec.as_object().unwrap() {
+        whole["spec"][member] = value.clone();
+    }
+    let manifest = api::parse(&whole).unwrap();
+    let owner = OwnerReference {
+        api_version: api::API_VERSION.to_owned(),
+        kind: api::KIND.to_owned(),
+        name: "support".to_owned(),
+        uid: "4711".to_owned(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    };
+    Blueprint::new(&ChannelRef::new("crm", "support"), &manifest, Some(owner), "registry.example/maxchannel:1", None)
+}
+
+#[test]
+fn a_channel_that_says_nothing_gets_these_objects() {
+    let blueprint = blueprint(&json!({}));
+    insta::assert_yaml_snapshot!("stateful_set", stateful_set(&blueprint));
+    insta::assert_yaml_snapshot!("service", service(&blueprint));
+    insta::assert_yaml_snapshot!("service_account", service_account(&blueprint));
+    insta::assert_yaml_snapshot!("network_policy", network_policy(&blueprint));
+    assert_eq!(ingress(&blueprint), None);
+}
+
+#[test]
+fn a_channel_that_says_everything_gets_these_objects() {
+    let blueprint = blueprint(&json!({
+        "intake": {"webhook": {"host": "max.acme.ru", "ingress": {"className": "nginx", "annotations": {"cert-manager.io/cluster-issuer": "acme"}}}},
+        "relay": {
+            "storage": {"volumeClaim": {"size": "5Gi", "storageClassName": "fast"}},
+            "resources": {"requests": {"cpu": "20m"}, "limits": {"memory": "128Mi"}},
+            "nodeSelector": {"disk": "ssd"},
+            "tolerations": [{"key": "relay", "operator": "Exists", "effect": "NoSchedule"}],
+            "imagePullSecrets": [{"name": "registry"}],
+        },
+    }));
+    insta::assert_yaml_snapshot!("stateful_set_of_everything", stateful_set(&blueprint));
+    insta::assert_yaml_snapshot!("ingress", ingress(&blueprint));
+}
+
+#[test]
+fn an_ephemeral_relay_has_no_claim_and_the_configuration_is_no_part_of_the_pod() {
+    let blueprint = blueprint(&json!({"relay": {"storage": {"ephemeral": {}}}}));
+    let set = serde_json::to_value(stateful_set(&blueprint)).unwrap();
+    assert_eq!(set.pointer("/spec/volumeClaimTemplates"), None);
+    assert_eq!(set.pointer("/spec/template/spec/volumes/1"), Some(&json!({"name": "data", "emptyDir": {}})));
+    let other = super::tests::blueprint(&json!({
+        "relay": {"storage": {"ephemeral": {}}}, "autoReplies": [{"after": "1s", "text": "x"}], "suspend": true,
+    }));
+    assert_eq!(stateful_set(&other), stateful_set(&blueprint), "only image and resources start the pod anew");
+}
+
+#[test]
+fn the_secret_holds_what_the_relay_reads() {
+    let config = RelayConfig {
+        channel: ChannelConfig {
+            format: FORMAT,
+            revision: "1".to_owned(),
+            namespace: "crm".to_owned(),
+            name: "support".to_owned(),
+            bot_user_id: 7,
+            max: MaxConfig { base_url: "https://platform.example".parse().unwrap(), overridden: false, ca_pem: None },
+            intake: Intake::LongPoll,
+            creatio: None,
+            rules: crate::policy::Rules::default(),
+            bot: None,
+            off_hours_bot: None,
+            retention_seconds: 1,
+            suspended: false,
+        },
+        secrets: Secrets {
+            token: SecretString::from("invented-token"),
+            webhook: Vec::new(),
+            creatio: None,
+            notify: None,
+            bot: None,
+            off_hours_bot: None,
+        },
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let secret = secret(&blueprint(&json!({})), &config);
+    assert_eq!(secret.metadata.name.as_deref(), Some("support-relay"));
+    for (name, value) in secret.data.unwrap() {
+        std::fs::write(folder.path().join(name), value.0).unwrap();
+    }
+    assert_eq!(RelayConfig::read(folder.path()).unwrap().channel, config.channel);
+}
