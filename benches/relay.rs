@@ -407,10 +407,11 @@ fn sync_cost(site: &Site) -> Vec<f64> {
     let mut file = fs::File::create(site.path("synced")).expect("the folder can be written");
     file.write_all(&vec![0; PROBES * COMMIT]).and_then(|()| file.sync_all()).expect("the disk can be written");
     file.rewind().expect("a plain file");
+    let commit = vec![7; COMMIT];
     let probe = |_| {
         std::thread::sleep(PROBE_PAUSE);
         let begin = Instant::now();
-        file.write_all(&[7; COMMIT]).and_then(|()| file.sync_all()).expect("the disk can be written");
+        file.write_all(&commit).and_then(|()| file.sync_all()).expect("the disk can be written");
         begin.elapsed().as_secs_f64() * 1_000.0
     };
     (0..PROBES).map(probe).collect()

@@ -56,6 +56,7 @@ impl Fleet {
         world.apply(&self.manifest(world, number)).await;
     }
 
+    #[allow(clippy::unused_self, reason = "a fleet makes its own manifests")]
     pub fn manifest(&self, world: &World, number: usize) -> Value {
         let mut manifest = world.manifest(&format!("c{number}"));
         manifest["spec"]["tokenSecretRef"]["name"] = json!(format!("bot-{number}"));

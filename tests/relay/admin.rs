@@ -103,7 +103,7 @@ async fn a_failed_and_an_uncertain_answer_of_the_agent_are_sent_again_and_report
         world.max.control().add_fault(Fault {
             method: Some(method.to_owned()),
             path: Some("/messages".to_owned()),
-            times: if method == "GET" { 0 } else { 1 },
+            times: u32::from(method != "GET"),
             effect: false,
             outcome,
             ..Fault::default()
