@@ -96,11 +96,12 @@ async fn creatio_hint(
 
 async fn ready(State(relays): State<Relays>) -> (StatusCode, &'static str) {
     // A relay whose store cannot be opened is never in the map, and the port answers only while it listens.
-    if relays.all().iter().all(Relay::is_open) {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "a store cannot be written\n")
+    for relay in relays.all() {
+        if !relay.can_write().await {
+            return (StatusCode::SERVICE_UNAVAILABLE, "a store cannot be written\n");
+        }
     }
+    (StatusCode::OK, "ok\n")
 }
 
 async fn metrics(State(relays): State<Relays>) -> impl IntoResponse {

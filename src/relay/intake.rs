@@ -149,7 +149,7 @@ pub(super) async fn poll(shared: &Shared) {
             .clone()
             .filter(|active| active.config.channel.intake == Intake::LongPoll && !active.config.channel.suspended);
         let Some(active) = active else {
-            super::changed(&mut settings).await;
+            super::timers::changed(&mut settings).await;
             continue;
         };
         let marker = match shared.store.write(|connection| meta::number(connection, MARKER)).await {
@@ -163,7 +163,7 @@ pub(super) async fn poll(shared: &Shared) {
         let answer = tokio::select! {
             answer = active.max.updates(marker, POLL_TIMEOUT) => answer,
             // Another token or another intake: what this poll would bring stays with MAX, since its marker is never sent.
-            () = super::changed(&mut settings) => continue,
+            () = super::timers::changed(&mut settings) => continue,
         };
         let failed = match answer {
             Ok(updates) => {
@@ -189,7 +189,7 @@ pub(super) async fn poll(shared: &Shared) {
                 tracing::debug!(error, "a poll failed");
                 tokio::select! {
                     () = shared.clock.sleep(super::pause(failures).min(10_000)) => {}
-                    () = super::changed(&mut settings) => {}
+                    () = super::timers::changed(&mut settings) => {}
                 }
             }
         }

@@ -30,6 +30,7 @@ mod bot;
 mod clock;
 pub mod config;
 mod dialogs;
+mod facts;
 pub mod http;
 mod intake;
 mod lanes;
@@ -37,6 +38,7 @@ mod metrics;
 mod outbox;
 mod render;
 mod store;
+mod timers;
 mod to_crm;
 mod to_max;
 
@@ -48,7 +50,6 @@ use std::time::Duration;
 use ::http::StatusCode;
 use rusqlite::params;
 use secrecy::ExposeSecret;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -56,12 +57,14 @@ use tokio::task::JoinSet;
 
 pub use clock::{Clock, Hand};
 pub use config::RelayConfig;
-use dialogs::{Customer, Stepper, Woken};
+use dialogs::Woken;
+use facts::Health;
+pub use facts::{AutoClose, Facts, SideFacts};
 use lanes::{CustomerId, Lanes, Outcome};
 use metrics::Metrics;
 use store::{Store, StoreError, meta};
 
-use crate::policy::{BotRole, Context, Event, Millis, Receiver, Rules};
+use crate::policy::{BotRole, Context, Millis, Receiver, Rules};
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
 use crate::{creatio, max};
 
@@ -77,7 +80,6 @@ const BOT_PLACES: usize = 16;
 const CRM_WORKERS: usize = 32;
 /// How long a stop waits for what is under way.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
-const HOUSEKEEPING_INTERVAL: Millis = 600_000;
 
 /// One channel's relay. Cheap to clone; it runs until [`Relay::stop`].
 #[derive(Clone, Debug)]
@@ -93,46 +95,6 @@ pub enum RelayError {
     Store(#[from] StoreError),
     #[error("the relay of {channel} cannot start: {reason}")]
     Settings { channel: String, reason: String },
-}
-
-/// What a relay knows of itself and of both sides; conditions are made of it elsewhere.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Facts {
-    /// Of the settings in force.
-    pub revision: String,
-    /// Of the program.
-    pub version: String,
-    pub max: SideFacts,
-    pub crm: SideFacts,
-    pub bot: SideFacts,
-    /// Age of the oldest message waiting in either direction.
-    pub oldest_seconds: i64,
-    pub dead_letters: i64,
-    pub open_dialogs: i64,
-    /// When MAX last brought anything; milliseconds since the epoch.
-    pub last_update_at: Option<Millis>,
-    /// The next dialogs to be closed for silence, soonest first, at most 20.
-    pub auto_close: Vec<AutoClose>,
-}
-
-/// When a silent dialog will be closed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AutoClose {
-    pub customer: String,
-    pub at: Millis,
-}
-
-/// How one side looks from here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SideFacts {
-    pub ok: bool,
-    /// What it answered, where it is not well.
-    pub code: Option<String>,
-    /// Since when it is so; milliseconds since the epoch.
-    pub since: Millis,
 }
 
 /// The settings in force with the clients made of them.
@@ -191,14 +153,6 @@ struct Shared {
     hinted: AtomicBool,
     store_broken: AtomicBool,
     stopping: watch::Sender<bool>,
-}
-
-#[derive(Debug)]
-struct Health {
-    max: SideFacts,
-    crm: SideFacts,
-    bot: SideFacts,
-    bot_away_until: [Millis; 2],
 }
 
 /// Pauses between tries, with a fifth of chance in it so that lanes do not march in step.
@@ -357,6 +311,18 @@ impl Relay {
         !self.shared.store_broken.load(Ordering::Relaxed)
     }
 
+    /// Whether the store can be written, tried anew where the last step could not: while a pod is out of its Service nothing comes
+    /// in whose storing would show that there is space again.
+    pub async fn can_write(&self) -> bool {
+        if !self.is_open() {
+            let now = self.shared.clock.now();
+            let tried =
+                self.shared.store.write(move |connection| meta::set(connection, "tried_at", &now.to_string())).await;
+            self.shared.store_broken.store(tried.is_err(), Ordering::Relaxed);
+        }
+        self.is_open()
+    }
+
     /// What is known now.
     pub async fn facts(&self) -> Facts {
         self.shared.facts().await
@@ -395,7 +361,13 @@ impl Active {
             Some(before) if before.config.channel.max == channel.max => before.max.with_settings(settings),
             _ => max::Client::new(api, files, settings),
         };
+        // The same client goes on where nothing of it has changed: its limits count what was sent a moment ago.
+        let unchanged = before.filter(|before| {
+            before.config.channel.creatio == channel.creatio
+                && same_credentials(before.config.secrets.creatio.as_ref(), config.secrets.creatio.as_ref())
+        });
         let creatio = match (&channel.creatio, &config.secrets.creatio) {
+            _ if unchanged.is_some() => unchanged.and_then(|before| before.creatio.clone()),
             (Some(settings), Some(credentials)) => {
                 let trust = match &settings.ca_pem {
                     Some(pem) => Trust::with_pem(pem).map_err(failed)?,
@@ -417,6 +389,22 @@ impl Active {
         let bots = ReqwestTransport::new(Trust::public(), Addresses::Any).map_err(failed)?;
         let rules = Arc::new(channel.rules.clone());
         Ok(Self { rules, max, creatio, bots: BotTransport(Arc::new(bots)), config })
+    }
+}
+
+fn same_credentials(one: Option<&creatio::Credentials>, other: Option<&creatio::Credentials>) -> bool {
+    use creatio::Credentials::{Forms, OAuth};
+    let same =
+        |one: &secrecy::SecretString, other: &secrecy::SecretString| one.expose_secret() == other.expose_secret();
+    match (one, other) {
+        (Some(OAuth { client_id, client_secret }), Some(OAuth { client_id: id, client_secret: secret })) => {
+            client_id == id && same(client_secret, secret)
+        }
+        (Some(Forms { username, password }), Some(Forms { username: name, password: word })) => {
+            username == name && same(password, word)
+        }
+        (None, None) => true,
+        _ => false,
     }
 }
 
@@ -508,103 +496,9 @@ fn start_tasks(shared: &Arc<Shared>, crm_places: usize) -> JoinSet<()> {
     background!(intake::poll);
     background!(outbox::run);
     background!(outbox::run_reports);
-    background!(run_timers);
-    background!(run_housekeeping);
+    background!(timers::run);
+    background!(timers::run_housekeeping);
     tasks
-}
-
-/// Waits for other settings than those last seen through `settings`.
-async fn changed(settings: &mut watch::Receiver<Option<Arc<Active>>>) {
-    if settings.changed().await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
-/// Steps every dialog whose moment has come, until the relay stops.
-async fn run_timers(shared: &Shared) {
-    let mut settings = shared.active.subscribe();
-    loop {
-        let next = shared
-            .store
-            .write(|connection| {
-                Ok(connection
-                    .query_row("SELECT min(due_at) FROM customer", [], |row| row.get::<_, Option<Millis>>(0))?)
-            })
-            .await
-            .unwrap_or(None);
-        let now = shared.clock.now();
-        match next {
-            Some(due) if due <= now => {
-                let active = settings.borrow_and_update().clone();
-                let Some(active) = active.filter(|active| !active.config.channel.suspended) else {
-                    changed(&mut settings).await;
-                    continue;
-                };
-                let rules = active.rules.clone();
-                let context = shared.context();
-                match shared.store.write(move |connection| tick(connection, &rules, context)).await {
-                    Ok((woken, stuck)) => {
-                        shared.announce(&woken);
-                        if stuck {
-                            shared.clock.sleep(1_000).await;
-                        }
-                    }
-                    Err(error) => {
-                        shared.store_failed(&error);
-                        shared.clock.sleep(1_000).await;
-                    }
-                }
-            }
-            Some(due) => {
-                tokio::select! { () = shared.clock.sleep_until(due) => {}, () = shared.timer_wake.notified() => {} }
-            }
-            None => shared.timer_wake.notified().await,
-        }
-    }
-}
-
-/// Ticks the dialogs that are due, a hundred at a time. `stuck`: one of them is due still, so that a pause is in order.
-fn tick(connection: &rusqlite::Connection, rules: &Rules, context: Context) -> Result<(Woken, bool), StoreError> {
-    let due = connection
-        .prepare_cached("SELECT id FROM customer WHERE due_at <= ?1 ORDER BY due_at LIMIT 100")?
-        .query_map([context.now], |row| row.get(0))?
-        .collect::<Result<Vec<CustomerId>, _>>()?;
-    let mut stepper = Stepper { connection, rules, context, woken: Woken::default() };
-    let mut stuck = false;
-    for id in due {
-        let mut customer = Customer::load(connection, id)?;
-        stepper.step(&mut customer, &Event::Tick, None)?;
-        customer.save(connection, rules)?;
-        stuck |= crate::policy::next_due(rules, &customer.dialog).is_some_and(|next| next <= context.now);
-    }
-    Ok((stepper.woken, stuck))
-}
-
-/// Forgets what is older than the retention, and keeps the count of open dialogs, until the relay stops.
-async fn run_housekeeping(shared: &Shared) {
-    loop {
-        if let Some(active) = shared.active() {
-            let now = shared.clock.now();
-            let retention =
-                Millis::try_from(active.config.channel.retention_seconds).unwrap_or(Millis::MAX / 2_000) * 1_000;
-            let before = now - retention;
-            let swept = shared
-                .store
-                .write(move |connection| {
-                    connection.execute("DELETE FROM inbox WHERE done = 1 AND received_at < ?1", [before])?;
-                    connection.execute("DELETE FROM to_max WHERE ended_at < ?1 AND recorded = 1", [before])?;
-                    connection.execute("DELETE FROM sent WHERE at < ?1", [before])?;
-                    connection.execute("DELETE FROM outbox WHERE reported > 0 AND reported < ?1", [before])?;
-                    connection.execute("DELETE FROM closing WHERE at < ?1", [before])?;
-                    Ok(())
-                })
-                .await;
-            if let Err(error) = swept {
-                shared.store_failed(&error);
-            }
-        }
-        shared.clock.sleep(HOUSEKEEPING_INTERVAL).await;
-    }
 }
 
 impl Shared {
@@ -641,6 +535,8 @@ impl Shared {
     }
 
     fn announce(&self, woken: &Woken) {
+        // Whoever announces has just written.
+        self.store_broken.store(false, Ordering::Relaxed);
         // The first word of a dialog: from now on agents may answer at any moment.
         if !woken.crm.is_empty() && !self.any_open.swap(true, Ordering::Relaxed) {
             self.outbox_wake.notify_one();
@@ -713,90 +609,5 @@ impl Shared {
         self.store_broken.store(!matches!(error, StoreError::Closed), Ordering::Relaxed);
         tracing::error!(%error, "a step could not be written to disk and is tried again");
         Outcome::Wait(1_000)
-    }
-
-    async fn refresh_metrics(&self) {
-        let facts = self.facts().await;
-        self.metrics.oldest_seconds.set(facts.oldest_seconds);
-        self.metrics.dead_letters.set(facts.dead_letters);
-        self.metrics.open_dialogs.set(facts.open_dialogs);
-        let count = |lanes: &Lanes| i64::try_from(lanes.count()).unwrap_or(i64::MAX);
-        self.metrics.waiting_to_crm.set(count(&self.to_crm));
-        self.metrics.waiting_to_max.set(count(&self.to_max));
-        if let Some(creatio) = self.active().and_then(|active| active.creatio.clone()) {
-            self.metrics.set_crm_calls(&creatio.calls().by_kind());
-        }
-    }
-
-    async fn facts(&self) -> Facts {
-        let now = self.clock.now();
-        let active = self.active();
-        let rules = active.as_ref().map(|active| active.rules.clone()).unwrap_or_default();
-        let (oldest, dead_letters, open_dialogs, auto_close) =
-            self.store.write(move |connection| state_of(connection, &rules)).await.unwrap_or_default();
-        let health = self.health();
-        let last = self.last_update_at.load(Ordering::Relaxed);
-        Facts {
-            revision: active.map(|active| active.config.channel.revision.clone()).unwrap_or_default(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            max: health.max.clone(),
-            crm: health.crm.clone(),
-            bot: health.bot.clone(),
-            oldest_seconds: oldest.map_or(0, |oldest| ((now - oldest) / 1_000).max(0)),
-            dead_letters,
-            open_dialogs,
-            last_update_at: (last > 0).then_some(last),
-            auto_close,
-        }
-    }
-}
-
-type State = (Option<Millis>, i64, i64, Vec<AutoClose>);
-
-fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, StoreError> {
-    let oldest = connection.query_row(
-        "SELECT min(at) FROM (SELECT min(created_at) AS at FROM to_crm WHERE dead = 0
-                              UNION ALL SELECT min(created_at) FROM to_max WHERE state = 'queued'
-                              UNION ALL SELECT min(received_at) FROM inbox WHERE done = 0)",
-        [],
-        |row| row.get(0),
-    )?;
-    let dead_letters = connection.query_row(
-        "SELECT (SELECT count(*) FROM to_crm WHERE dead = 1) + (SELECT count(*) FROM to_max WHERE state = 'failed')",
-        [],
-        |row| row.get(0),
-    )?;
-    let open = connection.query_row("SELECT count(*) FROM customer WHERE open = 1", [], |row| row.get(0))?;
-    let mut closing = Vec::new();
-    if rules.auto_close.is_some() {
-        let rows = connection
-            .prepare_cached(
-                "SELECT id, dialog FROM customer WHERE open = 1 AND due_at IS NOT NULL ORDER BY due_at LIMIT 200",
-            )?
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect::<Result<Vec<(CustomerId, String)>, _>>()?;
-        for (id, dialog) in rows {
-            let dialog: crate::policy::Dialog = serde_json::from_str(&dialog)?;
-            if let Some(at) = dialog.auto_close_at(rules) {
-                closing.push(AutoClose { customer: format!("max:{id}"), at });
-            }
-        }
-        closing.sort_by_key(|closing| closing.at);
-        closing.truncate(20);
-    }
-    Ok((oldest, dead_letters, open, closing))
-}
-
-impl SideFacts {
-    fn set_ok(&mut self, now: Millis) {
-        if !self.ok {
-            *self = Self { ok: true, code: None, since: now };
-        }
-    }
-
-    fn set_failed(&mut self, code: &str, now: Millis) {
-        if self.code.as_deref() != Some(code) {
-            *self = Self { ok: false, code: Some(code.to_owned()), since: now };
-        }
     }
 }

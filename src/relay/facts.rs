@@ -1,0 +1,145 @@
+//! What a relay knows of itself and of both sides. Facts only: conditions are made of them elsewhere.
+
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use super::Shared;
+use super::lanes::{CustomerId, Lanes};
+use super::store::StoreError;
+use crate::policy::{Millis, Rules};
+
+/// What a relay knows of itself and of both sides; conditions are made of it elsewhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    /// Of the settings in force.
+    pub revision: String,
+    /// Of the program.
+    pub version: String,
+    pub max: SideFacts,
+    pub crm: SideFacts,
+    pub bot: SideFacts,
+    /// Age of the oldest message waiting in either direction.
+    pub oldest_seconds: i64,
+    pub dead_letters: i64,
+    pub open_dialogs: i64,
+    /// When MAX last brought anything; milliseconds since the epoch.
+    pub last_update_at: Option<Millis>,
+    /// The next dialogs to be closed for silence, soonest first, at most 20.
+    pub auto_close: Vec<AutoClose>,
+}
+
+/// When a silent dialog will be closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AutoClose {
+    pub customer: String,
+    pub at: Millis,
+}
+
+/// How one side looks from here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SideFacts {
+    pub ok: bool,
+    /// What it answered, where it is not well.
+    pub code: Option<String>,
+    /// Since when it is so; milliseconds since the epoch.
+    pub since: Millis,
+}
+
+#[derive(Debug)]
+pub(super) struct Health {
+    pub max: SideFacts,
+    pub crm: SideFacts,
+    pub bot: SideFacts,
+    pub bot_away_until: [Millis; 2],
+}
+
+impl Shared {
+    pub(super) async fn refresh_metrics(&self) {
+        let facts = self.facts().await;
+        self.metrics.oldest_seconds.set(facts.oldest_seconds);
+        self.metrics.dead_letters.set(facts.dead_letters);
+        self.metrics.open_dialogs.set(facts.open_dialogs);
+        let count = |lanes: &Lanes| i64::try_from(lanes.count()).unwrap_or(i64::MAX);
+        self.metrics.waiting_to_crm.set(count(&self.to_crm));
+        self.metrics.waiting_to_max.set(count(&self.to_max));
+        if let Some(creatio) = self.active().and_then(|active| active.creatio.clone()) {
+            self.metrics.set_crm_calls(&creatio.calls().by_kind());
+        }
+    }
+
+    pub(super) async fn facts(&self) -> Facts {
+        let now = self.clock.now();
+        let active = self.active();
+        let rules = active.as_ref().map(|active| active.rules.clone()).unwrap_or_default();
+        let (oldest, dead_letters, open_dialogs, auto_close) =
+            self.store.write(move |connection| state_of(connection, &rules)).await.unwrap_or_default();
+        let health = self.health();
+        let last = self.last_update_at.load(Ordering::Relaxed);
+        Facts {
+            revision: active.map(|active| active.config.channel.revision.clone()).unwrap_or_default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            max: health.max.clone(),
+            crm: health.crm.clone(),
+            bot: health.bot.clone(),
+            oldest_seconds: oldest.map_or(0, |oldest| ((now - oldest) / 1_000).max(0)),
+            dead_letters,
+            open_dialogs,
+            last_update_at: (last > 0).then_some(last),
+            auto_close,
+        }
+    }
+}
+
+type State = (Option<Millis>, i64, i64, Vec<AutoClose>);
+
+fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, StoreError> {
+    let oldest = connection.query_row(
+        "SELECT min(at) FROM (SELECT min(created_at) AS at FROM to_crm WHERE dead = 0
+                              UNION ALL SELECT min(created_at) FROM to_max WHERE state = 'queued'
+                              UNION ALL SELECT min(received_at) FROM inbox WHERE done = 0)",
+        [],
+        |row| row.get(0),
+    )?;
+    let dead_letters = connection.query_row(
+        "SELECT (SELECT count(*) FROM to_crm WHERE dead = 1) + (SELECT count(*) FROM to_max WHERE state = 'failed')",
+        [],
+        |row| row.get(0),
+    )?;
+    let open = connection.query_row("SELECT count(*) FROM customer WHERE open = 1", [], |row| row.get(0))?;
+    let mut closing = Vec::new();
+    if rules.auto_close.is_some() {
+        let rows = connection
+            .prepare_cached(
+                "SELECT id, dialog FROM customer WHERE open = 1 AND due_at IS NOT NULL ORDER BY due_at LIMIT 200",
+            )?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<Vec<(CustomerId, String)>, _>>()?;
+        for (id, dialog) in rows {
+            let dialog: crate::policy::Dialog = serde_json::from_str(&dialog)?;
+            if let Some(at) = dialog.auto_close_at(rules) {
+                closing.push(AutoClose { customer: format!("max:{id}"), at });
+            }
+        }
+        closing.sort_by_key(|closing| closing.at);
+        closing.truncate(20);
+    }
+    Ok((oldest, dead_letters, open, closing))
+}
+
+impl SideFacts {
+    pub(super) fn set_ok(&mut self, now: Millis) {
+        if !self.ok {
+            *self = Self { ok: true, code: None, since: now };
+        }
+    }
+
+    pub(super) fn set_failed(&mut self, code: &str, now: Millis) {
+        if self.code.as_deref() != Some(code) {
+            *self = Self { ok: false, code: Some(code.to_owned()), since: now };
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What happens because time has passed: ticks of dialogs, and the forgetting of what is older than the retention.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::dialogs::{Customer, Stepper, Woken};
+use super::lanes::CustomerId;
+use super::store::StoreError;
+use super::{Active, Shared};
+use crate::policy::{Context, Event, Millis, Rules};
+
+const HOUSEKEEPING_INTERVAL: Millis = 600_000;
+
+/// Waits for other settings than those last seen through `settings`.
+pub(super) async fn changed(settings: &mut watch::Receiver<Option<Arc<Active>>>) {
+    if settings.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Steps every dialog whose moment has come, until the relay stops.
+pub(super) async fn run(shared: &Shared) {
+    let mut settings = shared.active.subscribe();
+    loop {
+        let next = shared
+            .store
+            .write(|connection| {
+                Ok(connection
+                    .query_row("SELECT min(due_at) FROM customer", [], |row| row.get::<_, Option<Millis>>(0))?)
+            })
+            .await
+            .unwrap_or(None);
+        let now = shared.clock.now();
+        match next {
+            Some(due) if due <= now => {
+                let active = settings.borrow_and_update().clone();
+                let Some(active) = active.filter(|active| !active.config.channel.suspended) else {
+                    changed(&mut settings).await;
+                    continue;
+                };
+                let rules = active.rules.clone();
+                let context = shared.context();
+                match shared.store.write(move |connection| tick(connection, &rules, context)).await {
+                    Ok((woken, stuck)) => {
+                        shared.announce(&woken);
+                        if stuck {
+                            shared.clock.sleep(1_000).await;
+                        }
+                    }
+                    Err(error) => {
+                        shared.store_failed(&error);
+                        shared.clock.sleep(1_000).await;
+                    }
+                }
+            }
+            Some(due) => {
+                tokio::select! { () = shared.clock.sleep_until(due) => {}, () = shared.timer_wake.notified() => {} }
+            }
+            None => shared.timer_wake.notified().await,
+        }
+    }
+}
+
+/// Ticks the dialogs that are due, a hundred at a time. `stuck`: one of them is due still, so that a pause is in order.
+fn tick(connection: &rusqlite::Connection, rules: &Rules, context: Context) -> Result<(Woken, bool), StoreError> {
+    let due = connection
+        .prepare_cached("SELECT id FROM customer WHERE due_at <= ?1 ORDER BY due_at LIMIT 100")?
+        .query_map([context.now], |row| row.get(0))?
+        .collect::<Result<Vec<CustomerId>, _>>()?;
+    let mut stepper = Stepper { connection, rules, context, woken: Woken::default() };
+    let mut stuck = false;
+    for id in due {
+        let mut customer = Customer::load(connection, id)?;
+        stepper.step(&mut customer, &Event::Tick, None)?;
+        customer.save(connection, rules)?;
+        stuck |= crate::policy::next_due(rules, &customer.dialog).is_some_and(|next| next <= context.now);
+    }
+    Ok((stepper.woken, stuck))
+}
+
+/// Forgets what is older than the retention, and keeps the count of open dialogs, until the relay stops.
+pub(super) async fn run_housekeeping(shared: &Shared) {
+    loop {
+        if let Some(active) = shared.active() {
+            let now = shared.clock.now();
+            let retention =
+                Millis::try_from(active.config.channel.retention_seconds).unwrap_or(Millis::MAX / 2_000) * 1_000;
+            let before = now - retention;
+            let swept = shared
+                .store
+                .write(move |connection| {
+                    connection.execute("DELETE FROM inbox WHERE done = 1 AND received_at < ?1", [before])?;
+                    connection.execute("DELETE FROM to_max WHERE ended_at < ?1 AND recorded = 1", [before])?;
+                    connection.execute("DELETE FROM sent WHERE at < ?1", [before])?;
+                    connection.execute("DELETE FROM outbox WHERE reported > 0 AND reported < ?1", [before])?;
+                    connection.execute("DELETE FROM closing WHERE at < ?1", [before])?;
+                    Ok(())
+                })
+                .await;
+            if let Err(error) = swept {
+                shared.store_failed(&error);
+            }
+        }
+        shared.clock.sleep(HOUSEKEEPING_INTERVAL).await;
+    }
+}
