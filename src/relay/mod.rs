@@ -140,6 +140,8 @@ struct Shared {
     gap: AtomicI64,
     /// The gap of the start, which a long poll does not have: its marker goes on where it was.
     first_gap: i64,
+    /// Nothing is sent to MAX before [`Clock::passed`] says so.
+    send_from: Millis,
     last_update_at: AtomicI64,
     /// A dialog is open, so the outbox is looked at often.
     any_open: AtomicBool,
@@ -199,6 +201,7 @@ impl Relay {
             to_max: Lanes::new(clock.clone(), MAX_PLACES),
             to_bot: Lanes::new(clock.clone(), BOT_PLACES),
             store,
+            send_from: clock.passed() + 1_000,
             clock,
             active: watch::Sender::new(None),
             metrics: Metrics::new(),
@@ -583,6 +586,10 @@ impl Shared {
     fn crm_answered(&self) {
         let now = self.clock.now();
         self.health().crm.set_ok(now);
+    }
+
+    fn crm_is_well(&self) -> bool {
+        self.health().crm.ok
     }
 
     fn crm_failed(&self, code: &str) {

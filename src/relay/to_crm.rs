@@ -216,6 +216,11 @@ async fn receive(shared: &Shared, creatio: &creatio::Client, head: &Head, call: 
     match creatio.receive(call).await {
         Ok(answer) if answer.success && !answer.queued => {
             shared.crm_answered();
+            tracing::debug!(
+                external_id = call.external_id,
+                duplicate = answer.duplicate,
+                "the CRM has taken a message"
+            );
             Verdict::Taken { chat: answer.chat_id }
         }
         Ok(answer) if answer.success => Verdict::Later(Outcome::Wait(queued_pause(head.attempts)), None),

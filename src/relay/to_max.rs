@@ -21,7 +21,9 @@ use crate::policy::{Event, Millis};
 /// When a send without an answer is looked for, counted from the loss of its answer.
 const LOOKS: [Millis; 2] = [5_000, 15_000];
 /// How often MAX is asked again for a file that it is still processing, or the CRM for one that it has not written yet.
-const NOT_READY_ATTEMPTS: u32 = 20;
+const NOT_READY_ATTEMPTS: u32 = 10;
+/// The same where the CRM refuses the file.
+const REFUSED_ATTEMPTS: u32 = 4;
 /// Sends made for one lane before others have their turn.
 const TURN: usize = 8;
 
@@ -71,6 +73,11 @@ enum Verdict {
 /// Works on the lane of one customer.
 pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     let Some(active) = shared.active() else { return Outcome::Wait(1_000) };
+    // What an earlier run sent in its last second still counts at MAX.
+    let left = shared.send_from - shared.clock.passed();
+    if left > 0 {
+        return Outcome::Wait(left);
+    }
     let mut proved = false;
     for _ in 0..TURN {
         let head = match shared.store.write(move |connection| load_head(connection, customer)).await {
@@ -141,6 +148,7 @@ async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Result<Verdic
     Ok(match active.max.send(to, &new_message(part)).await {
         Ok(message) => {
             shared.max_answered();
+            tracing::debug!(mid = message.mid, part = head.part + 1, of = head.parts.len(), "MAX has taken a message");
             Verdict::Sent(Box::new(message))
         }
         Err(error) if error.may_have_been_sent() => {
@@ -214,8 +222,20 @@ async fn upload(shared: &Shared, active: &Active, head: &Head, file: &OutFile) -
         Err(error) if error.class() == crate::creatio::Class::TooLarge => {
             return failed(format!("файл «{}» слишком велик", file.name));
         }
-        // An outage of the CRM says nothing about MAX: only this lane waits.
-        Err(_) => return later(Outcome::Wait(pause(head.attempts))),
+        // An outage of the CRM says nothing about MAX: only this lane waits, for as long as it lasts.
+        Err(error) => {
+            use crate::creatio::Class as Crm;
+            let passes = matches!(
+                error.class(),
+                Crm::Transient | Crm::Unreachable | Crm::Throttled { .. } | Crm::CredentialsInvalid
+            );
+            let most = if passes { NOT_READY_ATTEMPTS } else { REFUSED_ATTEMPTS };
+            if head.attempts < most || !shared.crm_is_well() {
+                return later(Outcome::Wait(pause(head.attempts)));
+            }
+            // Everything else of the CRM is well, so it is this file, and the customer's next messages wait behind it.
+            return failed(format!("CRM не отдаёт файл «{}»", file.name));
+        }
     };
     match active.max.upload(upload_kind(file), &file.name, &file.mime_type, bytes).await {
         Ok(uploaded) => Verdict::Uploaded(uploaded),

@@ -266,3 +266,33 @@ async fn a_chat_that_was_transferred_in_the_closing_moment_goes_on_as_its_child(
     assert_eq!(world.seen(&anna), ["Диалог завершён"], "child {child}");
     world.assert_contract_kept();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_the_crm_does_not_give_is_told_and_holds_nobody_up_for_ever() {
+    for status in [403, 404, 500] {
+        let world = World::start(quiet_rules(), Intake::Webhook).await;
+        let anna = world.customer("Анна");
+        world.say(&anna, "Здравствуйте");
+        let chat = world.accept(&anna).await;
+        world.crm.control().fault(creatio::Fault {
+            path: "/rest/FileService/Download".to_owned(),
+            count: 1_000,
+            effect: false,
+            answer: Answer::Empty { status },
+            ..creatio::Fault::default()
+        });
+        let file = creatio::OutFile {
+            name: "договор.pdf".to_owned(),
+            mime_type: "application/pdf".to_owned(),
+            bytes: b"%PDF".to_vec(),
+        };
+        world.crm.control().send(chat, world.agent, "", vec![file]).unwrap();
+        world.crm.control().send(chat, world.agent, "Видите файл?", Vec::new()).unwrap();
+        world.until_true("the next message is with the customer", || world.seen(&anna) == ["Видите файл?"]).await;
+        world
+            .until_true("the agent is told of the file", || {
+                world.reports().iter().any(|(state, error)| state == "Failed" && error.contains("договор.pdf"))
+            })
+            .await;
+    }
+}
