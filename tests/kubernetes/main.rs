@@ -9,6 +9,7 @@
 
 mod admission;
 mod audit;
+mod bench;
 mod canary;
 mod crash;
 mod definition;
