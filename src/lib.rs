@@ -6,6 +6,7 @@
 //! controller; a simulator shares no type with the client that it tests.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 pub mod api;
 pub mod channel;

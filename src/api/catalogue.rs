@@ -55,7 +55,7 @@ reasons! {
     // IntakeReady.
     NotSubscribed, ForeignSubscription, CertificateRejected, MangoNotConnected,
     // RelayAvailable.
-    RelayStarting, ConfigPending, VolumePending, ImagePullFailed, CrashLooping, RelayUnreachable,
+    RelayStarting, ConfigPending, StoreUnwritable, VolumePending, ImagePullFailed, CrashLooping, RelayUnreachable,
     // DeliveryHealthy.
     Backlog, DeadLetters, CrmDown, MaxThrottled,
 }
@@ -397,11 +397,16 @@ entries! {
             => "Откройте Инструменты → Манго Диалоги, плитку «Max», вставьте токен бота и сохраните.";
 
     RelayAvailable / RelayStarting, None, Waiting, Nobody,
-        en: "The relay is starting" => "Wait a moment.",
-        ru: "Релей запускается" => "Подождите немного.";
+        en: "The relay is not running yet" => "It starts once MAX has accepted the token; if TokenAuthorized is True, wait a moment.",
+        ru: "Релей ещё не работает" => "Он запустится, когда MAX примет токен; если TokenAuthorized равно True, подождите немного.";
     RelayAvailable / ConfigPending, None, Waiting, Nobody,
         en: "The relay has not taken up the changed configuration yet" => "Wait a moment.",
         ru: "Релей ещё не применил изменённую конфигурацию" => "Подождите немного.";
+    RelayAvailable / StoreUnwritable, None, Waiting, Engineer,
+        en: "The relay cannot write to its disk"
+            => "Free space on its volume or data folder, and look at its rights. Webhooks are answered 503 meanwhile, so MAX keeps the messages.",
+        ru: "Релей не может писать на свой диск"
+            => "Освободите место на его томе или в папке данных и проверьте права. Вебхукам пока отвечает 503, поэтому сообщения хранит MAX.";
     RelayAvailable / VolumePending, None, Waiting, Engineer,
         en: "The relay's volume is not there yet"
             => "If this lasts, look at the volume claim and at its StorageClass.",

@@ -430,7 +430,7 @@ impl Of<'_> {
         match self.view.relay {
             RelayState::Absent { detail } => self.fails(This, Reason::RelayStarting, detail),
             RelayState::Failed { reason, detail } => self.fails(This, *reason, detail),
-            RelayState::Running { open: false, .. } => self.fails(This, Reason::RelayStarting, ""),
+            RelayState::Running { open: false, .. } => self.fails(This, Reason::StoreUnwritable, ""),
             RelayState::Running { facts, wanted, .. } if facts.revision != *wanted => {
                 self.fails(This, Reason::ConfigPending, "")
             }

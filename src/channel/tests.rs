@@ -753,6 +753,12 @@ fn every_reason_can_be_reached() {
             "False",
             Reason::ConfigPending,
         ),
+        (
+            "RelayAvailable",
+            relay(RelayState::Running { facts: Box::new(facts()), open: false, wanted: facts().revision }),
+            "False",
+            Reason::StoreUnwritable,
+        ),
         ("RelayAvailable", relay(failed(Reason::VolumePending)), "False", Reason::VolumePending),
         ("RelayAvailable", relay(failed(Reason::ImagePullFailed)), "False", Reason::ImagePullFailed),
         ("RelayAvailable", relay(failed(Reason::CrashLooping)), "False", Reason::CrashLooping),

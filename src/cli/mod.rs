@@ -3,11 +3,14 @@
 //! Exit codes: 0 it is as it should be, 1 it is not, 2 wrong usage or an I/O error. Results go to stdout, complaints to stderr, colours
 //! to terminals only.
 
+mod admin;
 mod check;
 mod controller;
 mod crd;
+mod dead_letters;
 #[cfg(feature = "simulator")]
 mod demo;
+mod erase;
 mod errors;
 pub mod files;
 mod installation;
@@ -38,8 +41,10 @@ enum Command {
     Check(check::Args),
     Controller(controller::Args),
     Crd(crd::Args),
+    DeadLetters(dead_letters::Args),
     #[cfg(feature = "simulator")]
     Demo(demo::Args),
+    Erase(erase::Args),
     Plan(plan::Args),
     Relay(relay::Args),
     Remove(remove::Args),
@@ -79,8 +84,10 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Controller(args) => controller::run(&args),
         Command::Crd(args) => crd::run(&args),
+        Command::DeadLetters(args) => dead_letters::run(&args),
         #[cfg(feature = "simulator")]
         Command::Demo(args) => demo::run(&args),
+        Command::Erase(args) => erase::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::Remove(args) => remove::run(&args),

@@ -12,6 +12,7 @@ use crate::channel::claims::{self, Claim};
 use crate::channel::keeper::Keeper;
 use crate::channel::observe::Clients;
 use crate::channel::report::RelayState;
+use crate::channel::schedule::Subject;
 use crate::channel::validate::Secrets;
 use crate::local::Memory;
 use crate::relay::Clock;
@@ -66,8 +67,19 @@ pub(super) async fn look(paths: &[PathBuf], data_dir: &Path, args: &Installation
     let conflicts = claims::conflicts(&asked);
     for one in &mut seen {
         one.keeper.set_conflict(conflicts.get(&one.channel).cloned());
+        let absent = RelayState::Absent { detail: String::new() };
         one.keeper.look(&now).await;
-        let status = one.keeper.report(&RelayState::Absent { detail: String::new() }, now());
+        // MANGO OFFICE answers one list every two seconds, also where another command has just asked.
+        for _ in 0..2 {
+            let status = one.keeper.report(&absent, now());
+            if !status.conditions.iter().any(|condition| condition.reason == "Throttled") {
+                break;
+            }
+            clock.sleep(3_000).await;
+            one.keeper.ask(Subject::Mango);
+            one.keeper.look(&now).await;
+        }
+        let status = one.keeper.report(&absent, now());
         one.problems = status
             .conditions
             .iter()

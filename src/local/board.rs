@@ -14,6 +14,7 @@ use crate::api::{MaxChannel, MaxChannelStatus};
 use crate::channel::ChannelRef;
 use crate::channel::claims::{Claim, Conflict, conflicts};
 use crate::channel::validate::Desired;
+use crate::relay::Facts;
 use crate::telemetry;
 
 /// Shared by all tasks. Cheap to clone.
@@ -51,6 +52,10 @@ pub struct ShownChannel {
     pub namespace: String,
     pub name: String,
     pub status: MaxChannelStatus,
+    /// What the channel's relay knows of itself, as a relay in a cluster shows it under its own `/status`: what waits, and which
+    /// dialogs will be closed for silence when. Absent while there is no relay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<Facts>,
 }
 
 impl Default for Board {
@@ -68,7 +73,7 @@ impl Board {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is shown under `/status`.
+    /// What is shown under `/status`, but for the relays' own words.
     #[must_use]
     pub fn shown(&self) -> Shown {
         let state = self.state();
@@ -76,6 +81,7 @@ impl Board {
             namespace: channel.namespace.clone(),
             name: channel.name.clone(),
             status: status.clone(),
+            relay: None,
         });
         Shown { channels: channels.collect(), problems: state.problems.clone() }
     }

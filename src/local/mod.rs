@@ -121,8 +121,10 @@ pub async fn start(options: Options, stop: CancellationToken) -> Result<Running,
         data_dir,
         cadence,
     };
-    let routes =
-        Router::new().route("/status", get(status)).with_state(board.clone()).merge(relay::http::router(relays));
+    let routes = Router::new()
+        .route("/status", get(status))
+        .with_state((board.clone(), relays.clone()))
+        .merge(relay::http::router(relays));
     let closing = stop.clone();
     let server = tokio::spawn(async move {
         let graceful = axum::serve(listener, routes).with_graceful_shutdown(closing.cancelled_owned());
@@ -139,8 +141,14 @@ pub async fn start(options: Options, stop: CancellationToken) -> Result<Running,
     Ok(Running { address, board, task })
 }
 
-async fn status(State(board): State<Board>) -> impl IntoResponse {
-    axum::Json(board.shown())
+async fn status(State((board, relays)): State<(Board, Relays)>) -> impl IntoResponse {
+    let mut shown = board.shown();
+    for channel in &mut shown.channels {
+        if let Some(relay) = relays.get(&channel.namespace, &channel.name) {
+            channel.relay = Some(relay.facts().await);
+        }
+    }
+    axum::Json(shown)
 }
 
 /// What all tasks use.
@@ -230,6 +238,9 @@ async fn take(
         if let Ok(good) = &manifest
             && let Ok(desired) = validate(good, &secrets, shared.clients.installation())
         {
+            // Files have no time of creation: a channel that has run here before is the older one, then the order of the files decides.
+            let is_new = Memory::of(&shared.data_dir, &name).bot().is_none();
+            let place = if is_new { place + snapshot.channels.len() } else { place };
             shared.board.claim(&name, place, good, &desired);
         }
         if !broken.is_empty() && tasks.contains_key(&name) {

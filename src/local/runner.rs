@@ -219,7 +219,7 @@ fn report(shared: &Shared, channel: &ChannelRef, keeper: &mut Keeper, serving: &
             open: relay.is_open(),
             wanted: serving.wanted.clone(),
         },
-        (_, _, Some((detail, _))) => RelayState::Failed { reason: Reason::CrashLooping, detail: detail.clone() },
+        (_, _, Some((detail, _))) => RelayState::Failed { reason: Reason::StoreUnwritable, detail: detail.clone() },
         _ => RelayState::Absent { detail: String::new() },
     };
     let status = keeper.report(&state, shared.clock.now()).clone();

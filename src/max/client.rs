@@ -180,12 +180,18 @@ impl Client {
 
     /// GET /messages of a chat, newest first. What cannot be read as a message is left out; [`Client::messages_raw`] has it.
     pub async fn messages(&self, chat_id: i64, query: History) -> Result<Vec<Message>, Error> {
-        let raw = self.messages_raw(chat_id, query).await?;
+        let raw = self.messages_raw(chat_id, query, CALL_TIMEOUT).await?;
         Ok(raw.iter().filter_map(|message| Message::parse(message.get())).collect())
     }
 
-    /// The same as it came, for keeping; [`Message::parse`] reads each.
-    pub async fn messages_raw(&self, chat_id: i64, query: History) -> Result<Vec<Box<RawValue>>, Error> {
+    /// The same as it came, for keeping; [`Message::parse`] reads each. `timeout` is for MAX's answer: waiting for our own limits is
+    /// not in it.
+    pub async fn messages_raw(
+        &self,
+        chat_id: i64,
+        query: History,
+        timeout: Duration,
+    ) -> Result<Vec<Box<RawValue>>, Error> {
         #[derive(serde::Deserialize)]
         struct Wire {
             messages: Vec<Box<RawValue>>,
@@ -198,6 +204,7 @@ impl Client {
         if let Some(after) = query.after {
             call = call.query("after", &after);
         }
+        call.timeout = timeout;
         let Wire { messages } = self.answer(call.query("count", &query.count.clamp(1, 100))).await?;
         Ok(messages)
     }

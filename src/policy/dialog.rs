@@ -276,7 +276,8 @@ pub struct Dialog {
     pub(super) gone: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) current: Option<Current>,
-    /// Earlier dialogs of which it is not known yet whether they have been closed or go on in a later chat: hardly ever one.
+    /// Earlier dialogs of which it is not known yet whether they have been closed or go on in a later chat, in the order of their chats:
+    /// hardly ever one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) before: Vec<Current>,
     /// The customer's last own message, and whether it stands by for a bot in the CRM.
@@ -371,10 +372,22 @@ impl Dialog {
         }
     }
 
+    /// Where in `before` the dialog in that chat stands.
+    pub(super) fn before_in(&self, chat: Uuid) -> Option<usize> {
+        self.before.iter().position(|before| before.chat == Some(chat))
+    }
+
     /// The earlier dialog in that chat, which is no longer in question.
     pub(super) fn take_before(&mut self, chat: Uuid) -> Option<Current> {
-        let place = self.before.iter().position(|before| before.chat == Some(chat))?;
+        let place = self.before_in(chat)?;
         Some(self.before.remove(place))
+    }
+
+    /// The earlier dialog in that chat is over, and so is whatever was before it: a customer has one open chat.
+    pub(super) fn finish_before(&mut self, chat: Uuid) {
+        if let Some(place) = self.before_in(chat) {
+            self.before.drain(..=place);
+        }
     }
 
     pub(super) fn forget(&mut self, chat: Uuid) {

@@ -15,6 +15,8 @@
 //!   the chat that the agents still have carries it. A dialog in which he never wrote ends at once.
 //! - A transfer keeps the dialog. A message taken into an unknown chat means that the known one has ended or was transferred, and that its
 //!   report is on the way: a new dialog begins there, its replies wait for the report, and if it says "transferred" the old dialog goes on.
+//! - A customer has one open chat: a dialog goes on in a transferred chat only if no later chat is known, and the closing of a chat means
+//!   that all before it are over, transferred or not. Their own closings are still answered with the close message.
 //!
 //! # Automatic replies
 //!

@@ -170,7 +170,8 @@ impl Step<'_> {
         let fate = self.dialog.fate(parent);
         self.dialog.set_fate(parent, Fate::Became(chat));
         let chat = self.dialog.goes_on_as(chat);
-        let before = self.dialog.take_before(parent);
+        let place = self.dialog.before_in(parent);
+        let before = place.map(|place| (place, self.dialog.before.remove(place)));
         match (self.dialog.fate(chat), before) {
             // Its closing was reported first.
             (Some(Fate::Unannounced), _) => {
@@ -183,18 +184,19 @@ impl Step<'_> {
                 }
             }
             (Some(Fate::Left | Fate::Done | Fate::Became(_)), _) | (Some(Fate::Open), None) => {}
-            (Some(Fate::Open) | None, Some(mut before)) => {
+            (Some(Fate::Open) | None, Some((place, mut before))) => {
                 before.chat = Some(chat);
                 before.closing = Closing::No;
-                // Without a chat of a later dialog, it is the closing that has come to nothing.
-                if self.dialog.chat().is_none_or(|known| known == chat) {
+                // Where no later chat is known, neither of the current dialog nor of one in question, it is the closing that has come to
+                // nothing.
+                if self.dialog.chat().map_or(place == self.dialog.before.len(), |known| known == chat) {
                     self.rejoin(before);
                 } else {
                     if let Some(child) = self.dialog.take_before(chat) {
                         before.go_on(&child);
                     }
                     self.dialog.set_fate(chat, fate.unwrap_or(Fate::Open));
-                    self.dialog.before.push(before);
+                    self.dialog.before.insert(place.min(self.dialog.before.len()), before);
                 }
             }
             (None, None) => self.branched(parent, chat, fate),
@@ -211,9 +213,9 @@ impl Step<'_> {
             }
             Some(current) if current.chat == Some(chat) => {}
             Some(current) if current.chat.is_none() && fate.is_none() => self.adopt(chat),
-            None => self.discover(chat),
+            None if fate.is_none() => self.discover(chat),
             // Nothing is known of a parent without a fate: another transfer may still tell whose it was.
-            Some(_) => {
+            _ => {
                 if let Some(fate) = fate {
                     self.dialog.set_fate(chat, fate);
                 }
@@ -227,7 +229,6 @@ impl Step<'_> {
         let (fate, owed) = match fate {
             _ if current == Some(chat) => {
                 self.end();
-                // A customer has one open chat: whatever was before this one is over, too.
                 self.dialog.before.clear();
                 (Fate::Done, true)
             }
@@ -237,7 +238,7 @@ impl Step<'_> {
             None if current.is_none() => (Fate::Done, true),
             None | Some(Fate::Unannounced) => (Fate::Unannounced, false),
         };
-        self.dialog.take_before(chat);
+        self.dialog.finish_before(chat);
         self.dialog.set_fate(chat, fate);
         if owed {
             self.say_goodbye();

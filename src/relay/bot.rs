@@ -62,17 +62,24 @@ pub(super) async fn serve(shared: &Shared, id: CustomerId) -> Outcome {
                 .optional()?;
             let Some((row, body)) = found else { return Ok(None) };
             let question: Question = serde_json::from_str(&body)?;
-            let asked_in_this = Customer::load(connection, id)?.dialog.number() == question.dialog;
-            Ok(Some((row, question, asked_in_this)))
+            let dialog = Customer::load(connection, id)?.dialog;
+            let wanted = dialog.number() == question.dialog && dialog.bot() == Some(question.bot);
+            Ok(Some((row, question, wanted)))
         })
         .await;
-    let (row, question, asked_in_this) = match head {
+    let (row, question, wanted) = match head {
         Ok(Some(head)) => head,
         Ok(None) => return Outcome::Idle,
         Err(error) => return shared.store_failed(&error),
     };
-    let answer = if asked_in_this { ask(&active, id, &question).await } else { Some(Answer::default()) };
-    shared.note_bot(question.bot, answer.is_some());
+    // Nobody waits for it any more: the dialog is over, or the agents have it. That says nothing about the bot.
+    let answer = if wanted {
+        let answer = ask(&active, id, &question).await;
+        shared.note_bot(question.bot, answer.is_some());
+        answer
+    } else {
+        Some(Answer::default())
+    };
     match finish(shared, &active, id, row, question, answer).await {
         Ok(()) => Outcome::Done,
         Err(error) => shared.store_failed(&error),
@@ -149,7 +156,10 @@ async fn finish(
         .store
         .write(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
-            connection.prepare_cached("DELETE FROM to_bot WHERE id = ?1")?.execute(params![row])?;
+            if connection.prepare_cached("DELETE FROM to_bot WHERE id = ?1")?.execute(params![row])? == 0 {
+                // The customer has been erased meanwhile.
+                return Ok(stepper.woken);
+            }
             let mut customer = Customer::load(connection, id)?;
             if customer.dialog.number() == question.dialog {
                 match answer {

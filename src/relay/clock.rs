@@ -1,11 +1,11 @@
-//! The relay's time: milliseconds since the epoch that never run backwards while the process lives.
+//! The relay's two times: that of the wall, by which dialogs go, and the time since the start, by which pauses go.
 //!
-//! The wall clock is read once at the start and carried on by the monotonic one, so that a clock set by hours in between neither
-//! doubles nor loses a timer. Once a minute the difference is closed by at most one second, which follows a clock that drifts but
-//! not one that jumps. Tests put a clock of their own in this place and play days in seconds.
+//! The wall clock is read at the start and carried on by the monotonic one. Once a minute the two are compared: a drift of up to a
+//! second is taken over, a larger difference (a clock set by somebody, a machine that slept) only when it is the same a minute later,
+//! so that a clock that jumps and comes back is not noticed. Rules hold under jumps by themselves (`policy`, "Time"); pauses between
+//! tries never see one. Tests put a clock of their own in this place and play days in seconds.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
@@ -26,16 +26,24 @@ enum Source {
 struct Real {
     started: Instant,
     wall_at_start: Millis,
-    correction: AtomicI64,
-    corrected_at: AtomicI64,
+    correction: Mutex<Correction>,
+}
+
+#[derive(Debug, Default)]
+struct Correction {
+    /// To be added to the carried time.
+    by: Millis,
+    compared_at: Millis,
+    /// A large difference that was seen at the last comparison.
+    jump: Option<Millis>,
 }
 
 /// The hand that moves a manual clock.
 #[derive(Clone, Debug)]
 pub struct Hand(watch::Sender<Millis>);
 
-const CORRECTION_INTERVAL: Millis = 60_000;
-const LARGEST_CORRECTION: Millis = 1_000;
+const COMPARISON_INTERVAL: Millis = 60_000;
+const LARGEST_DRIFT: Millis = 1_000;
 
 impl Clock {
     #[must_use]
@@ -43,8 +51,7 @@ impl Clock {
         Self(Source::Real(Arc::new(Real {
             started: Instant::now(),
             wall_at_start: wall(),
-            correction: AtomicI64::new(0),
-            corrected_at: AtomicI64::new(0),
+            correction: Mutex::default(),
         })))
     }
 
@@ -55,7 +62,26 @@ impl Clock {
         (Self(Source::Manual(receiver)), Hand(sender))
     }
 
-    /// Milliseconds since the epoch.
+    /// Milliseconds that have passed, by a clock that nobody sets; where it began has no meaning.
+    #[must_use]
+    pub fn passed(&self) -> Millis {
+        match &self.0 {
+            Source::Real(real) => millis(real.started.elapsed()),
+            Source::Manual(now) => *now.borrow(),
+        }
+    }
+
+    /// Returns when [`Clock::passed`] is `at` or more.
+    pub async fn sleep_until_passed(&self, at: Millis) {
+        match &self.0 {
+            Source::Real(_) => {
+                tokio::time::sleep(Duration::from_millis((at - self.passed()).max(0).unsigned_abs())).await;
+            }
+            Source::Manual(_) => self.sleep_until(at).await,
+        }
+    }
+
+    /// Milliseconds since the epoch, by the wall.
     #[must_use]
     pub fn now(&self) -> Millis {
         match &self.0 {
@@ -72,8 +98,8 @@ impl Clock {
                 if left <= 0 {
                     return;
                 }
-                // In steps, because the correction may bring the moment nearer.
-                tokio::time::sleep(Duration::from_millis(left.min(CORRECTION_INTERVAL).unsigned_abs())).await;
+                // In steps, because a correction may bring the moment nearer.
+                tokio::time::sleep(Duration::from_millis(left.min(COMPARISON_INTERVAL).unsigned_abs())).await;
             },
             Source::Manual(now) => {
                 // The hand is gone only when the test is over: then nothing shall wake any more.
@@ -85,7 +111,7 @@ impl Clock {
     }
 
     pub async fn sleep(&self, millis: Millis) {
-        self.sleep_until(self.now() + millis).await;
+        self.sleep_until_passed(self.passed() + millis).await;
     }
 }
 
@@ -103,18 +129,32 @@ impl Hand {
 impl Real {
     fn now(&self) -> Millis {
         let elapsed = millis(self.started.elapsed());
-        let due = self.corrected_at.load(Ordering::Relaxed) + CORRECTION_INTERVAL;
-        if elapsed >= due
-            && self
-                .corrected_at
-                .compare_exchange(due - CORRECTION_INTERVAL, elapsed, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-        {
-            let ours = self.wall_at_start + elapsed + self.correction.load(Ordering::Relaxed);
-            let step = (wall() - ours).clamp(-LARGEST_CORRECTION, LARGEST_CORRECTION);
-            self.correction.fetch_add(step, Ordering::Relaxed);
+        let mut correction = self.correction.lock().unwrap_or_else(PoisonError::into_inner);
+        if elapsed - correction.compared_at >= COMPARISON_INTERVAL {
+            correction.compare(elapsed, wall() - (self.wall_at_start + elapsed));
         }
-        self.wall_at_start + elapsed + self.correction.load(Ordering::Relaxed)
+        self.wall_at_start + elapsed + correction.by
+    }
+}
+
+impl Correction {
+    /// `off`: how far the wall clock is from the carried one, without any correction.
+    fn compare(&mut self, now: Millis, off: Millis) {
+        self.compared_at = now;
+        let is_drift = (off - self.by).abs() <= LARGEST_DRIFT;
+        let has_stayed = self.jump.is_some_and(|jump| (off - jump).abs() <= 2 * LARGEST_DRIFT);
+        if is_drift || has_stayed {
+            if has_stayed && !is_drift {
+                tracing::warn!(
+                    by_seconds = (off - self.by) / 1_000,
+                    "the clock of this machine was set; its time is taken over"
+                );
+            }
+            self.by = off;
+            self.jump = None;
+        } else {
+            self.jump = Some(off);
+        }
     }
 }
 
@@ -129,6 +169,20 @@ fn millis(duration: Duration) -> Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drift_is_followed_and_a_jump_only_when_it_stays() {
+        let mut correction = Correction::default();
+        let seen: Vec<Millis> = [300, -7_200_000, 400, 3_600_000, 3_600_500, 3_600_900]
+            .into_iter()
+            .enumerate()
+            .map(|(minute, off)| {
+                correction.compare(Millis::try_from(minute).unwrap() * COMPARISON_INTERVAL, off);
+                correction.by
+            })
+            .collect();
+        assert_eq!(seen, [300, 300, 400, 400, 3_600_500, 3_600_900]);
+    }
 
     #[tokio::test]
     async fn a_manual_clock_wakes_sleepers_when_its_hand_passes_them_and_never_goes_back() {

@@ -261,7 +261,7 @@ impl Stepper<'_> {
                 self.queue_for_max(customer, &Origin::CloseMessage, &text_parts(text))?;
             }
             Effect::AskBot { bot } => {
-                let text = subject.map_or_else(|| "/start".to_owned(), |(incoming, _)| incoming.text.clone());
+                let text = subject.map_or_else(|| "/start".to_owned(), |(incoming, _)| incoming.question.clone());
                 let question = Question { bot: *bot, dialog: customer.dialog.number(), text };
                 self.connection
                     .prepare_cached("INSERT INTO to_bot (customer, body, created_at) VALUES (?1, ?2, ?3)")?
@@ -284,7 +284,12 @@ impl Stepper<'_> {
     }
 
     /// A message behind everything of its own time; see `relay`, "Order".
-    fn queue_for_crm(&mut self, customer: &Customer, task: &CrmTask, (at, seq): Position) -> Result<(), StoreError> {
+    pub fn queue_for_crm(
+        &mut self,
+        customer: &Customer,
+        task: &CrmTask,
+        (at, seq): Position,
+    ) -> Result<(), StoreError> {
         self.connection
             .prepare_cached(
                 "INSERT INTO to_crm (customer, body, barrier, at, seq, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

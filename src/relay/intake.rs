@@ -1,5 +1,6 @@
 //! From MAX to the disk: webhook, long poll, and the reading back of a gap. What is acknowledged is on disk (promise 1 of [`super`]).
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -19,7 +20,8 @@ use crate::policy::Millis;
 
 /// Updates of one customer taken in one transaction.
 const TURN: u32 = 50;
-/// How long the reading back of a dialog may hold its messages up (design, "A gap in the webhooks").
+/// How long MAX may take for a page of a dialog that is read back. Waiting for our own limits comes on top: after a start many
+/// dialogs are read at once, and one that gave up for that would deliver a later message first.
 const READ_BACK_LIMIT: Duration = Duration::from_secs(1);
 /// Pages of 100 that are read back at the most.
 const READ_BACK_PAGES: usize = 5;
@@ -126,9 +128,10 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
             Ok(new)
         })
         .await?;
-    shared.last_update_at.store(now, std::sync::atomic::Ordering::Relaxed);
+    shared.last_update_at.store(now, Ordering::Relaxed);
     for (new, customer, kind) in arrivals {
         shared.metrics.update(kind, new);
+        tracing::debug!(kind, new, "an update of MAX is on disk");
         if let (true, Some(customer)) = (new, customer) {
             shared.dialogs.wake(customer);
         }
@@ -196,9 +199,9 @@ pub(super) async fn poll(shared: &Shared) {
 /// Works on the lane of one customer: reads a gap back where there may be one, then lets the rules take what is in the inbox.
 pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     let Some(active) = shared.active() else { return Outcome::Wait(1_000) };
-    if active.config.channel.intake == Intake::Webhook
-        && let Err(error) = read_back(shared, &active, customer).await
-    {
+    let has_gap =
+        active.config.channel.intake == Intake::Webhook || shared.gap.load(Ordering::Acquire) > shared.first_gap;
+    if has_gap && let Err(error) = read_back(shared, &active, customer).await {
         return shared.store_failed(&error);
     }
     let rules = active.rules.clone();
@@ -223,7 +226,7 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
 /// After a gap a dialog's messages are read back, to the newest customer message that was taken before it; in a dialog without one
 /// no further than the making of the store, so that old history is never imported.
 async fn read_back(shared: &Shared, active: &Active, id: CustomerId) -> Result<(), StoreError> {
-    let gap = shared.gap.load(std::sync::atomic::Ordering::Acquire);
+    let gap = shared.gap.load(Ordering::Acquire);
     let wanted = shared
         .store
         .write(move |connection| {
@@ -242,19 +245,20 @@ async fn read_back(shared: &Shared, active: &Active, id: CustomerId) -> Result<(
                     .and_then(|raw| update::parse(&raw).chat_id),
             };
             let made_at = meta::number(connection, meta::MADE_AT)?.unwrap_or(0);
+            // What was erased is not brought back from MAX.
+            let made_at = made_at.max(meta::number(connection, meta::ERASED_AT)?.unwrap_or(0));
             Ok(chat_id.map(|chat_id| (chat_id, customer.taken.unwrap_or((made_at, 0)))))
         })
         .await?;
     let Some((chat_id, bound)) = wanted else { return Ok(()) };
-    let read = tokio::time::timeout(READ_BACK_LIMIT, missed(active, chat_id, bound)).await;
-    let (arrivals, bot_seq) = match read {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) if matches!(error.class(), Class::Refused | Class::NotFound | Class::RecipientGone) => {
+    let (arrivals, bot_seq) = match missed(active, chat_id, bound).await {
+        Ok(found) => found,
+        Err(error) if matches!(error.class(), Class::Refused | Class::NotFound | Class::RecipientGone) => {
             shared.metrics.read_backs_refused.inc();
             (Vec::new(), None)
         }
         // No answer within the limit: the messages go on, and the next update asks again.
-        Ok(Err(_)) | Err(_) => return Ok(()),
+        Err(_) => return Ok(()),
     };
     let now = shared.clock.now();
     let found = shared
@@ -289,7 +293,8 @@ async fn missed(
     let mut bot_seq = None;
     let mut before = None;
     for _ in 0..READ_BACK_PAGES {
-        let page = active.max.messages_raw(chat_id, History { before, after: None, count: 100 }).await?;
+        let page =
+            active.max.messages_raw(chat_id, History { before, after: None, count: 100 }, READ_BACK_LIMIT).await?;
         let mut oldest: Option<Millis> = None;
         let mut reached = page.len() < 100;
         for raw in &page {

@@ -34,13 +34,13 @@ pub struct Lanes {
 #[derive(Debug)]
 struct Shared {
     clock: Clock,
-    places: usize,
     state: Mutex<State>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    places: usize,
     lanes: HashMap<CustomerId, Lane>,
     ready: VecDeque<CustomerId>,
     waiting: BTreeSet<(Millis, CustomerId)>,
@@ -93,8 +93,14 @@ impl Lanes {
     /// `places`: how many lanes may be held at once.
     #[must_use]
     pub fn new(clock: Clock, places: usize) -> Self {
-        let shared = Shared { clock, places: places.max(1), state: Mutex::default(), changed: Notify::new() };
-        Self { shared: Arc::new(shared) }
+        let state = State { places: places.max(1), ..State::default() };
+        Self { shared: Arc::new(Shared { clock, state: Mutex::new(state), changed: Notify::new() }) }
+    }
+
+    /// How many lanes may be held at once from now on.
+    pub fn set_places(&self, places: usize) {
+        self.lock().places = places.max(1);
+        self.shared.changed.notify_waiters();
     }
 
     /// Whether lanes may be taken at all; they may not until this is called.
@@ -156,17 +162,19 @@ impl Lanes {
                 Err(until) => until,
             };
             match until {
-                Some(until) => tokio::select! { () = changed => {}, () = self.shared.clock.sleep_until(until) => {} },
+                Some(until) => {
+                    tokio::select! { () = changed => {}, () = self.shared.clock.sleep_until_passed(until) => {} }
+                }
                 None => changed.await,
             }
         }
     }
 
     fn try_next(&self) -> Result<Lease, Option<Millis>> {
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.passed();
         let mut guard = self.lock();
         let state = &mut *guard;
-        if !state.enabled || state.held >= self.shared.places {
+        if !state.enabled || state.held >= state.places {
             return Err(None);
         }
         if let Some(shut) = &mut state.shut {
@@ -186,7 +194,7 @@ impl Lanes {
             shut.knocking = true;
             return Ok(self.lease(state, customer, false, true));
         }
-        let retry_places = self.shared.places.div_ceil(2);
+        let retry_places = state.places.div_ceil(2);
         let mut next_retry = None;
         if let Some((due, customer)) = state.waiting.first().copied() {
             if due > now {
@@ -227,7 +235,7 @@ impl Lease {
 
     fn give_back(&mut self, outcome: Outcome) {
         self.finished = true;
-        let now = self.lanes.shared.clock.now();
+        let now = self.lanes.shared.clock.passed();
         let mut guard = self.lanes.lock();
         let state = &mut *guard;
         state.held -= 1;

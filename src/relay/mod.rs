@@ -16,7 +16,7 @@
 //!
 //! [`intake`] writes updates to the inbox. A lane per customer lets the rules of `policy` take them inside the transaction that also
 //! writes the dialog, its next tick, and the queues: [`to_crm`], [`to_max`] and [`bot`], each again a lane per customer with limits
-//! and pauses of its own. [`outbox`] brings what the agents do. The store has one writer, which commits in groups.
+//! and pauses of its own. [`outbox`] brings what the agents do; [`admin`] answers the administrator. The store has one writer, which commits in groups.
 //!
 //! # Order
 //!
@@ -25,6 +25,7 @@
 //!
 //! Must not: know Kubernetes, set anything up outside, or write a condition; [`Facts`] states facts, others judge them.
 
+pub mod admin;
 mod bot;
 mod clock;
 pub mod config;
@@ -72,6 +73,8 @@ const FILES_AT_ONCE: usize = 3;
 const DIALOG_PLACES: usize = 16;
 const MAX_PLACES: usize = 32;
 const BOT_PLACES: usize = 16;
+/// Workers towards the CRM at the least, so that the spec's limit can be raised to this without a restart.
+const CRM_WORKERS: usize = 32;
 /// How long a stop waits for what is under way.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 const HOUSEKEEPING_INTERVAL: Millis = 600_000;
@@ -171,8 +174,10 @@ struct Shared {
     to_bot: Lanes,
     metrics: Metrics,
     health: Mutex<Health>,
-    /// Grows with each gap in the webhooks: dialogs read back up to an older one are read back anew.
+    /// Grows with each gap in what MAX brings: dialogs read back up to an older one are read back anew.
     gap: AtomicI64,
+    /// The gap of the start, which a long poll does not have: its marker goes on where it was.
+    first_gap: i64,
     last_update_at: AtomicI64,
     /// A dialog is open, so the outbox is looked at often.
     any_open: AtomicBool,
@@ -225,6 +230,13 @@ impl Relay {
         let now = clock.now();
         let bot_user_id = active.config.channel.bot_user_id;
         let start = store.write(move |connection| prepare(connection, now, bot_user_id)).await?;
+        // Without it messages are carried all the same.
+        let admin = admin::bind(data_dir)
+            .inspect_err(|error| {
+                let path = data_dir.join(admin::SOCKET);
+                tracing::error!(%error, path = %path.display(), "dead letters and erasure need a socket, which cannot be made here");
+            })
+            .ok();
         let healthy = SideFacts { ok: true, code: None, since: now };
         let in_flight = active.config.channel.creatio.as_ref().map_or(8, |creatio| creatio.in_flight);
         let shared = Arc::new(Shared {
@@ -243,6 +255,7 @@ impl Relay {
                 bot_away_until: [Millis::MIN; 2],
             }),
             gap: AtomicI64::new(start.gap),
+            first_gap: start.gap,
             last_update_at: AtomicI64::new(0),
             any_open: AtomicBool::new(true),
             largest_file: AtomicUsize::new(LARGEST_FILE),
@@ -260,7 +273,18 @@ impl Relay {
             shared.dialogs.wake(customer);
         }
         shared.announce(&start.woken);
-        let relay = Self { tasks: Arc::new(tokio::sync::Mutex::new(start_tasks(&shared, in_flight))), shared };
+        let mut tasks = start_tasks(&shared, in_flight);
+        if let Some(listener) = admin {
+            let shared = Arc::clone(&shared);
+            tasks.spawn(async move {
+                let mut stopping = shared.stopping.subscribe();
+                tokio::select! {
+                    () = admin::run(&shared, listener) => {}
+                    _ = stopping.wait_for(|stopping| *stopping) => {}
+                }
+            });
+        }
+        let relay = Self { tasks: Arc::new(tokio::sync::Mutex::new(tasks)), shared };
         Ok(relay)
     }
 
@@ -469,7 +493,7 @@ fn start_tasks(shared: &Arc<Shared>, crm_places: usize) -> JoinSet<()> {
         };
     }
     workers!(DIALOG_PLACES, dialogs, intake::serve);
-    workers!(crm_places.max(1), to_crm, to_crm::serve);
+    workers!(crm_places.max(CRM_WORKERS), to_crm, to_crm::serve);
     workers!(MAX_PLACES, to_max, to_max::serve);
     workers!(BOT_PLACES, to_bot, bot::serve);
     macro_rules! background {
@@ -591,6 +615,9 @@ impl Shared {
     fn activate(&self, active: Arc<Active>) {
         let running = !active.config.channel.suspended;
         let taken = active.rules.receiver != Receiver::Absent && active.creatio.is_some();
+        if let Some(creatio) = &active.config.channel.creatio {
+            self.to_crm.set_places(creatio.in_flight);
+        }
         self.active.send_replace(Some(active));
         self.dialogs.enable(true);
         self.to_crm.enable(running && taken);

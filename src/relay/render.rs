@@ -15,7 +15,7 @@ use crate::max::{Attachment, Link, Message, vcard};
 use crate::policy::Millis;
 
 /// An update of a customer's that concerns the CRM.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Incoming {
     /// The key of the message in the CRM (wire contract, "externalId").
@@ -26,6 +26,10 @@ pub struct Incoming {
     pub text: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<IncomingFile>,
+    /// What a bot is asked: the words as the customer wrote them, or the payload of the pressed button. Only where there are none it
+    /// gets the agents' lines.
+    #[serde(skip)]
+    pub question: String,
 }
 
 /// A file that is still at MAX.
@@ -66,6 +70,23 @@ pub struct StoredFile {
 /// What the agent is to read of an update, if anything.
 #[must_use]
 pub fn incoming(update: &Update) -> Option<Incoming> {
+    let mut incoming = lines(update)?;
+    let said = match &update.event {
+        Event::MessageCreated(message) => message.text.clone(),
+        Event::MessageCallback { payload, .. } => payload.clone(),
+        _ => None,
+    };
+    incoming.question = if let Some(said) = said.filter(|said| !said.trim().is_empty()) {
+        said
+    } else {
+        let files = incoming.files.iter().map(|file| format!("[Файл] {}", file.name));
+        let shown = Some(incoming.text.clone()).filter(|text| !text.is_empty());
+        shown.into_iter().chain(files).collect::<Vec<_>>().join("\n")
+    };
+    Some(incoming)
+}
+
+fn lines(update: &Update) -> Option<Incoming> {
     match &update.event {
         Event::MessageCreated(message) => Some(of_message(message, message.mid.clone(), String::new(), None)),
         Event::MessageEdited(message) => Some(of_message(
@@ -79,6 +100,7 @@ pub fn incoming(update: &Update) -> Option<Incoming> {
             replaces: message_id.clone(),
             text: "[Клиент удалил сообщение]".to_owned(),
             files: Vec::new(),
+            question: String::new(),
         }),
         Event::MessageCallback { payload, .. } => Some(Incoming {
             external_id: format!("press:{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, update.dedup_key().as_bytes())),
@@ -88,6 +110,7 @@ pub fn incoming(update: &Update) -> Option<Incoming> {
                 _ => "[Нажата кнопка]".to_owned(),
             },
             files: Vec::new(),
+            question: String::new(),
         }),
         _ => None,
     }
@@ -124,7 +147,7 @@ fn of_message(message: &Message, external_id: String, replaces: String, first: O
     if lines.is_empty() && files.is_empty() {
         lines.push("[Сообщение без содержимого, которое умеет показать MaxChannel]".to_owned());
     }
-    Incoming { external_id, replaces, text: lines.join("\n"), files }
+    Incoming { external_id, replaces, text: lines.join("\n"), files, question: String::new() }
 }
 
 fn of_link(link: &Link, external_id: &str, lines: &mut Vec<String>, files: &mut Vec<IncomingFile>) {

@@ -22,6 +22,8 @@ use crate::policy::{ClosedBy, Event, Millis};
 const TURN: usize = 16;
 /// How often the fetching of one file is tried before the message goes without it.
 const FILE_ATTEMPTS: u32 = 8;
+/// How the keys of lines begin that are the relay's own.
+const NOTE: &str = "note:";
 /// How often an unclear closing is tried before the customer's lane goes on without it.
 const CLOSE_ATTEMPTS: u32 = 6;
 
@@ -461,6 +463,10 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
         .store
         .write(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
+            // The customer may have been erased while the call was under way.
+            if !connection.prepare_cached("SELECT 1 FROM to_crm WHERE id = ?1")?.exists([head.id])? {
+                return Ok((load_head(connection, head.customer.id)?, stepper.woken));
+            }
             // Read anew: the dialog may have moved while the call was under way.
             let mut customer = Customer::load(connection, head.customer.id)?;
             let remove = |connection: &rusqlite::Connection| {
@@ -505,9 +511,19 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     connection
                         .prepare_cached("UPDATE to_crm SET dead = 1, error = ?2 WHERE id = ?1")?
                         .execute(params![head.id, reason])?;
-                    if let CrmTask::Message { .. } = task {
+                    if let CrmTask::Message { incoming, stand_by, own } = task
+                        && !incoming.external_id.starts_with(NOTE)
+                    {
                         let text = format!("[CRM не приняла сообщение клиента: {reason}. Администратор MaxChannel может передать его снова]");
-                        stepper.history(&customer, format!("note:{}", Uuid::new_v4()), Author::Bot, text, context.now)?;
+                        let external_id = format!("{NOTE}{}", Uuid::new_v4());
+                        if customer.dialog.chat().is_some() || !*own {
+                            stepper.history(&customer, external_id, Author::Bot, text, context.now)?;
+                        } else {
+                            // Nobody reads the history of a chat that is not there: the note itself calls the agents.
+                            let note = Incoming { external_id, text, ..Incoming::default() };
+                            let task = CrmTask::Message { incoming: note, stand_by: *stand_by, own: true };
+                            stepper.queue_for_crm(&customer, &task, head.position)?;
+                        }
                     }
                 }
                 (Verdict::Taken { .. } | Verdict::Needless | Verdict::Later(..), _) => {

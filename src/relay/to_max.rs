@@ -336,6 +336,10 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
         .store
         .write(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
+            // The customer may have been erased while the send was under way.
+            if !connection.prepare_cached("SELECT 1 FROM to_max WHERE id = ?1")?.exists([head.id])? {
+                return Ok((None, None, stepper.woken));
+            }
             let mut customer = Customer::load(connection, head.customer.id)?;
             let mut parts = head.parts.clone();
             let mut next = head.part;

@@ -246,7 +246,9 @@ async fn a_restart_in_the_middle_of_everything_loses_doubles_and_reorders_nothin
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chat_that_was_transferred_in_the_closing_moment_goes_on_as_its_child() {
-    let rules = Rules { auto_close: Some(60_000), close_message: Some("Диалог завершён".to_owned()), ..quiet_rules() };
+    let rules = Rules {
+        auto_close: Some(60_000), close_message: Some("Диалог завершён".to_owned()), ..quiet_rules()
+    };
     let world = World::start(rules, Intake::Webhook).await;
     let anna = world.customer("Анна");
     world.say(&anna, "вопрос");

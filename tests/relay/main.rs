@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admin;
 mod both_ways;
+mod bots;
+mod dialogs;
 mod interleavings;
+mod rasa;
 mod world;

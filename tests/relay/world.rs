@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use maxchannel::creatio::{Credentials, Runtime};
 use maxchannel::policy::{Receiver, Rules};
-use maxchannel::relay::config::{ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets};
+use maxchannel::relay::config::{
+    BotConfig, ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets,
+};
 use maxchannel::relay::http::{Relays, router};
-use maxchannel::relay::{Clock, Relay, fingerprint};
+use maxchannel::relay::{Clock, Hand, Relay, fingerprint};
 use maxchannel::simulator::{creatio, max};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -31,8 +33,19 @@ pub struct World {
     data: tempfile::TempDir,
     rules: Rules,
     intake: Intake,
+    setup: Setup,
+    hand: Hand,
     base: String,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// What only some worlds have.
+#[derive(Clone, Default)]
+pub struct Setup {
+    /// Addresses of bots.
+    pub bot: Option<String>,
+    pub off_hours_bot: Option<String>,
+    pub off_hours_key: Option<String>,
 }
 
 pub fn quiet_rules() -> Rules {
@@ -41,6 +54,10 @@ pub fn quiet_rules() -> Rules {
 
 impl World {
     pub async fn start(rules: Rules, intake: Intake) -> Self {
+        Self::start_with(rules, intake, Setup::default()).await
+    }
+
+    pub async fn start_with(rules: Rules, intake: Intake, setup: Setup) -> Self {
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let max = max::Simulator::start(max::Options::default()).await.unwrap();
@@ -56,7 +73,7 @@ impl World {
         let app = router(relays.clone());
         let mut tasks = vec![tokio::spawn(async move { drop(axum::serve(listener, app).await) })];
         tasks.push(tokio::spawn({
-            let clock = clock.clone();
+            let (clock, hand) = (clock.clone(), hand.clone());
             async move {
                 let mut ticks = tokio::time::interval(Duration::from_millis(5));
                 loop {
@@ -65,10 +82,10 @@ impl World {
                 }
             }
         }));
-        let config = config(&max, &crm, bot, rules.clone(), intake.clone(), 1);
+        let config = config(&max, &crm, bot, rules.clone(), intake.clone(), &setup, 1);
         let relay = Relay::open(config, data.path(), clock.clone()).await.unwrap();
         relays.insert("default", "support", relay.clone());
-        let world = Self { max, crm, bot, agent, relay, relays, clock, data, rules, intake, base, tasks };
+        let world = Self { max, crm, bot, agent, relay, relays, clock, data, rules, intake, setup, hand, base, tasks };
         if world.intake == Intake::Webhook {
             world.subscribe().await;
         }
@@ -105,7 +122,7 @@ impl World {
     }
 
     pub async fn run(&mut self) {
-        let config = config(&self.max, &self.crm, self.bot, self.rules.clone(), self.intake.clone(), 1);
+        let config = config(&self.max, &self.crm, self.bot, self.rules.clone(), self.intake.clone(), &self.setup, 1);
         let data = self.data.path().to_owned();
         self.relay = Relay::open(config, &data, self.clock.clone()).await.unwrap();
         self.relays.insert("default", "support", self.relay.clone());
@@ -113,8 +130,33 @@ impl World {
 
     pub async fn apply(&mut self, rules: Rules, revision: u32) {
         self.rules = rules.clone();
-        let config = config(&self.max, &self.crm, self.bot, rules, self.intake.clone(), revision);
+        let config = config(&self.max, &self.crm, self.bot, rules, self.intake.clone(), &self.setup, revision);
         self.relay.apply(config).await.unwrap();
+    }
+
+    /// The channel's data folder.
+    pub fn data_dir(&self) -> &std::path::Path {
+        self.data.path()
+    }
+
+    /// The relay's time.
+    pub fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    /// So much time passes for the relay, in steps that leave its timers their turn: a day takes a second or two.
+    pub async fn pass(&self, millis: i64) {
+        const STEP: i64 = 60_000;
+        let until = self.clock.now() + millis;
+        while self.clock.now() < until {
+            self.hand.advance_to((self.clock.now() + STEP).min(until));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// The relay's clock stands at `at` at once, as after a night in which nothing happened.
+    pub fn jump_to(&self, at: i64) {
+        self.hand.advance_to(at);
     }
 
     pub fn customer(&self, name: &str) -> Customer {
@@ -158,9 +200,12 @@ impl World {
 
     /// Waits for the customer's chat and accepts it.
     pub async fn accept(&self, customer: &Customer) -> Uuid {
-        let chat = self.until("the customer has a chat", || self.open_chat(customer)).await;
-        assert!(self.crm.control().accept(chat, self.agent).unwrap());
-        chat
+        // While a bot holds it, it is offered to nobody; the hand-over may make it another chat.
+        self.until("the customer's chat is offered to the agents", || {
+            let chat = self.open_chat(customer)?;
+            self.crm.control().accept(chat, self.agent).unwrap().then_some(chat)
+        })
+        .await
     }
 
     /// The states of the outbox rows of messages, in their order.
@@ -218,6 +263,8 @@ pub struct History {
     pub text: String,
     pub external_id: String,
     pub chat: String,
+    pub timestamp: i64,
+    pub stand_by: bool,
     pub attachments: Vec<Value>,
 }
 
@@ -229,6 +276,8 @@ impl History {
             text: text(entry, "text"),
             external_id: text(entry, "externalId"),
             chat: text(entry, "chatId"),
+            timestamp: entry["timestamp"].as_i64()?,
+            stand_by: entry["standBy"].as_bool().unwrap_or_default(),
             attachments: entry["attachments"].as_array().cloned().unwrap_or_default(),
         })
     }
@@ -244,8 +293,11 @@ fn config(
     bot: i64,
     rules: Rules,
     intake: Intake,
+    setup: &Setup,
     revision: u32,
 ) -> RelayConfig {
+    let bot_config =
+        |url: &Option<String>| url.as_ref().map(|url| BotConfig { url: url.parse().unwrap(), timeout_millis: 1_000 });
     let options = creatio::Options::default();
     RelayConfig {
         channel: ChannelConfig {
@@ -266,8 +318,8 @@ fn config(
                 ca_pem: None,
             }),
             rules,
-            bot: None,
-            off_hours_bot: None,
+            bot: bot_config(&setup.bot),
+            off_hours_bot: bot_config(&setup.off_hours_bot),
             retention_seconds: 30 * 86_400,
             suspended: false,
         },
@@ -280,7 +332,7 @@ fn config(
             }),
             notify: None,
             bot: None,
-            off_hours_bot: None,
+            off_hours_bot: setup.off_hours_key.clone().map(SecretString::from),
         },
     }
 }

@@ -16,6 +16,9 @@ async fn a_channel_is_ready_and_carries_messages_both_ways() {
         assert_eq!(company.received(&anna), ["Здравствуйте CANARY-TEXT"]);
         let violations = company.crm.control().violations();
         assert!(violations.is_empty(), "{violations:#?}");
+        let (_, status) = company.get("/status").await.unwrap();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        assert_eq!(status["channels"][0]["relay"]["openDialogs"], 1, "{status}");
         for path in ["/status", "/metrics"] {
             let (_, page) = company.get(path).await.unwrap();
             assert!(!page.contains("CANARY"), "{path} shows a token or a text");

@@ -114,7 +114,7 @@ pub(super) fn moments() -> impl Strategy<Value = Millis> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(super::cases(1500))]
 
     #[test]
     fn hours_agree_with_the_calendar_read_minute_by_minute(plan in plans(), at in moments()) {

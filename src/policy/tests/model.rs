@@ -133,7 +133,7 @@ fn restart(dialog: &Dialog) -> Dialog {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(super::cases(3000))]
 
     #[test]
     fn replies_are_sent_as_an_obvious_model_says_through_hours_outages_and_restarts(

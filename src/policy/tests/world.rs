@@ -355,7 +355,7 @@ fn play(rules: Rules, actions: &[Action]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(super::cases(3000))]
 
     #[test]
     fn in_every_order_of_events_the_relay_and_the_crm_agree_in_the_end(
@@ -415,6 +415,66 @@ fn these_orders_of_events_end_well() {
                 AgentTransfers,
                 Start,
                 Pass(31 * MINUTE),
+            ],
+        ),
+        // Messages go into a chat that was transferred, closed, and opened anew, before the relay reads of any of it; he presses start
+        // while both of these chats are in question.
+        (
+            bot,
+            half_an_hour,
+            vec![
+                Start,
+                Write,
+                Write,
+                Write,
+                Action::Bot(Event::BotClosed),
+                Leave,
+                RelayHears,
+                Leave,
+                Start,
+                Start,
+                CrmWorks,
+                AgentTransfers,
+                Leave,
+                AgentCloses,
+                RelayHears,
+                CrmWorks,
+                RelayHears,
+                Pass(31 * MINUTE),
+                Start,
+            ],
+        ),
+        // A chat is closed before the relay reads of the two transfers that led there.
+        (
+            people,
+            half_an_hour,
+            vec![
+                Write,
+                CrmWorks,
+                Write,
+                AgentTransfers,
+                AgentTransfers,
+                RelayHears,
+                CrmWorks,
+                RelayHears,
+                Pass(31 * MINUTE),
+            ],
+        ),
+        // The same, and he presses start before the closing is reported.
+        (
+            people,
+            half_an_hour,
+            vec![
+                Write,
+                Write,
+                CrmWorks,
+                AgentTransfers,
+                RelayHears,
+                AgentTransfers,
+                CrmWorks,
+                RelayHears,
+                Pass(31 * MINUTE),
+                Start,
             ],
         ),
     ] {

@@ -42,6 +42,8 @@ pub struct Store {
 
 enum Order {
     Work(Job),
+    /// Fold the log into the file and say how it went.
+    Fold(oneshot::Sender<Result<(), String>>),
     /// Let go of the file and say so.
     Close(oneshot::Sender<()>),
 }
@@ -103,6 +105,16 @@ impl Store {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
+    /// Folds the log into the file, so that what was deleted stands in neither.
+    ///
+    /// # Errors
+    /// The disk refused, or the store is closed.
+    pub async fn fold(&self) -> Result<(), StoreError> {
+        let (reply, folded) = oneshot::channel();
+        self.jobs.send(Order::Fold(reply)).await.map_err(|_| StoreError::Closed)?;
+        folded.await.map_err(|_| StoreError::Closed)?.map_err(StoreError::Commit)
+    }
+
     /// Lets go of the file after what was handed in before; later writes fail.
     pub async fn close(&self) {
         let (reply, closed) = oneshot::channel();
@@ -134,6 +146,10 @@ fn work(connection: Connection, mut queue: mpsc::Receiver<Order>) {
     while closing.is_none() {
         let mut next = match queue.blocking_recv() {
             Some(Order::Work(job)) => Some(job),
+            Some(Order::Fold(reply)) => {
+                let _ = reply.send(fold(&connection));
+                continue;
+            }
             Some(Order::Close(reply)) => {
                 closing = Some(reply);
                 break;
@@ -141,6 +157,7 @@ fn work(connection: Connection, mut queue: mpsc::Receiver<Order>) {
             None => break,
         };
         let mut finishes = Vec::new();
+        let mut folding = None;
         let begun = connection.execute_batch("BEGIN IMMEDIATE");
         if begun.is_ok() {
             while let Some(job) = next {
@@ -149,6 +166,7 @@ fn work(connection: Connection, mut queue: mpsc::Receiver<Order>) {
                 if finishes.len() < LARGEST_GROUP {
                     match queue.try_recv() {
                         Ok(Order::Work(job)) => next = Some(job),
+                        Ok(Order::Fold(reply)) => folding = Some(reply),
                         Ok(Order::Close(reply)) => closing = Some(reply),
                         Err(_) => {}
                     }
@@ -165,13 +183,20 @@ fn work(connection: Connection, mut queue: mpsc::Receiver<Order>) {
         for finish in finishes {
             finish(committed.as_ref().copied().map_err(String::as_str));
         }
+        if let Some(reply) = folding {
+            let _ = reply.send(fold(&connection));
+        }
     }
-    // A clean close folds the log into the file.
-    let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+    // A clean close folds the log into the file; where it cannot, the next start does.
+    let _ = fold(&connection);
     drop(connection);
     if let Some(reply) = closing {
         let _ = reply.send(());
     }
+}
+
+fn fold(connection: &Connection) -> Result<(), String> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

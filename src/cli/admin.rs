@@ -1,0 +1,111 @@
+//! What `dead-letters` and `erase` share: finding a running relay's socket, and asking it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::installation::data_dir;
+use crate::relay::admin::SOCKET;
+
+/// An erasure overwrites what it frees, which takes its time in a large store.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SocketArgs {
+    /// The data folder of the running `maxchannel run` or `maxchannel relay`. Default ~/.local/share/maxchannel.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The channel, where the data folder has several: `namespace/name`, or `name` in the namespace `default`.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    channel: Option<String>,
+}
+
+impl SocketArgs {
+    /// The socket of the channel that is meant.
+    ///
+    /// # Errors
+    /// One sentence: there is none, or it is not clear which.
+    pub(super) fn find(&self) -> Result<PathBuf, String> {
+        let folder = data_dir(self.data_dir.clone())?;
+        let nobody = |place: &Path| {
+            format!(
+                "nobody answers in {}: is `maxchannel run` or `maxchannel relay` started, and is --data-dir the same?",
+                place.display()
+            )
+        };
+        if let Some(channel) = &self.channel {
+            let (namespace, name) = channel.split_once('/').unwrap_or(("default", channel));
+            let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('/');
+            if !plain(namespace) || !plain(name) {
+                return Err(format!("--channel {channel:?} is no channel: write it like default/support"));
+            }
+            let place = folder.join(namespace).join(name);
+            let socket = place.join(SOCKET);
+            return if socket.exists() { Ok(socket) } else { Err(nobody(&place)) };
+        }
+        // The folder of one relay in a cluster, else one folder per channel.
+        let own = folder.join(SOCKET);
+        if own.exists() {
+            return Ok(own);
+        }
+        let mut found = Vec::new();
+        for namespace in entries(&folder) {
+            found.extend(entries(&namespace).into_iter().map(|place| place.join(SOCKET)).filter(|path| path.exists()));
+        }
+        match found.len() {
+            0 => Err(nobody(&folder)),
+            1 => Ok(found.remove(0)),
+            _ => {
+                let names: Vec<String> = found
+                    .iter()
+                    .filter_map(|path| path.parent()?.strip_prefix(&folder).ok())
+                    .map(|path| path.display().to_string())
+                    .collect();
+                Err(format!("there are several channels: name one with --channel ({})", names.join(", ")))
+            }
+        }
+    }
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    found.sort();
+    found
+}
+
+/// Asks the relay behind a socket; with a body it is a POST.
+///
+/// # Errors
+/// One sentence: nobody answers, or what the relay says.
+pub(super) async fn ask<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    body: Option<&(impl Serialize + Sync)>,
+) -> Result<T, String> {
+    let fails = |error: reqwest::Error| {
+        let refused = format!("the relay behind {} does not answer: is it running?", socket.display());
+        if error.is_connect() { refused } else { format!("the relay behind {}: {error}", socket.display()) }
+    };
+    // Reqwest wants to know how to do TLS even where there is none.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().unix_socket(socket).timeout(TIMEOUT).build().map_err(fails)?;
+    let address = format!("http://relay{path}");
+    let request = match body {
+        Some(body) => {
+            let body = serde_json::to_vec(body).map_err(|error| error.to_string())?;
+            client.post(address).header(http::header::CONTENT_TYPE, "application/json").body(body)
+        }
+        None => client.get(address),
+    };
+    let answer = request.send().await.map_err(fails)?;
+    let status = answer.status();
+    let bytes = answer.bytes().await.map_err(fails)?;
+    if !status.is_success() {
+        return Err(format!("the relay refuses ({status}): {}", String::from_utf8_lossy(&bytes).trim()));
+    }
+    serde_json::from_slice(&bytes)
+        .map_err(|_| "the relay's answer is not understood: is it of another version?".to_owned())
+}
