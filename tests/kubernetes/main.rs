@@ -22,4 +22,5 @@ mod owned;
 mod relay_killed;
 mod rights;
 mod steady;
+mod trouble;
 mod world;
