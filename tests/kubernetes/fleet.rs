@@ -61,6 +61,7 @@ impl Fleet {
         world.put_secret(&format!("mango-{number}"), keys).await;
     }
 
+    #[allow(clippy::unused_self, reason = "a channel of this fleet")]
     pub fn manifest(&self, world: &World, number: usize) -> Value {
         let mut manifest = world.manifest(&format!("c{number}"));
         manifest["spec"]["tokenSecretRef"]["name"] = json!(format!("bot-{number}"));

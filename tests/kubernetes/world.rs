@@ -366,8 +366,8 @@ impl World {
         left
     }
 
-    /// A customer writes; answers when the CRM has it.
-    pub async fn customer(&self) -> Customer {
+    /// A customer who has opened the bot.
+    pub fn customer(&self) -> Customer {
         let id = self.max.control().create_user(max::NewUser::named("Анна")).unwrap();
         self.max.control().start(id, self.bot).unwrap();
         Customer { id, sender: format!("max:{id}") }
@@ -540,15 +540,14 @@ async fn forward(State(front): State<Front>, method: Method, uri: Uri, headers: 
     let ["", "webhooks", _, namespace, name, ..] = parts.as_slice() else { return StatusCode::NOT_FOUND };
     let key = ((*namespace).to_owned(), (*name).to_owned());
     let known = front.known.lock().unwrap().get(&key).cloned();
-    let ip = match known {
-        Some(ip) => ip,
-        None => {
-            let services: Api<Service> = Api::namespaced(front.client.clone(), namespace);
-            let service = services.get_opt(&format!("{name}-relay")).await.ok().flatten();
-            let Some(ip) = service.and_then(|service| service.spec?.cluster_ip) else { return StatusCode::BAD_GATEWAY };
-            front.known.lock().unwrap().insert(key, ip.clone());
-            ip
-        }
+    let ip = if let Some(ip) = known {
+        ip
+    } else {
+        let services: Api<Service> = Api::namespaced(front.client.clone(), namespace);
+        let service = services.get_opt(&format!("{name}-relay")).await.ok().flatten();
+        let Some(ip) = service.and_then(|service| service.spec?.cluster_ip) else { return StatusCode::BAD_GATEWAY };
+        front.known.lock().unwrap().insert(key, ip.clone());
+        ip
     };
     let url = format!("http://{ip}{}", uri.path());
     let mut request = front.http.request(method, url).timeout(Duration::from_secs(20));

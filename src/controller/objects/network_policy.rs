@@ -28,6 +28,5 @@ pub fn network_policy(blueprint: &Blueprint) -> NetworkPolicy {
             }]),
             egress: None,
         }),
-        ..NetworkPolicy::default()
     }
 }
