@@ -19,7 +19,7 @@ use super::objects::{self, Blueprint, PORT, PORT_NAME};
 use super::relay_state::{self, PodState};
 use super::resource::Channel;
 use super::scope::Scope;
-use super::writer::{Change, Live, Owned};
+use super::writer::{Change, Live, Owned, is_other_wish};
 use super::{Error, compare, names};
 use crate::api::{ConditionType, Reason, conditions};
 use crate::channel::ChannelRef;
@@ -311,11 +311,11 @@ fn live<K: Owned + kube::runtime::reflector::Lookup<DynamicType = ()>>(
     store.get(&ObjectRef::new(&names::relay(&channel.name)).within(&channel.namespace)).map(Live::Whole)
 }
 
-/// Whether applying would put another pod in the place of the one that runs.
+/// Whether applying would put another pod in the place of the one that runs, because something else is wanted than before.
 fn replaces_pod(found: &StatefulSet, wanted: &StatefulSet) -> bool {
     let template =
         |set: &StatefulSet| serde_json::to_value(set.spec.as_ref().map(|spec| &spec.template)).unwrap_or_default();
-    !compare::contains(&template(found), &template(wanted))
+    is_other_wish(found, wanted) && !compare::contains(&template(found), &template(wanted))
 }
 
 fn is_rolled_out(set: &StatefulSet) -> bool {

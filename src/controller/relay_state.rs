@@ -30,7 +30,10 @@ pub fn of_pod(pod: Option<&Pod>) -> PodState {
     if let Some(unscheduled) = condition("PodScheduled").filter(|condition| condition.status == "False") {
         let message = unscheduled.message.clone().unwrap_or_default();
         let about_volume = message.to_lowercase();
-        return if about_volume.contains("persistentvolumeclaim") || about_volume.contains("persistent volume") {
+        return if ["persistentvolumeclaim", "persistent volume", "storageclass"]
+            .iter()
+            .any(|word| about_volume.contains(word))
+        {
             failed(Reason::VolumePending, message)
         } else {
             starting(&message)

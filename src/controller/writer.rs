@@ -125,7 +125,7 @@ impl Writer {
         let version = live.as_ref().and_then(Live::version);
         let known = memory.get(kind);
         let mut body = serde_json::to_value(&wanted).map_err(|error| Error::Bug(error.to_string()))?;
-        let hash = format!("{:016x}", compare::hash(&body));
+        let hash = wish(&body);
         if let Some(known) = known.filter(|known| known.wanted == hash)
             && (version == known.after || (version == known.before && known.at.elapsed() < WATCH_LAG))
         {
@@ -301,6 +301,16 @@ impl<K: Owned> Live<K> {
             Self::Version(version) => version.clone(),
         }
     }
+}
+
+fn wish(body: &Value) -> String {
+    format!("{:016x}", compare::hash(body))
+}
+
+/// Whether `found` was last applied for another wish than `wanted`.
+pub fn is_other_wish<K: Owned>(found: &K, wanted: &K) -> bool {
+    let wanted = serde_json::to_value(wanted).map(|body| wish(&body)).ok();
+    found.annotations().get(names::APPLIED) != wanted.as_ref()
 }
 
 /// Whether a refusal is about a field that cannot be changed.

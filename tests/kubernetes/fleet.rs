@@ -47,16 +47,21 @@ impl Fleet {
 
     /// Makes the Secrets and the channel `c<number>`.
     pub async fn add(&self, world: &World, number: usize) {
+        self.prepare(world, number).await;
+        world.apply(&self.manifest(world, number)).await;
+    }
+
+    /// Makes the bot and the Secrets of the channel `c<number>`.
+    pub async fn prepare(&self, world: &World, number: usize) {
         let token = format!("invented-token-of-bot-{number}-{}", world.namespace);
         // There already where a test adds it again.
         let _ = world.max.control().create_bot(max::NewBot::new(&format!("Бот {number}"), &token));
         world.put_secret(&format!("bot-{number}"), json!({"token": token})).await;
         let keys = json!({"apiKey": format!("inventedkey{number}"), "apiSalt": format!("inventedsalt{number}")});
         world.put_secret(&format!("mango-{number}"), keys).await;
-        world.apply(&self.manifest(world, number)).await;
     }
 
-    #[allow(clippy::unused_self, reason = "a fleet makes its own manifests")]
+    #[allow(clippy::unused_self, reason = "a channel of this fleet")]
     pub fn manifest(&self, world: &World, number: usize) -> Value {
         let mut manifest = world.manifest(&format!("c{number}"));
         manifest["spec"]["tokenSecretRef"]["name"] = json!(format!("bot-{number}"));

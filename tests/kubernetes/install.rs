@@ -30,7 +30,7 @@ async fn an_installed_chart_makes_a_channel_that_carries_messages_both_ways_and_
     assert!(row.contains("support") && row.contains("True") && row.contains("Webhook"), "{table}");
     assert_eq!(world.subscriptions().len(), 1);
 
-    let customer = world.customer().await;
+    let customer = world.customer();
     world.say(&customer, "Где мой заказ?");
     let chat = world.accept(&customer).await;
     world.crm.control().send(chat, world.agent, "Уже едет", Vec::new()).unwrap();

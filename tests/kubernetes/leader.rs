@@ -75,7 +75,7 @@ async fn an_api_server_that_is_away_for_a_minute_stops_no_message_and_everything
     world.put_secrets().await;
     world.apply(&world.manifest("support")).await;
     world.until_ready("support").await;
-    let customer = world.customer().await;
+    let customer = world.customer();
     world.say(&customer, "до");
     world.accept(&customer).await;
     cluster.script("apiserver.sh", &["stop"]);

@@ -75,7 +75,7 @@ async fn a_suspended_channel_takes_nothing_and_has_everything_when_it_goes_on() 
     world.put_secrets().await;
     world.apply(&world.manifest("support")).await;
     world.until_ready("support").await;
-    let customer = world.customer().await;
+    let customer = world.customer();
     world.say(&customer, "до паузы");
     world.accept(&customer).await;
     let mut manifest = world.manifest("support");

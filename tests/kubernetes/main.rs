@@ -9,6 +9,7 @@
 
 mod admission;
 mod audit;
+mod bench;
 mod canary;
 mod crash;
 mod definition;
@@ -21,4 +22,5 @@ mod owned;
 mod relay_killed;
 mod rights;
 mod steady;
+mod trouble;
 mod world;

@@ -32,7 +32,7 @@ async fn changed_texts_and_tokens_reach_the_running_relay_and_nothing_is_lost() 
     world.apply(&world.manifest("support")).await;
     world.until_ready("support").await;
     let (before, first) = (pod(&world).await.unwrap(), revision(&world).await.unwrap());
-    let customer = world.customer().await;
+    let customer = world.customer();
     world.say(&customer, "раз");
     world.accept(&customer).await;
 

@@ -21,7 +21,7 @@ async fn a_relay_killed_in_the_middle_of_an_exchange_loses_doubles_and_reorders_
     manifest["spec"]["relay"] = json!({"storage": {"volumeClaim": {}}});
     world.apply(&manifest).await;
     world.until_ready("support").await;
-    let customer = world.customer().await;
+    let customer = world.customer();
     world.say(&customer, "вопрос 0");
     let chat = world.accept(&customer).await;
     for number in 1..MESSAGES {

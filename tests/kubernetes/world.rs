@@ -296,32 +296,7 @@ impl World {
 
     /// How a controller for this namespace is set up.
     pub fn settings(&self) -> Settings {
-        let url = |text: String| text.parse().unwrap();
-        Settings {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            installation: Installation {
-                max_url: url(self.max.url()),
-                max_overridden: true,
-                max_ca_pem: None,
-                mango_url: url(self.mango.url()),
-                public_url: None,
-                max_error_reasons: api::ErrorReasons::default(),
-                language: api::Language::English,
-            },
-            cadence: Cadence::default(),
-            relay_interval: Duration::from_secs(30),
-            namespace: self.namespace.clone(),
-            pod: "controller".to_owned(),
-            identity: format!("controller_{}", Uuid::new_v4().simple()),
-            lease: "rights-maxchannel".to_owned(),
-            lease_duration: Duration::from_secs(6),
-            namespaces: vec![self.namespace.clone()],
-            relay_image: IMAGE.to_owned(),
-            relay_pull_policy: Some("IfNotPresent".to_owned()),
-            webhook_host: None,
-            webhook_ingress: None,
-            played_relays: None,
-        }
+        settings(&self.namespace, &self.max.url(), &self.mango.url())
     }
 
     /// A controller in this process, with the rights that the chart gives and no others.
@@ -337,12 +312,7 @@ impl World {
 
     /// The client configuration of the ServiceAccount of a release.
     pub async fn as_controller(&self, release: &str) -> kube::Config {
-        let mut config = kube::Config::infer().await.unwrap();
-        let account = format!("system:serviceaccount:{}:{release}-maxchannel", self.namespace);
-        config.auth_info.impersonate = Some(account);
-        config.auth_info.impersonate_groups =
-            Some(vec!["system:serviceaccounts".to_owned(), "system:authenticated".to_owned()]);
-        config
+        as_controller(&self.namespace, release).await
     }
 
     /// `helm install` into the namespace, for its channels only.
@@ -396,9 +366,8 @@ impl World {
         left
     }
 
-    /// A customer writes; answers when the CRM has it.
-    #[allow(clippy::unused_async, reason = "as the other things a world does")]
-    pub async fn customer(&self) -> Customer {
+    /// A customer who has opened the bot.
+    pub fn customer(&self) -> Customer {
         let id = self.max.control().create_user(max::NewUser::named("Анна")).unwrap();
         self.max.control().start(id, self.bot).unwrap();
         Customer { id, sender: format!("max:{id}") }
@@ -458,6 +427,45 @@ impl World {
 pub struct Customer {
     pub id: i64,
     pub sender: String,
+}
+
+/// The client configuration of the ServiceAccount of a release.
+pub async fn as_controller(namespace: &str, release: &str) -> kube::Config {
+    let mut config = kube::Config::infer().await.unwrap();
+    config.auth_info.impersonate = Some(format!("system:serviceaccount:{namespace}:{release}-maxchannel"));
+    config.auth_info.impersonate_groups =
+        Some(vec!["system:serviceaccounts".to_owned(), "system:authenticated".to_owned()]);
+    config
+}
+
+/// How a controller for a namespace is set up.
+pub fn settings(namespace: &str, max: &str, mango: &str) -> Settings {
+    let url = |text: String| text.parse().unwrap();
+    Settings {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        installation: Installation {
+            max_url: url(max.to_owned()),
+            max_overridden: true,
+            max_ca_pem: None,
+            mango_url: url(mango.to_owned()),
+            public_url: None,
+            max_error_reasons: api::ErrorReasons::default(),
+            language: api::Language::English,
+        },
+        cadence: Cadence::default(),
+        relay_interval: Duration::from_secs(30),
+        namespace: namespace.to_owned(),
+        pod: "controller".to_owned(),
+        identity: format!("controller_{}", Uuid::new_v4().simple()),
+        lease: "rights-maxchannel".to_owned(),
+        lease_duration: Duration::from_secs(6),
+        namespaces: vec![namespace.to_owned()],
+        relay_image: IMAGE.to_owned(),
+        relay_pull_policy: Some("IfNotPresent".to_owned()),
+        webhook_host: None,
+        webhook_ingress: None,
+        played_relays: None,
+    }
 }
 
 /// A controller in this process.

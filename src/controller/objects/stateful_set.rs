@@ -49,6 +49,8 @@ pub fn stateful_set(blueprint: &Blueprint) -> StatefulSet {
         spec: Some(StatefulSetSpec {
             replicas: Some(1),
             service_name: Some(name.clone()),
+            // With the default order a pod that never became ready is never replaced, not even by one with a better image.
+            pod_management_policy: Some("Parallel".to_owned()),
             selector: LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() },
             // Ours to decide: deletionPolicy.
             persistent_volume_claim_retention_policy: Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
