@@ -3,7 +3,7 @@
 # One development build serves the tests, the demo and the test image: the same target and flags everywhere.
 export CARGO_BUILD_TARGET ?= $(shell [ "$$(uname -sm)" = "Linux x86_64" ] && echo x86_64-unknown-linux-gnu || rustc -vV | sed -n 's/^host: //p')
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS ?= -C target-feature=+crt-static
-export RUST_BACKTRACE ?= 0
+export RUST_BACKTRACE := 0
 CARGO ?= cargo
 PROFILE ?= dev
 ARGS ?=

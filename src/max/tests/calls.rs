@@ -64,7 +64,7 @@ async fn every_call() -> Vec<(Request, Options)> {
     api.answer(200, &list).answer(200, &list);
     client.messages(184_500_123, History { before: None, after: None, count: 500 }).await.unwrap();
     let query = History { before: Some(1_790_000_011_790), after: Some(1_790_000_000_000), count: 20 };
-    client.messages_raw(184_500_123, query, Duration::from_secs(1)).await.unwrap();
+    client.messages_raw(184_500_123, query, Duration::from_secs(20)).await.unwrap();
     api.answer(200, DONE).answer(200, DONE);
     let notice = CallbackAnswer { message: None, notification: Some("Принято".to_owned()) };
     client.answer_callback(Recipient::User(3), "f9LH+odD/0c=", &notice).await.unwrap();
