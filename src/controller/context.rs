@@ -38,6 +38,7 @@ pub struct Context {
 #[derive(Debug, Default)]
 struct State {
     claims: BTreeMap<ChannelRef, Claim>,
+    shared: Shared,
     /// None: to be found out anew.
     conflicts: Option<BTreeMap<ChannelRef, Conflict>>,
     entries: HashMap<ChannelRef, Arc<tokio::sync::Mutex<Entry>>>,
@@ -122,12 +123,11 @@ impl Context {
     pub fn claim(&self, channel: &ChannelRef, api_key: Option<String>, bot: Option<i64>) -> Option<Conflict> {
         let kicked = {
             let mut state = self.state();
-            let claim = state.claims.get_mut(channel)?;
+            let before = state.claims.get(channel)?;
             // What could not be found out this time is as before.
-            let (api_key, bot) = (api_key.or(claim.api_key.clone()), bot.or(claim.bot));
-            let changed = (&claim.api_key, claim.bot) != (&api_key, bot);
-            (claim.api_key, claim.bot) = (api_key, bot);
-            if changed { state.settle() } else { Vec::new() }
+            let claim =
+                Claim { api_key: api_key.or(before.api_key.clone()), bot: bot.or(before.bot), ..before.clone() };
+            if state.put(claim) { state.settle() } else { Vec::new() }
         };
         kicked.iter().filter(|other| *other != channel).for_each(|other| self.kick(other));
         let mut state = self.state();
@@ -169,11 +169,68 @@ impl Context {
     }
 }
 
+/// How many claims name each account number, key and bot. As long as none is named twice there is nothing to settle, and looking at all
+/// claims whenever one changes would take a time that grows with the square of the channels.
+#[derive(Debug, Default)]
+struct Shared {
+    counts: HashMap<String, usize>,
+    /// Names that are there more than once.
+    named_twice: usize,
+}
+
+impl Shared {
+    fn names(claim: &Claim) -> impl Iterator<Item = String> {
+        let key = claim.api_key.as_ref().map(|key| format!("key {key}"));
+        let bot = claim.bot.map(|bot| format!("bot {bot}"));
+        [Some(format!("number {}", claim.account_number)), key, bot].into_iter().flatten()
+    }
+
+    fn add(&mut self, claim: &Claim) {
+        for name in Self::names(claim) {
+            let count = self.counts.entry(name).or_default();
+            *count += 1;
+            self.named_twice += usize::from(*count == 2);
+        }
+    }
+
+    fn remove(&mut self, claim: &Claim) {
+        for name in Self::names(claim) {
+            if let Some(count) = self.counts.get_mut(&name) {
+                *count -= 1;
+                self.named_twice -= usize::from(*count == 1);
+                if *count == 0 {
+                    self.counts.remove(&name);
+                }
+            }
+        }
+    }
+}
+
 impl State {
+    /// False: it was the same before.
+    fn put(&mut self, claim: Claim) -> bool {
+        if self.claims.get(&claim.channel) == Some(&claim) {
+            return false;
+        }
+        self.take(&claim.channel.clone());
+        self.shared.add(&claim);
+        self.claims.insert(claim.channel.clone(), claim);
+        true
+    }
+
+    fn take(&mut self, channel: &ChannelRef) {
+        if let Some(claim) = self.claims.remove(channel) {
+            self.shared.remove(&claim);
+        }
+    }
+
     /// Finds the conflicts anew; answers whose have changed.
     fn settle(&mut self) -> Vec<ChannelRef> {
-        let claims: Vec<Claim> = self.claims.values().cloned().collect();
-        let found = conflicts(&claims);
+        let found = if self.shared.named_twice == 0 {
+            BTreeMap::new()
+        } else {
+            conflicts(&self.claims.values().cloned().collect::<Vec<_>>())
+        };
         let before = self.conflicts.replace(found.clone()).unwrap_or_default();
         let mut changed: Vec<ChannelRef> = found
             .iter()
@@ -191,7 +248,7 @@ impl Listener for Context {
         let kicked = {
             let mut state = self.state();
             if happened == Happened::Deleted {
-                state.claims.remove(&name);
+                state.take(&name);
                 state.entries.remove(&name);
                 state.versions.remove(&name);
                 state.attempts.remove(&name);
@@ -205,7 +262,7 @@ impl Listener for Context {
                     api_key: state.claims.get(&name).and_then(|claim| claim.api_key.clone()),
                     bot: channel.known_status().bot.map(|bot| bot.user_id).or_else(|| state.claims.get(&name)?.bot),
                 };
-                if state.claims.insert(name.clone(), claim.clone()) != Some(claim) {
+                if state.put(claim) {
                     // Found out anew when it is asked for: at the start thousands come in a row.
                     state.conflicts = None;
                 }
@@ -257,6 +314,39 @@ impl Rollouts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_conflict_is_found_whichever_claim_changes_and_goes_with_either() {
+        let claim = |name: &str, number: &str, key: Option<&str>, bot: Option<i64>| Claim {
+            channel: ChannelRef::new("n", name),
+            created: None,
+            place: 0,
+            account_number: number.to_owned(),
+            api_key: key.map(ToOwned::to_owned),
+            bot,
+        };
+        let mut state = State::default();
+        for (change, in_conflict) in [
+            (claim("a", "1", Some("k"), None), vec![]),
+            (claim("b", "2", None, None), vec![]),
+            (claim("b", "2", Some("k"), None), vec!["b"]),
+            (claim("b", "2", Some("other"), Some(7)), vec![]),
+            (claim("c", "3", None, Some(7)), vec!["c"]),
+            (claim("d", "1", None, None), vec!["c", "d"]),
+            (claim("c", "3", None, Some(8)), vec!["d"]),
+        ] {
+            state.put(change.clone());
+            state.settle();
+            let found: Vec<&str> = state.conflicts.iter().flatten().map(|(channel, _)| channel.name.as_str()).collect();
+            assert_eq!(found, in_conflict, "after {change:?}");
+        }
+        state.take(&ChannelRef::new("n", "a"));
+        assert_eq!(state.settle(), [ChannelRef::new("n", "d")]);
+        for name in ["b", "c", "d"] {
+            state.take(&ChannelRef::new("n", name));
+        }
+        assert!(state.shared.counts.is_empty() && state.shared.named_twice == 0);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn one_relay_is_replaced_at_a_time_and_a_stuck_one_does_not_hold_the_others_for_ever() {
