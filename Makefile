@@ -10,7 +10,7 @@ ARGS ?=
 CLUSTER ?= target/cluster
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
-.PHONY: help demo test test-rust test-clients test-kubernetes cluster-up cluster-down lint advisories generate bench image fmt
+.PHONY: help demo test test-rust test-clients test-kubernetes cluster-up cluster-down lint advisories generate bench bench-controller image fmt
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ generate: ## write the generated files anew: CRD, its copy in the chart, docs
 
 bench: ## memory, latency, drain and recovery of the relay; see benches/README.md
 	$(CARGO) bench --locked
+
+bench-controller: ## the controller with 100, 1 000 and 5 000 channels on a real API server; minutes
+	scripts/with-cluster.sh $(CARGO) test --locked --test kubernetes -- --nocapture --ignored bench_controller
 
 image: ## target/maxchannel-image.tar, tagged localhost/maxchannel:dev; PROFILE=release for the small one
 	PROFILE=$(PROFILE) scripts/make-image.sh
