@@ -8,6 +8,8 @@ CARGO ?= cargo
 PROFILE ?= dev
 ARGS ?=
 CLUSTER ?= target/cluster
+# The rights that the chart grants against those that the tests before it have used.
+RIGHTS = $(CARGO) test --locked --test kubernetes -- --ignored rights
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
 .PHONY: help demo test test-rust test-clients test-kubernetes cluster-up cluster-down lint advisories generate bench bench-controller image fmt
@@ -19,7 +21,7 @@ demo: ## a MAX customer talks to an agent in Creatio, on this machine; ARGS=--on
 	@$(MAXCHANNEL) demo $(ARGS)
 
 test: ## everything that CI runs but the linters
-	scripts/with-cluster.sh $(CARGO) test --locked
+	scripts/with-cluster.sh sh -c '$(CARGO) test --locked && $(RIGHTS)'
 	tests/official_clients/run.sh
 
 test-rust: ## unit, wire and end-to-end tests, without a cluster
@@ -29,7 +31,7 @@ test-clients: ## the official MAX client and a public Rust one against our simul
 	tests/official_clients/run.sh
 
 test-kubernetes: ## the controller on a real Kubernetes, built and started here (KUBECONFIG: on that one)
-	scripts/with-cluster.sh $(CARGO) test --locked --test kubernetes
+	scripts/with-cluster.sh sh -c '$(CARGO) test --locked --test kubernetes && $(RIGHTS)'
 
 cluster-up: ## a real Kubernetes on this machine; its settings are in target/cluster/env
 	tests/kubernetes/up.sh $(CLUSTER)
