@@ -12,7 +12,7 @@ CLUSTER ?= target/cluster
 RIGHTS = $(CARGO) test --locked --test kubernetes -- --ignored rights
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
-.PHONY: help demo test test-rust test-clients test-kubernetes cluster-up cluster-down lint advisories generate bench bench-controller image fmt
+.PHONY: help demo test test-rust test-clients test-kubernetes cluster-up cluster-down lint advisories generate bench bench-controller soak-controller image fmt
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ bench: ## memory, latency, drain and recovery of the relay; see benches/README.m
 
 bench-controller: ## the controller with 100, 1 000 and 5 000 channels on a real API server; minutes
 	scripts/with-cluster.sh $(CARGO) test --locked --test kubernetes -- --nocapture --ignored bench_controller
+
+soak-controller: ## an hour of steady state with 50 channels: nothing may be written
+	MAXCHANNEL_STEADY_SECONDS=3600 scripts/with-cluster.sh $(CARGO) test --locked --test kubernetes steady
 
 image: ## target/maxchannel-image.tar, tagged localhost/maxchannel:dev; PROFILE=release for the small one
 	PROFILE=$(PROFILE) scripts/make-image.sh
