@@ -51,12 +51,9 @@ pub(super) enum CrmTask {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "from", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(super) enum Origin {
-    /// An agent's, by the row of the CRM's outbox. `chat` is where they were written; `since` is set where an earlier relay may have
-    /// sent them already, see [`super::to_max`].
+    /// An agent's, by the row of the CRM's outbox.
     Agent {
         row: Uuid,
-        chat: Option<Uuid>,
-        since: Option<Millis>,
     },
     AutoReply,
     CloseMessage,

@@ -353,7 +353,7 @@ fn to_customer(
     first: bool,
 ) -> Result<(), StoreError> {
     let since = first.then(|| row.created_on.map_or(0, jiff::Timestamp::as_millisecond));
-    stepper.queue_for_max(customer, &Origin::Agent { row: row.id, chat: row.chat_id, since }, parts)?;
+    stepper.queue_for_max(customer, &Origin::Agent { row: row.id }, parts)?;
     if let Some(since) = since {
         let sending = Sending { after_seq: None, since, lost_at: Some(stepper.context.now), looks: 0 };
         let inserted = stepper.connection.last_insert_rowid();

@@ -14,7 +14,7 @@ use super::lanes::{CustomerId, Outcome};
 use super::render::{self, Incoming, IncomingFile, StoredFile};
 use super::store::StoreError;
 use super::{Active, Shared, pause};
-use crate::creatio::{self, Author, ChatStatus, Direction, ErrorCode, FileUpload, MessageType, Receive};
+use crate::creatio::{self, Author, ChatStatus, Direction, ErrorCode, FileUpload, MessageType, Receive, ReceiveAnswer};
 use crate::max;
 use crate::policy::{ClosedBy, Event, Millis};
 
@@ -154,11 +154,7 @@ async fn attempt(shared: &Shared, active: &Active, creatio: &creatio::Client, he
         CrmTask::HandOver => {
             let Some(chat) = head.customer.dialog.chat() else { return Verdict::Needless };
             match creatio.hand_over(chat).await {
-                Ok(answer) if answer.success && !answer.queued => {
-                    shared.crm_answered();
-                    Verdict::Taken { chat: answer.chat_id }
-                }
-                Ok(answer) if answer.success => Verdict::Later(Outcome::Wait(queued_pause(head.attempts)), None),
+                Ok(answer) if answer.success => taken(shared, head, answer.queued, answer.chat_id),
                 Ok(answer) => refusal(shared, head, answer.error_code.as_ref(), &answer.error_message),
                 Err(error) => failure(shared, head, &error),
             }
@@ -214,19 +210,23 @@ fn message(active: &Active, head: &Head, incoming: &Incoming, stand_by: bool, is
 
 async fn receive(shared: &Shared, creatio: &creatio::Client, head: &Head, call: &Receive) -> Verdict {
     match creatio.receive(call).await {
-        Ok(answer) if answer.success && !answer.queued => {
-            shared.crm_answered();
-            tracing::debug!(
-                external_id = call.external_id,
-                duplicate = answer.duplicate,
-                "the CRM has taken a message"
-            );
-            Verdict::Taken { chat: answer.chat_id }
+        Ok(answer) if answer.success => {
+            let ReceiveAnswer { duplicate, queued, .. } = answer;
+            tracing::debug!(external_id = call.external_id, duplicate, queued, "the CRM has answered to a message");
+            taken(shared, head, queued, answer.chat_id)
         }
-        Ok(answer) if answer.success => Verdict::Later(Outcome::Wait(queued_pause(head.attempts)), None),
         Ok(answer) => refusal(shared, head, answer.error_code.as_ref(), &answer.error_message),
         Err(error) => failure(shared, head, &error),
     }
+}
+
+/// What a success is worth: `queued` is no acknowledgement.
+fn taken(shared: &Shared, head: &Head, queued: bool, chat: Option<Uuid>) -> Verdict {
+    if queued {
+        return Verdict::Later(Outcome::Wait(queued_pause(head.attempts)), None);
+    }
+    shared.crm_answered();
+    Verdict::Taken { chat }
 }
 
 /// After 1, 2, 5, then every 5 s (wire contract, "queued:true is no acknowledgement").

@@ -452,7 +452,7 @@ fn conclude(
     error: Option<String>,
 ) -> Result<(), StoreError> {
     match &head.origin {
-        Origin::Agent { row, .. } => {
+        Origin::Agent { row } => {
             let report = match (state, error) {
                 ("failed", Some(words)) => Report::Failed(words),
                 ("uncertain", Some(words)) => Report::Uncertain(words),
