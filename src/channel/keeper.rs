@@ -74,9 +74,8 @@ pub struct Keeper {
     crm_failure: Option<Failure>,
     held: Option<Held>,
     status: MaxChannelStatus,
-    /// Our subscription was there and had to be made again; told once.
-    gap: bool,
-    subscribed_once: bool,
+    /// When our subscription was last made by this process.
+    subscribed_at: Option<Millis>,
 }
 
 /// One action and how it went.
@@ -109,8 +108,7 @@ impl Keeper {
             crm_failure: None,
             held: None,
             status,
-            gap: false,
-            subscribed_once: false,
+            subscribed_at: None,
         }
     }
 
@@ -405,26 +403,25 @@ impl Keeper {
     pub async fn act(&mut self, intake_open: bool, clock: Clock<'_>) -> Vec<Done> {
         let actions: Vec<Action> =
             self.plan().into_iter().filter(|action| intake_open || !action.is_intake()).collect();
-        let was_there = self.subscribed_once;
-        let resubscribes = actions.iter().any(|action| matches!(action, Action::Subscribe { .. }));
         let done = self.carry_out(actions, clock).await;
-        let ok = |done: &&Done| done.outcome.is_ok();
-        if resubscribes
-            && was_there
-            && done.iter().filter(ok).any(|done| matches!(done.action, Action::Subscribe { .. }))
-        {
-            self.gap = true;
-        }
-        if self.is_subscribed() {
-            self.subscribed_once = true;
+        if done.iter().any(|done| done.outcome.is_ok() && matches!(done.action, Action::Subscribe { .. })) {
+            self.subscribed_at = Some(clock());
         }
         done
     }
 
-    fn is_subscribed(&self) -> bool {
-        self.desired.as_ref().is_some_and(|desired| {
-            plan::subscriptions(desired, &self.observation).iter().any(|(_, whose)| *whose == webhook::Whose::Current)
-        })
+    fn subscription(&self) -> Option<&max::Subscription> {
+        let all = plan::subscriptions(self.desired.as_ref()?, &self.observation);
+        all.into_iter().find(|(_, whose)| *whose == webhook::Whose::Current).map(|(subscription, _)| subscription)
+    }
+
+    /// When the subscription in force was made, as MAX says, and the secret that belongs to it. Another time than before means that
+    /// updates may have been missed, whoever took the one before away: the relay must be told ([`crate::relay::Relay::subscribed`]).
+    #[must_use]
+    pub fn subscribed(&self) -> Option<(Millis, SecretString)> {
+        let made = Some(self.subscription()?.time).filter(|time| *time > 0).or(self.subscribed_at)?;
+        let token = self.desired.as_ref()?.token.as_ref().ok()?;
+        Some((made, webhook::secret(token, &self.channel)))
     }
 
     /// Takes our subscriptions away and nothing else, so that what is under way can be brought to its end before [`Keeper::remove`].
@@ -494,7 +491,7 @@ impl Keeper {
             done.push(Done { action, outcome });
         }
         let of = |intake: bool| done.iter().filter(move |done| done.action.is_intake() == intake);
-        if of(true).next().is_some() || self.is_subscribed() {
+        if of(true).next().is_some() || self.subscription().is_some() {
             self.intake_failure = of(true).find_map(|done| done.outcome.clone().err());
         }
         if of(false).next().is_some() || self.plan().iter().all(Action::is_intake) {
@@ -515,11 +512,6 @@ impl Keeper {
             view.rows = Some(rows);
         }
         done
-    }
-
-    /// Whether our subscription was lost and has been made again since the last call: dialogs must then be read back.
-    pub fn take_gap(&mut self) -> bool {
-        std::mem::take(&mut self.gap)
     }
 
     /// The status after this pass.

@@ -195,8 +195,8 @@ pub struct Rows {
 #[derive(Clone, Debug, Default)]
 pub struct Observation {
     pub bot: Look<max::Bot>,
-    /// The addresses that MAX calls for this bot.
-    pub subscriptions: Look<Vec<String>>,
+    /// Whom MAX calls for this bot.
+    pub subscriptions: Look<Vec<max::Subscription>>,
     pub mango: Look<Directory>,
     pub crm: Look<CrmView>,
 }
@@ -213,9 +213,11 @@ pub async fn bot(client: &max::Client, installation: &Installation) -> Result<ma
 ///
 /// # Errors
 /// A reason of `TokenAuthorized`.
-pub async fn subscriptions(client: &max::Client, installation: &Installation) -> Result<Vec<String>, Failure> {
-    let subscriptions = client.subscriptions().await.map_err(|error| max_failure(&error, installation))?;
-    Ok(subscriptions.into_iter().map(|subscription| subscription.url).collect())
+pub async fn subscriptions(
+    client: &max::Client,
+    installation: &Installation,
+) -> Result<Vec<max::Subscription>, Failure> {
+    client.subscriptions().await.map_err(|error| max_failure(&error, installation))
 }
 
 /// What a refusal of MAX to a question about the bot means.

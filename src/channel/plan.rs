@@ -16,6 +16,7 @@ use super::validate::{Desired, IntakeWish};
 use super::webhook::{self, Whose};
 use crate::api::ForeignSubscription;
 use crate::creatio::{self, Entity, ids};
+use crate::max;
 
 /// The bot of a channel: the one that it was first authorised with, until another is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -260,14 +261,14 @@ pub fn wanted_address(desired: &Desired) -> Option<String> {
 
 /// The subscriptions seen, each with whose it is.
 #[must_use]
-pub fn subscriptions(desired: &Desired, observation: &Observation) -> Vec<(String, Whose)> {
+pub fn subscriptions<'a>(desired: &Desired, observation: &'a Observation) -> Vec<(&'a max::Subscription, Whose)> {
     let Ok(token) = &desired.token else { return Vec::new() };
     let wanted = wanted_address(desired);
     let fingerprint = webhook::fingerprint(&webhook::secret(token, &desired.channel));
     let seen = observation.subscriptions.seen.iter().flatten();
-    seen.map(|url| {
+    seen.map(|seen| {
         let base = desired.public_base.as_ref();
-        (url.clone(), webhook::whose(url, wanted.as_deref(), base, &desired.channel, &fingerprint))
+        (seen, webhook::whose(&seen.url, wanted.as_deref(), base, &desired.channel, &fingerprint))
     })
     .collect()
 }
@@ -285,10 +286,10 @@ fn intake(desired: &Desired, observation: &Observation) -> Vec<Action> {
     }
     // With MANGO's own intake the stranger is MANGO OFFICE.
     let strangers_go = desired.on_foreign == ForeignSubscription::Remove && desired.intake != IntakeWish::MangoDialogs;
-    for (address, whose) in seen {
+    for (seen, whose) in seen {
         let foreign = whose == Whose::Foreign;
         if whose == Whose::Stale || (foreign && strangers_go) {
-            actions.push(Action::Unsubscribe { address, foreign });
+            actions.push(Action::Unsubscribe { address: seen.url.clone(), foreign });
         }
     }
     actions
@@ -301,7 +302,7 @@ pub fn removal(desired: &Desired, observation: &Observation, bot: Option<&KnownB
     let mut actions: Vec<Action> = subscriptions(desired, observation)
         .into_iter()
         .filter(|(_, whose)| *whose != Whose::Foreign)
-        .map(|(address, _)| Action::Unsubscribe { address, foreign: false })
+        .map(|(seen, _)| Action::Unsubscribe { address: seen.url.clone(), foreign: false })
         .collect();
     let rows = observation.crm.seen.as_ref().and_then(|view| view.rows.as_ref());
     let (Some(bot), Some(rows), None) = (bot, rows, other_owner(desired, observation)) else { return actions };

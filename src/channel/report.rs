@@ -388,8 +388,11 @@ impl Of<'_> {
             return self.unknown(This);
         }
         let seen = plan::subscriptions(self.desired, self.view.observation);
-        let strangers: Vec<String> =
-            seen.iter().filter(|(_, whose)| *whose == Whose::Foreign).map(|(url, _)| webhook::shown(url)).collect();
+        let strangers: Vec<String> = seen
+            .iter()
+            .filter(|(_, whose)| *whose == Whose::Foreign)
+            .map(|(seen, _)| webhook::shown(&seen.url))
+            .collect();
         let strangers = strangers.join(", ");
         if self.desired.intake == IntakeWish::LongPoll {
             return if strangers.is_empty() {

@@ -128,6 +128,10 @@ fn fresh(desired: &Desired) -> Observation {
     seen
 }
 
+fn subscription(url: &str) -> max::Subscription {
+    max::Subscription { url: url.to_owned(), time: NOW, update_types: None }
+}
+
 /// A row after a write.
 fn read<T: serde::Serialize, U: serde::de::DeserializeOwned>(
     before: Option<&T>,
@@ -140,9 +144,9 @@ fn read<T: serde::Serialize, U: serde::de::DeserializeOwned>(
 fn applied(mut seen: Observation, actions: &[Action]) -> Observation {
     for action in actions {
         match action {
-            Action::Subscribe { address } => seen.subscriptions.seen.as_mut().unwrap().push(address.clone()),
+            Action::Subscribe { address } => seen.subscriptions.seen.as_mut().unwrap().push(subscription(address)),
             Action::Unsubscribe { address, .. } => {
-                seen.subscriptions.seen.as_mut().unwrap().retain(|url| url != address);
+                seen.subscriptions.seen.as_mut().unwrap().retain(|seen| seen.url != *address);
             }
             Action::Create { collection, id, columns } | Action::Change { collection, id, columns } => {
                 let write = |before: Option<Value>| {
@@ -298,7 +302,7 @@ fn the_subscription_is_made_moved_and_cleaned_up_and_strangers_go_only_where_the
     let old = "https://max.acme.ru/webhooks/max/crm/support/00000000";
     let stranger = "https://stranger.example/hook?key=canary";
     let with = |urls: &[&str]| {
-        let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
+        let urls = urls.iter().map(|url| subscription(url)).collect();
         move |seen: &mut Observation| seen.subscriptions.seen = Some(urls)
     };
     let same = |_: &mut Value| {};
@@ -340,7 +344,7 @@ fn removal_touches_what_is_ours_and_nothing_else() {
     let desired = desired(|_| {});
     let seen = fresh(&desired);
     let mut settled = applied(seen.clone(), &plan::plan(&desired, &seen, Some(&bot())));
-    settled.subscriptions.seen.as_mut().unwrap().push("https://stranger.example/hook".to_owned());
+    settled.subscriptions.seen.as_mut().unwrap().push(subscription("https://stranger.example/hook"));
     insta::assert_snapshot!(lines(&plan::removal(&desired, &settled, Some(&bot()))).join("\n"));
     rows(&mut settled).settings.as_mut().unwrap().owner = "else/where".to_owned();
     let kept = plan::removal(&desired, &settled, Some(&bot()));
@@ -453,6 +457,7 @@ fn facts() -> Facts {
         dead_letters: 0,
         open_dialogs: 0,
         last_update_at: None,
+        subscribed_at: None,
         auto_close: Vec::new(),
     }
 }
@@ -550,7 +555,7 @@ fn a_status_in_whole() {
     let mut away = Case::with(|case| {
         let basis = case.seen.crm.basis.clone();
         case.seen.crm.take(&basis, NOW, Err(outage(Reason::CrmUnreachable)));
-        case.seen.subscriptions.seen = Some(vec!["https://stranger.example/hook".to_owned()]);
+        case.seen.subscriptions.seen = Some(vec![subscription("https://stranger.example/hook")]);
         case.problems = vec!["support.yaml:9: spec.closeMessage.text: too long".to_owned()];
     });
     insta::assert_json_snapshot!("troubled", away.status());
@@ -726,7 +731,7 @@ fn every_reason_can_be_reached() {
             "IntakeReady",
             {
                 let mut case = manifest_of(|value| value["spec"]["intake"] = json!({"longPoll": {}}));
-                case.seen.subscriptions.seen = Some(vec!["https://stranger.example/hook".to_owned()]);
+                case.seen.subscriptions.seen = Some(vec![subscription("https://stranger.example/hook")]);
                 case
             },
             "False",
@@ -735,7 +740,7 @@ fn every_reason_can_be_reached() {
         (
             "IntakeReady",
             Case::with(|case| {
-                case.seen.subscriptions.seen.as_mut().unwrap().push("https://stranger.example/hook".to_owned());
+                case.seen.subscriptions.seen.as_mut().unwrap().push(subscription("https://stranger.example/hook"));
             }),
             "True",
             Reason::ForeignSubscription,

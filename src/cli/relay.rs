@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, put};
 use tokio::net::TcpListener;
 
 use super::USAGE;
 use super::installation::data_dir;
 use super::run::stop_on_signals;
+use crate::policy::Millis;
 use crate::relay::http::Relays;
 use crate::relay::{self, Clock, Relay, RelayConfig};
 use crate::telemetry;
@@ -71,6 +72,7 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
     relays.insert(&namespace, &name, relay.clone());
     let routes = Router::new()
         .route("/status", get(facts))
+        .route("/subscription/{made}", put(subscription))
         .with_state((relays.clone(), namespace.clone(), name.clone()))
         .merge(relay::http::router(relays.clone()));
     let closing = stop.clone();
@@ -134,6 +136,23 @@ fn read(folder: &Path) -> Result<RelayConfig, String> {
         None => {}
     }
     Ok(config)
+}
+
+/// The controller says when the subscription in force was made; it shows MAX's own secret for this channel, which both know.
+async fn subscription(
+    State((relays, namespace, name)): State<(Relays, String, String)>,
+    axum::extract::Path(made): axum::extract::Path<Millis>,
+    headers: HeaderMap,
+) -> StatusCode {
+    let secret = headers.get(relay::http::SECRET_HEADER).and_then(|value| value.to_str().ok());
+    match (relays.get(&namespace, &name), secret) {
+        (Some(relay), Some(secret)) if relay.is_ours(secret) => {
+            relay.subscribed(made).await;
+            StatusCode::NO_CONTENT
+        }
+        (Some(_), _) => StatusCode::FORBIDDEN,
+        (None, _) => StatusCode::SERVICE_UNAVAILABLE,
+    }
 }
 
 async fn facts(State((relays, namespace, name)): State<(Relays, String, String)>) -> Response {

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
 use kube::runtime::events::EventType;
 use kube::runtime::reflector::{ObjectRef, Store};
+use secrecy::ExposeSecret as _;
 
 use super::context::Context;
 use super::entry::Entry;
@@ -26,6 +27,7 @@ use crate::channel::ChannelRef;
 use crate::channel::report::RelayState;
 use crate::channel::schedule::Subject;
 use crate::policy::Millis;
+use crate::relay::http::SECRET_HEADER;
 use crate::relay::{Facts, RelayConfig};
 use crate::transport::Options;
 
@@ -35,6 +37,12 @@ const SOON: Millis = 1_000;
 const NOT_SOONER: Millis = 2_000;
 /// How long the kubelet is waited for before the pod is touched again.
 const TOUCH_AGAIN: Millis = 3_000;
+/// The longest such wait. After an API server that was away the kubelet's own watches come back at any time within a minute, and a
+/// touch before that brings nothing.
+const TOUCH_AGAIN_MOST: Millis = 10_000;
+/// After so many touches, which is some five minutes, the relay itself must be refusing the configuration: then it is touched rarely.
+const TOUCHES: u32 = 30;
+const TOUCH_RARELY: Millis = 120_000;
 /// How long a relay may take to state its facts.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
 
@@ -84,19 +92,20 @@ pub async fn pass(
     relay.act(context, entry).await;
     // What was found out in between may mean another configuration.
     relay.serve(context, scope, channel, entry).await?;
+    let waits_for_relay = !tell_subscription(context, scope, entry, &name).await || relay.is_pending();
 
     let wrote = report(context, channel, entry, &relay.state).await?;
     let now = clock();
     Ok(Outcome {
         changed: relay.changed || wrote,
-        waiting: relay.is_pending(),
-        again_in: Duration::from_millis(next(context, &name, entry, &relay, now).unsigned_abs()),
+        waiting: waits_for_relay,
+        again_in: Duration::from_millis(next(context, &name, entry, waits_for_relay, now).unsigned_abs()),
     })
 }
 
-fn next(context: &Context, name: &ChannelRef, entry: &Entry, relay: &Serving, now: Millis) -> Millis {
+fn next(context: &Context, name: &ChannelRef, entry: &Entry, waits_for_relay: bool, now: Millis) -> Millis {
     let due = entry.keeper.due().map(|due| if due <= now { NOT_SOONER } else { due - now });
-    let steady = if relay.is_pending() { SOON } else { context.settings.relay_pause(name, now) };
+    let steady = if waits_for_relay { SOON } else { context.settings.relay_pause(name, now) };
     due.map_or(steady, |due| due.min(steady)).max(200)
 }
 
@@ -418,11 +427,47 @@ async fn look(
 
 /// The relay's own words. The error changes only with its kind.
 pub async fn ask(context: &Context, name: &ChannelRef, ip: IpAddr) -> Result<Facts, String> {
-    let url = match &context.settings.played_relays {
-        Some(base) => format!("{base}/{}/{}/status", name.namespace, name.name),
-        None => format!("http://{}/status", SocketAddr::new(ip, u16::try_from(PORT).unwrap_or(8080))),
-    };
-    ask_at(context, &url).await
+    ask_at(context, &format!("{}/status", base(context, name, ip))).await
+}
+
+/// Where a relay's own answers are.
+fn base(context: &Context, name: &ChannelRef, ip: IpAddr) -> String {
+    match &context.settings.played_relays {
+        Some(base) => format!("{base}/{}/{}", name.namespace, name.name),
+        None => format!("http://{}", SocketAddr::new(ip, u16::try_from(PORT).unwrap_or(8080))),
+    }
+}
+
+/// Tells the relay which subscription is in force, where it knows of another: what MAX could not bring between the two is read back.
+/// False: it must be told again.
+async fn tell_subscription(context: &Context, scope: &Scope, entry: &Entry, name: &ChannelRef) -> bool {
+    let (Some(facts), Some((made, secret))) = (&entry.facts, entry.keeper.subscribed()) else { return true };
+    if facts.subscribed_at == Some(made) || context.fence.check().is_err() {
+        return true;
+    }
+    let Some(ip) = pod_address(context, scope, name) else { return true };
+    let url = format!("{}/subscription/{made}", base(context, name, ip));
+    let request = http::Request::put(url).header(SECRET_HEADER, secret.expose_secret()).body(Bytes::new());
+    let Ok(request) = request else { return false };
+    let answer = context.relays.send(request, Options { timeout: ASK_LIMIT, max_answer: 1_024 }).await;
+    match answer.map(|answer| answer.status().as_u16()) {
+        // A relay of an older version: it reads back when it starts.
+        Ok(200..300 | 404) => true,
+        // Not under its newest configuration yet, or on its way.
+        Ok(_) | Err(_) => false,
+    }
+}
+
+/// Where the pod can be asked, if it runs.
+fn pod_address(context: &Context, scope: &Scope, name: &ChannelRef) -> Option<IpAddr> {
+    if context.settings.played_relays.is_some() {
+        return Some(IpAddr::from([127, 0, 0, 1]));
+    }
+    let pod = scope.pods.get(&ObjectRef::new(&names::pod(&name.name)).within(&name.namespace));
+    match relay_state::of_pod(pod.as_deref()) {
+        PodState::Running { ip, .. } => Some(ip),
+        PodState::Down(_) => None,
+    }
 }
 
 fn service_address(scope: &Scope, name: &ChannelRef) -> Option<SocketAddr> {
@@ -458,6 +503,16 @@ fn heed(entry: &mut Entry, now: &Facts) {
     }
 }
 
+/// How long the kubelet is waited for after it was touched `times` times again.
+const fn touch_pause(times: u32) -> Millis {
+    match times {
+        0 => TOUCH_AGAIN,
+        1 => TOUCH_AGAIN * 2,
+        2..TOUCHES => TOUCH_AGAIN_MOST,
+        _ => TOUCH_RARELY,
+    }
+}
+
 /// Makes the kubelet bring the configuration to the pod now, and again where it was faster than its own cache.
 async fn touch(
     context: &Context,
@@ -474,8 +529,7 @@ async fn touch(
     }
     let times = match &entry.touched {
         Some((touched, times, at)) if touched == revision => {
-            // Each time later, so that a relay that refuses its configuration costs little.
-            if now - at < TOUCH_AGAIN << (*times).min(6) {
+            if now - at < touch_pause(*times) {
                 return Ok(false);
             }
             times + 1

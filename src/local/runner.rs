@@ -111,11 +111,11 @@ async fn pass(
     report(shared, channel, keeper, serving);
 }
 
-/// Takes in what the relay says, and tells it of a gap.
+/// Takes in what the relay says, and tells it of the subscription.
 async fn ask_relay(keeper: &mut Keeper, serving: &mut Serving) {
     let Some(relay) = &serving.relay else { return };
-    if keeper.take_gap() {
-        relay.gap().await;
+    if let Some((made, _)) = keeper.subscribed() {
+        relay.subscribed(made).await;
     }
     let facts = relay.facts().await;
     heed(keeper, serving.facts.as_ref(), &facts);

@@ -26,6 +26,9 @@ pub struct Facts {
     pub open_dialogs: i64,
     /// When MAX last brought anything; milliseconds since the epoch.
     pub last_update_at: Option<Millis>,
+    /// The subscription that the relay was last told of, by the time at which MAX says it was made.
+    #[serde(default)]
+    pub subscribed_at: Option<Millis>,
     /// The next dialogs to be closed for silence, soonest first, at most 20.
     pub auto_close: Vec<AutoClose>,
 }
@@ -89,6 +92,7 @@ impl Shared {
             dead_letters,
             open_dialogs,
             last_update_at: (last > 0).then_some(last),
+            subscribed_at: Some(self.subscribed_at.load(Ordering::Relaxed)).filter(|at| *at > 0),
             auto_close,
         }
     }

@@ -15,6 +15,8 @@ use axum::routing::{get, post};
 
 use super::Relay;
 
+/// The header in which MAX shows the secret of a subscription (MAX Bot API reference, "Webhook subscriptions").
+pub const SECRET_HEADER: &str = "x-max-bot-api-secret";
 /// The longest webhook body taken, bytes.
 const LONGEST_BODY: usize = 1024 * 1024;
 
@@ -71,7 +73,7 @@ async fn max_webhook(
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    let secret = headers.get("x-max-bot-api-secret").and_then(|value| value.to_str().ok());
+    let secret = headers.get(SECRET_HEADER).and_then(|value| value.to_str().ok());
     match relays.get(&namespace, &name) {
         Some(relay) => relay.webhook(&fingerprint, secret, &body).await,
         // A channel that is about to start: MAX keeps the update and comes again.

@@ -143,6 +143,8 @@ struct Shared {
     /// Nothing is sent to MAX before [`Clock::passed`] says so.
     send_from: Millis,
     last_update_at: AtomicI64,
+    /// The subscription whose gap is known, by its time; 0 for none.
+    subscribed_at: AtomicI64,
     /// A dialog is open, so the outbox is looked at often.
     any_open: AtomicBool,
     largest_file: AtomicUsize,
@@ -214,6 +216,7 @@ impl Relay {
             gap: AtomicI64::new(start.gap),
             first_gap: start.gap,
             last_update_at: AtomicI64::new(0),
+            subscribed_at: AtomicI64::new(start.subscribed_at),
             any_open: AtomicBool::new(true),
             largest_file: AtomicUsize::new(LARGEST_FILE),
             files: Semaphore::new(FILES_AT_ONCE),
@@ -291,21 +294,45 @@ impl Relay {
         true
     }
 
-    /// Our webhook subscription had to be made again: updates may have been missed, so every open dialog is read back at once.
-    pub async fn gap(&self) {
-        self.shared.note_gap();
+    /// The subscription in force was made at `at`, by MAX's clock. Another one than before: updates may have been missed between the
+    /// two, so every open dialog is read back at once, and the others with their next update. Harmless when it is repeated.
+    pub async fn subscribed(&self, at: Millis) {
+        if self.shared.subscribed_at.load(Ordering::Acquire) == at {
+            return;
+        }
         let open = self
             .shared
             .store
-            .write(|connection| {
+            .write(move |connection| {
+                let before = meta::number(connection, meta::SUBSCRIBED_AT)?;
+                meta::set(connection, meta::SUBSCRIBED_AT, &at.to_string())?;
+                // The first one has no gap before it, and a start has its own.
+                if before.is_none_or(|before| before == at) {
+                    return Ok(None);
+                }
                 let mut statement = connection.prepare("SELECT id FROM customer WHERE open = 1")?;
-                Ok(statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<CustomerId>, _>>()?)
+                Ok(Some(statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<CustomerId>, _>>()?))
             })
-            .await
-            .unwrap_or_default();
-        for customer in open {
-            self.shared.dialogs.wake(customer);
+            .await;
+        // Else it is not known yet, and whoever told it tells it again.
+        let Ok(open) = open else { return };
+        if let Some(open) = open {
+            self.shared.note_gap();
+            for customer in open {
+                self.shared.dialogs.wake(customer);
+            }
         }
+        self.shared.subscribed_at.store(at, Ordering::Release);
+    }
+
+    /// Whether `secret` is one that MAX was given for this channel.
+    #[must_use]
+    pub fn is_ours(&self, secret: &str) -> bool {
+        let Some(active) = self.shared.active() else { return false };
+        active.config.secrets.webhook.iter().any(|ours| {
+            let ours = ours.expose_secret().as_bytes();
+            bool::from(ours.ct_eq(secret.as_bytes()))
+        })
     }
 
     /// Whether the last step could be written to disk.
@@ -414,6 +441,7 @@ fn same_credentials(one: Option<&creatio::Credentials>, other: Option<&creatio::
 /// What an earlier run left.
 struct Start {
     gap: i64,
+    subscribed_at: Millis,
     inbox: Vec<CustomerId>,
     woken: Woken,
 }
@@ -448,6 +476,7 @@ fn prepare(connection: &rusqlite::Connection, now: Millis, bot_user_id: i64) -> 
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     Ok(Start {
         gap: number("SELECT coalesce(max(read_back), -1) + 1 FROM customer")?,
+        subscribed_at: meta::number(connection, meta::SUBSCRIBED_AT)?.unwrap_or(0),
         inbox: customers("SELECT DISTINCT customer FROM inbox WHERE done = 0 AND customer IS NOT NULL")?,
         woken: Woken {
             crm: customers("SELECT DISTINCT customer FROM to_crm WHERE dead = 0")?,

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, put};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use kube::{Api, Client};
@@ -34,7 +34,10 @@ impl Fleet {
         let at = SocketAddr::new(world.cluster.host, 0);
         let front = Front { url: world.mango.url(), answers: Arc::default(), http: reqwest::Client::new() };
         let mango = serve(at, Router::new().fallback(answer).with_state(front)).await;
-        let routes = Router::new().route("/{namespace}/{name}/status", get(status)).with_state(world.client.clone());
+        let routes = Router::new()
+            .route("/{namespace}/{name}/status", get(status))
+            .route("/{namespace}/{name}/subscription/{made}", put(|| async { StatusCode::NO_CONTENT }))
+            .with_state(world.client.clone());
         Self { mango, relays: serve(at, routes).await }
     }
 
@@ -137,6 +140,7 @@ async fn status(State(client): State<Client>, Path((namespace, name)): Path<(Str
         dead_letters: 0,
         open_dialogs: 0,
         last_update_at: None,
+        subscribed_at: None,
         auto_close: Vec::new(),
     })
     .into_response()

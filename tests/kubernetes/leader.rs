@@ -89,8 +89,10 @@ async fn an_api_server_that_is_away_for_a_minute_stops_no_message_and_everything
     let mut manifest = world.manifest("support");
     manifest["spec"]["autoReplies"] = json!([]);
     world.apply(&manifest).await;
-    world.until_condition("support", "AutoRepliesActive", "False", "AutoRepliesNotConfigured", PATIENCE).await;
-    world.until_ready("support").await;
+    // The kubelet's own watches take up to a minute to come back, and only then does it bring a changed configuration.
+    let limit = PATIENCE * 2;
+    world.until_condition("support", "AutoRepliesActive", "False", "AutoRepliesNotConfigured", limit).await;
+    world.until_condition("support", "Ready", "True", "Ready", limit).await;
     world.say(&customer, "после");
     until("messages flow again", RECOVERY, || async { (world.received(&customer).len() == 3).then_some(()) }).await;
     assert_eq!(world.received(&customer), ["до", "без него", "после"]);

@@ -96,6 +96,31 @@ async fn a_suspended_channel_takes_nothing_and_has_everything_when_it_goes_on() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_max_dropped_while_the_subscription_was_gone_is_read_back_though_the_controller_had_crashed() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::start(&cluster).await;
+    let controller = world.controller().await;
+    world.put_secrets().await;
+    world.apply(&world.manifest("support")).await;
+    world.until_ready("support").await;
+    let customer = world.customer();
+    world.say(&customer, "до перерыва");
+    world.accept(&customer).await;
+    controller.crash().await;
+    let bot = world.max.control().bots()[0].user_id;
+    world.max.control().drop_subscriptions(bot).unwrap();
+    world.say(&customer, "в перерыве");
+    let controller = world.controller().await;
+    until("what was missed is with the agent, though the customer wrote nothing more", PATIENCE, || async {
+        (world.received(&customer) == ["до перерыва", "в перерыве"]).then_some(())
+    })
+    .await;
+    assert_eq!(world.subscriptions().len(), 1);
+    controller.stop().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn retain_leaves_the_outside_and_the_volume_alone() {
     let Some(cluster) = Cluster::with_node().await else { return };
     let world = World::start(&cluster).await;

@@ -128,6 +128,15 @@ async fn relay_takes_a_changed_configuration_up_and_keeps_the_good_one_when_it_i
     let revision = first.channel.revision.clone();
     until("the facts are told", port, "/status", |facts| facts["revision"] == revision.as_str()).await;
 
+    let tell = async |secret: &str| {
+        let url = format!("http://127.0.0.1:{port}/subscription/1767225600000");
+        let told = reqwest::Client::new().put(url).header("X-Max-Bot-Api-Secret", secret).send().await.unwrap();
+        (told.status().as_u16(), get(port, "/status").await.unwrap()["subscribedAt"].as_i64())
+    };
+    assert_eq!(tell("a-guess").await, (403, None), "only who knows MAX's secret may tell of a subscription");
+    let known = first.secrets.webhook[0].expose_secret().to_owned();
+    assert_eq!(tell(&known).await, (204, Some(1_767_225_600_000)));
+
     std::fs::write(folder.path().join("channel.json"), "{").unwrap();
     let changed = world.channel("support", "  closeMessage: {text: До свидания}\n");
     let second = keeper_of(&world, &changed, unhurt, keeper.bot().cloned()).relay().unwrap();

@@ -41,6 +41,24 @@ async fn a_message_in_a_gap_of_the_webhooks_is_read_back_and_keeps_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_max_dropped_between_two_subscriptions_is_read_back_without_another_update() {
+    let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "до перерыва");
+    world.until_true("the first is with the agent", || world.received(&anna).len() == 1).await;
+    world.relay.subscribed(1).await;
+    world.max.control().drop_subscriptions(world.bot).unwrap();
+    world.say(&anna, "в перерыве");
+    world.subscribe().await;
+    world.relay.subscribed(2).await;
+    let expected = ["до перерыва", "в перерыве"];
+    world.until_true("what was missed is with the agent", || world.received(&anna) == expected).await;
+    world.restart(false).await;
+    assert_eq!(world.relay.facts().await.subscribed_at, Some(2), "it is no news after a restart");
+    world.assert_contract_kept();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_reading_back_is_refused_a_late_message_carries_its_time_in_words() {
     let world = World::start(quiet_rules(), Intake::Webhook).await;
     world.max.control().add_fault(Fault {

@@ -10,6 +10,9 @@ pub(in crate::relay) const MADE_AT: &str = "made_at";
 /// When somebody was last erased, milliseconds since the epoch: of a customer who is not known, nothing older is read back.
 pub(in crate::relay) const ERASED_AT: &str = "erased_at";
 
+/// When MAX says that the subscription last told of was made, milliseconds since the epoch.
+pub(in crate::relay) const SUBSCRIBED_AT: &str = "subscribed_at";
+
 /// The fact of that name, if it was ever set.
 pub(in crate::relay) fn get(connection: &Connection, key: &str) -> Result<Option<String>, StoreError> {
     Ok(connection
