@@ -182,6 +182,15 @@ impl Entry {
         let detail = detail.trim();
         if detail.is_empty() { format!("{cause}. {remedy}") } else { format!("{cause} ({detail}). {remedy}") }
     }
+
+    /// What a message of [`Entry::message`], in whichever language, says of its particular case.
+    #[must_use]
+    pub fn detail<'a>(&self, message: &'a str) -> Option<&'a str> {
+        [Language::English, Language::Russian].into_iter().find_map(|language| {
+            let Text { cause, remedy } = self.text(language);
+            message.strip_prefix(cause)?.strip_suffix(remedy)?.strip_prefix(" (")?.strip_suffix("). ")
+        })
+    }
 }
 
 /// The entry of a reason; `None` for success and for pairs that do not belong together.
@@ -578,6 +587,10 @@ mod tests {
             }
             assert!(entry.russian.cause.chars().any(|c| ('а'..='я').contains(&c)), "{pair:?}");
             assert!(entry.message("x", Language::Russian).contains(" (x). "), "{pair:?}");
+            for language in [Language::English, Language::Russian] {
+                assert_eq!(entry.detail(&entry.message("x (y). z", language)), Some("x (y). z"), "{pair:?}");
+                assert_eq!(entry.detail(&entry.message("", language)), None, "{pair:?}");
+            }
         }
     }
 

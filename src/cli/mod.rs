@@ -72,7 +72,12 @@ pub(crate) const USAGE: u8 = 2;
 
 /// Parses the arguments and runs the subcommand.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let program = arguments.first().and_then(|path| std::path::Path::new(path).file_stem());
+    if program.is_some_and(|name| name == status::PLUGIN) {
+        arguments.splice(1..1, ["status".into(), "--cluster".into()]);
+    }
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // A closed pipe leaves nobody to tell.

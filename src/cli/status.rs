@@ -1,4 +1,5 @@
-//! `maxchannel status`: how the channels of a running `maxchannel run` stand, with cause and remedy.
+//! `maxchannel status` and `kubectl maxchannel`: how channels stand, with cause and remedy, asked of a running `maxchannel run` or of a
+//! cluster. Both show the same status.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -6,20 +7,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::config::KubeConfigOptions;
+use kube::{Api, Client, Config};
 
 use super::installation::language;
 use super::{Output, USAGE};
 use crate::api::{ConditionType, Language, Reason, catalogue};
+use crate::controller::Channel;
 use crate::local::{Shown, ShownChannel};
 use crate::transport::{Addresses, Options, ReqwestTransport, Transport as _, Trust};
 
 /// Show how the channels stand, with cause and remedy.
 ///
-/// Asks a running `maxchannel run`. Exit code 0: all channels are ready; 1: not all; 2: wrong usage, or nobody answers.
+/// Asks a running `maxchannel run`, or with --cluster a Kubernetes. Exit code 0: all channels are ready; 1: not all; 2: wrong usage, or
+/// nobody answers.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel status\n  maxchannel status support --lang ru\n  maxchannel status --server \
-                        http://127.0.0.1:9090 -o json"
+                        http://127.0.0.1:9090 -o json\n  maxchannel status --cluster -A\n\nInstalled under the name \
+                        kubectl-maxchannel it is `kubectl maxchannel`, and asks the cluster:\n  kubectl maxchannel -n crm support"
 )]
 pub(super) struct Args {
     /// Only this channel: `name` or `namespace/name`.
@@ -27,6 +33,18 @@ pub(super) struct Args {
     /// Where `maxchannel run` listens.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     server: String,
+    /// Ask the cluster of the kubeconfig instead.
+    #[arg(long, conflicts_with = "server")]
+    cluster: bool,
+    /// Namespace in the cluster. Default: that of the context.
+    #[arg(short, long, value_name = "NAMESPACE", conflicts_with = "server")]
+    namespace: Option<String>,
+    /// All namespaces of the cluster.
+    #[arg(short = 'A', long, conflicts_with_all = ["server", "namespace"])]
+    all_namespaces: bool,
+    /// Context of the kubeconfig. Default: the current one.
+    #[arg(long, value_name = "NAME", conflicts_with = "server")]
+    context: Option<String>,
     /// The language: `en` or `ru`. Default: by LC_ALL, LC_MESSAGES, LANG.
     #[arg(long, value_name = "LANGUAGE")]
     lang: Option<Language>,
@@ -35,12 +53,17 @@ pub(super) struct Args {
     output: Output,
 }
 
+/// The name under which kubectl finds the program as its plugin `kubectl maxchannel`.
+pub(super) const PLUGIN: &str = "kubectl-maxchannel";
+
 pub(super) fn run(args: &Args) -> ExitCode {
     let fails = |message: &str| {
         eprintln!("maxchannel status: {message}");
         ExitCode::from(USAGE)
     };
-    let mut shown = match super::in_runtime(ask(&args.server)) {
+    let asks_cluster = args.cluster || args.namespace.is_some() || args.all_namespaces || args.context.is_some();
+    let asked = if asks_cluster { super::in_runtime(ask_cluster(args)) } else { super::in_runtime(ask(&args.server)) };
+    let mut shown = match asked {
         Ok(shown) => shown,
         Err(message) => return fails(&message),
     };
@@ -74,6 +97,40 @@ pub(super) async fn ask(server: &str) -> Result<Shown, String> {
         .await
         .map_err(|error| format!("{error}; is `maxchannel run` started, and is --server its --listen?"))?;
     serde_json::from_slice(answer.body()).map_err(|_| format!("{address} is not answered by `maxchannel run`"))
+}
+
+/// What the channels of a cluster say of themselves.
+async fn ask_cluster(args: &Args) -> Result<Shown, String> {
+    let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
+    let config = match &args.context {
+        Some(_) => Config::from_kubeconfig(&options).await.map_err(|error| error.to_string()),
+        None => Config::infer().await.map_err(|error| error.to_string()),
+    };
+    let mut config =
+        config.map_err(|error| format!("no cluster can be asked ({error}): set KUBECONFIG or --context"))?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(Duration::from_secs(20));
+    let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let address = config.cluster_url.clone();
+    let client = Client::try_from(config).map_err(|error| format!("the cluster {address} cannot be asked: {error}"))?;
+    let (api, place): (Api<Channel>, _) = if args.all_namespaces {
+        (Api::all(client), "all namespaces".to_owned())
+    } else {
+        (Api::namespaced(client, &namespace), format!("the namespace {namespace}"))
+    };
+    let channels = api.list(&kube::api::ListParams::default()).await.map_err(|error| match error {
+        kube::Error::Api(status) if status.code == 404 => {
+            format!(
+                "the cluster {address} does not know MaxChannels: install the chart, or apply crds/maxchannels.yaml"
+            )
+        }
+        error => format!("the MaxChannels of {place} cannot be listed at {address}: {error}"),
+    })?;
+    let shown = channels.into_iter().map(|channel| {
+        let name = channel.reference();
+        ShownChannel { status: channel.known_status(), namespace: name.namespace, name: name.name, relay: None }
+    });
+    Ok(Shown { channels: shown.collect(), problems: Vec::new() })
 }
 
 fn state<'a>(channel: &'a ShownChannel, condition: &str) -> (&'a str, &'a str) {
@@ -162,9 +219,8 @@ fn explained(condition: &Condition, language: Language, colours: bool) -> String
         words.remedy,
         entry.mender.describe(language)
     );
-    // The condition's own message carries what is particular to this case.
-    if condition.message != entry.message("", language) {
-        let _ = writeln!(text, "    {said}: {}", condition.message);
+    if let Some(detail) = entry.detail(&condition.message) {
+        let _ = writeln!(text, "    {said}: {detail}");
     }
     text
 }

@@ -1,13 +1,18 @@
 //! From `helm install` to a message both ways, and back to nothing.
 
+use std::process::Command;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams};
 use maxchannel::api::MaxChannel;
+use maxchannel::simulator::max;
 use serde_json::json;
 
 use crate::canary;
-use crate::world::{Cluster, PATIENCE, World, until};
+use crate::world::{Cluster, PATIENCE, World, helm, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_installed_chart_makes_a_channel_that_carries_messages_both_ways_and_deleting_it_leaves_nothing() {
@@ -58,4 +63,89 @@ async fn an_installed_chart_makes_a_channel_that_carries_messages_both_ways_and_
     })
     .await;
     world.end().await;
+}
+
+/// Outside the usual: a release of its own namespace that serves the whole cluster, with a follower, and what the installation's values say.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_for_all_namespaces_with_two_replicas_serves_another_namespace_and_survives_its_leader() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::alone(&cluster).await;
+    let system = format!("{}-system", world.namespace);
+    let reasons = json!([{"status": 403, "messageContains": "legal entity", "reason": "LegalEntityAccessDenied"}]);
+    world.install(
+        "all",
+        &[
+            "--namespace",
+            &system,
+            "--create-namespace",
+            "--set",
+            "watchNamespaces=null,replicaCount=2,language=ru",
+            "--set-json",
+            &format!("maxErrorReasons={reasons}"),
+        ],
+    );
+    cluster.kubectl(&["-n", &system, "rollout", "status", "deployment", "--timeout=90s"]);
+    world.put_secrets().await;
+    world.apply(&world.manifest("support")).await;
+    world.until_ready("support").await;
+    let customer = world.customer();
+    world.say(&customer, "Здравствуйте");
+    world.accept(&customer).await;
+
+    let refusal = max::BotAnswer {
+        status: 403,
+        code: "access.denied".to_owned(),
+        message: "No access for this legal entity".to_owned(),
+    };
+    world.max.control().set_bot_state(world.bot, max::BotState::Refused(refusal)).unwrap();
+    let mut manifest = world.manifest("support");
+    manifest["metadata"]["annotations"] = json!({"maxchannel.dev/reconcile-at": "1"});
+    world.apply(&manifest).await;
+    world.until_condition("support", "TokenAuthorized", "False", "LegalEntityAccessDenied", PATIENCE).await;
+    let (code, told) = status(&world, &["status", "--cluster", "-A", "--lang", "ru"]);
+    assert_eq!(code, Some(1), "{told}");
+    let row = format!("{}/support", world.namespace);
+    assert!(told.contains(&row) && told.contains("TokenAuthorized=False LegalEntityAccessDenied (ошибка 4)"), "{told}");
+    world.max.control().set_bot_state(world.bot, max::BotState::Active).unwrap();
+    world.until_ready("support").await;
+    let (code, told) = status(&world, &["status", "-n", &world.namespace, "support"]);
+    assert_eq!(code, Some(0), "{told}");
+
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), &system);
+    let leases: Api<Lease> = Api::namespaced(world.client.clone(), &system);
+    let holder = async || leases.get("all-maxchannel").await.unwrap().spec.and_then(|spec| spec.holder_identity);
+    let leader = holder().await.expect("one leads");
+    let leading = pods.list(&ListParams::default()).await.unwrap().into_iter().find_map(|pod| {
+        let name = pod.metadata.name?;
+        leader.starts_with(&name).then_some(name)
+    });
+    let kill = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    pods.delete(&leading.expect("the holder is a pod"), &kill).await.unwrap();
+    until("the follower leads", PATIENCE, || async { (holder().await.is_some_and(|now| now != leader)).then_some(()) })
+        .await;
+    let mut manifest = world.manifest("support");
+    manifest["spec"]["autoReplies"] = json!([]);
+    world.apply(&manifest).await;
+    world.until_condition("support", "AutoRepliesActive", "False", "AutoRepliesNotConfigured", PATIENCE).await;
+    world.until_ready("support").await;
+    assert_eq!(world.received(&customer), ["Здравствуйте"]);
+
+    world.delete("support").await;
+    until("the channel is gone", PATIENCE, || async {
+        world.api::<MaxChannel>().get_opt("support").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    assert_eq!(world.subscriptions(), Vec::<String>::new());
+    let output = Command::new(helm()).args(["uninstall", "all", "--namespace", &system]).output().unwrap();
+    assert!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
+    Api::<Namespace>::all(world.client.clone()).delete(&system, &DeleteParams::default()).await.unwrap();
+    world.end().await;
+}
+
+/// What the program says of a cluster.
+fn status(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_maxchannel")).args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(!text.contains(&world.token));
+    (output.status.code(), text)
 }
