@@ -6,5 +6,6 @@
 
 pub mod clock;
 pub mod creatio;
+mod floor;
 pub mod mango;
 pub mod max;

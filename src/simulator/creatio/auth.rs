@@ -9,8 +9,8 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::wire::{Call, Reply};
 use super::{Expired, Runtime, Switches};
+use crate::simulator::floor::wire::{Call, Reply};
 
 /// A user who can sign in with a password.
 #[derive(Clone)]

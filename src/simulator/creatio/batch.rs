@@ -10,10 +10,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::faults::shape;
 use super::odata;
 use super::site::World;
-use super::wire::{Call, Reply};
+use crate::simulator::floor::faults::shape;
+use crate::simulator::floor::wire::{Call, Reply};
 
 /// The most parts of one batch.
 const MAX_PARTS: usize = 100;

@@ -15,13 +15,14 @@ use uuid::Uuid;
 
 use super::auth::Login;
 use super::chat::{Agent, Attachment, Direction, File, Message};
-use super::faults::{Fault, Outage};
 use super::package::is_completed;
 use super::schema::{self, COMPLETED, FOR_FREE, WAITING};
 use super::site::{Site, World};
 use super::store::{self, Reading, Row, Shown};
-use super::wire::{Call, Reply, decode, hex};
 use super::{Expired, Switches};
+use crate::simulator::floor::control::{self, Common, bad, done, ok};
+use crate::simulator::floor::faults::{Fault, Outage};
+use crate::simulator::floor::wire::{Call, Reply, hex};
 
 /// Drives a running site. Cheap to clone.
 #[derive(Clone)]
@@ -421,14 +422,6 @@ fn chats_of_agent(world: &World, agent: Uuid) -> Vec<Value> {
     world.db.rows("OmniChat").filter(mine).map(|row| chat_json(world, row)).collect()
 }
 
-fn ok(body: &Value) -> Reply {
-    Reply::json(StatusCode::OK, body)
-}
-
-fn bad(message: &str) -> Reply {
-    Reply::json(StatusCode::BAD_REQUEST, &json!({"error": message}))
-}
-
 fn outcome(result: Result<Value, String>) -> Reply {
     match result {
         Ok(body) => ok(&body),
@@ -472,22 +465,15 @@ const ROUTES: &[&str] = &[
 
 /// A call under `/control`.
 pub(super) fn http(site: &Site, call: &Call) -> Reply {
-    let body: Value = if call.body.is_empty() {
-        json!({})
-    } else {
-        match serde_json::from_slice(&call.body) {
-            Ok(body) => body,
-            Err(_) => return bad("The body is no JSON."),
-        }
+    let request = match control::Request::read(call) {
+        Ok(request) => request,
+        Err(answer) => return answer,
     };
-    let path = call.path.trim_start_matches("/control").trim_matches('/').to_owned();
-    let parts: Vec<String> = path.split('/').map(decode).collect();
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    site.with(|world| route(world, call, &parts, &body))
+    let parts: Vec<&str> = request.parts.iter().map(String::as_str).collect();
+    site.with(|world| route(world, call, &parts, &request.body))
 }
 
 fn route(world: &mut World, call: &Call, parts: &[&str], body: &Value) -> Reply {
-    let done = || ok(&json!({"ok": true}));
     let sender = call.pairs().into_iter().find(|(name, _)| name == "sender").map(|(_, value)| value);
     match (call.method.as_str(), parts) {
         ("GET", [""]) => ok(&json!({"routes": ROUTES, "violations": world.violations.len(), "nowMs": world.now_ms()})),
@@ -520,46 +506,13 @@ fn route(world: &mut World, call: &Call, parts: &[&str], body: &Value) -> Reply 
             world.outbox.broken = body["broken"] == true;
             done()
         }
-        ("GET", ["violations"]) => ok(&json!(world.violations)),
-        ("DELETE", ["violations"]) => {
-            world.violations.clear();
-            done()
-        }
-        ("GET", ["counters"]) => ok(&world.counters.json()),
-        ("DELETE", ["counters"]) => {
-            world.counters.reset();
-            done()
-        }
         (_, ["odata", entity, rest @ ..]) => odata_route(world, call, entity, rest, body),
-        _ => fault_route(world, call, parts, body),
+        _ => site_route(world, call, parts, body),
     }
 }
 
-fn fault_route(world: &mut World, call: &Call, parts: &[&str], body: &Value) -> Reply {
-    let done = || ok(&json!({"ok": true}));
+fn site_route(world: &mut World, call: &Call, parts: &[&str], body: &Value) -> Reply {
     match (call.method.as_str(), parts) {
-        ("GET", ["faults"]) => ok(&json!(world.faults.rules)),
-        ("DELETE", ["faults"]) => {
-            world.faults.rules.clear();
-            done()
-        }
-        ("POST", ["faults"]) => {
-            let list = if body.is_array() { body.clone() } else { json!([body]) };
-            match serde_json::from_value::<Vec<Fault>>(list) {
-                Ok(rules) => {
-                    world.faults.rules.extend(rules);
-                    done()
-                }
-                Err(error) => bad(&error.to_string()),
-            }
-        }
-        ("POST", ["outage"]) => match serde_json::from_value::<Option<Outage>>(body["mode"].clone()) {
-            Ok(mode) => {
-                world.faults.outage = mode;
-                done()
-            }
-            Err(error) => bad(&error.to_string()),
-        },
         ("POST", ["restart"]) => {
             world.restart();
             done()
@@ -593,26 +546,15 @@ fn fault_route(world: &mut World, call: &Call, parts: &[&str], body: &Value) -> 
             deny(world, body["object"].as_str().unwrap_or(""), body["denied"] != false);
             done()
         }
-        ("GET", ["switches"]) => ok(&json!(world.switches)),
-        ("PATCH", ["switches"]) => {
-            let mut all = json!(world.switches);
-            if let (Value::Object(all), Value::Object(changes)) = (&mut all, body) {
-                all.extend(changes.clone());
-            }
-            match serde_json::from_value::<Switches>(all) {
-                Ok(switches) => {
-                    world.switches = switches;
-                    ok(&json!(world.switches))
-                }
-                Err(error) => bad(&error.to_string()),
-            }
-        }
         ("POST", ["clock"]) => {
             world.clock.advance(body["advanceMs"].as_i64().unwrap_or(0));
             world.catch_up();
             ok(&json!({"nowMs": world.now_ms()}))
         }
-        _ => Reply::json(StatusCode::NOT_FOUND, &json!({"error": "There is no such control route.", "routes": ROUTES})),
+        (method, parts) => {
+            let World { faults, counters, violations, switches, .. } = world;
+            Common { faults, counters, violations, switches }.answer(method, parts, body, ROUTES)
+        }
     }
 }
 

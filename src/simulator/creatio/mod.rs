@@ -45,7 +45,6 @@ mod auth;
 mod batch;
 mod chat;
 mod control;
-pub(in crate::simulator) mod faults;
 mod filter;
 mod odata;
 mod outbox;
@@ -56,7 +55,6 @@ mod schema;
 mod services;
 mod site;
 mod store;
-pub(in crate::simulator) mod wire;
 
 use std::fmt;
 use std::io;
@@ -66,7 +64,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use control::{Control, OutFile, Sent};
-pub use faults::{Answer, Fault, Outage};
+
+use super::floor::wire;
+pub use super::floor::{Answer, Fault, Outage};
 
 /// Paths and pages of the site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

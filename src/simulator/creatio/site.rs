@@ -13,13 +13,13 @@ use uuid::Uuid;
 
 use super::auth::{self, Auth, Caller, Login};
 use super::chat::{Agent, Message};
-use super::faults::{Counters, Fault, Faults};
 use super::outbox::OutboxState;
 use super::package::{self, Begin, PackageState};
 use super::schema;
 use super::store::{Db, Row};
-use super::wire::{Call, Clock, Reply};
 use super::{Options, Switches, control, odata, services};
+use crate::simulator::floor::faults::{Counters, Fault, Faults};
+use crate::simulator::floor::wire::{Call, Clock, Reply};
 
 /// Everything that the site holds.
 pub(super) struct World {

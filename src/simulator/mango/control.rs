@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::account::{Employee, Group};
 use super::site::{Site, World};
-use super::wire::{Call, Reply, decode};
 use super::{Fault, Outage, Switches};
+use crate::simulator::floor::control::{self, Common, bad, done, ok};
+use crate::simulator::floor::wire::{Call, Reply};
 
 /// Drives a running account. Cheap to clone.
 #[derive(Clone)]
@@ -131,14 +131,6 @@ fn max_channel(world: &mut World, receiver: Value) -> i64 {
     70_001 + number
 }
 
-fn ok(body: &Value) -> Reply {
-    Reply::json(StatusCode::OK, body)
-}
-
-fn bad(message: &str) -> Reply {
-    Reply::json(StatusCode::BAD_REQUEST, &json!({"error": message}))
-}
-
 /// The routes that `GET /control` lists.
 const ROUTES: &[&str] = &[
     "GET|POST /control/employees",
@@ -160,22 +152,15 @@ const ROUTES: &[&str] = &[
 
 /// A call under `/control`.
 pub(super) fn http(site: &Site, call: &Call) -> Reply {
-    let body: Value = if call.body.is_empty() {
-        json!({})
-    } else {
-        match serde_json::from_slice(&call.body) {
-            Ok(body) => body,
-            Err(_) => return bad("The body is no JSON."),
-        }
+    let request = match control::Request::read(call) {
+        Ok(request) => request,
+        Err(answer) => return answer,
     };
-    let path = call.path.trim_start_matches("/control").trim_matches('/').to_owned();
-    let parts: Vec<String> = path.split('/').map(decode).collect();
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    route(&mut site.lock(), call.method.as_str(), &parts, &body)
+    let parts: Vec<&str> = request.parts.iter().map(String::as_str).collect();
+    route(&mut site.lock(), call.method.as_str(), &parts, &request.body)
 }
 
 fn route(world: &mut World, method: &str, parts: &[&str], body: &Value) -> Reply {
-    let done = || ok(&json!({"ok": true}));
     let id = parts.get(1).and_then(|text| text.parse::<i64>().ok());
     match (method, parts) {
         ("GET", [""]) => ok(&json!({"routes": ROUTES})),
@@ -218,45 +203,6 @@ fn route(world: &mut World, method: &str, parts: &[&str], body: &Value) -> Reply
             world.account.balance = body["balance"].as_f64().unwrap_or(0.0);
             done()
         }
-        ("GET", ["violations"]) => ok(&json!(world.violations)),
-        ("DELETE", ["violations"]) => {
-            world.violations.clear();
-            done()
-        }
-        ("GET", ["counters"]) => ok(&world.counters.json()),
-        ("DELETE", ["counters"]) => {
-            world.counters.reset();
-            done()
-        }
-        _ => fault_route(world, method, parts, body),
-    }
-}
-
-fn fault_route(world: &mut World, method: &str, parts: &[&str], body: &Value) -> Reply {
-    let done = || ok(&json!({"ok": true}));
-    match (method, parts) {
-        ("GET", ["faults"]) => ok(&json!(world.faults.rules)),
-        ("DELETE", ["faults"]) => {
-            world.faults.rules.clear();
-            done()
-        }
-        ("POST", ["faults"]) => {
-            let list = if body.is_array() { body.clone() } else { json!([body]) };
-            match serde_json::from_value::<Vec<Fault>>(list) {
-                Ok(rules) => {
-                    world.faults.rules.extend(rules);
-                    done()
-                }
-                Err(error) => bad(&error.to_string()),
-            }
-        }
-        ("POST", ["outage"]) => match serde_json::from_value::<Option<Outage>>(body["mode"].clone()) {
-            Ok(mode) => {
-                world.faults.outage = mode;
-                done()
-            }
-            Err(error) => bad(&error.to_string()),
-        },
         ("POST", ["throttle"]) => {
             world.throttled = body["calls"].as_u64().and_then(|calls| u32::try_from(calls).ok()).unwrap_or(1);
             done()
@@ -265,24 +211,13 @@ fn fault_route(world: &mut World, method: &str, parts: &[&str], body: &Value) ->
             world.forgive();
             done()
         }
-        ("GET", ["switches"]) => ok(&json!(world.switches)),
-        ("PATCH", ["switches"]) => {
-            let mut all = json!(world.switches);
-            if let (Value::Object(all), Value::Object(changes)) = (&mut all, body) {
-                all.extend(changes.clone());
-            }
-            match serde_json::from_value::<Switches>(all) {
-                Ok(switches) => {
-                    world.switches = switches;
-                    ok(&json!(world.switches))
-                }
-                Err(error) => bad(&error.to_string()),
-            }
-        }
         ("POST", ["clock"]) => {
             world.clock.advance(body["advanceMs"].as_i64().unwrap_or(0));
             ok(&json!({"nowMs": world.clock.now_ms()}))
         }
-        _ => Reply::json(StatusCode::NOT_FOUND, &json!({"error": "There is no such control route.", "routes": ROUTES})),
+        _ => {
+            let World { faults, counters, violations, switches, .. } = world;
+            Common { faults, counters, violations, switches }.answer(method, parts, body, ROUTES)
+        }
     }
 }

@@ -39,8 +39,8 @@ use serde::{Deserialize, Serialize};
 pub use account::{Employee, Group, sign};
 pub use control::Control;
 
-use super::creatio::wire;
-pub use super::creatio::{Answer, Fault, Outage};
+use super::floor::wire;
+pub use super::floor::{Answer, Fault, Outage};
 
 /// What no public source settles.
 #[derive(Clone, Debug, Serialize, Deserialize)]
