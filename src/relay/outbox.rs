@@ -68,7 +68,7 @@ pub(super) async fn run(shared: &Shared) {
             }
             Err(error) => {
                 failures += 1;
-                shared.crm_failed(error.code());
+                error.note(shared);
                 tracing::debug!(%error, "the outbox could not be looked at");
                 (0, false)
             }
@@ -122,15 +122,18 @@ enum LookError {
 }
 
 impl LookError {
-    fn code(&self) -> &'static str {
+    /// A disk that is full says nothing about the CRM.
+    fn note(&self, shared: &Shared) {
         match self {
-            Self::Creatio(error) => match error.class() {
+            Self::Creatio(error) => shared.crm_failed(match error.class() {
                 creatio::Class::CredentialsInvalid => "CredentialsInvalid",
                 creatio::Class::AccessDenied => "AccessDenied",
                 creatio::Class::PackageMissing | creatio::Class::NotFound => "PackageMissing",
                 _ => "CrmUnreachable",
-            },
-            Self::Store(_) => "Store",
+            }),
+            Self::Store(error) => {
+                shared.store_failed(error);
+            }
         }
     }
 }
