@@ -143,6 +143,7 @@ impl Site {
                 off_hours_bot: None,
                 retention_seconds: 30 * 86_400,
                 suspended: false,
+                log_level: None,
             },
             secrets: Secrets {
                 token: SecretString::from(TOKEN),
