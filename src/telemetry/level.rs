@@ -2,7 +2,7 @@
 //!
 //! A level that is not understood changes nothing and is named.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -16,9 +16,10 @@ use tracing_subscriber::reload;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The level of this process; empty until logging has been started.
-static KEPT: OnceLock<Kept> = OnceLock::new();
+static LEVEL: OnceLock<Level> = OnceLock::new();
 
-struct Kept {
+/// The level of one subscriber.
+pub(super) struct Level {
     handle: reload::Handle<EnvFilter, Registry>,
     /// What held at the start.
     first: String,
@@ -41,39 +42,53 @@ pub struct LevelError {
 /// and silence everything else.
 pub(super) fn parse(level: &str) -> Result<EnvFilter, LevelError> {
     let refused = |reason: String| LevelError { level: level.to_owned(), reason };
-    let mut words = level.split(',').map(str::trim).filter(|word| !word.is_empty()).peekable();
-    if words.peek().is_none() {
+    let words: Vec<&str> = level.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    if words.is_empty() {
         return Err(refused("it is empty".to_owned()));
     }
-    if let Some(word) = words.find(|word| !word.contains('=') && LevelFilter::from_str(word).is_err()) {
+    if let Some(word) = words.iter().find(|word| !word.contains('=') && LevelFilter::from_str(word).is_err()) {
         return Err(refused(format!("{word:?} is no level")));
     }
-    EnvFilter::try_new(level).map_err(|error| refused(error.to_string()))
+    EnvFilter::try_new(words.join(",")).map_err(|error| refused(error.to_string()))
 }
 
-/// Keeps what changes the level of the subscriber that was just made.
-pub(super) fn keep(handle: reload::Handle<EnvFilter, Registry>, first: &str) {
-    // Only the first subscriber of a process comes here.
-    let _ = KEPT.set(Kept { handle, first: first.to_owned(), now: Mutex::new(first.to_owned()) });
+impl Level {
+    pub(super) fn new(handle: reload::Handle<EnvFilter, Registry>, first: &str) -> Self {
+        Self { handle, first: first.to_owned(), now: Mutex::new(first.to_owned()) }
+    }
+
+    /// Makes it the level of this process.
+    pub(super) fn keep(self) {
+        // Only the first subscriber of a process comes here.
+        let _ = LEVEL.set(self);
+    }
+
+    fn set(&self, level: Option<&str>) -> Result<(), LevelError> {
+        let level = level.unwrap_or(&self.first);
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if *now == level {
+            return Ok(());
+        }
+        let filter = parse(level)?;
+        self.handle
+            .reload(filter)
+            .map_err(|error| LevelError { level: level.to_owned(), reason: error.to_string() })?;
+        level.clone_into(&mut now);
+        drop(now);
+        tracing::info!("the log level is {level} now");
+        Ok(())
+    }
 }
 
-/// Sets what is said from now on; none: what held at the start. Without [`super::start`] nothing happens.
+/// Sets what is said from now on; none: what held at the start. Before [`super::start`] nothing can be set, only checked.
 ///
 /// # Errors
 /// The level is not understood; the one before stays in force.
 pub fn set_level(level: Option<&str>) -> Result<(), LevelError> {
-    let Some(kept) = KEPT.get() else { return level.map_or(Ok(()), |level| parse(level).map(drop)) };
-    let level = level.unwrap_or(&kept.first);
-    let mut now = kept.now.lock().unwrap_or_else(PoisonError::into_inner);
-    if *now == level {
-        return Ok(());
+    match LEVEL.get() {
+        Some(kept) => kept.set(level),
+        None => level.map_or(Ok(()), |level| parse(level).map(drop)),
     }
-    let filter = parse(level)?;
-    kept.handle.reload(filter).map_err(|error| LevelError { level: level.to_owned(), reason: error.to_string() })?;
-    level.clone_into(&mut now);
-    drop(now);
-    tracing::info!("the log level is {level} now");
-    Ok(())
 }
 
 /// Keeps to the level that a file names, from now on and whenever the file changes; without the file, what held at the start. What is
@@ -84,7 +99,7 @@ pub fn follow(file: Option<PathBuf>) -> watch::Receiver<Option<String>> {
     let (sender, receiver) = watch::channel(None);
     let Some(file) = file else { return receiver };
     let mut complaint = String::new();
-    let mut look = move || match take(&file) {
+    let mut look = move || match take(&file, set_level) {
         Ok(level) => {
             complaint.clear();
             sender.send_if_modified(|before| std::mem::replace(before, level.clone()) != level);
@@ -105,18 +120,21 @@ pub fn follow(file: Option<PathBuf>) -> watch::Receiver<Option<String>> {
     receiver
 }
 
-fn take(file: &std::path::Path) -> Result<Option<String>, String> {
+fn take(file: &Path, set: impl FnOnce(Option<&str>) -> Result<(), LevelError>) -> Result<Option<String>, String> {
     let text = match std::fs::read_to_string(file) {
         Ok(text) => Some(text.trim().to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(format!("it cannot be read ({error}); the log level stays")),
     };
-    set_level(text.as_deref()).map_err(|error| error.to_string())?;
+    set(text.as_deref()).map_err(|error| error.to_string())?;
     Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
+    use tracing_subscriber::Layer as _;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
     use super::*;
 
     #[test]
@@ -142,33 +160,52 @@ mod tests {
         }
     }
 
-    /// The one test of this process that may start logging: it is global.
-    #[tokio::test(start_paused = true)]
-    async fn a_file_changes_the_level_a_mistyped_one_changes_nothing_and_without_it_the_first_one_holds() {
+    #[derive(Clone, Default)]
+    struct Lines(std::sync::Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_file_changes_what_is_said_a_mistyped_one_changes_nothing_and_without_it_the_first_level_holds() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("log-level");
-        super::super::start(super::super::Format::Text, "error");
-        let shows = |level: tracing::Level| match level {
-            tracing::Level::DEBUG => tracing::enabled!(tracing::Level::DEBUG),
-            _ => tracing::enabled!(tracing::Level::INFO),
+        let (filter, handle) = reload::Layer::new(parse("error").unwrap());
+        let (lines, level) = (Lines::default(), Level::new(handle, "error"));
+        let writer = lines.clone();
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).with_filter(filter);
+        let _local = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+        let said = || {
+            lines.0.lock().unwrap().clear();
+            tracing::info!("an-info");
+            tracing::debug!("a-detail");
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            (text.contains("an-info"), text.contains("a-detail"))
         };
-        let held = || (shows(tracing::Level::INFO), shows(tracing::Level::DEBUG));
-        let mut level = follow(Some(file.clone()));
-        assert_eq!((held(), level.borrow_and_update().clone()), ((false, false), None));
-        for (text, shown, told) in [
-            (Some("info\n"), (true, false), Some("info")),
-            (Some("debug"), (true, true), Some("debug")),
-            (Some("verbose"), (true, true), Some("debug")),
-            (None, (false, false), None),
+        assert_eq!(said(), (false, false));
+        for (text, shown, taken) in [
+            (Some("info\n"), (true, false), Ok(Some("info".to_owned()))),
+            (Some("debug"), (true, true), Ok(Some("debug".to_owned()))),
+            (Some("verbose"), (true, true), Err("\"verbose\"")),
+            (None, (false, false), Ok(None)),
         ] {
             match text {
                 Some(text) => std::fs::write(&file, text).unwrap(),
                 None => std::fs::remove_file(&file).unwrap(),
             }
-            // Paused time goes on as soon as everybody waits.
-            tokio::time::sleep(INTERVAL * 2).await;
-            assert_eq!(held(), shown, "{text:?}");
-            assert_eq!(level.borrow_and_update().as_deref(), told, "{text:?}");
+            match (take(&file, |level_now| level.set(level_now)), taken) {
+                (Err(error), Err(named)) => assert!(error.contains(named), "{error}"),
+                (found, expected) => assert_eq!(found.ok(), expected.ok(), "{text:?}"),
+            }
+            assert_eq!(said(), shown, "{text:?}");
         }
     }
 }

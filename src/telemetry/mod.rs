@@ -93,7 +93,7 @@ fn begin(format: Format, default: &str, service: Option<&'static str>) -> Runnin
         // Logging has been started before.
         return Running::default();
     }
-    level::keep(handle, first);
+    level::Level::new(handle, first).keep();
     if let Some(error) = complaint {
         tracing::error!("MAXCHANNEL_LOG: {error}");
     }
