@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::dialogs::{CrmTask, Customer, Position, Stepper, Woken};
 use super::lanes::{CustomerId, Outcome};
+use super::metrics::Way;
 use super::render::{self, Incoming, IncomingFile, StoredFile};
 use super::store::StoreError;
 use super::{Active, Shared, pause};
@@ -556,7 +557,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
         })
         .await?;
     if delivered {
-        shared.metrics.delivered_to_crm.inc();
+        shared.metrics.delivered(Way::ToCrm, shared.clock.now());
     }
     if dead {
         shared.metrics.dead_letters_made.inc();

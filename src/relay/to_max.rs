@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 
 use super::dialogs::{Button, Customer, Origin, OutFile, Part, Stepper, Woken};
 use super::lanes::{CustomerId, Outcome};
+use super::metrics::Way;
 use super::store::StoreError;
 use super::{Active, Shared, pause};
 use crate::creatio::{MessageType, Report};
@@ -451,7 +452,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
         })
         .await?;
     match ended {
-        Some("sent") if from_agent => drop(shared.metrics.delivered_to_max.inc()),
+        Some("sent") if from_agent => shared.metrics.delivered(Way::ToMax, shared.clock.now()),
         Some("failed") => drop(shared.metrics.dead_letters_made.inc()),
         Some("uncertain") => drop(shared.metrics.uncertain.inc()),
         _ => {}
