@@ -55,7 +55,7 @@ mod tests {
         queue.take(&a);
         assert_eq!(queue.depth(), 0);
         queue.put(&a, Duration::ZERO);
-        queue.put(&a, Duration::from_secs(60));
+        queue.put(&a, Duration::from_mins(1));
         assert_eq!(queue.depth(), 1, "what happened during the pass is not put off by its end");
         tokio::time::advance(Duration::from_secs(30)).await;
         assert_eq!(queue.depth(), 2);

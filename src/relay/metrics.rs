@@ -164,10 +164,8 @@ pub(super) fn page(relays: &[(String, String)]) -> String {
                 }));
             }
             let Some((_, head, lines)) = at.and_then(|at| figures.get_mut(at)) else { continue };
-            if line == "# EOF" {
-                continue;
-            } else if line.starts_with('#') {
-                if lines.is_empty() {
+            if line.starts_with('#') {
+                if line != "# EOF" && !head.lines().any(|known| known == line) {
                     let _ = writeln!(head, "{line}");
                 }
             } else {
