@@ -445,7 +445,7 @@ async fn each_request_says_how_long_the_limits_held_it_back() {
         if request.uri().path() == "/connect/token" { json(200, TOKEN) } else { json(200, r#"{"value":[]}"#) }
     });
     let client = Client::new(site.clone(), Settings { requests_per_second: 1, ..settings(oauth()) });
-    client.users().await.unwrap();
+    client.list::<Channel>(Query::new()).await.unwrap();
     let waits = site.waits();
     assert!(waits.len() > 1 && waits[0].is_zero(), "{waits:?}");
     assert!(waits[1..].iter().all(|waited| *waited >= Duration::from_millis(900)), "{waits:?}");
