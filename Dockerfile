@@ -1,14 +1,17 @@
 # The image for users: the static binary and nothing else. Time zones and root certificates are linked in, so an empty image serves.
 #
-#   docker build -t maxchannel .
+#   docker build -t maxchannel [--build-arg FEATURES=otlp] .
+#
+# otlp exports traces.
 #
 # The tests' image is made without an engine: `make image`.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
+ARG FEATURES=""
 # --target, though it is the machine's own: the flag must not reach build scripts and procedural macros, which cannot be static.
 RUN target=$(rustc -vV | sed -n 's/^host: //p') \
-    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --no-default-features --bin maxchannel --target "$target" \
+    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --no-default-features --features "$FEATURES" --bin maxchannel --target "$target" \
     && cp "target/$target/release/maxchannel" /maxchannel
 
 FROM scratch

@@ -7,9 +7,14 @@ export RUST_BACKTRACE := 0
 CARGO ?= cargo
 PROFILE ?= dev
 ARGS ?=
+# Of the image: `otlp` exports traces.
+FEATURES ?=
+# What is off by default is tested too: one build of everything for tests and their image.
+TEST = $(CARGO) test --locked --features otlp
+WITH_CLUSTER = FEATURES=otlp scripts/with-cluster.sh
 CLUSTER ?= target/cluster
 # The rights that the chart grants against those that the tests before it have used.
-RIGHTS = $(CARGO) test --locked --test kubernetes -- --ignored rights
+RIGHTS = $(TEST) --test kubernetes -- --ignored rights
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
 .PHONY: help demo test test-rust test-clients test-kubernetes cluster-up cluster-down lint advisories generate bench bench-controller soak-controller image fmt
@@ -21,17 +26,17 @@ demo: ## a MAX customer talks to an agent in Creatio, on this machine; ARGS=--on
 	@$(MAXCHANNEL) demo $(ARGS)
 
 test: ## everything that CI runs but the linters
-	scripts/with-cluster.sh sh -c '$(CARGO) test --locked && $(RIGHTS)'
+	$(WITH_CLUSTER) sh -c '$(TEST) && $(RIGHTS)'
 	tests/official_clients/run.sh
 
 test-rust: ## unit, wire and end-to-end tests, without a cluster
-	$(CARGO) test --locked
+	$(TEST)
 
 test-clients: ## the official MAX client and a public Rust one against our simulator
 	tests/official_clients/run.sh
 
 test-kubernetes: ## the controller on a real Kubernetes, built and started here (KUBECONFIG: on that one)
-	scripts/with-cluster.sh sh -c '$(CARGO) test --locked --test kubernetes && $(RIGHTS)'
+	$(WITH_CLUSTER) sh -c '$(TEST) --test kubernetes && $(RIGHTS)'
 
 cluster-up: ## a real Kubernetes on this machine; its settings are in target/cluster/env
 	tests/kubernetes/up.sh $(CLUSTER)
@@ -41,7 +46,7 @@ cluster-down: ## end it
 
 lint: ## formatting, clippy, licences and sources of dependencies, the chart
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features otlp -- -D warnings
 	$(CARGO) clippy --locked --no-default-features -- -D warnings
 	"$$(scripts/tools.sh cargo-deny)" --log-level error check bans licenses sources
 	scripts/lint-chart.sh
@@ -63,8 +68,8 @@ bench-controller: ## the controller with 100, 1 000 and 5 000 channels on a real
 soak-controller: ## an hour of steady state with 50 channels: nothing may be written
 	MAXCHANNEL_STEADY_SECONDS=3600 scripts/with-cluster.sh $(CARGO) test --locked --test kubernetes steady
 
-image: ## target/maxchannel-image.tar, tagged localhost/maxchannel:dev; PROFILE=release for the small one
-	PROFILE=$(PROFILE) scripts/make-image.sh
+image: ## target/maxchannel-image.tar, tagged localhost/maxchannel:dev; PROFILE=release for the small one, FEATURES=otlp for traces
+	PROFILE=$(PROFILE) FEATURES=$(FEATURES) scripts/make-image.sh
 
 fmt: ## format the sources
 	$(CARGO) fmt

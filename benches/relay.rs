@@ -143,6 +143,7 @@ impl Site {
                 off_hours_bot: None,
                 retention_seconds: 30 * 86_400,
                 suspended: false,
+                log_level: None,
             },
             secrets: Secrets {
                 token: SecretString::from(TOKEN),
@@ -446,7 +447,9 @@ async fn drain(table: &mut Table) {
     site.until("MAX has a 200 for every message", acknowledged).await;
     table.add("webhooks of the backlog acknowledged, messages/s", "", rate(BACKLOG, begin.elapsed()));
     #[allow(clippy::cast_precision_loss, reason = "a small number")]
-    let taken = async || (metric(&site, "maxchannel_relay_waiting_to_crm").await? >= CUSTOMERS as f64).then_some(());
+    let taken = async || {
+        (metric(&site, "maxchannel_relay_queue_depth{direction=\"to_crm\"}").await? >= CUSTOMERS as f64).then_some(())
+    };
     site.until("every customer has a message waiting for the CRM", taken).await;
     // The rest of the inbox is taken; nothing tells when, and a message that is still there is carried all the same.
     tokio::time::sleep(IDLE).await;

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Builds maxchannel statically and writes it as a container image, without a container engine: target/maxchannel-image.tar, tagged localhost/maxchannel:dev.
 #
-#   [PROFILE=dev|release] make-image.sh
+#   [PROFILE=dev|release] [FEATURES=otlp] make-image.sh
 #
 # dev (the default) has the simulators and shares its build with the tests: the Makefile sets the same two variables as below, so nothing is compiled
-# twice. release leaves the simulators out. For users' images see the Dockerfile.
+# twice. release leaves the simulators out. otlp exports traces. For users' images see the Dockerfile.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ "$(uname -sm)" = "Linux x86_64" ] || { echo "make-image: the tests' image is built on x86-64 Linux only: use the Dockerfile here" >&2; exit 3; }
@@ -17,7 +17,7 @@ dev) folder=debug options=(--test architecture) ;;
 release) folder=release options=(--release --no-default-features) ;;
 *) echo "make-image: PROFILE is '$PROFILE': it must be dev or release" >&2; exit 2 ;;
 esac
-cargo build --locked --bin maxchannel "${options[@]}"
+cargo build --locked --bin maxchannel --features "${FEATURES:-}" "${options[@]}"
 
 # Debug information stays in target/: the image is imported faster without it.
 target=${CARGO_TARGET_DIR:-target}

@@ -5,6 +5,7 @@
 #   with-cluster.sh COMMAND…
 #
 # Where the machine lacks something (no root, no Go, …) the command runs without a cluster and its tests skip, loudly; with CI set that is a failure.
+# FEATURES, if set, are those of the image; tests that are run with the same ones are built once.
 # KUBECONFIG, if set, names a cluster to use instead; it must already have the image.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -29,7 +30,7 @@ if [ -z "${KUBECONFIG:-}" ]; then
 	build=$!
 fi
 scripts/make-image.sh
-cargo test --locked --no-run --quiet
+cargo test --locked --no-run --quiet --features "${FEATURES:-}"
 if [ -z "${KUBECONFIG:-}" ]; then
 	code=0
 	wait "$build" || code=$?

@@ -53,6 +53,7 @@ pub fn relay_config(
         off_hours_bot: desired.off_hours_bot.as_ref().map(|bot| bot.config.clone()),
         retention_seconds: desired.retention_seconds,
         suspended: desired.suspended,
+        log_level: None,
         intake,
     };
     let secrets = Secrets {
@@ -65,6 +66,16 @@ pub fn relay_config(
     };
     let mut config = RelayConfig { channel, secrets };
     config.channel.revision = revision(&config, crm);
+    config
+}
+
+/// The same with a log level, which is the installation's and may change while everything runs; its revision is another then.
+#[must_use]
+pub fn with_log_level(mut config: RelayConfig, level: Option<&str>) -> RelayConfig {
+    if let Some(level) = level {
+        config.channel.revision = fingerprint([config.channel.revision.as_str(), level]);
+        config.channel.log_level = Some(level.to_owned());
+    }
     config
 }
 

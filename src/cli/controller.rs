@@ -1,6 +1,8 @@
 //! `maxchannel controller`: the Kubernetes half, as it runs in a pod of its own.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -66,12 +68,20 @@ pub(super) struct Args {
     /// Between two looks at the CRM.
     #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_CRM", default_value = "10m")]
     interval_crm: api::Duration,
+    /// A file with the log level (info, debug, or a filter like `info,maxchannel::controller=debug`), taken up within a second when it
+    /// changes, here and in the relays. Beats MAXCHANNEL_LOG.
+    #[arg(long, value_name = "FILE", env = "MAXCHANNEL_LOG_LEVEL_FILE")]
+    log_level_file: Option<PathBuf>,
     #[command(flatten)]
     installation: InstallationArgs,
 }
 
+/// What of the environment relays are given too, where this program can export traces. Not the headers, which may hold a key.
+const RELAY_ENV: &[&str] =
+    if cfg!(feature = "otlp") { &["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] } else { &[] };
+
 pub(super) fn run(args: &Args) -> ExitCode {
-    telemetry::start(telemetry::Format::Json, "warn,maxchannel=info");
+    let _telemetry = telemetry::start_service(telemetry::Format::Json, "warn,maxchannel=info", "maxchannel-controller");
     match super::in_runtime(serve(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, message)) => {
@@ -119,10 +129,16 @@ fn settings(args: &Args) -> Result<Settings, String> {
         namespaces: namespaces.map(ToOwned::to_owned).collect(),
         relay_image: args.relay_image.clone(),
         relay_pull_policy: args.relay_image_pull_policy.clone().filter(|policy| !policy.is_empty()),
+        relay_env: relay_env(),
+        log_level: telemetry::follow(args.log_level_file.clone()),
         webhook_host: args.webhook_host.clone().filter(|host| !host.is_empty()),
         webhook_ingress,
         played_relays: None,
     })
+}
+
+fn relay_env() -> BTreeMap<String, String> {
+    RELAY_ENV.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
 }
 
 /// One client for calls, which must end, and one for watches, which are silent for minutes.

@@ -45,7 +45,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
-    telemetry::start(telemetry::Format::Json, "warn,maxchannel=info");
+    let _telemetry = telemetry::start_service(telemetry::Format::Json, "warn,maxchannel=info", "maxchannel-relay");
     match super::in_runtime(serve(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, message)) => {
@@ -62,6 +62,7 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
         .map_err(|error| usage(format!("the data folder {} cannot be made: {error}", folder.display())))?;
     let stop = stop_on_signals().map_err(|error| usage(format!("signals cannot be watched: {error}")))?;
     let config = read(&args.config).map_err(usage)?;
+    take_level(&config);
     let listener = TcpListener::bind(args.listen)
         .await
         .map_err(|error| usage(format!("cannot listen on {}: {error}", args.listen)))?;
@@ -92,6 +93,7 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
             Ok(config) if config.channel.revision == revision => Ok(None),
             Ok(config) => {
                 let next = config.channel.revision.clone();
+                take_level(&config);
                 relay.apply(config).await.map(|()| Some(next)).map_err(|error| error.to_string())
             }
             Err(error) => Err(error),
@@ -152,6 +154,13 @@ async fn subscription(
         }
         (Some(_), _) => StatusCode::FORBIDDEN,
         (None, _) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// Logs as the installation wants it.
+fn take_level(config: &RelayConfig) {
+    if let Err(error) = telemetry::set_level(config.channel.log_level.as_deref()) {
+        tracing::error!("channel.json: {error}");
     }
 }
 

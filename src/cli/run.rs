@@ -25,7 +25,8 @@ use crate::telemetry;
 #[command(
     after_help = "Examples:\n  maxchannel run -f channels/ --public-url https://max.acme.ru\n  maxchannel run -f channel.yaml \
                         -f secrets.yaml --data-dir /var/lib/maxchannel\n\nBehind a proxy on port 443 route /webhooks/ to --listen. \
-                        Environment: MAXCHANNEL_LOG sets what is logged (info, debug, ...)."
+                        What is logged is set by MAXCHANNEL_LOG (info, debug, ...) at the \
+                        start, and while it runs by a file:\n  echo debug > ~/.local/share/maxchannel/log-level"
 )]
 pub(super) struct Args {
     /// Files or folders with manifests.
@@ -37,12 +38,16 @@ pub(super) struct Args {
     /// The folder for undelivered messages and what is remembered. Default ~/.local/share/maxchannel.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// A file with the log level (info, debug, or a filter like `info,maxchannel::relay=debug`), taken up within a second when it is
+    /// made, changed or removed. Beats MAXCHANNEL_LOG. Default `log-level` in the data folder.
+    #[arg(long, value_name = "FILE", env = "MAXCHANNEL_LOG_LEVEL_FILE")]
+    log_level_file: Option<PathBuf>,
     #[command(flatten)]
     installation: InstallationArgs,
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
-    telemetry::start(telemetry::Format::Text, "warn,maxchannel=info");
+    let _telemetry = telemetry::start_service(telemetry::Format::Text, "warn,maxchannel=info", "maxchannel");
     let fails = |message: &str| {
         eprintln!("maxchannel run: {message}");
         ExitCode::from(USAGE)
@@ -56,6 +61,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         }
         (Err(message), _) | (_, Err(message)) => return fails(&message),
     };
+    let level_file = args.log_level_file.unwrap_or_else(|| options.data_dir.join("log-level"));
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fails(&format!("the runtime cannot be started: {error}")),
@@ -65,6 +71,7 @@ pub(super) fn run(args: Args) -> ExitCode {
             Ok(stop) => stop,
             Err(error) => return fails(&format!("signals cannot be watched: {error}")),
         };
+        let _level = telemetry::follow(Some(level_file));
         match local::start(options, stop).await {
             Ok(running) => {
                 println!("listening on {address}; how it goes: http://{address}/status", address = running.address);

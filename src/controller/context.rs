@@ -147,8 +147,10 @@ impl Context {
         attempts
     }
 
-    /// Counts channels by their conditions, for a scrape.
-    pub fn count_conditions(&self) {
+    /// Counts channels by their conditions, and those that wait for a pass, for a scrape.
+    pub fn count_channels(&self) {
+        let waiting = self.scopes().iter().map(|scope| scope.queue.depth()).sum::<usize>();
+        self.metrics.queue_depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         self.metrics.conditions.clear();
         let mut channels = 0;
         for channel in self.scopes().iter().flat_map(|scope| scope.channels.state()) {

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::transport::{Options, Request, Response, Transport, TransportError};
+use crate::transport::{Options, Request, Response, Transport, TransportError, Waited};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct OutcomeLabels {
@@ -52,10 +52,12 @@ pub struct Metrics {
     pub objects_in_backoff: Gauge,
     pub calls: Family<CallLabels, Counter>,
     pub call_duration: Family<ProviderLabels, Histogram>,
+    pub limiter_wait: Family<ProviderLabels, Histogram>,
     pub drift_repairs: Counter,
     pub time_to_ready: Histogram,
     pub leader: Gauge,
     pub crd_missing: Gauge,
+    pub queue_depth: Gauge,
     pub channels: Gauge,
     pub conditions: Family<ConditionLabels, Gauge>,
 }
@@ -91,6 +93,11 @@ impl Default for Metrics {
                 "How long calls to the outside take",
                 Family::new_with_constructor(seconds as fn() -> Histogram)
             ),
+            limiter_wait: register!(
+                "saas_limiter_wait_seconds",
+                "How long calls to the outside are held back by the limits that are kept here",
+                Family::new_with_constructor(seconds as fn() -> Histogram)
+            ),
             drift_repairs: register!("drift_repairs", "Owned objects that somebody else had changed"),
             time_to_ready: register!(
                 "time_to_ready_seconds",
@@ -99,6 +106,10 @@ impl Default for Metrics {
             ),
             leader: register!("leader", "1 while this replica leads"),
             crd_missing: register!("crd_missing", "1 while the MaxChannel definition is not installed"),
+            queue_depth: register!(
+                "queue_depth",
+                "Channels that a pass is due for and has not begun: something has happened, or the time of the next look has come"
+            ),
             channels: register!("channels", "Channels that are watched"),
             conditions: register!("condition", "Channels by type and status of their conditions"),
             registry: Mutex::new(registry),
@@ -145,6 +156,10 @@ impl Transport for Counted {
     fn send(&self, request: Request, options: Options) -> BoxFuture<'_, Result<Response, TransportError>> {
         let operation = operation(self.provider, request.uri().path());
         Box::pin(async move {
+            if let Some(Waited(waited)) = request.extensions().get() {
+                let labels = ProviderLabels { provider: self.provider };
+                self.metrics.limiter_wait.get_or_create(&labels).observe(waited.as_secs_f64());
+            }
             let began = tokio::time::Instant::now();
             let outcome = self.inner.send(request, options).await;
             let code = match &outcome {
@@ -189,20 +204,34 @@ fn operation(provider: &str, path: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_names_are_those_that_dashboards_use() {
-        let metrics = Metrics::default();
-        metrics.reconciles.get_or_create(&OutcomeLabels { outcome: "changed" }).inc();
-        let text = metrics.text();
-        for name in [
-            "maxchannel_controller_reconcile_duration_seconds",
-            "maxchannel_controller_reconciles_total{outcome=\"changed\"} 1",
-            "maxchannel_controller_leader",
-            "maxchannel_controller_crd_missing",
-            "maxchannel_controller_objects_in_backoff",
-        ] {
-            assert!(text.contains(name), "{name} is missing:\n{text}");
+    struct Answers;
+
+    impl Transport for Answers {
+        fn send(&self, _: Request, _: Options) -> BoxFuture<'_, Result<Response, TransportError>> {
+            Box::pin(std::future::ready(Ok(Response::new(bytes::Bytes::new()))))
         }
+    }
+
+    /// Dashboards and alerts are built on these: a name or label that changes breaks them.
+    #[tokio::test(start_paused = true)]
+    async fn these_are_all_figures_of_the_controller_with_their_labels() {
+        let metrics = std::sync::Arc::new(Metrics::default());
+        metrics.reconciles.get_or_create(&OutcomeLabels { outcome: "changed" }).inc();
+        metrics.reconcile_errors.get_or_create(&ReasonLabels { reason: "Conflict" }).inc();
+        metrics
+            .conditions
+            .get_or_create(&ConditionLabels { r#type: "Ready".to_owned(), status: "True".to_owned() })
+            .set(1);
+        metrics.reconcile_duration.observe(0.1);
+        metrics.time_to_ready.observe(1.0);
+        let mut request = http::Request::get("https://platform.example/me").body(bytes::Bytes::new()).unwrap();
+        request.extensions_mut().insert(Waited(Duration::from_secs(2)));
+        Counted::over(std::sync::Arc::new(Answers), "max", &metrics).send(request, Options::default()).await.unwrap();
+        let text = metrics.text();
+        // Of a histogram the sum: the buckets are not what anybody relies on.
+        let mut figures: Vec<&str> = text.lines().filter(|line| !line.contains("_bucket{")).collect();
+        figures.sort_unstable();
+        insta::assert_snapshot!("figures", figures.join("\n"));
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod metrics;
 pub mod names;
 pub mod objects;
 mod pass;
+mod queue;
 mod relay_state;
 mod resource;
 mod scope;
@@ -31,13 +32,13 @@ use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
 use kube::api::ListParams;
-use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::events::EventType;
 use kube::{Api, Client};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field};
 
 use context::Context;
 use entry::Entry;
@@ -48,6 +49,7 @@ use scope::Scope;
 pub use settings::Settings;
 use writer::Writer;
 
+use crate::channel::ChannelRef;
 use crate::channel::observe::Clients;
 use crate::transport::{Addresses, ReqwestTransport, Trust};
 use crate::{max, telemetry};
@@ -190,7 +192,7 @@ async fn run(context: Arc<Context>, client: Client, watching: Client, listener: 
     let ready = http::Ready::default();
     let metrics = context.clone();
     tasks.spawn(http::serve(listener, ready.clone(), move || {
-        metrics.count_conditions();
+        metrics.count_channels();
         metrics.metrics.text()
     }));
     let settings = &context.settings;
@@ -221,6 +223,13 @@ async fn run(context: Arc<Context>, client: Client, watching: Client, listener: 
             }
             controllers.spawn(drive(context.clone(), scope, kicked, stop.clone()));
         }
+        let (following, mut level) = (context.clone(), context.settings.log_level.clone());
+        tasks.spawn(async move {
+            // Relays have it in their configuration.
+            while level.changed().await.is_ok() {
+                following.scopes().iter().for_each(|scope| scope.kick_all());
+            }
+        });
         let (scopes, becoming_ready) = (context.scopes(), ready.clone());
         let led = context.clone();
         tasks.spawn(async move {
@@ -336,7 +345,7 @@ async fn drive(
     stop: CancellationToken,
 ) {
     let reader = scope.channels.clone();
-    let shared = Arc::new(Shared { context, scope });
+    let shared = Arc::new(Shared { context, scope: scope.clone() });
     Controller::for_stream(futures::stream::pending(), reader)
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .reconcile_on(kicked)
@@ -345,6 +354,10 @@ async fn drive(
         .for_each(|outcome| {
             // Gone meanwhile, or told already.
             if let Err(error) = outcome {
+                if let controller::Error::ObjectNotFound(gone) = &error {
+                    let namespace = gone.namespace.clone().unwrap_or_default();
+                    scope.queue.take(&ChannelRef::new(namespace, gone.name.clone()));
+                }
                 tracing::trace!("{error}");
             }
             std::future::ready(())
@@ -357,14 +370,30 @@ struct Shared {
     scope: Arc<Scope>,
 }
 
+impl Shared {
+    fn again(&self, channel: &ChannelRef, pause: Duration) -> Action {
+        self.scope.queue.put(channel, pause);
+        Action::requeue(pause)
+    }
+}
+
 async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action, Error> {
     let Shared { context, scope } = &*shared;
+    let name = channel.reference();
+    scope.queue.take(&name);
     if context.fence.check().is_err() {
         // Everything is kicked when the lease is won.
         return Ok(Action::await_change());
     }
-    let name = channel.reference();
-    let span = tracing::info_span!("pass", namespace = %name.namespace, name = %name.name, id = %uuid::Uuid::new_v4().simple());
+    let span = telemetry::traced(tracing::info_span!(
+        "pass",
+        namespace = %name.namespace,
+        name = %name.name,
+        id = %uuid::Uuid::new_v4().simple(),
+        outcome = field::Empty,
+        trace_id = field::Empty,
+    ));
+    let told = span.clone();
     let began = tokio::time::Instant::now();
     let mut version = context.version(&name);
     version.borrow_and_update();
@@ -383,19 +412,22 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
         // Another may lead from now on: whatever is under way is dropped.
         _ = leads.wait_for(|leads| !leads) => Err(Error::Lost(Lost)),
         // A person has changed something: what is under way would finish with what is no longer wanted.
-        Ok(()) = version.changed() => return Ok(Action::requeue(Duration::ZERO)),
+        Ok(()) = version.changed() => return Ok(shared.again(&name, Duration::ZERO)),
         outcome = tokio::time::timeout(PASS_LIMIT, work).instrument(span) => outcome.unwrap_or(Err(Error::Late)),
     };
     context.metrics.reconcile_duration.observe(began.elapsed().as_secs_f64());
-    let outcome = outcome?;
+    let outcome = outcome.inspect_err(|error| {
+        told.record("outcome", error.reason());
+    })?;
     let label = match (&outcome.changed, &outcome.waiting) {
         (true, _) => "changed",
         (false, true) => "waiting",
         (false, false) => "unchanged",
     };
+    told.record("outcome", label);
     context.metrics.reconciles.get_or_create(&OutcomeLabels { outcome: label }).inc();
     context.succeeded(&name);
-    Ok(Action::requeue(outcome.again_in))
+    Ok(shared.again(&name, outcome.again_in))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the library calls it so")]
@@ -409,7 +441,7 @@ fn after_error(channel: Arc<Channel>, error: &Error, shared: Arc<Shared>) -> Act
     }
     let attempts = context.failed(&name);
     tracing::warn!(namespace = %name.namespace, name = %name.name, attempts, "{}", telemetry::blotted(&error.to_string()));
-    Action::requeue(settings::jittered(&name, error.pause(attempts), context.clock.now()))
+    shared.again(&name, settings::jittered(&name, error.pause(attempts), context.clock.now()))
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use super::writer::{Change, Live, Owned, is_other_wish};
 use super::{Error, compare, names};
 use crate::api::{ConditionType, Reason, conditions};
 use crate::channel::ChannelRef;
+use crate::channel::relay_config::with_log_level;
 use crate::channel::report::RelayState;
 use crate::channel::schedule::Subject;
 use crate::policy::Millis;
@@ -166,7 +167,9 @@ impl Serving {
             self.state = RelayState::Absent { detail: String::new() };
             return Ok(());
         }
-        let (Some(manifest), config) = (entry.good.clone(), entry.keeper.relay()) else {
+        let level = context.settings.log_level.borrow().clone();
+        let config = entry.keeper.relay().map(|config| with_log_level(config, level.as_deref()));
+        let Some(manifest) = entry.good.clone() else {
             // Never usable: what an earlier process has made stays as it is.
             self.state = look(context, scope, entry, &name, None).await;
             return Ok(());
@@ -178,6 +181,7 @@ impl Serving {
             channel.owner(),
             &settings.relay_image,
             settings.relay_pull_policy.as_deref(),
+            &settings.relay_env,
         );
         let changed_before = std::mem::take(&mut self.changed);
         if let Some(config) = &config {

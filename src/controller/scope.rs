@@ -23,6 +23,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use super::names;
+use super::queue::Queue;
 use super::resource::Channel;
 use crate::channel::ChannelRef;
 
@@ -38,6 +39,8 @@ pub struct Scope {
     pub network_policies: Store<NetworkPolicy>,
     pub ingresses: Store<Ingress>,
     pub pods: Store<Pod>,
+    /// What waits for a pass.
+    pub queue: Queue,
     kicks: mpsc::UnboundedSender<ObjectRef<Channel>>,
     index: Mutex<Index>,
 }
@@ -92,6 +95,7 @@ impl Scope {
             network_policies,
             ingresses,
             pods,
+            queue: Queue::default(),
             kicks,
             index: Mutex::default(),
         });
@@ -161,6 +165,7 @@ impl Scope {
 
     /// Asks for a pass over a channel.
     pub fn kick(&self, channel: &ChannelRef) {
+        self.queue.put(channel, Duration::ZERO);
         // Nobody listens any more only at the end of the process.
         let _ = self.kicks.unbounded_send(ObjectRef::new(&channel.name).within(&channel.namespace));
     }

@@ -1,8 +1,11 @@
 //! How the controller is set up, and what that fills in where a manifest is silent.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::api::{Ingress, Intake, MaxChannel, Webhook};
 use crate::channel::schedule::Cadence;
@@ -28,6 +31,10 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     pub relay_image: String,
     pub relay_pull_policy: Option<String>,
+    /// Environment variables of the relays' pods: what cannot change while one runs.
+    pub relay_env: BTreeMap<String, String>,
+    /// The log level that the relays shall have too; none: what they are started with.
+    pub log_level: watch::Receiver<Option<String>>,
     /// The public host of channels that name none.
     pub webhook_host: Option<String>,
     /// The Ingress of channels with a host and without an ingress of their own.

@@ -10,12 +10,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use url::Url;
 
 use super::Settings;
 use super::error::{Class, Error, Fault, classify, excerpt, fault, is_html, retry_after};
 use super::session::{Lost, Session, Sessions};
-use crate::transport::{Limiter, Options, Request, Response, Transport, TransportError};
+use crate::transport::{Limiter, Options, Request, Response, Transport, TransportError, Waited};
 
 /// From first to last byte of an answer (Creatio API reference, 10.3).
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -156,10 +157,12 @@ pub(super) struct Outlet {
 
 impl Outlet {
     /// Sends one request within the limits.
-    pub async fn send(&self, kind: Kind, request: Request, options: Options) -> Result<Response, TransportError> {
+    pub async fn send(&self, kind: Kind, mut request: Request, options: Options) -> Result<Response, TransportError> {
+        let began = Instant::now();
         // The semaphore is never closed.
         let _place = self.in_flight.acquire().await.ok();
         let _permit = self.per_second.acquire().await;
+        request.extensions_mut().insert(Waited(began.elapsed()));
         self.counters.0[kind as usize].fetch_add(1, Ordering::Relaxed);
         self.transport.send(request, options).await
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, field};
 
 use super::{Input, Memory, Shared};
 use crate::api::{MaxChannelStatus, Reason};
@@ -14,6 +15,7 @@ use crate::channel::report::RelayState;
 use crate::channel::schedule::Subject;
 use crate::policy::Millis;
 use crate::relay::{Facts, Relay};
+use crate::telemetry;
 
 /// Between two looks at the relay.
 const RELAY_INTERVAL: Millis = 2_000;
@@ -47,11 +49,17 @@ pub(super) async fn run(
         let conflict = conflicts.borrow_and_update().get(&channel).cloned();
         keeper.set(given.manifest.as_ref().map_err(Clone::clone), &given.secrets, shared.clock.now());
         keeper.set_conflict(conflict);
+        let span = telemetry::traced(tracing::debug_span!(
+            "pass",
+            namespace = %channel.namespace,
+            name = %channel.name,
+            trace_id = field::Empty,
+        ));
         tokio::select! {
             () = stop.cancelled() => break,
             // A change does not wait for a side that hangs; what was under way is looked at anew.
             changed = input.changed() => if changed.is_err() { break } else { continue },
-            () = pass(&shared, &channel, &memory, &mut keeper, &mut serving, &mut conflicts) => {}
+            () = pass(&shared, &channel, &memory, &mut keeper, &mut serving, &mut conflicts).instrument(span) => {}
         }
         let now = shared.clock.now();
         // A due look that could not be made (nobody to ask) must not spin.

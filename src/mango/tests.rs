@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::client::sign;
 use super::*;
-use crate::transport::{Options, Request, Response, Transport, TransportError};
+use crate::transport::{Options, Request, Response, Transport, TransportError, Waited};
 
 type Reply = Result<Response, TransportError>;
 type Script = dyn Fn(&Request) -> Reply + Send + Sync;
@@ -405,4 +405,16 @@ async fn neither_key_nor_salt_is_in_any_error_or_debug() {
         shown = format!("{shown} {error} {error:?}");
     }
     assert!(!shown.contains("canary"), "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_says_how_long_the_limits_held_it_back() {
+    let site = Site::new(good);
+    let client = client(&site);
+    for least in [0, 1_900] {
+        client.employees().await.unwrap();
+        let Waited(waited) = *site.last().extensions().get().unwrap();
+        assert!(waited >= Duration::from_millis(least), "{waited:?}");
+        assert_eq!(waited.is_zero(), least == 0, "{waited:?}");
+    }
 }

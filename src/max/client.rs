@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 
@@ -22,7 +23,7 @@ use super::message::{Bot, Message, Subscription, SubscriptionList, VideoDetails}
 use super::outgoing::{
     Action, CallbackAnswer, History, LONGEST_POLL, NewMessage, OutgoingAttachment, Recipient, UploadKind,
 };
-use crate::transport::{Options, Request, Response, Transport};
+use crate::transport::{Options, Request, Response, Transport, Waited};
 
 /// One bot at the API. Cheap to clone; clones share the limits.
 #[derive(Clone)]
@@ -319,10 +320,12 @@ impl Client {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         let address = outgoing.address(&self.base_url);
-        let request = request(call, outgoing.method, &address, headers, outgoing.body)?;
+        let mut request = request(call, outgoing.method, &address, headers, outgoing.body)?;
         let options = Options { timeout: outgoing.timeout, ..Options::default() };
         let answer = {
+            let began = Instant::now();
             let _places = self.limits.acquire(outgoing.scope).await;
+            request.extensions_mut().insert(Waited(began.elapsed()));
             self.api.send(request, options).await.map_err(|error| call.transport(&error))?
         };
         let secrets = [authorization.to_str().unwrap_or_default(), outgoing.secret];

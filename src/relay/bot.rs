@@ -11,6 +11,7 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use tracing::Instrument as _;
 
 use super::config::BotConfig;
 use super::dialogs::{Button, Customer, Origin, Part, Question, Stepper, Woken, text_parts};
@@ -74,7 +75,9 @@ pub(super) async fn serve(shared: &Shared, id: CustomerId) -> Outcome {
     };
     // Nobody waits for it any more: the dialog is over, or the agents have it. That says nothing about the bot.
     let answer = if wanted {
-        let answer = ask(&active, id, &question).await;
+        let span = active.delivery("bot");
+        let answer = ask(&active, id, &question).instrument(span.clone()).await;
+        span.record("outcome", if answer.is_some() { "answered" } else { "silent" });
         shared.note_bot(question.bot, answer.is_some());
         answer
     } else {

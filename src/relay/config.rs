@@ -42,6 +42,9 @@ pub struct ChannelConfig {
     pub retention_seconds: u64,
     /// True: nothing is taken or sent; webhooks are answered 503.
     pub suspended: bool,
+    /// How much the relay's own process logs, as in `MAXCHANNEL_LOG`; none: what it was started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<String>,
 }
 
 /// How to reach MAX.

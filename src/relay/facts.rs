@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
-use super::lanes::{CustomerId, Lanes};
+use super::lanes::CustomerId;
+use super::metrics::Way;
 use super::store::StoreError;
 use crate::policy::{Millis, Rules};
 
@@ -66,9 +67,8 @@ impl Shared {
         self.metrics.oldest_seconds.set(facts.oldest_seconds);
         self.metrics.dead_letters.set(facts.dead_letters);
         self.metrics.open_dialogs.set(facts.open_dialogs);
-        let count = |lanes: &Lanes| i64::try_from(lanes.count()).unwrap_or(i64::MAX);
-        self.metrics.waiting_to_crm.set(count(&self.to_crm));
-        self.metrics.waiting_to_max.set(count(&self.to_max));
+        self.metrics.set_queue_depth(Way::ToCrm, self.to_crm.count());
+        self.metrics.set_queue_depth(Way::ToMax, self.to_max.count());
         if let Some(creatio) = self.active().and_then(|active| active.creatio.clone()) {
             self.metrics.set_crm_calls(&creatio.calls().by_kind());
         }

@@ -48,6 +48,12 @@ impl Relays {
             .cloned()
     }
 
+    /// Every relay with its namespace and name, in their order.
+    fn named(&self) -> Vec<((String, String), Relay)> {
+        let relays = self.relays.read().unwrap_or_else(PoisonError::into_inner);
+        relays.iter().map(|(name, relay)| (name.clone(), relay.clone())).collect()
+    }
+
     /// Every relay, in the order of its name.
     #[must_use]
     pub fn all(&self) -> Vec<Relay> {
@@ -107,9 +113,10 @@ async fn ready(State(relays): State<Relays>) -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(relays): State<Relays>) -> impl IntoResponse {
-    let mut text = String::new();
-    for relay in relays.all() {
-        text.push_str(&relay.metrics().await);
+    let mut texts = Vec::new();
+    for ((namespace, name), relay) in relays.named() {
+        texts.push((format!("{namespace}/{name}"), relay.metrics().await));
     }
+    let text = super::metrics::page(&texts);
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }

@@ -9,6 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::policy::Millis;
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct UpdateLabels {
     kind: &'static str,
@@ -20,14 +22,37 @@ struct CallLabels {
     kind: &'static str,
 }
 
+/// Which way a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    ToCrm,
+    ToMax,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DirectionLabels {
+    direction: &'static str,
+}
+
+impl From<Way> for DirectionLabels {
+    fn from(way: Way) -> Self {
+        let direction = match way {
+            Way::ToCrm => "to_crm",
+            Way::ToMax => "to_max",
+        };
+        Self { direction }
+    }
+}
+
 /// The counters and gauges of one relay.
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
     updates: Family<UpdateLabels, Counter>,
     crm_calls: Family<CallLabels, Gauge>,
-    pub delivered_to_crm: Counter,
-    pub delivered_to_max: Counter,
+    delivered: Family<DirectionLabels, Counter>,
+    last_success: Family<DirectionLabels, Gauge>,
+    queue_depth: Family<DirectionLabels, Gauge>,
     pub dead_letters_made: Counter,
     pub uncertain: Counter,
     pub late: Counter,
@@ -37,8 +62,6 @@ pub(super) struct Metrics {
     pub throttled: Counter,
     pub forbidden: Counter,
     pub store_failures: Counter,
-    pub waiting_to_crm: Gauge,
-    pub waiting_to_max: Gauge,
     pub oldest_seconds: Gauge,
     pub dead_letters: Gauge,
     pub open_dialogs: Gauge,
@@ -58,8 +81,14 @@ impl Metrics {
             updates: register!("updates", "Updates received from MAX, by kind, and whether they were new"),
             // A gauge by type, because the client owns the count; it only grows, so it is named like a counter.
             crm_calls: register!("crm_calls_total", "Calls made to Creatio since the start: its plans count them"),
-            delivered_to_crm: register!("delivered_to_crm", "Customer messages that Creatio has acknowledged"),
-            delivered_to_max: register!("delivered_to_max", "Agents' messages that MAX has taken"),
+            delivered: register!(
+                "delivered",
+                "Messages delivered: of customers, acknowledged by Creatio (to_crm), and of agents, taken by MAX (to_max)"
+            ),
+            last_success: register!(
+                "last_success_timestamp_seconds",
+                "When the last message was delivered, in seconds since 1970; absent before the first one since the start"
+            ),
             dead_letters_made: register!("dead_letters_made", "Messages that were given up"),
             uncertain: register!("uncertain", "Agents' messages of which nobody can prove whether they arrived"),
             late: register!("late", "Customer messages delivered after a later one, with their time in words"),
@@ -69,8 +98,10 @@ impl Metrics {
             throttled: register!("throttled", "Sends that MAX answered 429"),
             forbidden: register!("forbidden_webhooks", "Webhook calls without our secret"),
             store_failures: register!("store_failures", "Steps that could not be written to disk"),
-            waiting_to_crm: register!("waiting_to_crm", "Entries waiting for Creatio"),
-            waiting_to_max: register!("waiting_to_max", "Messages waiting for MAX"),
+            queue_depth: register!(
+                "queue_depth",
+                "Customers for whom something waits for Creatio (to_crm) or MAX (to_max)"
+            ),
             oldest_seconds: register!(
                 "oldest_message_age_seconds",
                 "Age of the oldest message waiting in either direction"
@@ -87,18 +118,112 @@ impl Metrics {
         self.updates.get_or_create(&UpdateLabels { kind, outcome }).inc();
     }
 
+    /// Counts one message delivered now.
+    pub fn delivered(&self, way: Way, now: Millis) {
+        self.delivered.get_or_create(&way.into()).inc();
+        self.last_success.get_or_create(&way.into()).set(now / 1_000);
+    }
+
+    pub fn set_queue_depth(&self, way: Way, depth: usize) {
+        self.queue_depth.get_or_create(&way.into()).set(i64::try_from(depth).unwrap_or(i64::MAX));
+    }
+
     pub fn set_crm_calls(&self, calls: &[(&'static str, u64)]) {
         for (kind, count) in calls {
             self.crm_calls.get_or_create(&CallLabels { kind }).set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
     }
 
-    /// The text of `/metrics`, without the end mark, with `channel` on each line where several relays share a page.
+    /// The text of this relay alone; [`page`] makes one of several.
     pub fn text(&self) -> String {
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             let _ = write!(text, "# the metrics cannot be written");
         }
         text
+    }
+}
+
+/// One page of the texts of several relays, by the names of their channels. Each figure stands once with the lines of all, which are
+/// told apart by the label `channel`; a relay that is alone needs none.
+pub(super) fn page(relays: &[(String, String)]) -> String {
+    if let [(_, alone)] = relays {
+        return alone.clone();
+    }
+    // In the order in which they first come: head (help and type) and lines of a figure.
+    let mut figures: Vec<(String, String, String)> = Vec::new();
+    for (channel, text) in relays {
+        let mut at = None;
+        for line in text.lines() {
+            let named = |mark: &str| line.strip_prefix(mark).and_then(|rest| rest.split(' ').next());
+            if let Some(name) = named("# HELP ") {
+                let known = figures.iter().position(|(known, ..)| known == name);
+                at = Some(known.unwrap_or_else(|| {
+                    figures.push((name.to_owned(), String::new(), String::new()));
+                    figures.len() - 1
+                }));
+            }
+            let Some((_, head, lines)) = at.and_then(|at| figures.get_mut(at)) else { continue };
+            if line.starts_with('#') {
+                if line != "# EOF" && !head.lines().any(|known| known == line) {
+                    let _ = writeln!(head, "{line}");
+                }
+            } else {
+                let split = line.find(['{', ' ']).unwrap_or(line.len());
+                let (name, rest) = line.split_at(split);
+                let _ = match rest.strip_prefix('{') {
+                    Some(labels) => writeln!(lines, "{name}{{channel=\"{channel}\",{labels}"),
+                    None => writeln!(lines, "{name}{{channel=\"{channel}\"}}{rest}"),
+                };
+            }
+        }
+    }
+    let mut page: String = figures.into_iter().map(|(_, head, lines)| head + &lines).collect();
+    page.push_str("# EOF\n");
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics() -> Metrics {
+        let metrics = Metrics::new();
+        metrics.update("message_created", true);
+        metrics.set_crm_calls(&[("package", 3)]);
+        for way in [Way::ToCrm, Way::ToMax] {
+            metrics.delivered(way, 1_800_000_000_123);
+            metrics.set_queue_depth(way, 2);
+        }
+        metrics
+    }
+
+    /// Dashboards and alerts are built on these: a name or label that changes breaks them.
+    #[test]
+    fn these_are_all_figures_of_a_relay_with_their_labels() {
+        let text = metrics().text();
+        let mut figures: Vec<&str> = text.lines().collect();
+        // Lines of one figure come in any order.
+        figures.sort_unstable();
+        insta::assert_snapshot!("figures", figures.join("\n"));
+    }
+
+    #[test]
+    fn several_relays_share_one_page_on_which_every_figure_stands_once() {
+        let text = metrics().text();
+        let lines = |text: &str, comments: bool| text.lines().filter(|line| line.starts_with('#') == comments).count();
+        let shared = page(&[("a/b".to_owned(), text.clone()), ("c/d".to_owned(), text.clone())]);
+        assert_eq!(lines(&shared, true), lines(&text, true), "{shared}");
+        assert_eq!(lines(&shared, false), 2 * lines(&text, false), "{shared}");
+        assert!(shared.ends_with("\n# EOF\n"), "{shared}");
+        let depth: Vec<&str> = shared.lines().filter(|line| line.contains("_queue_depth{")).collect();
+        assert_eq!(depth.len(), 4);
+        for line in [
+            "maxchannel_relay_queue_depth{channel=\"c/d\",direction=\"to_max\"} 2",
+            "maxchannel_relay_dead_letters{channel=\"a/b\"} 0",
+        ] {
+            assert!(shared.lines().any(|found| found == line), "{line} is missing:\n{shared}");
+        }
+        assert_eq!(page(&[("a/b".to_owned(), text.clone())]), text);
     }
 }

@@ -54,6 +54,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
+use tracing::field;
 
 pub use clock::{Clock, Hand};
 pub use config::RelayConfig;
@@ -531,6 +532,21 @@ fn start_tasks(shared: &Arc<Shared>, crm_places: usize) -> JoinSet<()> {
     background!(timers::run);
     background!(timers::run_housekeeping);
     tasks
+}
+
+impl Active {
+    /// The span of one thing that is carried: which way, for which channel, and what came of it; never what or whose.
+    fn delivery(&self, to: &'static str) -> tracing::Span {
+        let channel = &self.config.channel;
+        crate::telemetry::traced(tracing::info_span!(
+            "delivery",
+            to,
+            namespace = %channel.namespace,
+            name = %channel.name,
+            outcome = field::Empty,
+            trace_id = field::Empty,
+        ))
+    }
 }
 
 impl Shared {

@@ -6,11 +6,13 @@
 
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
+use tracing::Instrument as _;
 use url::Url;
 use uuid::Uuid;
 
 use super::dialogs::{CrmTask, Customer, Position, Stepper, Woken};
 use super::lanes::{CustomerId, Outcome};
+use super::metrics::Way;
 use super::render::{self, Incoming, IncomingFile, StoredFile};
 use super::store::StoreError;
 use super::{Active, Shared, pause};
@@ -55,6 +57,20 @@ enum Verdict {
     Later(Outcome, Option<CrmTask>),
 }
 
+impl Verdict {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Taken { .. } => "taken",
+            Self::Closed { .. } => "closed",
+            Self::Moved { .. } => "moved",
+            Self::Needless => "needless",
+            Self::Changed(_) => "changed",
+            Self::Refused(_) => "refused",
+            Self::Later(..) => "later",
+        }
+    }
+}
+
 /// Works on the lane of one customer.
 pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     let Some(active) = shared.active().filter(|active| active.creatio.is_some()) else { return Outcome::Wait(1_000) };
@@ -64,10 +80,10 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
         Err(error) => return shared.store_failed(&error),
     };
     for _ in 0..TURN {
-        let verdict = match &active.creatio {
-            Some(creatio) => attempt(shared, &active, creatio, &head).await,
-            None => return Outcome::Wait(1_000),
-        };
+        let Some(creatio) = &active.creatio else { return Outcome::Wait(1_000) };
+        let span = active.delivery("crm");
+        let verdict = attempt(shared, &active, creatio, &head).instrument(span.clone()).await;
+        span.record("outcome", verdict.name());
         if let Verdict::Later(outcome, changed) = verdict {
             let row = head.id;
             let body = changed.map(|task| serde_json::to_string(&task));
@@ -83,7 +99,7 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
                 .await;
             return written.map_or_else(|error| shared.store_failed(&error), |()| outcome);
         }
-        head = match finish(shared, &active, head, verdict).await {
+        head = match finish(shared, &active, head, verdict).instrument(span).await {
             Ok(Some(next)) => next,
             Ok(None) => return Outcome::Done,
             Err(error) => return shared.store_failed(&error),
@@ -541,7 +557,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
         })
         .await?;
     if delivered {
-        shared.metrics.delivered_to_crm.inc();
+        shared.metrics.delivered(Way::ToCrm, shared.clock.now());
     }
     if dead {
         shared.metrics.dead_letters_made.inc();

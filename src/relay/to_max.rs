@@ -7,9 +7,11 @@
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
+use tracing::Instrument as _;
 
 use super::dialogs::{Button, Customer, Origin, OutFile, Part, Stepper, Woken};
 use super::lanes::{CustomerId, Outcome};
+use super::metrics::Way;
 use super::store::StoreError;
 use super::{Active, Shared, pause};
 use crate::creatio::{MessageType, Report};
@@ -70,6 +72,20 @@ enum Verdict {
     },
 }
 
+impl Verdict {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Sent(_) => "sent",
+            Self::Done => "done",
+            Self::Uploaded(_) => "uploaded",
+            Self::AsFile => "as_file",
+            Self::Failed { .. } => "failed",
+            Self::Uncertain => "uncertain",
+            Self::Later { .. } => "later",
+        }
+    }
+}
+
 /// Works on the lane of one customer.
 pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     let Some(active) = shared.active() else { return Outcome::Wait(1_000) };
@@ -86,11 +102,13 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
             Ok(None) => return Outcome::Idle,
             Err(error) => return shared.store_failed(&error),
         };
-        let verdict = match attempt(shared, &active, &head).await {
+        let span = active.delivery("max");
+        let verdict = match attempt(shared, &active, &head).instrument(span.clone()).await {
             Ok(verdict) => verdict,
             Err(error) => return shared.store_failed(&error),
         };
-        match finish(shared, &active, head, verdict).await {
+        span.record("outcome", verdict.name());
+        match finish(shared, &active, head, verdict).instrument(span).await {
             Ok(None) => proved = true,
             Ok(Some(outcome)) => return outcome,
             Err(error) => return shared.store_failed(&error),
@@ -434,7 +452,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
         })
         .await?;
     match ended {
-        Some("sent") if from_agent => drop(shared.metrics.delivered_to_max.inc()),
+        Some("sent") if from_agent => shared.metrics.delivered(Way::ToMax, shared.clock.now()),
         Some("failed") => drop(shared.metrics.dead_letters_made.inc()),
         Some("uncertain") => drop(shared.metrics.uncertain.inc()),
         _ => {}

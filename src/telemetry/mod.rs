@@ -1,22 +1,26 @@
-//! Logs: where they go, how much is said, and that nothing secret is in them.
+//! Logs and traces: where they go, how much is said, and that nothing secret is in them.
 //!
-//! Credentials live in `SecretString`, whose `Debug` is silent, and no error quotes one. The writer here is the second lock: what has
-//! been [`hide`]n is blotted out of every line, whoever wrote it.
+//! Owns the process's one subscriber, its [level](set_level), which changes without a restart, and behind the feature `otlp` the export
+//! of spans. Must not decide what is worth saying: that is with whoever says it.
+//!
+//! Credentials live in `SecretString`, whose `Debug` is silent, and no error quotes one; spans carry names, kinds and outcomes, never a
+//! text of a customer. What has been [`hide`]n is blotted out of every line and every exported span, whoever wrote it: the second lock.
 
-use std::collections::BTreeSet;
-use std::io::{self, IsTerminal as _, Write};
-use std::sync::{PoisonError, RwLock};
+mod blot;
+mod level;
+#[cfg(feature = "otlp")]
+mod otlp;
 
-use secrecy::{ExposeSecret, SecretString};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use std::io::{self, IsTerminal as _};
 
-/// What stands in a line where a secret was.
-const BLOT: &str = "[secret]";
-/// Shorter values occur by chance in ordinary words.
-const SHORTEST: usize = 8;
+use tracing::Span;
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
-static HIDDEN: RwLock<BTreeSet<String>> = RwLock::new(BTreeSet::new());
+pub use blot::{blotted, hide};
+pub use level::{LevelError, follow, set_level};
 
 /// How a process logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,80 +32,86 @@ pub enum Format {
     Json,
 }
 
+/// Ends the export of traces when it is dropped: what has not been sent yet is sent then, for at most [`Running::FLUSH`].
+#[derive(Debug, Default)]
+#[must_use = "spans that were not sent yet are lost with it"]
+pub struct Running {
+    #[cfg(feature = "otlp")]
+    _traces: Option<otlp::Traces>,
+}
+
+impl Running {
+    /// How long a collector that does not answer holds up the end of the process.
+    pub const FLUSH: std::time::Duration = std::time::Duration::from_secs(3);
+}
+
 /// Starts logging to stderr. The environment variable `MAXCHANNEL_LOG` sets what is said, as `info`, `debug` or
 /// `maxchannel::relay=debug,info`; without it `default` holds. A second call changes nothing.
 pub fn start(format: Format, default: &str) {
-    let filter = std::env::var("MAXCHANNEL_LOG")
-        .ok()
-        .and_then(|text| EnvFilter::try_new(text).ok())
-        .unwrap_or_else(|| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let _none = begin(format, default, None);
+}
+
+/// As [`start`], for what runs until it is stopped: with the feature `otlp` and an endpoint in the environment
+/// (`OTEL_EXPORTER_OTLP_ENDPOINT`) its spans are exported under the name `service`, unless `OTEL_SERVICE_NAME` gives another.
+pub fn start_service(format: Format, default: &str, service: &'static str) -> Running {
+    begin(format, default, Some(service))
+}
+
+fn begin(format: Format, default: &str, service: Option<&'static str>) -> Running {
+    let wanted = std::env::var("MAXCHANNEL_LOG").ok();
+    let parsed = wanted.as_deref().map(level::parse).transpose();
+    let first = match (&parsed, &wanted) {
+        (Ok(Some(_)), Some(wanted)) => wanted.as_str(),
+        _ => default,
+    };
+    let (filter, complaint) = match parsed {
+        Ok(Some(filter)) => (filter, None),
+        Ok(None) => (tracing_subscriber::EnvFilter::new(default), None),
+        Err(error) => (tracing_subscriber::EnvFilter::new(default), Some(error)),
+    };
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
-        .with_writer(Blotting(io::stderr));
-    // Fails only where logging has been started before.
-    let _ = match format {
-        Format::Text => builder.try_init(),
-        Format::Json => builder.json().try_init(),
+        .with_writer(blot::Blotting(io::stderr));
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        Format::Text => lines.boxed(),
+        Format::Json => lines.json().boxed(),
     };
-}
-
-/// Blots a value out of every line from now on.
-pub fn hide(secret: &SecretString) {
-    let secret = secret.expose_secret().trim();
-    if secret.len() >= SHORTEST && !HIDDEN.read().unwrap_or_else(PoisonError::into_inner).contains(secret) {
-        HIDDEN.write().unwrap_or_else(PoisonError::into_inner).insert(secret.to_owned());
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter));
+    #[cfg(feature = "otlp")]
+    let (traces, problem) = match service.map(otlp::start) {
+        None | Some(Ok(None)) => (None, None),
+        Some(Ok(Some(traces))) => (Some(traces), None),
+        Some(Err(problem)) => (None, Some(problem)),
+    };
+    #[cfg(feature = "otlp")]
+    let subscriber = subscriber.with(traces.as_ref().map(otlp::Traces::layer));
+    #[cfg(not(feature = "otlp"))]
+    let _ = service;
+    if subscriber.try_init().is_err() {
+        // Logging has been started before.
+        return Running::default();
+    }
+    level::Level::new(handle, first).keep();
+    if let Some(error) = complaint {
+        tracing::error!("MAXCHANNEL_LOG: {error}");
+    }
+    #[cfg(feature = "otlp")]
+    if let Some(problem) = problem {
+        tracing::error!("traces are not exported: {problem}");
+    }
+    Running {
+        #[cfg(feature = "otlp")]
+        _traces: traces,
     }
 }
 
-/// A line without what is hidden.
+/// Writes the id of the trace into the field `trace_id` of a span that has it, where traces are exported: so a line of the log leads to
+/// its trace.
 #[must_use]
-pub fn blotted(line: &str) -> String {
-    let hidden = HIDDEN.read().unwrap_or_else(PoisonError::into_inner);
-    hidden.iter().fold(line.to_owned(), |line, secret| {
-        if line.contains(secret.as_str()) { line.replace(secret.as_str(), BLOT) } else { line }
-    })
-}
-
-#[derive(Clone, Debug)]
-struct Blotting<M>(M);
-
-impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Blotting<M> {
-    type Writer = BlottingWriter<M::Writer>;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        BlottingWriter(self.0.make_writer())
-    }
-}
-
-struct BlottingWriter<W>(W);
-
-impl<W: Write> Write for BlottingWriter<W> {
-    /// A line comes in one piece.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match std::str::from_utf8(bytes) {
-            Ok(line) => self.0.write_all(blotted(line).as_bytes())?,
-            Err(_) => self.0.write_all(bytes)?,
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_hidden_is_blotted_out_of_every_line_and_short_values_are_left() {
-        hide(&SecretString::from("canary-4711-token"));
-        hide(&SecretString::from("abc"));
-        let mut written = Vec::new();
-        BlottingWriter(&mut written).write_all(b"GET /me with canary-4711-token said abc\n").unwrap();
-        assert_eq!(String::from_utf8(written).unwrap(), "GET /me with [secret] said abc\n");
-    }
+pub fn traced(span: Span) -> Span {
+    #[cfg(feature = "otlp")]
+    otlp::record_trace_id(&span);
+    span
 }

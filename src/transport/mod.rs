@@ -57,12 +57,28 @@ pub enum TransportError {
 }
 
 impl TransportError {
+    /// The kind in one word.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotSent { .. } => "not_sent",
+            Self::Certificate { .. } => "certificate",
+            Self::PrivateAddress { .. } => "private_address",
+            Self::Lost { .. } => "lost",
+            Self::TooLarge { .. } => "too_large",
+        }
+    }
+
     /// Whether the other side certainly saw nothing of the request.
     #[must_use]
     pub fn certainly_not_sent(&self) -> bool {
         matches!(self, Self::NotSent { .. } | Self::Certificate { .. } | Self::PrivateAddress { .. })
     }
 }
+
+/// How long a request was held back by the limits that its client keeps: an extension of [`Request`], for whoever measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waited(pub Duration);
 
 /// Carries one request to the outside and one answer back.
 pub trait Transport: Send + Sync + 'static {

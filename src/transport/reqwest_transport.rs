@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tracing::{Instrument as _, field};
 
 use super::{Options, Request, Response, Transport, TransportError};
 
@@ -140,7 +141,25 @@ impl ReqwestTransport {
 
 impl Transport for ReqwestTransport {
     fn send(&self, request: Request, options: Options) -> BoxFuture<'_, Result<Response, TransportError>> {
-        Box::pin(self.exchange(request, options))
+        // What can be told of any address: a path or query may hold ids and keys.
+        let span = tracing::debug_span!(
+            "call",
+            otel.kind = "client",
+            http.request.method = %request.method(),
+            server.address = request.uri().host().unwrap_or_default(),
+            http.response.status_code = field::Empty,
+            error.type = field::Empty,
+        );
+        let told = span.clone();
+        let exchange = async move {
+            let outcome = self.exchange(request, options).await;
+            match &outcome {
+                Ok(answer) => told.record("http.response.status_code", answer.status().as_u16()),
+                Err(error) => told.record("error.type", error.kind()),
+            };
+            outcome
+        };
+        Box::pin(exchange.instrument(span))
     }
 }
 

@@ -1,5 +1,6 @@
 //! From `helm install` to a message both ways, and back to nothing.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use maxchannel::simulator::max;
 use serde_json::json;
 
 use crate::canary;
-use crate::world::{Cluster, PATIENCE, World, helm, until};
+use crate::world::{Cluster, PATIENCE, World, helm, root, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_installed_chart_makes_a_channel_that_carries_messages_both_ways_and_deleting_it_leaves_nothing() {
@@ -46,6 +47,7 @@ async fn an_installed_chart_makes_a_channel_that_carries_messages_both_ways_and_
     assert_eq!(world.received(&customer), ["Где мой заказ?"]);
 
     canary::assert_nothing_leaks(&world, &["Где мой заказ?", "Уже едет"]).await;
+    assert_the_log_level_reaches_both_halves(&world).await;
 
     world.delete("support").await;
     until("the channel is gone", Duration::from_mins(1), || async {
@@ -148,4 +150,28 @@ fn status(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(!text.contains(&world.token));
     (output.status.code(), text)
+}
+
+/// A new level in the chart's values is in force in the controller and in the relay, and no pod is another one.
+async fn assert_the_log_level_reaches_both_halves(world: &World) {
+    let pods = async || -> BTreeMap<String, Option<String>> {
+        let pods = world.api::<Pod>().list(&ListParams::default()).await.unwrap();
+        pods.into_iter().map(|pod| (pod.metadata.name.unwrap(), pod.metadata.uid)).collect()
+    };
+    let before = pods().await;
+    let mut command = Command::new(helm());
+    command.args(["upgrade", "mx"]).arg(root().join("charts/maxchannel")).args(["--namespace", &world.namespace]);
+    let output = command.args(["--reuse-values", "--set", "logLevel=warn\\,maxchannel=info"]).output().unwrap();
+    assert!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
+    // By itself the kubelet brings a changed ConfigMap within a minute; a changed pod lets it do so at once.
+    let ours = "app.kubernetes.io/component=controller";
+    world.cluster.kubectl(&["-n", &world.namespace, "annotate", "pod", "-l", ours, "tests/touched=once"]);
+    for pod in before.keys() {
+        until(&format!("{pod} logs as the chart says now"), Duration::from_secs(90), || async {
+            let log = world.cluster.kubectl(&["-n", &world.namespace, "logs", pod]);
+            log.contains("the log level is warn,maxchannel=info now").then_some(())
+        })
+        .await;
+    }
+    assert_eq!(pods().await, before, "a pod was started anew");
 }

@@ -322,6 +322,7 @@ fn config(
             off_hours_bot: bot_config(&setup.off_hours_bot),
             retention_seconds: 30 * 86_400,
             suspended: false,
+            log_level: None,
         },
         secrets: Secrets {
             token: SecretString::from(TOKEN),

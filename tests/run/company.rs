@@ -20,6 +20,8 @@ pub struct Company {
     pub agent: Uuid,
     pub folder: tempfile::TempDir,
     pub port: u16,
+    /// Further environment variables of the program.
+    pub env: Vec<(&'static str, String)>,
     webhook: bool,
     child: Option<Child>,
 }
@@ -45,8 +47,8 @@ impl Company {
             ..mango::Group::default()
         });
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let company =
-            Self { max, mango, crm, bot, agent, folder: tempfile::tempdir().unwrap(), port, webhook, child: None };
+        let folder = tempfile::tempdir().unwrap();
+        let company = Self { max, mango, crm, bot, agent, folder, port, env: Vec::new(), webhook, child: None };
         company.write_secrets(TOKEN);
         company.write_channel("");
         company
@@ -108,7 +110,8 @@ impl Company {
         if self.webhook {
             command.args(["--public-url", &format!("http://127.0.0.1:{}", self.port)]);
         }
-        command.env("MAXCHANNEL_LOG", "debug").stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null());
+        command.env("MAXCHANNEL_LOG", "debug").envs(self.env.iter().cloned());
+        command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null());
         self.child = Some(command.spawn().unwrap());
     }
 
@@ -117,6 +120,22 @@ impl Company {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Asks it to stop, as a service manager does.
+    pub fn ask_to_stop(&self) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_none()
+    }
+
+    /// The exit code, once it has ended.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let mut child = self.child.take().unwrap();
+        tokio::task::spawn_blocking(move || child.wait().unwrap().code()).await.unwrap()
     }
 
     pub fn log_file(&self) -> PathBuf {

@@ -4,4 +4,7 @@
 
 mod company;
 mod kill;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod run;
+mod telling;

@@ -12,6 +12,8 @@ mod stateful_set;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 pub use ingress::ingress;
@@ -38,6 +40,8 @@ pub struct Blueprint {
     pub relay: api::Relay,
     pub image: String,
     pub pull_policy: Option<String>,
+    /// The installation's environment variables for relays.
+    pub env: BTreeMap<String, String>,
     /// The public host and the Ingress to be made for it, if one is to be made.
     pub ingress: Option<(String, api::Ingress)>,
 }
@@ -51,6 +55,7 @@ impl Blueprint {
         owner: Option<OwnerReference>,
         image: &str,
         pull_policy: Option<&str>,
+        env: &BTreeMap<String, String>,
     ) -> Self {
         let webhook = manifest.spec.intake.as_ref().and_then(|intake| intake.webhook.as_ref());
         Self {
@@ -59,6 +64,7 @@ impl Blueprint {
             relay: manifest.spec.relay.clone(),
             image: image.to_owned(),
             pull_policy: pull_policy.map(ToOwned::to_owned),
+            env: env.clone(),
             ingress: webhook.and_then(|webhook| Some((webhook.host.clone()?, webhook.ingress.clone()?))),
         }
     }

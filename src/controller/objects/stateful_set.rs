@@ -141,12 +141,7 @@ fn container(blueprint: &Blueprint) -> Container {
                 .map(ToOwned::to_owned)
                 .to_vec(),
         ),
-        // The root file system is read-only, and SQLite sorts large answers in a file.
-        env: Some(vec![EnvVar {
-            name: "SQLITE_TMPDIR".to_owned(),
-            value: Some(DATA_FOLDER.to_owned()),
-            ..EnvVar::default()
-        }]),
+        env: Some(env(blueprint)),
         ports: Some(vec![ContainerPort {
             name: Some(PORT_NAME.to_owned()),
             container_port: PORT,
@@ -165,6 +160,16 @@ fn container(blueprint: &Blueprint) -> Container {
         volume_mounts: Some(vec![mount("config", CONFIG_FOLDER, true), mount("data", DATA_FOLDER, false)]),
         ..Container::default()
     }
+}
+
+fn env(blueprint: &Blueprint) -> Vec<EnvVar> {
+    // The root file system is read-only, and SQLite sorts large answers in a file.
+    let own = [("SQLITE_TMPDIR", DATA_FOLDER)];
+    let given = blueprint.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    own.into_iter()
+        .chain(given)
+        .map(|(name, value)| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), ..EnvVar::default() })
+        .collect()
 }
 
 fn resources(wish: &api::Resources) -> ResourceRequirements {

@@ -29,7 +29,14 @@ fn blueprint(spec: &Value) -> Blueprint {
         controller: Some(true),
         block_owner_deletion: Some(true),
     };
-    Blueprint::new(&ChannelRef::new("crm", "support"), &manifest, Some(owner), "registry.example/maxchannel:1", None)
+    Blueprint::new(
+        &ChannelRef::new("crm", "support"),
+        &manifest,
+        Some(owner),
+        "registry.example/maxchannel:1",
+        None,
+        &BTreeMap::new(),
+    )
 }
 
 #[test]
@@ -87,6 +94,7 @@ fn the_secret_holds_what_the_relay_reads() {
             off_hours_bot: None,
             retention_seconds: 1,
             suspended: false,
+            log_level: None,
         },
         secrets: Secrets {
             token: SecretString::from("invented-token"),

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::*;
-use crate::transport::{Options, Request, Response, Transport, TransportError};
+use crate::transport::{Options, Request, Response, Transport, TransportError, Waited};
 
 pub(super) type Reply = Result<Response, TransportError>;
 type Script = dyn Fn(&Request) -> Reply + Send + Sync;
@@ -42,6 +42,11 @@ impl Site {
 
     pub fn last(&self) -> String {
         self.shown().pop().unwrap()
+    }
+
+    /// How long each request was held back by the limits, as it says.
+    pub fn waits(&self) -> Vec<Duration> {
+        self.seen.lock().unwrap().iter().map(|(_, request)| request.extensions().get::<Waited>().unwrap().0).collect()
     }
 
     pub fn times(&self) -> Vec<Instant> {

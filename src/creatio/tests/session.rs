@@ -438,3 +438,15 @@ async fn no_secret_and_no_word_of_a_message_is_in_any_error_or_debug() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_request_says_how_long_the_limits_held_it_back() {
+    let site = Site::new(|request| {
+        if request.uri().path() == "/connect/token" { json(200, TOKEN) } else { json(200, r#"{"value":[]}"#) }
+    });
+    let client = Client::new(site.clone(), Settings { requests_per_second: 1, ..settings(oauth()) });
+    client.list::<Channel>(Query::new()).await.unwrap();
+    let waits = site.waits();
+    assert!(waits.len() > 1 && waits[0].is_zero(), "{waits:?}");
+    assert!(waits[1..].iter().all(|waited| *waited >= Duration::from_millis(900)), "{waits:?}");
+}

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::super::*;
-use super::{answer, settings};
-use crate::transport::{Options, Request, Response, Transport, TransportError};
+use super::{answer, client, settings};
+use crate::transport::{Options, Request, Response, Transport, TransportError, Waited};
 
 /// Writes down when each request arrives, a random while after it was sent, and answers a random while later.
 struct Clock {
@@ -106,4 +106,18 @@ async fn a_busy_dialog_does_not_hold_up_another() {
     let start = Instant::now();
     client.send(Recipient::User(2), &NewMessage::text("dialog 2")).await.unwrap();
     assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_request_says_how_long_the_limits_held_it_back() {
+    let (client, api, _) = client();
+    for _ in 0..=limits::REQUESTS_PER_SECOND {
+        api.answer(200, r#"{"user_id":1}"#);
+        client.me().await.unwrap();
+    }
+    let waited: Vec<Duration> =
+        api.take().iter().map(|(request, _)| request.extensions().get::<Waited>().unwrap().0).collect();
+    let (last, first) = waited.split_last().unwrap();
+    assert!(first.iter().all(Duration::is_zero), "{waited:?}");
+    assert!(*last >= Duration::from_millis(900), "{waited:?}");
 }
