@@ -9,11 +9,11 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use maxchannel::api::MaxChannel;
-use maxchannel::simulator::max;
+use maxchannel::simulator::{creatio, mango, max};
 use serde_json::json;
 
 use crate::canary;
-use crate::world::{Cluster, PATIENCE, World, helm, root, until};
+use crate::world::{Cluster, PATIENCE, RECOVERY, World, helm, root, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_installed_chart_makes_a_channel_that_carries_messages_both_ways_and_deleting_it_leaves_nothing() {
@@ -64,6 +64,74 @@ async fn an_installed_chart_makes_a_channel_that_carries_messages_both_ways_and_
         world.leftovers("support").await.is_empty().then_some(())
     })
     .await;
+    world.end().await;
+}
+
+/// The files of examples/ as they stand, but for what only the company's own network knows: the CRM's address and the public host.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_applied_by_kubectl_become_ready() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::start(&cluster).await;
+    cluster.volumes(2);
+    let controller = world.controller().await;
+    let (control, mango) = (world.max.control(), world.mango.control());
+    let bot = |name: &str, username: &str, token: &str| max::NewBot {
+        username: Some(username.to_owned()),
+        ..max::NewBot::new(name, token)
+    };
+    let support = bot("Служба поддержки Акме", "id7700000000_bot", "invented-token-of-the-support-bot");
+    let description = Some("Отвечаем по рабочим дням с 9 до 18 по Москве.".to_owned());
+    control.create_bot(max::NewBot { description, ..support }).unwrap();
+    control.create_bot(bot("Линия Акме", "id7700000001_bot", "invented-token-of-the-hotline-bot")).unwrap();
+    mango.add_keys("inventedkeyofthepbx000000000001", "inventedsaltofthepbx00000000001");
+    mango.add_keys("inventedkeyofthepbx000000000002", "inventedsaltofthepbx00000000002");
+    let employee = |extension: &str, email: &str| {
+        mango.put_employee(mango::Employee {
+            name: format!("Сотрудник {extension}"),
+            email: Some(email.to_owned()),
+            extension: Some(extension.to_owned()),
+            ..mango::Employee::default()
+        })
+    };
+    let members = vec![employee("104", "other@example.com"), employee("105", "boris@example.com")];
+    employee("110", "night@example.com");
+    mango.put_group(mango::Group { name: "Поддержка".to_owned(), members, ..mango::Group::default() });
+    for (name, email) in
+        [("a.petrova", "anna@example.com"), ("boris", "boris@example.com"), ("night", "night@example.com")]
+    {
+        world.crm.control().add_agent(name, email);
+    }
+
+    let crm = creatio::Options::default();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["channel.yaml", "minimal.yaml", "secrets.yaml"] {
+        let text = std::fs::read_to_string(root().join("examples").join(name)).unwrap();
+        let text = text
+            .replace("namespace: crm", &format!("namespace: {}", world.namespace))
+            .replace("https://acme.creatio.com", &world.crm.url())
+            .replace("https://acme-is.creatio.com", &world.crm.identity_url())
+            .replace("0A1B2C3D4E5F60718293A4B5C6D7E8F9", &crm.client_id)
+            .replace("9F8E7D6C5B4A39281706F5E4D3C2B1A0-invented", &crm.client_secret);
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    cluster.kubectl(&["apply", "-f", folder.path().to_str().unwrap()]);
+    for name in ["support", "hotline"] {
+        world.until_ready(name).await;
+    }
+    world.until_condition("support", "BotCardInSync", "True", "InSync", RECOVERY).await;
+    let addresses = |username: &str| {
+        let bots = control.bots();
+        let bot = bots.iter().find(|bot| bot.username.as_deref() == Some(username)).unwrap();
+        bot.subscriptions.iter().map(|one| one.url.clone()).collect::<Vec<_>>()
+    };
+    let [webhook] = addresses("id7700000000_bot").try_into().expect("one subscription");
+    assert!(webhook.starts_with("https://max.acme.ru/webhooks/max/"), "{webhook}");
+    assert_eq!(addresses("id7700000001_bot"), Vec::<String>::new(), "without a public host MAX is polled");
+    let ingress = world.api::<k8s_openapi::api::networking::v1::Ingress>().get("support-relay").await.unwrap();
+    assert_eq!(ingress.spec.unwrap().ingress_class_name.as_deref(), Some("nginx"));
+    cluster.kubectl(&["delete", "-f", folder.path().to_str().unwrap(), "--timeout=90s"]);
+    assert_eq!(addresses("id7700000000_bot"), Vec::<String>::new());
+    controller.stop().await;
     world.end().await;
 }
 

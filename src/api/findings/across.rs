@@ -29,6 +29,15 @@ pub fn across(manifests: &Manifests) -> Vec<(&ChannelManifest, Finding)> {
                     format!("is the account of {name} already: one account carries one channel, remove one of the two");
                 found.push((*manifest, Finding::error(at.key("mango").key("accountNumber"), message)));
             }
+            if other.namespace == manifest.namespace
+                && other_channel.spec.mango.account_number != spec.mango.account_number
+                && other_channel.spec.mango.credentials_secret_ref == spec.mango.credentials_secret_ref
+            {
+                let message = format!(
+                    "are the keys of the account of {name}: a key opens one account, name the Secret of this one's own"
+                );
+                found.push((*manifest, Finding::error(at.key("mango").key("credentialsSecretRef"), message)));
+            }
             if other.namespace == manifest.namespace && other_channel.spec.token_secret_ref == spec.token_secret_ref {
                 let message =
                     format!("is the token of {name} already: one bot serves one channel, give this one its own");

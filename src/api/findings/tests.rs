@@ -624,6 +624,12 @@ fn manifests_that_take_each_others_account_or_lack_keys_are_told_together() {
     expected.push("b spec.tokenSecretRef: is the token of crm/a (x.yaml:1) already: one bot serves one channel, give this one its own".to_owned());
     expected.push(format!("b spec.tokenSecretRef: {blank}"));
     expected.extend(creatio("b"));
+    let keys = |name: &str, line: u32| {
+        format!(
+            "c spec.mango.credentialsSecretRef: are the keys of the account of crm/{name} (x.yaml:{line}): a key opens one account, name the Secret of this one's own"
+        )
+    };
+    expected.extend([keys("a", 1), keys("b", 3)]);
     expected.push(
         "c spec.tokenSecretRef: the key token of the Secret bot-c (x.yaml:9): has no such key: add it".to_owned(),
     );
