@@ -151,16 +151,17 @@ impl Context {
     pub fn count_channels(&self) {
         let waiting = self.scopes().iter().map(|scope| scope.queue.depth()).sum::<usize>();
         self.metrics.queue_depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        self.metrics.conditions.clear();
-        let mut channels = 0;
-        for channel in self.scopes().iter().flat_map(|scope| scope.channels.state()) {
-            channels += 1;
-            for condition in channel.known_status().conditions {
-                let labels = ConditionLabels { r#type: condition.type_, status: condition.status };
-                self.metrics.conditions.get_or_create(&labels).inc();
-            }
+        let channels: Vec<_> = self.scopes().iter().flat_map(|scope| scope.channels.state()).collect();
+        let mut counts: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+        for condition in channels.iter().flat_map(|channel| channel.shown_conditions()) {
+            *counts.entry(condition).or_default() += 1;
         }
-        self.metrics.channels.set(channels);
+        self.metrics.conditions.clear();
+        for ((type_, status), count) in counts {
+            let labels = ConditionLabels { r#type: type_.to_owned(), status: status.to_owned() };
+            self.metrics.conditions.get_or_create(&labels).set(count);
+        }
+        self.metrics.channels.set(i64::try_from(channels.len()).unwrap_or(i64::MAX));
     }
 
     pub fn succeeded(&self, channel: &ChannelRef) {

@@ -15,7 +15,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use secrecy::ExposeSecret as _;
 
 use super::context::Context;
-use super::entry::Entry;
+use super::entry::{Entry, Settled};
 use super::objects::{self, Blueprint, PORT, PORT_NAME};
 use super::relay_state::{self, PodState};
 use super::resource::Channel;
@@ -162,6 +162,7 @@ impl Serving {
     ) -> Result<(), Error> {
         let name = channel.reference();
         if entry.conflict.is_some() {
+            entry.settled = None;
             self.changed |= prune(context, scope, channel, &BTreeSet::new()).await?;
             context.rollouts.ended(&name);
             self.state = RelayState::Absent { detail: String::new() };
@@ -185,7 +186,17 @@ impl Serving {
         );
         let changed_before = std::mem::take(&mut self.changed);
         if let Some(config) = &config {
-            self.apply(context, scope, channel, entry, &blueprint, config).await?;
+            // Most passes only ask how things stand: where neither the wish nor any object has changed, nothing is compared again.
+            let now = Settled {
+                wish: channel.wish(),
+                revision: config.channel.revision.clone(),
+                events: scope.events(&name),
+            };
+            if entry.settled.as_ref() != Some(&now) {
+                entry.settled = None;
+                self.apply(context, scope, channel, entry, &blueprint, config).await?;
+                entry.settled = Some(now).filter(|_| !self.changed && !self.waits_for_others);
+            }
         }
         // Asked once per pass, unless there is news for the relay.
         if self.changed || !std::mem::replace(&mut self.asked, true) {

@@ -80,7 +80,16 @@ impl Channel {
     /// The status as far as it is understood.
     #[must_use]
     pub fn known_status(&self) -> MaxChannelStatus {
-        serde_json::from_value(self.status.clone()).unwrap_or_default()
+        MaxChannelStatus::deserialize(&self.status).unwrap_or_default()
+    }
+
+    /// Type and status of each condition.
+    pub fn shown_conditions(&self) -> impl Iterator<Item = (&str, &str)> {
+        let conditions = self.status.get("conditions").and_then(Value::as_array);
+        conditions
+            .into_iter()
+            .flatten()
+            .filter_map(|condition| Some((condition.get("type")?.as_str()?, condition.get("status")?.as_str()?)))
     }
 
     #[must_use]
