@@ -153,8 +153,8 @@ impl Context {
         self.metrics.queue_depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         let channels: Vec<_> = self.scopes().iter().flat_map(|scope| scope.channels.state()).collect();
         let mut counts: BTreeMap<(&str, &str), i64> = BTreeMap::new();
-        for condition in channels.iter().flat_map(|channel| channel.shown_conditions()) {
-            *counts.entry(condition).or_default() += 1;
+        for condition in channels.iter().flat_map(|channel| channel.conditions()) {
+            *counts.entry((&condition.type_, &condition.status)).or_default() += 1;
         }
         self.metrics.conditions.clear();
         for ((type_, status), count) in counts {
@@ -257,13 +257,14 @@ impl Listener for Context {
                 state.attempts.remove(&name);
                 state.settle()
             } else if wish_changed {
+                let bot = channel.status.as_ref().and_then(|status| status.bot.as_ref());
                 let claim = Claim {
                     channel: name.clone(),
                     created: channel.metadata.creation_timestamp.as_ref().map(|Time(time)| *time),
                     place: 0,
                     account_number: channel.account_number().unwrap_or_default().to_owned(),
                     api_key: state.claims.get(&name).and_then(|claim| claim.api_key.clone()),
-                    bot: channel.known_status().bot.map(|bot| bot.user_id).or_else(|| state.claims.get(&name)?.bot),
+                    bot: bot.map(|bot| bot.user_id).or_else(|| state.claims.get(&name)?.bot),
                 };
                 if state.put(claim) {
                     // Found out anew when it is asked for: at the start thousands come in a row.

@@ -62,7 +62,7 @@ pub struct Entry {
 
 impl Entry {
     pub fn new(context: &Context, channel: &Channel) -> Self {
-        let status = channel.known_status();
+        let status = channel.status.clone().unwrap_or_default();
         let bot = status.bot.clone().map(|bot| KnownBot {
             user_id: bot.user_id,
             username: bot.username,

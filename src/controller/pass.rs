@@ -559,19 +559,18 @@ async fn touch(
 /// Writes the status where it differs, and tells of transitions.
 async fn report(context: &Context, channel: &Channel, entry: &mut Entry, relay: &RelayState) -> Result<bool, Error> {
     let status = entry.keeper.report(relay, context.clock.now()).clone();
-    let live = channel.known_status();
     let version = channel.resource_version();
-    let is_there = live == status && channel.status.is_object();
+    let is_there = channel.status.as_ref() == Some(&status);
     // The watch lags behind what was just written.
     let is_on_its_way = entry.written.as_ref().is_some_and(|(from, written)| *from == version && *written == status);
     if is_there || is_on_its_way {
         return Ok(false);
     }
     context.writer.status(channel, &status).await?;
-    let before =
-        entry.written.replace((version, status.clone())).map_or(live.conditions, |(_, before)| before.conditions);
+    let before = entry.written.replace((version, status.clone())).map(|(_, before)| before.conditions);
+    let before = before.as_deref().unwrap_or_else(|| channel.conditions());
     for condition in &status.conditions {
-        if let Some((type_, action)) = transition(&before, condition) {
+        if let Some((type_, action)) = transition(before, condition) {
             context.writer.event(channel, type_, &condition.reason, action, &condition.message).await;
         }
     }

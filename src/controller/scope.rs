@@ -337,8 +337,11 @@ impl Backoff for Pauses {
 }
 
 /// What nobody here reads takes most of the memory.
-fn prune<K: Resource>(object: &mut K) {
+fn prune<K: Resource + 'static>(object: &mut K) {
     // Not cleared: that would keep its room.
     *object.managed_fields_mut() = Vec::new();
     object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+    if let Some(pod) = (object as &mut dyn std::any::Any).downcast_mut::<Pod>() {
+        pod.spec = None;
+    }
 }

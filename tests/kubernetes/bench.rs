@@ -140,7 +140,7 @@ async fn measure(cluster: &Cluster, count: u32) -> (String, String) {
     tokio::time::sleep(Duration::from_secs(30)).await;
     let (mark, processor, before) = (audit::mark(cluster), child.processor(), scrape().await.unwrap());
     let began = Instant::now();
-    tokio::time::sleep(Duration::from_mins(2)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     let (after, (all, writes)) = (scrape().await.unwrap(), requests(mark));
     let steady = format!(
