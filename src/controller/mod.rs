@@ -435,7 +435,9 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
     told.record("outcome", label);
     context.metrics.reconciles.get_or_create(&OutcomeLabels { outcome: label }).inc();
     context.succeeded(&name);
-    Ok(shared.again(&name, outcome.again_in))
+    let is_well = !outcome.changed && !outcome.waiting;
+    let pause = if is_well { shared.scope.queue.eased(outcome.again_in) } else { outcome.again_in };
+    Ok(shared.again(&name, pause))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the library calls it so")]
