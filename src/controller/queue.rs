@@ -91,10 +91,14 @@ mod tests {
         let (queue, usual) = (Queue::default(), Duration::from_secs(30));
         for (waiting, times) in [(0, 1), (99, 1), (100, 2), (250, 3), (5_000, 4), (0, 1)] {
             let channels: Vec<_> = (0..waiting).map(|number| ChannelRef::new("n", number.to_string())).collect();
-            channels.iter().for_each(|channel| queue.put(channel, Duration::ZERO));
+            for channel in &channels {
+                queue.put(channel, Duration::ZERO);
+            }
             tokio::time::advance(COUNTED).await;
             assert_eq!(queue.eased(usual), usual * times, "{waiting} wait");
-            channels.iter().for_each(|channel| queue.take(channel));
+            for channel in &channels {
+                queue.take(channel);
+            }
         }
     }
 }

@@ -75,11 +75,15 @@ async fn bench_controller() {
     println!(
         "| Channels | All Ready after | Processor time | Memory | API requests | of them writes | Calls outside |\n|---|---|---|---|---|---|---|"
     );
-    rows.iter().for_each(|(begin, _)| println!("{begin}"));
+    for (first, _) in &rows {
+        println!("{first}");
+    }
     println!(
         "\n| Channels | Processor | Memory, most | API requests | of them writes | Calls outside |\n|---|---|---|---|---|---|"
     );
-    rows.iter().for_each(|(_, steady)| println!("{steady}"));
+    for (_, steady) in &rows {
+        println!("{steady}");
+    }
 }
 
 /// A row about the beginning and one about the steady state after it.
@@ -127,7 +131,7 @@ async fn measure(cluster: &Cluster, count: u32) -> (String, String) {
     };
     let each = |sum: f64| sum / f64::from(count);
     let (all, writes) = requests(mark);
-    let begin = format!(
+    let first = format!(
         "| {count} | {took:.1} s, {:.0} a second | {:.0} ms each | {memory} MiB | {:.1} each | {:.1} each | {:.1} each |",
         f64::from(count) / took,
         each(processor) * 1_000.0,
@@ -150,8 +154,8 @@ async fn measure(cluster: &Cluster, count: u32) -> (String, String) {
         each(f64::from(all) / minutes),
         each((sum(&after, CALLS) - sum(&before, CALLS)) / minutes),
     );
-    eprintln!("{begin}\n{steady}");
+    eprintln!("{first}\n{steady}");
     drop(child);
     world.end().await;
-    (begin, steady)
+    (first, steady)
 }
