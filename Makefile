@@ -63,7 +63,7 @@ bench: ## memory, latency, drain and recovery of the relay; see benches/README.m
 	$(CARGO) bench --locked
 
 bench-controller: ## the controller with 100, 1 000 and 5 000 channels on a real API server; minutes
-	scripts/with-cluster.sh $(CARGO) test --locked --test kubernetes -- --nocapture --ignored bench_controller
+	CLUSTER_KIND=control scripts/with-cluster.sh $(CARGO) test --locked --test kubernetes -- --nocapture --ignored bench_controller
 
 soak-controller: ## an hour of steady state with 50 channels: nothing may be written
 	MAXCHANNEL_STEADY_SECONDS=3600 scripts/with-cluster.sh $(CARGO) test --locked --test kubernetes steady

@@ -6,7 +6,7 @@
 #
 # Where the machine lacks something (no root, no Go, …) the command runs without a cluster and its tests skip, loudly; with CI set that is a failure.
 # FEATURES, if set, are those of the image; tests that are run with the same ones are built once.
-# KUBECONFIG, if set, names a cluster to use instead; it must already have the image.
+# KUBECONFIG, if set, names a cluster to use instead; it must already have the image. CLUSTER_KIND is the mode of up.sh, node unless set.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 state=${CLUSTER:-target/cluster}
@@ -41,7 +41,7 @@ if [ -z "${KUBECONFIG:-}" ]; then
 fi
 trap 'tests/kubernetes/down.sh "$state" >/dev/null 2>&1 || true' EXIT
 code=0
-tests/kubernetes/up.sh "$state" || code=$?
+tests/kubernetes/up.sh --mode "${CLUSTER_KIND:-node}" "$state" || code=$?
 if [ "$code" -ne 0 ]; then
 	lacking "it could not be started (exit code $code)" "$@"
 fi
@@ -49,6 +49,6 @@ set -a
 # shellcheck disable=SC1091
 . "$state/env"
 set +a
-[ "${CLUSTER_MODE:-}" = existing ] || tests/kubernetes/import-image.sh "$state" target/maxchannel-image.tar
+[ "${CLUSTER_MODE:-}" != node ] || tests/kubernetes/import-image.sh "$state" target/maxchannel-image.tar
 scripts/kubeconform-chart.sh
 "$@"

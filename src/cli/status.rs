@@ -128,7 +128,12 @@ async fn ask_cluster(args: &Args) -> Result<Shown, String> {
     })?;
     let shown = channels.into_iter().map(|channel| {
         let name = channel.reference();
-        ShownChannel { status: channel.known_status(), namespace: name.namespace, name: name.name, relay: None }
+        ShownChannel {
+            status: channel.status.unwrap_or_default(),
+            namespace: name.namespace,
+            name: name.name,
+            relay: None,
+        }
     });
     Ok(Shown { channels: shown.collect(), problems: Vec::new() })
 }

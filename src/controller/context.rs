@@ -151,16 +151,17 @@ impl Context {
     pub fn count_channels(&self) {
         let waiting = self.scopes().iter().map(|scope| scope.queue.depth()).sum::<usize>();
         self.metrics.queue_depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        self.metrics.conditions.clear();
-        let mut channels = 0;
-        for channel in self.scopes().iter().flat_map(|scope| scope.channels.state()) {
-            channels += 1;
-            for condition in channel.known_status().conditions {
-                let labels = ConditionLabels { r#type: condition.type_, status: condition.status };
-                self.metrics.conditions.get_or_create(&labels).inc();
-            }
+        let channels: Vec<_> = self.scopes().iter().flat_map(|scope| scope.channels.state()).collect();
+        let mut counts: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+        for condition in channels.iter().flat_map(|channel| channel.conditions()) {
+            *counts.entry((&condition.type_, &condition.status)).or_default() += 1;
         }
-        self.metrics.channels.set(channels);
+        self.metrics.conditions.clear();
+        for ((type_, status), count) in counts {
+            let labels = ConditionLabels { r#type: type_.to_owned(), status: status.to_owned() };
+            self.metrics.conditions.get_or_create(&labels).set(count);
+        }
+        self.metrics.channels.set(i64::try_from(channels.len()).unwrap_or(i64::MAX));
     }
 
     pub fn succeeded(&self, channel: &ChannelRef) {
@@ -256,13 +257,14 @@ impl Listener for Context {
                 state.attempts.remove(&name);
                 state.settle()
             } else if wish_changed {
+                let bot = channel.status.as_ref().and_then(|status| status.bot.as_ref());
                 let claim = Claim {
                     channel: name.clone(),
                     created: channel.metadata.creation_timestamp.as_ref().map(|Time(time)| *time),
                     place: 0,
                     account_number: channel.account_number().unwrap_or_default().to_owned(),
                     api_key: state.claims.get(&name).and_then(|claim| claim.api_key.clone()),
-                    bot: channel.known_status().bot.map(|bot| bot.user_id).or_else(|| state.claims.get(&name)?.bot),
+                    bot: bot.map(|bot| bot.user_id).or_else(|| state.claims.get(&name)?.bot),
                 };
                 if state.put(claim) {
                     // Found out anew when it is asked for: at the start thousands come in a row.

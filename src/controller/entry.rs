@@ -25,6 +25,17 @@ use crate::telemetry;
 /// A manifest, or what is wrong with it, one sentence each.
 pub type Judged = Result<Arc<MaxChannel>, Vec<String>>;
 
+/// The state in which the owned objects were found to be as they shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Of the channel, see [`Channel::wish`].
+    pub wish: u64,
+    /// Of the relay's configuration.
+    pub revision: String,
+    /// See [`Scope::events`].
+    pub events: (u64, u64),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Entry {
@@ -34,6 +45,7 @@ pub struct Entry {
     judged: Option<(u64, Judged)>,
     secrets: BTreeMap<String, (String, BTreeMap<String, SecretString>)>,
     pub applied: Memory,
+    pub settled: Option<Settled>,
     /// Who holds what this channel asks for, if another does.
     pub conflict: Option<Conflict>,
     /// The status that was written last, and the version of the channel from which it was made.
@@ -50,7 +62,7 @@ pub struct Entry {
 
 impl Entry {
     pub fn new(context: &Context, channel: &Channel) -> Self {
-        let status = channel.known_status();
+        let status = channel.status.clone().unwrap_or_default();
         let bot = status.bot.clone().map(|bot| KnownBot {
             user_id: bot.user_id,
             username: bot.username,
@@ -66,6 +78,7 @@ impl Entry {
             judged: None,
             secrets: BTreeMap::new(),
             applied: Memory::new(),
+            settled: None,
             conflict: None,
             written: None,
             facts: None,

@@ -76,6 +76,8 @@ pub enum Error {
     Late,
     #[error("an object cannot be written as JSON ({0}): this is a bug")]
     Bug(String),
+    #[error("the pass broke off: this is a bug, its own message stands before this one")]
+    Panicked,
 }
 
 impl Error {
@@ -88,7 +90,7 @@ impl Error {
             Self::Api(_) => "Unreachable",
             Self::Lost(_) => "NotLeader",
             Self::Late => "Late",
-            Self::Bug(_) => "Bug",
+            Self::Bug(_) | Self::Panicked => "Bug",
         }
     }
 
@@ -99,7 +101,7 @@ impl Error {
             Self::Api(kube::Error::Api(status)) if status.is_conflict() => (200, 10_000),
             // Only a person can mend it.
             Self::Api(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => (5_000, 120_000),
-            Self::Bug(_) => (60_000, 600_000),
+            Self::Bug(_) | Self::Panicked => (60_000, 600_000),
             Self::Api(_) | Self::Lost(_) | Self::Late => (1_000, 60_000),
         };
         Duration::from_millis((first << attempts.saturating_sub(1).min(10)).min(most))
@@ -252,16 +254,16 @@ async fn run(context: Arc<Context>, client: Client, watching: Client, listener: 
     tasks.shutdown().await;
 }
 
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
-impl Drop for AbortOnDrop {
+impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-impl Future for AbortOnDrop {
-    type Output = Result<(), tokio::task::JoinError>;
+impl<T> Future for AbortOnDrop<T> {
+    type Output = Result<T, tokio::task::JoinError>;
 
     fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
         self.0.poll_unpin(context)
@@ -399,21 +401,27 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
     version.borrow_and_update();
     let mut leads = context.fence.leads();
     let entry = context.entry(&name, || Entry::new(context, &channel));
-    let work = async {
-        let mut entry = entry.lock().await;
-        if channel.is_deleted() {
-            cleanup::pass(context, scope, &channel, &mut entry).await
-        } else {
-            pass::pass(context, scope, &channel, &mut entry).await
+    let work = {
+        let shared = shared.clone();
+        async move {
+            let Shared { context, scope } = &*shared;
+            let mut entry = entry.lock().await;
+            if channel.is_deleted() {
+                cleanup::pass(context, scope, &channel, &mut entry).await
+            } else {
+                pass::pass(context, scope, &channel, &mut entry).await
+            }
         }
     };
+    // A task of its own: the library would poll all passes under way whenever one of them can go on, and on one core.
+    let work = async { AbortOnDrop(tokio::spawn(work.instrument(span))).await.map_err(|_| Error::Panicked)? };
     let outcome = tokio::select! {
         biased;
         // Another may lead from now on: whatever is under way is dropped.
         _ = leads.wait_for(|leads| !leads) => Err(Error::Lost(Lost)),
         // A person has changed something: what is under way would finish with what is no longer wanted.
         Ok(()) = version.changed() => return Ok(shared.again(&name, Duration::ZERO)),
-        outcome = tokio::time::timeout(PASS_LIMIT, work).instrument(span) => outcome.unwrap_or(Err(Error::Late)),
+        outcome = tokio::time::timeout(PASS_LIMIT, work) => outcome.unwrap_or(Err(Error::Late)),
     };
     context.metrics.reconcile_duration.observe(began.elapsed().as_secs_f64());
     let outcome = outcome.inspect_err(|error| {
@@ -427,7 +435,9 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
     told.record("outcome", label);
     context.metrics.reconciles.get_or_create(&OutcomeLabels { outcome: label }).inc();
     context.succeeded(&name);
-    Ok(shared.again(&name, outcome.again_in))
+    let is_well = !outcome.changed && !outcome.waiting;
+    let pause = if is_well { shared.scope.queue.eased(outcome.again_in) } else { outcome.again_in };
+    Ok(shared.again(&name, pause))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the library calls it so")]

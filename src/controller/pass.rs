@@ -15,7 +15,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use secrecy::ExposeSecret as _;
 
 use super::context::Context;
-use super::entry::Entry;
+use super::entry::{Entry, Settled};
 use super::objects::{self, Blueprint, PORT, PORT_NAME};
 use super::relay_state::{self, PodState};
 use super::resource::Channel;
@@ -162,6 +162,7 @@ impl Serving {
     ) -> Result<(), Error> {
         let name = channel.reference();
         if entry.conflict.is_some() {
+            entry.settled = None;
             self.changed |= prune(context, scope, channel, &BTreeSet::new()).await?;
             context.rollouts.ended(&name);
             self.state = RelayState::Absent { detail: String::new() };
@@ -185,7 +186,17 @@ impl Serving {
         );
         let changed_before = std::mem::take(&mut self.changed);
         if let Some(config) = &config {
-            self.apply(context, scope, channel, entry, &blueprint, config).await?;
+            // Most passes only ask how things stand: where neither the wish nor any object has changed, nothing is compared again.
+            let now = Settled {
+                wish: channel.wish(),
+                revision: config.channel.revision.clone(),
+                events: scope.events(&name),
+            };
+            if entry.settled.as_ref() != Some(&now) {
+                entry.settled = None;
+                self.apply(context, scope, channel, entry, &blueprint, config).await?;
+                entry.settled = Some(now).filter(|_| !self.changed && !self.waits_for_others);
+            }
         }
         // Asked once per pass, unless there is news for the relay.
         if self.changed || !std::mem::replace(&mut self.asked, true) {
@@ -548,19 +559,18 @@ async fn touch(
 /// Writes the status where it differs, and tells of transitions.
 async fn report(context: &Context, channel: &Channel, entry: &mut Entry, relay: &RelayState) -> Result<bool, Error> {
     let status = entry.keeper.report(relay, context.clock.now()).clone();
-    let live = channel.known_status();
     let version = channel.resource_version();
-    let is_there = live == status && channel.status.is_object();
+    let is_there = channel.status.as_ref() == Some(&status);
     // The watch lags behind what was just written.
     let is_on_its_way = entry.written.as_ref().is_some_and(|(from, written)| *from == version && *written == status);
     if is_there || is_on_its_way {
         return Ok(false);
     }
     context.writer.status(channel, &status).await?;
-    let before =
-        entry.written.replace((version, status.clone())).map_or(live.conditions, |(_, before)| before.conditions);
+    let before = entry.written.replace((version, status.clone())).map(|(_, before)| before.conditions);
+    let before = before.as_deref().unwrap_or_else(|| channel.conditions());
     for condition in &status.conditions {
-        if let Some((type_, action)) = transition(&before, condition) {
+        if let Some((type_, action)) = transition(before, condition) {
             context.writer.event(channel, type_, &condition.reason, action, &condition.message).await;
         }
     }

@@ -1,4 +1,5 @@
-//! Which channels wait for a pass, for a metric. The order of passes is the library's.
+//! Which channels wait for a pass: for a metric, and to leave time for them. The order of passes is the library's, and no fair one: where
+//! looks at what is well took all the time there is, some would wait for ever.
 //!
 //! A channel waits from the moment when something has happened to it, or when the time of its next look has come, until a pass over it
 //! begins; what happens during a pass waits for the next one. A look that lies in the future is no waiting.
@@ -11,13 +12,24 @@ use tokio::time::Instant;
 
 use crate::channel::ChannelRef;
 
+/// So many that wait make a pause as long again.
+const MANY: usize = 100;
+/// A pause is not stretched further than this.
+const MOST: usize = 4;
+/// Between two counts of those that wait.
+const COUNTED: Duration = Duration::from_secs(1);
+
 /// When the next pass over each channel is due.
 #[derive(Debug, Default)]
-pub struct Queue(Mutex<HashMap<ChannelRef, Instant>>);
+pub struct Queue {
+    due: Mutex<HashMap<ChannelRef, Instant>>,
+    /// How many waited, and when they were counted.
+    counted: Mutex<Option<(usize, Instant)>>,
+}
 
 impl Queue {
     fn due(&self) -> MutexGuard<'_, HashMap<ChannelRef, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A pass is due after `pause`, unless one is due earlier.
@@ -33,6 +45,16 @@ impl Queue {
     /// A pass begins, or the channel is gone.
     pub fn take(&self, channel: &ChannelRef) {
         self.due().remove(channel);
+    }
+
+    /// The pause before the next look at a channel that is well: longer while many wait.
+    pub fn eased(&self, pause: Duration) -> Duration {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = match *counted {
+            Some((waiting, at)) if at.elapsed() < COUNTED => waiting,
+            _ => counted.insert((self.depth(), Instant::now())).0,
+        };
+        pause * u32::try_from((1 + waiting / MANY).min(MOST)).unwrap_or(1)
     }
 
     /// How many wait now.
@@ -62,5 +84,21 @@ mod tests {
         queue.take(&a);
         queue.take(&b);
         assert_eq!(queue.depth(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_at_what_is_well_give_way_while_many_wait_and_only_then() {
+        let (queue, usual) = (Queue::default(), Duration::from_secs(30));
+        for (waiting, times) in [(0, 1), (99, 1), (100, 2), (250, 3), (5_000, 4), (0, 1)] {
+            let channels: Vec<_> = (0..waiting).map(|number| ChannelRef::new("n", number.to_string())).collect();
+            for channel in &channels {
+                queue.put(channel, Duration::ZERO);
+            }
+            tokio::time::advance(COUNTED).await;
+            assert_eq!(queue.eased(usual), usual * times, "{waiting} wait");
+            for channel in &channels {
+                queue.take(channel);
+            }
+        }
     }
 }

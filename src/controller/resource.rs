@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt as _};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::names;
@@ -24,8 +24,13 @@ pub struct Channel {
     pub metadata: ObjectMeta,
     #[serde(default)]
     pub spec: Value,
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    pub status: Value,
+    /// None where there is none, or none that is understood.
+    #[serde(default, deserialize_with = "as_far_as_understood", skip_serializing_if = "Option::is_none")]
+    pub status: Option<MaxChannelStatus>,
+}
+
+fn as_far_as_understood<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MaxChannelStatus>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
 impl Resource for Channel {
@@ -77,10 +82,10 @@ impl Channel {
         })
     }
 
-    /// The status as far as it is understood.
+    /// The conditions as they stand in the cluster.
     #[must_use]
-    pub fn known_status(&self) -> MaxChannelStatus {
-        serde_json::from_value(self.status.clone()).unwrap_or_default()
+    pub fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
     }
 
     #[must_use]
@@ -160,8 +165,10 @@ mod tests {
 
     #[test]
     fn an_object_that_fits_no_type_is_still_an_object() {
-        let text = r#"{"metadata": {"name": "x", "namespace": "n", "finalizers": ["maxchannel.dev/cleanup"]}, "spec": [1, {"a": null}]}"#;
+        let text = r#"{"metadata": {"name": "x", "namespace": "n", "finalizers": ["maxchannel.dev/cleanup"]},
+            "spec": [1, {"a": null}], "status": {"conditions": "none"}}"#;
         let channel: Channel = serde_json::from_str(text).unwrap();
+        assert_eq!(channel.status, None);
         assert!(channel.is_held());
         assert!(channel.manifest().is_err_and(|problems| !problems.is_empty()));
         assert_eq!(channel.secret_names(), BTreeSet::new());

@@ -53,6 +53,10 @@ struct Index {
     wishes: HashMap<ChannelRef, u64>,
     /// Kinds of owned objects that were deleted since the last pass.
     deleted: BTreeMap<ChannelRef, BTreeSet<&'static str>>,
+    /// Events of owned objects so far.
+    events: HashMap<ChannelRef, u64>,
+    /// Caches that were filled anew so far: what was deleted meanwhile shows by its absence only.
+    fillings: u64,
 }
 
 /// What happened to an object.
@@ -182,6 +186,12 @@ impl Scope {
         self.index().deleted.remove(channel).unwrap_or_default()
     }
 
+    /// Changes whenever an owned object of the channel may have changed.
+    pub fn events(&self, channel: &ChannelRef) -> (u64, u64) {
+        let index = self.index();
+        (index.events.get(channel).copied().unwrap_or(0), index.fillings)
+    }
+
     fn users_of(&self, namespace: &str, name: &str) -> BTreeSet<ChannelRef> {
         self.index().by_secret.get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default()
     }
@@ -193,12 +203,14 @@ impl Scope {
         }
         let Some(instance) = labels.get(names::LABEL_INSTANCE) else { return };
         let channel = ChannelRef::new(object.namespace().unwrap_or_default(), instance);
-        if happened == Happened::Deleted {
-            let mut index = self.index();
-            if index.wishes.contains_key(&channel) {
+        let mut index = self.index();
+        if index.wishes.contains_key(&channel) {
+            *index.events.entry(channel.clone()).or_default() += 1;
+            if happened == Happened::Deleted {
                 index.deleted.entry(channel.clone()).or_default().insert(kind);
             }
         }
+        drop(index);
         self.kick(&channel);
     }
 
@@ -222,6 +234,7 @@ impl Scope {
         if happened == Happened::Deleted {
             index.wishes.remove(&name);
             index.deleted.remove(&name);
+            index.events.remove(&name);
             return Changed { wish: true, any: false };
         }
         index.secrets_of.insert(name.clone(), secrets);
@@ -278,7 +291,10 @@ impl Watching<'_> {
                     }
                     Ok(watcher::Event::Delete(object)) => on(&scope, &object, Happened::Deleted),
                     Ok(watcher::Event::Init) => {}
-                    Ok(watcher::Event::InitDone) => told.clear(),
+                    Ok(watcher::Event::InitDone) => {
+                        scope.index().fillings += 1;
+                        told.clear();
+                    }
                     Err(error) => {
                         let error = error.to_string();
                         if error != told {
@@ -321,7 +337,11 @@ impl Backoff for Pauses {
 }
 
 /// What nobody here reads takes most of the memory.
-fn prune<K: Resource>(object: &mut K) {
-    object.managed_fields_mut().clear();
+fn prune<K: Resource + 'static>(object: &mut K) {
+    // Not cleared: that would keep its room.
+    *object.managed_fields_mut() = Vec::new();
     object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+    if let Some(pod) = (object as &mut dyn std::any::Any).downcast_mut::<Pod>() {
+        pod.spec = None;
+    }
 }

@@ -1,6 +1,6 @@
 //! Takes what is secret out of what is said.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::sync::{PoisonError, RwLock};
 
@@ -12,23 +12,37 @@ const BLOT: &str = "[secret]";
 /// Shorter values occur by chance in ordinary words.
 const SHORTEST: usize = 8;
 
-static HIDDEN: RwLock<BTreeSet<String>> = RwLock::new(BTreeSet::new());
+/// By their first bytes: a line is gone through once, however many there are.
+static HIDDEN: RwLock<BTreeMap<[u8; SHORTEST], BTreeSet<String>>> = RwLock::new(BTreeMap::new());
 
 /// Blots a value out of every line from now on.
 pub fn hide(secret: &SecretString) {
     let secret = secret.expose_secret().trim();
-    if secret.len() >= SHORTEST && !HIDDEN.read().unwrap_or_else(PoisonError::into_inner).contains(secret) {
-        HIDDEN.write().unwrap_or_else(PoisonError::into_inner).insert(secret.to_owned());
+    let Some(first) = secret.as_bytes().first_chunk() else { return };
+    let known = |hidden: &BTreeMap<_, BTreeSet<String>>| hidden.get(first).is_some_and(|all| all.contains(secret));
+    if !known(&HIDDEN.read().unwrap_or_else(PoisonError::into_inner)) {
+        let mut hidden = HIDDEN.write().unwrap_or_else(PoisonError::into_inner);
+        hidden.entry(*first).or_default().insert(secret.to_owned());
     }
 }
 
-/// A line without what is hidden.
+/// A line without what is hidden; of several values that begin at one place the longest counts.
 #[must_use]
 pub fn blotted(line: &str) -> String {
     let hidden = HIDDEN.read().unwrap_or_else(PoisonError::into_inner);
-    hidden.iter().fold(line.to_owned(), |line, secret| {
-        if line.contains(secret.as_str()) { line.replace(secret.as_str(), BLOT) } else { line }
-    })
+    let (mut kept, mut shown, mut at) = (0, String::new(), 0);
+    while let Some(first) = line.as_bytes()[at..].first_chunk::<SHORTEST>() {
+        let here = hidden.get(first).into_iter().flatten().map(String::as_bytes);
+        // Of two valid texts one begins in the other only between characters.
+        let found = here.filter(|secret| line.as_bytes()[at..].starts_with(secret)).map(<[u8]>::len).max();
+        at += found.unwrap_or(1);
+        if let Some(length) = found {
+            shown += &line[kept..at - length];
+            shown += BLOT;
+            kept = at;
+        }
+    }
+    shown + &line[kept..]
 }
 
 #[derive(Clone, Debug)]
@@ -66,9 +80,18 @@ mod tests {
     #[test]
     fn what_is_hidden_is_blotted_out_of_every_line_and_short_values_are_left() {
         hide(&SecretString::from("canary-4711-token"));
+        hide(&SecretString::from("canary-4711-token-and-more"));
+        hide(&SecretString::from("канарейка"));
         hide(&SecretString::from("abc"));
-        let mut written = Vec::new();
-        BlottingWriter(&mut written).write_all(b"GET /me with canary-4711-token said abc\n").unwrap();
-        assert_eq!(String::from_utf8(written).unwrap(), "GET /me with [secret] said abc\n");
+        for (line, shown) in [
+            ("GET /me with canary-4711-token said abc\n", "GET /me with [secret] said abc\n"),
+            ("canary-4711-token-and-morecanary-4711-token", "[secret][secret]"),
+            ("ц канарейка, канарей, canary-4711-toke", "ц [secret], канарей, canary-4711-toke"),
+            ("", ""),
+        ] {
+            let mut written = Vec::new();
+            BlottingWriter(&mut written).write_all(line.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(written).unwrap(), shown);
+        }
     }
 }

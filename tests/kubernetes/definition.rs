@@ -83,9 +83,9 @@ async fn a_missing_definition_is_waited_for_an_older_one_serves_and_an_upgrade_c
     world.until_condition("c1", "Ready", "True", "Ready", PATIENCE).await;
     for name in ["nonsense", "empty"] {
         until("the broken one says so", PATIENCE, || async {
-            let status = raw.get(name).await.unwrap().status;
-            let conditions = status["conditions"].as_array()?.clone();
-            conditions.into_iter().find(|one| one["type"] == "SpecValid" && one["status"] == "False")
+            let broken = raw.get(name).await.unwrap();
+            let invalid = broken.conditions().iter().any(|one| one.type_ == "SpecValid" && one.status == "False");
+            invalid.then_some(())
         })
         .await;
     }
