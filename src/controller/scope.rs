@@ -3,7 +3,7 @@
 //! Caches are kept warm whether this replica leads or not. Every event that concerns a channel becomes a kick of that channel; what a
 //! person wrote also interrupts a pass under way, which would finish with what is no longer wanted.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::{BuildHasher as _, Hash, Hasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -280,19 +280,33 @@ impl Watching<'_> {
             None => Api::all(self.client.clone()),
         };
         let scope = self.scope.clone();
+        let store = writer.as_reader();
         let stream = watcher(api, config).backoff(Pauses::default()).modify(prune).reflect(writer);
         tokio::spawn(async move {
             let mut stream = std::pin::pin!(stream);
             let mut told = String::new();
+            // While the cache is filled anew: what it had, and what has come. The rest was deleted while nobody watched.
+            let (mut before, mut come) = (Vec::new(), HashSet::new());
             while let Some(event) = stream.next().await {
                 match event {
-                    Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                    Ok(watcher::Event::Apply(object)) => on(&scope, &object, Happened::Applied),
+                    Ok(watcher::Event::InitApply(object)) => {
+                        come.insert(ObjectRef::from_obj(&object));
                         on(&scope, &object, Happened::Applied);
                     }
                     Ok(watcher::Event::Delete(object)) => on(&scope, &object, Happened::Deleted),
-                    Ok(watcher::Event::Init) => {}
+                    Ok(watcher::Event::Init) => {
+                        before = store.state();
+                        come.clear();
+                    }
                     Ok(watcher::Event::InitDone) => {
                         scope.index().fillings += 1;
+                        for gone in std::mem::take(&mut before) {
+                            if !come.contains(&ObjectRef::from_obj(&*gone)) {
+                                on(&scope, &gone, Happened::Deleted);
+                            }
+                        }
+                        come = HashSet::new();
                         told.clear();
                     }
                     Err(error) => {

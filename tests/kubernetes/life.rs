@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use maxchannel::api::MaxChannel;
+use maxchannel::controller;
 use maxchannel::simulator::max;
 use serde_json::json;
 
 use crate::fleet::{self, Fleet};
-use crate::world::{Cluster, PATIENCE, RECOVERY, World, until};
+use crate::world::{Cluster, Controller, PATIENCE, RECOVERY, World, until};
 
 async fn gone(world: &World, name: &str, limit: Duration) {
     until("the channel is gone", limit, || async {
@@ -65,6 +66,82 @@ async fn the_older_channel_keeps_account_and_bot_and_the_newer_has_them_when_it_
     world.until_condition("c4", "TokenAuthorized", "True", "Authorized", RECOVERY).await;
     controller.stop().await;
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_vanishes_while_nobody_watches_holds_its_account_no_longer() {
+    let Some(cluster) = Cluster::get().await else { return };
+    let world = World::alone(&cluster).await;
+    let fleet = Fleet::start(&world).await;
+    world.install("rights", &["--set", "replicaCount=0"]);
+    let config = world.as_controller("rights").await;
+    let gate = Gate::before(&config.cluster_url).await;
+    let mut by_gate = config.clone();
+    by_gate.tls_server_name = config.cluster_url.host().map(str::to_owned);
+    by_gate.cluster_url = gate.url.parse().unwrap();
+    let (_, watching) = controller::clients(by_gate).unwrap();
+    let (client, _) = controller::clients(config).unwrap();
+    let controller = Controller::start(fleet.settings(&world), client, watching).await;
+    world.put_other_secrets().await;
+    fleet.add(&world, 1).await;
+    fleet::until_ready(&world, 1, PATIENCE).await;
+    // Times of creation count whole seconds.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    fleet.prepare(&world, 2).await;
+    let mut manifest = fleet.manifest(&world, 2);
+    manifest["spec"]["mango"]["accountNumber"] = fleet.manifest(&world, 1)["spec"]["mango"]["accountNumber"].clone();
+    world.apply(&manifest).await;
+    world.until_condition("c2", "AccountReady", "False", "AccountInUse", RECOVERY).await;
+    gate.close();
+    world.delete("c1").await;
+    let forced = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    world.api::<MaxChannel>().patch("c1", &PatchParams::default(), &forced).await.unwrap();
+    gone(&world, "c1", RECOVERY).await;
+    // A server that has just begun knows nothing of what was before: the watches cannot go on where they were.
+    cluster.script("apiserver.sh", &["stop"]);
+    cluster.script("apiserver.sh", &["start"]);
+    gate.open();
+    world.until_condition("c2", "Ready", "True", "Ready", PATIENCE).await;
+    controller.stop().await;
+    world.end().await;
+}
+
+/// A way to the API server that can be shut.
+struct Gate {
+    url: String,
+    open: tokio::sync::watch::Sender<bool>,
+}
+
+impl Gate {
+    async fn before(server: &http::Uri) -> Self {
+        let server = server.authority().unwrap().to_string();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let open = tokio::sync::watch::Sender::new(true);
+        let gate = open.clone();
+        tokio::spawn(async move {
+            while let Ok((mut inner, _)) = listener.accept().await {
+                let (server, mut open) = (server.clone(), gate.subscribe());
+                tokio::spawn(async move {
+                    let Ok(mut outer) = tokio::net::TcpStream::connect(server).await else { return };
+                    tokio::select! {
+                        biased;
+                        _ = open.wait_for(|open| !open) => {}
+                        _ = tokio::io::copy_bidirectional(&mut inner, &mut outer) => {}
+                    }
+                });
+            }
+        });
+        Self { url, open }
+    }
+
+    fn close(&self) {
+        self.open.send_replace(false);
+    }
+
+    fn open(&self) {
+        self.open.send_replace(true);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
