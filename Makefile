@@ -60,7 +60,8 @@ generate: ## write the generated files anew: CRD, its copy in the chart, docs
 	$(MAXCHANNEL) errors > docs/errors.md.new && mv docs/errors.md.new docs/errors.md
 
 bench: ## memory, latency, drain and recovery of the relay; see benches/README.md
-	$(CARGO) bench --locked
+	$(CARGO) build --release --locked --no-default-features --bin maxchannel --target-dir target/without-doubles
+	BENCH_PROGRAM="$$PWD/target/without-doubles/$(CARGO_BUILD_TARGET)/release/maxchannel" $(CARGO) bench --locked
 
 bench-controller: ## the controller with 100, 1 000 and 5 000 channels on a real API server; minutes
 	CLUSTER_KIND=control scripts/with-cluster.sh $(CARGO) test --locked --test kubernetes -- --nocapture --ignored bench_controller

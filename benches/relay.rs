@@ -3,7 +3,8 @@
 //! The program is the real one, a process of its own built as a release is. The doubles live in this process, on the same cores. Every
 //! figure is the median of several runs on fresh stores; what each means and what it is on one machine stands in `benches/README.md`.
 //!
-//! `BENCH_RUNS` sets the number of runs (3), `BENCH_ONLY` one of `memory`, `latency`, `drain`.
+//! `BENCH_RUNS` sets the number of runs (3), `BENCH_ONLY` one of `memory`, `latency`, `drain`, `BENCH_PROGRAM` the
+//! program in place of the one that cargo built beside the bench, which has the doubles in it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -166,7 +167,8 @@ impl Site {
     /// Starts the program on this site's port; `data` names its data folder.
     fn start(&self, data: &str, args: &[&str]) -> Program {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log.txt")).expect("a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_maxchannel"))
+        let program = std::env::var_os("BENCH_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_maxchannel").into());
+        let child = Command::new(program)
             .args(args)
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
             .arg("--data-dir")
