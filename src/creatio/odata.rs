@@ -160,41 +160,55 @@ impl Client {
         }
     }
 
+    /// All rows; the site's own pages are followed to the end.
     pub(super) async fn rows<T: DeserializeOwned>(&self, collection: &str, query: &Query) -> Result<Vec<T>, Error> {
-        Ok(self.rows_in_answers(collection, query).await?.0)
-    }
-
-    /// The rows, and in how many answers they came: more than one are of different moments.
-    pub(super) async fn rows_in_answers<T: DeserializeOwned>(
-        &self,
-        collection: &str,
-        query: &Query,
-    ) -> Result<(Vec<T>, usize), Error> {
-        let mut call = Call::get(
-            Kind::OData,
-            format!("odata/{collection}{}", query.render()),
-            format!("reading the list {collection}"),
-        );
+        let mut call = list(collection, query);
         let mut rows = Vec::new();
-        for answers in 1..=MOST_PAGES {
-            let answer = self.wire.send(&call).await?;
-            let mut page: Value = self.wire.parse(&call, &answer).map_err(|error| self.place(collection, error))?;
-            // An unknown collection may be told of with status 200 (Creatio API reference, 2.6).
-            let Some(Value::Array(values)) = page.get_mut("value").map(Value::take) else {
-                return Err(self.place(collection, self.wire.refusal(&call, &answer)));
-            };
-            for value in values {
-                rows.push(serde_json::from_value(value).map_err(|error| self.wire.unreadable(&call, &error))?);
-            }
-            match page.get("@odata.nextLink").and_then(Value::as_str) {
-                Some(link) => call.absolute = Some(self.next_link(collection, link)?),
-                None => return Ok((rows, answers)),
+        for _ in 0..MOST_PAGES {
+            let (more, next) = self.answer(collection, &call).await?;
+            rows.extend(more);
+            match next {
+                Some(link) => call.absolute = Some(self.next_link(collection, &link)?),
+                None => return Ok(rows),
             }
         }
         let sentence =
             format!("the list {collection} of {} has no end: its next pages go in a circle", self.wire.host());
         Err(Error::new(Class::Transient, false, sentence))
     }
+
+    /// The rows of the first answer, which are of one moment, and whether there are more. The site's own next page goes on by an
+    /// offset: where rows leave the list meanwhile, it passes over as many that are still in it.
+    pub(super) async fn first_rows<T: DeserializeOwned>(
+        &self,
+        collection: &str,
+        query: &Query,
+    ) -> Result<(Vec<T>, bool), Error> {
+        let (rows, next) = self.answer(collection, &list(collection, query)).await?;
+        Ok((rows, next.is_some()))
+    }
+
+    /// One answer: its rows, and the link to the next.
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        collection: &str,
+        call: &Call<'_>,
+    ) -> Result<(Vec<T>, Option<String>), Error> {
+        let answer = self.wire.send(call).await?;
+        let mut page: Value = self.wire.parse(call, &answer).map_err(|error| self.place(collection, error))?;
+        // An unknown collection may be told of with status 200 (Creatio API reference, 2.6).
+        let Some(Value::Array(values)) = page.get_mut("value").map(Value::take) else {
+            return Err(self.place(collection, self.wire.refusal(call, &answer)));
+        };
+        let rows = values.into_iter().map(|value| serde_json::from_value(value));
+        let rows = rows.collect::<Result<_, _>>().map_err(|error| self.wire.unreadable(call, &error))?;
+        Ok((rows, page.get("@odata.nextLink").and_then(Value::as_str).map(str::to_owned)))
+    }
+}
+
+fn list<'a>(collection: &str, query: &Query) -> Call<'a> {
+    let path = format!("odata/{collection}{}", query.render());
+    Call::get(Kind::OData, path, format!("reading the list {collection}"))
 }
 
 impl Client {

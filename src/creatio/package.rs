@@ -333,15 +333,13 @@ pub struct OutboxRow {
     pub created_on: Option<jiff::Timestamp>,
 }
 
-/// One page of the outbox.
+/// One page of the outbox, as it was at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxPage {
     /// In the order of `Seq`.
     pub rows: Vec<OutboxRow>,
     /// There are no rows behind it.
     pub last: bool,
-    /// It shows the outbox as it was at one moment; false where the site gave it in pieces.
-    pub at_once: bool,
 }
 
 #[derive(Deserialize)]
@@ -539,7 +537,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// One page (at most 100) of the pending rows of a channel above `after_seq`, by `Seq`. A page shorter than 100 is the last.
+    /// One page (at most 100, fewer where the site's own pages are shorter) of the pending rows of a channel above `after_seq`, by `Seq`.
     ///
     /// # Errors
     /// [`Class::PackageMissing`] where the site knows no `MaxOutbox`.
@@ -549,9 +547,9 @@ impl Client {
             .filter(format!("ChannelSource eq {source} and State eq 'Pending' and Seq gt {after_seq}"))
             .order_by("Seq asc")
             .top(OUTBOX_PAGE);
-        let (rows, answers): (Vec<WireRow>, usize) = self.rows_in_answers("MaxOutbox", &query).await?;
-        let last = rows.len() < OUTBOX_PAGE;
-        Ok(OutboxPage { rows: rows.into_iter().map(OutboxRow::from).collect(), last, at_once: answers == 1 })
+        let (rows, more): (Vec<WireRow>, bool) = self.first_rows("MaxOutbox", &query).await?;
+        let last = !more && rows.len() < OUTBOX_PAGE;
+        Ok(OutboxPage { rows: rows.into_iter().map(OutboxRow::from).collect(), last })
     }
 
     /// Reports what became of a row; the package then shows the agent a line in the chat.

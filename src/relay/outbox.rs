@@ -182,15 +182,15 @@ async fn pages(
     mut after: i64,
 ) -> Result<(Vec<OutboxRow>, bool), creatio::Error> {
     let mut rows = Vec::new();
-    let mut pieces = 0;
+    let mut pages = 0;
     loop {
         let page = creatio.outbox(source, after).await?;
-        pieces += if page.at_once { 1 } else { 2 };
+        pages += 1;
         after = page.rows.iter().map(|row| row.seq).max().unwrap_or(after).max(after);
         let last = page.last || page.rows.is_empty();
         rows.extend(page.rows);
         if last {
-            return Ok((rows, pieces == 1));
+            return Ok((rows, pages == 1));
         }
     }
 }

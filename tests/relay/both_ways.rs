@@ -2,7 +2,7 @@
 
 use maxchannel::policy::{AutoReply, Rules};
 use maxchannel::relay::config::Intake;
-use maxchannel::simulator::creatio::OutFile;
+use maxchannel::simulator::creatio::{self, OutFile};
 use maxchannel::simulator::max::{Content, Draft, DraftAttachment};
 
 use crate::world::{World, quiet_rules};
@@ -164,4 +164,41 @@ async fn a_changed_text_takes_effect_in_an_open_dialog_without_a_restart() {
     world.crm.control().close(chat, world.agent).unwrap();
     world.until_true("the close message is shown", || !world.seen(&anna).is_empty()).await;
     assert_eq!(world.seen(&anna), ["Всего доброго"]);
+}
+
+/// While a backlog is read in several answers its first rows are reported and vanish.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_of_agents_keep_their_order_though_the_crm_shows_few_rows_at_a_time() {
+    let world = World::start(quiet_rules(), Intake::Webhook).await;
+    world.crm.control().switches(|switches| switches.page_size = 5);
+    let customers: Vec<_> = ["Анна", "Борис", "Вера", "Глеб", "Дарья"].map(|name| world.customer(name)).into();
+    let mut chats = Vec::new();
+    for customer in &customers {
+        world.say(customer, "Здравствуйте");
+        chats.push(world.accept(customer).await);
+    }
+    // Slow answers, so that much happens between two of them.
+    world.crm.control().fault(creatio::Fault {
+        method: Some("GET".to_owned()),
+        path: "/odata/MaxOutbox".to_owned(),
+        count: 1_000,
+        hold_ms: 100,
+        ..creatio::Fault::default()
+    });
+    let texts: Vec<String> = (0..24).map(|number| format!("ответ {number}")).collect();
+    for (number, burst) in texts.chunks(8).enumerate() {
+        // More is said while some of what was said before is on its way.
+        let some_are_out = || customers.iter().all(|customer| world.seen(customer).len() + 5 >= number * 8);
+        world.until_true("some are out", some_are_out).await;
+        for text in burst {
+            for chat in &chats {
+                world.crm.control().send(*chat, world.agent, text, Vec::new()).unwrap();
+            }
+        }
+    }
+    for customer in &customers {
+        world.until_true("everything is with the customer", || world.seen(customer).len() >= texts.len()).await;
+        assert_eq!(world.seen(customer), texts);
+    }
+    world.assert_contract_kept();
 }
