@@ -355,7 +355,10 @@ impl Keeper {
             return;
         };
         let known = self.bot.as_ref().map(|bot| bot.user_id);
-        let accepted = known.is_none_or(|known| known == seen.user_id) || desired.accept_bot == Some(seen.user_id);
+        // A bot that another channel holds was never this one's, so another one needs no permission.
+        let was_ours = !matches!(self.conflict, Some(Conflict::Bot { .. }));
+        let accepted =
+            known.is_none_or(|known| known == seen.user_id) || !was_ours || desired.accept_bot == Some(seen.user_id);
         if !accepted {
             self.stranger = Some(seen.user_id);
             return;

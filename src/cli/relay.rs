@@ -68,6 +68,14 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
         .map_err(|error| usage(format!("cannot listen on {}: {error}", args.listen)))?;
     let (namespace, name) = (config.channel.namespace.clone(), config.channel.name.clone());
     let mut revision = config.channel.revision.clone();
+    let bot = config.channel.bot_user_id;
+    if let Some(former) = relay::bot_of(&folder).filter(|former| *former != bot) {
+        let aside = relay::set_aside(&folder, former).map_err(|error| {
+            (1, format!("the store of bot {former} cannot be set aside in {}: {error}", folder.display()))
+        })?;
+        let aside = aside.unwrap_or_default();
+        tracing::warn!(former, bot, folder = %aside.display(), "the channel has another bot now; the messages of the one before are set aside");
+    }
     let relay = Relay::open(config, &folder, Clock::real()).await.map_err(|error| (1, error.to_string()))?;
     let relays = Relays::default();
     relays.insert(&namespace, &name, relay.clone());
@@ -84,6 +92,7 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
         }
     });
     let mut complaint = String::new();
+    let mut changed_bot = false;
     while !stop.is_cancelled() {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -91,6 +100,10 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
         }
         let outcome = match read(&args.config) {
             Ok(config) if config.channel.revision == revision => Ok(None),
+            Ok(config) if config.channel.bot_user_id != bot => {
+                changed_bot = true;
+                break;
+            }
             Ok(config) => {
                 let next = config.channel.revision.clone();
                 take_level(&config);
@@ -116,7 +129,12 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
     relays.remove(&namespace, &name);
     relay.stop().await;
     server.abort();
-    Ok(())
+    // Whoever keeps it running, a kubelet for instance, starts it anew on a store of its own.
+    if changed_bot {
+        Err((1, "the channel has another bot now: the relay ends and starts anew".to_owned()))
+    } else {
+        Ok(())
+    }
 }
 
 fn read(folder: &Path) -> Result<RelayConfig, String> {

@@ -299,7 +299,7 @@ impl Serving {
                 }
                 Change::Recreated => {
                     let note = format!(
-                        "{kind} {} is made again, because a field of it cannot be changed",
+                        "{kind} {} is made again, because it cannot be changed to what it shall be",
                         names::relay(&name.name)
                     );
                     writer.event(channel, EventType::Normal, "Recreated", "RecreateObject", &note).await;

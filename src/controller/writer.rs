@@ -138,9 +138,10 @@ impl Writer {
             Some(Live::Version(_)) => api.get_opt(&name).await?.map(Arc::new),
         };
         let mut change = Change::Made;
+        let mut same_wish = false;
         if let Some(live) = &live {
             let value = serde_json::to_value(&**live).map_err(|error| Error::Bug(error.to_string()))?;
-            let same_wish = live.annotations().get(names::APPLIED) == Some(&hash);
+            same_wish = live.annotations().get(names::APPLIED) == Some(&hash);
             let answered = compare::hash(&value);
             if same_wish
                 && (compare::contains(&value, &body)
@@ -156,8 +157,9 @@ impl Writer {
             change = if same_wish { Change::Repaired } else { Change::Changed };
         }
         let answer = match self.patch(&api, &name, &body).await {
+            // What was taken before is good: what stands in its way are others' edits, which our apply leaves where they are.
             Err(Error::Api(kube::Error::Api(status)))
-                if status.is_invalid() && live.is_some() && is_immutable(&status.message) =>
+                if status.is_invalid() && live.is_some() && (same_wish || is_immutable(&status.message)) =>
             {
                 self.delete::<K>(&namespace, &name).await?;
                 change = Change::Recreated;

@@ -9,8 +9,6 @@ use crate::channel::ChannelRef;
 use crate::channel::plan::KnownBot;
 
 const BOT: &str = "bot.json";
-/// How the relay's store is called.
-const STORE: &str = "relay.db";
 
 /// A channel's folder.
 #[derive(Clone, Debug)]
@@ -50,31 +48,7 @@ impl Memory {
     /// One sentence.
     pub fn set_aside(&self, former: i64) -> Result<Option<PathBuf>, String> {
         let folder = self.folder()?;
-        let move_files = || -> io::Result<Option<PathBuf>> {
-            let files: Vec<PathBuf> = fs::read_dir(folder)?
-                .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-                // The database and its companions (`-wal`, `-shm`).
-                .filter(|path| {
-                    path.is_file() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(STORE))
-                })
-                .collect();
-            if files.is_empty() {
-                return Ok(None);
-            }
-            let mut aside = folder.join(format!("bot-{former}"));
-            for number in 2.. {
-                if !aside.exists() {
-                    break;
-                }
-                aside = folder.join(format!("bot-{former}-{number}"));
-            }
-            fs::create_dir(&aside)?;
-            for file in files {
-                fs::rename(&file, aside.join(file.file_name().unwrap_or_default()))?;
-            }
-            Ok(Some(aside))
-        };
-        move_files()
+        crate::relay::set_aside(folder, former)
             .map_err(|error| format!("the store of bot {former} cannot be set aside in {}: {error}", folder.display()))
     }
 

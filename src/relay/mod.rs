@@ -64,6 +64,7 @@ pub use facts::{AutoClose, Facts, SideFacts};
 use lanes::{CustomerId, Lanes, Outcome};
 use metrics::Metrics;
 use store::{Store, StoreError, meta};
+pub use store::{bot_of, set_aside};
 
 use crate::policy::{BotRole, Context, Millis, Receiver, Rules};
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
@@ -185,7 +186,7 @@ impl Relay {
     /// The store cannot be opened, or an address or certificate of the settings is not usable.
     pub async fn open(config: RelayConfig, data_dir: &Path, clock: Clock) -> Result<Self, RelayError> {
         let active = Active::new(config, None)?;
-        let store = Store::open(&data_dir.join("relay.db"))?;
+        let store = Store::open(&data_dir.join(store::FILE))?;
         let now = clock.now();
         let bot_user_id = active.config.channel.bot_user_id;
         let start = store.write(move |connection| prepare(connection, now, bot_user_id)).await?;

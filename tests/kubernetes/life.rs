@@ -58,12 +58,21 @@ async fn the_older_channel_keeps_account_and_bot_and_the_newer_has_them_when_it_
     let message = world.until_condition("c4", "TokenAuthorized", "False", "BotInUse", RECOVERY).await;
     assert!(message.contains(&format!("{}/c1", world.namespace)), "{message}");
     assert_eq!(world.leftovers("c4").await, Vec::<String>::new());
-    assert_eq!(world.max.control().bots().iter().map(|bot| bot.subscriptions.len()).sum::<usize>(), 2);
+    // The remedy: a bot of its own, which needs no permission, since the other never was this channel's.
+    fleet.prepare(&world, 4).await;
+    world.apply(&fleet.manifest(&world, 4)).await;
+    world.until_condition("c4", "Ready", "True", "Ready", PATIENCE).await;
+    world.put_secret("mango-5", json!({"apiKey": "inventedkey5", "apiSalt": "inventedsalt5"})).await;
+    let mut manifest = fleet.manifest(&world, 5);
+    manifest["spec"]["tokenSecretRef"]["name"] = json!("bot-1");
+    world.apply(&manifest).await;
+    world.until_condition("c5", "TokenAuthorized", "False", "BotInUse", RECOVERY).await;
+    assert_eq!(world.max.control().bots().iter().map(|bot| bot.subscriptions.len()).sum::<usize>(), 3);
 
     world.delete("c1").await;
     gone(&world, "c1", PATIENCE).await;
     world.until_condition("same-number", "Ready", "True", "Ready", RECOVERY).await;
-    world.until_condition("c4", "TokenAuthorized", "True", "Authorized", RECOVERY).await;
+    world.until_condition("c5", "TokenAuthorized", "True", "Authorized", RECOVERY).await;
     controller.stop().await;
     world.end().await;
 }

@@ -90,6 +90,14 @@ async fn foreign_edits_are_repaired_and_what_cannot_be_changed_is_made_again() {
         (selector["app.kubernetes.io/instance"] == "support").then_some(())
     })
     .await;
+    // An edit that an apply cannot undo: a list of theirs, whose rows would have our names.
+    let ports = json!({"spec": {"ports": [{"name": "http", "port": 81, "targetPort": 9999}]}});
+    services.patch("support-relay", &foreign, &Patch::Merge(ports)).await.unwrap();
+    until("the Service is made again", RECOVERY, || async {
+        let ports = services.get_opt("support-relay").await.unwrap()?.spec?.ports?;
+        (ports.len() == 1 && ports[0].port == 80).then_some(())
+    })
+    .await;
     let secrets = world.api::<Secret>();
     let told = secrets.get("support-relay").await.unwrap().data.unwrap();
     let body = merge(json!({"data": {"token": "Zm9yZWlnbg=="}})).await;

@@ -26,9 +26,14 @@ impl Process {
     }
 
     /// Asks the process to stop, and gives its exit code and everything it said.
-    fn stop(mut self) -> (Option<i32>, String) {
+    fn stop(self) -> (Option<i32>, String) {
         let id = self.0.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.ended()
+    }
+
+    /// Waits for its end.
+    fn ended(mut self) -> (Option<i32>, String) {
         let began = Instant::now();
         while self.0.try_wait().unwrap().is_none() {
             assert!(began.elapsed() < Duration::from_secs(10), "the stop took longer than 10 s");
@@ -143,8 +148,21 @@ async fn relay_takes_a_changed_configuration_up_and_keeps_the_good_one_when_it_i
     assert_ne!(second.channel.revision, revision);
     assert_eq!(get(port, "/status").await.unwrap()["revision"], revision.as_str(), "a broken file changes nothing");
     write(&second);
-    let revision = second.channel.revision;
+    let revision = second.channel.revision.clone();
     until("the change is in force", port, "/status", |facts| facts["revision"] == revision.as_str()).await;
+
+    // Another bot's dialogs are others: it ends, and starts anew on a store of its own.
+    let mut other = second.channel.clone();
+    other.bot_user_id += 1;
+    other.revision = "of another bot".to_owned();
+    std::fs::write(folder.path().join("channel.json"), serde_json::to_string(&other).unwrap()).unwrap();
+    let (code, said) = process.ended();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("another bot"), "{said}");
+    let process = Process::start(&["relay", "--config", &config, "--listen", &listen, "--data-dir", &data], &world);
+    until("the other bot's relay runs", port, "/status", |facts| facts["revision"] == "of another bot").await;
+    let aside = world.data.path().join(format!("bot-{}", other.bot_user_id - 1));
+    assert!(aside.join("relay.db").exists(), "what the bot before left is kept");
     let (code, said) = process.stop();
     assert_eq!(code, Some(0), "{said}");
     assert!(!said.contains("canary"), "{said}");

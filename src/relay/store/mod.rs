@@ -34,6 +34,46 @@ pub enum StoreError {
     Closed,
 }
 
+/// The store's file in the data folder; its companions begin with the same name.
+pub(super) const FILE: &str = "relay.db";
+
+/// The bot whose messages the store in this folder holds; none where there is no store that can be read.
+#[must_use]
+pub fn bot_of(folder: &Path) -> Option<i64> {
+    let path = folder.join(FILE);
+    if !path.exists() {
+        return None;
+    }
+    meta::number(&Connection::open(path).ok()?, "bot_user_id").ok()?
+}
+
+/// Puts the store of a former bot into a folder of its own beside (`bot-<id>`): another bot's dialogs are others. None where there was
+/// no store. No relay may run on it.
+///
+/// # Errors
+/// The files cannot be moved.
+pub fn set_aside(folder: &Path, former: i64) -> std::io::Result<Option<PathBuf>> {
+    let files: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.is_file() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(FILE)))
+        .collect();
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let mut aside = folder.join(format!("bot-{former}"));
+    for number in 2.. {
+        if !aside.exists() {
+            break;
+        }
+        aside = folder.join(format!("bot-{former}-{number}"));
+    }
+    std::fs::create_dir(&aside)?;
+    for file in files {
+        std::fs::rename(&file, aside.join(file.file_name().unwrap_or_default()))?;
+    }
+    Ok(Some(aside))
+}
+
 /// A handle to the store. Cheap to clone; when the last is gone the thread ends.
 #[derive(Clone, Debug)]
 pub struct Store {
