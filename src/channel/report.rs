@@ -433,7 +433,9 @@ impl Of<'_> {
         match self.view.relay {
             RelayState::Absent { detail } => self.fails(This, Reason::RelayStarting, detail),
             RelayState::Failed { reason, detail } => self.fails(This, *reason, detail),
-            RelayState::Running { open: false, .. } => self.fails(This, Reason::StoreUnwritable, ""),
+            RelayState::Running { facts, .. } if !facts.store_writable => self.fails(This, Reason::StoreUnwritable, ""),
+            // It answers already, but its Service does not lead to it yet.
+            RelayState::Running { open: false, .. } => self.fails(This, Reason::RelayStarting, ""),
             RelayState::Running { facts, wanted, .. } if facts.revision != *wanted => {
                 self.fails(This, Reason::ConfigPending, "")
             }

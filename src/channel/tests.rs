@@ -457,6 +457,7 @@ fn facts() -> Facts {
         dead_letters: 0,
         open_dialogs: 0,
         last_update_at: None,
+        store_writable: true,
         subscribed_at: None,
         auto_close: Vec::new(),
     }
@@ -762,8 +763,9 @@ fn every_reason_can_be_reached() {
             "RelayAvailable",
             relay(RelayState::Running { facts: Box::new(facts()), open: false, wanted: facts().revision }),
             "False",
-            Reason::StoreUnwritable,
+            Reason::RelayStarting,
         ),
+        ("RelayAvailable", relay(running(|facts| facts.store_writable = false)), "False", Reason::StoreUnwritable),
         ("RelayAvailable", relay(failed(Reason::VolumePending)), "False", Reason::VolumePending),
         ("RelayAvailable", relay(failed(Reason::ImagePullFailed)), "False", Reason::ImagePullFailed),
         ("RelayAvailable", relay(failed(Reason::CrashLooping)), "False", Reason::CrashLooping),

@@ -27,11 +27,19 @@ pub struct Facts {
     pub open_dialogs: i64,
     /// When MAX last brought anything; milliseconds since the epoch.
     pub last_update_at: Option<Millis>,
+    /// The last step could be written to disk.
+    #[serde(default = "yes")]
+    pub store_writable: bool,
     /// The subscription that the relay was last told of, by the time at which MAX says it was made.
     #[serde(default)]
     pub subscribed_at: Option<Millis>,
     /// The next dialogs to be closed for silence, soonest first, at most 20.
     pub auto_close: Vec<AutoClose>,
+}
+
+/// Relays of an older version do not say.
+const fn yes() -> bool {
+    true
 }
 
 /// When a silent dialog will be closed.
@@ -92,6 +100,7 @@ impl Shared {
             dead_letters,
             open_dialogs,
             last_update_at: (last > 0).then_some(last),
+            store_writable: !self.store_broken.load(Ordering::Relaxed),
             subscribed_at: Some(self.subscribed_at.load(Ordering::Relaxed)).filter(|at| *at > 0),
             auto_close,
         }

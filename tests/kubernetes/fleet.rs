@@ -140,6 +140,7 @@ async fn status(State(client): State<Client>, Path((namespace, name)): Path<(Str
         dead_letters: 0,
         open_dialogs: 0,
         last_update_at: None,
+        store_writable: true,
         subscribed_at: None,
         auto_close: Vec::new(),
     })
