@@ -112,6 +112,9 @@ async fn leave(
     };
     let mut secrets = entry.dereference(channel, scope, context).await?;
     complete(context, scope, &name, manifest, &mut secrets).await?;
+    for (name, data) in &entry.gone {
+        secrets.entry(name.clone()).or_insert_with(|| data.clone());
+    }
     entry.keeper.set(Ok(manifest), &secrets, clock());
     pass::claim(context, entry, &name);
     if entry.conflict.is_some() {

@@ -44,6 +44,8 @@ pub struct Entry {
     pub good: Option<Arc<MaxChannel>>,
     judged: Option<(u64, Judged)>,
     secrets: BTreeMap<String, (String, BTreeMap<String, SecretString>)>,
+    /// Secrets that were there before and are not any more: they serve to clean up when a whole namespace is deleted at once.
+    pub gone: Secrets,
     pub applied: Memory,
     pub settled: Option<Settled>,
     /// Who holds what this channel asks for, if another does.
@@ -77,6 +79,7 @@ impl Entry {
             good: None,
             judged: None,
             secrets: BTreeMap::new(),
+            gone: Secrets::new(),
             applied: Memory::new(),
             settled: None,
             conflict: None,
@@ -111,10 +114,11 @@ impl Entry {
         let namespace = channel.namespace().unwrap_or_default();
         let names = channel.secret_names();
         self.secrets.retain(|name, _| names.contains(name));
+        self.gone.retain(|name, _| names.contains(name));
         for name in names {
             let known = scope.secrets.get(&ObjectRef::new(&name).within(&namespace));
             let Some(version) = known.and_then(|secret| secret.resource_version()) else {
-                self.secrets.remove(&name);
+                self.forget(name);
                 continue;
             };
             if self.secrets.get(&name).is_some_and(|(held, _)| *held == version) {
@@ -124,14 +128,19 @@ impl Entry {
             match api.get_opt(&name).await? {
                 Some(secret) => {
                     let version = secret.resource_version().unwrap_or(version);
+                    self.gone.remove(&name);
                     self.secrets.insert(name, (version, data(secret)));
                 }
-                None => {
-                    self.secrets.remove(&name);
-                }
+                None => self.forget(name),
             }
         }
         Ok(self.secrets.iter().map(|(name, (_, data))| (name.clone(), data.clone())).collect())
+    }
+
+    fn forget(&mut self, name: String) {
+        if let Some((_, data)) = self.secrets.remove(&name) {
+            self.gone.insert(name, data);
+        }
     }
 }
 

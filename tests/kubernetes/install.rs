@@ -200,15 +200,17 @@ async fn a_release_for_all_namespaces_with_two_replicas_serves_another_namespace
     world.until_ready("support").await;
     assert_eq!(world.received(&customer), ["Здравствуйте"]);
 
-    world.delete("support").await;
-    until("the channel is gone", PATIENCE, || async {
-        world.api::<MaxChannel>().get_opt("support").await.unwrap().is_none().then_some(())
+    // With its whole namespace, where Secrets go first and nothing can be made any more.
+    let namespaces = Api::<Namespace>::all(world.client.clone());
+    namespaces.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
+    until("the namespace is gone", PATIENCE, || async {
+        namespaces.get_opt(&world.namespace).await.unwrap().is_none().then_some(())
     })
     .await;
     assert_eq!(world.subscriptions(), Vec::<String>::new());
     let output = Command::new(helm()).args(["uninstall", "all", "--namespace", &system]).output().unwrap();
     assert!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
-    Api::<Namespace>::all(world.client.clone()).delete(&system, &DeleteParams::default()).await.unwrap();
+    namespaces.delete(&system, &DeleteParams::default()).await.unwrap();
     world.end().await;
 }
 
