@@ -61,6 +61,12 @@ pub async fn pass(
     {
         let since = channel.metadata.deletion_timestamp.as_ref().map_or(0, |Time(time)| time.as_millisecond());
         if context.clock.now() - since < PATIENCE || left.is_draining {
+            if !left.sentences.is_empty() && left.sentences != entry.waits_for {
+                let note =
+                    format!("Waits up to {} s to clean up outside: {}", PATIENCE / 1_000, left.sentences.join("; "));
+                context.writer.event(channel, EventType::Normal, "DeletionWaits", "Delete", &note).await;
+                entry.waits_for = left.sentences;
+            }
             return Ok(Outcome { changed: false, waiting: true, again_in: left.again_in });
         }
         let note = format!("Left behind outside, take it away by hand: {}", left.sentences.join("; "));

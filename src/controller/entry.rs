@@ -57,6 +57,8 @@ pub struct Entry {
     pub touched: Option<(String, u32, Millis)>,
     /// Since when the relay has nothing to do any more, while the channel is being deleted.
     pub idle_since: Option<Millis>,
+    /// Why the deletion waits, as it was told last.
+    pub waits_for: Vec<String>,
     /// When our subscriptions were taken away.
     pub left_at: Option<Millis>,
     pub was_ready: bool,
@@ -87,6 +89,7 @@ impl Entry {
             facts: None,
             touched: None,
             idle_since: None,
+            waits_for: Vec::new(),
             left_at: None,
             was_ready,
         }

@@ -27,6 +27,9 @@ use super::queue::Queue;
 use super::resource::Channel;
 use crate::channel::ChannelRef;
 
+/// How many kinds are watched.
+const CACHES: usize = 8;
+
 /// One namespace, or all of them.
 #[derive(Debug)]
 pub struct Scope {
@@ -41,6 +44,9 @@ pub struct Scope {
     pub pods: Store<Pod>,
     /// What waits for a pass.
     pub queue: Queue,
+    /// How many caches have been filled. Not asked of the stores: each wakes only the last of those that wait for it, and the library's
+    /// own loop waits too (kube-runtime, `DelayedInit`).
+    filled: tokio::sync::watch::Sender<usize>,
     kicks: mpsc::UnboundedSender<ObjectRef<Channel>>,
     index: Mutex<Index>,
 }
@@ -100,6 +106,7 @@ impl Scope {
             ingresses,
             pods,
             queue: Queue::default(),
+            filled: tokio::sync::watch::Sender::new(0),
             kicks,
             index: Mutex::default(),
         });
@@ -139,6 +146,7 @@ impl Scope {
             "Ingress": Ingress => ingresses_writer,
             "Pod": Pod => pods_writer,
         );
+        debug_assert_eq!(tasks.len(), CACHES, "each kind fills one cache");
         (scope, kicked, tasks)
     }
 
@@ -154,17 +162,8 @@ impl Scope {
 
     /// Returns once all caches are filled.
     pub async fn ready(&self) {
-        // A writer is dropped only when the process ends.
-        let _ = futures::join!(
-            self.channels.wait_until_ready(),
-            self.secrets.wait_until_ready(),
-            self.stateful_sets.wait_until_ready(),
-            self.services.wait_until_ready(),
-            self.service_accounts.wait_until_ready(),
-            self.network_policies.wait_until_ready(),
-            self.ingresses.wait_until_ready(),
-            self.pods.wait_until_ready(),
-        );
+        // The sender lives as long as the scope.
+        let _ = self.filled.subscribe().wait_for(|filled| *filled == CACHES).await;
     }
 
     /// Asks for a pass over a channel.
@@ -285,6 +284,7 @@ impl Watching<'_> {
         tokio::spawn(async move {
             let mut stream = std::pin::pin!(stream);
             let mut told = String::new();
+            let mut is_filled = false;
             // While the cache is filled anew: what it had, and what has come. The rest was deleted while nobody watched.
             let (mut before, mut come) = (Vec::new(), HashSet::new());
             while let Some(event) = stream.next().await {
@@ -301,6 +301,9 @@ impl Watching<'_> {
                     }
                     Ok(watcher::Event::InitDone) => {
                         scope.index().fillings += 1;
+                        if !std::mem::replace(&mut is_filled, true) {
+                            scope.filled.send_modify(|filled| *filled += 1);
+                        }
                         for gone in std::mem::take(&mut before) {
                             if !come.contains(&ObjectRef::from_obj(&*gone)) {
                                 on(&scope, &gone, Happened::Deleted);

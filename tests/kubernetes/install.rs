@@ -141,6 +141,13 @@ async fn a_release_for_all_namespaces_with_two_replicas_serves_another_namespace
     let Some(cluster) = Cluster::with_node().await else { return };
     let world = World::alone(&cluster).await;
     let system = format!("{}-system", world.namespace);
+    // It serves every namespace, those of tests that have just ended too.
+    until("no other channel is left", PATIENCE, || async {
+        let all = Api::<MaxChannel>::all(world.client.clone()).list(&ListParams::default()).await.unwrap();
+        all.items.is_empty().then_some(())
+    })
+    .await;
+    let installed = Uninstalled(system.clone());
     let reasons = json!([{"status": 403, "messageContains": "legal entity", "reason": "LegalEntityAccessDenied"}]);
     world.install(
         "all",
@@ -208,10 +215,18 @@ async fn a_release_for_all_namespaces_with_two_replicas_serves_another_namespace
     })
     .await;
     assert_eq!(world.subscriptions(), Vec::<String>::new());
-    let output = Command::new(helm()).args(["uninstall", "all", "--namespace", &system]).output().unwrap();
-    assert!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
+    drop(installed);
     namespaces.delete(&system, &DeleteParams::default()).await.unwrap();
     world.end().await;
+}
+
+/// A release for the whole cluster must not outlive its test, also where that fails: it would meddle with all others.
+struct Uninstalled(String);
+
+impl Drop for Uninstalled {
+    fn drop(&mut self) {
+        let _ = Command::new(helm()).args(["uninstall", "all", "--wait", "--namespace", &self.0]).output();
+    }
 }
 
 /// What the program says of a cluster.

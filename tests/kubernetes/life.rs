@@ -264,6 +264,8 @@ async fn a_deletion_with_all_secrets_at_once_still_cleans_up_outside_and_one_tha
     let event = events.iter().find(|event| event.reason.as_deref() == Some("ExternalObjectsLeft"));
     let note = event.and_then(|event| event.note.clone()).expect("an event says what is left");
     assert!(note.contains("bot-2") && note.contains("creatio"), "{note}");
+    let waiting: Vec<_> = events.iter().filter(|event| event.reason.as_deref() == Some("DeletionWaits")).collect();
+    assert_eq!(waiting.len(), 1, "and one before, what it waits for: {waiting:?}");
     controller.stop().await;
     world.end().await;
 }
