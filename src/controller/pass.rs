@@ -409,11 +409,9 @@ async fn look(
     name: &ChannelRef,
     config: Option<&RelayConfig>,
 ) -> RelayState {
-    let pod = scope.pods.get(&ObjectRef::new(&names::pod(&name.name)).within(&name.namespace));
-    let (ip, ready) = match (&context.settings.played_relays, relay_state::of_pod(pod.as_deref())) {
-        (Some(_), _) => (IpAddr::from([127, 0, 0, 1]), true),
-        (None, PodState::Running { ip, ready }) => (ip, ready),
-        (None, PodState::Down(state)) => {
+    let (ip, ready) = match pod_state(context, scope, name) {
+        PodState::Running { ip, ready } => (ip, ready),
+        PodState::Down(state) => {
             entry.facts = None;
             return state;
         }
@@ -460,7 +458,7 @@ async fn tell_subscription(context: &Context, scope: &Scope, entry: &Entry, name
     if facts.subscribed_at == Some(made) || context.fence.check().is_err() {
         return true;
     }
-    let Some(ip) = pod_address(context, scope, name) else { return true };
+    let PodState::Running { ip, .. } = pod_state(context, scope, name) else { return true };
     let url = format!("{}/subscription/{made}", base(context, name, ip));
     let request = http::Request::put(url).header(SECRET_HEADER, secret.expose_secret()).body(Bytes::new());
     let Ok(request) = request else { return false };
@@ -473,16 +471,13 @@ async fn tell_subscription(context: &Context, scope: &Scope, entry: &Entry, name
     }
 }
 
-/// Where the pod can be asked, if it runs.
-fn pod_address(context: &Context, scope: &Scope, name: &ChannelRef) -> Option<IpAddr> {
+/// How it stands with the pod; a played relay always runs.
+fn pod_state(context: &Context, scope: &Scope, name: &ChannelRef) -> PodState {
     if context.settings.played_relays.is_some() {
-        return Some(IpAddr::from([127, 0, 0, 1]));
+        return PodState::Running { ip: IpAddr::from([127, 0, 0, 1]), ready: true };
     }
     let pod = scope.pods.get(&ObjectRef::new(&names::pod(&name.name)).within(&name.namespace));
-    match relay_state::of_pod(pod.as_deref()) {
-        PodState::Running { ip, .. } => Some(ip),
-        PodState::Down(_) => None,
-    }
+    relay_state::of_pod(pod.as_deref())
 }
 
 fn service_address(scope: &Scope, name: &ChannelRef) -> Option<SocketAddr> {

@@ -81,11 +81,8 @@ impl Arrival {
 
 /// Whether a request comes from MAX: the fingerprint in the path and the secret in the header belong to one of ours.
 fn is_authentic(active: &Active, fingerprint: &str, secret: Option<&str>) -> bool {
-    let Some(secret) = secret else { return false };
-    active.config.secrets.webhook.iter().any(|ours| {
-        let ours = ours.expose_secret();
-        bool::from(ours.as_bytes().ct_eq(secret.as_bytes()))
-            && bool::from(super::fingerprint(ours).as_bytes().ct_eq(fingerprint.as_bytes()))
+    secret.and_then(|secret| active.webhook_secret(secret)).is_some_and(|ours| {
+        bool::from(super::fingerprint(ours.expose_secret()).as_bytes().ct_eq(fingerprint.as_bytes()))
     })
 }
 

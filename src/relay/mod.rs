@@ -49,7 +49,7 @@ use std::time::Duration;
 
 use ::http::StatusCode;
 use rusqlite::params;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -330,11 +330,7 @@ impl Relay {
     /// Whether `secret` is one that MAX was given for this channel.
     #[must_use]
     pub fn is_ours(&self, secret: &str) -> bool {
-        let Some(active) = self.shared.active() else { return false };
-        active.config.secrets.webhook.iter().any(|ours| {
-            let ours = ours.expose_secret().as_bytes();
-            bool::from(ours.ct_eq(secret.as_bytes()))
-        })
+        self.shared.active().is_some_and(|active| active.webhook_secret(secret).is_some())
     }
 
     /// Whether the last step could be written to disk.
@@ -424,10 +420,17 @@ impl Active {
     }
 }
 
+impl Active {
+    /// Ours that `shown` is equal to, if any.
+    fn webhook_secret(&self, shown: &str) -> Option<&SecretString> {
+        let mut ours = self.config.secrets.webhook.iter();
+        ours.find(|ours| bool::from(ours.expose_secret().as_bytes().ct_eq(shown.as_bytes())))
+    }
+}
+
 fn same_credentials(one: Option<&creatio::Credentials>, other: Option<&creatio::Credentials>) -> bool {
     use creatio::Credentials::{Forms, OAuth};
-    let same =
-        |one: &secrecy::SecretString, other: &secrecy::SecretString| one.expose_secret() == other.expose_secret();
+    let same = |one: &SecretString, other: &SecretString| one.expose_secret() == other.expose_secret();
     match (one, other) {
         (Some(OAuth { client_id, client_secret }), Some(OAuth { client_id: id, client_secret: secret })) => {
             client_id == id && same(client_secret, secret)

@@ -71,10 +71,7 @@ async fn the_other_replica_takes_over_within_the_lease_time_and_never_do_both_wr
 async fn an_api_server_that_is_away_for_a_minute_stops_no_message_and_everything_goes_on_when_it_is_back() {
     let Some(cluster) = Cluster::with_node().await else { return };
     let world = World::alone(&cluster).await;
-    let controller = world.controller().await;
-    world.put_secrets().await;
-    world.apply(&world.manifest("support")).await;
-    world.until_ready("support").await;
+    let controller = world.ready_channel().await;
     let customer = world.customer();
     world.say(&customer, "до");
     world.accept(&customer).await;

@@ -157,10 +157,7 @@ impl Gate {
 async fn a_suspended_channel_takes_nothing_and_has_everything_when_it_goes_on() {
     let Some(cluster) = Cluster::with_node().await else { return };
     let world = World::start(&cluster).await;
-    let controller = world.controller().await;
-    world.put_secrets().await;
-    world.apply(&world.manifest("support")).await;
-    world.until_ready("support").await;
+    let controller = world.ready_channel().await;
     let customer = world.customer();
     world.say(&customer, "до паузы");
     world.accept(&customer).await;
@@ -185,10 +182,7 @@ async fn a_suspended_channel_takes_nothing_and_has_everything_when_it_goes_on() 
 async fn what_max_dropped_while_the_subscription_was_gone_is_read_back_though_the_controller_had_crashed() {
     let Some(cluster) = Cluster::with_node().await else { return };
     let world = World::start(&cluster).await;
-    let controller = world.controller().await;
-    world.put_secrets().await;
-    world.apply(&world.manifest("support")).await;
-    world.until_ready("support").await;
+    let controller = world.ready_channel().await;
     let customer = world.customer();
     world.say(&customer, "до перерыва");
     world.accept(&customer).await;

@@ -27,10 +27,7 @@ async fn revision(world: &World) -> Option<String> {
 async fn changed_texts_and_tokens_reach_the_running_relay_and_nothing_is_lost() {
     let Some(cluster) = Cluster::with_node().await else { return };
     let world = World::start(&cluster).await;
-    let controller = world.controller().await;
-    world.put_secrets().await;
-    world.apply(&world.manifest("support")).await;
-    world.until_ready("support").await;
+    let controller = world.ready_channel().await;
     let (before, first) = (pod(&world).await.unwrap(), revision(&world).await.unwrap());
     let customer = world.customer();
     world.say(&customer, "раз");

@@ -304,6 +304,15 @@ impl World {
         self.controller_with(self.settings()).await
     }
 
+    /// A controller whose channel `support` is ready.
+    pub async fn ready_channel(&self) -> Controller {
+        let controller = self.controller().await;
+        self.put_secrets().await;
+        self.apply(&self.manifest("support")).await;
+        self.until_ready("support").await;
+        controller
+    }
+
     pub async fn controller_with(&self, settings: Settings) -> Controller {
         self.install("rights", &["--set", "replicaCount=0"]);
         let (client, watching) = controller::clients(self.as_controller("rights").await).unwrap();

@@ -1,0 +1,371 @@
+//! From what was seen to the status.
+
+use super::*;
+
+fn facts() -> Facts {
+    let well = SideFacts { ok: true, code: None, since: NOW };
+    Facts {
+        revision: "r1".to_owned(),
+        version: "0.1.0".to_owned(),
+        max: well.clone(),
+        crm: well.clone(),
+        bot: well,
+        oldest_seconds: 0,
+        dead_letters: 0,
+        open_dialogs: 0,
+        last_update_at: None,
+        store_writable: true,
+        subscribed_at: None,
+        auto_close: Vec::new(),
+    }
+}
+
+fn running(change: impl FnOnce(&mut Facts)) -> RelayState {
+    let mut facts = facts();
+    change(&mut facts);
+    RelayState::Running { facts: Box::new(facts), open: true, wanted: "r1".to_owned() }
+}
+
+/// A status out of what is given, everything else being well.
+struct Case {
+    desired: Desired,
+    seen: Observation,
+    problems: Vec<String>,
+    conflict: Option<Conflict>,
+    stranger: Option<i64>,
+    intake_failure: Option<Failure>,
+    crm_failure: Option<Failure>,
+    relay: RelayState,
+    held: Option<Held>,
+    language: Language,
+    now: i64,
+}
+
+impl Case {
+    fn new() -> Self {
+        Self::of(desired(|_| {}))
+    }
+
+    fn of(desired: Desired) -> Self {
+        let seen = fresh(&desired);
+        let seen = applied(seen.clone(), &plan::plan(&desired, &seen, Some(&bot())));
+        Self {
+            desired,
+            seen,
+            problems: Vec::new(),
+            conflict: None,
+            stranger: None,
+            intake_failure: None,
+            crm_failure: None,
+            relay: running(|_| {}),
+            held: None,
+            language: Language::English,
+            now: NOW,
+        }
+    }
+
+    fn with(change: impl FnOnce(&mut Self)) -> Self {
+        let mut case = Self::new();
+        change(&mut case);
+        case
+    }
+
+    fn without(name: &str, key: Option<&str>) -> Self {
+        let mut secrets = secrets();
+        match key {
+            Some(key) => drop(secrets.get_mut(name).unwrap().insert(key.to_owned(), SecretString::from("a b"))),
+            None => drop(secrets.remove(name)),
+        }
+        Self::of(validate(&manifest(|_| {}), &secrets, &installation()).unwrap())
+    }
+
+    fn status(&self) -> MaxChannelStatus {
+        let bot = bot();
+        let view = View {
+            desired: Some(&self.desired),
+            problems: &self.problems,
+            observation: &self.seen,
+            conflict: self.conflict.as_ref(),
+            bot: Some(&bot),
+            stranger: self.stranger,
+            intake_failure: self.intake_failure.as_ref(),
+            crm_failure: self.crm_failure.as_ref(),
+            relay: &self.relay,
+            held: self.held,
+            generation: 3,
+            reconcile_at: None,
+            now: self.now,
+            language: self.language,
+        };
+        report(&view, &MaxChannelStatus::default())
+    }
+
+    fn shown(&self, kind: &str) -> (String, String) {
+        let status = self.status();
+        let found = status.conditions.iter().find(|condition| condition.type_ == kind).unwrap();
+        (found.status.clone(), found.reason.clone())
+    }
+}
+
+#[test]
+fn a_status_in_whole() {
+    insta::assert_json_snapshot!("ready", Case::new().status());
+    let mut away = Case::with(|case| {
+        let basis = case.seen.crm.basis.clone();
+        case.seen.crm.take(&basis, NOW, Err(outage(Reason::CrmUnreachable)));
+        case.seen.subscriptions.seen = Some(vec![subscription("https://stranger.example/hook")]);
+        case.problems = vec!["support.yaml:9: spec.closeMessage.text: too long".to_owned()];
+    });
+    insta::assert_json_snapshot!("troubled", away.status());
+    away.language = Language::Russian;
+    insta::assert_json_snapshot!("troubled_in_russian", away.status());
+}
+
+#[test]
+fn every_reason_can_be_reached() {
+    let holder = ChannelRef::new("crm", "older");
+    let refused = |reason| Failure { reason, detail: "said so".to_owned(), trouble: Trouble::Refused };
+    let bot_failed = |reason| {
+        Case::with(|case| {
+            let basis = case.seen.bot.basis.clone();
+            case.seen.bot.take(&basis, NOW, Err(refused(reason)));
+        })
+    };
+    let mango_failed = |reason| {
+        Case::with(|case| {
+            let basis = case.seen.mango.basis.clone();
+            case.seen.mango.take(&basis, NOW, Err(refused(reason)));
+        })
+    };
+    let crm_failed = |reason| {
+        Case::with(|case| {
+            let basis = case.seen.crm.basis.clone();
+            case.seen.crm.take(&basis, NOW, Err(refused(reason)));
+        })
+    };
+    let manifest_of = |change: fn(&mut Value)| Case::of(desired(change));
+    let held = |reason| Case::with(|case| case.held = Some(Held { reason, since: NOW - 60_000 }));
+    let relay = |relay| Case::with(|case| case.relay = relay);
+    let failed = |reason| RelayState::Failed { reason, detail: String::new() };
+    let receiver = |change: fn(&mut Value)| manifest_of(change);
+    let off_hours_bot: fn(&mut Value) = |value| {
+        value["spec"]["workingHours"] = json!({"timeZone": "Europe/Moscow", "week": []});
+        value["spec"]["offHours"] = json!({"bot": {"url": "https://bot.example"}});
+    };
+    let behind_bot: fn(&mut Value) = |value| {
+        value["spec"]["receiver"] =
+            json!({"bot": {"url": "https://bot.example", "fallback": {"employee": {"extension": "101"}}}});
+    };
+    let cases: Vec<(&str, Case, &str, Reason)> = vec![
+        ("SpecValid", Case::with(|case| case.problems = vec!["x".to_owned()]), "False", Reason::InvalidSpec),
+        ("TokenAuthorized", Case::without("bot", None), "False", Reason::TokenNotFound),
+        ("TokenAuthorized", Case::without("bot", Some("token")), "False", Reason::TokenInvalid),
+        ("TokenAuthorized", bot_failed(Reason::TokenInvalid), "False", Reason::TokenInvalid),
+        ("TokenAuthorized", bot_failed(Reason::BotUnderModeration), "False", Reason::BotUnderModeration),
+        ("TokenAuthorized", bot_failed(Reason::LegalEntityAccessDenied), "False", Reason::LegalEntityAccessDenied),
+        ("TokenAuthorized", bot_failed(Reason::AuthorizationFailed), "False", Reason::AuthorizationFailed),
+        ("TokenAuthorized", bot_failed(Reason::MaxUnreachable), "False", Reason::MaxUnreachable),
+        ("TokenAuthorized", Case::with(|case| case.stranger = Some(1)), "False", Reason::BotChanged),
+        (
+            "TokenAuthorized",
+            Case::with(|case| case.conflict = Some(Conflict::Bot { holder: holder.clone() })),
+            "False",
+            Reason::BotInUse,
+        ),
+        (
+            "BotCardInSync",
+            manifest_of(|value| value["spec"]["botCard"] = json!({"name": "Другое имя"})),
+            "False",
+            Reason::CardDiffers,
+        ),
+        (
+            "BotCardInSync",
+            manifest_of(|value| value["spec"]["botCard"] = json!({"name": "Служба поддержки"})),
+            "True",
+            Reason::InSync,
+        ),
+        ("AccountReady", Case::without("mango", None), "False", Reason::CredentialsNotFound),
+        ("AccountReady", Case::without("mango", Some("apiKey")), "False", Reason::CredentialsInvalid),
+        ("AccountReady", mango_failed(Reason::CredentialsInvalid), "False", Reason::CredentialsInvalid),
+        ("AccountReady", mango_failed(Reason::Throttled), "False", Reason::Throttled),
+        ("AccountReady", mango_failed(Reason::MangoUnreachable), "False", Reason::MangoUnreachable),
+        (
+            "AccountReady",
+            Case::with(|case| case.conflict = Some(Conflict::Account { holder: holder.clone() })),
+            "False",
+            Reason::AccountInUse,
+        ),
+        ("ReceiverResolved", mango_failed(Reason::MangoUnreachable), "True", Reason::Resolved),
+        (
+            "ReceiverResolved",
+            receiver(|value| drop(value["spec"].as_object_mut().unwrap().remove("receiver"))),
+            "False",
+            Reason::ReceiverNotSelected,
+        ),
+        (
+            "ReceiverResolved",
+            receiver(|value| value["spec"]["receiver"] = json!({"employee": {"extension": "999"}})),
+            "False",
+            Reason::EmployeeNotFound,
+        ),
+        (
+            "ReceiverResolved",
+            receiver(|value| value["spec"]["receiver"] = json!({"group": {"name": "Продажи"}})),
+            "False",
+            Reason::GroupNotFound,
+        ),
+        (
+            "ReceiverResolved",
+            Case::with(|case| case.seen.mango.seen.as_mut().unwrap().groups[0].members.clear()),
+            "False",
+            Reason::GroupEmpty,
+        ),
+        (
+            "ReceiverResolved",
+            receiver(|value| {
+                value["spec"]["receiver"] = json!({"employee": {"extension": "101", "crmUser": "nobody"}});
+            }),
+            "False",
+            Reason::AgentsMissingInCrm,
+        ),
+        (
+            "ReceiverResolved",
+            Case::with(|case| case.seen.crm.seen.as_mut().unwrap().users.retain(|user| user.name != "boris")),
+            "True",
+            Reason::AgentsMissingInCrm,
+        ),
+        (
+            "ReceiverResolved",
+            {
+                let mut case = manifest_of(behind_bot);
+                case.relay = running(|facts| facts.bot.ok = false);
+                case
+            },
+            "True",
+            Reason::FallbackServing,
+        ),
+        (
+            "AutoRepliesActive",
+            manifest_of(|value| value["spec"]["autoReplies"] = json!([])),
+            "False",
+            Reason::AutoRepliesNotConfigured,
+        ),
+        ("AutoRepliesActive", manifest_of(off_hours_bot), "False", Reason::OffHoursBotActive),
+        ("CrmConnected", Case::without("crm", None), "False", Reason::CredentialsNotFound),
+        ("CrmConnected", Case::without("crm", Some("clientSecret")), "False", Reason::CredentialsInvalid),
+        ("CrmConnected", crm_failed(Reason::CredentialsInvalid), "False", Reason::CredentialsInvalid),
+        ("CrmConnected", crm_failed(Reason::PackageMissing), "False", Reason::PackageMissing),
+        ("CrmConnected", crm_failed(Reason::CrmUnreachable), "False", Reason::CrmUnreachable),
+        (
+            "CrmConnected",
+            Case::with(|case| case.crm_failure = Some(refused(Reason::AccessDenied))),
+            "False",
+            Reason::AccessDenied,
+        ),
+        ("CrmConnected", Case::with(|case| rows(&mut case.seen).channel = None), "False", Reason::ChannelMissing),
+        (
+            "CrmConnected",
+            Case::with(|case| rows(&mut case.seen).channel.as_mut().unwrap().is_active = false),
+            "False",
+            Reason::ChannelInactive,
+        ),
+        (
+            "CrmConnected",
+            Case::with(|case| rows(&mut case.seen).settings.as_mut().unwrap().owner = "else/where".to_owned()),
+            "False",
+            Reason::OwnedElsewhere,
+        ),
+        ("IntakeReady", Case::with(|case| case.seen.subscriptions.seen = Some(vec![])), "False", Reason::NotSubscribed),
+        (
+            "IntakeReady",
+            Case::with(|case| {
+                case.seen.subscriptions.seen = Some(vec![]);
+                case.intake_failure = Some(refused(Reason::CertificateRejected));
+            }),
+            "False",
+            Reason::CertificateRejected,
+        ),
+        (
+            "IntakeReady",
+            {
+                let mut case = manifest_of(|value| value["spec"]["intake"] = json!({"longPoll": {}}));
+                case.seen.subscriptions.seen = Some(vec![subscription("https://stranger.example/hook")]);
+                case
+            },
+            "False",
+            Reason::ForeignSubscription,
+        ),
+        (
+            "IntakeReady",
+            Case::with(|case| {
+                case.seen.subscriptions.seen.as_mut().unwrap().push(subscription("https://stranger.example/hook"));
+            }),
+            "True",
+            Reason::ForeignSubscription,
+        ),
+        (
+            "IntakeReady",
+            manifest_of(|value| value["spec"]["intake"] = json!({"mangoDialogs": {}})),
+            "False",
+            Reason::MangoNotConnected,
+        ),
+        ("RelayAvailable", relay(RelayState::Absent { detail: String::new() }), "False", Reason::RelayStarting),
+        (
+            "RelayAvailable",
+            relay(RelayState::Running { facts: Box::new(facts()), open: true, wanted: "r2".to_owned() }),
+            "False",
+            Reason::ConfigPending,
+        ),
+        (
+            "RelayAvailable",
+            relay(RelayState::Running { facts: Box::new(facts()), open: false, wanted: facts().revision }),
+            "False",
+            Reason::RelayStarting,
+        ),
+        ("RelayAvailable", relay(running(|facts| facts.store_writable = false)), "False", Reason::StoreUnwritable),
+        ("RelayAvailable", relay(failed(Reason::VolumePending)), "False", Reason::VolumePending),
+        ("RelayAvailable", relay(failed(Reason::ImagePullFailed)), "False", Reason::ImagePullFailed),
+        ("RelayAvailable", relay(failed(Reason::CrashLooping)), "False", Reason::CrashLooping),
+        ("RelayAvailable", relay(failed(Reason::RelayUnreachable)), "False", Reason::RelayUnreachable),
+        ("DeliveryHealthy", held(Reason::Backlog), "False", Reason::Backlog),
+        ("DeliveryHealthy", held(Reason::DeadLetters), "False", Reason::DeadLetters),
+        ("DeliveryHealthy", held(Reason::CrmDown), "False", Reason::CrmDown),
+        ("DeliveryHealthy", held(Reason::MaxThrottled), "False", Reason::MaxThrottled),
+        ("Ready", manifest_of(|value| value["spec"]["suspend"] = json!(true)), "False", Reason::Suspended),
+    ];
+    let mut reached = std::collections::BTreeSet::new();
+    for (kind, case, status, reason) in &cases {
+        assert_eq!(case.shown(kind), ((*status).to_owned(), reason.to_string()), "{kind} {reason}");
+        assert!(!serde_json::to_string(&case.status()).unwrap().contains("canary"), "{kind} {reason} tells a secret");
+        reached.insert(((*kind).to_owned(), *reason));
+    }
+    for entry in api::catalogue::ENTRIES {
+        assert!(
+            reached.contains(&(entry.condition.to_string(), entry.reason)),
+            "no case reaches {} {}",
+            entry.condition,
+            entry.reason
+        );
+    }
+}
+
+#[test]
+fn trouble_with_the_delivery_is_written_down_only_after_it_has_held() {
+    use crate::channel::report::hold;
+    let behind = running(|facts| facts.oldest_seconds = 61);
+    let first = hold(None, &behind, NOW).unwrap();
+    assert_eq!((first.reason, first.since), (Reason::Backlog, NOW));
+    assert_eq!(hold(Some(first), &behind, NOW + 59_000), Some(first), "it is the same trouble");
+    assert_eq!(hold(Some(first), &running(|_| {}), NOW + 60_000), None);
+    let down = running(|facts| facts.crm.ok = false);
+    assert_eq!(hold(Some(first), &down, NOW + 60_000).unwrap().since, NOW + 60_000, "another trouble begins anew");
+    let early = Case::with(|case| case.held = Some(Held { reason: Reason::CrmDown, since: NOW - 59_999 }));
+    assert_eq!(early.shown("DeliveryHealthy"), ("True".to_owned(), "Delivering".to_owned()));
+}
+
+#[test]
+fn the_secret_of_the_address_is_that_of_the_token_in_force() {
+    let desired = desired(|_| {});
+    let secret = webhook::secret(&SecretString::from(TOKEN), &desired.channel);
+    assert!(plan::wanted_address(&desired).unwrap().ends_with(&webhook::fingerprint(&secret)));
+}
