@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONNECTION;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -416,9 +417,13 @@ async fn look(
             return state;
         }
     };
-    // By the way that everybody else takes: for a moment after the pod is ready its Service leads nowhere yet.
+    // By the way that everybody else takes, and over a connection of its own: for a moment after the pod is ready its Service leads
+    // nowhere yet, and a connection from before the API server was away goes on where a new one is refused.
     let by_service = match service_address(scope, name).filter(|_| ready && context.settings.played_relays.is_none()) {
-        Some(service) => ask_at(context, &format!("http://{service}/status")).await.ok(),
+        Some(service) => {
+            let request = http::Request::get(format!("http://{service}/status"));
+            ask_at(context, request.header(CONNECTION, "close")).await.ok()
+        }
         None => None,
     };
     let open = ready && (by_service.is_some() || context.settings.played_relays.is_some());
@@ -440,7 +445,7 @@ async fn look(
 
 /// The relay's own words. The error changes only with its kind.
 pub async fn ask(context: &Context, name: &ChannelRef, ip: IpAddr) -> Result<Facts, String> {
-    ask_at(context, &format!("{}/status", base(context, name, ip))).await
+    ask_at(context, http::Request::get(format!("{}/status", base(context, name, ip)))).await
 }
 
 /// Where a relay's own answers are.
@@ -487,8 +492,8 @@ fn service_address(scope: &Scope, name: &ChannelRef) -> Option<SocketAddr> {
     Some(SocketAddr::new(spec.cluster_ip.as_deref()?.parse().ok()?, u16::try_from(port).ok()?))
 }
 
-async fn ask_at(context: &Context, url: &str) -> Result<Facts, String> {
-    let request = http::Request::get(url).body(Bytes::new()).map_err(|error| error.to_string())?;
+async fn ask_at(context: &Context, request: http::request::Builder) -> Result<Facts, String> {
+    let request = request.body(Bytes::new()).map_err(|error| error.to_string())?;
     let options = Options { timeout: ASK_LIMIT, max_answer: 256 * 1024 };
     let answer = context.relays.send(request, options).await.map_err(|_| "its /status does not answer".to_owned())?;
     if !answer.status().is_success() {
