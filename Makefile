@@ -10,7 +10,7 @@ ARGS ?=
 # Of the image: `otlp` exports traces.
 FEATURES ?=
 # What is off by default is tested too: one build of everything for tests and their image.
-TEST = $(CARGO) test --locked --features otlp
+TEST = $(CARGO) test --locked --workspace --features otlp
 WITH_CLUSTER = FEATURES=otlp scripts/with-cluster.sh
 CLUSTER ?= target/cluster
 # The rights that the chart grants against those that the tests before it have used.
@@ -46,7 +46,7 @@ cluster-down: ## end it
 
 lint: ## formatting, clippy, licences and sources of dependencies, the chart
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets --features otlp -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --features otlp -- -D warnings
 	$(CARGO) clippy --locked --no-default-features -- -D warnings
 	"$$(scripts/tools.sh cargo-deny)" --log-level error check bans licenses sources
 	scripts/lint-chart.sh

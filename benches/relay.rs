@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use maxchannel::creatio::{Credentials, Runtime};
 use maxchannel::policy::{Receiver, Rules};
 use maxchannel::relay::config::{ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets};
-use maxchannel::simulator::{creatio, mango, max};
+use maxchannel_simulator::{creatio, mango, max};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 

@@ -30,7 +30,7 @@ if [ -z "${KUBECONFIG:-}" ]; then
 	build=$!
 fi
 scripts/make-image.sh
-cargo test --locked --no-run --quiet --features "${FEATURES:-}"
+cargo test --locked --workspace --no-run --quiet --features "${FEATURES:-}"
 if [ -z "${KUBECONFIG:-}" ]; then
 	code=0
 	wait "$build" || code=$?

@@ -18,7 +18,5 @@ pub mod mango;
 pub mod max;
 pub mod policy;
 pub mod relay;
-#[cfg(feature = "simulator")]
-pub mod simulator;
 pub mod telemetry;
 pub mod transport;

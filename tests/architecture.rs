@@ -18,7 +18,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("channel", &["api", "policy", "max", "mango", "creatio", "transport", "relay"]),
     ("local", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "transport"]),
     ("controller", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "transport"]),
-    ("simulator", &[]),
 ];
 
 #[test]

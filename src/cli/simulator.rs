@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::USAGE;
-use crate::simulator::{creatio, mango, max};
+use maxchannel_simulator::{creatio, mango, max};
 
 /// Run doubles of MAX, MANGO OFFICE and Creatio, with a control for customers, agents and faults.
 ///

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
-use maxchannel::simulator::{creatio, mango};
+use maxchannel_simulator::{creatio, mango};
 
 use crate::world::World;
 

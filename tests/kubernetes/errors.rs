@@ -2,7 +2,7 @@
 //! once the cause is mended.
 
 use maxchannel::api::{ConditionType, ErrorReasons, Language, Reason, catalogue};
-use maxchannel::simulator::max;
+use maxchannel_simulator::max;
 use serde_json::json;
 
 use crate::world::{Cluster, PATIENCE, RECOVERY, World};

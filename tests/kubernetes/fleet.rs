@@ -16,7 +16,7 @@ use kube::{Api, Client};
 use maxchannel::api::MaxChannel;
 use maxchannel::controller::Settings;
 use maxchannel::relay::{Facts, SideFacts};
-use maxchannel::simulator::{creatio, mango, max};
+use maxchannel_simulator::{creatio, mango, max};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 

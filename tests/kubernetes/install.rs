@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use maxchannel::api::MaxChannel;
-use maxchannel::simulator::{creatio, mango, max};
+use maxchannel_simulator::{creatio, mango, max};
 use serde_json::json;
 
 use crate::canary;

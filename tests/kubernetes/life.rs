@@ -7,7 +7,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use maxchannel::api::MaxChannel;
 use maxchannel::controller;
-use maxchannel::simulator::max;
+use maxchannel_simulator::max;
 use serde_json::json;
 
 use crate::fleet::{self, Fleet};

@@ -19,7 +19,7 @@ use maxchannel::api::{self, MaxChannel};
 use maxchannel::channel::Installation;
 use maxchannel::channel::schedule::Cadence;
 use maxchannel::controller::{self, Running, Settings};
-use maxchannel::simulator::{creatio, mango, max};
+use maxchannel_simulator::{creatio, mango, max};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio_util::sync::CancellationToken;

@@ -1,6 +1,6 @@
 //! A channel from its first pass to its removal.
 
-use maxchannel::simulator::max;
+use maxchannel_simulator::max;
 use serde_json::json;
 
 use crate::world::{TOKEN, World};
@@ -124,24 +124,24 @@ async fn who_leaves_the_group_leaves_the_queue_and_an_outage_takes_nobody_away()
     world.write("support.yaml", &world.channel("support", ""));
     world.run().await;
     world.until_ready("support").await;
-    world.mango.control().outage(Some(maxchannel::simulator::mango::Outage::Unavailable));
+    world.mango.control().outage(Some(maxchannel_simulator::mango::Outage::Unavailable));
     world.until_condition("support", "AccountReady", "False", "MangoUnreachable").await;
     assert_eq!(world.condition("support", "Ready").0, "True", "an outage after a success is forgiven for a while");
     assert_eq!(world.queue_agents().len(), 2);
     world.mango.control().outage(None);
-    let mut group = maxchannel::simulator::mango::Group {
+    let mut group = maxchannel_simulator::mango::Group {
         id: world.group,
         name: "Поддержка".to_owned(),
-        ..maxchannel::simulator::mango::Group::default()
+        ..maxchannel_simulator::mango::Group::default()
     };
     world.mango.control().put_group(group.clone());
     world.until_condition("support", "ReceiverResolved", "False", "GroupEmpty").await;
     assert_eq!(world.queue_agents().len(), 2, "an empty group takes nobody away");
-    group.members = vec![world.mango.control().put_employee(maxchannel::simulator::mango::Employee {
+    group.members = vec![world.mango.control().put_employee(maxchannel_simulator::mango::Employee {
         name: "Анна Агентова".to_owned(),
         email: Some("anna@example.com".to_owned()),
         extension: Some("103".to_owned()),
-        ..maxchannel::simulator::mango::Employee::default()
+        ..maxchannel_simulator::mango::Employee::default()
     })];
     world.mango.control().put_group(group);
     world.until("only Anna is left in the queue", || world.queue_agents() == [world.anna.to_string()]).await;
@@ -176,7 +176,7 @@ async fn without_a_public_address_max_is_polled_and_a_strangers_subscription_is_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doubles_in_their_harder_position_make_no_difference() {
-    let mut world = World::among(max::Switches::hostile(), maxchannel::simulator::creatio::Runtime::Framework).await;
+    let mut world = World::among(max::Switches::hostile(), maxchannel_simulator::creatio::Runtime::Framework).await;
     world.public = false;
     world.write("support.yaml", &world.channel("support", ""));
     world.run().await;

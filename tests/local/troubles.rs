@@ -1,6 +1,6 @@
 //! Each documented error and its like: what the status says, and that it mends itself.
 
-use maxchannel::simulator::max;
+use maxchannel_simulator::max;
 
 use crate::world::{TOKEN, World};
 

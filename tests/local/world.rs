@@ -6,7 +6,7 @@ use maxchannel::api::{ErrorReasons, Language};
 use maxchannel::channel::Installation;
 use maxchannel::channel::schedule::Cadence;
 use maxchannel::local::{self, Board, Options, Running};
-use maxchannel::simulator::{creatio, mango, max};
+use maxchannel_simulator::{creatio, mango, max};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;

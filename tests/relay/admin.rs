@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 
 use maxchannel::relay::config::Intake;
-use maxchannel::simulator::creatio;
-use maxchannel::simulator::max::{DialogAction, Fault, Outcome};
+use maxchannel_simulator::creatio;
+use maxchannel_simulator::max::{DialogAction, Fault, Outcome};
 use serde_json::{Value, json};
 
 use crate::world::{World, quiet_rules};

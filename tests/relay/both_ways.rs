@@ -2,8 +2,8 @@
 
 use maxchannel::policy::{AutoReply, Rules};
 use maxchannel::relay::config::Intake;
-use maxchannel::simulator::creatio::{self, OutFile};
-use maxchannel::simulator::max::{Content, Draft, DraftAttachment};
+use maxchannel_simulator::creatio::{self, OutFile};
+use maxchannel_simulator::max::{Content, Draft, DraftAttachment};
 
 use crate::world::{World, quiet_rules};
 

@@ -2,7 +2,7 @@
 
 use maxchannel::policy::{AutoReply, Receiver, Rules};
 use maxchannel::relay::config::Intake;
-use maxchannel::simulator::max::{Draft, PressWhat};
+use maxchannel_simulator::max::{Draft, PressWhat};
 use serde_json::json;
 
 use crate::rasa::{Does, Rasa};

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use maxchannel::policy::{AutoReply, OffHours, Rules, WorkingHours};
 use maxchannel::relay::config::Intake;
-use maxchannel::simulator::max::DialogAction;
+use maxchannel_simulator::max::DialogAction;
 use serde_json::json;
 
 use crate::world::{Customer, World, quiet_rules};

@@ -2,8 +2,8 @@
 
 use maxchannel::policy::Rules;
 use maxchannel::relay::config::Intake;
-use maxchannel::simulator::creatio::{self, Answer};
-use maxchannel::simulator::max::{Fault, Outcome, Twist, UpdateFault};
+use maxchannel_simulator::creatio::{self, Answer};
+use maxchannel_simulator::max::{Fault, Outcome, Twist, UpdateFault};
 
 use crate::world::{World, quiet_rules};
 

@@ -9,7 +9,7 @@ use maxchannel::relay::config::{
 };
 use maxchannel::relay::http::{Relays, router};
 use maxchannel::relay::{Clock, Hand, Relay, fingerprint};
-use maxchannel::simulator::{creatio, max};
+use maxchannel_simulator::{creatio, max};
 use secrecy::SecretString;
 use serde_json::Value;
 use uuid::Uuid;

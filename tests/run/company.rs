@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use maxchannel::simulator::{creatio, mango, max};
+use maxchannel_simulator::{creatio, mango, max};
 use serde_json::Value;
 use uuid::Uuid;
 

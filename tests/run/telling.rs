@@ -1,6 +1,6 @@
 //! What the program tells while it runs, and how it is told to end.
 
-use maxchannel::simulator::creatio::{Answer, Fault};
+use maxchannel_simulator::creatio::{Answer, Fault};
 
 use crate::company::Company;
 

@@ -14,8 +14,8 @@ use super::condition;
 use super::stage::{Agent, ORDERS, SUPPORT, Stage, watch};
 use super::table::{Table, compare};
 use crate::api::{ConditionType, Reason, catalogue};
-use crate::simulator::creatio::OutFile;
-use crate::simulator::max::{Content, Draft, DraftAttachment};
+use maxchannel_simulator::creatio::OutFile;
+use maxchannel_simulator::max::{Content, Draft, DraftAttachment};
 
 /// How long the runner may take to start.
 const START: Duration = Duration::from_secs(30);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::api::Language;
-use crate::simulator::{creatio, mango, max};
+use maxchannel_simulator::{creatio, mango, max};
 
 /// The manifests, which the program carries along.
 pub(super) const MANIFESTS: &[(&str, &str)] = &[

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::simulator::floor::wire::hex;
+use crate::floor::wire::hex;
 
 /// `lowercase_hex(SHA256(key ‖ json ‖ salt))` over the exact bytes of `json` (§1.3). Plain SHA-256, no HMAC.
 #[must_use]

@@ -14,7 +14,7 @@ use super::receive::Receive;
 use super::schema::{BOT_PROCESSING, COMPLETED, FILE_TYPE, WAITING};
 use super::site::{World, not_found};
 use super::store;
-use crate::simulator::floor::wire::{Call, Reply};
+use crate::floor::wire::{Call, Reply};
 
 /// A key that was taken so long ago is looked for among the stored messages.
 const TAKEN_MS: i64 = 120_000;

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::odata;
 use super::site::World;
-use crate::simulator::floor::faults::shape;
-use crate::simulator::floor::wire::{Call, Reply};
+use crate::floor::faults::shape;
+use crate::floor::wire::{Call, Reply};
 
 /// The most parts of one batch.
 const MAX_PARTS: usize = 100;

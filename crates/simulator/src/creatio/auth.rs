@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Expired, Runtime, Switches};
-use crate::simulator::floor::wire::{Call, Reply};
+use crate::floor::wire::{Call, Reply};
 
 /// A user who can sign in with a password.
 #[derive(Clone)]

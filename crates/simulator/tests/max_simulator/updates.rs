@@ -1,6 +1,6 @@
 //! Updates: by long poll, by webhook, and bent.
 
-use maxchannel::simulator::max::{
+use maxchannel_simulator::max::{
     DeliveryOrder, OmittedMarker, ParallelPollers, PollUnderWebhook, Switches, Twist, UnsubscribeWindow, UpdateFault,
 };
 use serde_json::{Value, json};
@@ -101,7 +101,7 @@ async fn a_webhook_that_fails_is_repeated_later_while_newer_updates_go_on() {
     assert!(seen.iter().all(|(secret, _)| secret.as_deref() == Some("secret-1")));
     assert_eq!(filtered.take(1).await[0].1["update_type"], "bot_started");
     let done =
-        |control: &maxchannel::simulator::max::Control| (control.statistics().webhook_successes >= 4).then_some(());
+        |control: &maxchannel_simulator::max::Control| (control.statistics().webhook_successes >= 4).then_some(());
     control.wait(LONG, done).await.unwrap();
     assert_eq!(filtered.count(), 1, "only the wanted types");
     // Nothing but 200 counts: 500, 204 and 301 were repeated.
@@ -137,7 +137,7 @@ async fn a_subscription_that_nobody_answers_ends_silently() {
         // Port 9 of the loopback is nobody's.
         bench.ok("POST", "/subscriptions", json!({"url": "http://127.0.0.1:9/hook"})).await;
         control.start(user, bot).unwrap();
-        let gone = |control: &maxchannel::simulator::max::Control| {
+        let gone = |control: &maxchannel_simulator::max::Control| {
             control.bot(bot).ok()?.subscriptions.is_empty().then_some(())
         };
         control.wait(LONG, gone).await.expect("the subscription is still there");

@@ -1,6 +1,6 @@
 //! Uploads, downloads, edits, and the faults that meet them.
 
-use maxchannel::simulator::max::{Draft, DraftAttachment, Fault, Outcome, Switches, VideoUrl};
+use maxchannel_simulator::max::{Draft, DraftAttachment, Fault, Outcome, Switches, VideoUrl};
 use serde_json::{Value, json};
 
 use super::bench::{Bench, LONG};

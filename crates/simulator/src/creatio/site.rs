@@ -18,8 +18,8 @@ use super::package::{self, Begin, PackageState};
 use super::schema;
 use super::store::{Db, Row};
 use super::{Options, Switches, control, odata, services};
-use crate::simulator::floor::faults::{Counters, Fault, Faults};
-use crate::simulator::floor::wire::{Call, Clock, Reply};
+use crate::floor::faults::{Counters, Fault, Faults};
+use crate::floor::wire::{Call, Clock, Reply};
 
 /// Everything that the site holds.
 pub(super) struct World {

@@ -96,7 +96,7 @@ pub enum Answer {
 
 impl Answer {
     /// The answer for the client, made of the site's own one; `None` cuts the connection.
-    pub(in crate::simulator) fn apply(&self, own: Reply) -> Option<Reply> {
+    pub(crate) fn apply(&self, own: Reply) -> Option<Reply> {
         let status = |code: u16| StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Some(match self {
             Self::Normal => own,
@@ -112,7 +112,7 @@ impl Answer {
 }
 
 /// One of the six error shapes (Creatio reference §2.6).
-pub(in crate::simulator) fn shape(status: StatusCode, number: u8, message: &str) -> Reply {
+pub(crate) fn shape(status: StatusCode, number: u8, message: &str) -> Reply {
     let body = match number {
         1 => json!({"error": {"code": "", "message": "An error has occurred.",
             "innererror": {"message": message, "type": "Terrasoft.Common.DbOperationException", "stacktrace": "   at Terrasoft.Core"}}}),
@@ -142,7 +142,7 @@ pub enum Outage {
 }
 
 impl Outage {
-    pub(in crate::simulator) fn reply(self) -> Option<Reply> {
+    pub(crate) fn reply(self) -> Option<Reply> {
         match self {
             Self::Drop => None,
             Self::BadGateway => Some(Reply::html(StatusCode::BAD_GATEWAY, "502 Bad Gateway")),
@@ -153,7 +153,7 @@ impl Outage {
 
 /// The rules in force.
 #[derive(Debug, Default)]
-pub(in crate::simulator) struct Faults {
+pub(crate) struct Faults {
     pub rules: Vec<Fault>,
     pub outage: Option<Outage>,
 }
@@ -185,7 +185,7 @@ impl Faults {
 
 /// How often and how fast the site was called. Control's own calls do not count.
 #[derive(Debug, Default)]
-pub(in crate::simulator) struct Counters {
+pub(crate) struct Counters {
     calls: BTreeMap<String, u64>,
     recent: VecDeque<Instant>,
     highest_in_one_second: usize,

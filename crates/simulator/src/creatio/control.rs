@@ -20,9 +20,9 @@ use super::schema::{self, COMPLETED, FOR_FREE, WAITING};
 use super::site::{Site, World};
 use super::store::{self, Reading, Row, Shown};
 use super::{Expired, Switches};
-use crate::simulator::floor::control::{self, Common, bad, done, ok};
-use crate::simulator::floor::faults::{Fault, Outage};
-use crate::simulator::floor::wire::{Call, Reply, hex};
+use crate::floor::control::{self, Common, bad, done, ok};
+use crate::floor::faults::{Fault, Outage};
+use crate::floor::wire::{Call, Reply, hex};
 
 /// Drives a running site. Cheap to clone.
 #[derive(Clone)]

@@ -11,8 +11,8 @@ use super::schema::COMPLETED;
 use super::site::{World, not_found};
 use super::store::{self, Row};
 use super::{Runtime, odata};
-use crate::simulator::floor::faults::shape;
-use crate::simulator::floor::wire::{Call, Reply};
+use crate::floor::faults::shape;
+use crate::floor::wire::{Call, Reply};
 
 /// `lower` is the path in lower case, `path` as sent; both without the prefix.
 pub(super) fn http(world: &mut World, call: &Call, lower: &str, path: &str, user: Uuid) -> Reply {

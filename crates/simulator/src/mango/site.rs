@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::account::{Account, loosen, sign};
 use super::control;
 use super::{Options, Switches};
-use crate::simulator::floor::faults::{Counters, Faults};
-use crate::simulator::floor::wire::{Call, Clock, Reply};
+use crate::floor::faults::{Counters, Faults};
+use crate::floor::wire::{Call, Clock, Reply};
 
 /// After a wrong request the next one within this time blocks the key (§1.5).
 const PENALTY_MS: i64 = 120_000;

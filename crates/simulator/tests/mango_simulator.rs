@@ -2,9 +2,8 @@
 //! it but the signature under test.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-#![cfg(feature = "simulator")]
 
-use maxchannel::simulator::mango::{
+use maxchannel_simulator::mango::{
     Answer, Control, Employee, Fault, Group, Options, Outage, Simulator, Switches, sign,
 };
 use reqwest::{Client, Response};

@@ -1,6 +1,6 @@
 //! The control over HTTP, the limits, TLS, and the end of it.
 
-use maxchannel::simulator::max::{ChatCall, Options, Switches};
+use maxchannel_simulator::max::{ChatCall, Options, Switches};
 use serde_json::{Value, json};
 
 use super::bench::{Bench, LONG};
@@ -90,15 +90,16 @@ async fn the_control_over_http_does_what_it_lists() {
 
 #[tokio::test]
 async fn over_tls_only_a_client_that_trusts_the_root_is_answered() {
-    use maxchannel::transport::{self, Addresses, ReqwestTransport, Transport as _, Trust};
-    let issued = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let issue = || rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (issued, stranger) = (issue(), issue());
     let (pem, key) = (issued.cert.pem(), issued.signing_key.serialize_pem());
-    let simulator = maxchannel::simulator::max::Simulator::start_tls(Options::default(), &pem, &key).await.unwrap();
+    let simulator = maxchannel_simulator::max::Simulator::start_tls(Options::default(), &pem, &key).await.unwrap();
     assert!(simulator.url().starts_with("https://127.0.0.1:"));
-    for (trust, expected) in [(Trust::public(), None), (Trust::with_pem(&pem).unwrap(), Some(401))] {
-        let client = ReqwestTransport::new(trust, Addresses::Any).unwrap();
-        let request = http::Request::get(format!("{}/me", simulator.url())).body(bytes::Bytes::new()).unwrap();
-        let answer = client.send(request, transport::Options { timeout: LONG, max_answer: 1 << 20 }).await;
+    for (root, expected) in [(stranger.cert.pem(), None), (pem, Some(401))] {
+        let root = reqwest::Certificate::from_pem(root.as_bytes()).unwrap();
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([root]).timeout(LONG).build().unwrap();
+        let answer = client.get(format!("{}/me", simulator.url())).send().await;
         assert_eq!(answer.as_ref().ok().map(|answer| answer.status().as_u16()), expected, "{answer:?}");
     }
 }

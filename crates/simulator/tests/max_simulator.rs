@@ -1,6 +1,5 @@
 //! The promises of the MAX double, seen from outside: over HTTP, and through its control.
 
-#![cfg(feature = "simulator")]
 #![allow(clippy::unwrap_used, clippy::similar_names)]
 
 #[path = "max_simulator/bench.rs"]
@@ -14,7 +13,7 @@ mod published;
 #[path = "max_simulator/updates.rs"]
 mod updates;
 
-use maxchannel::simulator::max::{
+use maxchannel_simulator::max::{
     BotAnswer, BotState, CheckOrder, DialogAction, Draft, DraftAttachment, NewBot, NewUser, PressWhat, RemovedDialog,
     SuspendedIn, Switches,
 };

@@ -12,8 +12,8 @@ use super::filter::{self, Dialects, Filter};
 use super::schema::{self, Entity, Kind};
 use super::site::World;
 use super::store::{self, DbError, Malformed, Reading, Row, Shown, int};
-use crate::simulator::floor::faults::shape;
-use crate::simulator::floor::wire::{Call, Reply, decode};
+use crate::floor::faults::shape;
+use crate::floor::wire::{Call, Reply, decode};
 
 /// The deepest `$expand` (`ODataMaxExpansionDepth`).
 const MAX_DEPTH: usize = 2;

@@ -2,9 +2,8 @@
 //! shares no type with it.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-#![cfg(feature = "simulator")]
 
-use maxchannel::simulator::creatio::{
+use maxchannel_simulator::creatio::{
     Answer, Control, Dialect, Expired, Fault, Options, OutFile, Outage, Runtime, Simulator, Switches,
 };
 use reqwest::{Client, Method, Response};

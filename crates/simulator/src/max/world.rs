@@ -16,7 +16,7 @@ use super::refusal::Refusal;
 use super::statistics::Statistics;
 use super::switches::{BotAnswer, RemovedDialog, Switches};
 use super::updates::Log;
-use crate::simulator::clock::Clock;
+use crate::clock::Clock;
 
 /// Messages kept per chat; the oldest go first.
 const MESSAGES_PER_CHAT: usize = 100_000;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use maxchannel::simulator::max::{Control, NewBot, NewUser, Options, Simulator, Switches};
+use maxchannel_simulator::max::{Control, NewBot, NewUser, Options, Simulator, Switches};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 

@@ -29,7 +29,7 @@ const MAX_BODY: usize = 64 * 1024 * 1024;
 
 /// One request, whole.
 #[derive(Clone, Debug)]
-pub(in crate::simulator) struct Call {
+pub(crate) struct Call {
     pub method: Method,
     /// The path as sent, still percent-encoded.
     pub path: String,
@@ -59,12 +59,12 @@ impl Call {
 }
 
 /// Percent escapes decoded; bytes that are no UTF-8 become replacement characters.
-pub(in crate::simulator) fn decode(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// Bytes as lower-case hexadecimal digits.
-pub(in crate::simulator) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
         text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
@@ -74,7 +74,7 @@ pub(in crate::simulator) fn hex(bytes: &[u8]) -> String {
 
 /// One answer, whole.
 #[derive(Clone, Debug)]
-pub(in crate::simulator) struct Reply {
+pub(crate) struct Reply {
     pub status: StatusCode,
     pub headers: Vec<(&'static str, String)>,
     pub body: Bytes,
@@ -118,7 +118,7 @@ impl Reply {
 
 /// Simulated time: real time since the start times `scale`, plus what control has added. Milliseconds since the epoch.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::simulator) struct Clock {
+pub(crate) struct Clock {
     started: Instant,
     base_ms: i64,
     scale: f64,
@@ -158,7 +158,7 @@ impl Clock {
 }
 
 /// A listening server; dropping it stops it.
-pub(in crate::simulator) struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     stop: CancellationToken,
     down: Arc<AtomicBool>,
@@ -194,7 +194,7 @@ impl Drop for Server {
 }
 
 /// Serves `handle` on `listen`; `None` from it cuts the connection without an answer.
-pub(in crate::simulator) async fn serve<F, Fut>(listen: SocketAddr, handle: F) -> io::Result<Server>
+pub(crate) async fn serve<F, Fut>(listen: SocketAddr, handle: F) -> io::Result<Server>
 where
     F: Fn(Call) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Option<Reply>> + Send + 'static,

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::account::{Employee, Group};
 use super::site::{Site, World};
 use super::{Fault, Outage, Switches};
-use crate::simulator::floor::control::{self, Common, bad, done, ok};
-use crate::simulator::floor::wire::{Call, Reply};
+use crate::floor::control::{self, Common, bad, done, ok};
+use crate::floor::wire::{Call, Reply};
 
 /// Drives a running account. Cheap to clone.
 #[derive(Clone)]
