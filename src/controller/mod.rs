@@ -14,6 +14,7 @@ mod cleanup;
 mod compare;
 mod context;
 mod entry;
+mod errands;
 mod http;
 pub mod lease;
 mod metrics;
@@ -46,7 +47,7 @@ use entry::Entry;
 use lease::{Fence, Lost};
 use metrics::{Counted, Metrics, OutcomeLabels, ReasonLabels};
 pub use resource::Channel;
-use scope::Scope;
+use scope::{Lane, Scope};
 pub use settings::Settings;
 use writer::Writer;
 
@@ -55,8 +56,13 @@ use crate::channel::observe::Clients;
 use crate::transport::{Addresses, ReqwestTransport, Trust};
 use crate::{max, telemetry};
 
-/// Passes at once in one scope.
-const CONCURRENCY: u16 = 32;
+/// Passes at once in one scope, by what asks for them.
+const fn concurrency(lane: Lane) -> u16 {
+    match lane {
+        Lane::Usual | Lane::Leaving => 32,
+        Lane::Edits => 16,
+    }
+}
 /// Changes of one channel within this time share a pass.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// A pass that takes longer is given up and begun again.
@@ -216,7 +222,7 @@ async fn run(context: Arc<Context>, client: Client, watching: Client, listener: 
             settings.namespaces.iter().cloned().map(Some).collect()
         };
         for namespace in namespaces {
-            let (scope, kicked, watches) = Scope::start(&watching, namespace.as_deref(), context.clone());
+            let (scope, lanes, watches) = Scope::start(&watching, namespace.as_deref(), context.clone());
             context.add_scope(scope.clone());
             for watch in watches {
                 // Ended with the others.
@@ -224,7 +230,9 @@ async fn run(context: Arc<Context>, client: Client, watching: Client, listener: 
                     let _ended = AbortOnDrop(watch).await;
                 });
             }
-            controllers.spawn(drive(context.clone(), scope, kicked, stop.clone()));
+            for (lane, kicked) in lanes {
+                controllers.spawn(drive(context.clone(), scope.clone(), lane, kicked, stop.clone()));
+            }
         }
         let (following, mut level) = (context.clone(), context.settings.log_level.clone());
         tasks.spawn(async move {
@@ -255,6 +263,7 @@ async fn run(context: Arc<Context>, client: Client, watching: Client, listener: 
     tasks.shutdown().await;
 }
 
+#[derive(Debug)]
 struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
@@ -340,17 +349,18 @@ async fn lead(context: Arc<Context>) {
     }
 }
 
-/// Turns the kicks of a scope into passes.
+/// Turns the kicks of a lane into passes.
 async fn drive(
     context: Arc<Context>,
     scope: Arc<Scope>,
+    lane: Lane,
     kicked: futures::channel::mpsc::UnboundedReceiver<kube::runtime::reflector::ObjectRef<Channel>>,
     stop: CancellationToken,
 ) {
     let reader = scope.channels.clone();
-    let shared = Arc::new(Shared { context, scope: scope.clone() });
+    let shared = Arc::new(Shared { context, scope: scope.clone(), lane });
     Controller::for_stream(futures::stream::pending(), reader)
-        .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
+        .with_config(Config::default().concurrency(concurrency(lane)).debounce(DEBOUNCE))
         .reconcile_on(kicked)
         .graceful_shutdown_on(async move { stop.cancelled().await })
         .run(reconcile, after_error, shared)
@@ -371,6 +381,7 @@ async fn drive(
 struct Shared {
     context: Arc<Context>,
     scope: Arc<Scope>,
+    lane: Lane,
 }
 
 impl Shared {
@@ -381,9 +392,13 @@ impl Shared {
 }
 
 async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action, Error> {
-    let Shared { context, scope } = &*shared;
+    let Shared { context, scope, lane } = &*shared;
     let name = channel.reference();
     scope.queue.take(&name);
+    if channel.is_deleted() && *lane != Lane::Leaving {
+        scope.leaves(&name);
+        return Ok(Action::await_change());
+    }
     if context.fence.check().is_err() {
         // Everything is kicked when the lease is won.
         return Ok(Action::await_change());
@@ -405,9 +420,10 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
     let work = {
         let shared = shared.clone();
         async move {
-            let Shared { context, scope } = &*shared;
+            let Shared { context, scope, .. } = &*shared;
             let mut entry = entry.lock().await;
             if channel.is_deleted() {
+                entry.errands.stop();
                 cleanup::pass(context, scope, &channel, &mut entry).await
             } else {
                 pass::pass(context, scope, &channel, &mut entry).await
@@ -436,6 +452,10 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
     told.record("outcome", label);
     context.metrics.reconciles.get_or_create(&OutcomeLabels { outcome: label }).inc();
     context.succeeded(&name);
+    if *lane == Lane::Edits && !outcome.waiting {
+        // The usual pass that was asked for beside this one looks again in time.
+        return Ok(Action::await_change());
+    }
     let is_well = !outcome.changed && !outcome.waiting;
     let pause = if is_well { shared.scope.queue.eased(outcome.again_in) } else { outcome.again_in };
     Ok(shared.again(&name, pause))

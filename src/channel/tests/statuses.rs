@@ -85,6 +85,7 @@ impl Case {
         let bot = bot();
         let view = View {
             desired: Some(&self.desired),
+            looking: &[],
             problems: &self.problems,
             observation: &self.seen,
             conflict: self.conflict.as_ref(),
