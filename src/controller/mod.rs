@@ -10,11 +10,13 @@
 //!
 //! Nothing is decided from memory that could not be found out again: a crash after any single write costs nothing.
 
+mod action;
 mod cleanup;
 mod compare;
 mod context;
 mod entry;
 mod errands;
+mod events;
 mod http;
 pub mod lease;
 mod metrics;
@@ -36,6 +38,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use kube::api::ListParams;
 use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::events::EventType;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -354,7 +357,7 @@ async fn drive(
     context: Arc<Context>,
     scope: Arc<Scope>,
     lane: Lane,
-    kicked: futures::channel::mpsc::UnboundedReceiver<kube::runtime::reflector::ObjectRef<Channel>>,
+    kicked: futures::channel::mpsc::UnboundedReceiver<ObjectRef<Channel>>,
     stop: CancellationToken,
 ) {
     let reader = scope.channels.clone();
@@ -422,6 +425,9 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
         async move {
             let Shared { context, scope, .. } = &*shared;
             let mut entry = entry.lock().await;
+            // Whoever had it before may have changed the channel.
+            let reference = ObjectRef::from_obj(&*channel);
+            let channel = scope.channels.get(&reference).unwrap_or(channel);
             if channel.is_deleted() {
                 entry.errands.stop();
                 cleanup::pass(context, scope, &channel, &mut entry).await
@@ -437,7 +443,13 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
         // Another may lead from now on: whatever is under way is dropped.
         _ = leads.wait_for(|leads| !leads) => Err(Error::Lost(Lost)),
         // A person has changed something: what is under way would finish with what is no longer wanted.
-        Ok(()) = version.changed() => return Ok(shared.again(&name, Duration::ZERO)),
+        Ok(()) = version.changed() => {
+            return Ok(match lane {
+                // A pass is asked for, and by which lane, by whoever says so.
+                Lane::Usual => Action::await_change(),
+                Lane::Edits | Lane::Leaving => shared.again(&name, Duration::ZERO),
+            });
+        }
         outcome = tokio::time::timeout(PASS_LIMIT, work) => outcome.unwrap_or(Err(Error::Late)),
     };
     context.metrics.reconcile_duration.observe(began.elapsed().as_secs_f64());
@@ -453,7 +465,8 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
     context.metrics.reconciles.get_or_create(&OutcomeLabels { outcome: label }).inc();
     context.succeeded(&name);
     if *lane == Lane::Edits && !outcome.waiting {
-        // The usual pass that was asked for beside this one looks again in time.
+        // From here on it is looked at as usual.
+        scope.kick(&name);
         return Ok(Action::await_change());
     }
     let is_well = !outcome.changed && !outcome.waiting;

@@ -24,7 +24,7 @@ use super::relay_state::{self, PodState};
 use super::resource::Channel;
 use super::scope::Scope;
 use super::writer::{Change, Live, Owned, is_other_wish};
-use super::{Error, compare, names};
+use super::{Error, compare, events, names};
 use crate::api::{ConditionType, Reason, conditions};
 use crate::channel::ChannelRef;
 use crate::channel::keeper::{Brought, Done, May, Side};
@@ -119,6 +119,7 @@ pub async fn pass(
         // Between the last look and this one: the rest is for the next pass.
         scope.kick(&name);
     }
+    tell_changes(context, channel, &relay.done).await;
     let waits_for_relay = !tell_subscription(context, scope, entry, &name).await || relay.is_pending();
 
     let wrote = report(context, channel, entry, &relay.state).await?;
@@ -128,6 +129,13 @@ pub async fn pass(
         waiting: waits_for_relay,
         again_in: Duration::from_millis(next(context, &name, entry, waits_for_relay, now).unsigned_abs()),
     })
+}
+
+/// Events for what was changed outside.
+pub async fn tell_changes(context: &Context, channel: &Channel, done: &[Done]) {
+    for told in events::of_changes(done, context.settings.installation.language) {
+        context.writer.event(channel, EventType::Normal, &told.reason, told.action, &told.note).await;
+    }
 }
 
 fn next(context: &Context, name: &ChannelRef, entry: &Entry, waits_for_relay: bool, now: Millis) -> Millis {
@@ -622,7 +630,7 @@ async fn report(context: &Context, channel: &Channel, entry: &mut Entry, relay: 
     let before = before.as_deref().unwrap_or_else(|| channel.conditions());
     for condition in &status.conditions {
         if let Some((type_, action)) = transition(before, condition) {
-            context.writer.event(channel, type_, &condition.reason, action, &condition.message).await;
+            context.writer.event(channel, type_, &condition.reason, &action, &condition.message).await;
         }
     }
     let ready = conditions::find(&status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "True");
@@ -637,11 +645,13 @@ async fn report(context: &Context, channel: &Channel, entry: &mut Entry, relay: 
 }
 
 /// Whether a condition has news worth an event: it fails, for another reason than before, or it holds again.
-fn transition(before: &[Condition], now: &Condition) -> Option<(EventType, &'static str)> {
+fn transition(before: &[Condition], now: &Condition) -> Option<(EventType, String)> {
     let type_: ConditionType = now.type_.parse().ok()?;
     if type_ == ConditionType::Stalled {
         return None;
     }
+    // Two conditions may fail for reasons of the same name.
+    let check = format!("Check{type_}");
     let before = before.iter().find(|before| before.type_ == now.type_);
     let was = before.map_or("Unknown", |before| before.status.as_str());
     match now.status.as_str() {
@@ -653,10 +663,10 @@ fn transition(before: &[Condition], now: &Condition) -> Option<(EventType, &'sta
             let waits =
                 ["RelayStarting", "NotSubscribed", "ConfigPending", "AutoRepliesNotConfigured", "OffHoursBotActive"];
             let type_ = if waits.contains(&now.reason.as_str()) { EventType::Normal } else { EventType::Warning };
-            Some((type_, "Check"))
+            Some((type_, check))
         }
         "True" if was == "False" || (was != "True" && type_ == ConditionType::Ready) => {
-            Some((EventType::Normal, "Check"))
+            Some((EventType::Normal, check))
         }
         _ => None,
     }

@@ -136,11 +136,10 @@ impl Scope {
                 move |scope: &Scope, channel: &Channel, happened| {
                     let changed = scope.note(channel, happened);
                     listener.channel(channel, happened, changed.wish);
-                    if changed.any {
-                        scope.kick(&channel.reference());
-                    }
                     if changed.edit {
-                        scope.send(Lane::Edits, &channel.reference());
+                        scope.hurry(&channel.reference());
+                    } else if changed.any {
+                        scope.kick(&channel.reference());
                     }
                 }
             }),
@@ -148,9 +147,10 @@ impl Scope {
                 let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
                 for channel in scope.users_of(&namespace, &name) {
                     listener.secret(&channel);
-                    scope.kick(&channel);
                     if scope.is_filled() {
-                        scope.send(Lane::Edits, &channel);
+                        scope.hurry(&channel);
+                    } else {
+                        scope.kick(&channel);
                     }
                 }
                 scope.owned("Secret", secret, happened);
@@ -193,6 +193,12 @@ impl Scope {
     pub fn kick(&self, channel: &ChannelRef) {
         self.queue.put(channel, Duration::ZERO);
         self.send(Lane::Usual, channel);
+    }
+
+    /// Asks for a pass over a channel that a person has just changed.
+    fn hurry(&self, channel: &ChannelRef) {
+        self.queue.put(channel, Duration::ZERO);
+        self.send(Lane::Edits, channel);
     }
 
     /// Asks for a pass over a channel that is being deleted.
