@@ -161,21 +161,24 @@ async fn list(State(shared): State<Arc<Shared>>, Query(listing): Query<Listing>)
 }
 
 async fn replay(State(shared): State<Arc<Shared>>, Json(wanted): Json<Replay>) -> Answer<Replayed> {
-    let done = shared.store.write(move |connection| replay_rows(connection, &wanted)).await;
-    let (replayed, woken) = done.map_err(|error| failed(&error))?;
-    shared.announce(&woken);
+    let done = shared.store.change(move |connection| replay_rows(connection, &wanted)).await;
+    let replayed = done.map_err(|error| failed(&error))?;
     tracing::info!(count = replayed.replayed.len(), "dead letters are tried again");
     Ok(Json(replayed))
 }
 
 async fn erase(State(shared): State<Arc<Shared>>, Json(Erase { customer }): Json<Erase>) -> Answer<Erased> {
     let now = shared.clock.now();
-    let done = shared.store.write(move |connection| erase_rows(connection, customer, now)).await;
+    let done = shared
+        .store
+        .change(move |connection| {
+            let woken = Woken { reports: true, timers: true, ..Woken::default() };
+            Ok((erase_rows(connection, customer, now)?, woken))
+        })
+        .await;
     let erased = done.map_err(|error| failed(&error))?;
     // The pages are overwritten in the file only once the log is folded in.
     shared.store.fold().await.map_err(|error| failed(&error))?;
-    shared.report_wake.notify_one();
-    shared.timer_wake.notify_one();
     tracing::info!("a person was erased from the store");
     Ok(Json(erased))
 }

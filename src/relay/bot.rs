@@ -155,13 +155,13 @@ async fn finish(
 ) -> Result<(), StoreError> {
     let rules = active.rules.clone();
     let context = shared.context();
-    let woken = shared
+    shared
         .store
-        .write(move |connection| {
+        .change(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             if connection.prepare_cached("DELETE FROM to_bot WHERE id = ?1")?.execute(params![row])? == 0 {
                 // The customer has been erased meanwhile.
-                return Ok(stepper.woken);
+                return Ok(((), stepper.woken));
             }
             let mut customer = Customer::load(connection, id)?;
             if customer.dialog.number() == question.dialog {
@@ -183,9 +183,7 @@ async fn finish(
                 }
                 customer.save(connection, &rules)?;
             }
-            Ok(stepper.woken)
+            Ok(((), stepper.woken))
         })
-        .await?;
-    shared.announce(&woken);
-    Ok(())
+        .await
 }

@@ -1,7 +1,7 @@
 //! One step of a customer's dialog, inside the transaction that also records what follows from it.
 //!
 //! Owns the row of a customer and the rows that the rules' effects become: messages for the CRM and for MAX, questions to a bot.
-//! Must not do I/O: it works on a connection inside [`super::store::Store::write`] and says in [`Woken`] whom to wake after the commit.
+//! Must not do I/O: it works on a connection inside [`super::store::Store::change`] and says in [`Woken`] whom to wake after the commit.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::lanes::CustomerId;
 use super::render::{self, Incoming};
 use super::store::StoreError;
+pub(super) use super::store::Woken;
 use crate::creatio::Author;
 use crate::max::update::{self, Update};
 use crate::max::{OutgoingAttachment, text};
@@ -113,18 +114,6 @@ pub(super) struct Question {
     /// [`Dialog::number`] at the time of asking: an answer that comes in another dialog is dropped.
     pub dialog: u32,
     pub text: String,
-}
-
-/// Whose lanes have new work once the transaction is on disk.
-#[derive(Debug, Default)]
-pub(super) struct Woken {
-    pub crm: Vec<CustomerId>,
-    pub max: Vec<CustomerId>,
-    pub bot: Vec<CustomerId>,
-    /// There is something to report to the CRM's outbox.
-    pub reports: bool,
-    /// Some dialog's next tick may have moved.
-    pub timers: bool,
 }
 
 /// What a step needs beside the customer.

@@ -38,6 +38,7 @@ mod metrics;
 mod outbox;
 mod render;
 mod store;
+mod sweep;
 mod timers;
 mod to_crm;
 mod to_max;
@@ -58,12 +59,11 @@ use tracing::field;
 
 pub use clock::{Clock, Hand};
 pub use config::RelayConfig;
-use dialogs::Woken;
 use facts::Health;
 pub use facts::{AutoClose, Facts, SideFacts};
 use lanes::{CustomerId, Lanes, Outcome};
 use metrics::Metrics;
-use store::{Store, StoreError, meta};
+use store::{Store, StoreError, Woken, meta};
 pub use store::{bot_of, set_aside};
 
 use crate::policy::{BotRole, Context, Millis, Receiver, Rules};
@@ -231,10 +231,14 @@ impl Relay {
             stopping: watch::Sender::new(false),
         });
         shared.activate(Arc::new(active));
-        for customer in start.inbox {
-            shared.dialogs.wake(customer);
-        }
-        shared.announce(&start.woken);
+        // Weak, for the store's thread ends when the last handle is gone.
+        let announced = Arc::downgrade(&shared);
+        shared.store.set_announce(move |woken| {
+            if let Some(shared) = announced.upgrade() {
+                shared.announce(&woken);
+            }
+        });
+        sweep::once(&shared).await?;
         let mut tasks = start_tasks(&shared, in_flight);
         if let Some(listener) = admin {
             let shared = Arc::clone(&shared);
@@ -264,16 +268,15 @@ impl Relay {
         // What is due under the new rules is decided by a tick of every open dialog.
         self.shared
             .store
-            .write(move |connection| {
+            .change(move |connection| {
                 connection.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
-                Ok(())
+                Ok(((), Woken { timers: true, ..Woken::default() }))
             })
             .await?;
         if before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake) {
             self.shared.note_gap();
         }
         self.shared.activate(active);
-        self.shared.timer_wake.notify_one();
         Ok(())
     }
 
@@ -447,8 +450,6 @@ fn same_credentials(one: Option<&creatio::Credentials>, other: Option<&creatio::
 struct Start {
     gap: i64,
     subscribed_at: Millis,
-    inbox: Vec<CustomerId>,
-    woken: Woken,
 }
 
 fn prepare(connection: &rusqlite::Connection, now: Millis, bot_user_id: i64) -> Result<Start, StoreError> {
@@ -475,21 +476,10 @@ fn prepare(connection: &rusqlite::Connection, now: Millis, bot_user_id: i64) -> 
             .execute("UPDATE to_max SET sending = ?2 WHERE id = ?1", params![id, serde_json::to_string(&note)?])?;
     }
     connection.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
-    let customers = |sql: &str| -> Result<Vec<CustomerId>, StoreError> {
-        Ok(connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
-    };
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     Ok(Start {
         gap: number("SELECT coalesce(max(read_back), -1) + 1 FROM customer")?,
         subscribed_at: meta::number(connection, meta::SUBSCRIBED_AT)?.unwrap_or(0),
-        inbox: customers("SELECT DISTINCT customer FROM inbox WHERE done = 0 AND customer IS NOT NULL")?,
-        woken: Woken {
-            crm: customers("SELECT DISTINCT customer FROM to_crm WHERE dead = 0")?,
-            max: customers("SELECT DISTINCT customer FROM to_max WHERE state = 'queued'")?,
-            bot: customers("SELECT DISTINCT customer FROM to_bot")?,
-            reports: true,
-            timers: true,
-        },
     })
 }
 
@@ -533,6 +523,7 @@ fn start_tasks(shared: &Arc<Shared>, crm_places: usize) -> JoinSet<()> {
     background!(intake::poll);
     background!(outbox::run);
     background!(outbox::run_reports);
+    background!(sweep::run);
     background!(timers::run);
     background!(timers::run_housekeeping);
     tasks
@@ -592,6 +583,9 @@ impl Shared {
         // The first word of a dialog: from now on agents may answer at any moment.
         if !woken.crm.is_empty() && !self.any_open.swap(true, Ordering::Relaxed) {
             self.outbox_wake.notify_one();
+        }
+        for customer in &woken.dialogs {
+            self.dialogs.wake(*customer);
         }
         for customer in &woken.crm {
             self.to_crm.wake(*customer);

@@ -230,9 +230,9 @@ async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: boo
     }
     let rules = active.rules.clone();
     let context = shared.context();
-    let (new, woken) = shared
+    shared
         .store
-        .write(move |connection| {
+        .change(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             let mut new = 0;
             for row in &rows {
@@ -240,9 +240,7 @@ async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: boo
             }
             Ok((new, stepper.woken))
         })
-        .await?;
-    shared.announce(&woken);
-    Ok(new)
+        .await
 }
 
 /// Takes one row unless it was taken before. Returns whether it was new. `first`: the store has never seen the outbox.
@@ -493,9 +491,9 @@ async fn look_at_chats(shared: &Shared, active: &Active, creatio: &creatio::Clie
     }
     let rules = active.rules.clone();
     let context = shared.context();
-    let woken = shared
+    shared
         .store
-        .write(move |connection| {
+        .change(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             for (customer, chat) in over {
                 if note_closing(connection, chat, context.now)? {
@@ -508,10 +506,9 @@ async fn look_at_chats(shared: &Shared, active: &Active, creatio: &creatio::Clie
             if newest > meta::number(connection, "chats_seen")? {
                 meta::set(connection, "chats_seen", &newest.unwrap_or_default().to_string())?;
             }
-            Ok(stepper.woken)
+            Ok(((), stepper.woken))
         })
         .await?;
-    shared.announce(&woken);
     Ok(())
 }
 

@@ -480,9 +480,9 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
     let context = shared.context();
     let delivered = matches!((&head.task, &verdict), (CrmTask::Message { .. }, Verdict::Taken { .. }));
     let dead = matches!(verdict, Verdict::Refused(_));
-    let (next, woken) = shared
+    let next = shared
         .store
-        .write(move |connection| {
+        .change(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             // The customer may have been erased while the call was under way.
             if !connection.prepare_cached("SELECT 1 FROM to_crm WHERE id = ?1")?.exists([head.id])? {
@@ -563,6 +563,5 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
         shared.metrics.dead_letters_made.inc();
         tracing::warn!("a message was refused by the CRM and kept as a dead letter: see `maxchannel dead-letters`");
     }
-    shared.announce(&woken);
     Ok(next)
 }

@@ -370,13 +370,13 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
     let rules = active.rules.clone();
     let context = shared.context();
     let from_agent = matches!(head.origin, Origin::Agent { .. });
-    let (outcome, ended, woken) = shared
+    let (outcome, ended) = shared
         .store
-        .write(move |connection| {
+        .change(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             // The customer may have been erased while the send was under way.
             if !connection.prepare_cached("SELECT 1 FROM to_max WHERE id = ?1")?.exists([head.id])? {
-                return Ok((None, None, stepper.woken));
+                return Ok(((None, None), stepper.woken));
             }
             let mut customer = Customer::load(connection, head.customer.id)?;
             let mut parts = head.parts.clone();
@@ -388,7 +388,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                         .prepare_cached("UPDATE to_max SET sending = ?2, attempts = attempts + 1 WHERE id = ?1")?
                         .execute(params![head.id, json])?;
                     let outcome = (outcome != Outcome::Wait(0)).then_some(outcome);
-                    return Ok((outcome, None, stepper.woken));
+                    return Ok(((outcome, None), stepper.woken));
                 }
                 Verdict::Uploaded(uploaded) => {
                     parts[next].uploaded = Some(uploaded);
@@ -448,7 +448,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                 conclude(&mut stepper, &customer, &head, state, error)?;
             }
             customer.save(connection, &rules)?;
-            Ok((None, ended.map(|(state, _)| state), stepper.woken))
+            Ok(((None, ended.map(|(state, _)| state)), stepper.woken))
         })
         .await?;
     match ended {
@@ -457,7 +457,6 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
         Some("uncertain") => drop(shared.metrics.uncertain.inc()),
         _ => {}
     }
-    shared.announce(&woken);
     Ok(outcome)
 }
 

@@ -7,6 +7,7 @@ mod admin;
 mod both_ways;
 mod bots;
 mod dialogs;
+mod hang_ups;
 mod interleavings;
 mod rasa;
 mod world;
