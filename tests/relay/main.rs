@@ -8,5 +8,6 @@ mod both_ways;
 mod bots;
 mod dialogs;
 mod interleavings;
+mod odd;
 mod rasa;
 mod world;
