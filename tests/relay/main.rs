@@ -9,5 +9,6 @@ mod bots;
 mod dialogs;
 mod hang_ups;
 mod interleavings;
+mod odd;
 mod rasa;
 mod world;

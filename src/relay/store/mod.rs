@@ -48,6 +48,18 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// Whether one row holds what cannot be read, which says nothing about the disk.
+    pub(super) fn is_odd_row(&self) -> bool {
+        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+        matches!(
+            self,
+            Self::Malformed(_)
+                | Self::Sqlite(FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))
+        )
+    }
+}
+
 /// The store's file in the data folder; its companions begin with the same name.
 pub(super) const FILE: &str = "relay.db";
 
@@ -240,6 +252,17 @@ impl Store {
             let _ = closed.await;
         }
     }
+}
+
+/// A column as text, whatever stands in it: a row that somebody has damaged is read and judged like any other.
+pub(super) fn text_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
+    use rusqlite::types::ValueRef;
+    Ok(match row.get_ref(column)? {
+        ValueRef::Null => String::new(),
+        ValueRef::Integer(number) => number.to_string(),
+        ValueRef::Real(number) => number.to_string(),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+    })
 }
 
 /// Leaves the transaction as it was where `work` fails, or no transaction at all where that cannot be.
