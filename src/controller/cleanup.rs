@@ -129,14 +129,18 @@ async fn leave(
     }
     entry.keeper.look(&clock).await;
     context.fence.check()?;
-    let mut failures = sentences(&entry.keeper.leave_intake(&clock).await);
+    let done = entry.keeper.leave_intake(&clock).await;
+    pass::tell_changes(context, channel, &done).await;
+    let mut failures = sentences(&done);
     if failures.is_empty() {
         let left_at = *entry.left_at.get_or_insert_with(clock);
         if clock() - left_at < DRAIN && !is_idle(context, scope, entry, &name).await {
             return Ok(Err(Left::draining()));
         }
         context.fence.check()?;
-        failures.extend(sentences(&entry.keeper.remove(&clock).await));
+        let done = entry.keeper.remove(&clock).await;
+        pass::tell_changes(context, channel, &done).await;
+        failures.extend(sentences(&done));
     }
     // What could not be looked at may hold something of ours.
     failures.extend(entry.keeper.unseen());
