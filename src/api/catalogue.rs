@@ -260,9 +260,11 @@ entries! {
                 maxchannel.dev/accept-bot: \"<userId нового бота>\".";
     TokenAuthorized / BotInUse, None, Stalled, Engineer,
         en: "Another channel has this bot already, and the older one keeps it"
-            => "Delete one of the two channels, or give this one the token of a bot of its own.",
+            => "Delete one of the two channels, or give this one the token of a bot of its own; to move the bot here from another \
+                installation annotate this channel with maxchannel.dev/adopt: \"true\".",
         ru: "Этот бот уже подключён другим каналом, он остаётся за более старым"
-            => "Удалите один из двух каналов или укажите здесь токен отдельного бота.";
+            => "Удалите один из двух каналов или укажите здесь токен отдельного бота; чтобы перенести бота сюда из другой установки, \
+                поставьте на этот канал аннотацию maxchannel.dev/adopt: \"true\".";
     TokenAuthorized / MaxUnreachable, None, Outage, Nobody,
         en: "MAX does not answer" => "It is tried again by itself; if this lasts, look at the way from here to the API of MAX.",
         ru: "MAX не отвечает" => "Попытки повторяются сами; если это затянулось, проверьте доступ отсюда к API MAX.";

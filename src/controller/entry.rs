@@ -13,9 +13,9 @@ use super::context::Context;
 use super::resource::Channel;
 use super::scope::Scope;
 use super::writer::Memory;
-use crate::api::{self, MaxChannel, MaxChannelStatus};
+use crate::api::{self, ConditionType, MaxChannel, MaxChannelStatus, Reason};
 use crate::channel::claims::Conflict;
-use crate::channel::keeper::Keeper;
+use crate::channel::keeper::{Keeper, Standing};
 use crate::channel::plan::KnownBot;
 use crate::channel::validate::Secrets;
 use crate::policy::Millis;
@@ -74,7 +74,9 @@ impl Entry {
         });
         let ready = api::conditions::find(&status.conditions, api::ConditionType::Ready);
         let was_ready = ready.is_some_and(|ready| ready.status == "True");
+        let standing = standing(&status);
         let mut keeper = Keeper::new(channel.reference(), context.clients.clone(), bot, status);
+        keeper.recall(standing);
         keeper.set_cadence(context.settings.cadence.clone());
         Self {
             keeper,
@@ -144,6 +146,19 @@ impl Entry {
         if let Some((_, data)) = self.secrets.remove(&name) {
             self.gone.insert(name, data);
         }
+    }
+}
+
+/// Whose the bot was, as the status says.
+fn standing(status: &MaxChannelStatus) -> Standing {
+    let fails = |condition, reason: Reason| {
+        let found = api::conditions::find(&status.conditions, condition);
+        found.is_some_and(|found| found.status == "False" && found.reason == reason.as_str())
+    };
+    Standing {
+        adopted: status.adopted,
+        elsewhere: fails(ConditionType::CrmConnected, Reason::OwnedElsewhere)
+            || fails(ConditionType::TokenAuthorized, Reason::BotInUse),
     }
 }
 

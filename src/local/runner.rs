@@ -41,9 +41,11 @@ pub(super) async fn run(
 ) {
     let memory = Memory::of(&shared.data_dir, &channel);
     let mut keeper = Keeper::new(channel.clone(), shared.clients.clone(), memory.bot(), MaxChannelStatus::default());
+    keeper.recall(memory.standing());
     keeper.set_cadence(shared.cadence.clone());
     let mut conflicts = shared.board.conflicts();
     let mut serving = Serving::default();
+    let mut standing = keeper.standing().clone();
     loop {
         let given = input.borrow_and_update().clone();
         let conflict = conflicts.borrow_and_update().get(&channel).cloned();
@@ -60,6 +62,12 @@ pub(super) async fn run(
             // A change does not wait for a side that hangs; what was under way is looked at anew.
             changed = input.changed() => if changed.is_err() { break } else { continue },
             () = pass(&shared, &channel, &memory, &mut keeper, &mut serving, &mut conflicts).instrument(span) => {}
+        }
+        if *keeper.standing() != standing {
+            standing = keeper.standing().clone();
+            if let Err(error) = memory.keep_standing(&standing) {
+                tracing::error!("{channel}: {error}");
+            }
         }
         let now = shared.clock.now();
         // A due look that could not be made (nobody to ask) must not spin.

@@ -89,12 +89,16 @@ impl Shared {
         let (oldest, dead_letters, open_dialogs, auto_close) =
             self.store.write(move |connection| state_of(connection, &rules)).await.unwrap_or_default();
         let health = self.health();
+        let mut crm = health.crm.clone();
+        if self.ownership.is_elsewhere() && active.as_ref().is_some_and(|active| !active.config.channel.suspended) {
+            crm.set_failed("OwnedElsewhere", now);
+        }
         let last = self.last_update_at.load(Ordering::Relaxed);
         Facts {
             revision: active.map(|active| active.config.channel.revision.clone()).unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             max: health.max.clone(),
-            crm: health.crm.clone(),
+            crm,
             bot: health.bot.clone(),
             oldest_seconds: oldest.map_or(0, |oldest| ((now - oldest) / 1_000).max(0)),
             dead_letters,

@@ -36,6 +36,7 @@ mod intake;
 mod lanes;
 mod metrics;
 mod outbox;
+mod owner;
 mod render;
 mod store;
 mod timers;
@@ -147,6 +148,7 @@ struct Shared {
     last_update_at: AtomicI64,
     /// The subscription whose gap is known, by its time; 0 for none.
     subscribed_at: AtomicI64,
+    ownership: owner::Ownership,
     /// A dialog is open, so the outbox is looked at often.
     any_open: AtomicBool,
     largest_file: AtomicUsize,
@@ -219,6 +221,7 @@ impl Relay {
             first_gap: start.gap,
             last_update_at: AtomicI64::new(0),
             subscribed_at: AtomicI64::new(start.subscribed_at),
+            ownership: owner::Ownership::default(),
             any_open: AtomicBool::new(true),
             largest_file: AtomicUsize::new(LARGEST_FILE),
             files: Semaphore::new(FILES_AT_ONCE),
@@ -275,6 +278,16 @@ impl Relay {
         self.shared.activate(active);
         self.shared.timer_wake.notify_one();
         Ok(())
+    }
+
+    /// Whether an address that names this installation is this relay's. One that names none is from before installations had ids.
+    #[must_use]
+    pub fn is_of(&self, installation: Option<&str>) -> bool {
+        let Some(active) = self.shared.active() else { return true };
+        match (&active.config.channel.installation, installation) {
+            (Some(ours), Some(named)) => ours == named,
+            _ => true,
+        }
     }
 
     /// Takes one webhook call of MAX.

@@ -16,7 +16,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use maxchannel::api::{self, MaxChannel};
-use maxchannel::channel::Installation;
+use maxchannel::channel::{Installation, InstallationId};
 use maxchannel::channel::schedule::Cadence;
 use maxchannel::controller::{self, Running, Settings};
 use maxchannel_simulator::{creatio, mango, max};
@@ -453,6 +453,7 @@ pub fn settings(namespace: &str, max: &str, mango: &str) -> Settings {
     Settings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         installation: Installation {
+            id: InstallationId::default(),
             max_url: url(max.to_owned()),
             max_overridden: true,
             max_ca_pem: None,

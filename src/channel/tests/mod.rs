@@ -18,7 +18,7 @@ use super::receiver::{Directory, Person, PersonGroup};
 use super::report::{Held, RelayState, View, report};
 use super::schedule::Trouble;
 use super::validate::{Desired, Secrets, validate};
-use super::{ChannelRef, Installation, webhook};
+use super::{ChannelRef, Installation, InstallationId, webhook};
 use crate::api::{self, ErrorReasons, Language, MaxChannel, MaxChannelStatus, Reason};
 use crate::creatio::{self, ids};
 use crate::max;
@@ -66,6 +66,7 @@ fn secrets() -> Secrets {
 fn installation() -> Installation {
     let url = |text: &str| Url::parse(text).unwrap();
     Installation {
+        id: InstallationId::of("prod"),
         max_url: url("https://platform-api2.max.ru"),
         max_overridden: false,
         max_ca_pem: None,

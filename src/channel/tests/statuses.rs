@@ -82,6 +82,7 @@ impl Case {
     fn status(&self) -> MaxChannelStatus {
         let bot = bot();
         let view = View {
+            adopted: false,
             desired: Some(&self.desired),
             problems: &self.problems,
             observation: &self.seen,
