@@ -36,7 +36,7 @@ reasons! {
     // Not known.
     NotChecked,
     // Ready alone.
-    Suspended,
+    Suspended, DeletionWaits,
     // SpecValid.
     InvalidSpec,
     // ObjectsApplied.
@@ -519,6 +519,14 @@ entries! {
         en: "MAX asks to send more slowly" => "The relay slows down by itself; answers arrive later.",
         ru: "MAX просит отправлять реже" => "Релей снижает темп сам; ответы приходят с задержкой.";
 
+    Ready / DeletionWaits, None, Waiting, Engineer,
+        en: "The channel is being deleted, which waits so that no message is lost"
+            => "It ends by itself once everything is delivered; `maxchannel dead-letters` shows what was given up and `maxchannel export` \
+                keeps the store. To drop the messages annotate the channel with maxchannel.dev/force-delete: \"true\".",
+        ru: "Канал удаляется, но удаление ждёт, чтобы ни одно сообщение не пропало"
+            => "Удаление завершится само, когда всё будет доставлено; недоставленное показывает `maxchannel dead-letters`, а \
+                `maxchannel export` сохраняет хранилище. Чтобы отказаться от сообщений, поставьте на канал аннотацию \
+                maxchannel.dev/force-delete: \"true\".";
     Ready / Suspended, None, Waiting, Engineer,
         en: "The channel is suspended" => "Set spec.suspend to false to go on.",
         ru: "Канал приостановлен" => "Чтобы продолжить, задайте spec.suspend: false.";

@@ -94,6 +94,8 @@ pub struct Keeper {
     /// When our subscription was last made by this process.
     subscribed_at: Option<Millis>,
     standing: Standing,
+    /// Why the deletion of the channel waits.
+    deletion: Option<String>,
     /// The bot was this channel's before this process began.
     was_ours: bool,
     /// When our mark was put in the place of another's, until whoever it was has noticed.
@@ -134,9 +136,21 @@ impl Keeper {
             status,
             subscribed_at: None,
             standing: Standing::default(),
+            deletion: None,
             was_ours,
             taken_over: None,
         }
+    }
+
+    /// Why the deletion of the channel waits, for the status.
+    pub fn set_deletion(&mut self, waits: Option<String>) {
+        self.deletion = waits;
+    }
+
+    /// Whether another installation or channel has the bot.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.standing.elsewhere
     }
 
     /// Whose the bot was before this process began.
@@ -647,6 +661,7 @@ impl Keeper {
             generation: self.generation,
             reconcile_at: self.reconcile_at.as_deref(),
             adopted: self.standing.adopted,
+            deletion: self.deletion.as_deref(),
             now,
             language: self.clients.installation().language,
         };

@@ -136,7 +136,8 @@ pub fn other_address(desired: &Desired, observation: &Observation) -> Option<Str
     }
     let seen = subscriptions(desired, observation);
     let oldest = |wanted: Whose| {
-        let ofs = seen.iter().filter(move |(_, whose)| *whose == wanted).map(|(seen, _)| (seen.time, seen.url.as_str()));
+        let ofs =
+            seen.iter().filter(move |(_, whose)| *whose == wanted).map(|(seen, _)| (seen.time, seen.url.as_str()));
         ofs.min()
     };
     let (ours, elsewhere) = (oldest(Whose::Current), oldest(Whose::Elsewhere)?);

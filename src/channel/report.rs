@@ -106,6 +106,8 @@ pub struct View<'a> {
     pub reconcile_at: Option<&'a str>,
     /// The annotation `adopt` has done its work.
     pub adopted: bool,
+    /// Why the deletion waits, where it does.
+    pub deletion: Option<&'a str>,
     pub now: Millis,
     pub language: Language,
 }
@@ -118,6 +120,7 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
         now: whole_second(view.now),
         language: view.language,
         suspended: view.desired.is_some_and(|desired| desired.suspended),
+        deletion: view.deletion,
     };
     MaxChannelStatus {
         observed_generation: Some(view.generation),

@@ -97,7 +97,8 @@ impl<'a> Address<'a> {
             [namespace, name, installation, fingerprint] => (namespace, name, Some(*installation), fingerprint),
             _ => return None,
         };
-        let is_fingerprint = fingerprint.len() == FINGERPRINT && fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_fingerprint =
+            fingerprint.len() == FINGERPRINT && fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit());
         let whole = !namespace.is_empty() && !name.is_empty() && installation != Some("");
         (is_fingerprint && whole).then(|| Self {
             base,
@@ -189,8 +190,7 @@ mod tests {
     fn subscriptions_are_told_apart_by_installation_path_base_and_fingerprint() {
         let (base, channel, installation) =
             (Url::parse("https://max.acme.ru/").unwrap(), channel(), InstallationId::of("prod"));
-        let ours =
-            Ours { base: Some(&base), channel: &channel, installation: &installation, fingerprint: "0a1b2c3d" };
+        let ours = Ours { base: Some(&base), channel: &channel, installation: &installation, fingerprint: "0a1b2c3d" };
         let current = "https://max.acme.ru/webhooks/max/crm/support/prod/0a1b2c3d";
         for (url, expected) in [
             (current, Whose::Current),

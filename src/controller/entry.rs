@@ -20,7 +20,7 @@ use crate::channel::keeper::{Keeper, Standing};
 use crate::channel::plan::KnownBot;
 use crate::channel::validate::Secrets;
 use crate::policy::Millis;
-use crate::relay::Facts;
+use crate::relay::{Facts, Undelivered};
 use crate::telemetry;
 
 /// A manifest, or what is wrong with it, one sentence each.
@@ -64,6 +64,10 @@ pub struct Entry {
     pub waits_for: Vec<String>,
     /// When our subscriptions were taken away.
     pub left_at: Option<Millis>,
+    /// When this process first tried to delete the channel.
+    pub deleting_since: Option<Millis>,
+    /// What was undelivered when the relay was last asked during the deletion.
+    pub undelivered: Undelivered,
     pub was_ready: bool,
 }
 
@@ -97,6 +101,8 @@ impl Entry {
             idle_since: None,
             waits_for: Vec::new(),
             left_at: None,
+            deleting_since: None,
+            undelivered: Undelivered::default(),
             was_ready,
         }
     }

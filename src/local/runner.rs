@@ -14,7 +14,7 @@ use crate::channel::plan::KnownBot;
 use crate::channel::report::RelayState;
 use crate::channel::schedule::Subject;
 use crate::policy::Millis;
-use crate::relay::{Facts, Relay};
+use crate::relay::{Facts, Relay, moving};
 use crate::telemetry;
 
 /// Between two looks at the relay.
@@ -198,6 +198,19 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &
         return;
     };
     serving.wanted.clone_from(&config.channel.revision);
+    if let Ok(folder) = memory.folder()
+        && moving::is_held(folder)
+    {
+        if let Some(relay) = serving.relay.take() {
+            shared.relays.remove(&channel.namespace, &channel.name);
+            relay.stop().await;
+            shared
+                .board
+                .say(&format!("{channel}: its store is being moved, or has left: nothing is carried from here"));
+        }
+        serving.facts = Some(Facts::of_moved(&serving.wanted, shared.clock.now()));
+        return;
+    }
     if let Some(relay) = &serving.relay {
         let refused = relay.apply(config).await.err().map(|error| error.to_string());
         if let Some(error) = refused.as_ref().filter(|_| refused != serving.refused) {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use maxchannel::api::{ErrorReasons, Language};
-use maxchannel::channel::{Installation, InstallationId};
 use maxchannel::channel::schedule::Cadence;
+use maxchannel::channel::{Installation, InstallationId};
 use maxchannel::local::{self, Board, Options, Running};
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::Value;

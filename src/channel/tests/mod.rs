@@ -27,6 +27,8 @@ use crate::relay::{Facts, SideFacts};
 const TOKEN: &str = "canary-token-0001";
 const NOW: i64 = 1_800_000_000_000;
 const BOT: i64 = 254_700_011;
+/// The address of another installation with the same token, under the same host.
+const STAGING: &str = "https://max.acme.ru/webhooks/max/crm/support/staging/e7ad7d0b";
 
 fn manifest(change: impl FnOnce(&mut Value)) -> MaxChannel {
     let mut value = json!({
