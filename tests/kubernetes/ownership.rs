@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret, Service, Service
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, Resource, ResourceExt as _};
+use kube::{Resource, ResourceExt as _};
 use maxchannel::api::MaxChannel;
 use maxchannel::channel::InstallationId;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::fleet::{self, Fleet};
-use crate::world::{Cluster, PATIENCE, RECOVERY, World, until};
+use crate::world::{Cluster, Customer, PATIENCE, RECOVERY, World, until};
 
 async fn put<K>(world: &World, object: Value) -> K
 where
@@ -194,6 +194,15 @@ async fn a_watched_namespace_that_is_gone_is_told_of_and_the_others_are_served()
     world.end().await;
 }
 
+/// The agent writes, and the customer reads it.
+async fn answer(world: &World, customer: &Customer, chat: uuid::Uuid, text: &str) {
+    world.crm.control().send(chat, world.agent, text, Vec::new()).unwrap();
+    until("the customer reads it", PATIENCE, || async {
+        world.seen(customer).iter().any(|seen| seen == text).then_some(())
+    })
+    .await;
+}
+
 /// From cluster to cluster, as far as one machine can show it: the second has another id, and the same bot and CRM.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bot_moves_from_one_installation_to_another_and_every_message_arrives_once() {
@@ -209,16 +218,7 @@ async fn a_bot_moves_from_one_installation_to_another_and_every_message_arrives_
     let customer = old.customer();
     old.say(&customer, "раз");
     let chat = old.accept(&customer).await;
-    let answer = |text: &'static str| {
-        old.crm.control().send(chat, old.agent, text, Vec::new()).unwrap();
-        async {
-            until("the customer reads it", PATIENCE, || async {
-                old.seen(&customer).iter().any(|seen| seen == text).then_some(())
-            })
-            .await;
-        }
-    };
-    answer("ответ на раз").await;
+    answer(&old, &customer, chat, "ответ на раз").await;
 
     let new = World::start(&cluster).await;
     new.put_token(&old.token).await;
@@ -234,7 +234,7 @@ async fn a_bot_moves_from_one_installation_to_another_and_every_message_arrives_
     assert!(message.contains(&format!("old/{}/support", old.namespace)), "{message}");
     new.until_condition("support", "CrmConnected", "False", "OwnedElsewhere", PATIENCE).await;
     old.say(&customer, "два");
-    answer("ответ на два").await;
+    answer(&old, &customer, chat, "ответ на два").await;
 
     manifest["metadata"]["annotations"] = json!({"maxchannel.dev/adopt": "true"});
     new.apply(&manifest).await;
@@ -242,7 +242,7 @@ async fn a_bot_moves_from_one_installation_to_another_and_every_message_arrives_
     let message = old.until_condition("support", "TokenAuthorized", "False", "BotInUse", PATIENCE).await;
     assert!(message.contains(&format!("new/{}/support", new.namespace)), "{message}");
     old.say(&customer, "три");
-    answer("ответ на три").await;
+    answer(&old, &customer, chat, "ответ на три").await;
     assert_eq!(old.received(&customer), ["раз", "два", "три"]);
     let seen: Vec<String> = old.seen(&customer).into_iter().filter(|text| text.starts_with("ответ")).collect();
     assert_eq!(seen, ["ответ на раз", "ответ на два", "ответ на три"]);
@@ -276,7 +276,6 @@ async fn an_annotation_of_any_length_leaves_the_status_alive() {
         status.last_handled_reconcile_at.filter(|echo| echo.starts_with("sha256:"))
     })
     .await;
-    let _: Api<MaxChannel> = world.api();
     controller.stop().await;
     world.end().await;
 }
