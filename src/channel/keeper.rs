@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 
 use super::claims::Conflict;
 use super::execute::{self, Tools};
@@ -30,7 +31,7 @@ use super::receiver::Directory;
 use super::relay_config::{self, Access};
 use super::report::{self, Held, RelayState, Unapplied, View};
 use super::schedule::{Cadence, Subject, Trouble};
-use super::validate::{Desired, Secrets, validate};
+use super::validate::{Desired, IntakeWish, Secrets, validate};
 use super::{ChannelRef, webhook};
 use crate::api::{MaxChannel, MaxChannelStatus, Reason};
 use crate::policy::Millis;
@@ -40,6 +41,10 @@ use crate::{creatio, max};
 /// How long the relay takes calls under the address of a token that was replaced: MAX repeats a lost call after 60 s and 210 s
 /// (MAX Bot API reference, "Webhook delivery").
 const RETIREMENT: Millis = 10 * 60_000;
+
+/// How long a bot that was taken over from another installation is left alone after our mark stands in the CRM: the relay of the other
+/// one asks for the mark before it sends, and trusts an answer for less than this (see `relay::owner`).
+const HANDING_OVER: Millis = 5_000;
 
 /// A look that takes longer has failed, so that one silent side never keeps the others waiting.
 const LONGEST_LOOK: Duration = Duration::from_secs(45);
@@ -93,6 +98,8 @@ pub struct Errand {
     work: BoxFuture<'static, Brought>,
     /// The side did not answer last time.
     pub is_suspect: bool,
+    /// It changes something.
+    pub is_change: bool,
 }
 
 impl fmt::Debug for Errand {
@@ -126,6 +133,17 @@ type Seen = Result<Vec<max::Subscription>, Failure>;
 /// Whether changes outside may still be made: asked before each of them.
 pub type May = Arc<dyn Fn() -> bool + Send + Sync>;
 
+/// What must be remembered over restarts of whose the bot is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Standing {
+    /// The annotation `adopt` has done its work. It counts again once it was taken away: else two installations with the same manifest
+    /// would take the bot from each other for ever.
+    pub adopted: bool,
+    /// Another has the bot, as was seen last.
+    pub elsewhere: bool,
+}
+
 /// Everything that is kept of one channel between passes.
 #[derive(Debug)]
 pub struct Keeper {
@@ -158,6 +176,13 @@ pub struct Keeper {
     status: MaxChannelStatus,
     /// When our subscription was last made by this process.
     subscribed_at: Option<Millis>,
+    standing: Standing,
+    /// Why the deletion of the channel waits.
+    deletion: Option<String>,
+    /// The bot was this channel's before this process began.
+    was_ours: bool,
+    /// When our mark was put in the place of another's, until whoever it was has noticed.
+    taken_over: Option<Millis>,
 }
 
 /// One action and how it went.
@@ -170,6 +195,7 @@ pub struct Done {
 impl Keeper {
     /// `bot` and `status` are what was known before this process began.
     pub fn new(channel: ChannelRef, clients: Arc<Clients>, bot: Option<KnownBot>, status: MaxChannelStatus) -> Self {
+        let was_ours = bot.is_some();
         Self {
             channel,
             clients,
@@ -193,7 +219,34 @@ impl Keeper {
             unapplied: None,
             status,
             subscribed_at: None,
+            standing: Standing::default(),
+            deletion: None,
+            was_ours,
+            taken_over: None,
         }
+    }
+
+    /// Why the deletion of the channel waits, for the status.
+    pub fn set_deletion(&mut self, waits: Option<String>) {
+        self.deletion = waits;
+    }
+
+    /// Whether another installation or channel has the bot.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.standing.elsewhere
+    }
+
+    /// Whose the bot was before this process began.
+    pub fn recall(&mut self, standing: Standing) {
+        self.was_ours &= !standing.elsewhere;
+        self.standing = standing;
+    }
+
+    /// For the shell to remember over restarts.
+    #[must_use]
+    pub const fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// Other pauses than the usual ones.
@@ -235,7 +288,9 @@ impl Keeper {
                 .map(|desired| (desired, generation, reconcile_at.cloned()))
         });
         match outcome {
-            Ok((desired, generation, reconcile_at)) => {
+            Ok((mut desired, generation, reconcile_at)) => {
+                self.standing.adopted &= desired.adopt;
+                desired.adopt &= !self.standing.adopted;
                 if self.reconcile_at != reconcile_at {
                     self.asked.extend([Subject::Bot, Subject::Subscriptions, Subject::Mango, Subject::Crm]);
                 }
@@ -251,6 +306,7 @@ impl Keeper {
             Err(problems) => self.problems = problems,
         }
         self.retired.retain(|(_, until)| *until > now);
+        self.taken_over = self.taken_over.filter(|at| now - at < HANDING_OVER);
     }
 
     /// The newest generation of the manifest, whether it can be used or not: the status speaks of it.
@@ -351,14 +407,52 @@ impl Keeper {
     #[must_use]
     pub fn due(&self) -> Option<Millis> {
         let all = [Subject::Bot, Subject::Subscriptions, Subject::Mango, Subject::Crm];
-        all.into_iter().filter_map(|subject| self.due_of(subject)).min()
+        let handed_over = self.taken_over.map(|at| at + HANDING_OVER);
+        all.into_iter().filter_map(|subject| self.due_of(subject)).chain(handed_over).min()
+    }
+
+    /// Whether the bot is this channel's, as far as can be known now: nobody else has it, what would say so has been looked at, and
+    /// whoever had it has had the time to notice.
+    ///
+    /// A bot that was ours before this process began needs no look: messages go on while the CRM is away. One that was not waits for the
+    /// marks in the CRM, or, where its updates come by webhook and so show who is called, for the attempt to read them.
+    fn is_ours(&self) -> bool {
+        let Some(desired) = &self.desired else { return false };
+        let observation = &self.observation;
+        if self.taken_over.is_some()
+            || plan::marked_elsewhere(desired, observation).is_some()
+            || plan::other_address(desired, observation).is_some()
+        {
+            return false;
+        }
+        let has_seen_marks = observation.crm.seen.as_ref().is_some_and(|view| view.rows.is_some());
+        let has_tried = observation.crm.failure.is_some() && desired.intake != IntakeWish::LongPoll;
+        self.was_ours || desired.crm_access.is_err() || has_seen_marks || (has_tried && !self.standing.elsewhere)
+    }
+
+    /// Takes note of whose the bot is, after something was seen or changed.
+    fn note_standing(&mut self) {
+        let Some(desired) = &mut self.desired else { return };
+        if desired.adopt && plan::is_undisputed(desired, &self.observation) == Some(true) {
+            desired.adopt = false;
+            self.standing.adopted = true;
+        }
+        let is_elsewhere = plan::other_owner(desired, &self.observation).is_some()
+            || plan::other_address(desired, &self.observation).is_some();
+        if is_elsewhere {
+            self.was_ours = false;
+            self.standing.elsewhere = true;
+        } else if self.observation.crm.seen.as_ref().is_some_and(|view| view.rows.is_some()) {
+            self.standing.elsewhere = false;
+        }
     }
 
     /// When the next pass is due, leaving out sides where an errand is under way.
     #[must_use]
     pub fn due_at(&self, sides: impl Fn(Side) -> bool) -> Option<Millis> {
         let subjects = Side::ALL.into_iter().filter(|side| sides(*side)).flat_map(Side::subjects);
-        subjects.filter_map(|subject| self.due_of(*subject)).min()
+        let handed_over = self.taken_over.map(|at| at + HANDING_OVER);
+        subjects.filter_map(|subject| self.due_of(*subject)).chain(handed_over).min()
     }
 
     /// Under which credentials and address a side is asked now; none where it is not to be asked.
@@ -417,7 +511,7 @@ impl Keeper {
                 })
             }
         };
-        Some(Errand { work, is_suspect })
+        Some(Errand { work, is_suspect, is_change: false })
     }
 
     /// Whether the last look at a subject had no answer.
@@ -427,10 +521,27 @@ impl Keeper {
 
     /// The changes that are to be made at a side now, if they were not tried already since the last look.
     fn changes(&mut self, side: Side, intake_open: bool, may: &May) -> Option<Errand> {
-        if side == Side::Mango || (side == Side::Max && !intake_open) {
+        let is_ours = self.is_ours();
+        let may_be_done = |action: &Action| match action {
+            Action::Subscribe { .. } => intake_open && is_ours,
+            Action::Unsubscribe { foreign: true, .. } => intake_open && self.taken_over.is_none(),
+            Action::Unsubscribe { .. } => intake_open || !is_ours,
+            Action::Create { .. } | Action::Change { .. } | Action::Delete { .. } => true,
+        };
+        let planned = self.plan();
+        let is_here = |action: &&Action| side_of(action) == side;
+        let is_wanted = planned.iter().any(|action| is_here(&action));
+        let actions: Vec<Action> =
+            planned.iter().filter(is_here).filter(|action| may_be_done(action)).cloned().collect();
+        if actions.is_empty() && is_wanted {
             return None;
         }
-        let actions: Vec<Action> = self.plan().into_iter().filter(|action| side_of(action) == side).collect();
+        let rest: Vec<Action> = planned.into_iter().filter(|action| side_of(action) == Side::Crm).collect();
+        let mark_is_due = !rest.is_empty() && self.tried[1].as_ref() != Some(&(self.last(Subject::Crm).1, rest));
+        if side == Side::Max && mark_is_due {
+            // The mark in the CRM says whose the bot is: it goes first.
+            return None;
+        }
         if actions.is_empty() {
             // What was refused is not wanted any more, or is there.
             *self.failure_at(side) = None;
@@ -462,10 +573,15 @@ impl Keeper {
         let installation = self.clients.installation().clone();
         let (basis, source) = (self.basis(Subject::Subscriptions), self.source());
         let is_suspect = self.is_away(subject_of(side));
-        let may = may.clone();
+        let (may, channel) = (may.clone(), self.channel.clone());
         let work = async move {
-            let tools =
-                Tools { max: &max, webhook_secret: &webhook_secret, crm: crm.as_ref(), installation: &installation };
+            let tools = Tools {
+                max: &max,
+                webhook_secret: &webhook_secret,
+                crm: crm.as_ref(),
+                installation: &installation,
+                channel: &channel,
+            };
             let mut done: Vec<Done> = Vec::new();
             for action in actions {
                 // The order matters: what follows a failure waits.
@@ -489,11 +605,17 @@ impl Keeper {
             }
             Brought(News::Changed { side, done, subscriptions, rows })
         };
-        Some(Errand { work: Box::pin(work), is_suspect })
+        Some(Errand { work: Box::pin(work), is_suspect, is_change: true })
     }
 
     /// Takes in what an errand has brought; answers the changes that were tried.
     pub fn take(&mut self, brought: Brought, now: Millis) -> Vec<Done> {
+        let done = self.take_in(brought, now);
+        self.note_standing();
+        done
+    }
+
+    fn take_in(&mut self, brought: Brought, now: Millis) -> Vec<Done> {
         match brought.0 {
             News::Bot { basis, outcome } => {
                 self.asked.remove(&Subject::Bot);
@@ -523,10 +645,16 @@ impl Keeper {
                 if let Some((basis, outcome)) = subscriptions {
                     self.observation.subscriptions.take(&basis, now, outcome);
                 }
+                let mark = plan::mark(&self.observation).map(ToOwned::to_owned);
                 if let (Some((source, rows)), Some(view)) = (rows, &mut self.observation.crm.seen)
                     && self.bot.as_ref().map(KnownBot::source).as_ref() == Some(&source)
                 {
                     view.rows = Some(rows);
+                }
+                let installation = &self.clients.installation().id;
+                let is_ours = |mark: &str| installation.has_marked(mark, &self.channel);
+                if mark.is_some_and(|before| !is_ours(&before)) && plan::mark(&self.observation).is_some_and(is_ours) {
+                    self.taken_over = Some(now);
                 }
                 if done.iter().any(|done| done.outcome.is_ok() && matches!(done.action, Action::Subscribe { .. })) {
                     self.subscribed_at = Some(now);
@@ -557,6 +685,7 @@ impl Keeper {
                 self.take(brought, clock());
             }
         }
+        self.note_standing();
     }
 
     /// MANGO OFFICE and the CRM side by side, as far as they are due.
@@ -567,6 +696,7 @@ impl Keeper {
         for brought in futures::future::join_all(errands.into_iter().map(Errand::run)).await {
             self.take(brought, clock());
         }
+        self.note_standing();
     }
 
     /// The client under the manifest's token.
@@ -607,6 +737,14 @@ impl Keeper {
             return;
         }
         self.stranger = None;
+        if known.is_some_and(|known| known != seen.user_id) {
+            // Whose that one is, is another question.
+            self.was_ours = false;
+            if let Some(view) = &mut self.observation.crm.seen {
+                view.rows = None;
+            }
+        }
+        let Some(seen) = self.observation.bot.current(&desired.token_fingerprint()) else { return };
         self.bot = Some(KnownBot::from(seen));
         let client = self.candidate.as_ref().map(|(_, client)| client.clone());
         let is_new = self.token.as_ref().is_none_or(|(before, _)| before.expose_secret() != token.expose_secret());
@@ -628,7 +766,7 @@ impl Keeper {
         // is another bot's does not.
         let unproven = desired.token.as_ref().ok().filter(|_| self.stranger.is_none());
         let token = self.token.as_ref().map(|(token, _)| token).or(unproven)?;
-        let ours = plan::other_owner(desired, &self.observation).is_none();
+        let ours = self.is_ours();
         let retired: Vec<SecretString> = self.retired.iter().map(|(token, _)| token.clone()).collect();
         let installation = self.clients.installation();
         Some(relay_config::relay_config(desired, installation, bot.user_id, token, &retired, Access { ours }))
@@ -649,7 +787,8 @@ impl Keeper {
     pub async fn act(&mut self, intake_open: bool, clock: Clock<'_>) -> Vec<Done> {
         let may: May = Arc::new(|| true);
         let mut done = Vec::new();
-        for side in [Side::Max, Side::Crm] {
+        // The mark in the CRM says whose the bot is: it goes first.
+        for side in [Side::Crm, Side::Max] {
             if let Some(errand) = self.changes(side, intake_open, &may) {
                 let brought = errand.run().await;
                 done.extend(self.take(brought, clock()));
@@ -758,6 +897,8 @@ impl Keeper {
             held: self.held,
             generation: self.generation,
             reconcile_at,
+            adopted: self.standing.adopted,
+            deletion: self.deletion.as_deref(),
             now,
             language: self.clients.installation().language,
         };

@@ -58,6 +58,7 @@ impl Drop for Awaiting {
 struct UnderWay {
     number: u64,
     basis: Option<String>,
+    is_change: bool,
     _task: AbortOnDrop<()>,
 }
 
@@ -71,6 +72,11 @@ impl Errands {
         self.under_way.contains_key(&side)
     }
 
+    /// Whether something is being changed at a side.
+    pub fn is_changing(&self, side: Side) -> bool {
+        self.under_way.get(&side).is_some_and(|under_way| under_way.is_change)
+    }
+
     pub fn is_any(&self) -> bool {
         !self.under_way.is_empty()
     }
@@ -80,7 +86,7 @@ impl Errands {
         self.last += 1;
         let number = self.last;
         let (places, sender, awaited) = (self.places.clone(), self.sender.clone(), self.awaited.clone());
-        let is_suspect = errand.is_suspect;
+        let (is_suspect, is_change) = (errand.is_suspect, errand.is_change);
         let work = async move {
             let place = &places.by_side[side as usize][usize::from(is_suspect)];
             // Never closed.
@@ -93,7 +99,7 @@ impl Errands {
             }
         };
         let task = AbortOnDrop(tokio::spawn(work.instrument(tracing::Span::current())));
-        self.under_way.insert(side, UnderWay { number, basis, _task: task });
+        self.under_way.insert(side, UnderWay { number, basis, is_change, _task: task });
     }
 
     /// Drops what is under way under another basis than that of now.
