@@ -70,8 +70,8 @@ use facts::Health;
 pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
 use lanes::{CustomerId, Lanes, Outcome};
 use metrics::{Metrics, Odd};
-use store::{Store, StoreError, Woken, meta};
 pub use store::{FILE as STORE, bot_of, set_aside};
+use store::{Store, StoreError, Woken, meta};
 
 use crate::policy::{BotRole, Context, Millis, Receiver, Rules};
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
