@@ -232,6 +232,10 @@ impl Keeper {
 
     /// Who holds what this channel asks for, if another does.
     pub fn set_conflict(&mut self, conflict: Option<Conflict>) {
+        if self.conflict.is_some() && conflict.is_none() {
+            // What was seen then was the other's.
+            self.asked.extend([Subject::Subscriptions, Subject::Crm]);
+        }
         self.conflict = conflict;
     }
 
