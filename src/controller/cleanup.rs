@@ -222,7 +222,9 @@ async fn leave(
     }
     entry.keeper.look(&clock).await;
     context.fence.check()?;
-    let mut failures = sentences(&entry.keeper.leave_intake(&clock).await);
+    let done = entry.keeper.leave_intake(&clock).await;
+    pass::tell_changes(context, channel, &done).await;
+    let mut failures = sentences(&done);
     if failures.is_empty() {
         let left_at = *entry.left_at.get_or_insert_with(clock);
         let left_for = clock() - left_at;
@@ -237,7 +239,9 @@ async fn leave(
             }
         }
         context.fence.check()?;
-        failures.extend(sentences(&entry.keeper.remove(&clock).await));
+        let done = entry.keeper.remove(&clock).await;
+        pass::tell_changes(context, channel, &done).await;
+        failures.extend(sentences(&done));
     }
     // What could not be looked at may hold something of ours.
     failures.extend(entry.keeper.unseen());

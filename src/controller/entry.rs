@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use super::Error;
 use super::context::Context;
+use super::errands::Errands;
 use super::refusal::Refusals;
 use super::resource::Channel;
 use super::scope::Scope;
@@ -49,6 +50,8 @@ pub struct Entry {
     pub gone: Secrets,
     pub applied: Memory,
     pub settled: Option<Settled>,
+    /// What is under way outside.
+    pub errands: Errands,
     /// What the API server refuses.
     pub refusals: Refusals,
     /// Who holds what this channel asks for, if another does.
@@ -93,6 +96,7 @@ impl Entry {
             gone: Secrets::new(),
             applied: Memory::new(),
             settled: None,
+            errands: Errands::new(context.places.clone()),
             refusals: Refusals::default(),
             conflict: None,
             written: None,

@@ -16,6 +16,7 @@ mod definition;
 mod errors;
 mod fleet;
 mod install;
+mod isolation;
 mod leader;
 mod leaving;
 mod life;
