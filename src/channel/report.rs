@@ -11,6 +11,7 @@ use super::webhook::{self, Whose};
 use crate::api::{
     BotStatus, ConditionType, IntakeKind, Language, MaxChannelStatus, Outcome, Pass, Reason, RelayStatus, conditions,
 };
+use crate::creatio_package;
 use crate::policy::Millis;
 use crate::relay::Facts;
 
@@ -396,6 +397,10 @@ impl Of<'_> {
             return self.failed(This, failure);
         }
         let connected = |note: &str| {
+            if creatio_package::is_older(&seen.package) {
+                let detail = format!("{} < {}{note}", seen.package, creatio_package::VERSION);
+                return Outcome::holds_but(This, Reason::PackageOutdated, &detail, self.view.language);
+            }
             let message = self.say("The CRM answers, package MaxChannel", "CRM отвечает, пакет MaxChannel");
             Outcome::holds(This, Reason::Connected, format!("{message} {}{note}", seen.package))
         };
