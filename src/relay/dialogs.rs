@@ -44,8 +44,12 @@ pub(super) enum CrmTask {
     History { external_id: String, author: Author, text: String, sent_at: Millis },
     /// Ends stand-by in the dialog's chat.
     HandOver,
-    /// Closes a chat.
-    Close { chat: Uuid },
+    /// Closes a chat. `refused`: how often the CRM could not.
+    Close {
+        chat: Uuid,
+        #[serde(default)]
+        refused: u32,
+    },
 }
 
 /// Whose words go to the customer, and who wants to know what became of them.
@@ -81,6 +85,9 @@ pub(super) struct Part {
     /// Buttons under the text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub buttons: Vec<Button>,
+    /// How often it was tried in vain, by cause.
+    #[serde(skip_serializing_if = "Tries::is_none")]
+    pub tries: Tries,
     /// The press that is answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub callback_id: Option<String>,
@@ -90,6 +97,27 @@ pub(super) struct Part {
     /// When MAX took it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_at: Option<Millis>,
+}
+
+/// What was tried in vain, each cause by itself: one never uses up the patience for another, and an outage none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Tries {
+    /// MAX was still processing the file.
+    pub not_ready: u32,
+    /// The CRM had not written the file yet.
+    pub absent: u32,
+    /// The CRM refused the file.
+    pub refused: u32,
+    /// The CRM failed to give the file while it was well otherwise.
+    pub failed: u32,
+}
+
+impl Tries {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A file of an agent's message.
@@ -268,7 +296,7 @@ impl Stepper<'_> {
             // Whoever stepped the bot's answer looks for this effect and sends what he holds.
             Effect::SendBotAnswer => {}
             Effect::HandOver => self.control(customer, &CrmTask::HandOver)?,
-            Effect::CloseChat { chat } => self.control(customer, &CrmTask::Close { chat: *chat })?,
+            Effect::CloseChat { chat } => self.control(customer, &CrmTask::Close { chat: *chat, refused: 0 })?,
             Effect::TellAgent { note, .. } => {
                 let text = match note {
                     Note::CustomerLeft => "[Клиент остановил бота или удалил диалог: сообщения до него не доходят]",

@@ -183,6 +183,8 @@ pub(super) async fn poll(shared: &Shared) {
                         shared.max_failed(error.code().unwrap_or("Unauthorized"));
                     }
                     Class::PollRefused => shared.max_failed("PollRefused"),
+                    Class::Throttled { .. } => shared.max_failed("throttled"),
+                    _ if error.is_not_understood() => shared.max_failed("MaxNotUnderstood"),
                     _ => shared.max_failed("MaxUnreachable"),
                 }
                 Some(error.to_string())

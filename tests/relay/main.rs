@@ -10,5 +10,7 @@ mod dialogs;
 mod hang_ups;
 mod interleavings;
 mod odd;
+mod patience;
+mod places;
 mod rasa;
 mod world;

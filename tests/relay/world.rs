@@ -175,6 +175,11 @@ impl World {
         self.hand.advance_to(at);
     }
 
+    /// Somebody sets the relay's machine to another time: forwards, or (negative) back.
+    pub fn set_wall(&self, by: i64) {
+        self.hand.set_wall(by);
+    }
+
     pub fn customer(&self, name: &str) -> Customer {
         let id = self.max.control().create_user(max::NewUser::named(name)).unwrap();
         self.max.control().start(id, self.bot).unwrap();
