@@ -7,6 +7,8 @@ mod admin;
 mod check;
 mod controller;
 mod crd;
+mod creatio_install;
+mod creatio_package;
 mod dead_letters;
 #[cfg(feature = "simulator")]
 mod demo;
@@ -41,6 +43,8 @@ enum Command {
     Check(check::Args),
     Controller(controller::Args),
     Crd(crd::Args),
+    CreatioInstall(creatio_install::Args),
+    CreatioPackage(creatio_package::Args),
     DeadLetters(dead_letters::Args),
     #[cfg(feature = "simulator")]
     Demo(demo::Args),
@@ -89,6 +93,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Controller(args) => controller::run(&args),
         Command::Crd(args) => crd::run(&args),
+        Command::CreatioInstall(args) => creatio_install::run(&args),
+        Command::CreatioPackage(args) => creatio_package::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
         #[cfg(feature = "simulator")]
         Command::Demo(args) => demo::run(&args),
