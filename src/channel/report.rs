@@ -1,15 +1,19 @@
 //! Everything seen becomes the status: every condition on every pass, the same words as everywhere. Pure.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use sha2::{Digest, Sha256};
 
 use super::claims::Conflict;
 use super::observe::{Failure, Observation};
 use super::plan::{self, KnownBot};
 use super::receiver;
+use super::schedule::Subject;
 use super::validate::{Desired, IntakeWish, Unusable};
 use super::webhook::{self, Whose};
 use crate::api::{
-    BotStatus, ConditionType, IntakeKind, Language, MaxChannelStatus, Outcome, Pass, Reason, RelayStatus, conditions,
+    BotStatus, ConditionType, IntakeKind, Language, MaxChannelStatus, Outcome, Pass, Reason, RelayStatus, Status,
+    conditions,
 };
 use crate::policy::Millis;
 use crate::relay::Facts;
@@ -83,6 +87,8 @@ pub fn hold(before: Option<Held>, relay: &RelayState, now: Millis) -> Option<Hel
 pub struct View<'a> {
     /// None while the manifest was never usable.
     pub desired: Option<&'a Desired>,
+    /// What is being looked at for the first time under the present credentials.
+    pub looking: &'a [Subject],
     /// What is wrong with the newest manifest, while an older one is in force.
     pub problems: &'a [String],
     pub observation: &'a Observation,
@@ -103,6 +109,10 @@ pub struct View<'a> {
     pub generation: i64,
     /// The annotation that asks for a look now.
     pub reconcile_at: Option<&'a str>,
+    /// The annotation `adopt` has done its work.
+    pub adopted: bool,
+    /// Why the deletion waits, where it does.
+    pub deletion: Option<&'a str>,
     pub now: Millis,
     pub language: Language,
 }
@@ -115,10 +125,12 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
         now: whole_second(view.now),
         language: view.language,
         suspended: view.desired.is_some_and(|desired| desired.suspended),
+        deletion: view.deletion,
     };
     MaxChannelStatus {
         observed_generation: Some(view.generation),
-        last_handled_reconcile_at: view.reconcile_at.map(ToOwned::to_owned),
+        last_handled_reconcile_at: view.reconcile_at.map(echo),
+        adopted: view.adopted,
         bot: view.bot.map(|bot| BotStatus {
             user_id: bot.user_id,
             username: bot.username.clone(),
@@ -133,13 +145,46 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
             .relay
             .facts()
             .map(|facts| RelayStatus { version: Some(facts.version.clone()), revision: Some(facts.revision.clone()) }),
-        conditions: conditions::next(&previous.conditions, &outcomes(view), pass),
+        conditions: conditions::next(&previous.conditions, &told(view, &previous.conditions), pass),
     }
+}
+
+/// The most characters of the annotation that the status takes.
+const LONGEST_ECHO: usize = 256;
+
+/// The annotation as the status shows it. One that is longer than the status takes is shown by its hash, so that every change of it
+/// still shows.
+fn echo(reconcile_at: &str) -> String {
+    if reconcile_at.chars().count() <= LONGEST_ECHO {
+        return reconcile_at.to_owned();
+    }
+    format!("sha256:{}", super::hex(&Sha256::digest(reconcile_at.as_bytes())))
 }
 
 /// Kubernetes keeps times of conditions in whole seconds.
 fn whole_second(now: Millis) -> Timestamp {
     Timestamp::from_second(now.div_euclid(1_000)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// What this pass found out, without what is only not known yet: until the look is over, what was found out before stands.
+fn told(view: &View<'_>, previous: &[Condition]) -> Vec<Outcome> {
+    let is_looked_at = |condition| {
+        let subjects: &[Subject] = match condition {
+            ConditionType::TokenAuthorized | ConditionType::BotCardInSync => &[Subject::Bot],
+            ConditionType::IntakeReady => &[Subject::Bot, Subject::Subscriptions],
+            ConditionType::AccountReady | ConditionType::ReceiverResolved => &[Subject::Mango],
+            ConditionType::CrmConnected => &[Subject::Crm],
+            _ => &[],
+        };
+        subjects.iter().any(|subject| view.looking.contains(subject))
+    };
+    let mut outcomes = outcomes(view);
+    outcomes.retain(|outcome| {
+        outcome.status != Status::Unknown
+            || !is_looked_at(outcome.condition)
+            || conditions::find(previous, outcome.condition).is_none()
+    });
+    outcomes
 }
 
 /// What this pass found out, one per condition but `Ready` and `Stalled`.
@@ -257,6 +302,10 @@ impl Of<'_> {
         if let (Some(stranger), Some(bot)) = (self.view.stranger, self.view.bot) {
             let detail = format!("userId {stranger}, {} {}", self.say("before", "прежде"), bot.user_id);
             return self.fails(This, Reason::BotChanged, &detail);
+        }
+        if let Some(holder) = plan::other_address(self.desired, self.view.observation) {
+            let detail = format!("{} {holder}", self.say("held by", "занято:"));
+            return self.fails(This, Reason::BotInUse, &detail);
         }
         let nick = seen.username.as_ref().map_or_else(|| seen.user_id.to_string(), |nick| format!("@{nick}"));
         let message = format!("{} {nick}", self.say("MAX takes the token of", "MAX принимает токен бота"));
@@ -421,7 +470,9 @@ impl Of<'_> {
         if self.desired.intake == IntakeWish::MangoDialogs {
             return self.fails(This, Reason::MangoNotConnected, "");
         }
-        if let Some(owner) = plan::other_owner(self.desired, self.view.observation) {
+        if let Some(owner) = plan::other_owner(self.desired, self.view.observation)
+            .or_else(|| plan::other_address(self.desired, self.view.observation))
+        {
             return self.fails(This, Reason::NotSubscribed, &owner);
         }
         if self.desired.token.is_err() || self.view.observation.subscriptions.seen.is_none() {
@@ -430,7 +481,7 @@ impl Of<'_> {
         let seen = plan::subscriptions(self.desired, self.view.observation);
         let strangers: Vec<String> = seen
             .iter()
-            .filter(|(_, whose)| *whose == Whose::Foreign)
+            .filter(|(_, whose)| matches!(whose, Whose::Foreign | Whose::Elsewhere))
             .map(|(seen, _)| webhook::shown(&seen.url))
             .collect();
         let strangers = strangers.join(", ");

@@ -16,6 +16,7 @@ mod erase;
 mod errors;
 pub mod files;
 mod installation;
+mod moving;
 mod outside;
 mod plan;
 mod relay;
@@ -49,6 +50,8 @@ enum Command {
     #[cfg(feature = "simulator")]
     Demo(demo::Args),
     Erase(erase::Args),
+    Export(moving::ExportArgs),
+    Import(moving::ImportArgs),
     Plan(plan::Args),
     Relay(relay::Args),
     Remove(remove::Args),
@@ -99,6 +102,8 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "simulator")]
         Command::Demo(args) => demo::run(&args),
         Command::Erase(args) => erase::run(&args),
+        Command::Export(args) => moving::export(&args),
+        Command::Import(args) => moving::import(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::Remove(args) => remove::run(&args),

@@ -8,12 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONNECTION;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::ResourceExt as _;
 use kube::runtime::events::EventType;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, ResourceExt as _};
 use secrecy::ExposeSecret as _;
+use tokio::time::Instant;
 
 use super::context::Context;
 use super::entry::{Entry, Settled};
@@ -22,10 +23,11 @@ use super::refusal;
 use super::relay_state::{self, PodState};
 use super::resource::Channel;
 use super::scope::Scope;
-use super::writer::{Change, Live, Owned, is_other_wish};
-use super::{Error, compare, names};
+use super::writer::{Change, Deleted, Live, Owned, is_controlled_by, is_other_wish};
+use super::{Error, compare, events, names};
 use crate::api::{ConditionType, Reason, conditions};
 use crate::channel::ChannelRef;
+use crate::channel::keeper::{Brought, Done, May, Side};
 use crate::channel::relay_config::with_log_level;
 use crate::channel::report::RelayState;
 use crate::channel::schedule::Subject;
@@ -36,6 +38,8 @@ use crate::transport::Options;
 
 /// Between two looks at something that is about to change.
 const SOON: Millis = 1_000;
+/// How long a pass waits for what it has sent outside. Most of it is back by then, and one pass tells all of it.
+const MOMENT: Duration = Duration::from_millis(250);
 /// A due look that could not be made must not spin.
 const NOT_SOONER: Millis = 2_000;
 /// How long the kubelet is waited for before the pod is touched again.
@@ -64,7 +68,7 @@ pub struct Outcome {
 /// The API server refuses or does not answer, or this replica leads no more.
 pub async fn pass(
     context: &Context,
-    scope: &Scope,
+    scope: &Arc<Scope>,
     channel: &Arc<Channel>,
     entry: &mut Entry,
 ) -> Result<Outcome, Error> {
@@ -96,14 +100,26 @@ pub async fn pass(
     }
     // What is remembered needs no answer from outside: a relay that lost an object has it back before anybody is asked.
     relay.serve(context, scope, channel, entry).await?;
-    entry.keeper.look_at_max(&clock).await;
-    claim(context, entry, &name);
-    relay.serve(context, scope, channel, entry).await?;
-    relay.act(context, entry).await;
-    entry.keeper.look_at_the_rest(&clock).await;
-    relay.act(context, entry).await;
-    // What was found out in between may mean another configuration.
-    relay.serve(context, scope, channel, entry).await?;
+    let until = Instant::now() + MOMENT;
+    let awaiting = entry.errands.expect();
+    let mut is_sent = false;
+    loop {
+        is_sent |= relay.send(context, scope, entry, &name);
+        // What an earlier pass has sent and waited for already is not waited for again.
+        let next = if is_sent { entry.errands.next(until).await } else { entry.errands.arrived() };
+        let Some(brought) = next else { break };
+        relay.take(entry, brought, clock());
+        claim(context, entry, &name);
+        // What was found out may mean another configuration.
+        relay.serve(context, scope, channel, entry).await?;
+    }
+    drop(awaiting);
+    while let Some(brought) = entry.errands.arrived() {
+        relay.take(entry, brought, clock());
+        // Between the last look and this one: the rest is for the next pass.
+        scope.kick(&name);
+    }
+    tell_changes(context, channel, &relay.done).await;
     let waits_for_relay = !tell_subscription(context, scope, entry, &name).await || relay.is_pending();
 
     let wrote = report(context, channel, entry, &relay.state).await?;
@@ -115,8 +131,18 @@ pub async fn pass(
     })
 }
 
+/// Events for what was changed outside.
+pub async fn tell_changes(context: &Context, channel: &Channel, done: &[Done]) {
+    for told in events::of_changes(done, context.settings.installation.language) {
+        context.writer.event(channel, EventType::Normal, &told.reason, told.action, &told.note).await;
+    }
+}
+
 fn next(context: &Context, name: &ChannelRef, entry: &Entry, waits_for_relay: bool, now: Millis) -> Millis {
-    let due = entry.keeper.due().map(|due| if due <= now { NOT_SOONER } else { due - now });
+    let due = entry
+        .keeper
+        .due_at(|side| !entry.errands.is_busy(side))
+        .map(|due| if due <= now { NOT_SOONER } else { due - now });
     let steady = if waits_for_relay { SOON } else { context.settings.relay_pause(name, now) };
     let refused = entry.refusals.due().map(|due| due - now);
     [due, refused].into_iter().flatten().fold(steady, Millis::min).max(200)
@@ -136,6 +162,8 @@ struct Serving {
     changed: bool,
     waits_for_others: bool,
     asked: bool,
+    /// Changes outside that were tried.
+    done: Vec<Done>,
 }
 
 impl Default for Serving {
@@ -145,6 +173,7 @@ impl Default for Serving {
             changed: false,
             waits_for_others: false,
             asked: false,
+            done: Vec::new(),
         }
     }
 }
@@ -274,9 +303,18 @@ impl Serving {
         let found = scope.stateful_sets.get(&ObjectRef::new(&object).within(&name.namespace));
         self.waits_for_others = false;
         let replaces = found.as_ref().is_some_and(|found| replaces_pod(found, &wanted));
+        // A pod would read another's Secret, or write into another's volume.
+        if found.is_some() || blueprint.is_ephemeral() {
+            refusals.clear("claim");
+        } else if !refusals.waits("claim", &wish, now) {
+            let outcome = may_use_claim(context, name).await;
+            let claim = format!("PersistentVolumeClaim {}", names::claim(&name.name));
+            refusals.take("claim", &claim, &wish, now, outcome)?;
+        }
+        let is_foreign = ["ServiceAccount", "Secret", "claim"].iter().any(|step| refusals.is_foreign(step));
         if replaces && !context.rollouts.may_begin(name) {
             self.waits_for_others = true;
-        } else {
+        } else if !is_foreign {
             apply!("StatefulSet", found.clone().map(Live::Whole), wanted);
             if changes.contains(&("StatefulSet", Change::None)) && found.as_deref().is_some_and(is_rolled_out) {
                 context.rollouts.ended(name);
@@ -318,20 +356,37 @@ impl Serving {
         Ok(())
     }
 
-    /// Carries the plan out, as far as somebody listens.
-    async fn act(&mut self, context: &Context, entry: &mut Entry) {
-        let clock = || context.clock.now();
-        if context.fence.check().is_err() {
-            return;
+    /// Sends on its way what is due at each side; whether there was anything.
+    fn send(&self, context: &Context, scope: &Arc<Scope>, entry: &mut Entry, name: &ChannelRef) -> bool {
+        let fence = context.fence.clone();
+        let may: May = Arc::new(move || fence.check().is_ok());
+        let Entry { keeper, errands, .. } = entry;
+        errands.keep_only(|side| keeper.basis_at(side));
+        let mut is_sent = false;
+        // The CRM first: the mark in it says whose the bot is.
+        for side in [Side::Crm, Side::Mango, Side::Max] {
+            if errands.is_busy(side) {
+                continue;
+            }
+            let is_open = self.listens() && !errands.is_changing(Side::Crm);
+            if let Some(errand) = keeper.errand(side, is_open, &may, context.clock.now()) {
+                let (scope, name) = (scope.clone(), name.clone());
+                errands.send(side, keeper.basis_at(side), errand, move || scope.kick(&name));
+                is_sent = true;
+            }
         }
-        for step in entry.keeper.act(self.listens(), &clock).await {
+        is_sent
+    }
+
+    /// Takes in what an errand has brought.
+    fn take(&mut self, entry: &mut Entry, brought: Brought, now: Millis) {
+        for step in entry.keeper.take(brought, now) {
             self.changed = true;
-            match step.outcome {
-                Ok(()) => {
-                    tracing::info!("{}", step.action);
-                }
+            match &step.outcome {
+                Ok(()) => tracing::info!("{}", step.action),
                 Err(failure) => tracing::warn!("{} did not succeed: {}", step.action, failure.detail),
             }
+            self.done.push(step);
         }
     }
 }
@@ -341,6 +396,19 @@ fn live<K: Owned + kube::runtime::reflector::Lookup<DynamicType = ()>>(
     channel: &ChannelRef,
 ) -> Option<Live<K>> {
     store.get(&ObjectRef::new(&names::relay(&channel.name)).within(&channel.namespace)).map(Live::Whole)
+}
+
+/// Whether the claim that the relay's pod would use may be used: there is none, or it was made for a channel of this name, be it one that
+/// was deleted and has left its volume (`deletionPolicy: Retain`), or by a version that did not say for which.
+async fn may_use_claim(context: &Context, name: &ChannelRef) -> Result<(), Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.writer.client().clone(), &name.namespace);
+    let Some(claim) = api.get_opt(&names::claim(&name.name)).await? else { return Ok(()) };
+    let labels = names::labels(&name.name);
+    let is_relays = labels.iter().all(|(key, value)| claim.labels().get(key) == Some(value));
+    if is_relays || claim.annotations().contains_key(names::CHANNEL) {
+        return Ok(());
+    }
+    Err(Error::Foreign("it was not made for a relay".to_owned()))
 }
 
 /// Whether applying would put another pod in the place of the one that runs, because something else is wanted than before.
@@ -375,15 +443,35 @@ async fn prune(context: &Context, scope: &Scope, channel: &Channel, kept: &BTree
     let name = channel.reference();
     let reference = ObjectRef::new(&names::relay(&name.name)).within(&name.namespace);
     if !kept.contains("Secret") && scope.secrets.get(&reference).is_some_and(|secret| is_ours(&*secret, channel)) {
-        context.writer.delete::<Secret>(&name.namespace, &names::relay(&name.name)).await?;
-        changed = true;
+        changed |= delete::<Secret>(context, channel).await?;
     }
     Ok(changed)
 }
 
 fn is_ours(object: &impl kube::Resource, channel: &Channel) -> bool {
-    object.labels().get(names::LABEL_MANAGED_BY).is_some_and(|by| by == "maxchannel")
-        && object.labels().get(names::LABEL_INSTANCE).is_some_and(|instance| *instance == channel.name_any())
+    channel.metadata.uid.as_deref().is_some_and(|uid| is_controlled_by(object, uid))
+}
+
+/// Deletes the channel's object of a kind; another's of that name stays.
+async fn delete<K: Owned>(context: &Context, channel: &Channel) -> Result<bool, Error> {
+    let name = channel.reference();
+    let relay = names::relay(&name.name);
+    let deleted = context.writer.delete_own::<K>(&name.namespace, &relay, |found| is_ours(found, channel)).await?;
+    Ok(matches!(deleted, Deleted::Done))
+}
+
+/// The relay's StatefulSet, where it is the channel's.
+fn own_set(scope: &Scope, name: &ChannelRef) -> Option<Arc<StatefulSet>> {
+    let channel = scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace))?;
+    let set = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace));
+    set.filter(|set| is_ours(&**set, &channel))
+}
+
+/// The relay's pod: the one that the channel's own StatefulSet has made.
+pub fn own_pod(scope: &Scope, name: &ChannelRef) -> Option<Arc<Pod>> {
+    let set = own_set(scope, name)?.uid()?;
+    let pod = scope.pods.get(&ObjectRef::new(&names::pod(&name.name)).within(&name.namespace));
+    pod.filter(|pod| is_controlled_by(&**pod, &set))
 }
 
 async fn remove_if_there<K: Owned + kube::runtime::reflector::Lookup<DynamicType = ()>>(
@@ -397,8 +485,7 @@ async fn remove_if_there<K: Owned + kube::runtime::reflector::Lookup<DynamicType
     if found.meta().deletion_timestamp.is_some() {
         return Ok(false);
     }
-    context.writer.delete::<K>(&name.namespace, &names::relay(&name.name)).await?;
-    Ok(true)
+    delete::<K>(context, channel).await
 }
 
 /// Deletes everything that the channel owns in the cluster; what cannot be listed here goes with its owner.
@@ -410,7 +497,7 @@ pub async fn remove_objects(context: &Context, scope: &Scope, channel: &Channel)
 }
 
 /// How it stands with the relay now.
-async fn look(
+pub async fn look(
     context: &Context,
     scope: &Scope,
     entry: &mut Entry,
@@ -484,16 +571,20 @@ async fn tell_subscription(context: &Context, scope: &Scope, entry: &Entry, name
 }
 
 /// How it stands with the pod; a played relay always runs.
-fn pod_state(context: &Context, scope: &Scope, name: &ChannelRef) -> PodState {
+pub fn pod_state(context: &Context, scope: &Scope, name: &ChannelRef) -> PodState {
     if context.settings.played_relays.is_some() {
         return PodState::Running { ip: IpAddr::from([127, 0, 0, 1]), ready: true };
     }
-    let pod = scope.pods.get(&ObjectRef::new(&names::pod(&name.name)).within(&name.namespace));
-    relay_state::of_pod(pod.as_deref())
+    relay_state::of_pod(own_pod(scope, name).as_deref())
 }
 
 fn service_address(scope: &Scope, name: &ChannelRef) -> Option<SocketAddr> {
-    let service = scope.services.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace))?;
+    let channel = scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace))?;
+    let service: Arc<Service> =
+        scope.services.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace))?;
+    if !is_ours(&*service, &channel) {
+        return None;
+    }
     let spec = service.spec.as_ref()?;
     let port = spec.ports.iter().flatten().find(|port| port.name.as_deref() == Some(PORT_NAME))?.port;
     Some(SocketAddr::new(spec.cluster_ip.as_deref()?.parse().ok()?, u16::try_from(port).ok()?))
@@ -544,11 +635,7 @@ async fn touch(
     revision: &str,
 ) -> Result<bool, Error> {
     let now = context.clock.now();
-    if context.settings.played_relays.is_some()
-        || scope.pods.get(&ObjectRef::new(&names::pod(&name.name)).within(&name.namespace)).is_none()
-    {
-        return Ok(false);
-    }
+    let Some(pod) = own_pod(scope, name).filter(|_| context.settings.played_relays.is_none()) else { return Ok(false) };
     let times = match &entry.touched {
         Some((touched, times, at)) if touched == revision => {
             if now - at < touch_pause(*times) {
@@ -558,13 +645,18 @@ async fn touch(
         }
         _ => 0,
     };
-    context.writer.touch(&name.namespace, &names::pod(&name.name), &format!("{revision}-{times}")).await?;
+    context.writer.touch(&pod, &format!("{revision}-{times}")).await?;
     entry.touched = Some((revision.to_owned(), times, now));
     Ok(true)
 }
 
 /// Writes the status where it differs, and tells of transitions.
-async fn report(context: &Context, channel: &Channel, entry: &mut Entry, relay: &RelayState) -> Result<bool, Error> {
+pub async fn report(
+    context: &Context,
+    channel: &Channel,
+    entry: &mut Entry,
+    relay: &RelayState,
+) -> Result<bool, Error> {
     entry.keeper.set_unapplied(entry.refusals.all());
     let status = entry.keeper.report(relay, context.clock.now()).clone();
     let version = channel.resource_version();
@@ -586,7 +678,7 @@ async fn report(context: &Context, channel: &Channel, entry: &mut Entry, relay: 
     let before = before.as_deref().unwrap_or_else(|| channel.conditions());
     for condition in &status.conditions {
         if let Some((type_, action)) = transition(before, condition) {
-            context.writer.event(channel, type_, &condition.reason, action, &condition.message).await;
+            context.writer.event(channel, type_, &condition.reason, &action, &condition.message).await;
         }
     }
     let ready = conditions::find(&status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "True");
@@ -601,11 +693,13 @@ async fn report(context: &Context, channel: &Channel, entry: &mut Entry, relay: 
 }
 
 /// Whether a condition has news worth an event: it fails, for another reason than before, or it holds again.
-fn transition(before: &[Condition], now: &Condition) -> Option<(EventType, &'static str)> {
+fn transition(before: &[Condition], now: &Condition) -> Option<(EventType, String)> {
     let type_: ConditionType = now.type_.parse().ok()?;
     if type_ == ConditionType::Stalled {
         return None;
     }
+    // Two conditions may fail for reasons of the same name.
+    let check = format!("Check{type_}");
     let before = before.iter().find(|before| before.type_ == now.type_);
     let was = before.map_or("Unknown", |before| before.status.as_str());
     match now.status.as_str() {
@@ -617,10 +711,10 @@ fn transition(before: &[Condition], now: &Condition) -> Option<(EventType, &'sta
             let waits =
                 ["RelayStarting", "NotSubscribed", "ConfigPending", "AutoRepliesNotConfigured", "OffHoursBotActive"];
             let type_ = if waits.contains(&now.reason.as_str()) { EventType::Normal } else { EventType::Warning };
-            Some((type_, "Check"))
+            Some((type_, check))
         }
         "True" if was == "False" || (was != "True" && type_ == ConditionType::Ready) => {
-            Some((EventType::Normal, "Check"))
+            Some((EventType::Normal, check))
         }
         _ => None,
     }

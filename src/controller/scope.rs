@@ -47,7 +47,10 @@ pub struct Scope {
     /// How many caches have been filled. Not asked of the stores: each wakes only the last of those that wait for it, and the library's
     /// own loop waits too (kube-runtime, `DelayedInit`).
     filled: tokio::sync::watch::Sender<usize>,
-    kicks: mpsc::UnboundedSender<ObjectRef<Channel>>,
+    /// Kinds that the server refuses to show, with its words: the namespace is gone, or the rights in it are.
+    refused: tokio::sync::watch::Sender<BTreeMap<String, String>>,
+    /// By lane.
+    kicks: [mpsc::UnboundedSender<ObjectRef<Channel>>; 3],
     index: Mutex<Index>,
 }
 
@@ -64,6 +67,19 @@ struct Index {
     /// Caches that were filled anew so far: what was deleted meanwhile shows by its absence only.
     fillings: u64,
 }
+
+/// Who asks for a pass. Each kind has places of its own, so that neither many looks nor deletions that wait keep an edit waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    Usual,
+    /// A person has just changed something.
+    Edits,
+    /// The channel is being deleted.
+    Leaving,
+}
+
+/// The kicks of one lane.
+pub type Kicked = mpsc::UnboundedReceiver<ObjectRef<Channel>>;
 
 /// What happened to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +101,11 @@ impl Scope {
         client: &Client,
         namespace: Option<&str>,
         listener: Arc<dyn Listener>,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<ObjectRef<Channel>>, Vec<tokio::task::JoinHandle<()>>) {
-        let (kicks, kicked) = mpsc::unbounded();
+    ) -> (Arc<Self>, [(Lane, Kicked); 3], Vec<tokio::task::JoinHandle<()>>) {
+        let [(usual, usual_kicked), (edits, edits_kicked), (leaving, leaving_kicked)] =
+            [mpsc::unbounded(), mpsc::unbounded(), mpsc::unbounded()];
+        let kicks = [usual, edits, leaving];
+        let kicked = [(Lane::Usual, usual_kicked), (Lane::Edits, edits_kicked), (Lane::Leaving, leaving_kicked)];
         let (channels, channels_writer) = reflector::store();
         let (secrets, secrets_writer) = reflector::store();
         let (stateful_sets, stateful_sets_writer) = reflector::store();
@@ -107,6 +126,7 @@ impl Scope {
             pods,
             queue: Queue::default(),
             filled: tokio::sync::watch::Sender::new(0),
+            refused: tokio::sync::watch::Sender::default(),
             kicks,
             index: Mutex::default(),
         });
@@ -119,7 +139,9 @@ impl Scope {
                 move |scope: &Scope, channel: &Channel, happened| {
                     let changed = scope.note(channel, happened);
                     listener.channel(channel, happened, changed.wish);
-                    if changed.any {
+                    if changed.edit {
+                        scope.hurry(&channel.reference());
+                    } else if changed.any {
                         scope.kick(&channel.reference());
                     }
                 }
@@ -128,7 +150,11 @@ impl Scope {
                 let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
                 for channel in scope.users_of(&namespace, &name) {
                     listener.secret(&channel);
-                    scope.kick(&channel);
+                    if scope.is_filled() {
+                        scope.hurry(&channel);
+                    } else {
+                        scope.kick(&channel);
+                    }
                 }
                 scope.owned("Secret", secret, happened);
             }),
@@ -166,11 +192,43 @@ impl Scope {
         let _ = self.filled.subscribe().wait_for(|filled| *filled == CACHES).await;
     }
 
+    /// Returns the server's words once it refuses to show this scope.
+    pub async fn refused(&self) -> String {
+        let mut refused = self.refused.subscribe();
+        // The sender lives as long as the scope.
+        let words = refused.wait_for(|refused| !refused.is_empty()).await;
+        words.ok().and_then(|refused| refused.values().next().cloned()).unwrap_or_default()
+    }
+
+    /// Returns once the server shows the scope again.
+    pub async fn shown(&self) {
+        let _ = self.refused.subscribe().wait_for(BTreeMap::is_empty).await;
+    }
+
     /// Asks for a pass over a channel.
     pub fn kick(&self, channel: &ChannelRef) {
         self.queue.put(channel, Duration::ZERO);
+        self.send(Lane::Usual, channel);
+    }
+
+    /// Asks for a pass over a channel that a person has just changed.
+    fn hurry(&self, channel: &ChannelRef) {
+        self.queue.put(channel, Duration::ZERO);
+        self.send(Lane::Edits, channel);
+    }
+
+    /// Asks for a pass over a channel that is being deleted.
+    pub fn leaves(&self, channel: &ChannelRef) {
+        self.send(Lane::Leaving, channel);
+    }
+
+    fn send(&self, lane: Lane, channel: &ChannelRef) {
         // Nobody listens any more only at the end of the process.
-        let _ = self.kicks.unbounded_send(ObjectRef::new(&channel.name).within(&channel.namespace));
+        let _ = self.kicks[lane as usize].unbounded_send(ObjectRef::new(&channel.name).within(&channel.namespace));
+    }
+
+    fn is_filled(&self) -> bool {
+        *self.filled.borrow() == CACHES
     }
 
     /// Asks for a pass over every channel.
@@ -234,13 +292,16 @@ impl Scope {
             index.wishes.remove(&name);
             index.deleted.remove(&name);
             index.events.remove(&name);
-            return Changed { wish: true, any: false };
+            return Changed { wish: true, any: false, edit: false };
         }
         index.secrets_of.insert(name.clone(), secrets);
         let wish = channel.wish();
-        let wish_changed = index.wishes.insert(name, wish) != Some(wish);
+        let before = index.wishes.insert(name, wish);
+        let wish_changed = before != Some(wish);
+        // At the start all are new, and nobody has just changed them.
+        let edit = wish_changed && (before.is_some() || self.is_filled());
         // What we write ourselves, the status and the finalizer, needs no further pass; a lost finalizer does.
-        Changed { wish: wish_changed, any: wish_changed || !channel.is_held() }
+        Changed { wish: wish_changed, any: wish_changed || !channel.is_held(), edit }
     }
 }
 
@@ -248,6 +309,7 @@ impl Scope {
 struct Changed {
     wish: bool,
     any: bool,
+    edit: bool,
 }
 
 struct Watching<'a> {
@@ -300,6 +362,7 @@ impl Watching<'_> {
                         come.clear();
                     }
                     Ok(watcher::Event::InitDone) => {
+                        scope.refused.send_if_modified(|refused| refused.remove(K::kind(&()).as_ref()).is_some());
                         scope.index().fillings += 1;
                         if !std::mem::replace(&mut is_filled, true) {
                             scope.filled.send_modify(|filled| *filled += 1);
@@ -313,6 +376,12 @@ impl Watching<'_> {
                         told.clear();
                     }
                     Err(error) => {
+                        if let Some(words) = refusal(&error) {
+                            let kind = K::kind(&()).into_owned();
+                            scope
+                                .refused
+                                .send_if_modified(|refused| refused.insert(kind, words.clone()) != Some(words));
+                        }
                         let error = error.to_string();
                         if error != told {
                             tracing::warn!(kind = %K::kind(&()), "the watch is interrupted and begun again: {error}");
@@ -323,6 +392,17 @@ impl Watching<'_> {
             }
         })
     }
+}
+
+/// The server's words where it refuses to show what is watched, which no repetition mends: rights or the namespace are missing.
+fn refusal(error: &watcher::Error) -> Option<String> {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status,
+        watcher::Error::WatchError(status) => status,
+        _ => return None,
+    };
+    matches!(status.code, 403 | 404).then(|| status.message.clone())
 }
 
 /// Between attempts at a watch: doubling up to [`Pauses::MOST`], and up to a half less by chance, so that many replicas do

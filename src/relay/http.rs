@@ -102,7 +102,9 @@ impl Relays {
 /// The routes that every relay has; `/status` belongs to whoever runs it.
 pub fn router(relays: Relays) -> Router {
     Router::new()
-        .route("/webhooks/max/{namespace}/{name}/{fingerprint}", post(max_webhook))
+        .route("/webhooks/max/{namespace}/{name}/{installation}/{fingerprint}", post(max_webhook))
+        // From before installations had ids: such a subscription works until the new one stands.
+        .route("/webhooks/max/{namespace}/{name}/{fingerprint}", post(max_webhook_without_installation))
         .route("/webhooks/creatio/{namespace}/{name}", post(creatio_hint))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -112,16 +114,37 @@ pub fn router(relays: Relays) -> Router {
 
 async fn max_webhook(
     State(relays): State<Relays>,
+    Path((namespace, name, installation, fingerprint)): Path<(String, String, String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> StatusCode {
+    take_webhook(&relays, (&namespace, &name), Some(&installation), &fingerprint, &headers, body).await
+}
+
+async fn max_webhook_without_installation(
+    State(relays): State<Relays>,
     Path((namespace, name, fingerprint)): Path<(String, String, String)>,
     headers: HeaderMap,
     body: Body,
 ) -> StatusCode {
+    take_webhook(&relays, (&namespace, &name), None, &fingerprint, &headers, body).await
+}
+
+async fn take_webhook(
+    relays: &Relays,
+    (namespace, name): (&str, &str),
+    installation: Option<&str>,
+    fingerprint: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> StatusCode {
     let secret = headers.get(SECRET_HEADER).and_then(|value| value.to_str().ok());
-    let Some(relay) = relays.get(&namespace, &name).filter(|relay| relay.is_from_max(&fingerprint, secret)) else {
-        return StatusCode::FORBIDDEN;
-    };
+    let relay = relays.get(namespace, name);
+    // What another installation's address brings is that one's, though both stand behind one host: MAX keeps it and comes again.
+    let relay = relay.filter(|relay| relay.is_of(installation) && relay.is_from_max(fingerprint, secret));
+    let Some(relay) = relay else { return StatusCode::FORBIDDEN };
     match tokio::time::timeout(BODY_LIMIT, read(body, &relays.long_bodies)).await {
-        Ok(Some(Read { bytes, whole: true, .. })) => relay.webhook(&fingerprint, secret, &bytes).await,
+        Ok(Some(Read { bytes, whole: true, .. })) => relay.webhook(fingerprint, secret, &bytes).await,
         Ok(Some(Read { bytes, length, .. })) => relay.huge_webhook(&bytes, length).await,
         // Cut off or too slow: whoever it was hears of it, and comes again.
         Ok(None) => StatusCode::BAD_REQUEST,

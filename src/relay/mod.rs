@@ -48,7 +48,9 @@ mod intake;
 mod lanes;
 mod listener;
 mod metrics;
+pub mod moving;
 mod outbox;
+mod owner;
 mod render;
 mod store;
 mod sweep;
@@ -75,11 +77,11 @@ use bot::BotState;
 pub use clock::{Clock, Hand};
 pub use config::RelayConfig;
 use facts::Health;
-pub use facts::{AutoClose, Facts, SideFacts};
+pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
 use lanes::{Lanes, Outcome};
 use metrics::{Metrics, Odd};
+pub use store::{FILE as STORE, bot_of, set_aside};
 use store::{Store, StoreError, Woken, gap, meta};
-pub use store::{bot_of, set_aside};
 
 use crate::policy::{BotRole, Context, Millis, Receiver, Rules};
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
@@ -161,6 +163,7 @@ struct Shared {
     last_update_at: AtomicI64,
     /// The subscription whose gap is known, by its time; 0 for none.
     subscribed_at: AtomicI64,
+    ownership: owner::Ownership,
     /// A dialog is open, so the outbox is looked at often.
     any_open: AtomicBool,
     largest_file: AtomicUsize,
@@ -235,6 +238,7 @@ impl Relay {
             readings: gaps::Readings::new(),
             last_update_at: AtomicI64::new(0),
             subscribed_at: AtomicI64::new(subscribed_at),
+            ownership: owner::Ownership::default(),
             any_open: AtomicBool::new(true),
             largest_file: AtomicUsize::new(LARGEST_FILE),
             files: Semaphore::new(FILES_AT_ONCE),
@@ -298,6 +302,16 @@ impl Relay {
             .await?;
         self.shared.activate(active);
         Ok(())
+    }
+
+    /// Whether an address that names this installation is this relay's. One that names none is from before installations had ids.
+    #[must_use]
+    pub fn is_of(&self, installation: Option<&str>) -> bool {
+        let Some(active) = self.shared.active() else { return true };
+        match (&active.config.channel.installation, installation) {
+            (Some(ours), Some(named)) => ours == named,
+            _ => true,
+        }
     }
 
     /// Takes one webhook call of MAX.
