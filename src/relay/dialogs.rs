@@ -31,7 +31,6 @@ pub(super) struct Customer {
     pub delivered: Option<Position>,
     pub crm_timestamp: Millis,
     pub bot_seq: Option<i64>,
-    pub read_back: i64,
 }
 
 /// What one entry of the queue towards the CRM does.
@@ -168,7 +167,7 @@ impl Customer {
     pub fn load(connection: &Connection, id: CustomerId) -> Result<Self, StoreError> {
         let mut statement = connection.prepare_cached(
             "SELECT chat_id, name, dialog, barrier, taken_at, taken_seq, delivered_at, delivered_seq, crm_timestamp,
-                    bot_seq, read_back
+                    bot_seq
              FROM customer WHERE id = ?1",
         )?;
         let found = statement
@@ -187,7 +186,6 @@ impl Customer {
                         delivered: pair(6, 7)?,
                         crm_timestamp: row.get(8)?,
                         bot_seq: row.get(9)?,
-                        read_back: row.get(10)?,
                     },
                     text_of(row, 2)?,
                 ))
@@ -195,7 +193,7 @@ impl Customer {
             .optional()?;
         match found {
             Some((customer, dialog)) => Ok(Self { dialog: read_dialog(&dialog), ..customer }),
-            None => Ok(Self { id, read_back: -1, ..Self::default() }),
+            None => Ok(Self { id, ..Self::default() }),
         }
     }
 
@@ -203,11 +201,10 @@ impl Customer {
         connection
             .prepare_cached(
                 "INSERT INTO customer (id, chat_id, name, dialog, due_at, open, barrier, taken_at, taken_seq, delivered_at,
-                                       delivered_seq, crm_timestamp, bot_seq, read_back)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+                                       delivered_seq, crm_timestamp, bot_seq)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
                  ON CONFLICT (id) DO UPDATE SET chat_id = ?2, name = ?3, dialog = ?4, due_at = ?5, open = ?6, barrier = ?7,
-                    taken_at = ?8, taken_seq = ?9, delivered_at = ?10, delivered_seq = ?11, crm_timestamp = ?12, bot_seq = ?13,
-                    read_back = ?14",
+                    taken_at = ?8, taken_seq = ?9, delivered_at = ?10, delivered_seq = ?11, crm_timestamp = ?12, bot_seq = ?13",
             )?
             .execute(params![
                 self.id,
@@ -223,7 +220,6 @@ impl Customer {
                 self.delivered.map(|(_, seq)| seq),
                 self.crm_timestamp,
                 self.bot_seq,
-                self.read_back,
             ])?;
         Ok(())
     }

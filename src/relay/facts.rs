@@ -183,8 +183,20 @@ fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, S
         [],
         |row| row.get(0),
     )?;
-    let undelivered = undelivered(connection)?;
-    let open = connection.query_row("SELECT count(*) FROM customer WHERE open = 1", [], |row| row.get(0))?;
+    // What is kept is counted by the database itself at every change: counting thousands of rows would hold the one writer. What waits
+    // stands in indexes of its own.
+    let count = |name: &str| {
+        connection
+            .prepare_cached("SELECT count FROM tally WHERE name = ?1")?
+            .query_row([name], |row| row.get::<_, i64>(0))
+    };
+    let (dead_letters, open) = (count("dead")?, count("open")?);
+    let undelivered = connection
+        .prepare_cached(
+            "SELECT (SELECT count(*) FROM to_crm WHERE dead = 0) + (SELECT count(*) FROM inbox WHERE done = 0),
+                    (SELECT count(*) FROM to_max WHERE state = 'queued')",
+        )?
+        .query_row([], |row| Ok(Undelivered { to_crm: row.get(0)?, to_max: row.get(1)?, dead_letters }))?;
     let mut closing = Vec::new();
     if rules.auto_close.is_some() {
         let rows = connection

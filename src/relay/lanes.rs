@@ -142,6 +142,24 @@ impl Lanes {
         }
     }
 
+    /// What this customer's lane waited for has come about: it is ready now.
+    pub fn hurry(&self, customer: CustomerId) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        match state.lanes.get_mut(&customer) {
+            Some(Lane::Held { again }) => *again = true,
+            Some(Lane::Waiting { until, .. }) => {
+                let until = *until;
+                state.waiting.remove(&(until, customer));
+                state.lanes.insert(customer, Lane::Ready);
+                state.ready.push_back(customer);
+                drop(guard);
+                self.shared.changed.notify_one();
+            }
+            Some(Lane::Ready) | None => {}
+        }
+    }
+
     /// Nothing is known any more about when to try again: every waiting lane is ready and the gate is open. For new settings.
     pub fn rouse_all(&self) {
         let mut state = self.lock();

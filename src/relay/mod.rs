@@ -2,7 +2,11 @@
 //!
 //! # Promises
 //!
-//! 1. An update is acknowledged (HTTP 200, or the poll marker) only after it is on disk.
+//! 1. An update is acknowledged (HTTP 200, or the poll marker) only after it is on disk. What is on disk is worked on, whatever has
+//!    become of the caller: the commit itself wakes the lanes, and a slow sweep finds rows without one. What was told as failed is
+//!    not on disk, however the disk fails.
+//!    What MAX may not have brought is a gap: noted on disk with its bound before anything behind it is taken, and kept until every
+//!    dialog that it concerns has been read back, by a timer if nobody writes. A message waits for that at most 1.5 s.
 //! 2. Each MAX message takes effect in Creatio once, whatever is repeated on either side: the message id travels as the key.
 //! 3. Per customer, order is kept in both directions; a stuck customer never delays another. What is slow holds nothing that the quick
 //!    need: files have places of their own each way, the outbox and the reports theirs, and of the other calls those that hang keep
@@ -17,8 +21,12 @@
 //! 7. Unknown update types, unknown fields and bodies without their required part are stored raw, counted and acknowledged.
 //!    What of the CRM's outbox, of a bot's answer or of the store cannot be read is set aside alone, told with its reason and counted;
 //!    the others pass, and "answered, but not understood" is never taken for "away".
+//!    A body that is too long to be read is kept in its beginning, counted and acknowledged, never refused for ever.
 //! 8. The limits of MAX and Creatio are kept by the sender: at most that many requests in any one second. A `Retry-After` binds
 //!    everything towards that side, sign-in included; a side that is away is asked seldom, and its first answer wakes whoever waits.
+//! 9. Who was erased is in no file any more, and neither a repeat nor a reading back brings anything of that person back.
+//! 10. Who knows no secret costs little, keeps no webhook waiting, and learns nothing: not even which channels there are.
+//! 11. Keys against repeats outlive the repeats of MAX and of the CRM, whatever the retention of messages.
 //!
 //! # How
 //!
@@ -39,9 +47,11 @@ mod clock;
 pub mod config;
 mod dialogs;
 mod facts;
+mod gaps;
 pub mod http;
 mod intake;
 mod lanes;
+mod listener;
 mod metrics;
 pub mod moving;
 mod outbox;
@@ -74,10 +84,10 @@ pub use clock::{Clock, Hand};
 pub use config::RelayConfig;
 use facts::Health;
 pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
-use lanes::{CustomerId, Lanes, Outcome};
+use lanes::{Lanes, Outcome};
 use metrics::{Metrics, Odd};
 pub use store::{FILE as STORE, bot_of, set_aside};
-use store::{Store, StoreError, Woken, meta};
+use store::{Store, StoreError, Woken, gap, meta};
 
 use crate::policy::{BotRole, Context, Millis, Receiver, Rules};
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
@@ -164,10 +174,7 @@ struct Shared {
     reported: Mutex<HashMap<Uuid, Millis>>,
     metrics: Metrics,
     health: Mutex<Health>,
-    /// Grows with each gap in what MAX brings: dialogs read back up to an older one are read back anew.
-    gap: AtomicI64,
-    /// The gap of the start, which a long poll does not have: its marker goes on where it was.
-    first_gap: i64,
+    readings: gaps::Readings,
     /// Nothing is sent to MAX before [`Clock::passed`] says so.
     send_from: Millis,
     last_update_at: AtomicI64,
@@ -180,6 +187,7 @@ struct Shared {
     outbox_wake: Notify,
     report_wake: Notify,
     timer_wake: Notify,
+    gap_wake: Notify,
     /// The CRM's hints reach us, so that looks without one may be rare.
     hints_work: AtomicBool,
     hinted: AtomicBool,
@@ -216,8 +224,8 @@ impl Relay {
         let active = Active::new(config, None)?;
         let store = Store::open(&data_dir.join(store::FILE))?;
         let now = clock.now();
-        let bot_user_id = active.config.channel.bot_user_id;
-        let start = store.write(move |connection| prepare(connection, now, bot_user_id)).await?;
+        let channel = active.config.channel.clone();
+        let subscribed_at = store.write(move |connection| prepare(connection, now, &channel)).await?;
         // Without it messages are carried all the same.
         let admin = admin::bind(data_dir)
             .inspect_err(|error| {
@@ -249,16 +257,16 @@ impl Relay {
                 bot_away_until: [Millis::MIN; 2],
                 hidden_chats: HashMap::new(),
             }),
-            gap: AtomicI64::new(start.gap),
-            first_gap: start.gap,
+            readings: gaps::Readings::new(),
             last_update_at: AtomicI64::new(0),
-            subscribed_at: AtomicI64::new(start.subscribed_at),
+            subscribed_at: AtomicI64::new(subscribed_at),
             ownership: owner::Ownership::default(),
             any_open: AtomicBool::new(true),
             largest_file: AtomicUsize::new(LARGEST_FILE),
             outbox_wake: Notify::new(),
             report_wake: Notify::new(),
             timer_wake: Notify::new(),
+            gap_wake: Notify::new(),
             hints_work: AtomicBool::new(false),
             hinted: AtomicBool::new(false),
             store_broken: AtomicBool::new(false),
@@ -300,17 +308,19 @@ impl Relay {
         }
         let active = Arc::new(Active::new(config, before.as_deref())?);
         let now = self.shared.clock.now();
+        // Between two ways in MAX may have brought things to neither.
+        let gap = before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake);
         // What is due under the new rules is decided by a tick of every open dialog.
         self.shared
             .store
             .change(move |connection| {
                 connection.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
-                Ok(((), Woken { timers: true, ..Woken::default() }))
+                if gap {
+                    gap::note(connection, gap::newest_update(connection, Millis::MAX)?, gap::Kind::Lasting, now)?;
+                }
+                Ok(((), Woken { timers: true, gaps: true, ..Woken::default() }))
             })
             .await?;
-        if before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake) {
-            self.shared.note_gap();
-        }
         self.shared.activate(active);
         Ok(())
     }
@@ -330,6 +340,21 @@ impl Relay {
         intake::webhook(&self.shared, fingerprint, secret, body).await
     }
 
+    /// Whether a webhook call comes from MAX: the fingerprint in its path and the secret in its header belong to one of ours.
+    #[must_use]
+    pub fn is_from_max(&self, fingerprint: &str, secret: Option<&str>) -> bool {
+        let is_ours = self.shared.active().is_some_and(|active| intake::is_authentic(&active, fingerprint, secret));
+        if !is_ours {
+            self.shared.metrics.forbidden.inc();
+        }
+        is_ours
+    }
+
+    /// Takes the beginning of a webhook call of MAX whose body is longer than anything that is taken whole.
+    pub async fn huge_webhook(&self, beginning: &[u8], length: usize) -> StatusCode {
+        intake::huge(&self.shared, beginning, length).await
+    }
+
     /// The CRM says that there is something in the outbox. False: that was not the CRM.
     #[must_use]
     pub fn hint(&self, bearer: &str) -> bool {
@@ -345,34 +370,31 @@ impl Relay {
     }
 
     /// The subscription in force was made at `at`, by MAX's clock. Another one than before: updates may have been missed between the
-    /// two, so every open dialog is read back at once, and the others with their next update. Harmless when it is repeated.
+    /// two, which MAX does not repeat, so everybody is read back, open dialogs first. Harmless when it is repeated.
     pub async fn subscribed(&self, at: Millis) {
         if self.shared.subscribed_at.load(Ordering::Acquire) == at {
             return;
         }
-        let open = self
+        let now = self.shared.clock.now();
+        let noted = self
             .shared
             .store
-            .write(move |connection| {
+            .change(move |connection| {
                 let before = meta::number(connection, meta::SUBSCRIBED_AT)?;
-                meta::set(connection, meta::SUBSCRIBED_AT, &at.to_string())?;
                 // The first one has no gap before it, and a start has its own.
-                if before.is_none_or(|before| before == at) {
-                    return Ok(None);
+                let gaps = before.is_some_and(|before| before != at);
+                if gaps {
+                    // What came by the new subscription already is behind the gap.
+                    gap::note(connection, gap::newest_update(connection, at)?, gap::Kind::Lasting, now)?;
                 }
-                let mut statement = connection.prepare("SELECT id FROM customer WHERE open = 1")?;
-                Ok(Some(statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<CustomerId>, _>>()?))
+                meta::set(connection, meta::SUBSCRIBED_AT, &at.to_string())?;
+                Ok(((), Woken { gaps, ..Woken::default() }))
             })
             .await;
         // Else it is not known yet, and whoever told it tells it again.
-        let Ok(open) = open else { return };
-        if let Some(open) = open {
-            self.shared.note_gap();
-            for customer in open {
-                self.shared.dialogs.wake(customer);
-            }
+        if noted.is_ok() {
+            self.shared.subscribed_at.store(at, Ordering::Release);
         }
-        self.shared.subscribed_at.store(at, Ordering::Release);
     }
 
     /// Whether `secret` is one that MAX was given for this channel.
@@ -392,13 +414,13 @@ impl Relay {
     /// Whether the last step could be written to disk.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        !self.shared.store_broken.load(Ordering::Relaxed)
+        self.shared.store.is_alive() && !self.shared.store_broken.load(Ordering::Relaxed)
     }
 
     /// Whether the store can be written, tried anew where the last step could not: while a pod is out of its Service nothing comes
     /// in whose storing would show that there is space again.
     pub async fn can_write(&self) -> bool {
-        if !self.is_open() {
+        if !self.is_open() && self.shared.store.is_alive() {
             let now = self.shared.clock.now();
             let tried =
                 self.shared.store.write(move |connection| meta::set(connection, "tried_at", &now.to_string())).await;
@@ -499,13 +521,13 @@ fn same_credentials(one: Option<&creatio::Credentials>, other: Option<&creatio::
     }
 }
 
-/// What an earlier run left.
-struct Start {
-    gap: i64,
-    subscribed_at: Millis,
-}
-
-fn prepare(connection: &rusqlite::Connection, now: Millis, bot_user_id: i64) -> Result<Start, StoreError> {
+/// Takes up what an earlier run left. Returns which subscription was the last that is known.
+fn prepare(
+    connection: &rusqlite::Connection,
+    now: Millis,
+    channel: &config::ChannelConfig,
+) -> Result<Millis, StoreError> {
+    let bot_user_id = channel.bot_user_id;
     if meta::get(connection, meta::MADE_AT)?.is_none() {
         meta::set(connection, meta::MADE_AT, &now.to_string())?;
     }
@@ -530,11 +552,11 @@ fn prepare(connection: &rusqlite::Connection, now: Millis, bot_user_id: i64) -> 
             .execute("UPDATE to_max SET sending = ?2 WHERE id = ?1", params![id, serde_json::to_string(&note)?])?;
     }
     connection.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-    Ok(Start {
-        gap: number("SELECT coalesce(max(read_back), -1) + 1 FROM customer")?,
-        subscribed_at: meta::number(connection, meta::SUBSCRIBED_AT)?.unwrap_or(0),
-    })
+    // Of a long poll the marker goes on where it was; webhooks have been answered by nobody since.
+    if channel.intake == config::Intake::Webhook {
+        gap::note(connection, gap::newest_update(connection, Millis::MAX)?, gap::Kind::Repeated, now)?;
+    }
+    Ok(meta::number(connection, meta::SUBSCRIBED_AT)?.unwrap_or(0))
 }
 
 /// A fixed number of tasks, whatever is carried: none is left behind per message.
@@ -577,6 +599,10 @@ fn start_tasks(shared: &Arc<Shared>, crm_places: usize) -> JoinSet<()> {
         }};
     }
     background!(intake::poll);
+    background!(gaps::run);
+    for _ in 0..gaps::READERS {
+        background!(gaps::read);
+    }
     background!(outbox::run);
     background!(outbox::run_reports);
     background!(sweep::run);
@@ -660,10 +686,9 @@ impl Shared {
         if woken.timers {
             self.timer_wake.notify_one();
         }
-    }
-
-    fn note_gap(&self) {
-        self.gap.fetch_add(1, Ordering::AcqRel);
+        if woken.gaps {
+            self.gap_wake.notify_one();
+        }
     }
 
     /// Whether an element that cannot be read was not seen before, as far as is remembered.

@@ -7,11 +7,12 @@ use maxchannel::policy::{Receiver, Rules};
 use maxchannel::relay::config::{
     BotConfig, ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets,
 };
-use maxchannel::relay::http::{Relays, router};
+use maxchannel::relay::http::{Relays, router, serve};
 use maxchannel::relay::{Clock, Hand, Relay, fingerprint};
 use maxchannel_simulator::{creatio, max};
 use secrecy::SecretString;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub const TOKEN: &str = "invented-token-of-a-bot-0001";
@@ -71,7 +72,7 @@ impl World {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let app = router(relays.clone());
-        let mut tasks = vec![tokio::spawn(async move { drop(axum::serve(listener, app).await) })];
+        let mut tasks = vec![tokio::spawn(serve(listener, app, CancellationToken::new()))];
         tasks.push(tokio::spawn({
             let (clock, hand) = (clock.clone(), hand.clone());
             async move {
