@@ -176,6 +176,7 @@ impl Outlet {
         }
         request.extensions_mut().insert(Waited(began.elapsed()));
         self.counters.0[kind as usize].fetch_add(1, Ordering::Relaxed);
+        place.sent();
         let answer = tokio::select! {
             answer = self.transport.send(request, options) => answer.map_err(Unsent::Transport)?,
             () = place.gives_way() => return Err(Unsent::GaveWay),
