@@ -1,5 +1,7 @@
 //! `maxchannel demo --once` as a newcomer runs it: the built program, nothing else.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::process::Command;
 
 #[test]
