@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 use super::config::Intake;
 use super::dialogs::{Customer, Position, Stepper, Woken};
 use super::lanes::{CustomerId, Outcome};
+use super::placing::{self, Scene, Whose};
 use super::store::{StoreError, meta};
 use super::{Active, Shared};
 use crate::max::update::{self, Event};
@@ -31,51 +32,51 @@ const MARKER: &str = "marker";
 /// One update as it goes into the inbox.
 struct Arrival {
     key: String,
-    /// None: it concerns no dialog of ours, or nobody can tell whose it is.
-    customer: Option<CustomerId>,
+    whose: Whose,
     position: Position,
     raw: String,
     kind: &'static str,
 }
 
 impl Arrival {
-    fn read(raw: String, bot_user_id: i64) -> Self {
+    fn read(raw: String, bot_user_id: i64, received_at: Millis) -> Self {
         let update = update::parse(&raw);
-        let (position, kind) = match &update.event {
-            Event::MessageCreated(message) => ((message.timestamp, message.seq), "message"),
-            Event::Unknown { .. } => ((update.timestamp, 0), "unknown"),
-            Event::Incomplete { .. } => ((update.timestamp, 0), "incomplete"),
-            _ => ((update.timestamp, 0), "other"),
+        let kind = match &update.event {
+            Event::Unknown { .. } => "unknown",
+            _ if Scene::of(&update) == Scene::Elsewhere => "elsewhere",
+            Event::MessageCreated(_) => "message",
+            Event::Incomplete { .. } => "incomplete",
+            _ => "other",
         };
-        let in_dialog = match &update.event {
-            Event::MessageCreated(message) | Event::MessageEdited(message) => message.recipient.is_dialog(),
-            Event::Elsewhere | Event::Unknown { .. } | Event::Incomplete { .. } => false,
-            _ => true,
-        };
-        // The bot's own messages may be echoed (MAX Bot API, "Who gets what").
-        let customer = update.user_id.filter(|user| in_dialog && *user != bot_user_id);
         let key = match update.dedup_key() {
             "" => format!("raw:{}", super::hex(&Sha256::digest(raw.as_bytes())[..16])),
             key => key.to_owned(),
         };
-        Self { key, customer, position, raw, kind }
+        let position = placing::position(&update, received_at);
+        Self { key, whose: Whose::of(&update, bot_user_id), position, raw, kind }
     }
 
-    fn store(&self, connection: &Connection, now: Millis) -> Result<bool, StoreError> {
+    /// Returns whether it was new, and whose it is, if anybody's.
+    fn store(&self, connection: &Connection, now: Millis) -> Result<(bool, Option<CustomerId>), StoreError> {
+        let customer = match self.whose {
+            Whose::Customer(customer) => Some(customer),
+            Whose::DialogOf(chat) => Customer::in_chat(connection, chat)?,
+            Whose::Nobody => None,
+        };
         let inserted = connection
             .prepare_cached(
                 "INSERT OR IGNORE INTO inbox (key, customer, at, seq, raw, received_at, done) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
             .execute(params![
                 self.key,
-                self.customer,
+                customer,
                 self.position.0,
                 self.position.1,
                 self.raw,
                 now,
-                self.customer.is_none()
+                customer.is_none()
             ])?;
-        Ok(inserted > 0)
+        Ok((inserted > 0, customer))
     }
 }
 
@@ -110,14 +111,15 @@ pub(super) async fn webhook(shared: &Shared, fingerprint: &str, secret: Option<&
 
 async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Option<i64>) -> Result<(), StoreError> {
     let bot = active.config.channel.bot_user_id;
-    let arrivals: Vec<Arrival> = raws.into_iter().map(|raw| Arrival::read(raw, bot)).collect();
     let now = shared.clock.now();
+    let arrivals: Vec<Arrival> = raws.into_iter().map(|raw| Arrival::read(raw, bot, now)).collect();
     let arrivals = shared
         .store
         .write(move |connection| {
             let mut new = Vec::with_capacity(arrivals.len());
             for arrival in arrivals {
-                new.push((arrival.store(connection, now)?, arrival.customer, arrival.kind));
+                let (is_new, customer) = arrival.store(connection, now)?;
+                new.push((is_new, customer, arrival.kind));
             }
             if let Some(marker) = marker {
                 meta::set(connection, MARKER, &marker.to_string())?;
@@ -129,6 +131,12 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
     for (new, customer, kind) in arrivals {
         shared.metrics.update(kind, new);
         tracing::debug!(kind, new, "an update of MAX is on disk");
+        if new && customer.is_none() && matches!(kind, "message" | "incomplete") {
+            tracing::warn!(
+                kind,
+                "MAX sent a message without saying whose it is: it is kept as it came and shown to nobody"
+            );
+        }
         if let (true, Some(customer)) = (new, customer) {
             shared.dialogs.wake(customer);
         }
@@ -239,7 +247,10 @@ async fn read_back(shared: &Shared, active: &Active, id: CustomerId) -> Result<(
                     .query_map([id], |row| row.get::<_, String>(0))?
                     .next()
                     .transpose()?
-                    .and_then(|raw| update::parse(&raw).chat_id),
+                    .and_then(|raw| match Scene::of(&update::parse(&raw)) {
+                        Scene::Dialog { chat } => chat,
+                        Scene::Unsaid { .. } | Scene::Elsewhere => None,
+                    }),
             };
             let made_at = meta::number(connection, meta::MADE_AT)?.unwrap_or(0);
             // What was erased is not brought back from MAX.
@@ -248,7 +259,7 @@ async fn read_back(shared: &Shared, active: &Active, id: CustomerId) -> Result<(
         })
         .await?;
     let Some((chat_id, bound)) = wanted else { return Ok(()) };
-    let (arrivals, bot_seq) = match missed(active, chat_id, bound).await {
+    let (arrivals, bot_seq) = match missed(active, shared.clock.now(), chat_id, bound).await {
         Ok(found) => found,
         Err(error) if matches!(error.class(), Class::Refused | Class::NotFound | Class::RecipientGone) => {
             shared.metrics.read_backs_refused.inc();
@@ -263,7 +274,7 @@ async fn read_back(shared: &Shared, active: &Active, id: CustomerId) -> Result<(
         .write(move |connection| {
             let mut found = 0;
             for arrival in &arrivals {
-                found += u64::from(arrival.store(connection, now)?);
+                found += u64::from(arrival.store(connection, now)?.0);
             }
             // The row may not exist yet: then it is made with the first update.
             connection
@@ -282,6 +293,7 @@ async fn read_back(shared: &Shared, active: &Active, id: CustomerId) -> Result<(
 /// The customer's messages after `bound`, and the newest message of the bot's that the dialog shows.
 async fn missed(
     active: &Active,
+    now: Millis,
     chat_id: i64,
     bound: Position,
 ) -> Result<(Vec<Arrival>, Option<i64>), crate::max::Error> {
@@ -309,7 +321,7 @@ async fn missed(
                         message.timestamp,
                         raw.get()
                     );
-                    arrivals.push(Arrival::read(update, bot));
+                    arrivals.push(Arrival::read(update, bot, now));
                 }
                 None => {}
             }

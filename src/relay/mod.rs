@@ -36,6 +36,7 @@ mod intake;
 mod lanes;
 mod metrics;
 mod outbox;
+mod placing;
 mod render;
 mod store;
 mod timers;
@@ -66,7 +67,7 @@ use metrics::Metrics;
 use store::{Store, StoreError, meta};
 pub use store::{bot_of, set_aside};
 
-use crate::policy::{BotRole, Context, Millis, Receiver, Rules};
+use crate::policy::{BotRole, Context, Millis, Rules};
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
 use crate::{creatio, max};
 
@@ -489,6 +490,7 @@ fn prepare(connection: &rusqlite::Connection, now: Millis, bot_user_id: i64) -> 
             bot: customers("SELECT DISTINCT customer FROM to_bot")?,
             reports: true,
             timers: true,
+            ..Woken::default()
         },
     })
 }
@@ -560,13 +562,13 @@ impl Shared {
 
     fn activate(&self, active: Arc<Active>) {
         let running = !active.config.channel.suspended;
-        let taken = active.rules.receiver != Receiver::Absent && active.creatio.is_some();
+        let has_crm = active.creatio.is_some();
         if let Some(creatio) = &active.config.channel.creatio {
             self.to_crm.set_places(creatio.in_flight);
         }
         self.active.send_replace(Some(active));
         self.dialogs.enable(true);
-        self.to_crm.enable(running && taken);
+        self.to_crm.enable(running && has_crm);
         self.to_max.enable(running);
         self.to_bot.enable(running);
         for lanes in [&self.to_crm, &self.to_max, &self.to_bot] {
@@ -608,6 +610,10 @@ impl Shared {
         if woken.timers {
             self.timer_wake.notify_one();
         }
+        for left in &woken.left {
+            self.metrics.left(*left);
+        }
+        self.metrics.dead_letters_made.inc_by(woken.dead_letters);
     }
 
     fn note_gap(&self) {

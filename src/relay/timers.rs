@@ -90,7 +90,7 @@ pub(super) async fn run_housekeeping(shared: &Shared) {
             let swept = shared
                 .store
                 .write(move |connection| {
-                    connection.execute("DELETE FROM inbox WHERE done = 1 AND received_at < ?1", [before])?;
+                    connection.execute("DELETE FROM inbox WHERE done > 0 AND received_at < ?1", [before])?;
                     connection.execute("DELETE FROM to_max WHERE ended_at < ?1 AND recorded = 1", [before])?;
                     connection.execute("DELETE FROM sent WHERE at < ?1", [before])?;
                     connection.execute("DELETE FROM outbox WHERE reported > 0 AND reported < ?1", [before])?;

@@ -18,7 +18,7 @@ use crate::creatio::{MessageType, Report};
 use crate::max::{
     self, Attachment, CallbackAnswer, Class, History, Message, NewMessage, OutgoingAttachment, Recipient, UploadKind,
 };
-use crate::policy::{Event, Millis};
+use crate::policy::{self, Event, Millis, Rules};
 
 /// When a send without an answer is looked for, counted from the loss of its answer.
 const LOOKS: [Millis; 2] = [5_000, 15_000];
@@ -26,6 +26,8 @@ const LOOKS: [Millis; 2] = [5_000, 15_000];
 const NOT_READY_ATTEMPTS: u32 = 10;
 /// The same where the CRM refuses the file.
 const REFUSED_ATTEMPTS: u32 = 4;
+/// After so long a close message is no farewell any more.
+const FAREWELL_LATE: Millis = 24 * 3_600_000;
 /// Sends made for one lane before others have their turn.
 const TURN: usize = 8;
 
@@ -96,7 +98,19 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     }
     let mut proved = false;
     for _ in 0..TURN {
-        let head = match shared.store.write(move |connection| load_head(connection, customer)).await {
+        let (rules, now) = (active.rules.clone(), shared.clock.now());
+        let head = shared
+            .store
+            .write(move |connection| {
+                let skipped = skip_overdue(connection, customer, &rules, now)?;
+                Ok((load_head(connection, customer)?, skipped))
+            })
+            .await
+            .map(|(head, skipped)| {
+                shared.metrics.overdue.inc_by(skipped);
+                head
+            });
+        let head = match head {
             Ok(Some(head)) => head,
             Ok(None) if proved => return Outcome::Done,
             Ok(None) => return Outcome::Idle,
@@ -115,6 +129,44 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
         }
     }
     Outcome::Done
+}
+
+/// Takes away what stands at the head of a queue and came too late: an automatic reply that the rules of this moment would not show
+/// any more, and a farewell of yesterday. Whether it waited for MAX or was replayed is the same. What may have been sent in part is
+/// not judged. Returns how many they were.
+fn skip_overdue(
+    connection: &rusqlite::Connection,
+    id: CustomerId,
+    rules: &Rules,
+    now: Millis,
+) -> Result<u64, StoreError> {
+    let mut skipped = 0;
+    loop {
+        let head = connection
+            .prepare_cached(
+                "SELECT id, origin, created_at, part = 0 AND sending IS NULL FROM to_max
+                 WHERE customer = ?1 AND state = 'queued' ORDER BY id LIMIT 1",
+            )?
+            .query_row([id], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Millis>(2)?, row.get::<_, bool>(3)?))
+            })
+            .optional()?;
+        let Some((row, origin, created_at, true)) = head else { return Ok(skipped) };
+        let wanted = match serde_json::from_str(&origin)? {
+            Origin::AutoReply { reply: Some(reply) } => {
+                policy::is_wanted(rules, &Customer::load(connection, id)?.dialog, &reply, now)
+            }
+            Origin::AutoReply { reply: None } => now - created_at <= policy::LATE,
+            Origin::CloseMessage => now - created_at <= FAREWELL_LATE,
+            Origin::Agent { .. } | Origin::Bot | Origin::Press => true,
+        };
+        if wanted {
+            return Ok(skipped);
+        }
+        connection.prepare_cached("DELETE FROM to_max WHERE id = ?1")?.execute([row])?;
+        tracing::debug!("a message of the channel's own came too late to be shown and is skipped");
+        skipped += 1;
+    }
 }
 
 fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<Head>, StoreError> {
@@ -484,8 +536,10 @@ fn conclude(
         }
         // A close message belongs to the chat that is over: the CRM adds it to the newest one.
         Origin::CloseMessage => stepper.release_history(customer, Some(head.id))?,
-        Origin::AutoReply | Origin::Bot if customer.dialog.has_written() => stepper.release_history(customer, None)?,
-        Origin::AutoReply | Origin::Bot | Origin::Press => {}
+        Origin::AutoReply { .. } | Origin::Bot if customer.dialog.has_written() => {
+            stepper.release_history(customer, None)?
+        }
+        Origin::AutoReply { .. } | Origin::Bot | Origin::Press => {}
     }
     Ok(())
 }

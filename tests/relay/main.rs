@@ -8,5 +8,7 @@ mod both_ways;
 mod bots;
 mod dialogs;
 mod interleavings;
+mod odd;
+mod order;
 mod rasa;
 mod world;
