@@ -22,6 +22,8 @@ pub enum ConditionType {
     Stalled,
     /// The manifest has no errors.
     SpecValid,
+    /// The API server has taken everything that the channel needs in the cluster.
+    ObjectsApplied,
     /// MAX takes the bot's token.
     TokenAuthorized,
     /// The card in MAX is as the manifest wants it.
@@ -43,10 +45,11 @@ pub enum ConditionType {
 }
 
 impl ConditionType {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ready,
         Self::Stalled,
         Self::SpecValid,
+        Self::ObjectsApplied,
         Self::TokenAuthorized,
         Self::BotCardInSync,
         Self::AccountReady,
@@ -59,8 +62,9 @@ impl ConditionType {
     ];
 
     /// Those of which `Ready` is made, in the order in which the first failing one is named.
-    pub const READY: [Self; 7] = [
+    pub const READY: [Self; 8] = [
         Self::SpecValid,
+        Self::ObjectsApplied,
         Self::TokenAuthorized,
         Self::AccountReady,
         Self::ReceiverResolved,
@@ -74,6 +78,7 @@ impl ConditionType {
             Self::Ready => "Ready",
             Self::Stalled => "Stalled",
             Self::SpecValid => "SpecValid",
+            Self::ObjectsApplied => "ObjectsApplied",
             Self::TokenAuthorized => "TokenAuthorized",
             Self::BotCardInSync => "BotCardInSync",
             Self::AccountReady => "AccountReady",

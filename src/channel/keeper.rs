@@ -22,7 +22,7 @@ use super::execute::{self, Tools};
 use super::observe::{self, Clients, Failure, Observation};
 use super::plan::{self, Action, KnownBot, crm_basis};
 use super::relay_config::{self, Access};
-use super::report::{self, Held, RelayState, View};
+use super::report::{self, Held, RelayState, Unapplied, View};
 use super::schedule::{Cadence, Subject, Trouble};
 use super::validate::{Desired, Secrets, validate};
 use super::{ChannelRef, webhook};
@@ -73,6 +73,7 @@ pub struct Keeper {
     intake_failure: Option<Failure>,
     crm_failure: Option<Failure>,
     held: Option<Held>,
+    unapplied: Option<Vec<Unapplied>>,
     status: MaxChannelStatus,
     /// When our subscription was last made by this process.
     subscribed_at: Option<Millis>,
@@ -107,6 +108,7 @@ impl Keeper {
             intake_failure: None,
             crm_failure: None,
             held: None,
+            unapplied: None,
             status,
             subscribed_at: None,
         }
@@ -177,6 +179,11 @@ impl Keeper {
     /// Who holds what this channel asks for, if another does.
     pub fn set_conflict(&mut self, conflict: Option<Conflict>) {
         self.conflict = conflict;
+    }
+
+    /// What of the channel's objects in the cluster is not as it shall be.
+    pub fn set_unapplied(&mut self, unapplied: Vec<Unapplied>) {
+        self.unapplied = Some(unapplied);
     }
 
     /// Asks for a look at a subject now, for instance because the relay was refused.
@@ -530,6 +537,7 @@ impl Keeper {
             intake_failure: self.intake_failure.as_ref(),
             crm_failure: self.crm_failure.as_ref(),
             relay,
+            unapplied: self.unapplied.as_deref(),
             held: self.held,
             generation: self.generation,
             reconcile_at: self.reconcile_at.as_deref(),

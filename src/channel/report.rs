@@ -37,6 +37,17 @@ impl RelayState {
     }
 }
 
+/// What of the channel's objects in the cluster is not as it shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unapplied {
+    /// A reason of `ObjectsApplied`.
+    pub reason: Reason,
+    /// Which object, and the server's own words.
+    pub detail: String,
+    /// The relay goes on as it is, and nothing is wrong with the channel.
+    pub is_harmless: bool,
+}
+
 /// Trouble with the delivery and since when it has been seen without a break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -85,6 +96,8 @@ pub struct View<'a> {
     /// Why the last change in the CRM was refused.
     pub crm_failure: Option<&'a Failure>,
     pub relay: &'a RelayState,
+    /// What of the objects in the cluster is not as it shall be; none where there is no cluster.
+    pub unapplied: Option<&'a [Unapplied]>,
     pub held: Option<Held>,
     /// `metadata.generation`.
     pub generation: i64,
@@ -132,9 +145,11 @@ fn whole_second(now: Millis) -> Timestamp {
 /// What this pass found out, one per condition but `Ready` and `Stalled`.
 #[must_use]
 pub fn outcomes(view: &View<'_>) -> Vec<Outcome> {
-    let mut outcomes = vec![spec_valid(view)];
+    let mut outcomes = vec![spec_valid(view), objects_applied(view)];
     let Some(desired) = view.desired else {
-        let rest = ConditionType::ALL.into_iter().skip(3);
+        let said =
+            [ConditionType::Ready, ConditionType::Stalled, ConditionType::SpecValid, ConditionType::ObjectsApplied];
+        let rest = ConditionType::ALL.into_iter().filter(|condition| !said.contains(condition));
         outcomes.extend(rest.map(|condition| Outcome::unknown(condition, view.language)));
         return outcomes;
     };
@@ -159,6 +174,31 @@ fn spec_valid(view: &View<'_>) -> Outcome {
         Outcome::holds(ConditionType::SpecValid, Reason::Valid, message)
     } else {
         Outcome::fails(ConditionType::SpecValid, Reason::InvalidSpec, &view.problems.join("; "), view.language)
+    }
+}
+
+/// The first of the worst is the reason; all are told.
+fn objects_applied(view: &View<'_>) -> Outcome {
+    use ConditionType::ObjectsApplied as This;
+    let Some(unapplied) = view.unapplied else {
+        let message =
+            say(view.language, "Without a cluster there is nothing to apply", "Вне кластера применять нечего");
+        return Outcome::holds(This, Reason::Applied, message);
+    };
+    let Some(first) = unapplied.iter().find(|one| !one.is_harmless).or(unapplied.first()) else {
+        let message = say(
+            view.language,
+            "The API server has everything that the channel needs",
+            "В кластере есть всё, что нужно каналу",
+        );
+        return Outcome::holds(This, Reason::Applied, message);
+    };
+    let same = |one: &&Unapplied| one.is_harmless == first.is_harmless;
+    let detail = unapplied.iter().filter(same).map(|one| one.detail.as_str()).collect::<Vec<_>>().join("; ");
+    if first.is_harmless {
+        Outcome::holds_but(This, first.reason, &detail, view.language)
+    } else {
+        Outcome::fails(This, first.reason, &detail, view.language)
     }
 }
 

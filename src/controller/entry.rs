@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use super::Error;
 use super::context::Context;
+use super::refusal::Refusals;
 use super::resource::Channel;
 use super::scope::Scope;
 use super::writer::Memory;
@@ -48,6 +49,8 @@ pub struct Entry {
     pub gone: Secrets,
     pub applied: Memory,
     pub settled: Option<Settled>,
+    /// What the API server refuses.
+    pub refusals: Refusals,
     /// Who holds what this channel asks for, if another does.
     pub conflict: Option<Conflict>,
     /// The status that was written last, and the version of the channel from which it was made.
@@ -84,6 +87,7 @@ impl Entry {
             gone: Secrets::new(),
             applied: Memory::new(),
             settled: None,
+            refusals: Refusals::default(),
             conflict: None,
             written: None,
             facts: None,
@@ -118,6 +122,7 @@ impl Entry {
         let names = channel.secret_names();
         self.secrets.retain(|name, _| names.contains(name));
         self.gone.retain(|name, _| names.contains(name));
+        let mut is_refused = false;
         for name in names {
             let known = scope.secrets.get(&ObjectRef::new(&name).within(&namespace));
             let Some(version) = known.and_then(|secret| secret.resource_version()) else {
@@ -128,7 +133,19 @@ impl Entry {
                 continue;
             }
             let api: Api<Secret> = Api::namespaced(context.writer.client().clone(), &namespace);
-            match api.get_opt(&name).await? {
+            let now = context.clock.now();
+            if self.refusals.waits("reading", &version, now) {
+                is_refused = true;
+                continue;
+            }
+            let outcome = api.get_opt(&name).await.map_err(Error::from);
+            let object = format!("Secret {name}, which cannot be read");
+            let Some(found) = self.refusals.take("reading", &object, &version, now, outcome)? else {
+                // What was read before goes on serving.
+                is_refused = true;
+                continue;
+            };
+            match found {
                 Some(secret) => {
                     let version = secret.resource_version().unwrap_or(version);
                     self.gone.remove(&name);
@@ -136,6 +153,9 @@ impl Entry {
                 }
                 None => self.forget(name),
             }
+        }
+        if !is_refused {
+            self.refusals.clear("reading");
         }
         Ok(self.secrets.iter().map(|(name, (_, data))| (name.clone(), data.clone())).collect())
     }

@@ -21,6 +21,7 @@ pub mod names;
 pub mod objects;
 mod pass;
 mod queue;
+mod refusal;
 mod relay_state;
 mod resource;
 mod scope;

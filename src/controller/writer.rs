@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::lease::Fence;
 use super::metrics::Metrics;
 use super::resource::Channel;
-use super::{Error, compare, names};
+use super::{Error, compare, names, refusal};
 use crate::api::{API_VERSION, KIND, MaxChannelStatus};
 use crate::telemetry;
 
@@ -159,7 +159,10 @@ impl Writer {
         let answer = match self.patch(&api, &name, &body).await {
             // What was taken before is good: what stands in its way are others' edits, which our apply leaves where they are.
             Err(Error::Api(kube::Error::Api(status)))
-                if status.is_invalid() && live.is_some() && (same_wish || is_immutable(&status.message)) =>
+                if status.is_invalid()
+                    // A policy says nothing about the object that is there, which must not be lost to it.
+                    && !refusal::is_policy(&status.message)
+                    && live.is_some() && (same_wish || is_immutable(&status.message)) =>
             {
                 self.delete::<K>(&namespace, &name).await?;
                 change = Change::Recreated;

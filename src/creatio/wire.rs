@@ -16,7 +16,7 @@ use url::Url;
 use super::Settings;
 use super::error::{Class, Error, Fault, classify, excerpt, fault, is_html, retry_after};
 use super::session::{Lost, Session, Sessions};
-use crate::transport::{Limiter, Options, Request, Response, Transport, TransportError, Waited};
+use crate::transport::{Limiter, Options, Request, Response, Transport, TransportError, Waited, whole_characters};
 
 /// From first to last byte of an answer (Creatio API reference, 10.3).
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -340,12 +340,20 @@ impl Wire {
         self.scrubbed(call, Error::new(class, done, sentence))
     }
 
-    /// JSON out of an answer that must have it.
+    /// JSON out of an answer that must have it; half an emoji in a text is replaced.
     pub fn parse<T: DeserializeOwned>(&self, call: &Call<'_>, answer: &Response) -> Result<T, Error> {
         if !answer.status().is_success() || is_html(answer) {
             return Err(self.refusal(call, answer));
         }
-        serde_json::from_slice(answer.body()).map_err(|error| self.unreadable(call, &error))
+        serde_json::from_str(&whole_characters(answer.body())).map_err(|error| self.unreadable(call, &error))
+    }
+
+    /// The same as it came, for a `T` that keeps its parts unread.
+    pub fn parse_raw<T: DeserializeOwned>(&self, call: &Call<'_>, answer: &Response) -> Result<T, Error> {
+        if !answer.status().is_success() || is_html(answer) {
+            return Err(self.refusal(call, answer));
+        }
+        serde_json::from_str(&String::from_utf8_lossy(answer.body())).map_err(|error| self.unreadable(call, &error))
     }
 
     /// An answer for a call whose success says nothing: any 2xx that tells of no failure.

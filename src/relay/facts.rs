@@ -132,7 +132,7 @@ fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, S
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<Vec<(CustomerId, String)>, _>>()?;
         for (id, dialog) in rows {
-            let dialog: crate::policy::Dialog = serde_json::from_str(&dialog)?;
+            let dialog = super::dialogs::read_dialog(&dialog);
             if let Some(at) = dialog.auto_close_at(rules) {
                 closing.push(AutoClose { customer: format!("max:{id}"), at });
             }

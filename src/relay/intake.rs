@@ -115,30 +115,31 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
     let arrivals: Vec<Arrival> = raws.into_iter().map(|raw| Arrival::read(raw, bot, now)).collect();
     let arrivals = shared
         .store
-        .write(move |connection| {
-            let mut new = Vec::with_capacity(arrivals.len());
+        .change(move |connection| {
+            let mut taken = Vec::with_capacity(arrivals.len());
+            let mut woken = Woken::default();
             for arrival in arrivals {
                 let (is_new, customer) = arrival.store(connection, now)?;
-                new.push((is_new, customer, arrival.kind));
+                taken.push((is_new, customer.is_some(), arrival.kind));
+                if is_new {
+                    woken.dialogs.extend(customer);
+                }
             }
             if let Some(marker) = marker {
                 meta::set(connection, MARKER, &marker.to_string())?;
             }
-            Ok(new)
+            Ok((taken, woken))
         })
         .await?;
     shared.last_update_at.store(now, Ordering::Relaxed);
-    for (new, customer, kind) in arrivals {
+    for (new, placed, kind) in arrivals {
         shared.metrics.update(kind, new);
         tracing::debug!(kind, new, "an update of MAX is on disk");
-        if new && customer.is_none() && matches!(kind, "message" | "incomplete") {
+        if new && !placed && matches!(kind, "message" | "incomplete") {
             tracing::warn!(
                 kind,
                 "MAX sent a message without saying whose it is: it is kept as it came and shown to nobody"
             );
-        }
-        if let (true, Some(customer)) = (new, customer) {
-            shared.dialogs.wake(customer);
         }
     }
     Ok(())
@@ -213,17 +214,15 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     let context = shared.context();
     let taken = shared
         .store
-        .write(move |connection| {
+        .change(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             let more = stepper.take_inbox(customer, TURN)?;
             Ok((more, stepper.woken))
         })
         .await;
     match taken {
-        Ok((more, woken)) => {
-            shared.announce(&woken);
-            if more { Outcome::Done } else { Outcome::Idle }
-        }
+        Ok(true) => Outcome::Done,
+        Ok(false) => Outcome::Idle,
         Err(error) => shared.store_failed(&error),
     }
 }

@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 use super::dialogs::{Button, Customer, Origin, OutFile, Part, Stepper, Woken};
 use super::lanes::{CustomerId, Outcome};
 use super::metrics::Way;
-use super::store::StoreError;
+use super::store::{StoreError, text_of};
 use super::{Active, Shared, pause};
 use crate::creatio::{MessageType, Report};
 use crate::max::{
@@ -99,23 +99,12 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     let mut proved = false;
     for _ in 0..TURN {
         let (rules, now) = (active.rules.clone(), shared.clock.now());
-        let head = shared
-            .store
-            .write(move |connection| {
-                let skipped = skip_overdue(connection, customer, &rules, now)?;
-                Ok((load_head(connection, customer)?, skipped))
-            })
-            .await
-            .map(|(head, skipped)| {
-                shared.metrics.overdue.inc_by(skipped);
-                head
-            });
+        let head = shared.store.change(move |connection| load_head(connection, customer, &rules, now)).await;
         let head = match head {
-            Ok(Some(head)) => head,
-            Ok(None) if proved => return Outcome::Done,
-            Ok(None) => return Outcome::Idle,
+            Ok(head) => head,
             Err(error) => return shared.store_failed(&error),
         };
+        let Some(head) = head else { return if proved { Outcome::Done } else { Outcome::Idle } };
         let span = active.delivery("max");
         let verdict = match attempt(shared, &active, &head).instrument(span.clone()).await {
             Ok(verdict) => verdict,
@@ -131,75 +120,113 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     Outcome::Done
 }
 
-/// Takes away what stands at the head of a queue and came too late: an automatic reply that the rules of this moment would not show
-/// any more, and a farewell of yesterday. Whether it waited for MAX or was replayed is the same. What may have been sent in part is
-/// not judged. Returns how many they were.
-fn skip_overdue(
+/// Whether what stands at the head of a queue is still to be sent: an automatic reply only as the rules of this moment would show it,
+/// and a farewell not on the next day. Whether it waited for MAX or was replayed is the same.
+fn is_wanted(origin: &Origin, created_at: Millis, customer: &Customer, rules: &Rules, now: Millis) -> bool {
+    match origin {
+        Origin::AutoReply { reply: Some(reply) } => policy::is_wanted(rules, &customer.dialog, reply, now),
+        Origin::AutoReply { reply: None } => now - created_at <= policy::LATE,
+        Origin::CloseMessage => now - created_at <= FAREWELL_LATE,
+        Origin::Agent { .. } | Origin::Bot | Origin::Press => true,
+    }
+}
+
+fn load_head(
     connection: &rusqlite::Connection,
     id: CustomerId,
     rules: &Rules,
     now: Millis,
-) -> Result<u64, StoreError> {
-    let mut skipped = 0;
+) -> Result<(Option<Head>, Woken), StoreError> {
+    let mut woken = Woken::default();
     loop {
-        let head = connection
-            .prepare_cached(
-                "SELECT id, origin, created_at, part = 0 AND sending IS NULL FROM to_max
-                 WHERE customer = ?1 AND state = 'queued' ORDER BY id LIMIT 1",
-            )?
-            .query_row([id], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Millis>(2)?, row.get::<_, bool>(3)?))
-            })
-            .optional()?;
-        let Some((row, origin, created_at, true)) = head else { return Ok(skipped) };
-        let wanted = match serde_json::from_str(&origin)? {
-            Origin::AutoReply { reply: Some(reply) } => {
-                policy::is_wanted(rules, &Customer::load(connection, id)?.dialog, &reply, now)
+        let Some(raw) = next_row(connection, id)? else { return Ok((None, woken)) };
+        let origin = serde_json::from_str::<Origin>(&raw.origin);
+        let parts = serde_json::from_str(&raw.parts);
+        let sending = raw.sending.as_deref().map(serde_json::from_str).transpose();
+        let (origin, parts, sending) = match (origin, parts, sending) {
+            (Ok(origin), Ok(parts), Ok(sending)) => (origin, parts, sending),
+            (origin, _, _) => {
+                set_aside(connection, &raw, origin.ok(), &mut woken)?;
+                continue;
             }
-            Origin::AutoReply { reply: None } => now - created_at <= policy::LATE,
-            Origin::CloseMessage => now - created_at <= FAREWELL_LATE,
-            Origin::Agent { .. } | Origin::Bot | Origin::Press => true,
         };
-        if wanted {
-            return Ok(skipped);
+        let part = usize::try_from(raw.part).unwrap_or(usize::MAX);
+        let customer = Customer::load(connection, id)?;
+        // What may have been sent is not judged.
+        if part == 0 && sending.is_none() && !is_wanted(&origin, raw.created_at, &customer, rules, now) {
+            tracing::debug!("a message of the channel's own came too late to be shown and is skipped");
+            connection.prepare_cached("DELETE FROM to_max WHERE id = ?1")?.execute([raw.id])?;
+            woken.overdue += 1;
+            continue;
         }
-        connection.prepare_cached("DELETE FROM to_max WHERE id = ?1")?.execute([row])?;
-        tracing::debug!("a message of the channel's own came too late to be shown and is skipped");
-        skipped += 1;
+        let head = Head { id: raw.id, origin, parts, part, sending, attempts: raw.attempts, customer };
+        return Ok((Some(head), woken));
     }
 }
 
-fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<Head>, StoreError> {
-    let found = connection
+/// A row as it stands on disk.
+struct RawRow {
+    id: i64,
+    origin: String,
+    parts: String,
+    part: u32,
+    sending: Option<String>,
+    attempts: u32,
+    created_at: Millis,
+}
+
+fn next_row(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<RawRow>, StoreError> {
+    Ok(connection
         .prepare_cached(
-            "SELECT id, origin, parts, part, sending, attempts FROM to_max
+            "SELECT id, origin, parts, part, sending, attempts, created_at FROM to_max
              WHERE customer = ?1 AND state = 'queued' ORDER BY id LIMIT 1",
         )?
         .query_row([id], |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                row.get::<_, String>(1)?,
-                row.get::<_, String>(2)?,
-                row.get::<_, u32>(3)?,
-                row.get::<_, Option<String>>(4)?,
-                row.get::<_, u32>(5)?,
-            ))
+            Ok(RawRow {
+                id: row.get(0)?,
+                origin: text_of(row, 1)?,
+                parts: text_of(row, 2)?,
+                part: row.get(3)?,
+                sending: Some(text_of(row, 4)?).filter(|text| !text.is_empty()),
+                attempts: row.get(5)?,
+                created_at: row.get(6)?,
+            })
         })
-        .optional()?;
-    let Some((row, origin, parts, part, sending, attempts)) = found else { return Ok(None) };
-    Ok(Some(Head {
-        id: row,
-        origin: serde_json::from_str(&origin)?,
-        parts: serde_json::from_str(&parts)?,
-        part: usize::try_from(part).unwrap_or(usize::MAX),
-        sending: sending.as_deref().map(serde_json::from_str).transpose()?,
-        attempts,
-        customer: Customer::load(connection, id)?,
-    }))
+        .optional()?)
+}
+
+/// A row that cannot be read has failed, or is uncertain where a send may have been under way; what is behind it goes on.
+fn set_aside(
+    connection: &rusqlite::Connection,
+    row: &RawRow,
+    origin: Option<Origin>,
+    woken: &mut Woken,
+) -> Result<(), StoreError> {
+    tracing::error!("an entry of the queue towards MAX cannot be read and is kept as a dead letter");
+    let words = "запись очереди в MAX не читается: уточните у клиента, прежде чем отправлять снова";
+    let state = if row.sending.is_some() { "uncertain" } else { "failed" };
+    connection
+        .prepare_cached(
+            "UPDATE to_max SET state = ?2, error = ?3, recorded = 1,
+                               ended_at = (SELECT created_at FROM to_max WHERE id = ?1) WHERE id = ?1",
+        )?
+        .execute(params![row.id, state, words])?;
+    if let Some(Origin::Agent { row: outbox }) = origin {
+        let report = match state {
+            "failed" => Report::Failed(words.to_owned()),
+            _ => Report::Uncertain(words.to_owned()),
+        };
+        super::outbox::note_report(connection, outbox, &report)?;
+        woken.reports = true;
+    }
+    Ok(())
 }
 
 async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Result<Verdict, StoreError> {
     let Some(part) = head.parts.get(head.part) else { return Ok(Verdict::Done) };
+    if let Some(words) = &part.odd {
+        return Ok(Verdict::Failed { words: words.clone(), gone: false });
+    }
     if let Some(sending) = head.sending {
         return look_back(shared, active, head, part, sending).await;
     }
@@ -422,13 +449,13 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
     let rules = active.rules.clone();
     let context = shared.context();
     let from_agent = matches!(head.origin, Origin::Agent { .. });
-    let (outcome, ended, woken) = shared
+    let (outcome, ended) = shared
         .store
-        .write(move |connection| {
+        .change(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             // The customer may have been erased while the send was under way.
             if !connection.prepare_cached("SELECT 1 FROM to_max WHERE id = ?1")?.exists([head.id])? {
-                return Ok((None, None, stepper.woken));
+                return Ok(((None, None), stepper.woken));
             }
             let mut customer = Customer::load(connection, head.customer.id)?;
             let mut parts = head.parts.clone();
@@ -440,7 +467,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                         .prepare_cached("UPDATE to_max SET sending = ?2, attempts = attempts + 1 WHERE id = ?1")?
                         .execute(params![head.id, json])?;
                     let outcome = (outcome != Outcome::Wait(0)).then_some(outcome);
-                    return Ok((outcome, None, stepper.woken));
+                    return Ok(((outcome, None), stepper.woken));
                 }
                 Verdict::Uploaded(uploaded) => {
                     parts[next].uploaded = Some(uploaded);
@@ -500,7 +527,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                 conclude(&mut stepper, &customer, &head, state, error)?;
             }
             customer.save(connection, &rules)?;
-            Ok((None, ended.map(|(state, _)| state), stepper.woken))
+            Ok(((None, ended.map(|(state, _)| state)), stepper.woken))
         })
         .await?;
     match ended {
@@ -509,7 +536,6 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
         Some("uncertain") => drop(shared.metrics.uncertain.inc()),
         _ => {}
     }
-    shared.announce(&woken);
     Ok(outcome)
 }
 

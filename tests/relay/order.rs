@@ -64,8 +64,7 @@ fn after_the_close(world: &World, customer: &Customer) -> usize {
 /// So many looks at the outbox have been made since the start.
 async fn looks(world: &World) -> u64 {
     let metrics = world.relay.metrics().await;
-    let looks =
-        metrics.lines().find_map(|line| line.strip_prefix("maxchannel_relay_crm_calls_total{kind=\"outbox\"} "));
+    let looks = metrics.lines().find_map(|line| line.strip_prefix("maxchannel_relay_crm_calls_total{kind=\"odata\"} "));
     looks.map_or(0, |count| count.parse().unwrap())
 }
 
@@ -305,6 +304,7 @@ async fn replies_that_waited_for_max_are_judged_when_they_are_sent() {
     };
     for answered in [true, false] {
         let world = World::start(rules.clone(), Intake::Webhook).await;
+        world.crm.control().switches(|switches| switches.late_row_every = 0);
         world.max.control().add_fault(Fault {
             method: Some("POST".to_owned()),
             path: Some("/messages".to_owned()),
@@ -319,7 +319,7 @@ async fn replies_that_waited_for_max_are_judged_when_they_are_sent() {
         if answered {
             world.crm.control().send(chat, world.agent, "Слушаю", Vec::new()).unwrap();
             let before = looks(&world).await;
-            while looks(&world).await < before + 3 {
+            while looks(&world).await < before + 12 {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         }

@@ -15,7 +15,7 @@ use super::claims::Conflict;
 use super::observe::{CrmView, Failure, Observation, Rows};
 use super::plan::{self, Action, KnownBot, crm_basis};
 use super::receiver::{Directory, Person, PersonGroup};
-use super::report::{Held, RelayState, View, report};
+use super::report::{Held, RelayState, Unapplied, View, report};
 use super::schedule::Trouble;
 use super::validate::{Desired, Secrets, validate};
 use super::{ChannelRef, Installation, webhook};

@@ -36,6 +36,7 @@ struct Case {
     intake_failure: Option<Failure>,
     crm_failure: Option<Failure>,
     relay: RelayState,
+    unapplied: Option<Vec<Unapplied>>,
     held: Option<Held>,
     language: Language,
     now: i64,
@@ -58,6 +59,7 @@ impl Case {
             intake_failure: None,
             crm_failure: None,
             relay: running(|_| {}),
+            unapplied: Some(Vec::new()),
             held: None,
             language: Language::English,
             now: NOW,
@@ -91,6 +93,7 @@ impl Case {
             intake_failure: self.intake_failure.as_ref(),
             crm_failure: self.crm_failure.as_ref(),
             relay: &self.relay,
+            unapplied: self.unapplied.as_deref(),
             held: self.held,
             generation: 3,
             reconcile_at: None,
@@ -146,6 +149,9 @@ fn every_reason_can_be_reached() {
     let manifest_of = |change: fn(&mut Value)| Case::of(desired(change));
     let held = |reason| Case::with(|case| case.held = Some(Held { reason, since: NOW - 60_000 }));
     let relay = |relay| Case::with(|case| case.relay = relay);
+    let unapplied = |reason, is_harmless| {
+        Case::with(|case| case.unapplied = Some(vec![Unapplied { reason, detail: "said so".to_owned(), is_harmless }]))
+    };
     let failed = |reason| RelayState::Failed { reason, detail: String::new() };
     let receiver = |change: fn(&mut Value)| manifest_of(change);
     let off_hours_bot: fn(&mut Value) = |value| {
@@ -158,6 +164,15 @@ fn every_reason_can_be_reached() {
     };
     let cases: Vec<(&str, Case, &str, Reason)> = vec![
         ("SpecValid", Case::with(|case| case.problems = vec!["x".to_owned()]), "False", Reason::InvalidSpec),
+        ("ObjectsApplied", unapplied(Reason::QuotaExceeded, false), "False", Reason::QuotaExceeded),
+        ("ObjectsApplied", unapplied(Reason::PolicyRefused, false), "False", Reason::PolicyRefused),
+        ("ObjectsApplied", unapplied(Reason::RightsMissing, false), "False", Reason::RightsMissing),
+        ("ObjectsApplied", unapplied(Reason::ObjectRefused, false), "False", Reason::ObjectRefused),
+        ("ObjectsApplied", unapplied(Reason::ForeignObject, false), "False", Reason::ForeignObject),
+        ("ObjectsApplied", unapplied(Reason::VolumeNotResized, false), "False", Reason::VolumeNotResized),
+        ("ObjectsApplied", unapplied(Reason::RolloutWaiting, true), "True", Reason::RolloutWaiting),
+        ("ObjectsApplied", unapplied(Reason::RolloutHalted, true), "True", Reason::RolloutHalted),
+        ("ObjectsApplied", Case::with(|case| case.unapplied = None), "True", Reason::Applied),
         ("TokenAuthorized", Case::without("bot", None), "False", Reason::TokenNotFound),
         ("TokenAuthorized", Case::without("bot", Some("token")), "False", Reason::TokenInvalid),
         ("TokenAuthorized", bot_failed(Reason::TokenInvalid), "False", Reason::TokenInvalid),
@@ -326,6 +341,12 @@ fn every_reason_can_be_reached() {
         ("RelayAvailable", relay(failed(Reason::VolumePending)), "False", Reason::VolumePending),
         ("RelayAvailable", relay(failed(Reason::ImagePullFailed)), "False", Reason::ImagePullFailed),
         ("RelayAvailable", relay(failed(Reason::CrashLooping)), "False", Reason::CrashLooping),
+        ("RelayAvailable", relay(failed(Reason::PodRefused)), "False", Reason::PodRefused),
+        ("RelayAvailable", relay(failed(Reason::Unschedulable)), "False", Reason::Unschedulable),
+        ("RelayAvailable", relay(failed(Reason::MountFailed)), "False", Reason::MountFailed),
+        ("RelayAvailable", relay(failed(Reason::ContainerFailed)), "False", Reason::ContainerFailed),
+        ("RelayAvailable", relay(failed(Reason::PodNotStarting)), "False", Reason::PodNotStarting),
+        ("RelayAvailable", relay(failed(Reason::NodeLost)), "False", Reason::NodeLost),
         ("RelayAvailable", relay(failed(Reason::RelayUnreachable)), "False", Reason::RelayUnreachable),
         ("DeliveryHealthy", held(Reason::Backlog), "False", Reason::Backlog),
         ("DeliveryHealthy", held(Reason::DeadLetters), "False", Reason::DeadLetters),

@@ -140,6 +140,16 @@ impl Control {
         self.site.with(|world| world.counters.json())
     }
 
+    /// From now on OData lists show `raw` in the place of a row's column, which need not be JSON (`"\\ud83d"`).
+    pub fn spoil(&self, id: Uuid, column: &str, raw: &str) {
+        self.site.with(|world| world.spoiled.insert((id, column.to_owned()), raw.to_owned()));
+    }
+
+    /// Whether the technical user may not see one row.
+    pub fn hide(&self, id: Uuid, hidden: bool) {
+        self.site.with(|world| hide(world, id, hidden));
+    }
+
     /// Forgets the rules in force.
     pub fn clear_faults(&self) {
         self.site.with(|world| world.faults.rules.clear());
@@ -263,6 +273,14 @@ fn add_agent(world: &mut World, body: &Value) -> (Uuid, Uuid) {
         world.auth.logins.insert(login.to_lowercase(), login_of);
     }
     (id, contact)
+}
+
+fn hide(world: &mut World, id: Uuid, hidden: bool) {
+    if hidden {
+        world.hidden.insert(id);
+    } else {
+        world.hidden.remove(&id);
+    }
 }
 
 fn deny(world: &mut World, object: &str, denied: bool) {
@@ -457,6 +475,8 @@ const ROUTES: &[&str] = &[
     "POST /control/lock",
     "POST /control/package",
     "POST /control/rights",
+    "POST /control/rows/hide",
+    "POST /control/rows/spoil",
     "GET|PATCH /control/switches",
     "POST /control/clock",
     "GET|POST /control/odata/{entity}",
@@ -544,6 +564,19 @@ fn site_route(world: &mut World, call: &Call, parts: &[&str], body: &Value) -> R
         }
         ("POST", ["rights"]) => {
             deny(world, body["object"].as_str().unwrap_or(""), body["denied"] != false);
+            done()
+        }
+        ("POST", ["rows", change]) => {
+            let Some(id) = body["id"].as_str().and_then(|id| Uuid::try_parse(id).ok()) else {
+                return bad("The row's id is no Guid.");
+            };
+            match *change {
+                "hide" => hide(world, id, body["hidden"] != false),
+                _ => {
+                    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+                    world.spoiled.insert((id, text("column")), text("raw"));
+                }
+            }
             done()
         }
         ("POST", ["clock"]) => {

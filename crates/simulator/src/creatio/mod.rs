@@ -36,6 +36,8 @@
 //! | `POST /control/lock` `{channelSource, sender, calls}` | the next N `receive` or `handOver` of the customer find the lock taken (`queued:true`) |
 //! | `POST /control/package` `{installed}` | without it: unknown collections, 404 HTML |
 //! | `POST /control/rights` `{object, denied}` | takes the technical user's rights on an object away |
+//! | `POST /control/rows/hide` `{id, hidden}` | the technical user cannot see that one row |
+//! | `POST /control/rows/spoil` `{id, column, raw}` | lists show `raw` in the place of a column: `"\ud83d"`, `"no Guid"`, `[]` |
 //! | `POST /control/outbox/broken` `{broken}` | the package cannot write its rows: an agent's send fails |
 //! | `GET /control/switches`, `PATCH …` | reads and changes [`Switches`] |
 //! | `POST /control/clock` `{advanceMs}` | moves simulated time on |

@@ -3,7 +3,7 @@
 //! Owns: [`World`], the dispatch by path, the order fault -> sign-in -> work -> answer, the ticker, and the hints to `NotifyUrl`. No lock is
 //! held across an await.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +45,10 @@ pub(super) struct World {
     pub package: PackageState,
     pub package_installed: bool,
     pub denied: Vec<String>,
+    /// Rows that the technical user may not see, although others of their object.
+    pub hidden: HashSet<Uuid>,
+    /// What OData shows in the place of a row's column, as raw JSON.
+    pub spoiled: HashMap<(Uuid, String), String>,
     pub faults: Faults,
     pub counters: Counters,
     pub violations: Vec<Value>,
@@ -75,6 +79,8 @@ impl World {
             package: PackageState::default(),
             package_installed: true,
             denied: Vec::new(),
+            hidden: HashSet::new(),
+            spoiled: HashMap::new(),
             faults: Faults::default(),
             counters: Counters::default(),
             violations: Vec::new(),
