@@ -5,10 +5,16 @@
 //! 1. An update is acknowledged (HTTP 200, or the poll marker) only after it is on disk.
 //! 2. Each MAX message takes effect in Creatio once, whatever is repeated on either side: the message id travels as the key.
 //! 3. Per customer, order is kept in both directions; a stuck customer never delays another.
+//!    Every event has its place by MAX's time: a late one changes nothing that a younger one has decided, an original that comes after
+//!    its own edit or removal is merged with it, and what a message or a press brings about stands behind it.
+//!    Whose, where and when is judged before anything is stored: what happens in a group touches no dialog.
 //! 4. An agent's message reaches the customer; where an answer is lost after sending, the relay looks before it sends again; what
 //!    cannot be proved is marked uncertain, shown, and never silently dropped. MAX has no idempotency key.
-//! 5. Auto-replies, the close message and the auto-close fire once per trigger, across restarts and clock changes.
-//! 6. Nothing is dropped: a message that cannot be delivered becomes a dead letter with its reason, and the agent is told. A report
+//! 5. Auto-replies, the close message and the auto-close fire once per trigger, across restarts and clock changes. What had to wait is
+//!    judged once more when it is sent, by the rules of that moment. Only an appeal opens a chat: an edit or a removal goes into the
+//!    newest one or is left and counted. Without a receiver new appeals wait; a dialog whose chat the agents have goes on.
+//! 6. Nothing is dropped: a message that cannot be delivered becomes a dead letter with its reason, and the agent is told; so does one
+//!    that cannot be read, while what is odd in one field costs only that field. What the customer sees, the agent sees. A report
 //!    counts only while it is the one that was sent, so that a replay is never undone by the failure before it.
 //! 7. Unknown update types, unknown fields and bodies without their required part are stored raw, counted and acknowledged.
 //!    What of the CRM's outbox, of a bot's answer or of the store cannot be read is set aside alone, told with its reason and counted;
