@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 package=$here/../src
 stubs=$here/stubs
 
-command -v mcs >/dev/null 2>&1 || { echo "mcs is missing: make mono" >&2; exit 1; }
+command -v mcs >/dev/null 2>&1 || { echo "mcs is missing: scripts/mono.sh installs it" >&2; exit 1; }
 
 compile() { # TARGET REFERENCES… -- SOURCES…
 	target=$1

@@ -136,7 +136,7 @@ namespace Terrasoft.Configuration.MaxChannel
 				}
 				Save(id, MaxDatabase.Cut(name, MaxNames.MediumText), mimeType, bytes);
 			}
-			return new MaxFileResponse { Success = true };
+			return new MaxFileResponse { Success = true, Duplicate = false };
 		}
 
 		private long MaxFileBytes() {
@@ -413,32 +413,62 @@ namespace Terrasoft.Configuration.MaxChannel
 			if (contact == Guid.Empty) {
 				return;
 			}
-			MaxChatRow open = MaxDatabase.OpenChat(UserConnection, channel.Id, contact);
-			if (open != null && open.StatusId == MaxNames.BotProcessing) {
-				Transfer(open, request.Sender);
+			List<MaxChatRow> chats = MaxDatabase.Chats(UserConnection, channel.Id, contact);
+			MaxChatRow chat = chats.Find(one => MaxNames.IsOpen(one.StatusId)) ?? chats.FirstOrDefault();
+			if (chat != null && (chat.StatusId == MaxNames.BotProcessing || IsBrokenHandOver(channel, chat))) {
+				Transfer(channel, chat, request.Sender);
 			}
 		}
 
 		/// <summary>
-		/// The library hands over the chats of which it finds a message of the sender. One without, left by a request that has
-		/// died, is opened for agents as it is.
+		/// The library ends the bot's chat and then makes its child: a request that has died in between leaves a dialog that
+		/// nobody is called to.
 		/// </summary>
-		private void Transfer(MaxChatRow chat, string sender) {
-			string lockName = "Omni_ChatLock_" + chat.ChannelId + "_" + sender;
-			if (UserConnection.ApplicationCache[lockName] != null) {
-				// We hold the customer, so this is the lock of a request that has died; the library would only queue.
-				UserConnection.ApplicationCache.Remove(lockName);
+		private bool IsBrokenHandOver(MaxChannelRow channel, MaxChatRow chat) {
+			return !MaxNames.IsOpen(chat.StatusId)
+				&& new MaxInbox(UserConnection).IsHandOverOpen(channel.Source, chat.Id)
+				&& !MaxDatabase.HasChild(UserConnection, chat.Id);
+		}
+
+		private void SetStatus(Guid chatId, Guid status) {
+			Entity chat = UserConnection.EntitySchemaManager.GetInstanceByName("OmniChat").CreateEntity(UserConnection);
+			chat.UseAdminRights = false;
+			if (chat.FetchFromDB(chatId)) {
+				chat.SetColumnValue("StatusId", status);
+				chat.Save(false);
 			}
-			if (!MessageManager.GetMessagesByChatId(chat.Id).Any(message => message.Sender == sender)) {
-				Entity entity = UserConnection.EntitySchemaManager.GetInstanceByName("OmniChat").CreateEntity(UserConnection);
-				entity.UseAdminRights = false;
-				if (entity.FetchFromDB(chat.Id)) {
-					entity.SetColumnValue("StatusId", MaxNames.Waiting);
-					entity.Save(false);
-				}
-				return;
+		}
+
+		/// <summary>Only under the customer's lock.</summary>
+		private void Transfer(MaxChannelRow channel, MaxChatRow chat, string sender) {
+			var inbox = new MaxInbox(UserConnection);
+			MaxKey key = inbox.BeginHandOver(channel.Source, sender, chat.Id);
+			if (!MaxNames.IsOpen(chat.StatusId)) {
+				// The library hands over chats of bots only.
+				SetStatus(chat.Id, MaxNames.BotProcessing);
 			}
-			TransferMessageToQueue(chat.ChannelId, sender);
+			// It finds them by their messages. One without, left by a request that has died, is opened for agents as it is.
+			if (MessageManager.GetMessagesByChatId(chat.Id).Any(message => message.Sender == sender)) {
+				ForgetLock(channel, sender);
+				TransferMessageToQueue(channel.Id, sender);
+			} else {
+				SetStatus(chat.Id, MaxNames.Waiting);
+			}
+			MaxChatRow now = MaxDatabase.Chat(UserConnection, chat.Id);
+			if (now == null || now.StatusId != MaxNames.BotProcessing) {
+				inbox.Finish(key, chat.Id, chat.ContactId);
+			}
+		}
+
+		/// <summary>
+		/// We hold the customer, so a lock of the library is that of a request that has died; it would make the hand-over wait
+		/// for the customer's next message.
+		/// </summary>
+		private void ForgetLock(MaxChannelRow channel, string sender) {
+			string name = "Omni_ChatLock_" + channel.Id + "_" + sender;
+			if (UserConnection.ApplicationCache[name] != null) {
+				UserConnection.ApplicationCache.Remove(name);
+			}
 		}
 
 		/// <summary>
@@ -492,8 +522,8 @@ namespace Terrasoft.Configuration.MaxChannel
 			try {
 				// Read again: who held the customer until now may have handed it over.
 				chat = MaxDatabase.Chat(UserConnection, id);
-				if (chat.StatusId == MaxNames.BotProcessing) {
-					Transfer(chat, sender);
+				if (chat.StatusId == MaxNames.BotProcessing || IsBrokenHandOver(channel, chat)) {
+					Transfer(channel, chat, sender);
 				}
 				MaxChatRow open = MaxDatabase.OpenChat(UserConnection, chat.ChannelId, chat.ContactId);
 				if (open != null && open.StatusId == MaxNames.BotProcessing) {

@@ -57,26 +57,50 @@ namespace Terrasoft.Configuration.MaxChannel
 
 		/// <summary>Makes a key in the state Queued; false where another request was faster.</summary>
 		public bool Add(MaxReceiveRequest request) {
+			return Add(request.ChannelSource, request.ExternalId, request.Sender, request.Author, request.ReplacesExternalId,
+				MaxNames.KeyQueued);
+		}
+
+		/// <summary>
+		/// The name under which the hand-over of a chat is on record. No external id begins so: those are ids of MAX, or "out:".
+		/// </summary>
+		private static string HandOverName(Guid chatId) {
+			return "handOver/" + chatId;
+		}
+
+		/// <summary>Puts the hand-over of a chat on record before the library is asked for it.</summary>
+		public MaxKey BeginHandOver(string channelSource, string sender, Guid chatId) {
+			Add(channelSource, HandOverName(chatId), sender, "handOver", "", MaxNames.KeyTaken);
+			return Find(channelSource, HandOverName(chatId));
+		}
+
+		/// <summary>Whether a hand-over was begun and, as far as the record says, not ended.</summary>
+		public bool IsHandOverOpen(string channelSource, Guid chatId) {
+			MaxKey key = Find(channelSource, HandOverName(chatId));
+			return key != null && key.State != MaxNames.KeyDone;
+		}
+
+		private bool Add(string channelSource, string externalId, string sender, string author, string replaces, string state) {
 			DateTime now = DateTime.UtcNow;
 			var insert = new Insert(_connection).Into(MaxNames.Inbound)
 				.Set("Id", Column.Parameter(Guid.NewGuid()))
 				.Set("CreatedOn", Column.Parameter(now))
 				.Set("ModifiedOn", Column.Parameter(now))
-				.Set("ChannelSource", Column.Parameter(request.ChannelSource))
-				.Set("ExternalId", Column.Parameter(request.ExternalId))
-				.Set("Sender", Column.Parameter(request.Sender))
-				.Set("ReplacesExternalId", Column.Parameter(request.ReplacesExternalId ?? ""))
-				.Set("Author", Column.Parameter(request.Author))
-				.Set("MessageId", Column.Parameter(MessageId(request.ChannelSource, request.ExternalId)))
-				.Set("State", Column.Parameter(MaxNames.KeyQueued))
+				.Set("ChannelSource", Column.Parameter(channelSource))
+				.Set("ExternalId", Column.Parameter(externalId))
+				.Set("Sender", Column.Parameter(sender))
+				.Set("ReplacesExternalId", Column.Parameter(replaces ?? ""))
+				.Set("Author", Column.Parameter(author))
+				.Set("MessageId", Column.Parameter(MessageId(channelSource, externalId)))
+				.Set("State", Column.Parameter(state))
 				.Set("TakenOn", Column.Parameter(now))
 				.Set("ChatId", Column.Parameter(Guid.Empty))
-				.Set("ContactId", Column.Parameter(Guid.Empty)) as Insert;
+				.Set("ContactId", Column.Parameter(Guid.Empty));
 			try {
 				insert.Execute();
 				return true;
 			} catch (Exception) {
-				if (Find(request.ChannelSource, request.ExternalId) == null) {
+				if (Find(channelSource, externalId) == null) {
 					throw;
 				}
 				return false;

@@ -36,7 +36,7 @@ reasons! {
     // Not known.
     NotChecked,
     // Ready alone.
-    Suspended,
+    Suspended, DeletionWaits,
     // SpecValid.
     InvalidSpec,
     // ObjectsApplied.
@@ -305,9 +305,11 @@ entries! {
                 maxchannel.dev/accept-bot: \"<userId нового бота>\".";
     TokenAuthorized / BotInUse, None, Stalled, Engineer,
         en: "Another channel has this bot already, and the older one keeps it"
-            => "Delete one of the two channels, or give this one the token of a bot of its own.",
+            => "Delete one of the two channels, or give this one the token of a bot of its own; to move the bot here from another \
+                installation annotate this channel with maxchannel.dev/adopt: \"true\".",
         ru: "Этот бот уже подключён другим каналом, он остаётся за более старым"
-            => "Удалите один из двух каналов или укажите здесь токен отдельного бота.";
+            => "Удалите один из двух каналов или укажите здесь токен отдельного бота; чтобы перенести бота сюда из другой установки, \
+                поставьте на этот канал аннотацию maxchannel.dev/adopt: \"true\".";
     TokenAuthorized / MaxUnreachable, None, Outage, Nobody,
         en: "MAX does not answer" => "It is tried again by itself; if this lasts, look at the way from here to the API of MAX.",
         ru: "MAX не отвечает" => "Попытки повторяются сами; если это затянулось, проверьте доступ отсюда к API MAX.";
@@ -517,6 +519,14 @@ entries! {
         en: "MAX asks to send more slowly" => "The relay slows down by itself; answers arrive later.",
         ru: "MAX просит отправлять реже" => "Релей снижает темп сам; ответы приходят с задержкой.";
 
+    Ready / DeletionWaits, None, Waiting, Engineer,
+        en: "The channel is being deleted, which waits so that no message is lost"
+            => "It ends by itself once everything is delivered; `maxchannel dead-letters` shows what was given up and `maxchannel export` \
+                keeps the store. To drop the messages annotate the channel with maxchannel.dev/force-delete: \"true\".",
+        ru: "Канал удаляется, но удаление ждёт, чтобы ни одно сообщение не пропало"
+            => "Удаление завершится само, когда всё будет доставлено; недоставленное показывает `maxchannel dead-letters`, а \
+                `maxchannel export` сохраняет хранилище. Чтобы отказаться от сообщений, поставьте на канал аннотацию \
+                maxchannel.dev/force-delete: \"true\".";
     Ready / Suspended, None, Waiting, Engineer,
         en: "The channel is suspended" => "Set spec.suspend to false to go on.",
         ru: "Канал приостановлен" => "Чтобы продолжить, задайте spec.suspend: false.";

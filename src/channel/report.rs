@@ -1,6 +1,7 @@
 //! Everything seen becomes the status: every condition on every pass, the same words as everywhere. Pure.
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
 use super::claims::Conflict;
 use super::observe::{Failure, Observation};
@@ -103,6 +104,10 @@ pub struct View<'a> {
     pub generation: i64,
     /// The annotation that asks for a look now.
     pub reconcile_at: Option<&'a str>,
+    /// The annotation `adopt` has done its work.
+    pub adopted: bool,
+    /// Why the deletion waits, where it does.
+    pub deletion: Option<&'a str>,
     pub now: Millis,
     pub language: Language,
 }
@@ -115,10 +120,12 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
         now: whole_second(view.now),
         language: view.language,
         suspended: view.desired.is_some_and(|desired| desired.suspended),
+        deletion: view.deletion,
     };
     MaxChannelStatus {
         observed_generation: Some(view.generation),
-        last_handled_reconcile_at: view.reconcile_at.map(ToOwned::to_owned),
+        last_handled_reconcile_at: view.reconcile_at.map(echo),
+        adopted: view.adopted,
         bot: view.bot.map(|bot| BotStatus {
             user_id: bot.user_id,
             username: bot.username.clone(),
@@ -135,6 +142,18 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
             .map(|facts| RelayStatus { version: Some(facts.version.clone()), revision: Some(facts.revision.clone()) }),
         conditions: conditions::next(&previous.conditions, &outcomes(view), pass),
     }
+}
+
+/// The most characters of the annotation that the status takes.
+const LONGEST_ECHO: usize = 256;
+
+/// The annotation as the status shows it. One that is longer than the status takes is shown by its hash, so that every change of it
+/// still shows.
+fn echo(reconcile_at: &str) -> String {
+    if reconcile_at.chars().count() <= LONGEST_ECHO {
+        return reconcile_at.to_owned();
+    }
+    format!("sha256:{}", super::hex(&Sha256::digest(reconcile_at.as_bytes())))
 }
 
 /// Kubernetes keeps times of conditions in whole seconds.
@@ -257,6 +276,10 @@ impl Of<'_> {
         if let (Some(stranger), Some(bot)) = (self.view.stranger, self.view.bot) {
             let detail = format!("userId {stranger}, {} {}", self.say("before", "прежде"), bot.user_id);
             return self.fails(This, Reason::BotChanged, &detail);
+        }
+        if let Some(holder) = plan::other_address(self.desired, self.view.observation) {
+            let detail = format!("{} {holder}", self.say("held by", "занято:"));
+            return self.fails(This, Reason::BotInUse, &detail);
         }
         let nick = seen.username.as_ref().map_or_else(|| seen.user_id.to_string(), |nick| format!("@{nick}"));
         let message = format!("{} {nick}", self.say("MAX takes the token of", "MAX принимает токен бота"));
@@ -421,7 +444,9 @@ impl Of<'_> {
         if self.desired.intake == IntakeWish::MangoDialogs {
             return self.fails(This, Reason::MangoNotConnected, "");
         }
-        if let Some(owner) = plan::other_owner(self.desired, self.view.observation) {
+        if let Some(owner) = plan::other_owner(self.desired, self.view.observation)
+            .or_else(|| plan::other_address(self.desired, self.view.observation))
+        {
             return self.fails(This, Reason::NotSubscribed, &owner);
         }
         if self.desired.token.is_err() || self.view.observation.subscriptions.seen.is_none() {
@@ -430,7 +455,7 @@ impl Of<'_> {
         let seen = plan::subscriptions(self.desired, self.view.observation);
         let strangers: Vec<String> = seen
             .iter()
-            .filter(|(_, whose)| *whose == Whose::Foreign)
+            .filter(|(_, whose)| matches!(whose, Whose::Foreign | Whose::Elsewhere))
             .map(|(seen, _)| webhook::shown(&seen.url))
             .collect();
         let strangers = strangers.join(", ");

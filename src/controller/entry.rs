@@ -14,13 +14,13 @@ use super::refusal::Refusals;
 use super::resource::Channel;
 use super::scope::Scope;
 use super::writer::Memory;
-use crate::api::{self, MaxChannel, MaxChannelStatus};
+use crate::api::{self, ConditionType, MaxChannel, MaxChannelStatus, Reason};
 use crate::channel::claims::Conflict;
-use crate::channel::keeper::Keeper;
+use crate::channel::keeper::{Keeper, Standing};
 use crate::channel::plan::KnownBot;
 use crate::channel::validate::Secrets;
 use crate::policy::Millis;
-use crate::relay::Facts;
+use crate::relay::{Facts, Undelivered};
 use crate::telemetry;
 
 /// A manifest, or what is wrong with it, one sentence each.
@@ -64,6 +64,10 @@ pub struct Entry {
     pub waits_for: Vec<String>,
     /// When our subscriptions were taken away.
     pub left_at: Option<Millis>,
+    /// When this process first tried to delete the channel.
+    pub deleting_since: Option<Millis>,
+    /// What was undelivered when the relay was last asked during the deletion.
+    pub undelivered: Undelivered,
     pub was_ready: bool,
 }
 
@@ -77,7 +81,9 @@ impl Entry {
         });
         let ready = api::conditions::find(&status.conditions, api::ConditionType::Ready);
         let was_ready = ready.is_some_and(|ready| ready.status == "True");
+        let standing = standing(&status);
         let mut keeper = Keeper::new(channel.reference(), context.clients.clone(), bot, status);
+        keeper.recall(standing);
         keeper.set_cadence(context.settings.cadence.clone());
         Self {
             keeper,
@@ -95,6 +101,8 @@ impl Entry {
             idle_since: None,
             waits_for: Vec::new(),
             left_at: None,
+            deleting_since: None,
+            undelivered: Undelivered::default(),
             was_ready,
         }
     }
@@ -164,6 +172,19 @@ impl Entry {
         if let Some((_, data)) = self.secrets.remove(&name) {
             self.gone.insert(name, data);
         }
+    }
+}
+
+/// Whose the bot was, as the status says.
+fn standing(status: &MaxChannelStatus) -> Standing {
+    let fails = |condition, reason: Reason| {
+        let found = api::conditions::find(&status.conditions, condition);
+        found.is_some_and(|found| found.status == "False" && found.reason == reason.as_str())
+    };
+    Standing {
+        adopted: status.adopted,
+        elsewhere: fails(ConditionType::CrmConnected, Reason::OwnedElsewhere)
+            || fails(ConditionType::TokenAuthorized, Reason::BotInUse),
     }
 }
 

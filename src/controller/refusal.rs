@@ -68,6 +68,12 @@ impl Refusals {
         self.0.insert(step, Refused { unapplied, wish: wish.to_owned(), times, until });
     }
 
+    /// Whether a step could not be made, because another's object has the name.
+    #[must_use]
+    pub fn is_foreign(&self, step: &'static str) -> bool {
+        self.0.get(step).is_some_and(|refused| refused.unapplied.reason == Reason::ForeignObject)
+    }
+
     /// The step is not asked for any more, or has been done.
     pub fn clear(&mut self, step: &'static str) {
         self.0.remove(step);
@@ -102,6 +108,9 @@ pub fn is_policy(message: &str) -> bool {
 /// What a refusal means, and the server's own words; none where the answer is no refusal.
 #[must_use]
 pub fn reason(error: &Error) -> Option<(Reason, String)> {
+    if let Error::Foreign(whose) = error {
+        return Some((Reason::ForeignObject, whose.clone()));
+    }
     let Error::Api(kube::Error::Api(status)) = error else { return None };
     let words = status.message.trim().to_owned();
     let reason = match status.code {

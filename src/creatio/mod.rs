@@ -9,6 +9,7 @@
 
 mod chat;
 mod error;
+pub mod install;
 mod lenient;
 mod odata;
 mod package;

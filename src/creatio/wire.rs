@@ -102,6 +102,8 @@ pub(super) struct Call<'a> {
     pub any_content: bool,
     /// Words that no sentence may repeat.
     pub private: &'a [&'a str],
+    /// Beside those that every call has.
+    pub headers: Vec<(header::HeaderName, HeaderValue)>,
 }
 
 impl Call<'_> {
@@ -118,6 +120,7 @@ impl Call<'_> {
             max_answer: MAX_ANSWER,
             any_content: false,
             private: &[],
+            headers: Vec::new(),
         }
     }
 
@@ -220,6 +223,11 @@ impl Wire {
         Some(own)
     }
 
+    /// What stands before every path of this site: nothing, or `0/`.
+    pub async fn prefix(&self) -> Result<&'static str, Error> {
+        self.sessions.prefix(&self.outlet).await
+    }
+
     /// The address of a collection, against which relative next links are read.
     pub fn odata_root(&self, collection: &str) -> Result<Url, Error> {
         let prefix = self.sessions.known_prefix().unwrap_or_default();
@@ -303,6 +311,7 @@ impl Wire {
         if let Some(content_type) = call.content_type.filter(|_| !call.body.is_empty() || call.method == Method::POST) {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
+        headers.extend(call.headers.iter().cloned());
         session.sign(headers);
         Ok(request)
     }

@@ -158,6 +158,13 @@ pub(super) async fn poll(shared: &Shared) {
             super::timers::changed(&mut settings).await;
             continue;
         };
+        if !super::owner::is_ours(shared, &active).await {
+            tokio::select! {
+                () = shared.clock.sleep(10_000) => {}
+                () = super::timers::changed(&mut settings) => {}
+            }
+            continue;
+        }
         let marker = match shared.store.write(|connection| meta::number(connection, MARKER)).await {
             Ok(marker) => marker,
             Err(error) => {

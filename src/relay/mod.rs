@@ -44,7 +44,9 @@ pub mod http;
 mod intake;
 mod lanes;
 mod metrics;
+pub mod moving;
 mod outbox;
+mod owner;
 mod placing;
 mod render;
 mod store;
@@ -72,11 +74,11 @@ use bot::BotState;
 pub use clock::{Clock, Hand};
 pub use config::RelayConfig;
 use facts::Health;
-pub use facts::{AutoClose, Facts, SideFacts};
+pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
 use lanes::{CustomerId, Lanes, Outcome};
 use metrics::{Metrics, Odd};
 use store::{Store, StoreError, Woken, meta};
-pub use store::{bot_of, set_aside};
+pub use store::{FILE as STORE, bot_of, set_aside};
 
 use crate::policy::{BotRole, Context, Millis, Rules};
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
@@ -161,6 +163,7 @@ struct Shared {
     last_update_at: AtomicI64,
     /// The subscription whose gap is known, by its time; 0 for none.
     subscribed_at: AtomicI64,
+    ownership: owner::Ownership,
     /// A dialog is open, so the outbox is looked at often.
     any_open: AtomicBool,
     largest_file: AtomicUsize,
@@ -235,6 +238,7 @@ impl Relay {
             first_gap: start.gap,
             last_update_at: AtomicI64::new(0),
             subscribed_at: AtomicI64::new(start.subscribed_at),
+            ownership: owner::Ownership::default(),
             any_open: AtomicBool::new(true),
             largest_file: AtomicUsize::new(LARGEST_FILE),
             files: Semaphore::new(FILES_AT_ONCE),
@@ -295,6 +299,16 @@ impl Relay {
         }
         self.shared.activate(active);
         Ok(())
+    }
+
+    /// Whether an address that names this installation is this relay's. One that names none is from before installations had ids.
+    #[must_use]
+    pub fn is_of(&self, installation: Option<&str>) -> bool {
+        let Some(active) = self.shared.active() else { return true };
+        match (&active.config.channel.installation, installation) {
+            (Some(ours), Some(named)) => ours == named,
+            _ => true,
+        }
     }
 
     /// Takes one webhook call of MAX.

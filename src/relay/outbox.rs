@@ -273,7 +273,7 @@ async fn any_unknown(shared: &Shared, rows: &[OutboxRow]) -> Result<bool, StoreE
 }
 
 async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: bool) -> Result<usize, StoreError> {
-    if rows.is_empty() {
+    if rows.is_empty() || !super::owner::is_ours(shared, active).await {
         return Ok(0);
     }
     let rules = active.rules.clone();

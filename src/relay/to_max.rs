@@ -105,6 +105,9 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
             Err(error) => return shared.store_failed(&error),
         };
         let Some(head) = head else { return if proved { Outcome::Done } else { Outcome::Idle } };
+        if head.sending.is_none() && !super::owner::is_ours(shared, &active).await {
+            return Outcome::Wait(10_000);
+        }
         let span = active.delivery("max");
         let verdict = match attempt(shared, &active, &head).instrument(span.clone()).await {
             Ok(verdict) => verdict,

@@ -344,6 +344,7 @@ fn config(
             revision: revision.to_string(),
             namespace: "default".to_owned(),
             name: "support".to_owned(),
+            installation: None,
             bot_user_id: bot,
             max: MaxConfig { base_url: max.url().parse().unwrap(), overridden: true, ca_pem: None },
             intake,

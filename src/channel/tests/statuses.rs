@@ -12,6 +12,7 @@ fn facts() -> Facts {
         bot: well,
         oldest_seconds: 0,
         dead_letters: 0,
+        undelivered: crate::relay::Undelivered::default(),
         open_dialogs: 0,
         last_update_at: None,
         store_writable: true,
@@ -38,6 +39,7 @@ struct Case {
     relay: RelayState,
     unapplied: Option<Vec<Unapplied>>,
     held: Option<Held>,
+    deletion: Option<&'static str>,
     language: Language,
     now: i64,
 }
@@ -61,6 +63,7 @@ impl Case {
             relay: running(|_| {}),
             unapplied: Some(Vec::new()),
             held: None,
+            deletion: None,
             language: Language::English,
             now: NOW,
         }
@@ -82,13 +85,18 @@ impl Case {
     }
 
     fn status(&self) -> MaxChannelStatus {
-        let bot = bot();
-        let view = View {
+        report(&self.view(&bot()), &MaxChannelStatus::default())
+    }
+
+    fn view<'a>(&'a self, bot: &'a KnownBot) -> View<'a> {
+        View {
+            adopted: false,
+            deletion: self.deletion,
             desired: Some(&self.desired),
             problems: &self.problems,
             observation: &self.seen,
             conflict: self.conflict.as_ref(),
-            bot: Some(&bot),
+            bot: Some(bot),
             stranger: self.stranger,
             intake_failure: self.intake_failure.as_ref(),
             crm_failure: self.crm_failure.as_ref(),
@@ -99,8 +107,7 @@ impl Case {
             reconcile_at: None,
             now: self.now,
             language: self.language,
-        };
-        report(&view, &MaxChannelStatus::default())
+        }
     }
 
     fn shown(&self, kind: &str) -> (String, String) {
@@ -290,6 +297,12 @@ fn every_reason_can_be_reached() {
             "False",
             Reason::OwnedElsewhere,
         ),
+        (
+            "CrmConnected",
+            Case::with(|case| rows(&mut case.seen).settings.as_mut().unwrap().owner = "staging/crm/support".to_owned()),
+            "False",
+            Reason::OwnedElsewhere,
+        ),
         ("IntakeReady", Case::with(|case| case.seen.subscriptions.seen = Some(vec![])), "False", Reason::NotSubscribed),
         (
             "IntakeReady",
@@ -352,7 +365,23 @@ fn every_reason_can_be_reached() {
         ("DeliveryHealthy", held(Reason::DeadLetters), "False", Reason::DeadLetters),
         ("DeliveryHealthy", held(Reason::CrmDown), "False", Reason::CrmDown),
         ("DeliveryHealthy", held(Reason::MaxThrottled), "False", Reason::MaxThrottled),
-        ("Ready", manifest_of(|value| value["spec"]["suspend"] = json!(true)), "False", Reason::Suspended),
+        ("Ready", manifest_of(|value| value["spec"]["suspend"] = json!(true)), "True", Reason::Suspended),
+        ("Ready", Case::with(|case| case.deletion = Some("3 to the CRM")), "False", Reason::DeletionWaits),
+        (
+            "TokenAuthorized",
+            Case::with(|case| case.seen.subscriptions.seen = Some(vec![subscription(STAGING)])),
+            "False",
+            Reason::BotInUse,
+        ),
+        (
+            "IntakeReady",
+            Case::with(|case| {
+                let younger = max::Subscription { time: NOW + 1, ..subscription(STAGING) };
+                case.seen.subscriptions.seen.as_mut().unwrap().push(younger);
+            }),
+            "True",
+            Reason::ForeignSubscription,
+        ),
     ];
     let mut reached = std::collections::BTreeSet::new();
     for (kind, case, status, reason) in &cases {
@@ -382,6 +411,21 @@ fn trouble_with_the_delivery_is_written_down_only_after_it_has_held() {
     assert_eq!(hold(Some(first), &down, NOW + 60_000).unwrap().since, NOW + 60_000, "another trouble begins anew");
     let early = Case::with(|case| case.held = Some(Held { reason: Reason::CrmDown, since: NOW - 59_999 }));
     assert_eq!(early.shown("DeliveryHealthy"), ("True".to_owned(), "Delivering".to_owned()));
+}
+
+#[test]
+fn an_annotation_longer_than_the_status_takes_is_echoed_by_its_hash_and_every_change_of_it_shows() {
+    let echoed = |text: &str| {
+        let case = Case::new();
+        let bot = bot();
+        let mut keeper_view = case.view(&bot);
+        keeper_view.reconcile_at = Some(text);
+        report(&keeper_view, &MaxChannelStatus::default()).last_handled_reconcile_at.unwrap()
+    };
+    assert_eq!(echoed("2026-11-29T00:00:00Z"), "2026-11-29T00:00:00Z");
+    assert_eq!(echoed(&"я".repeat(256)), "я".repeat(256));
+    let (one, other) = (echoed(&"я".repeat(257)), echoed(&"x".repeat(100_000)));
+    assert!(one.len() <= 256 && other.len() <= 256 && one != other, "{one} {other}");
 }
 
 #[test]

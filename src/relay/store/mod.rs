@@ -62,7 +62,7 @@ impl StoreError {
 }
 
 /// The store's file in the data folder; its companions begin with the same name.
-pub(super) const FILE: &str = "relay.db";
+pub const FILE: &str = "relay.db";
 
 /// The bot whose messages the store in this folder holds; none where there is no store that can be read.
 #[must_use]

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::auth::Login;
 use super::chat::{Agent, Attachment, Direction, File, Message};
+use super::installer::Installation;
 use super::package::is_completed;
 use super::schema::{self, COMPLETED, FOR_FREE, WAITING};
 use super::site::{Site, World};
@@ -61,6 +62,11 @@ impl Control {
     /// Adds an active agent: a Contact with the e-mail and a user of type 4. Answers the SysAdminUnit's id.
     pub fn add_agent(&self, name: &str, email: &str) -> Uuid {
         self.site.with(|world| add_agent(world, &json!({"name": name, "email": email})).0)
+    }
+
+    /// A person with a forms login.
+    pub fn add_login(&self, name: &str, login: &str, password: &str) -> Uuid {
+        self.site.with(|world| add_agent(world, &json!({"name": name, "login": login, "password": password})).0)
     }
 
     /// All chats as `/control/chats` shows them, those of one customer where one is named.
@@ -188,6 +194,15 @@ impl Control {
     /// The next `calls` `receive` or `handOver` of the customer find the lock taken.
     pub fn lock(&self, channel_source: &str, sender: &str, calls: u32) {
         self.site.with(|world| world.package.lock(channel_source, sender, calls));
+    }
+
+    /// What the package's service answers, how the next installations end, and how long a restart takes.
+    pub fn installer(&self, version: &str, outcome: Installation, restart_ms: i64) {
+        self.site.with(|world| {
+            version.clone_into(&mut world.installer.version);
+            world.installer.outcome = outcome;
+            world.installer.restart_ms = restart_ms;
+        });
     }
 
     /// Whether the package is installed.
@@ -559,7 +574,21 @@ fn site_route(world: &mut World, call: &Call, parts: &[&str], body: &Value) -> R
             done()
         }
         ("POST", ["package"]) => {
-            world.package_installed = body["installed"] != false;
+            if let Some(installed) = body["installed"].as_bool() {
+                world.package_installed = installed;
+            }
+            if let Some(version) = body["version"].as_str() {
+                version.clone_into(&mut world.installer.version);
+            }
+            if let Some(ms) = body["restartMs"].as_i64() {
+                world.installer.restart_ms = ms;
+            }
+            if let Some(outcome) = body.get("installation") {
+                match serde_json::from_value(outcome.clone()) {
+                    Ok(outcome) => world.installer.outcome = outcome,
+                    Err(error) => return bad(&error.to_string()),
+                }
+            }
             done()
         }
         ("POST", ["rights"]) => {

@@ -13,12 +13,13 @@ use uuid::Uuid;
 
 use super::auth::{self, Auth, Caller, Login};
 use super::chat::{Agent, Message};
+use super::installer::Installer;
 use super::outbox::OutboxState;
 use super::package::{self, Begin, PackageState};
 use super::schema;
 use super::store::{Db, Row};
 use super::{Options, Switches, control, odata, services};
-use crate::floor::faults::{Counters, Fault, Faults};
+use crate::floor::faults::{Counters, Fault, Faults, Outage};
 use crate::floor::wire::{Call, Clock, Reply};
 
 /// Everything that the site holds.
@@ -44,6 +45,7 @@ pub(super) struct World {
     pub outbox: OutboxState,
     pub package: PackageState,
     pub package_installed: bool,
+    pub installer: Installer,
     pub denied: Vec<String>,
     /// Rows that the technical user may not see, although others of their object.
     pub hidden: HashSet<Uuid>,
@@ -78,6 +80,7 @@ impl World {
             outbox: OutboxState::default(),
             package: PackageState::default(),
             package_installed: true,
+            installer: Installer::default(),
             denied: Vec::new(),
             hidden: HashSet::new(),
             spoiled: HashMap::new(),
@@ -265,6 +268,9 @@ impl Site {
             let mut world = self.lock();
             if let Some(outage) = world.faults.outage {
                 return outage.reply();
+            }
+            if world.is_restarting() {
+                return Outage::Unavailable.reply();
             }
             let target = target(&call.path, world.options.runtime);
             world.counters.begin(call.method.as_str(), &target.path);
