@@ -37,7 +37,6 @@ pub(super) struct Customer {
     pub delivered: Option<Position>,
     pub crm_timestamp: Millis,
     pub bot_seq: Option<i64>,
-    pub read_back: i64,
 }
 
 /// What one entry of the queue towards the CRM does.
@@ -50,8 +49,12 @@ pub(super) enum CrmTask {
     History { external_id: String, author: Author, text: String, sent_at: Millis },
     /// Ends stand-by in the dialog's chat.
     HandOver,
-    /// Closes a chat.
-    Close { chat: Uuid },
+    /// Closes a chat. `refused`: how often the CRM could not.
+    Close {
+        chat: Uuid,
+        #[serde(default)]
+        refused: u32,
+    },
 }
 
 /// Whose words go to the customer, and who wants to know what became of them.
@@ -91,6 +94,9 @@ pub(super) struct Part {
     /// Buttons under the text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub buttons: Vec<Button>,
+    /// How often it was tried in vain, by cause.
+    #[serde(skip_serializing_if = "Tries::is_none")]
+    pub tries: Tries,
     /// The press that is answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub callback_id: Option<String>,
@@ -100,6 +106,27 @@ pub(super) struct Part {
     /// When MAX took it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_at: Option<Millis>,
+}
+
+/// What was tried in vain, each cause by itself: one never uses up the patience for another, and an outage none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Tries {
+    /// MAX was still processing the file.
+    pub not_ready: u32,
+    /// The CRM had not written the file yet.
+    pub absent: u32,
+    /// The CRM refused the file.
+    pub refused: u32,
+    /// The CRM failed to give the file while it was well otherwise.
+    pub failed: u32,
+}
+
+impl Tries {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A file of an agent's message.
@@ -150,7 +177,7 @@ impl Customer {
     pub fn load(connection: &Connection, id: CustomerId) -> Result<Self, StoreError> {
         let mut statement = connection.prepare_cached(
             "SELECT chat_id, name, dialog, barrier, taken_at, taken_seq, delivered_at, delivered_seq, crm_timestamp,
-                    bot_seq, read_back, newest_at, newest_seq, presence_at
+                    bot_seq, newest_at, newest_seq, presence_at
              FROM customer WHERE id = ?1",
         )?;
         let found = statement
@@ -169,9 +196,8 @@ impl Customer {
                         delivered: pair(6, 7)?,
                         crm_timestamp: row.get(8)?,
                         bot_seq: row.get(9)?,
-                        read_back: row.get(10)?,
-                        newest: pair(11, 12)?,
-                        presence_at: row.get(13)?,
+                        newest: pair(10, 11)?,
+                        presence_at: row.get(12)?,
                     },
                     text_of(row, 2)?,
                 ))
@@ -179,7 +205,7 @@ impl Customer {
             .optional()?;
         match found {
             Some((customer, dialog)) => Ok(Self { dialog: read_dialog(&dialog), ..customer }),
-            None => Ok(Self { id, read_back: -1, ..Self::default() }),
+            None => Ok(Self { id, ..Self::default() }),
         }
     }
 
@@ -187,11 +213,11 @@ impl Customer {
         connection
             .prepare_cached(
                 "INSERT INTO customer (id, chat_id, name, dialog, due_at, open, barrier, taken_at, taken_seq, delivered_at,
-                                       delivered_seq, crm_timestamp, bot_seq, read_back, newest_at, newest_seq, presence_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+                                       delivered_seq, crm_timestamp, bot_seq, newest_at, newest_seq, presence_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
                  ON CONFLICT (id) DO UPDATE SET chat_id = ?2, name = ?3, dialog = ?4, due_at = ?5, open = ?6, barrier = ?7,
                     taken_at = ?8, taken_seq = ?9, delivered_at = ?10, delivered_seq = ?11, crm_timestamp = ?12, bot_seq = ?13,
-                    read_back = ?14, newest_at = ?15, newest_seq = ?16, presence_at = ?17",
+                    newest_at = ?14, newest_seq = ?15, presence_at = ?16",
             )?
             .execute(params![
                 self.id,
@@ -207,7 +233,6 @@ impl Customer {
                 self.delivered.map(|(_, seq)| seq),
                 self.crm_timestamp,
                 self.bot_seq,
-                self.read_back,
                 self.newest.map(|(at, _)| at),
                 self.newest.map(|(_, seq)| seq),
                 self.presence_at,
@@ -291,7 +316,7 @@ impl Stepper<'_> {
             // Whoever stepped the bot's answer looks for this effect and sends what he holds.
             Effect::SendBotAnswer => {}
             Effect::HandOver => self.control(customer, &CrmTask::HandOver)?,
-            Effect::CloseChat { chat } => self.control(customer, &CrmTask::Close { chat: *chat })?,
+            Effect::CloseChat { chat } => self.control(customer, &CrmTask::Close { chat: *chat, refused: 0 })?,
             Effect::TellAgent { note, .. } => {
                 let text = match note {
                     Note::CustomerLeft => "[Клиент остановил бота или удалил диалог: сообщения до него не доходят]",
