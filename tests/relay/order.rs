@@ -68,6 +68,13 @@ async fn looks(world: &World) -> u64 {
     looks.map_or(0, |count| count.parse().unwrap())
 }
 
+/// Sends that MAX refused with 429.
+async fn refused(world: &World) -> u64 {
+    let metrics = world.relay.metrics().await;
+    let count = metrics.lines().find_map(|line| line.strip_prefix("maxchannel_relay_throttled_total "));
+    count.map_or(0, |count| count.parse().unwrap())
+}
+
 async fn left(world: &World, reason: &str, at_least: u64) {
     let line = format!("maxchannel_relay_updates_left_total{{reason=\"{reason}\"}} ");
     for _ in 0..2_000 {
@@ -321,6 +328,11 @@ async fn replies_that_waited_for_max_are_judged_when_they_are_sent() {
             let before = looks(&world).await;
             while looks(&world).await < before + 12 {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            // A send that waits for its turn in the dialog was judged before the answer came: let it be refused, too.
+            let before = refused(&world).await;
+            while refused(&world).await < before + 2 {
+                world.pass(SECOND).await;
             }
         }
         world.max.control().clear_faults();
