@@ -47,6 +47,14 @@ pub(super) struct Args {
     /// The pull policy of the relays' image.
     #[arg(long, value_name = "POLICY", env = "MAXCHANNEL_RELAY_IMAGE_PULL_POLICY")]
     relay_image_pull_policy: Option<String>,
+    /// What relays have where their channels say nothing (JSON: resources, volumeClaim {size, storageClassName}, imagePullSecrets
+    /// [{name}]).
+    #[arg(long, value_name = "JSON", env = "MAXCHANNEL_RELAY_DEFAULTS")]
+    relay_defaults: Option<String>,
+    /// How many relays are replaced at once when their pods change, as by a new image: a number, or a share such as 10%. None are after
+    /// one that does not come up.
+    #[arg(long, value_name = "NUMBER", env = "MAXCHANNEL_ROLLOUT_PARALLELISM", default_value = "1")]
+    rollout_parallelism: controller::Parallelism,
     /// The public host of channels that name no intake; none: they poll.
     #[arg(long, value_name = "HOST", env = "MAXCHANNEL_WEBHOOK_HOST")]
     webhook_host: Option<String>,
@@ -112,6 +120,10 @@ fn settings(args: &Args) -> Result<Settings, String> {
         None => None,
         Some(text) => Some(serde_json::from_str(text).map_err(|error| format!("MAXCHANNEL_WEBHOOK_INGRESS: {error}"))?),
     };
+    let relay_defaults = match args.relay_defaults.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
+        None => controller::RelayDefaults::default(),
+        Some(text) => serde_json::from_str(text).map_err(|error| format!("MAXCHANNEL_RELAY_DEFAULTS: {error}"))?,
+    };
     let namespaces = args.watch_namespaces.split(',').map(str::trim).filter(|name| !name.is_empty());
     Ok(Settings {
         listen: args.listen,
@@ -134,6 +146,8 @@ fn settings(args: &Args) -> Result<Settings, String> {
         namespaces: namespaces.map(ToOwned::to_owned).collect(),
         relay_image: args.relay_image.clone(),
         relay_pull_policy: args.relay_image_pull_policy.clone().filter(|policy| !policy.is_empty()),
+        relay_defaults,
+        rollout_parallelism: args.rollout_parallelism,
         relay_env: relay_env(),
         log_level: telemetry::follow(args.log_level_file.clone()),
         webhook_host: args.webhook_host.clone().filter(|host| !host.is_empty()),

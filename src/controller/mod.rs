@@ -27,8 +27,11 @@ mod queue;
 mod refusal;
 mod relay_state;
 mod resource;
+mod rollouts;
 mod scope;
 mod settings;
+mod volume;
+mod warnings;
 mod writer;
 
 use std::sync::Arc;
@@ -52,8 +55,9 @@ use entry::Entry;
 use lease::{Fence, Lost};
 use metrics::{Counted, Metrics, OutcomeLabels, ReasonLabels};
 pub use resource::Channel;
+pub use rollouts::Parallelism;
 use scope::{Lane, Scope};
-pub use settings::Settings;
+pub use settings::{RelayDefaults, Settings};
 use writer::Writer;
 
 use crate::channel::ChannelRef;
