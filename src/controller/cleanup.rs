@@ -277,7 +277,8 @@ async fn is_idle(context: &Context, scope: &Scope, entry: &mut Entry, name: &Cha
 /// said nothing.
 async fn undelivered(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> Undelivered {
     if let PodState::Running { ip, .. } = pass::pod_state(context, scope, name) {
-        match pass::ask(context, name, ip).await {
+        let config = entry.keeper.relay();
+        match pass::ask(context, name, ip, config.as_ref()).await {
             Ok(facts) => {
                 let undelivered = facts.undelivered;
                 // Relays of an older version count dead letters only.

@@ -121,7 +121,10 @@ impl Entry {
         if let Some((_, judged)) = self.judged.as_ref().filter(|(known, _)| *known == wish) {
             return judged.clone();
         }
-        let judged = channel.manifest().map(|manifest| Arc::new(context.settings.with_defaults(manifest)));
+        let judged = channel.manifest().and_then(|manifest| {
+            let forbidden = context.settings.forbidden(&manifest);
+            if forbidden.is_empty() { Ok(Arc::new(context.settings.with_defaults(manifest))) } else { Err(forbidden) }
+        });
         if let Ok(manifest) = &judged {
             self.good = Some(manifest.clone());
         }

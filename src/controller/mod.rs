@@ -54,15 +54,16 @@ use context::Context;
 use entry::Entry;
 use lease::{Fence, Lost};
 use metrics::{Counted, Metrics, OutcomeLabels, ReasonLabels};
+pub use objects::NetworkAccess;
 pub use resource::Channel;
 pub use rollouts::Parallelism;
 use scope::{Lane, Scope};
-pub use settings::{RelayDefaults, Settings};
+pub use settings::{RelayDefaults, RelayPods, Settings};
 use writer::Writer;
 
 use crate::channel::ChannelRef;
 use crate::channel::observe::Clients;
-use crate::transport::{Addresses, ReqwestTransport, Trust};
+use crate::transport::{self, Addresses, ReqwestTransport, Trust};
 use crate::{max, telemetry};
 
 /// Passes at once in one scope, by what asks for them.
@@ -142,7 +143,9 @@ pub enum StartError {
 ///
 /// # Errors
 /// The configuration cannot be used.
-pub fn clients(config: kube::Config) -> Result<(Client, Client), kube::Error> {
+pub fn clients(mut config: kube::Config) -> Result<(Client, Client), kube::Error> {
+    // The library takes the environment's; this program takes proxies from its settings, and none for the API server.
+    config.proxy_url = None;
     let mut calls = config.clone();
     calls.connect_timeout = Some(Duration::from_secs(5));
     calls.read_timeout = Some(Duration::from_secs(20));
@@ -192,7 +195,8 @@ pub async fn start(
     let (asking, files) =
         max::transports(installation.max_overridden, installation.max_ca_pem.as_deref(), &installation.max_url)
             .map_err(StartError::Settings)?;
-    let public = || ReqwestTransport::new(Trust::public(), Addresses::Any).map(Arc::new).map_err(StartError::Settings);
+    let public =
+        || ReqwestTransport::outside(Trust::public(), Addresses::Any).map(Arc::new).map_err(StartError::Settings);
     let clients = Arc::new(Clients::over(
         installation,
         (Counted::over(asking, "max", &metrics), files),
@@ -200,10 +204,11 @@ pub async fn start(
         Counted::over(public()?, "creatio", &metrics),
     ));
     let address = settings.listen;
-    let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+    let listener = transport::listen(address).await.map_err(|source| StartError::Listen { address, source })?;
     let address = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
     let writer = Writer::new(client.clone(), fence.clone(), &settings.identity, metrics.clone());
-    let relays = public()?;
+    // Never through a proxy: they are in the cluster.
+    let relays = ReqwestTransport::direct(Trust::public()).map(Arc::new).map_err(StartError::Settings)?;
     let context = Arc::new(Context::new(settings, clients, writer, fence, metrics, relays));
     let task = tokio::spawn(run(context, client, watching, listener, stop));
     Ok(Running { address, task })

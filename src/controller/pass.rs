@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{AUTHORIZATION, CONNECTION};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::runtime::events::EventType;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt as _};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
 use super::context::Context;
@@ -35,6 +35,7 @@ use crate::channel::schedule::Subject;
 use crate::policy::Millis;
 use crate::relay::http::SECRET_HEADER;
 use crate::relay::{Facts, RelayConfig};
+use crate::telemetry;
 use crate::transport::Options;
 
 /// Between two looks at something that is about to change.
@@ -53,6 +54,9 @@ const TOUCHES: u32 = 30;
 const TOUCH_RARELY: Millis = 120_000;
 /// How long a relay may take to state its facts.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
+
+/// A relay that does not know our key.
+const REFUSED: &str = "its /status answers 403";
 
 /// What a pass did.
 #[derive(Debug)]
@@ -248,6 +252,7 @@ impl Serving {
             &settings.relay_image,
             settings.relay_pull_policy.as_deref(),
             &settings.relay_env,
+            &settings.relay_pods,
         );
         let changed_before = std::mem::take(&mut self.changed);
         if let Some(config) = &config {
@@ -568,9 +573,10 @@ pub async fn look(
     }
     // By the way that everybody else takes, and over a connection of its own: for a moment after the pod is ready its Service leads
     // nowhere yet, and a connection from before the API server was away goes on where a new one is refused.
+    let key = status_key(context, name, config).await;
     let by_service = match service_address(scope, name).filter(|_| ready && context.settings.played_relays.is_none()) {
         Some(service) => {
-            let request = http::Request::get(format!("http://{service}/status"));
+            let request = status_request(format!("http://{service}/status"), key.as_ref());
             ask_at(context, request.header(CONNECTION, "close")).await.ok()
         }
         None => None,
@@ -578,8 +584,14 @@ pub async fn look(
     let open = ready && (by_service.is_some() || context.settings.played_relays.is_some());
     let answer = match by_service {
         Some(facts) => Ok(facts),
-        None => ask(context, name, ip).await,
+        None => ask_with(context, name, ip, key.as_ref()).await,
     };
+    // A token was replaced, and the relay is not under the new one yet: it is as it was when it was asked last.
+    if let (Err(detail), Some(facts), Some(config)) = (&answer, &entry.facts, config)
+        && detail == REFUSED
+    {
+        return RelayState::Running { facts: Box::new(facts.clone()), open, wanted: config.channel.revision.clone() };
+    }
     match answer {
         Ok(facts) => {
             heed(entry, &facts);
@@ -609,8 +621,46 @@ async fn with_words(context: &Context, scope: &Scope, entry: &mut Entry, name: &
 }
 
 /// The relay's own words. The error changes only with its kind.
-pub async fn ask(context: &Context, name: &ChannelRef, ip: IpAddr) -> Result<Facts, String> {
-    ask_at(context, http::Request::get(format!("{}/status", base(context, name, ip)))).await
+pub async fn ask(
+    context: &Context,
+    name: &ChannelRef,
+    ip: IpAddr,
+    config: Option<&RelayConfig>,
+) -> Result<Facts, String> {
+    let key = status_key(context, name, config).await;
+    ask_with(context, name, ip, key.as_ref()).await
+}
+
+async fn ask_with(
+    context: &Context,
+    name: &ChannelRef,
+    ip: IpAddr,
+    key: Option<&SecretString>,
+) -> Result<Facts, String> {
+    ask_at(context, status_request(format!("{}/status", base(context, name, ip)), key)).await
+}
+
+fn status_request(url: String, key: Option<&SecretString>) -> http::request::Builder {
+    let request = http::Request::get(url);
+    match key {
+        Some(key) => request.header(AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
+        None => request,
+    }
+}
+
+/// What the relay lets us read its status for. Where nothing is wanted of it now, what it was told last says.
+async fn status_key(context: &Context, name: &ChannelRef, config: Option<&RelayConfig>) -> Option<SecretString> {
+    if let Some(config) = config {
+        return Some(config.status_key());
+    }
+    if context.settings.played_relays.is_some() {
+        return None;
+    }
+    let api: Api<Secret> = Api::namespaced(context.writer.client().clone(), &name.namespace);
+    let secret = api.get_opt(&names::relay(&name.name)).await.ok().flatten()?;
+    let token = SecretString::from(String::from_utf8(secret.data?.remove("token")?.0).ok()?);
+    telemetry::hide(&token);
+    Some(crate::relay::config::status_key(&token, &name.namespace, &name.name))
 }
 
 /// Where a relay's own answers are.
@@ -666,7 +716,8 @@ async fn ask_at(context: &Context, request: http::request::Builder) -> Result<Fa
     let options = Options { timeout: ASK_LIMIT, max_answer: 256 * 1024 };
     let answer = context.relays.send(request, options).await.map_err(|_| "its /status does not answer".to_owned())?;
     if !answer.status().is_success() {
-        return Err(format!("its /status answers {}", answer.status().as_u16()));
+        let code = answer.status().as_u16();
+        return Err(if code == 403 { REFUSED.to_owned() } else { format!("its /status answers {code}") });
     }
     serde_json::from_slice(answer.body()).map_err(|error| format!("its /status is not understood: {error}"))
 }

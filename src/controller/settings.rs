@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::sync::watch;
 
+use super::objects::NetworkAccess;
 use super::rollouts::Parallelism;
-use crate::api::{Ingress, Intake, MaxChannel, Resources, SecretRef, Storage, VolumeClaim, Webhook};
+use crate::api::{AllowedHosts, Ingress, Intake, MaxChannel, Resources, SecretRef, Storage, VolumeClaim, Webhook};
 use crate::channel::schedule::Cadence;
 use crate::channel::{ChannelRef, Installation};
 use crate::policy::Millis;
@@ -51,6 +52,9 @@ pub struct Settings {
     pub rollout_parallelism: Parallelism,
     /// Environment variables of the relays' pods: what cannot change while one runs.
     pub relay_env: BTreeMap<String, String>,
+    pub relay_pods: RelayPods,
+    /// Where channels may send what is theirs.
+    pub allowed_hosts: AllowedHosts,
     /// The log level that the relays shall have too; none: what they are started with.
     pub log_level: watch::Receiver<Option<String>>,
     /// The public host of channels that name none.
@@ -59,6 +63,16 @@ pub struct Settings {
     pub webhook_ingress: Option<Ingress>,
     /// Where `/<namespace>/<name>/status` plays all relays: for measuring the controller without pods.
     pub played_relays: Option<String>,
+}
+
+/// What every relay's pod and the objects beside it have of the installation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RelayPods {
+    /// Where a relay listens in its pod.
+    pub listen: IpAddr,
+    /// User, group and owner of the volume; none: the platform's choice.
+    pub run_as_user: Option<i64>,
+    pub network: NetworkAccess,
 }
 
 impl Settings {
@@ -98,6 +112,13 @@ impl Settings {
             webhook.ingress.clone_from(&self.webhook_ingress);
         }
         manifest
+    }
+
+    /// What of the manifest this installation does not allow, one sentence each.
+    #[must_use]
+    pub fn forbidden(&self, manifest: &MaxChannel) -> Vec<String> {
+        let value = serde_json::to_value(manifest).unwrap_or_default();
+        self.allowed_hosts.findings(&value).iter().map(ToString::to_string).collect()
     }
 
     /// Until the next look at a relay that runs as it shall.

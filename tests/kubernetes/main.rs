@@ -22,6 +22,7 @@ mod leaving;
 mod life;
 mod owned;
 mod ownership;
+mod policies;
 mod refused;
 mod relay_killed;
 mod rights;
