@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::objects::NetworkAccess;
+use super::objects::{Gateway, NetworkAccess};
 use super::rollouts::Parallelism;
 use crate::api::{AllowedHosts, Ingress, Intake, MaxChannel, Resources, SecretRef, Storage, VolumeClaim, Webhook};
 use crate::channel::schedule::Cadence;
@@ -73,6 +73,8 @@ pub struct RelayPods {
     /// User, group and owner of the volume; none: the platform's choice.
     pub run_as_user: Option<i64>,
     pub network: NetworkAccess,
+    /// Where channels with a host and without an ingress of their own have their route.
+    pub gateway: Option<Gateway>,
 }
 
 impl Settings {
