@@ -108,6 +108,10 @@ pub fn of_pod(pod: Option<&Pod>, warnings: &[Warning], now: Millis) -> PodState 
             // The two first take turns, and mean the same.
             return failed(Reason::ImagePullFailed, of_image(&container.image, &message));
         }
+        // Whatever its restarts, it does not even come to a start now.
+        if ["CreateContainerConfigError", "CreateContainerError"].contains(&why) {
+            return failed(Reason::ContainerFailed, message);
+        }
         if why == "CrashLoopBackOff" || (!container.ready && container.restart_count >= CRASHES) {
             let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
             let detail = last.map_or(String::new(), |last| {
@@ -115,7 +119,7 @@ pub fn of_pod(pod: Option<&Pod>, warnings: &[Warning], now: Millis) -> PodState 
             });
             return failed(Reason::CrashLooping, detail);
         }
-        if ["CreateContainerConfigError", "CreateContainerError", "RunContainerError"].contains(&why) {
+        if why == "RunContainerError" {
             return failed(Reason::ContainerFailed, message);
         }
     }
