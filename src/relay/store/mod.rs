@@ -184,6 +184,11 @@ impl Store {
         let _ = self.announce.set(Box::new(announce));
     }
 
+    /// Whether the thread that owns the file is still there.
+    pub fn is_alive(&self) -> bool {
+        !self.jobs.is_closed()
+    }
+
     /// Runs `work` inside a transaction; returns after the commit. `work` must not block on anything but
     /// the connection, and must not give any lane work: see [`Store::change`].
     ///
@@ -531,5 +536,6 @@ mod tests {
             .await;
         assert!(panicked.is_err());
         assert_eq!(store.write(|connection| meta::get(connection, "half")).await.unwrap(), None);
+        assert!(store.is_alive());
     }
 }
