@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::disk;
 use crate::api::manifest::{ChannelManifest, Manifests, SecretManifest};
@@ -114,7 +114,9 @@ fn merge<T>(
     name: impl Fn(&T) -> (&String, &String, &String),
 ) {
     for one in kept.values_mut() {
-        one.present = broken.contains(name(&one.manifest).2.as_str());
+        let file = Path::new(name(&one.manifest).2.as_str());
+        // The file itself, or a folder around it that cannot be read.
+        one.present = file.ancestors().any(|path| path.to_str().is_some_and(|path| broken.contains(path)));
     }
     for (place, manifest) in read.into_iter().enumerate() {
         let (namespace, called, _) = name(&manifest);
@@ -141,10 +143,12 @@ fn read(paths: &[PathBuf]) -> (Vec<(String, String)>, Vec<Problem>) {
     let (mut texts, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
         // One by one, so that a path that cannot be read hides no other.
-        let files = disk::list(std::slice::from_ref(path)).unwrap_or_else(|error| {
-            problems.push(Problem { file: error.path.display().to_string(), sentence: error.to_string() });
-            Vec::new()
-        });
+        let (files, errors) = disk::list(std::slice::from_ref(path));
+        problems.extend(
+            errors
+                .into_iter()
+                .map(|error| Problem { file: error.path.display().to_string(), sentence: error.to_string() }),
+        );
         for file in files {
             let name = file.display().to_string();
             match disk::read_file(&file) {

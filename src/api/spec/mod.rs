@@ -39,6 +39,9 @@ pub use relay::{Ephemeral, Relay, Resources, Storage, TaintEffect, Toleration, T
     doc = "A MAX bot connected to MANGO OFFICE and to the CRM Creatio: customers write in MAX, agents answer in Creatio.",
     validation = Rule::new("!has(self.metadata.name) || self.metadata.name.size() <= 46")
         .message("the name may have at most 46 characters, because the names of pods are made from it"),
+    validation = Rule::new("!has(self.metadata.name) || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("the name may have lower-case Latin letters, digits and hyphens, and must begin with a letter, because a Service is \
+                  named after it"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
         description = "Whether messages are carried"),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
@@ -136,7 +139,10 @@ fn exactly_one(members: &[&str], message: &str) -> Rule {
 #[serde(rename_all = "camelCase")]
 pub struct TokenSecretRef {
     /// Name of the Secret, in the channel's namespace.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub name: String,
     /// Key in the Secret. Blanks and line ends around the value are ignored. Default `token`.
     #[serde(default = "token_key")]
@@ -153,7 +159,10 @@ fn token_key() -> String {
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Name of the Secret, in the channel's namespace.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub name: String,
 }
 
@@ -162,7 +171,10 @@ pub struct SecretRef {
 #[serde(rename_all = "camelCase")]
 pub struct CaSecretRef {
     /// Name of the Secret, in the channel's namespace.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub name: String,
     /// Key in the Secret: one or more certificates in PEM. Default `ca.crt`.
     #[serde(default = "ca_key")]
@@ -207,7 +219,7 @@ pub struct BotCard {
     pub phone: Option<String>,
     /// The company's site: `https://`, at most 1024 characters: Latin letters, digits, dots and hyphens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https://[^\s]+$"))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$"))]
     pub site: Option<String>,
     /// The description, at most 200 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
