@@ -17,7 +17,7 @@ CLUSTER ?= target/cluster
 RIGHTS = $(TEST) --test kubernetes -- --ignored rights
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
-.PHONY: help demo test test-rust test-clients test-kubernetes cluster-up cluster-down lint advisories generate bench bench-controller soak-controller image fmt
+.PHONY: help demo test test-rust test-clients test-creatio test-kubernetes cluster-up cluster-down lint advisories generate bench bench-controller soak-controller image fmt
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,7 @@ demo: ## a MAX customer talks to an agent in Creatio, on this machine; ARGS=--on
 	@$(MAXCHANNEL) demo $(ARGS)
 
 test: ## everything that CI runs but the linters
+	-scripts/mono.sh
 	$(WITH_CLUSTER) sh -c '$(TEST) && $(RIGHTS)'
 	tests/official_clients/run.sh
 
@@ -34,6 +35,10 @@ test-rust: ## unit, wire and end-to-end tests, without a cluster
 
 test-clients: ## the official MAX client and a public Rust one against our simulator
 	tests/official_clients/run.sh
+
+test-creatio: ## the package inside Creatio, compiled and run here: the contract's tests, kills and load
+	scripts/mono.sh
+	CI=1 $(TEST) --test creatio_contract
 
 test-kubernetes: ## the controller on a real Kubernetes, built and started here (KUBECONFIG: on that one)
 	$(WITH_CLUSTER) sh -c '$(TEST) --test kubernetes && $(RIGHTS)'

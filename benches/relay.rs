@@ -127,6 +127,7 @@ impl Site {
                 revision: "1".to_owned(),
                 namespace: "default".to_owned(),
                 name: "support".to_owned(),
+                installation: None,
                 bot_user_id: self.bot,
                 max: MaxConfig { base_url: url(self.max.url()), overridden: true, ca_pem: None },
                 intake: Intake::Webhook,

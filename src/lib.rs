@@ -13,6 +13,7 @@ pub mod channel;
 pub mod cli;
 pub mod controller;
 pub mod creatio;
+pub mod creatio_package;
 pub mod local;
 pub mod mango;
 pub mod max;

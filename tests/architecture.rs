@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("max", &["transport"]),
     ("mango", &["transport"]),
     ("creatio", &["transport"]),
+    ("creatio_package", &[]),
     ("relay", &["policy", "max", "creatio", "telemetry", "transport"]),
     ("channel", &["api", "policy", "max", "mango", "creatio", "transport", "relay"]),
     ("local", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "transport"]),

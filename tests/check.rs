@@ -119,6 +119,24 @@ fn wrong_usage_and_unreadable_files_end_in_exit_code_2_with_a_sentence() {
     }
 }
 
+#[test]
+fn in_the_image_the_program_is_found_by_its_name() {
+    let folder = Folder::new("image");
+    let program = folder.file("maxchannel", b"not a real program");
+    let image = folder.0.join("image.tar");
+    let written = Command::new("python3")
+        .args(["scripts/docker_archive.py", "--binary", &program, "--tag", "localhost/x:dev", "--output"])
+        .arg(&image)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("python3");
+    assert!(written.success());
+    let bytes = String::from_utf8_lossy(&fs::read(&image).expect("the image")).into_owned();
+    let dockerfile =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Dockerfile")).expect("the Dockerfile");
+    assert!(bytes.contains(r#""Env": ["PATH=/"]"#) && dockerfile.contains("\nENV PATH=/\n"));
+}
+
 /// The exit code, stdout and stderr.
 fn all(arguments: &[&str]) -> (i32, String, String) {
     let output = maxchannel(arguments);

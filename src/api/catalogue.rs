@@ -36,9 +36,12 @@ reasons! {
     // Not known.
     NotChecked,
     // Ready alone.
-    Suspended,
+    Suspended, DeletionWaits,
     // SpecValid.
     InvalidSpec,
+    // ObjectsApplied.
+    Applied, QuotaExceeded, PolicyRefused, RightsMissing, ObjectRefused, ForeignObject, VolumeNotResized, RolloutWaiting,
+    RolloutHalted,
     // TokenAuthorized.
     TokenNotFound, TokenInvalid, BotUnderModeration, LegalEntityAccessDenied, AuthorizationFailed, BotChanged, BotInUse,
     MaxUnreachable,
@@ -55,7 +58,8 @@ reasons! {
     // IntakeReady.
     NotSubscribed, ForeignSubscription, CertificateRejected, MangoNotConnected,
     // RelayAvailable.
-    RelayStarting, ConfigPending, StoreUnwritable, VolumePending, ImagePullFailed, CrashLooping, RelayUnreachable,
+    RelayStarting, ConfigPending, StoreUnwritable, VolumePending, ImagePullFailed, CrashLooping, RelayUnreachable, PodRefused,
+    Unschedulable, MountFailed, ContainerFailed, PodNotStarting, NodeLost,
     // DeliveryHealthy.
     Backlog, DeadLetters, CrmDown, MaxThrottled,
 }
@@ -221,6 +225,47 @@ entries! {
         ru: "В манифесте есть ошибки, действует последняя исправная конфигурация"
             => "Исправьте названные поля; все ошибки показывает `maxchannel check -f FILE`.";
 
+    ObjectsApplied / QuotaExceeded, None, Stalled, Engineer,
+        en: "A quota of the namespace leaves no room for the channel's objects"
+            => "Raise the ResourceQuota, or free what uses it up; it is tried again by itself.",
+        ru: "Квота пространства имён не оставляет места для объектов канала"
+            => "Увеличьте ResourceQuota или освободите то, что её занимает; попытки повторяются сами.";
+    ObjectsApplied / PolicyRefused, None, Stalled, Engineer,
+        en: "A policy of the cluster refuses an object of the channel"
+            => "Change the policy or webhook that is named, or make an exception for the objects of the relays; it is tried again by \
+                itself.",
+        ru: "Политика кластера не пропускает объект канала"
+            => "Измените названную политику или вебхук либо сделайте исключение для объектов релеев; попытки повторяются сами.";
+    ObjectsApplied / RightsMissing, None, Stalled, Engineer,
+        en: "The controller lacks rights in the cluster"
+            => "Give its ServiceAccount the rights of the chart's roles (rbac.create); it is tried again by itself.",
+        ru: "Контроллеру не хватает прав в кластере"
+            => "Выдайте его ServiceAccount права из ролей чарта (rbac.create); попытки повторяются сами.";
+    ObjectsApplied / ObjectRefused, None, Stalled, Engineer,
+        en: "The API server does not take an object of the channel"
+            => "Correct what it names; it is tried again by itself.",
+        ru: "API-сервер не принимает объект канала" => "Исправьте то, что он называет; попытки повторяются сами.";
+    ObjectsApplied / ForeignObject, None, Stalled, Engineer,
+        en: "An object that is not this channel's has a name that the channel needs, and is left untouched"
+            => "Delete or rename that object, or give the channel another name.",
+        ru: "Имя, нужное каналу, занято чужим объектом, и этот объект не тронут"
+            => "Удалите или переименуйте этот объект либо дайте каналу другое имя.";
+    ObjectsApplied / VolumeNotResized, None, Stalled, Engineer,
+        en: "The relay's volume cannot be changed to what relay.storage asks for; the relay keeps the volume that it has"
+            => "Use a StorageClass with allowVolumeExpansion, or give the former size and class again.",
+        ru: "Том релея нельзя изменить так, как требует relay.storage; релей работает с прежним томом"
+            => "Используйте StorageClass с allowVolumeExpansion или верните прежние размер и класс.";
+    ObjectsApplied / RolloutWaiting, None, Informational, Nobody,
+        en: "The relay goes on as it is: changed relays are replaced a few at a time, and others are being replaced now"
+            => "Its turn comes by itself.",
+        ru: "Релей пока работает в прежнем виде: изменённые релеи заменяются понемногу, сейчас очередь других"
+            => "Очередь дойдёт сама.";
+    ObjectsApplied / RolloutHalted, None, Informational, Engineer,
+        en: "The relay goes on as it is: a changed relay did not come up, so no others are replaced"
+            => "See why that one does not come up; once it does, the others follow by themselves.",
+        ru: "Релей пока работает в прежнем виде: один из изменённых релеев не запустился, поэтому остальные не заменяются"
+            => "Выясните, почему он не запускается; как только он заработает, остальные будут заменены сами.";
+
     TokenAuthorized / TokenNotFound, Some(1), Stalled, MaxCabinet,
         en: "The bot's token is not there: MAX has not issued it yet, or nobody has copied it"
             => "Create the bot in MAX, wait until it has passed moderation, copy the token that MAX then shows, and put it into the \
@@ -260,9 +305,11 @@ entries! {
                 maxchannel.dev/accept-bot: \"<userId нового бота>\".";
     TokenAuthorized / BotInUse, None, Stalled, Engineer,
         en: "Another channel has this bot already, and the older one keeps it"
-            => "Delete one of the two channels, or give this one the token of a bot of its own.",
+            => "Delete one of the two channels, or give this one the token of a bot of its own; to move the bot here from another \
+                installation annotate this channel with maxchannel.dev/adopt: \"true\".",
         ru: "Этот бот уже подключён другим каналом, он остаётся за более старым"
-            => "Удалите один из двух каналов или укажите здесь токен отдельного бота.";
+            => "Удалите один из двух каналов или укажите здесь токен отдельного бота; чтобы перенести бота сюда из другой установки, \
+                поставьте на этот канал аннотацию maxchannel.dev/adopt: \"true\".";
     TokenAuthorized / MaxUnreachable, None, Outage, Nobody,
         en: "MAX does not answer" => "It is tried again by itself; if this lasts, look at the way from here to the API of MAX.",
         ru: "MAX не отвечает" => "Попытки повторяются сами; если это затянулось, проверьте доступ отсюда к API MAX.";
@@ -427,6 +474,32 @@ entries! {
     RelayAvailable / CrashLooping, None, Stalled, Engineer,
         en: "The relay stops again and again" => "Read the log of its pod; messages that were acknowledged are on its volume.",
         ru: "Релей раз за разом останавливается" => "Прочитайте журнал его пода; принятые сообщения сохранены на томе.";
+    RelayAvailable / PodRefused, None, Stalled, Engineer,
+        en: "The cluster refuses the relay's pod or its volume claim"
+            => "Raise the quota, or change the policy, that is named; the pod is made again by itself.",
+        ru: "Кластер не принимает под релея или запрос его тома"
+            => "Увеличьте названную квоту или измените политику; под будет создан сам.";
+    RelayAvailable / Unschedulable, None, Stalled, Engineer,
+        en: "No node takes the relay's pod"
+            => "Add room or nodes, or change relay.resources, relay.nodeSelector or relay.tolerations.",
+        ru: "Ни один узел не принимает под релея"
+            => "Добавьте ресурсы или узлы либо измените relay.resources, relay.nodeSelector или relay.tolerations.";
+    RelayAvailable / MountFailed, None, Stalled, Engineer,
+        en: "A volume of the relay's pod cannot be mounted"
+            => "Look at the volume, at its storage driver on the node, and at what else uses it.",
+        ru: "Не удаётся подключить том к поду релея"
+            => "Проверьте том, драйвер хранилища на узле и то, не занят ли том другим подом.";
+    RelayAvailable / ContainerFailed, None, Stalled, Engineer,
+        en: "The node cannot make the relay's container" => "Correct what the node names.",
+        ru: "Узел не может создать контейнер релея" => "Исправьте то, что называет узел.";
+    RelayAvailable / PodNotStarting, None, Stalled, Engineer,
+        en: "The node fails again and again to start the relay's pod" => "Look at the node and at what it names.",
+        ru: "Узел раз за разом не может запустить под релея" => "Проверьте узел и то, что он называет.";
+    RelayAvailable / NodeLost, None, Stalled, Engineer,
+        en: "The node of the relay's pod does not answer any more, and the pod is not replaced while it may still run there"
+            => "Bring the node back; if it is gone for good, delete its Node object, and the pod is made on another one.",
+        ru: "Узел, на котором работает под релея, больше не отвечает, и под не заменяется, пока может работать там"
+            => "Верните узел в строй; если его больше нет, удалите его объект Node, и под будет создан на другом узле.";
     RelayAvailable / RelayUnreachable, None, Outage, Engineer,
         en: "The relay does not answer" => "If this lasts, look at its pod, its node and the network policies.",
         ru: "Релей не отвечает" => "Если это затянулось, проверьте его под, узел и сетевые политики.";
@@ -446,6 +519,14 @@ entries! {
         en: "MAX asks to send more slowly" => "The relay slows down by itself; answers arrive later.",
         ru: "MAX просит отправлять реже" => "Релей снижает темп сам; ответы приходят с задержкой.";
 
+    Ready / DeletionWaits, None, Waiting, Engineer,
+        en: "The channel is being deleted, which waits so that no message is lost"
+            => "It ends by itself once everything is delivered; `maxchannel dead-letters` shows what was given up and `maxchannel export` \
+                keeps the store. To drop the messages annotate the channel with maxchannel.dev/force-delete: \"true\".",
+        ru: "Канал удаляется, но удаление ждёт, чтобы ни одно сообщение не пропало"
+            => "Удаление завершится само, когда всё будет доставлено; недоставленное показывает `maxchannel dead-letters`, а \
+                `maxchannel export` сохраняет хранилище. Чтобы отказаться от сообщений, поставьте на канал аннотацию \
+                maxchannel.dev/force-delete: \"true\".";
     Ready / Suspended, None, Waiting, Engineer,
         en: "The channel is suspended" => "Set spec.suspend to false to go on.",
         ru: "Канал приостановлен" => "Чтобы продолжить, задайте spec.suspend: false.";
@@ -601,7 +682,8 @@ mod tests {
             let outage = name.ends_with("Unreachable") || name == "Throttled";
             assert_eq!(entry.class == Class::Outage, outage, "{name}");
             let counts = ConditionType::READY.contains(&entry.condition) || entry.condition == ConditionType::Ready;
-            assert_eq!(entry.class == Class::Informational, !counts || name == "FallbackServing", "{name}");
+            let beside = ["FallbackServing", "RolloutWaiting", "RolloutHalted"].contains(&name);
+            assert_eq!(entry.class == Class::Informational, !counts || beside, "{name}");
         }
     }
 

@@ -22,6 +22,8 @@ pub enum ConditionType {
     Stalled,
     /// The manifest has no errors.
     SpecValid,
+    /// The API server has taken everything that the channel needs in the cluster.
+    ObjectsApplied,
     /// MAX takes the bot's token.
     TokenAuthorized,
     /// The card in MAX is as the manifest wants it.
@@ -43,10 +45,11 @@ pub enum ConditionType {
 }
 
 impl ConditionType {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ready,
         Self::Stalled,
         Self::SpecValid,
+        Self::ObjectsApplied,
         Self::TokenAuthorized,
         Self::BotCardInSync,
         Self::AccountReady,
@@ -59,8 +62,9 @@ impl ConditionType {
     ];
 
     /// Those of which `Ready` is made, in the order in which the first failing one is named.
-    pub const READY: [Self; 7] = [
+    pub const READY: [Self; 8] = [
         Self::SpecValid,
+        Self::ObjectsApplied,
         Self::TokenAuthorized,
         Self::AccountReady,
         Self::ReceiverResolved,
@@ -74,6 +78,7 @@ impl ConditionType {
             Self::Ready => "Ready",
             Self::Stalled => "Stalled",
             Self::SpecValid => "SpecValid",
+            Self::ObjectsApplied => "ObjectsApplied",
             Self::TokenAuthorized => "TokenAuthorized",
             Self::BotCardInSync => "BotCardInSync",
             Self::AccountReady => "AccountReady",
@@ -159,13 +164,15 @@ impl Outcome {
 
 /// Where a pass stands.
 #[derive(Clone, Copy, Debug)]
-pub struct Pass {
+pub struct Pass<'a> {
     /// `metadata.generation` of the resource that the pass looked at.
     pub generation: i64,
     pub now: Timestamp,
     pub language: Language,
     /// `spec.suspend`.
     pub suspended: bool,
+    /// Why the deletion of the resource waits, where it is being deleted and does.
+    pub deletion: Option<&'a str>,
 }
 
 /// The next list of conditions: the outcomes of this pass, those of earlier passes for what was not looked at now, `Unknown` for what
@@ -173,7 +180,7 @@ pub struct Pass {
 ///
 /// Outcomes for `Ready` and `Stalled` themselves are ignored. The result has every type once, in the order of [`ConditionType::ALL`],
 /// and is equal to `previous` where nothing has changed.
-pub fn next(previous: &[Condition], outcomes: &[Outcome], pass: Pass) -> Vec<Condition> {
+pub fn next(previous: &[Condition], outcomes: &[Outcome], pass: Pass<'_>) -> Vec<Condition> {
     let mut conditions: Vec<Condition> = ConditionType::ALL
         .into_iter()
         .filter(|condition| !matches!(condition, ConditionType::Ready | ConditionType::Stalled))
@@ -197,7 +204,7 @@ pub fn find(conditions: &[Condition], condition: ConditionType) -> Option<&Condi
     conditions.iter().find(|candidate| candidate.type_ == condition.as_str())
 }
 
-fn merged(previous: &[Condition], outcome: &Outcome, pass: Pass) -> Condition {
+fn merged(previous: &[Condition], outcome: &Outcome, pass: Pass<'_>) -> Condition {
     let since = find(previous, outcome.condition)
         .filter(|before| before.status == outcome.status.as_str())
         .map_or_else(|| Time(pass.now), |before| before.last_transition_time.clone());
@@ -215,13 +222,19 @@ fn merged(previous: &[Condition], outcome: &Outcome, pass: Pass) -> Condition {
 ///
 /// An outage after a success leaves it true for [`OUTAGE_GRACE`], with the outage's reason: every condition that is false must be an
 /// outage younger than that. What is `Unknown` beside an outage counts as its consequence.
-fn ready(previous: &[Condition], conditions: &[Condition], pass: Pass) -> Outcome {
+fn ready(previous: &[Condition], conditions: &[Condition], pass: Pass<'_>) -> Outcome {
     let outcome =
         |status, reason, message: String| Outcome { condition: ConditionType::Ready, status, reason, message };
+    if let Some(detail) = pass.deletion {
+        let entry = catalogue::entry(ConditionType::Ready, Reason::DeletionWaits);
+        let message = entry.map_or_else(String::new, |entry| entry.message(detail, pass.language));
+        return outcome(Status::False, Reason::DeletionWaits, message);
+    }
     if pass.suspended {
+        // True: it is as its owner wants it, so that whoever waits for readiness (Flux, `kubectl wait`) has what was asked for.
         let entry = catalogue::entry(ConditionType::Ready, Reason::Suspended);
         let message = entry.map_or_else(String::new, |entry| entry.message("", pass.language));
-        return outcome(Status::False, Reason::Suspended, message);
+        return outcome(Status::True, Reason::Suspended, message);
     }
     let failing: Vec<(ConditionType, &Condition)> = ConditionType::READY
         .into_iter()
@@ -252,7 +265,7 @@ fn ready(previous: &[Condition], conditions: &[Condition], pass: Pass) -> Outcom
 }
 
 /// `Stalled`: true while one of [`ConditionType::READY`] fails for a reason that only a person can mend; it names the first.
-fn stalled(conditions: &[Condition], pass: Pass) -> Outcome {
+fn stalled(conditions: &[Condition], pass: Pass<'_>) -> Outcome {
     let first = ConditionType::READY
         .into_iter()
         .filter_map(|condition| Some((condition, find(conditions, condition)?)))
@@ -294,12 +307,13 @@ mod tests {
 
     use super::*;
 
-    fn at(minute: i64) -> Pass {
+    fn at(minute: i64) -> Pass<'static> {
         Pass {
             generation: 3,
             now: Timestamp::from_second(1_800_000_000 + minute * 60).unwrap(),
             language: Language::English,
             suspended: false,
+            deletion: None,
         }
     }
 
@@ -416,10 +430,10 @@ mod tests {
     }
 
     #[test]
-    fn a_suspended_channel_is_not_ready_and_waits_for_nobody() {
+    fn a_suspended_channel_is_as_it_is_wanted_and_waits_for_nobody() {
         let conditions =
             next(&[], &with(&[(TokenAuthorized, Reason::TokenInvalid)]), Pass { suspended: true, ..at(0) });
-        assert_eq!(shown(&conditions, Ready), ("False", "Suspended"));
+        assert_eq!(shown(&conditions, Ready), ("True", "Suspended"));
         assert_eq!(shown(&conditions, Stalled), ("False", "NotStalled"));
     }
 }

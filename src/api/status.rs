@@ -17,6 +17,9 @@ pub struct MaxChannelStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub last_handled_reconcile_at: Option<String>,
+    /// The annotation `maxchannel.dev/adopt` has done its work; it counts again once it was taken away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     /// The bot to which the token belongs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bot: Option<BotStatus>,

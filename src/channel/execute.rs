@@ -1,14 +1,18 @@
 //! One action at a time. Each is harmless when it is repeated, so a crash after any of them costs nothing.
 
 use secrecy::SecretString;
+use uuid::Uuid;
 
-use super::Installation;
 use super::observe::{self, Failure};
 use super::plan::Action;
 use super::schedule::Trouble;
+use super::{ChannelRef, Installation};
 use crate::api::Reason;
 use crate::creatio::{self, Class};
 use crate::max;
+
+/// The column of the owner's mark.
+const OWNER: &str = "Owner";
 
 /// What actions need.
 #[derive(Debug)]
@@ -18,6 +22,7 @@ pub struct Tools<'a> {
     pub webhook_secret: &'a SecretString,
     pub crm: Option<&'a creatio::Client>,
     pub installation: &'a Installation,
+    pub channel: &'a ChannelRef,
 }
 
 /// Carries one action out.
@@ -39,15 +44,24 @@ pub async fn execute(action: &Action, tools: &Tools<'_>) -> Result<(), Failure> 
         Action::Create { collection, id, columns } => {
             let crm = in_crm(tools)?;
             match crm.create(collection, *id, columns).await.map_err(|error| observe::crm_failure(&error))? {
-                creatio::Created::New => Ok(()),
+                creatio::Created::New => {}
                 // Made by an earlier attempt whose answer was lost, or by hand: the columns count.
                 creatio::Created::AlreadyThere => {
-                    crm.patch(collection, *id, columns).await.map_err(|error| observe::crm_failure(&error))
+                    // Or by another installation that was faster.
+                    if columns.contains_key(OWNER) {
+                        is_still_ours(crm, *id, tools).await?;
+                    }
+                    crm.patch(collection, *id, columns).await.map_err(|error| observe::crm_failure(&error))?;
                 }
             }
+            if columns.contains_key(OWNER) { is_still_ours(crm, *id, tools).await } else { Ok(()) }
         }
         Action::Change { collection, id, columns } => {
-            in_crm(tools)?.patch(collection, *id, columns).await.map_err(|error| observe::crm_failure(&error))
+            let crm = in_crm(tools)?;
+            crm.patch(collection, *id, columns).await.map_err(|error| observe::crm_failure(&error))?;
+            // Two may have found the row without an owner: the last to write has it.
+            let marks = columns.get(OWNER).is_some_and(|owner| owner != "");
+            if marks { is_still_ours(crm, *id, tools).await } else { Ok(()) }
         }
         Action::Delete { collection, id } => match in_crm(tools)?.delete(collection, *id).await {
             Ok(_) => Ok(()),
@@ -55,6 +69,17 @@ pub async fn execute(action: &Action, tools: &Tools<'_>) -> Result<(), Failure> 
             Err(error) => Err(observe::crm_failure(&error)),
         },
     }
+}
+
+/// Whether the channel's settings in the CRM bear no other's mark.
+async fn is_still_ours(crm: &creatio::Client, settings: Uuid, tools: &Tools<'_>) -> Result<(), Failure> {
+    let found: Option<creatio::MaxChannelSettings> =
+        crm.get(settings).await.map_err(|error| observe::crm_failure(&error))?;
+    let owner = found.map(|found| found.owner).unwrap_or_default();
+    if owner.trim().is_empty() || tools.installation.id.has_marked(&owner, tools.channel) {
+        return Ok(());
+    }
+    Err(Failure { reason: Reason::OwnedElsewhere, detail: owner, trouble: Trouble::Refused })
 }
 
 fn in_crm<'a>(tools: &Tools<'a>) -> Result<&'a creatio::Client, Failure> {

@@ -16,15 +16,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 
 use super::claims::Conflict;
 use super::execute::{self, Tools};
 use super::observe::{self, Clients, Failure, Observation};
 use super::plan::{self, Action, KnownBot, crm_basis};
 use super::relay_config::{self, Access};
-use super::report::{self, Held, RelayState, View};
+use super::report::{self, Held, RelayState, Unapplied, View};
 use super::schedule::{Cadence, Subject, Trouble};
-use super::validate::{Desired, Secrets, validate};
+use super::validate::{Desired, IntakeWish, Secrets, validate};
 use super::{ChannelRef, webhook};
 use crate::api::{MaxChannel, MaxChannelStatus, Reason};
 use crate::policy::Millis;
@@ -34,6 +35,10 @@ use crate::{creatio, max};
 /// How long the relay takes calls under the address of a token that was replaced: MAX repeats a lost call after 60 s and 210 s
 /// (MAX Bot API reference, "Webhook delivery").
 const RETIREMENT: Millis = 10 * 60_000;
+
+/// How long a bot that was taken over from another installation is left alone after our mark stands in the CRM: the relay of the other
+/// one asks for the mark before it sends, and trusts an answer for less than this (see `relay::owner`).
+const HANDING_OVER: Millis = 5_000;
 
 /// A look that takes longer has failed, so that one silent side never keeps the others waiting.
 const LONGEST_LOOK: Duration = Duration::from_secs(45);
@@ -46,6 +51,17 @@ async fn in_time<T>(look: impl Future<Output = Result<T, Failure>>, late: Reason
         let detail = format!("no whole answer within {} s", LONGEST_LOOK.as_secs());
         Err(Failure { reason: late, detail, trouble: Trouble::Outage })
     })
+}
+
+/// What must be remembered over restarts of whose the bot is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Standing {
+    /// The annotation `adopt` has done its work. It counts again once it was taken away: else two installations with the same manifest
+    /// would take the bot from each other for ever.
+    pub adopted: bool,
+    /// Another has the bot, as was seen last.
+    pub elsewhere: bool,
 }
 
 /// Everything that is kept of one channel between passes.
@@ -73,9 +89,17 @@ pub struct Keeper {
     intake_failure: Option<Failure>,
     crm_failure: Option<Failure>,
     held: Option<Held>,
+    unapplied: Option<Vec<Unapplied>>,
     status: MaxChannelStatus,
     /// When our subscription was last made by this process.
     subscribed_at: Option<Millis>,
+    standing: Standing,
+    /// Why the deletion of the channel waits.
+    deletion: Option<String>,
+    /// The bot was this channel's before this process began.
+    was_ours: bool,
+    /// When our mark was put in the place of another's, until whoever it was has noticed.
+    taken_over: Option<Millis>,
 }
 
 /// One action and how it went.
@@ -88,6 +112,7 @@ pub struct Done {
 impl Keeper {
     /// `bot` and `status` are what was known before this process began.
     pub fn new(channel: ChannelRef, clients: Arc<Clients>, bot: Option<KnownBot>, status: MaxChannelStatus) -> Self {
+        let was_ours = bot.is_some();
         Self {
             channel,
             clients,
@@ -107,9 +132,37 @@ impl Keeper {
             intake_failure: None,
             crm_failure: None,
             held: None,
+            unapplied: None,
             status,
             subscribed_at: None,
+            standing: Standing::default(),
+            deletion: None,
+            was_ours,
+            taken_over: None,
         }
+    }
+
+    /// Why the deletion of the channel waits, for the status.
+    pub fn set_deletion(&mut self, waits: Option<String>) {
+        self.deletion = waits;
+    }
+
+    /// Whether another installation or channel has the bot.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.standing.elsewhere
+    }
+
+    /// Whose the bot was before this process began.
+    pub fn recall(&mut self, standing: Standing) {
+        self.was_ours &= !standing.elsewhere;
+        self.standing = standing;
+    }
+
+    /// For the shell to remember over restarts.
+    #[must_use]
+    pub const fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// Other pauses than the usual ones.
@@ -151,7 +204,9 @@ impl Keeper {
                 .map(|desired| (desired, generation, reconcile_at.cloned()))
         });
         match outcome {
-            Ok((desired, generation, reconcile_at)) => {
+            Ok((mut desired, generation, reconcile_at)) => {
+                self.standing.adopted &= desired.adopt;
+                desired.adopt &= !self.standing.adopted;
                 if self.reconcile_at != reconcile_at {
                     self.asked.extend([Subject::Bot, Subject::Subscriptions, Subject::Mango, Subject::Crm]);
                 }
@@ -167,6 +222,7 @@ impl Keeper {
             Err(problems) => self.problems = problems,
         }
         self.retired.retain(|(_, until)| *until > now);
+        self.taken_over = self.taken_over.filter(|at| now - at < HANDING_OVER);
     }
 
     /// The newest generation of the manifest, whether it can be used or not: the status speaks of it.
@@ -177,6 +233,11 @@ impl Keeper {
     /// Who holds what this channel asks for, if another does.
     pub fn set_conflict(&mut self, conflict: Option<Conflict>) {
         self.conflict = conflict;
+    }
+
+    /// What of the channel's objects in the cluster is not as it shall be.
+    pub fn set_unapplied(&mut self, unapplied: Vec<Unapplied>) {
+        self.unapplied = Some(unapplied);
     }
 
     /// Asks for a look at a subject now, for instance because the relay was refused.
@@ -256,7 +317,44 @@ impl Keeper {
     #[must_use]
     pub fn due(&self) -> Option<Millis> {
         let all = [Subject::Bot, Subject::Subscriptions, Subject::Mango, Subject::Crm];
-        all.into_iter().filter_map(|subject| self.due_of(subject)).min()
+        let handed_over = self.taken_over.map(|at| at + HANDING_OVER);
+        all.into_iter().filter_map(|subject| self.due_of(subject)).chain(handed_over).min()
+    }
+
+    /// Whether the bot is this channel's, as far as can be known now: nobody else has it, what would say so has been looked at, and
+    /// whoever had it has had the time to notice.
+    ///
+    /// A bot that was ours before this process began needs no look: messages go on while the CRM is away. One that was not waits for the
+    /// marks in the CRM, or, where its updates come by webhook and so show who is called, for the attempt to read them.
+    fn is_ours(&self) -> bool {
+        let Some(desired) = &self.desired else { return false };
+        let observation = &self.observation;
+        if self.taken_over.is_some()
+            || plan::marked_elsewhere(desired, observation).is_some()
+            || plan::other_address(desired, observation).is_some()
+        {
+            return false;
+        }
+        let has_seen_marks = observation.crm.seen.as_ref().is_some_and(|view| view.rows.is_some());
+        let has_tried = observation.crm.failure.is_some() && desired.intake != IntakeWish::LongPoll;
+        self.was_ours || desired.crm_access.is_err() || has_seen_marks || (has_tried && !self.standing.elsewhere)
+    }
+
+    /// Takes note of whose the bot is, after something was seen or changed.
+    fn note_standing(&mut self) {
+        let Some(desired) = &mut self.desired else { return };
+        if desired.adopt && plan::is_undisputed(desired, &self.observation) == Some(true) {
+            desired.adopt = false;
+            self.standing.adopted = true;
+        }
+        let is_elsewhere = plan::other_owner(desired, &self.observation).is_some()
+            || plan::other_address(desired, &self.observation).is_some();
+        if is_elsewhere {
+            self.was_ours = false;
+            self.standing.elsewhere = true;
+        } else if self.observation.crm.seen.as_ref().is_some_and(|view| view.rows.is_some()) {
+            self.standing.elsewhere = false;
+        }
     }
 
     /// Looks at everything that is due. `clock` tells the time at the end of each look.
@@ -289,6 +387,7 @@ impl Keeper {
             }
             self.observation.subscriptions.take(&basis, clock(), outcome);
         }
+        self.note_standing();
     }
 
     /// MANGO OFFICE and the CRM side by side, as far as they are due.
@@ -324,6 +423,7 @@ impl Keeper {
             self.asked.remove(&Subject::Crm);
             self.observation.crm.take(&basis, clock(), outcome);
         }
+        self.note_standing();
     }
 
     /// The client under the manifest's token.
@@ -364,6 +464,14 @@ impl Keeper {
             return;
         }
         self.stranger = None;
+        if known.is_some_and(|known| known != seen.user_id) {
+            // Whose that one is, is another question.
+            self.was_ours = false;
+            if let Some(view) = &mut self.observation.crm.seen {
+                view.rows = None;
+            }
+        }
+        let Some(seen) = self.observation.bot.current(&desired.token_fingerprint()) else { return };
         self.bot = Some(KnownBot::from(seen));
         let client = self.candidate.as_ref().map(|(_, client)| client.clone());
         let is_new = self.token.as_ref().is_none_or(|(before, _)| before.expose_secret() != token.expose_secret());
@@ -385,7 +493,7 @@ impl Keeper {
         // is another bot's does not.
         let unproven = desired.token.as_ref().ok().filter(|_| self.stranger.is_none());
         let token = self.token.as_ref().map(|(token, _)| token).or(unproven)?;
-        let ours = plan::other_owner(desired, &self.observation).is_none();
+        let ours = self.is_ours();
         let retired: Vec<SecretString> = self.retired.iter().map(|(token, _)| token.clone()).collect();
         let installation = self.clients.installation();
         Some(relay_config::relay_config(desired, installation, bot.user_id, token, &retired, Access { ours }))
@@ -404,8 +512,14 @@ impl Keeper {
 
     /// Carries the plan out and looks again at what was changed. Actions at MAX wait until `intake_open`: somebody listens.
     pub async fn act(&mut self, intake_open: bool, clock: Clock<'_>) -> Vec<Done> {
-        let actions: Vec<Action> =
-            self.plan().into_iter().filter(|action| intake_open || !action.is_intake()).collect();
+        let is_ours = self.is_ours();
+        let may = |action: &Action| match action {
+            Action::Subscribe { .. } => intake_open && is_ours,
+            Action::Unsubscribe { foreign: true, .. } => intake_open && self.taken_over.is_none(),
+            Action::Unsubscribe { .. } => intake_open || !is_ours,
+            Action::Create { .. } | Action::Change { .. } | Action::Delete { .. } => true,
+        };
+        let actions: Vec<Action> = self.plan().into_iter().filter(may).collect();
         let done = self.carry_out(actions, clock).await;
         if done.iter().any(|done| done.outcome.is_ok() && matches!(done.action, Action::Subscribe { .. })) {
             self.subscribed_at = Some(clock());
@@ -478,6 +592,7 @@ impl Keeper {
             return Vec::new();
         };
         let secret = webhook::secret(&token, &self.channel);
+        let mark = plan::mark(&self.observation).map(ToOwned::to_owned);
         let mut done: Vec<Done> = Vec::new();
         for action in actions {
             // Within one system the order matters: what follows a failure waits for the next pass.
@@ -489,9 +604,14 @@ impl Keeper {
                 webhook_secret: &secret,
                 crm: crm.as_ref(),
                 installation: self.clients.installation(),
+                channel: &self.channel,
             };
             let outcome = execute::execute(&action, &tools).await;
+            let was_faster = outcome.as_ref().is_err_and(|failure| failure.reason == Reason::OwnedElsewhere);
             done.push(Done { action, outcome });
+            if was_faster {
+                break;
+            }
         }
         let of = |intake: bool| done.iter().filter(move |done| done.action.is_intake() == intake);
         if of(true).next().is_some() || self.subscription().is_some() {
@@ -514,6 +634,12 @@ impl Keeper {
         {
             view.rows = Some(rows);
         }
+        let installation = &self.clients.installation().id;
+        let is_ours = |mark: &str| installation.has_marked(mark, &self.channel);
+        if mark.is_some_and(|before| !is_ours(&before)) && plan::mark(&self.observation).is_some_and(is_ours) {
+            self.taken_over = Some(clock());
+        }
+        self.note_standing();
         done
     }
 
@@ -530,9 +656,12 @@ impl Keeper {
             intake_failure: self.intake_failure.as_ref(),
             crm_failure: self.crm_failure.as_ref(),
             relay,
+            unapplied: self.unapplied.as_deref(),
             held: self.held,
             generation: self.generation,
             reconcile_at: self.reconcile_at.as_deref(),
+            adopted: self.standing.adopted,
+            deletion: self.deletion.as_deref(),
             now,
             language: self.clients.installation().language,
         };

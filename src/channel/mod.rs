@@ -16,6 +16,7 @@
 
 pub mod claims;
 pub mod execute;
+mod installation;
 pub mod keeper;
 pub mod observe;
 pub mod plan;
@@ -31,6 +32,7 @@ mod tests;
 
 use std::fmt;
 
+pub use installation::InstallationId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::Url;
@@ -51,7 +53,7 @@ impl ChannelRef {
     }
 }
 
-/// `<namespace>/<name>`, as it stands in the owner mark in the CRM (wire contract, "Set-up through OData").
+/// `<namespace>/<name>`.
 impl fmt::Display for ChannelRef {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}/{}", self.namespace, self.name)
@@ -61,6 +63,8 @@ impl fmt::Display for ChannelRef {
 /// What is the same for all channels of one installation.
 #[derive(Clone, Debug)]
 pub struct Installation {
+    /// Stands in whatever is ours outside, so that two installations never take each other's for their own.
+    pub id: InstallationId,
     pub max_url: Url,
     /// The address of MAX is not its own but set for a test: plain `http://` public addresses are then taken too.
     pub max_overridden: bool,

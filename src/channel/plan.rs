@@ -105,12 +105,57 @@ impl fmt::Display for Action {
     }
 }
 
+/// The owner's mark in the CRM, as far as there is one.
+#[must_use]
+pub fn mark(observation: &Observation) -> Option<&str> {
+    let owner = observation.crm.seen.as_ref()?.rows.as_ref()?.settings.as_ref()?.owner.trim();
+    Some(owner).filter(|owner| !owner.is_empty())
+}
+
 /// Another owner of the channel's rows in the CRM, whom nobody has allowed to be overruled.
 #[must_use]
 pub fn other_owner(desired: &Desired, observation: &Observation) -> Option<String> {
-    let rows = observation.crm.seen.as_ref()?.rows.as_ref()?;
-    let owner = rows.settings.as_ref()?.owner.trim();
-    (!owner.is_empty() && owner != desired.channel.to_string() && !desired.adopt).then(|| owner.to_owned())
+    marked_elsewhere(desired, observation).filter(|_| !desired.adopt)
+}
+
+/// Another owner of the channel's rows in the CRM, whether it may be overruled or not.
+#[must_use]
+pub fn marked_elsewhere(desired: &Desired, observation: &Observation) -> Option<String> {
+    let owner = mark(observation)?;
+    (!desired.installation.has_marked(owner, &desired.channel)).then(|| owner.to_owned())
+}
+
+/// Another installation, or another channel of this one, whose address MAX calls for this bot, and whom nobody has allowed to be
+/// overruled: who it is, and where.
+///
+/// Where two have subscribed at the same moment the older subscription counts, for both, so that one of them goes on.
+#[must_use]
+pub fn other_address(desired: &Desired, observation: &Observation) -> Option<String> {
+    if desired.adopt {
+        return None;
+    }
+    let seen = subscriptions(desired, observation);
+    let oldest = |wanted: Whose| {
+        let ofs =
+            seen.iter().filter(move |(_, whose)| *whose == wanted).map(|(seen, _)| (seen.time, seen.url.as_str()));
+        ofs.min()
+    };
+    let (ours, elsewhere) = (oldest(Whose::Current), oldest(Whose::Elsewhere)?);
+    if ours.is_some_and(|ours| ours < elsewhere) {
+        return None;
+    }
+    Some(format!("{} ({})", webhook::holder(elsewhere.1)?, webhook::shown(elsewhere.1)))
+}
+
+/// Whether nothing outside says that the bot is another's: the channel's own mark stands in the CRM, and MAX calls nobody else of this
+/// program. None: not all of it has been seen.
+#[must_use]
+pub fn is_undisputed(desired: &Desired, observation: &Observation) -> Option<bool> {
+    observation.subscriptions.current(&desired.token_fingerprint())?;
+    observation.crm.seen.as_ref()?.rows.as_ref()?;
+    let marked = mark(observation).is_some_and(|owner| desired.installation.has_marked(owner, &desired.channel));
+    let elsewhere = subscriptions(desired, observation).iter().any(|(_, whose)| *whose == Whose::Elsewhere);
+    Some(marked && !elsewhere)
 }
 
 /// Who shall take the dialogs, from the last directory seen; none while that or the receiver is missing.
@@ -119,16 +164,26 @@ pub fn resolved(desired: &Desired, observation: &Observation) -> Option<Resolved
     receiver::resolve(desired.receiver.as_ref(), observation.mango.seen.as_ref()?).ok()
 }
 
-/// Everything that has to change. Empty while the channel is suspended, its bot is unknown, or another owner has its rows.
+/// Everything that has to change. Empty while the channel is suspended, its bot is unknown, or another has it: then no more than a
+/// subscription is taken back that was made at the same moment as the other's.
 #[must_use]
 pub fn plan(desired: &Desired, observation: &Observation, bot: Option<&KnownBot>) -> Vec<Action> {
     let Some(bot) = bot else { return Vec::new() };
     if desired.suspended || other_owner(desired, observation).is_some() {
         return Vec::new();
     }
+    if other_address(desired, observation).is_some() {
+        let mut seen = subscriptions(desired, observation);
+        seen.retain(|(_, whose)| *whose == Whose::Current);
+        return seen.into_iter().map(|(seen, _)| unsubscribe(seen, false)).collect();
+    }
     let mut actions = rows(desired, observation, bot);
     actions.extend(intake(desired, observation));
     actions
+}
+
+fn unsubscribe(seen: &max::Subscription, foreign: bool) -> Action {
+    Action::Unsubscribe { address: seen.url.clone(), foreign }
 }
 
 /// What is under our control in a row, as it shall be.
@@ -172,7 +227,7 @@ fn rows(desired: &Desired, observation: &Observation, bot: &KnownBot) -> Vec<Act
             "Name": bot.title(),
             "NotifyUrl": desired.notify_url(),
             "BotUserId": bot.user_id.to_string(),
-            "Owner": desired.channel.to_string(),
+            "Owner": desired.mark(),
         }),
     );
     actions.extend(settings.against(seen.settings.as_ref()));
@@ -256,7 +311,7 @@ pub fn crm_basis(access: &str, source: Option<&str>) -> String {
 pub fn wanted_address(desired: &Desired) -> Option<String> {
     let (IntakeWish::Webhook { base }, Ok(token)) = (&desired.intake, &desired.token) else { return None };
     let fingerprint = webhook::fingerprint(&webhook::secret(token, &desired.channel));
-    Some(webhook::address(base, &desired.channel, &fingerprint))
+    Some(webhook::address(base, &desired.channel, &desired.installation, &fingerprint))
 }
 
 /// The subscriptions seen, each with whose it is.
@@ -266,11 +321,13 @@ pub fn subscriptions<'a>(desired: &Desired, observation: &'a Observation) -> Vec
     let wanted = wanted_address(desired);
     let fingerprint = webhook::fingerprint(&webhook::secret(token, &desired.channel));
     let seen = observation.subscriptions.seen.iter().flatten();
-    seen.map(|seen| {
-        let base = desired.public_base.as_ref();
-        (seen, webhook::whose(&seen.url, wanted.as_deref(), base, &desired.channel, &fingerprint))
-    })
-    .collect()
+    let ours = webhook::Ours {
+        base: desired.public_base.as_ref(),
+        channel: &desired.channel,
+        installation: &desired.installation,
+        fingerprint: &fingerprint,
+    };
+    seen.map(|seen| (seen, webhook::whose(&seen.url, wanted.as_deref(), ours))).collect()
 }
 
 fn intake(desired: &Desired, observation: &Observation) -> Vec<Action> {
@@ -287,9 +344,15 @@ fn intake(desired: &Desired, observation: &Observation) -> Vec<Action> {
     // With MANGO's own intake the stranger is MANGO OFFICE.
     let strangers_go = desired.on_foreign == ForeignSubscription::Remove && desired.intake != IntakeWish::MangoDialogs;
     for (seen, whose) in seen {
-        let foreign = whose == Whose::Foreign;
-        if whose == Whose::Stale || (foreign && strangers_go) {
-            actions.push(Action::Unsubscribe { address: seen.url.clone(), foreign });
+        // Another installation's goes only where it is overruled, whatever shall become of strangers: it would put its own back.
+        let goes = match whose {
+            Whose::Current => false,
+            Whose::Stale => true,
+            Whose::Elsewhere => desired.adopt,
+            Whose::Foreign => strangers_go,
+        };
+        if goes {
+            actions.push(unsubscribe(seen, whose != Whose::Stale));
         }
     }
     actions
@@ -301,11 +364,11 @@ fn intake(desired: &Desired, observation: &Observation) -> Vec<Action> {
 pub fn removal(desired: &Desired, observation: &Observation, bot: Option<&KnownBot>) -> Vec<Action> {
     let mut actions: Vec<Action> = subscriptions(desired, observation)
         .into_iter()
-        .filter(|(_, whose)| *whose != Whose::Foreign)
-        .map(|(seen, _)| Action::Unsubscribe { address: seen.url.clone(), foreign: false })
+        .filter(|(_, whose)| matches!(whose, Whose::Current | Whose::Stale))
+        .map(|(seen, _)| unsubscribe(seen, false))
         .collect();
     let rows = observation.crm.seen.as_ref().and_then(|view| view.rows.as_ref());
-    let (Some(bot), Some(rows), None) = (bot, rows, other_owner(desired, observation)) else { return actions };
+    let (Some(bot), Some(rows), None) = (bot, rows, marked_elsewhere(desired, observation)) else { return actions };
     let source = bot.source();
     if rows.channel.as_ref().is_some_and(|channel| channel.is_active) {
         let columns = Map::from_iter([("IsActive".to_owned(), json!(false))]);

@@ -9,7 +9,8 @@ use crate::relay::config::{ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConf
 /// What of the outside may be used now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// False while another owner has the channel: neither updates are taken nor the CRM is written to.
+    /// False while another has the bot, or it is not known yet whether one has: nothing is taken, sent or asked for. MAX keeps what it
+    /// could not hand over.
     pub ours: bool,
 }
 
@@ -31,7 +32,6 @@ pub fn relay_config(
         std::iter::once(token).chain(retired).map(|token| webhook::secret(token, &desired.channel)).collect::<Vec<_>>()
     };
     let intake = match &desired.intake {
-        _ if !access.ours => Intake::None,
         IntakeWish::Webhook { .. } => Intake::Webhook,
         IntakeWish::LongPoll => Intake::LongPoll,
         IntakeWish::MangoDialogs => Intake::None,
@@ -52,7 +52,8 @@ pub fn relay_config(
         bot: desired.bot.as_ref().map(|bot| bot.config.clone()),
         off_hours_bot: desired.off_hours_bot.as_ref().map(|bot| bot.config.clone()),
         retention_seconds: desired.retention_seconds,
-        suspended: desired.suspended,
+        suspended: desired.suspended || !access.ours,
+        installation: Some(desired.installation.as_str().to_owned()),
         log_level: None,
         intake,
     };

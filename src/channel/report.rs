@@ -1,6 +1,7 @@
 //! Everything seen becomes the status: every condition on every pass, the same words as everywhere. Pure.
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
 use super::claims::Conflict;
 use super::observe::{Failure, Observation};
@@ -35,6 +36,17 @@ impl RelayState {
             _ => None,
         }
     }
+}
+
+/// What of the channel's objects in the cluster is not as it shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unapplied {
+    /// A reason of `ObjectsApplied`.
+    pub reason: Reason,
+    /// Which object, and the server's own words.
+    pub detail: String,
+    /// The relay goes on as it is, and nothing is wrong with the channel.
+    pub is_harmless: bool,
 }
 
 /// Trouble with the delivery and since when it has been seen without a break.
@@ -85,11 +97,17 @@ pub struct View<'a> {
     /// Why the last change in the CRM was refused.
     pub crm_failure: Option<&'a Failure>,
     pub relay: &'a RelayState,
+    /// What of the objects in the cluster is not as it shall be; none where there is no cluster.
+    pub unapplied: Option<&'a [Unapplied]>,
     pub held: Option<Held>,
     /// `metadata.generation`.
     pub generation: i64,
     /// The annotation that asks for a look now.
     pub reconcile_at: Option<&'a str>,
+    /// The annotation `adopt` has done its work.
+    pub adopted: bool,
+    /// Why the deletion waits, where it does.
+    pub deletion: Option<&'a str>,
     pub now: Millis,
     pub language: Language,
 }
@@ -102,10 +120,12 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
         now: whole_second(view.now),
         language: view.language,
         suspended: view.desired.is_some_and(|desired| desired.suspended),
+        deletion: view.deletion,
     };
     MaxChannelStatus {
         observed_generation: Some(view.generation),
-        last_handled_reconcile_at: view.reconcile_at.map(ToOwned::to_owned),
+        last_handled_reconcile_at: view.reconcile_at.map(echo),
+        adopted: view.adopted,
         bot: view.bot.map(|bot| BotStatus {
             user_id: bot.user_id,
             username: bot.username.clone(),
@@ -124,6 +144,18 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
     }
 }
 
+/// The most characters of the annotation that the status takes.
+const LONGEST_ECHO: usize = 256;
+
+/// The annotation as the status shows it. One that is longer than the status takes is shown by its hash, so that every change of it
+/// still shows.
+fn echo(reconcile_at: &str) -> String {
+    if reconcile_at.chars().count() <= LONGEST_ECHO {
+        return reconcile_at.to_owned();
+    }
+    format!("sha256:{}", super::hex(&Sha256::digest(reconcile_at.as_bytes())))
+}
+
 /// Kubernetes keeps times of conditions in whole seconds.
 fn whole_second(now: Millis) -> Timestamp {
     Timestamp::from_second(now.div_euclid(1_000)).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -132,9 +164,11 @@ fn whole_second(now: Millis) -> Timestamp {
 /// What this pass found out, one per condition but `Ready` and `Stalled`.
 #[must_use]
 pub fn outcomes(view: &View<'_>) -> Vec<Outcome> {
-    let mut outcomes = vec![spec_valid(view)];
+    let mut outcomes = vec![spec_valid(view), objects_applied(view)];
     let Some(desired) = view.desired else {
-        let rest = ConditionType::ALL.into_iter().skip(3);
+        let said =
+            [ConditionType::Ready, ConditionType::Stalled, ConditionType::SpecValid, ConditionType::ObjectsApplied];
+        let rest = ConditionType::ALL.into_iter().filter(|condition| !said.contains(condition));
         outcomes.extend(rest.map(|condition| Outcome::unknown(condition, view.language)));
         return outcomes;
     };
@@ -159,6 +193,31 @@ fn spec_valid(view: &View<'_>) -> Outcome {
         Outcome::holds(ConditionType::SpecValid, Reason::Valid, message)
     } else {
         Outcome::fails(ConditionType::SpecValid, Reason::InvalidSpec, &view.problems.join("; "), view.language)
+    }
+}
+
+/// The first of the worst is the reason; all are told.
+fn objects_applied(view: &View<'_>) -> Outcome {
+    use ConditionType::ObjectsApplied as This;
+    let Some(unapplied) = view.unapplied else {
+        let message =
+            say(view.language, "Without a cluster there is nothing to apply", "Вне кластера применять нечего");
+        return Outcome::holds(This, Reason::Applied, message);
+    };
+    let Some(first) = unapplied.iter().find(|one| !one.is_harmless).or(unapplied.first()) else {
+        let message = say(
+            view.language,
+            "The API server has everything that the channel needs",
+            "В кластере есть всё, что нужно каналу",
+        );
+        return Outcome::holds(This, Reason::Applied, message);
+    };
+    let same = |one: &&Unapplied| one.is_harmless == first.is_harmless;
+    let detail = unapplied.iter().filter(same).map(|one| one.detail.as_str()).collect::<Vec<_>>().join("; ");
+    if first.is_harmless {
+        Outcome::holds_but(This, first.reason, &detail, view.language)
+    } else {
+        Outcome::fails(This, first.reason, &detail, view.language)
     }
 }
 
@@ -217,6 +276,10 @@ impl Of<'_> {
         if let (Some(stranger), Some(bot)) = (self.view.stranger, self.view.bot) {
             let detail = format!("userId {stranger}, {} {}", self.say("before", "прежде"), bot.user_id);
             return self.fails(This, Reason::BotChanged, &detail);
+        }
+        if let Some(holder) = plan::other_address(self.desired, self.view.observation) {
+            let detail = format!("{} {holder}", self.say("held by", "занято:"));
+            return self.fails(This, Reason::BotInUse, &detail);
         }
         let nick = seen.username.as_ref().map_or_else(|| seen.user_id.to_string(), |nick| format!("@{nick}"));
         let message = format!("{} {nick}", self.say("MAX takes the token of", "MAX принимает токен бота"));
@@ -381,7 +444,9 @@ impl Of<'_> {
         if self.desired.intake == IntakeWish::MangoDialogs {
             return self.fails(This, Reason::MangoNotConnected, "");
         }
-        if let Some(owner) = plan::other_owner(self.desired, self.view.observation) {
+        if let Some(owner) = plan::other_owner(self.desired, self.view.observation)
+            .or_else(|| plan::other_address(self.desired, self.view.observation))
+        {
             return self.fails(This, Reason::NotSubscribed, &owner);
         }
         if self.desired.token.is_err() || self.view.observation.subscriptions.seen.is_none() {
@@ -390,7 +455,7 @@ impl Of<'_> {
         let seen = plan::subscriptions(self.desired, self.view.observation);
         let strangers: Vec<String> = seen
             .iter()
-            .filter(|(_, whose)| *whose == Whose::Foreign)
+            .filter(|(_, whose)| matches!(whose, Whose::Foreign | Whose::Elsewhere))
             .map(|(seen, _)| webhook::shown(&seen.url))
             .collect();
         let strangers = strangers.join(", ");

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::{ChannelRef, Installation, fingerprint};
+use super::{ChannelRef, Installation, InstallationId, fingerprint};
 use crate::api::{self, MaxChannel, SecretProblem};
 use crate::creatio;
 use crate::policy::{Millis, Rules};
@@ -101,6 +101,7 @@ pub struct BotAccess {
 #[derive(Clone, Debug)]
 pub struct Desired {
     pub channel: ChannelRef,
+    pub installation: InstallationId,
     pub token: Credential<SecretString>,
     pub account_number: String,
     pub mango: Credential<MangoAccess>,
@@ -118,13 +119,19 @@ pub struct Desired {
     pub off_hours_bot: Option<BotAccess>,
     pub retention_seconds: u64,
     pub suspended: bool,
-    /// [`ADOPT`] is "true".
+    /// [`ADOPT`] is "true" and has not done its work yet.
     pub adopt: bool,
     /// [`ACCEPT_BOT`].
     pub accept_bot: Option<i64>,
 }
 
 impl Desired {
+    /// The owner's mark of this channel in the CRM.
+    #[must_use]
+    pub fn mark(&self) -> String {
+        self.installation.mark(&self.channel)
+    }
+
     /// Names the token without telling it; empty without one.
     #[must_use]
     pub fn token_fingerprint(&self) -> String {
@@ -225,6 +232,7 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
         suspended: spec.suspend,
         adopt: manifest.annotations().get(ADOPT).is_some_and(|value| value == "true"),
         accept_bot,
+        installation: installation.id.clone(),
         channel,
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! The secret is derived from the token, so that nothing has to be kept, and the address carries the secret's fingerprint, so that
 //! GET /subscriptions, which never returns a secret (MAX Bot API reference, "Webhook subscriptions"), still proves which one is in force.
+//! Before the fingerprint stands the installation, so that another one's address is never taken for a stale one of ours.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,10 +11,12 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{ChannelRef, hex};
+use super::{ChannelRef, InstallationId, hex};
 
 /// How many hex digits of the secret's SHA-256 stand in the address.
 const FINGERPRINT: usize = 8;
+/// Where every address of ours begins, behind the public base.
+const PREFIX: &str = "/webhooks/max/";
 
 /// base64url without padding of HMAC-SHA256(token, "webhook/<namespace>/<name>"): 43 characters of the alphabet that MAX allows.
 #[must_use]
@@ -34,18 +37,14 @@ pub fn fingerprint(secret: &SecretString) -> String {
 
 /// The path under which the relay takes updates.
 #[must_use]
-pub fn path(channel: &ChannelRef, fingerprint: &str) -> String {
-    format!("{}{fingerprint}", prefix(channel))
-}
-
-fn prefix(channel: &ChannelRef) -> String {
-    format!("/webhooks/max/{}/{}/", channel.namespace, channel.name)
+pub fn path(channel: &ChannelRef, installation: &InstallationId, fingerprint: &str) -> String {
+    format!("{PREFIX}{}/{}/{}/{fingerprint}", channel.namespace, channel.name, installation.as_str())
 }
 
 /// The whole address that MAX is given.
 #[must_use]
-pub fn address(base: &Url, channel: &ChannelRef, fingerprint: &str) -> String {
-    format!("{}{}", root(base), path(channel, fingerprint))
+pub fn address(base: &Url, channel: &ChannelRef, installation: &InstallationId, fingerprint: &str) -> String {
+    format!("{}{}", root(base), path(channel, installation, fingerprint))
 }
 
 /// Where the CRM tells of new rows in its outbox (wire contract, "Optional hint").
@@ -63,28 +62,81 @@ fn root(base: &Url) -> &str {
 pub enum Whose {
     /// The one that should be there.
     Current,
-    /// Ours, of a token or a public address that is no longer in force.
+    /// Ours, of a token or a public address that is no longer in force, or of the form without the installation.
     Stale,
+    /// Of another installation of this program, or of another channel of this one.
+    Elsewhere,
     /// Another program's.
     Foreign,
 }
 
+/// What makes an address ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Ours<'a> {
+    pub base: Option<&'a Url>,
+    pub channel: &'a ChannelRef,
+    pub installation: &'a InstallationId,
+    pub fingerprint: &'a str,
+}
+
+/// An address of this program, taken apart.
+struct Address<'a> {
+    base: &'a str,
+    channel: ChannelRef,
+    /// None: of the form from before installations had ids.
+    installation: Option<&'a str>,
+    fingerprint: &'a str,
+}
+
+impl<'a> Address<'a> {
+    fn read(url: &'a str) -> Option<Self> {
+        let (base, rest) = url.rsplit_once(PREFIX)?;
+        let parts: Vec<&str> = rest.split('/').collect();
+        let (namespace, name, installation, fingerprint) = match parts.as_slice() {
+            [namespace, name, fingerprint] => (namespace, name, None, fingerprint),
+            [namespace, name, installation, fingerprint] => (namespace, name, Some(*installation), fingerprint),
+            _ => return None,
+        };
+        let is_fingerprint =
+            fingerprint.len() == FINGERPRINT && fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let whole = !namespace.is_empty() && !name.is_empty() && installation != Some("");
+        (is_fingerprint && whole).then(|| Self {
+            base,
+            channel: ChannelRef::new(*namespace, *name),
+            installation,
+            fingerprint,
+        })
+    }
+}
+
 /// Whose `url` is, where `current` is the address that should be there (none with long poll).
 ///
-/// Ours is what stands under our own public base, and wherever it may stand, what carries our path with a fingerprint that only a holder
-/// of this very token can know: so a move of the public address leaves nothing behind.
+/// Ours is what names this installation and this channel, wherever it stands. Of the form without an installation ours is what stands
+/// under our own public base, and wherever it may stand, what carries our path with a fingerprint that only a holder of this very
+/// token can know: so a move of the public address leaves nothing behind.
 #[must_use]
-pub fn whose(url: &str, current: Option<&str>, base: Option<&Url>, channel: &ChannelRef, fingerprint: &str) -> Whose {
+pub fn whose(url: &str, current: Option<&str>, ours: Ours<'_>) -> Whose {
     if current == Some(url) {
         return Whose::Current;
     }
-    let is_fingerprint = |rest: &str| rest.len() == FINGERPRINT && rest.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let under_our_base = base.is_some_and(|base| {
-        url.strip_prefix(root(base))
-            .and_then(|path| path.strip_prefix(prefix(channel).as_str()))
-            .is_some_and(is_fingerprint)
-    });
-    if under_our_base || url.ends_with(&path(channel, fingerprint)) { Whose::Stale } else { Whose::Foreign }
+    let Some(address) = Address::read(url) else { return Whose::Foreign };
+    let is_channel = address.channel == *ours.channel;
+    match address.installation {
+        Some(installation) if is_channel && ours.installation.is(installation) => Whose::Stale,
+        Some(_) => Whose::Elsewhere,
+        None => {
+            let under_our_base = ours.base.is_some_and(|base| root(base) == address.base);
+            let is_ours = is_channel && (under_our_base || address.fingerprint == ours.fingerprint);
+            if is_ours { Whose::Stale } else { Whose::Foreign }
+        }
+    }
+}
+
+/// `<installation>/<namespace>/<name>` of an address of this program that names its installation.
+#[must_use]
+pub fn holder(url: &str) -> Option<String> {
+    let address = Address::read(url)?;
+    Some(format!("{}/{}", address.installation?, address.channel))
 }
 
 /// An address for people: without query and fragment, which may hold another program's secrets.
@@ -126,29 +178,46 @@ mod tests {
     }
 
     #[test]
-    fn the_address_carries_the_fingerprint_and_no_double_slash() {
+    fn the_address_carries_installation_and_fingerprint_and_no_double_slash() {
         for base in ["https://max.acme.ru", "https://max.acme.ru/", "https://max.acme.ru/gate/"] {
-            let address = address(&Url::parse(base).unwrap(), &channel(), "0a1b2c3d");
-            let expected = format!("{}/webhooks/max/crm/support/0a1b2c3d", base.trim_end_matches('/'));
+            let address = address(&Url::parse(base).unwrap(), &channel(), &InstallationId::of("prod"), "0a1b2c3d");
+            let expected = format!("{}/webhooks/max/crm/support/prod/0a1b2c3d", base.trim_end_matches('/'));
             assert_eq!(address, expected);
         }
     }
 
     #[test]
-    fn subscriptions_are_told_apart_by_base_path_and_fingerprint() {
-        let base = Url::parse("https://max.acme.ru/").unwrap();
-        let current = "https://max.acme.ru/webhooks/max/crm/support/0a1b2c3d";
+    fn subscriptions_are_told_apart_by_installation_path_base_and_fingerprint() {
+        let (base, channel, installation) =
+            (Url::parse("https://max.acme.ru/").unwrap(), channel(), InstallationId::of("prod"));
+        let ours = Ours { base: Some(&base), channel: &channel, installation: &installation, fingerprint: "0a1b2c3d" };
+        let current = "https://max.acme.ru/webhooks/max/crm/support/prod/0a1b2c3d";
         for (url, expected) in [
             (current, Whose::Current),
+            ("https://max.acme.ru/webhooks/max/crm/support/prod/ffffffff", Whose::Stale),
+            ("https://old.acme.ru/webhooks/max/crm/support/prod/0a1b2c3d", Whose::Stale),
+            // The same token, and so the same fingerprint, in another installation.
+            ("https://max.acme.ru/webhooks/max/crm/support/staging/0a1b2c3d", Whose::Elsewhere),
+            ("https://staging.acme.ru/webhooks/max/crm/support/staging/ffffffff", Whose::Elsewhere),
+            ("https://laptop.example/webhooks/max/default/x/laptop/ffffffff", Whose::Elsewhere),
+            ("https://max.acme.ru/webhooks/max/crm/other/prod/0a1b2c3d", Whose::Elsewhere),
+            // From before installations had ids.
             ("https://max.acme.ru/webhooks/max/crm/support/ffffffff", Whose::Stale),
             ("https://old.acme.ru/webhooks/max/crm/support/0a1b2c3d", Whose::Stale),
+            ("https://old.acme.ru/webhooks/max/crm/support/ffffffff", Whose::Foreign),
             ("https://max.acme.ru/webhooks/max/crm/other/0a1b2c3d", Whose::Foreign),
             ("https://max.acme.ru/webhooks/max/crm/support/not-hex!", Whose::Foreign),
+            ("https://max.acme.ru/webhooks/max/crm/support/staging/0a1b2c3d?x=y", Whose::Foreign),
             ("https://stranger.example/hook", Whose::Foreign),
         ] {
-            assert_eq!(whose(url, Some(current), Some(&base), &channel(), "0a1b2c3d"), expected, "{url}");
+            assert_eq!(whose(url, Some(current), ours), expected, "{url}");
         }
-        assert_eq!(whose(current, None, Some(&base), &channel(), "0a1b2c3d"), Whose::Stale, "long poll needs none");
+        assert_eq!(whose(current, None, ours), Whose::Stale, "long poll needs none");
+        assert_eq!(
+            holder("https://x.example/webhooks/max/crm/support/staging/0a1b2c3d").as_deref(),
+            Some("staging/crm/support")
+        );
+        assert_eq!(holder("https://x.example/webhooks/max/crm/support/0a1b2c3d"), None);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::installation::data_dir;
+use crate::relay::STORE;
 use crate::relay::admin::SOCKET;
+use crate::relay::moving::HOLD;
 
 /// An erasure overwrites what it frees, which takes its time in a large store.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -23,6 +25,34 @@ pub(super) struct SocketArgs {
 }
 
 impl SocketArgs {
+    /// The folder of the channel that is meant, whether its relay runs or not.
+    ///
+    /// # Errors
+    /// One sentence: it is not clear which.
+    pub(super) fn folder(&self) -> Result<PathBuf, String> {
+        let folder = data_dir(self.data_dir.clone())?;
+        if let Some(channel) = &self.channel {
+            return place_of(&folder, channel);
+        }
+        let is_channels = |place: &Path| [STORE, SOCKET, HOLD].iter().any(|name| place.join(name).exists());
+        if is_channels(&folder) {
+            return Ok(folder);
+        }
+        let below = entries(&folder).into_iter().flat_map(|namespace| entries(&namespace));
+        let mut found: Vec<PathBuf> = below.filter(|place| is_channels(place)).collect();
+        match found.len() {
+            0 => {
+                Err(format!("there is no channel in {}: name it with --channel, or give --data-dir", folder.display()))
+            }
+            1 => Ok(found.remove(0)),
+            _ => {
+                let names = found.iter().filter_map(|path| path.strip_prefix(&folder).ok());
+                let names: Vec<String> = names.map(|path| path.display().to_string()).collect();
+                Err(format!("there are several channels: name one with --channel ({})", names.join(", ")))
+            }
+        }
+    }
+
     /// The socket of the channel that is meant.
     ///
     /// # Errors
@@ -36,12 +66,7 @@ impl SocketArgs {
             )
         };
         if let Some(channel) = &self.channel {
-            let (namespace, name) = channel.split_once('/').unwrap_or(("default", channel));
-            let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('/');
-            if !plain(namespace) || !plain(name) {
-                return Err(format!("--channel {channel:?} is no channel: write it like default/support"));
-            }
-            let place = folder.join(namespace).join(name);
+            let place = place_of(&folder, channel)?;
             let socket = place.join(SOCKET);
             return if socket.exists() { Ok(socket) } else { Err(nobody(&place)) };
         }
@@ -67,6 +92,15 @@ impl SocketArgs {
             }
         }
     }
+}
+
+fn place_of(folder: &Path, channel: &str) -> Result<PathBuf, String> {
+    let (namespace, name) = channel.split_once('/').unwrap_or(("default", channel));
+    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('/');
+    if !plain(namespace) || !plain(name) {
+        return Err(format!("--channel {channel:?} is no channel: write it like default/support"));
+    }
+    Ok(folder.join(namespace).join(name))
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {

@@ -68,6 +68,10 @@ pub(super) struct Args {
     /// Between two looks at the CRM.
     #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_CRM", default_value = "10m")]
     interval_crm: api::Duration,
+    /// How long a deletion tries to take away what is outside, counted from the first try of this process; then it says what is left
+    /// there and lets the channel go. Undelivered messages are waited for without end.
+    #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_DELETION_PATIENCE", default_value = "2m")]
+    deletion_patience: api::Duration,
     /// A file with the log level (info, debug, or a filter like `info,maxchannel::controller=debug`), taken up within a second when it
     /// changes, here and in the relays. Beats MAXCHANNEL_LOG.
     #[arg(long, value_name = "FILE", env = "MAXCHANNEL_LOG_LEVEL_FILE")]
@@ -120,6 +124,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
             ..Cadence::default()
         },
         relay_interval: Duration::from_millis(args.interval_relay.millis().unsigned_abs()),
+        deletion_patience: Duration::from_millis(args.deletion_patience.millis().unsigned_abs()),
         namespace: args.pod_namespace.clone(),
         pod: args.pod_name.clone(),
         // A pod that starts again is another holder: what it did before the crash is not known here.

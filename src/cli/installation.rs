@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use url::Url;
 
 use crate::api::{self, ErrorReasons, Language};
-use crate::channel::Installation;
+use crate::channel::{Installation, InstallationId};
+use crate::local;
 use crate::{mango, max};
 
 /// Addresses set for tests; documented, not shown in every help text.
@@ -18,6 +19,10 @@ pub(super) struct InstallationArgs {
     /// it and without a host MAX is polled.
     #[arg(long, value_name = "URL", env = "MAXCHANNEL_PUBLIC_URL")]
     public_url: Option<String>,
+    /// What this installation is called in marks and addresses outside, so that two that serve channels of the same names never take
+    /// each other's. Default: the uid of the namespace kube-system in a cluster, else one that is kept in the data folder.
+    #[arg(long, value_name = "ID", env = "MAXCHANNEL_INSTALLATION_ID")]
+    installation_id: Option<String>,
     /// A file (YAML or JSON) with rows {status, code, messageContains, reason} that say what a refusal of MAX means.
     #[arg(long, value_name = "FILE", env = "MAXCHANNEL_MAX_ERROR_REASONS")]
     max_error_reasons: Option<PathBuf>,
@@ -30,9 +35,25 @@ pub(super) struct InstallationArgs {
 }
 
 impl InstallationArgs {
+    /// The installation of a data folder, which keeps its id.
+    ///
+    /// # Errors
+    /// One sentence about an address or file that cannot be used.
+    pub(super) fn of_folder(&self, data_dir: &Path) -> Result<Installation, String> {
+        let installation = self.installation()?;
+        if !installation.id.is_known() {
+            installation.id.set(local::installation_id(data_dir)?, None);
+        }
+        Ok(installation)
+    }
+
+    /// The id is known only where it was given.
+    ///
     /// # Errors
     /// One sentence about an address or file that cannot be used.
     pub(super) fn installation(&self) -> Result<Installation, String> {
+        let given = self.installation_id.as_deref().filter(|text| !text.trim().is_empty());
+        let id = given.map(InstallationId::given).transpose()?.unwrap_or_default();
         let max_override = overridden(MAX_URL)?;
         let max_overridden = max_override.is_some();
         let built_in = |text: &str| Url::parse(text).map_err(|error| error.to_string());
@@ -45,6 +66,7 @@ impl InstallationArgs {
             }
         };
         Ok(Installation {
+            id,
             max_url: max_override.map_or_else(|| built_in(max::DEFAULT_BASE_URL), Ok)?,
             max_overridden,
             max_ca_pem: self.max_ca.as_deref().map(text).transpose()?,

@@ -8,6 +8,8 @@ mod check;
 mod completions;
 mod controller;
 mod crd;
+mod creatio_install;
+mod creatio_package;
 mod dead_letters;
 #[cfg(feature = "simulator")]
 mod demo;
@@ -16,6 +18,7 @@ mod errors;
 pub mod files;
 mod installation;
 mod man;
+mod moving;
 mod outside;
 mod plan;
 mod relay;
@@ -51,11 +54,15 @@ enum Command {
     Completions(completions::Args),
     Controller(controller::Args),
     Crd(crd::Args),
+    CreatioInstall(creatio_install::Args),
+    CreatioPackage(creatio_package::Args),
     DeadLetters(dead_letters::Args),
     #[cfg(feature = "simulator")]
     Demo(demo::Args),
     Erase(erase::Args),
     Man(man::Args),
+    Export(moving::ExportArgs),
+    Import(moving::ImportArgs),
     Plan(plan::Args),
     Relay(relay::Args),
     Remove(remove::Args),
@@ -101,11 +108,15 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => completions::run(&args),
         Command::Controller(args) => controller::run(&args),
         Command::Crd(args) => crd::run(&args),
+        Command::CreatioInstall(args) => creatio_install::run(&args),
+        Command::CreatioPackage(args) => creatio_package::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
         #[cfg(feature = "simulator")]
         Command::Demo(args) => demo::run(&args),
         Command::Erase(args) => erase::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::Export(args) => moving::export(&args),
+        Command::Import(args) => moving::import(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::Remove(args) => remove::run(&args),

@@ -38,7 +38,7 @@ pub(super) async fn look(paths: &[PathBuf], data_dir: &Path, args: &Installation
     if manifests.channels.is_empty() {
         return Err("no MaxChannel in the files given: is the path right?".to_owned());
     }
-    let clients = Arc::new(Clients::new(Arc::new(args.installation()?))?);
+    let clients = Arc::new(Clients::new(Arc::new(args.of_folder(data_dir)?))?);
     let clock = Clock::real();
     let now = || clock.now();
     let mut secrets: BTreeMap<String, Secrets> = BTreeMap::new();
@@ -50,8 +50,9 @@ pub(super) async fn look(paths: &[PathBuf], data_dir: &Path, args: &Installation
     let mut asked = Vec::new();
     for (place, manifest) in manifests.channels.iter().enumerate() {
         let channel = ChannelRef::new(&manifest.namespace, &manifest.name);
-        let bot = Memory::of(data_dir, &channel).bot();
-        let mut keeper = Keeper::new(channel.clone(), clients.clone(), bot, MaxChannelStatus::default());
+        let memory = Memory::of(data_dir, &channel);
+        let mut keeper = Keeper::new(channel.clone(), clients.clone(), memory.bot(), MaxChannelStatus::default());
+        keeper.recall(memory.standing());
         let parsed = manifest.parse().map_err(|findings| {
             let errors = findings.iter().filter(|(_, finding)| finding.severity == Severity::Error);
             errors.map(|(place, finding)| format!("{place}: {finding}")).collect::<Vec<_>>()

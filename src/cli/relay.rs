@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,7 +18,7 @@ use super::installation::data_dir;
 use super::run::stop_on_signals;
 use crate::policy::Millis;
 use crate::relay::http::Relays;
-use crate::relay::{self, Clock, Relay, RelayConfig};
+use crate::relay::{self, Clock, Facts, Relay, RelayConfig, moving};
 use crate::telemetry;
 
 /// Between two looks at the configuration.
@@ -76,13 +77,26 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
         let aside = aside.unwrap_or_default();
         tracing::warn!(former, bot, folder = %aside.display(), "the channel has another bot now; the messages of the one before are set aside");
     }
-    let relay = Relay::open(config, &folder, Clock::real()).await.map_err(|error| (1, error.to_string()))?;
     let relays = Relays::default();
-    relays.insert(&namespace, &name, relay.clone());
+    let mut relay = if moving::is_held(&folder) {
+        tracing::warn!(folder = %folder.display(), "the store is being moved, or has left: nothing is carried from here");
+        None
+    } else {
+        let relay = Relay::open(config, &folder, Clock::real()).await.map_err(|error| (1, error.to_string()))?;
+        relays.insert(&namespace, &name, relay.clone());
+        Some(relay)
+    };
+    let in_force = Arc::new(Mutex::new(revision.clone()));
     let routes = Router::new()
         .route("/status", get(facts))
         .route("/subscription/{made}", put(subscription))
-        .with_state((relays.clone(), namespace.clone(), name.clone()))
+        .with_state(At {
+            relays: relays.clone(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+            folder: folder.clone(),
+            in_force: in_force.clone(),
+        })
         .merge(relay::http::router(relays.clone()));
     let closing = stop.clone();
     let server = tokio::spawn(async move {
@@ -98,7 +112,25 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(CONFIG_INTERVAL) => {}
         }
+        let is_held = moving::is_held(&folder);
+        if let (true, Some(held)) = (is_held, &relay) {
+            relays.remove(&namespace, &name);
+            held.stop().await;
+            tracing::warn!(folder = %folder.display(), "the store is being moved, or has left: nothing is carried from here");
+            relay = None;
+        }
         let outcome = match read(&args.config) {
+            Ok(config) if relay.is_none() && !is_held && config.channel.bot_user_id == bot => {
+                revision.clone_from(&config.channel.revision);
+                in_force.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&revision);
+                take_level(&config);
+                let opened =
+                    Relay::open(config, &folder, Clock::real()).await.map_err(|error| (1, error.to_string()))?;
+                relays.insert(&namespace, &name, opened.clone());
+                relay = Some(opened);
+                tracing::info!("the store is here: messages are carried again");
+                Ok(None)
+            }
             Ok(config) if config.channel.revision == revision => Ok(None),
             Ok(config) if config.channel.bot_user_id != bot => {
                 changed_bot = true;
@@ -107,13 +139,17 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
             Ok(config) => {
                 let next = config.channel.revision.clone();
                 take_level(&config);
-                relay.apply(config).await.map(|()| Some(next)).map_err(|error| error.to_string())
+                match &relay {
+                    Some(relay) => relay.apply(config).await.map(|()| Some(next)).map_err(|error| error.to_string()),
+                    None => Ok(Some(next)),
+                }
             }
             Err(error) => Err(error),
         };
         match outcome {
             Ok(Some(next)) => {
                 tracing::info!(revision = %next, "a changed configuration is in force");
+                in_force.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&next);
                 revision = next;
                 complaint.clear();
             }
@@ -127,7 +163,9 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
         }
     }
     relays.remove(&namespace, &name);
-    relay.stop().await;
+    if let Some(relay) = relay {
+        relay.stop().await;
+    }
     server.abort();
     // Whoever keeps it running, a kubelet for instance, starts it anew on a store of its own.
     if changed_bot {
@@ -158,9 +196,20 @@ fn read(folder: &Path) -> Result<RelayConfig, String> {
     Ok(config)
 }
 
+/// What the routes of this process need.
+#[derive(Clone)]
+struct At {
+    relays: Relays,
+    namespace: String,
+    name: String,
+    folder: PathBuf,
+    /// The revision of the configuration in force.
+    in_force: Arc<Mutex<String>>,
+}
+
 /// The controller says when the subscription in force was made; it shows MAX's own secret for this channel, which both know.
 async fn subscription(
-    State((relays, namespace, name)): State<(Relays, String, String)>,
+    State(At { relays, namespace, name, .. }): State<At>,
     axum::extract::Path(made): axum::extract::Path<Millis>,
     headers: HeaderMap,
 ) -> StatusCode {
@@ -182,9 +231,14 @@ fn take_level(config: &RelayConfig) {
     }
 }
 
-async fn facts(State((relays, namespace, name)): State<(Relays, String, String)>) -> Response {
-    match relays.get(&namespace, &name) {
-        Some(relay) => axum::Json(relay.facts().await).into_response(),
-        None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-    }
+async fn facts(State(at): State<At>) -> Response {
+    let facts = match at.relays.get(&at.namespace, &at.name) {
+        Some(relay) => relay.facts().await,
+        None if !moving::is_held(&at.folder) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        None => {
+            let revision = at.in_force.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            Facts::of_moved(&revision, Clock::real().now())
+        }
+    };
+    axum::Json(facts).into_response()
 }

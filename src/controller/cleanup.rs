@@ -1,17 +1,20 @@
 //! The end of a channel: unsubscribe, let the relay finish, deactivate the channel in the CRM, then the objects, the volume claim
 //! included, and last the finalizer.
 //!
-//! Never hangs: what cannot be taken away within [`PATIENCE`] is named in an event, and the channel goes all the same.
+//! Nothing that was acknowledged is thrown away: while the relay has messages that are not delivered, the deletion waits, says for how
+//! many, and goes on by itself. Whoever does not want them says so by an annotation ([`names::FORCE_DELETE`]).
+//!
+//! Else it never hangs: what cannot be taken away outside within the installation's patience, counted from the first try of this
+//! process, is named in an event, and the channel goes all the same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::Api;
 use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt as _};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::context::Context;
@@ -20,17 +23,20 @@ use super::pass::{self, Outcome};
 use super::relay_state::{self, PodState};
 use super::resource::Channel;
 use super::scope::Scope;
+use super::writer::{Deleted, is_controlled_by};
 use super::{Error, names};
 use crate::api::{DeletionPolicy, MaxChannel};
 use crate::channel::ChannelRef;
 use crate::channel::keeper::Done;
+use crate::channel::report::RelayState;
 use crate::channel::validate::Secrets;
 use crate::policy::Millis;
+use crate::relay::Undelivered;
 
-/// How long the outside is tried.
-const PATIENCE: Millis = 120_000;
-/// How long the relay may take to deliver what it has.
+/// How long a relay that does not say what it has is waited for after nothing comes in any more.
 const DRAIN: Millis = 30_000;
+/// What is delivered sooner than this is not worth a word.
+const TOLD_AFTER: Millis = 3_000;
 /// Nothing waits for so long: nothing is under way.
 const QUIET: Millis = 1_000;
 
@@ -56,46 +62,132 @@ pub async fn pass(
         .get("deletionPolicy")
         .and_then(|policy| serde_json::from_value(policy.clone()).ok())
         .unwrap_or_default();
+    let now = context.clock.now();
+    let tried_for = now - *entry.deleting_since.get_or_insert(now);
+    let patience = i64::try_from(context.settings.deletion_patience.as_millis()).unwrap_or(i64::MAX);
+    let forced = channel.annotations().get(names::FORCE_DELETE).is_some_and(|value| value == "true");
+    // With the volume left where it is, what is undelivered stays too.
+    let keeps_store =
+        policy == DeletionPolicy::Retain && manifest.as_deref().is_none_or(|manifest| !is_ephemeral(manifest));
     if policy == DeletionPolicy::Delete
-        && let Err(left) = leave(context, scope, channel, entry, manifest.as_deref()).await?
+        && let Err(left) = leave(context, scope, channel, entry, manifest.as_deref(), forced).await?
     {
-        let since = channel.metadata.deletion_timestamp.as_ref().map_or(0, |Time(time)| time.as_millisecond());
-        if context.clock.now() - since < PATIENCE || left.is_draining {
-            if !left.sentences.is_empty() && left.sentences != entry.waits_for {
-                let note =
-                    format!("Waits up to {} s to clean up outside: {}", PATIENCE / 1_000, left.sentences.join("; "));
-                context.writer.event(channel, EventType::Normal, "DeletionWaits", "Delete", &note).await;
-                entry.waits_for = left.sentences;
-            }
-            return Ok(Outcome { changed: false, waiting: true, again_in: left.again_in });
+        if left.is_draining || tried_for < patience {
+            return wait(context, channel, entry, left, patience).await;
         }
         let note = format!("Left behind outside, take it away by hand: {}", left.sentences.join("; "));
         context.writer.event(channel, EventType::Warning, "ExternalObjectsLeft", "Delete", &note).await;
     }
+    if !keeps_store {
+        // Asked again: in between something may have come in.
+        let undelivered = undelivered(context, scope, entry, &channel.reference()).await;
+        if undelivered.total() > 0 && entry.conflict.is_none() {
+            if !forced {
+                let again_in = Duration::from_secs(2);
+                let left = Left { sentences: Vec::new(), is_draining: true, undelivered, again_in };
+                return wait(context, channel, entry, left, patience).await;
+            }
+            let note = format!("Dropped with the channel, as {} asks: {}", names::FORCE_DELETE, counted(undelivered));
+            context.writer.event(channel, EventType::Warning, "UndeliveredDropped", "Delete", &note).await;
+        }
+    }
     pass::remove_objects(context, scope, channel).await?;
     if policy == DeletionPolicy::Delete {
-        let name = channel.reference();
-        context.writer.delete::<PersistentVolumeClaim>(&name.namespace, &names::claim(&name.name)).await?;
+        remove_claim(context, channel).await?;
     }
     context.rollouts.ended(&channel.reference());
     context.writer.hold(channel, false).await?;
     Ok(done(true))
 }
 
+fn is_ephemeral(manifest: &MaxChannel) -> bool {
+    manifest.spec.relay.storage.as_ref().is_some_and(|storage| storage.ephemeral.is_some())
+}
+
+/// Tells what the deletion waits for, in an event and in the status, each time that it changes.
+async fn wait(
+    context: &Context,
+    channel: &Channel,
+    entry: &mut Entry,
+    left: Left,
+    patience: Millis,
+) -> Result<Outcome, Error> {
+    let mut told = left.sentences;
+    if left.undelivered.total() > 0 {
+        told.insert(0, counted(left.undelivered));
+    }
+    let mut changed = false;
+    if !told.is_empty() && told != entry.waits_for {
+        let (type_, note) = if left.undelivered.total() > 0 {
+            let note = format!(
+                "Waits until everything is delivered: {}; {}: \"true\" drops it",
+                told.join("; "),
+                names::FORCE_DELETE
+            );
+            (EventType::Warning, note)
+        } else {
+            (EventType::Normal, format!("Waits up to {} s to clean up outside: {}", patience / 1_000, told.join("; ")))
+        };
+        // Events of one reason count as one and keep the first note: another number is another event.
+        let action = format!("Delete{}", left.undelivered.total());
+        context.writer.event(channel, type_, "DeletionWaits", &action, &note).await;
+        entry.keeper.set_deletion(Some(told.join("; ")));
+        entry.waits_for = told;
+        let state = match &entry.facts {
+            Some(facts) => {
+                RelayState::Running { facts: Box::new(facts.clone()), open: true, wanted: facts.revision.clone() }
+            }
+            None => RelayState::Absent { detail: String::new() },
+        };
+        changed = pass::report(context, channel, entry, &state).await?;
+    }
+    Ok(Outcome { changed, waiting: true, again_in: left.again_in })
+}
+
+fn counted(undelivered: Undelivered) -> String {
+    let Undelivered { to_crm, to_max, dead_letters } = undelivered;
+    let parts = [(to_crm, "to the CRM"), (to_max, "to customers"), (dead_letters, "given up (dead letters)")];
+    let parts: Vec<String> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let all = undelivered.total();
+    format!("{all} undelivered {}: {}", if all == 1 { "message" } else { "messages" }, parts.join(", "))
+}
+
+/// Deletes the volume claim where it was made for this channel; another's is named and stays.
+async fn remove_claim(context: &Context, channel: &Channel) -> Result<(), Error> {
+    let name = channel.reference();
+    let claim = names::claim(&name.name);
+    let is_ours = |found: &PersistentVolumeClaim| {
+        let uid = found.annotations().get(names::CHANNEL);
+        uid.is_some() && uid == channel.metadata.uid.as_ref()
+    };
+    if let Deleted::Foreign = context.writer.delete_own(&name.namespace, &claim, is_ours).await? {
+        let note = format!(
+            "PersistentVolumeClaim {claim} stays: it was not made for this channel, or by a version that did not note for which; \
+             delete it by hand if nothing in it is needed"
+        );
+        context.writer.event(channel, EventType::Normal, "VolumeClaimLeft", "Delete", &note).await;
+    }
+    Ok(())
+}
+
 /// What is left outside for now.
 struct Left {
     sentences: Vec<String>,
+    /// The relay may still deliver something.
     is_draining: bool,
+    undelivered: Undelivered,
     again_in: Duration,
 }
 
 impl Left {
     fn because(sentences: Vec<String>) -> Self {
-        Self { sentences, is_draining: false, again_in: Duration::from_secs(2) }
+        Self { sentences, is_draining: false, undelivered: Undelivered::default(), again_in: Duration::from_secs(2) }
     }
 
-    fn draining() -> Self {
-        Self { sentences: Vec::new(), is_draining: true, again_in: Duration::from_millis(500) }
+    fn draining(undelivered: Undelivered) -> Self {
+        // What goes at once is told to nobody.
+        Self { sentences: Vec::new(), is_draining: true, undelivered, again_in: Duration::from_millis(500) }
     }
 }
 
@@ -106,6 +198,7 @@ async fn leave(
     channel: &Channel,
     entry: &mut Entry,
     manifest: Option<&MaxChannel>,
+    forced: bool,
 ) -> Result<Result<(), Left>, Error> {
     let clock = || context.clock.now();
     let name = channel.reference();
@@ -132,8 +225,16 @@ async fn leave(
     let mut failures = sentences(&entry.keeper.leave_intake(&clock).await);
     if failures.is_empty() {
         let left_at = *entry.left_at.get_or_insert_with(clock);
-        if clock() - left_at < DRAIN && !is_idle(context, scope, entry, &name).await {
-            return Ok(Err(Left::draining()));
+        let left_for = clock() - left_at;
+        if !forced {
+            let is_idle = is_idle(context, scope, entry, &name).await;
+            let undelivered = entry.undelivered;
+            if undelivered.total() > 0 && left_for >= TOLD_AFTER {
+                return Ok(Err(Left { again_in: Duration::from_secs(1), ..Left::draining(undelivered) }));
+            }
+            if undelivered.total() > 0 || (left_for < DRAIN && !is_idle) {
+                return Ok(Err(Left::draining(Undelivered::default())));
+            }
         }
         context.fence.check()?;
         failures.extend(sentences(&entry.keeper.remove(&clock).await));
@@ -150,16 +251,37 @@ fn sentences(done: &[Done]) -> Vec<String> {
 
 /// Whether the relay has nothing to deliver any more, or cannot be asked because there is none.
 async fn is_idle(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> bool {
-    let pod = scope.pods.get(&ObjectRef::new(&names::pod(&name.name)).within(&name.namespace));
-    let PodState::Running { ip, .. } = relay_state::of_pod(pod.as_deref()) else { return true };
     let now = context.clock.now();
-    match pass::ask(context, name, ip).await {
-        Ok(facts) if facts.oldest_seconds == 0 => now - *entry.idle_since.get_or_insert(now) >= QUIET,
+    if undelivered(context, scope, entry, name).await.total() > 0 {
+        entry.idle_since = None;
+        return false;
+    }
+    let PodState::Running { .. } = relay_state::of_pod(pass::own_pod(scope, name).as_deref()) else { return true };
+    match &entry.facts {
+        Some(facts) if facts.oldest_seconds == 0 => now - *entry.idle_since.get_or_insert(now) >= QUIET,
         _ => {
             entry.idle_since = None;
             false
         }
     }
+}
+
+/// What the relay has not delivered. What it said last counts while it does not answer; a relay that never answered this process has
+/// said nothing.
+async fn undelivered(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> Undelivered {
+    if let PodState::Running { ip, .. } = pass::pod_state(context, scope, name) {
+        match pass::ask(context, name, ip).await {
+            Ok(facts) => {
+                let undelivered = facts.undelivered;
+                // Relays of an older version count dead letters only.
+                let dead_letters = undelivered.dead_letters.max(facts.dead_letters);
+                entry.undelivered = Undelivered { dead_letters, ..undelivered };
+                entry.facts = Some(facts);
+            }
+            Err(_) => entry.facts = None,
+        }
+    }
+    entry.undelivered
 }
 
 /// Where Secrets are gone already, as when a whole folder is deleted at once, what the relay was told serves.
@@ -176,7 +298,10 @@ async fn complete(
         return Ok(());
     }
     let of_relay = names::relay(&name.name);
-    if scope.secrets.get(&ObjectRef::new(&of_relay).within(&name.namespace)).is_none() {
+    let known = scope.secrets.get(&ObjectRef::new(&of_relay).within(&name.namespace));
+    let owner =
+        scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace)).and_then(|channel| channel.uid());
+    if !known.zip(owner).is_some_and(|(secret, uid)| is_controlled_by(&*secret, &uid)) {
         return Ok(());
     }
     let api: Api<Secret> = Api::namespaced(context.writer.client().clone(), &name.namespace);

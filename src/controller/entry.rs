@@ -10,16 +10,17 @@ use secrecy::SecretString;
 
 use super::Error;
 use super::context::Context;
+use super::refusal::Refusals;
 use super::resource::Channel;
 use super::scope::Scope;
 use super::writer::Memory;
-use crate::api::{self, MaxChannel, MaxChannelStatus};
+use crate::api::{self, ConditionType, MaxChannel, MaxChannelStatus, Reason};
 use crate::channel::claims::Conflict;
-use crate::channel::keeper::Keeper;
+use crate::channel::keeper::{Keeper, Standing};
 use crate::channel::plan::KnownBot;
 use crate::channel::validate::Secrets;
 use crate::policy::Millis;
-use crate::relay::Facts;
+use crate::relay::{Facts, Undelivered};
 use crate::telemetry;
 
 /// A manifest, or what is wrong with it, one sentence each.
@@ -48,6 +49,8 @@ pub struct Entry {
     pub gone: Secrets,
     pub applied: Memory,
     pub settled: Option<Settled>,
+    /// What the API server refuses.
+    pub refusals: Refusals,
     /// Who holds what this channel asks for, if another does.
     pub conflict: Option<Conflict>,
     /// The status that was written last, and the version of the channel from which it was made.
@@ -61,6 +64,10 @@ pub struct Entry {
     pub waits_for: Vec<String>,
     /// When our subscriptions were taken away.
     pub left_at: Option<Millis>,
+    /// When this process first tried to delete the channel.
+    pub deleting_since: Option<Millis>,
+    /// What was undelivered when the relay was last asked during the deletion.
+    pub undelivered: Undelivered,
     pub was_ready: bool,
 }
 
@@ -74,7 +81,9 @@ impl Entry {
         });
         let ready = api::conditions::find(&status.conditions, api::ConditionType::Ready);
         let was_ready = ready.is_some_and(|ready| ready.status == "True");
+        let standing = standing(&status);
         let mut keeper = Keeper::new(channel.reference(), context.clients.clone(), bot, status);
+        keeper.recall(standing);
         keeper.set_cadence(context.settings.cadence.clone());
         Self {
             keeper,
@@ -84,6 +93,7 @@ impl Entry {
             gone: Secrets::new(),
             applied: Memory::new(),
             settled: None,
+            refusals: Refusals::default(),
             conflict: None,
             written: None,
             facts: None,
@@ -91,6 +101,8 @@ impl Entry {
             idle_since: None,
             waits_for: Vec::new(),
             left_at: None,
+            deleting_since: None,
+            undelivered: Undelivered::default(),
             was_ready,
         }
     }
@@ -118,6 +130,7 @@ impl Entry {
         let names = channel.secret_names();
         self.secrets.retain(|name, _| names.contains(name));
         self.gone.retain(|name, _| names.contains(name));
+        let mut is_refused = false;
         for name in names {
             let known = scope.secrets.get(&ObjectRef::new(&name).within(&namespace));
             let Some(version) = known.and_then(|secret| secret.resource_version()) else {
@@ -128,7 +141,19 @@ impl Entry {
                 continue;
             }
             let api: Api<Secret> = Api::namespaced(context.writer.client().clone(), &namespace);
-            match api.get_opt(&name).await? {
+            let now = context.clock.now();
+            if self.refusals.waits("reading", &version, now) {
+                is_refused = true;
+                continue;
+            }
+            let outcome = api.get_opt(&name).await.map_err(Error::from);
+            let object = format!("Secret {name}, which cannot be read");
+            let Some(found) = self.refusals.take("reading", &object, &version, now, outcome)? else {
+                // What was read before goes on serving.
+                is_refused = true;
+                continue;
+            };
+            match found {
                 Some(secret) => {
                     let version = secret.resource_version().unwrap_or(version);
                     self.gone.remove(&name);
@@ -137,6 +162,9 @@ impl Entry {
                 None => self.forget(name),
             }
         }
+        if !is_refused {
+            self.refusals.clear("reading");
+        }
         Ok(self.secrets.iter().map(|(name, (_, data))| (name.clone(), data.clone())).collect())
     }
 
@@ -144,6 +172,19 @@ impl Entry {
         if let Some((_, data)) = self.secrets.remove(&name) {
             self.gone.insert(name, data);
         }
+    }
+}
+
+/// Whose the bot was, as the status says.
+fn standing(status: &MaxChannelStatus) -> Standing {
+    let fails = |condition, reason: Reason| {
+        let found = api::conditions::find(&status.conditions, condition);
+        found.is_some_and(|found| found.status == "False" && found.reason == reason.as_str())
+    };
+    Standing {
+        adopted: status.adopted,
+        elsewhere: fails(ConditionType::CrmConnected, Reason::OwnedElsewhere)
+            || fails(ConditionType::TokenAuthorized, Reason::BotInUse),
     }
 }
 

@@ -57,6 +57,7 @@ pub struct Metrics {
     pub time_to_ready: Histogram,
     pub leader: Gauge,
     pub crd_missing: Gauge,
+    pub unserved: Gauge,
     pub queue_depth: Gauge,
     pub channels: Gauge,
     pub conditions: Family<ConditionLabels, Gauge>,
@@ -106,6 +107,10 @@ impl Default for Metrics {
             ),
             leader: register!("leader", "1 while this replica leads"),
             crd_missing: register!("crd_missing", "1 while the MaxChannel definition is not installed"),
+            unserved: register!(
+                "namespaces_unserved",
+                "Watched namespaces that the API server does not show: they are gone, or the role in them is"
+            ),
             queue_depth: register!(
                 "queue_depth",
                 "Channels that a pass is due for and has not begun: something has happened, or the time of the next look has come"

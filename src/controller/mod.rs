@@ -21,6 +21,7 @@ pub mod names;
 pub mod objects;
 mod pass;
 mod queue;
+mod refusal;
 mod relay_state;
 mod resource;
 mod scope;
@@ -31,10 +32,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::events::EventType;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +77,9 @@ pub enum Error {
     Lost(#[from] Lost),
     #[error("the pass took more than {} s", PASS_LIMIT.as_secs())]
     Late,
+    /// An object with a name that the channel needs, which is not the channel's: it is left alone.
+    #[error("{0}")]
+    Foreign(String),
     #[error("an object cannot be written as JSON ({0}): this is a bug")]
     Bug(String),
     #[error("the pass broke off: this is a bug, its own message stands before this one")]
@@ -90,6 +96,7 @@ impl Error {
             Self::Api(_) => "Unreachable",
             Self::Lost(_) => "NotLeader",
             Self::Late => "Late",
+            Self::Foreign(_) => "ForeignObject",
             Self::Bug(_) | Self::Panicked => "Bug",
         }
     }
@@ -101,6 +108,7 @@ impl Error {
             Self::Api(kube::Error::Api(status)) if status.is_conflict() => (200, 10_000),
             // Only a person can mend it.
             Self::Api(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => (5_000, 120_000),
+            Self::Foreign(_) => (5_000, 120_000),
             Self::Bug(_) | Self::Panicked => (60_000, 600_000),
             Self::Api(_) | Self::Lost(_) | Self::Late => (1_000, 60_000),
         };
@@ -207,7 +215,7 @@ async fn run(context: Arc<Context>, client: Client, watching: Client, listener: 
             lease::run(client, namespace, lease, identity, *lease_duration, fence, stop).await;
         });
     }
-    if wait_for_definition(&context, &client, &ready, &stop).await {
+    if identify(&context, &client, &ready, &stop).await && wait_for_definition(&context, &client, &ready, &stop).await {
         let mut controllers = JoinSet::new();
         let namespaces: Vec<Option<String>> = if settings.namespaces.is_empty() {
             vec![None]
@@ -232,11 +240,27 @@ async fn run(context: Arc<Context>, client: Client, watching: Client, listener: 
                 following.scopes().iter().for_each(|scope| scope.kick_all());
             }
         });
+        for scope in context.scopes() {
+            tasks.spawn(tell_refusals(context.clone(), scope));
+        }
         let (scopes, becoming_ready) = (context.scopes(), ready.clone());
         let led = context.clone();
         tasks.spawn(async move {
+            let mut is_any_served = false;
             for scope in &scopes {
-                scope.ready().await;
+                // One that the server does not show, as when its namespace is gone, does not keep the others waiting.
+                is_any_served |= tokio::select! {
+                    biased;
+                    () = scope.ready() => true,
+                    words = scope.refused() => {
+                        becoming_ready.set(Some(format!("nothing can be watched: {words}")));
+                        false
+                    }
+                };
+            }
+            if !is_any_served {
+                let ready = scopes.iter().map(|scope| Box::pin(scope.ready()));
+                futures::future::select_all(ready).await;
             }
             becoming_ready.set(None);
             lead(led).await;
@@ -252,6 +276,39 @@ async fn run(context: Arc<Context>, client: Client, watching: Client, listener: 
     let settings = &context.settings;
     lease::vacate(client, &settings.namespace, &settings.lease, &settings.identity, &context.fence).await;
     tasks.shutdown().await;
+}
+
+/// Says which watched namespace cannot be served, and when it can be again.
+async fn tell_refusals(context: Arc<Context>, scope: Arc<Scope>) {
+    let Settings { namespace, pod, .. } = &context.settings;
+    let about = own_pod(namespace, pod);
+    let watched =
+        scope.namespace.clone().map_or_else(|| "all namespaces".to_owned(), |name| format!("the namespace {name}"));
+    let mut leads = context.fence.leads();
+    loop {
+        let words = scope.refused().await;
+        let note = format!(
+            "Channels of {watched} are not served, the others are: {words}; is the namespace gone, or the controller's role in it?"
+        );
+        tracing::warn!("{note}");
+        context.metrics.unserved.inc();
+        let _ = tokio::time::timeout(Duration::from_secs(30), leads.wait_for(|leads| *leads)).await;
+        context.writer.tell(&about, EventType::Warning, "NamespaceNotServed", "Watch", &note).await;
+        scope.shown().await;
+        context.metrics.unserved.dec();
+        tracing::info!("channels of {watched} are served again");
+        scope.kick_all();
+    }
+}
+
+fn own_pod(namespace: &str, pod: &str) -> k8s_openapi::api::core::v1::ObjectReference {
+    k8s_openapi::api::core::v1::ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(pod.to_owned()),
+        ..Default::default()
+    }
 }
 
 struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
@@ -277,14 +334,14 @@ async fn wait_for_definition(
     ready: &http::Ready,
     stop: &CancellationToken,
 ) -> bool {
-    let api: Api<Channel> = match context.settings.namespaces.first() {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
+    let apis: Vec<Api<Channel>> = match context.settings.namespaces.as_slice() {
+        [] => vec![Api::all(client.clone())],
+        namespaces => namespaces.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect(),
     };
     let mut told = String::new();
     loop {
-        let problem = match api.list(&ListParams::default().limit(1)).await {
-            Ok(_) => {
+        let problem = match list_any(&apis).await {
+            Ok(()) => {
                 context.metrics.crd_missing.set(0);
                 return true;
             }
@@ -301,13 +358,7 @@ async fn wait_for_definition(
             told = problem;
             let (namespace, pod) = (&context.settings.namespace, &context.settings.pod);
             // Told by whoever leads; the pod's own /readyz says it in any case.
-            let about = k8s_openapi::api::core::v1::ObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Pod".to_owned()),
-                namespace: Some(namespace.clone()),
-                name: Some(pod.clone()),
-                ..Default::default()
-            };
+            let about = own_pod(namespace, pod);
             let mut leads = context.fence.leads();
             let _ = tokio::time::timeout(Duration::from_secs(2), leads.wait_for(|leads| *leads)).await;
             context.writer.tell(&about, EventType::Warning, "DefinitionMissing", "Start", &told).await;
@@ -315,6 +366,68 @@ async fn wait_for_definition(
         tokio::select! {
             () = stop.cancelled() => return false,
             () = tokio::time::sleep(CRD_PAUSE) => {}
+        }
+    }
+}
+
+/// Lists in the first namespace that can be listed: some may be gone.
+async fn list_any(apis: &[Api<Channel>]) -> Result<(), kube::Error> {
+    let mut refused = None;
+    for api in apis {
+        match api.list(&ListParams::default().limit(1)).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.is_forbidden() => refused = Some(kube::Error::Api(status)),
+            Err(error) => return Err(error),
+        }
+    }
+    refused.map_or(Ok(()), Err)
+}
+
+/// Finds out what this installation is called, where nobody has said: by the uid of `kube-system`, which is one per cluster and as old
+/// as it. Where that may not be read, the uid of the Lease serves, which is as old as this release. False: stopped before.
+async fn identify(context: &Context, client: &Client, ready: &http::Ready, stop: &CancellationToken) -> bool {
+    let id = &context.clients.installation().id;
+    if id.is_known() {
+        return true;
+    }
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &context.settings.namespace);
+    let mut told = String::new();
+    loop {
+        // Made by whoever leads first; until then nobody has called this installation by it.
+        let lease = leases.get_opt(&context.settings.lease).await;
+        let lease_id = lease.as_ref().ok().and_then(Option::as_ref).and_then(kube::ResourceExt::uid);
+        let problem = match namespaces.get("kube-system").await {
+            Ok(found) if lease.is_ok() => {
+                id.set(found.uid().unwrap_or_default(), lease_id);
+                return true;
+            }
+            Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_not_found() => {
+                if let Some(lease_id) = lease_id {
+                    tracing::warn!(
+                        "the uid of the namespace kube-system cannot be read ({}): this installation is called {lease_id}, the uid of \
+                         its Lease; give the right of the chart's role, or a name by the value installationId",
+                        status.message
+                    );
+                    id.set(lease_id, None);
+                    return true;
+                }
+                "what this installation is called is not known yet: there is no Lease, and kube-system cannot be read"
+                    .to_owned()
+            }
+            Ok(_) => {
+                format!("the Lease cannot be read: {}", lease.err().map_or(String::new(), |error| error.to_string()))
+            }
+            Err(error) => format!("the namespace kube-system cannot be read: {error}"),
+        };
+        if told != problem {
+            tracing::warn!("{problem}");
+            ready.set(Some(problem.clone()));
+            told = problem;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return false,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
     }
 }

@@ -13,6 +13,12 @@ pub const APPLIED: &str = "maxchannel.dev/applied";
 /// On the relay's pod: changed after the configuration, which makes the kubelet bring the volume up to date within a second.
 pub const CONFIG: &str = "maxchannel.dev/config";
 
+/// On the relay's volume claim, which the StatefulSet makes: the uid of the channel for which it was made. A claim that was there
+/// before does not have it, whatever its name and labels are.
+pub const CHANNEL: &str = "maxchannel.dev/channel";
+/// On a channel: delete it at once, and let what is undelivered go with it.
+pub const FORCE_DELETE: &str = "maxchannel.dev/force-delete";
+
 pub const LABEL_NAME: &str = "app.kubernetes.io/name";
 pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
 pub const LABEL_INSTANCE: &str = "app.kubernetes.io/instance";

@@ -8,20 +8,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONNECTION;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::ResourceExt as _;
 use kube::runtime::events::EventType;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, ResourceExt as _};
 use secrecy::ExposeSecret as _;
 
 use super::context::Context;
 use super::entry::{Entry, Settled};
 use super::objects::{self, Blueprint, PORT, PORT_NAME};
+use super::refusal;
 use super::relay_state::{self, PodState};
 use super::resource::Channel;
 use super::scope::Scope;
-use super::writer::{Change, Live, Owned, is_other_wish};
+use super::writer::{Change, Deleted, Live, Owned, is_controlled_by, is_other_wish};
 use super::{Error, compare, names};
 use crate::api::{ConditionType, Reason, conditions};
 use crate::channel::ChannelRef;
@@ -69,9 +70,11 @@ pub async fn pass(
 ) -> Result<Outcome, Error> {
     let clock = || context.clock.now();
     let name = channel.reference();
+    let mut is_held = true;
     if !channel.is_held() {
         // Before anything is made outside. The watch brings the channel back with the finalizer.
-        context.writer.hold(channel, true).await?;
+        let outcome = context.writer.hold(channel, true).await;
+        is_held = entry.refusals.take("finalizer", "the finalizer of the channel", "", clock(), outcome)?.is_some();
     }
     for kind in scope.take_deleted(&name) {
         entry.applied.remove(kind);
@@ -83,8 +86,15 @@ pub async fn pass(
     entry.keeper.set_generation(channel.metadata.generation.unwrap_or(0));
     claim(context, entry, &name);
 
-    // What is remembered needs no answer from outside: a relay that lost an object has it back before anybody is asked.
     let mut relay = Serving::default();
+    if !is_held {
+        // Whatever were made outside now could stay there for ever.
+        let wrote = report(context, channel, entry, &relay.state).await?;
+        let again_in = next(context, &name, entry, false, clock());
+        let again_in = Duration::from_millis(again_in.unsigned_abs());
+        return Ok(Outcome { changed: wrote, waiting: true, again_in });
+    }
+    // What is remembered needs no answer from outside: a relay that lost an object has it back before anybody is asked.
     relay.serve(context, scope, channel, entry).await?;
     entry.keeper.look_at_max(&clock).await;
     claim(context, entry, &name);
@@ -108,7 +118,8 @@ pub async fn pass(
 fn next(context: &Context, name: &ChannelRef, entry: &Entry, waits_for_relay: bool, now: Millis) -> Millis {
     let due = entry.keeper.due().map(|due| if due <= now { NOT_SOONER } else { due - now });
     let steady = if waits_for_relay { SOON } else { context.settings.relay_pause(name, now) };
-    due.map_or(steady, |due| due.min(steady)).max(200)
+    let refused = entry.refusals.due().map(|due| due - now);
+    [due, refused].into_iter().flatten().fold(steady, Millis::min).max(200)
 }
 
 /// Says what the channel asks for and finds out whether another holds it.
@@ -164,7 +175,9 @@ impl Serving {
         let name = channel.reference();
         if entry.conflict.is_some() {
             entry.settled = None;
-            self.changed |= prune(context, scope, channel, &BTreeSet::new()).await?;
+            let pruned = prune(context, scope, channel, &BTreeSet::new()).await;
+            let now = context.clock.now();
+            self.changed |= entry.refusals.take("deletion", "the relay", "", now, pruned)?.unwrap_or(false);
             context.rollouts.ended(&name);
             self.state = RelayState::Absent { detail: String::new() };
             return Ok(());
@@ -196,7 +209,8 @@ impl Serving {
             if entry.settled.as_ref() != Some(&now) {
                 entry.settled = None;
                 self.apply(context, scope, channel, entry, &blueprint, config).await?;
-                entry.settled = Some(now).filter(|_| !self.changed && !self.waits_for_others);
+                let is_settled = !self.changed && !self.waits_for_others && entry.refusals.is_empty();
+                entry.settled = Some(now).filter(|_| is_settled);
             }
         }
         // Asked once per pass, unless there is news for the relay.
@@ -210,7 +224,14 @@ impl Serving {
             && facts.revision != *wanted
         {
             let wanted = wanted.clone();
-            self.changed |= touch(context, scope, entry, &name, &wanted).await?;
+            let now = context.clock.now();
+            if !entry.refusals.waits("touch", &wanted, now) {
+                let touched = touch(context, scope, entry, &name, &wanted).await;
+                let object = format!("Pod {}", names::pod(&name.name));
+                self.changed |= entry.refusals.take("touch", &object, &wanted, now, touched)?.unwrap_or(false);
+            }
+        } else {
+            entry.refusals.clear("touch");
         }
         Ok(())
     }
@@ -225,62 +246,57 @@ impl Serving {
         config: &RelayConfig,
     ) -> Result<(), Error> {
         let name = &blueprint.channel;
-        let memory = &mut entry.applied;
+        let Entry { applied: memory, refusals, .. } = entry;
         let writer = &context.writer;
-        let known_secret = scope.secrets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace));
-        let secret_live = known_secret.map(|secret| Live::Version(secret.resource_version()));
-        let mut changes = vec![
-            (
-                "ServiceAccount",
-                writer
-                    .apply(
-                        "ServiceAccount",
-                        memory,
-                        live(&scope.service_accounts, name),
-                        objects::service_account(blueprint),
-                    )
-                    .await?,
-            ),
-            (
-                "Secret",
-                writer.apply::<Secret>("Secret", memory, secret_live, objects::secret(blueprint, config)).await?,
-            ),
-            (
-                "Service",
-                writer.apply("Service", memory, live(&scope.services, name), objects::service(blueprint)).await?,
-            ),
-            (
-                "NetworkPolicy",
-                writer
-                    .apply(
-                        "NetworkPolicy",
-                        memory,
-                        live(&scope.network_policies, name),
-                        objects::network_policy(blueprint),
-                    )
-                    .await?,
-            ),
-        ];
+        let now = context.clock.now();
+        let wish = format!("{:x} {}", channel.wish(), config.channel.revision);
+        let object = names::relay(&name.name);
+        let mut changes = Vec::new();
+        // Each by itself: what is refused of one does not keep the others.
+        macro_rules! apply {
+            ($kind:literal, $live:expr, $wanted:expr) => {
+                if !refusals.waits($kind, &wish, now) {
+                    let outcome = writer.apply($kind, memory, $live, $wanted).await;
+                    let object = format!("{} {object}", $kind);
+                    if let Some(change) = refusals.take($kind, &object, &wish, now, outcome)? {
+                        changes.push(($kind, change));
+                    }
+                }
+            };
+        }
+        let known_secret = scope.secrets.get(&ObjectRef::new(&object).within(&name.namespace));
+        let secret_live = known_secret.map(|secret| Live::<Secret>::Version(secret.resource_version()));
+        apply!("ServiceAccount", live(&scope.service_accounts, name), objects::service_account(blueprint));
+        apply!("Secret", secret_live, objects::secret(blueprint, config));
+        apply!("Service", live(&scope.services, name), objects::service(blueprint));
+        apply!("NetworkPolicy", live(&scope.network_policies, name), objects::network_policy(blueprint));
         let wanted = objects::stateful_set(blueprint);
-        let found = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace));
+        let found = scope.stateful_sets.get(&ObjectRef::new(&object).within(&name.namespace));
         self.waits_for_others = false;
         let replaces = found.as_ref().is_some_and(|found| replaces_pod(found, &wanted));
+        // A pod would read another's Secret, or write into another's volume.
+        if found.is_some() || blueprint.is_ephemeral() {
+            refusals.clear("claim");
+        } else if !refusals.waits("claim", &wish, now) {
+            let outcome = may_use_claim(context, name).await;
+            let claim = format!("PersistentVolumeClaim {}", names::claim(&name.name));
+            refusals.take("claim", &claim, &wish, now, outcome)?;
+        }
+        let is_foreign = ["ServiceAccount", "Secret", "claim"].iter().any(|step| refusals.is_foreign(step));
         if replaces && !context.rollouts.may_begin(name) {
             self.waits_for_others = true;
-        } else {
-            let change = writer.apply("StatefulSet", memory, found.clone().map(Live::Whole), wanted).await?;
-            changes.push(("StatefulSet", change));
-            if change == Change::None && found.as_deref().is_some_and(is_rolled_out) {
+        } else if !is_foreign {
+            apply!("StatefulSet", found.clone().map(Live::Whole), wanted);
+            if changes.contains(&("StatefulSet", Change::None)) && found.as_deref().is_some_and(is_rolled_out) {
                 context.rollouts.ended(name);
             }
         }
-        let mut kept = BTreeSet::new();
         if let Some(ingress) = objects::ingress(blueprint) {
-            kept.insert("Ingress");
-            changes.push(("Ingress", writer.apply("Ingress", memory, live(&scope.ingresses, name), ingress).await?));
-        }
-        if !kept.contains("Ingress") {
-            self.changed |= remove_if_there(context, &scope.ingresses, channel).await?;
+            apply!("Ingress", live(&scope.ingresses, name), ingress);
+        } else {
+            let removed = remove_if_there(context, &scope.ingresses, channel).await;
+            let object = format!("Ingress {object}");
+            self.changed |= refusals.take("Ingress", &object, &wish, now, removed)?.unwrap_or(false);
         }
         for (kind, change) in changes {
             self.changed |= change != Change::None;
@@ -336,6 +352,19 @@ fn live<K: Owned + kube::runtime::reflector::Lookup<DynamicType = ()>>(
     store.get(&ObjectRef::new(&names::relay(&channel.name)).within(&channel.namespace)).map(Live::Whole)
 }
 
+/// Whether the claim that the relay's pod would use may be used: there is none, or it was made for a channel of this name, be it one that
+/// was deleted and has left its volume (`deletionPolicy: Retain`), or by a version that did not say for which.
+async fn may_use_claim(context: &Context, name: &ChannelRef) -> Result<(), Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.writer.client().clone(), &name.namespace);
+    let Some(claim) = api.get_opt(&names::claim(&name.name)).await? else { return Ok(()) };
+    let labels = names::labels(&name.name);
+    let is_relays = labels.iter().all(|(key, value)| claim.labels().get(key) == Some(value));
+    if is_relays || claim.annotations().contains_key(names::CHANNEL) {
+        return Ok(());
+    }
+    Err(Error::Foreign("it was not made for a relay".to_owned()))
+}
+
 /// Whether applying would put another pod in the place of the one that runs, because something else is wanted than before.
 fn replaces_pod(found: &StatefulSet, wanted: &StatefulSet) -> bool {
     let template =
@@ -368,15 +397,35 @@ async fn prune(context: &Context, scope: &Scope, channel: &Channel, kept: &BTree
     let name = channel.reference();
     let reference = ObjectRef::new(&names::relay(&name.name)).within(&name.namespace);
     if !kept.contains("Secret") && scope.secrets.get(&reference).is_some_and(|secret| is_ours(&*secret, channel)) {
-        context.writer.delete::<Secret>(&name.namespace, &names::relay(&name.name)).await?;
-        changed = true;
+        changed |= delete::<Secret>(context, channel).await?;
     }
     Ok(changed)
 }
 
 fn is_ours(object: &impl kube::Resource, channel: &Channel) -> bool {
-    object.labels().get(names::LABEL_MANAGED_BY).is_some_and(|by| by == "maxchannel")
-        && object.labels().get(names::LABEL_INSTANCE).is_some_and(|instance| *instance == channel.name_any())
+    channel.metadata.uid.as_deref().is_some_and(|uid| is_controlled_by(object, uid))
+}
+
+/// Deletes the channel's object of a kind; another's of that name stays.
+async fn delete<K: Owned>(context: &Context, channel: &Channel) -> Result<bool, Error> {
+    let name = channel.reference();
+    let relay = names::relay(&name.name);
+    let deleted = context.writer.delete_own::<K>(&name.namespace, &relay, |found| is_ours(found, channel)).await?;
+    Ok(matches!(deleted, Deleted::Done))
+}
+
+/// The relay's StatefulSet, where it is the channel's.
+fn own_set(scope: &Scope, name: &ChannelRef) -> Option<Arc<StatefulSet>> {
+    let channel = scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace))?;
+    let set = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace));
+    set.filter(|set| is_ours(&**set, &channel))
+}
+
+/// The relay's pod: the one that the channel's own StatefulSet has made.
+pub fn own_pod(scope: &Scope, name: &ChannelRef) -> Option<Arc<Pod>> {
+    let set = own_set(scope, name)?.uid()?;
+    let pod = scope.pods.get(&ObjectRef::new(&names::pod(&name.name)).within(&name.namespace));
+    pod.filter(|pod| is_controlled_by(&**pod, &set))
 }
 
 async fn remove_if_there<K: Owned + kube::runtime::reflector::Lookup<DynamicType = ()>>(
@@ -390,8 +439,7 @@ async fn remove_if_there<K: Owned + kube::runtime::reflector::Lookup<DynamicType
     if found.meta().deletion_timestamp.is_some() {
         return Ok(false);
     }
-    context.writer.delete::<K>(&name.namespace, &names::relay(&name.name)).await?;
-    Ok(true)
+    delete::<K>(context, channel).await
 }
 
 /// Deletes everything that the channel owns in the cluster; what cannot be listed here goes with its owner.
@@ -403,7 +451,7 @@ pub async fn remove_objects(context: &Context, scope: &Scope, channel: &Channel)
 }
 
 /// How it stands with the relay now.
-async fn look(
+pub async fn look(
     context: &Context,
     scope: &Scope,
     entry: &mut Entry,
@@ -477,16 +525,20 @@ async fn tell_subscription(context: &Context, scope: &Scope, entry: &Entry, name
 }
 
 /// How it stands with the pod; a played relay always runs.
-fn pod_state(context: &Context, scope: &Scope, name: &ChannelRef) -> PodState {
+pub fn pod_state(context: &Context, scope: &Scope, name: &ChannelRef) -> PodState {
     if context.settings.played_relays.is_some() {
         return PodState::Running { ip: IpAddr::from([127, 0, 0, 1]), ready: true };
     }
-    let pod = scope.pods.get(&ObjectRef::new(&names::pod(&name.name)).within(&name.namespace));
-    relay_state::of_pod(pod.as_deref())
+    relay_state::of_pod(own_pod(scope, name).as_deref())
 }
 
 fn service_address(scope: &Scope, name: &ChannelRef) -> Option<SocketAddr> {
-    let service = scope.services.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace))?;
+    let channel = scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace))?;
+    let service: Arc<Service> =
+        scope.services.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace))?;
+    if !is_ours(&*service, &channel) {
+        return None;
+    }
     let spec = service.spec.as_ref()?;
     let port = spec.ports.iter().flatten().find(|port| port.name.as_deref() == Some(PORT_NAME))?.port;
     Some(SocketAddr::new(spec.cluster_ip.as_deref()?.parse().ok()?, u16::try_from(port).ok()?))
@@ -537,11 +589,7 @@ async fn touch(
     revision: &str,
 ) -> Result<bool, Error> {
     let now = context.clock.now();
-    if context.settings.played_relays.is_some()
-        || scope.pods.get(&ObjectRef::new(&names::pod(&name.name)).within(&name.namespace)).is_none()
-    {
-        return Ok(false);
-    }
+    let Some(pod) = own_pod(scope, name).filter(|_| context.settings.played_relays.is_none()) else { return Ok(false) };
     let times = match &entry.touched {
         Some((touched, times, at)) if touched == revision => {
             if now - at < touch_pause(*times) {
@@ -551,13 +599,19 @@ async fn touch(
         }
         _ => 0,
     };
-    context.writer.touch(&name.namespace, &names::pod(&name.name), &format!("{revision}-{times}")).await?;
+    context.writer.touch(&pod, &format!("{revision}-{times}")).await?;
     entry.touched = Some((revision.to_owned(), times, now));
     Ok(true)
 }
 
 /// Writes the status where it differs, and tells of transitions.
-async fn report(context: &Context, channel: &Channel, entry: &mut Entry, relay: &RelayState) -> Result<bool, Error> {
+pub async fn report(
+    context: &Context,
+    channel: &Channel,
+    entry: &mut Entry,
+    relay: &RelayState,
+) -> Result<bool, Error> {
+    entry.keeper.set_unapplied(entry.refusals.all());
     let status = entry.keeper.report(relay, context.clock.now()).clone();
     let version = channel.resource_version();
     let is_there = channel.status.as_ref() == Some(&status);
@@ -566,7 +620,14 @@ async fn report(context: &Context, channel: &Channel, entry: &mut Entry, relay: 
     if is_there || is_on_its_way {
         return Ok(false);
     }
-    context.writer.status(channel, &status).await?;
+    if let Err(error) = context.writer.status(channel, &status).await {
+        if let Some((reason, words)) = refusal::reason(&error) {
+            // Where the status cannot say it, an event does.
+            let note = format!("The status of the channel cannot be written: {words}");
+            context.writer.event(channel, EventType::Warning, reason.as_str(), "WriteStatus", &note).await;
+        }
+        return Err(error);
+    }
     let before = entry.written.replace((version, status.clone())).map(|(_, before)| before.conditions);
     let before = before.as_deref().unwrap_or_else(|| channel.conditions());
     for condition in &status.conditions {

@@ -47,6 +47,8 @@ pub struct Scope {
     /// How many caches have been filled. Not asked of the stores: each wakes only the last of those that wait for it, and the library's
     /// own loop waits too (kube-runtime, `DelayedInit`).
     filled: tokio::sync::watch::Sender<usize>,
+    /// Kinds that the server refuses to show, with its words: the namespace is gone, or the rights in it are.
+    refused: tokio::sync::watch::Sender<BTreeMap<String, String>>,
     kicks: mpsc::UnboundedSender<ObjectRef<Channel>>,
     index: Mutex<Index>,
 }
@@ -107,6 +109,7 @@ impl Scope {
             pods,
             queue: Queue::default(),
             filled: tokio::sync::watch::Sender::new(0),
+            refused: tokio::sync::watch::Sender::default(),
             kicks,
             index: Mutex::default(),
         });
@@ -164,6 +167,19 @@ impl Scope {
     pub async fn ready(&self) {
         // The sender lives as long as the scope.
         let _ = self.filled.subscribe().wait_for(|filled| *filled == CACHES).await;
+    }
+
+    /// Returns the server's words once it refuses to show this scope.
+    pub async fn refused(&self) -> String {
+        let mut refused = self.refused.subscribe();
+        // The sender lives as long as the scope.
+        let words = refused.wait_for(|refused| !refused.is_empty()).await;
+        words.ok().and_then(|refused| refused.values().next().cloned()).unwrap_or_default()
+    }
+
+    /// Returns once the server shows the scope again.
+    pub async fn shown(&self) {
+        let _ = self.refused.subscribe().wait_for(BTreeMap::is_empty).await;
     }
 
     /// Asks for a pass over a channel.
@@ -300,6 +316,7 @@ impl Watching<'_> {
                         come.clear();
                     }
                     Ok(watcher::Event::InitDone) => {
+                        scope.refused.send_if_modified(|refused| refused.remove(K::kind(&()).as_ref()).is_some());
                         scope.index().fillings += 1;
                         if !std::mem::replace(&mut is_filled, true) {
                             scope.filled.send_modify(|filled| *filled += 1);
@@ -313,6 +330,12 @@ impl Watching<'_> {
                         told.clear();
                     }
                     Err(error) => {
+                        if let Some(words) = refusal(&error) {
+                            let kind = K::kind(&()).into_owned();
+                            scope
+                                .refused
+                                .send_if_modified(|refused| refused.insert(kind, words.clone()) != Some(words));
+                        }
                         let error = error.to_string();
                         if error != told {
                             tracing::warn!(kind = %K::kind(&()), "the watch is interrupted and begun again: {error}");
@@ -323,6 +346,17 @@ impl Watching<'_> {
             }
         })
     }
+}
+
+/// The server's words where it refuses to show what is watched, which no repetition mends: rights or the namespace are missing.
+fn refusal(error: &watcher::Error) -> Option<String> {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status,
+        watcher::Error::WatchError(status) => status,
+        _ => return None,
+    };
+    matches!(status.code, 403 | 404).then(|| status.message.clone())
 }
 
 /// Between attempts at a watch: doubling up to [`Pauses::MOST`], and up to a half less by chance, so that many replicas do

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 use super::lease::Fence;
 use super::metrics::Metrics;
 use super::resource::Channel;
-use super::{Error, compare, names};
+use super::{Error, compare, names, refusal};
 use crate::api::{API_VERSION, KIND, MaxChannelStatus};
 use crate::telemetry;
 
@@ -60,6 +61,25 @@ pub enum Change {
     Repaired,
     /// A field that cannot be changed made it necessary.
     Recreated,
+}
+
+/// Whether an object carries the channel's own controller reference. Names and labels say nothing: anybody may give them.
+#[must_use]
+pub fn is_controlled_by(object: &impl Resource, uid: &str) -> bool {
+    controller_of(object).is_some_and(|owner| owner.uid == uid)
+}
+
+fn controller_of(object: &impl Resource) -> Option<&OwnerReference> {
+    object.meta().owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+}
+
+/// What is said of an object that is not the channel's.
+#[must_use]
+pub fn foreign(object: &impl Resource) -> String {
+    match controller_of(object) {
+        Some(owner) => format!("it belongs to {} {} (uid {})", owner.kind, owner.name, owner.uid),
+        None => "it does not carry this channel's controller reference".to_owned(),
+    }
 }
 
 /// What was applied last, by kind.
@@ -108,11 +128,12 @@ impl Writer {
         &self.client
     }
 
-    /// Makes an object as it shall be. `live` is what the watch knows; for Secrets, whose watch has no data, it is asked for when the
-    /// version differs from what was applied.
+    /// Makes an object as it shall be. `live` is what the watch knows, by which most calls see that nothing is to do. Else the object is
+    /// read: the watch lags behind, has no data of Secrets, and does not show what others have made under the name. What is there and
+    /// does not carry the channel's controller reference is left alone, and what is ours is written at the version that was read.
     ///
     /// # Errors
-    /// The API server refuses or does not answer.
+    /// The object is another's, or the API server refuses or does not answer.
     pub async fn apply<K: Owned>(
         &self,
         kind: &'static str,
@@ -132,15 +153,18 @@ impl Writer {
             return Ok(Change::None);
         }
         body["metadata"]["annotations"][names::APPLIED] = json!(hash);
-        let live = match live {
-            None => None,
-            Some(Live::Whole(object)) => Some(object),
-            Some(Live::Version(_)) => api.get_opt(&name).await?.map(Arc::new),
-        };
+        let live = api.get_opt(&name).await?;
+        let owner = wanted.owner_references().first().map(|owner| owner.uid.as_str());
+        if let Some(live) = &live
+            && !owner.is_some_and(|uid| is_controlled_by(live, uid))
+        {
+            memory.remove(kind);
+            return Err(Error::Foreign(foreign(live)));
+        }
         let mut change = Change::Made;
         let mut same_wish = false;
         if let Some(live) = &live {
-            let value = serde_json::to_value(&**live).map_err(|error| Error::Bug(error.to_string()))?;
+            let value = serde_json::to_value(live).map_err(|error| Error::Bug(error.to_string()))?;
             same_wish = live.annotations().get(names::APPLIED) == Some(&hash);
             let answered = compare::hash(&value);
             if same_wish
@@ -156,14 +180,19 @@ impl Writer {
             }
             change = if same_wish { Change::Repaired } else { Change::Changed };
         }
-        let answer = match self.patch(&api, &name, &body).await {
+        let answer = match self.patch(&api, &name, &body, live.as_ref()).await {
             // What was taken before is good: what stands in its way are others' edits, which our apply leaves where they are.
             Err(Error::Api(kube::Error::Api(status)))
-                if status.is_invalid() && live.is_some() && (same_wish || is_immutable(&status.message)) =>
+                if status.is_invalid()
+                    // A policy says nothing about the object that is there, which must not be lost to it.
+                    && !refusal::is_policy(&status.message)
+                    && live.is_some() && (same_wish || is_immutable(&status.message)) =>
             {
-                self.delete::<K>(&namespace, &name).await?;
+                if let Some(live) = &live {
+                    self.delete(live).await?;
+                }
                 change = Change::Recreated;
-                self.patch(&api, &name, &body).await?
+                self.patch(&api, &name, &body, None).await?
             }
             other => other?,
         };
@@ -183,22 +212,45 @@ impl Writer {
         Ok(change)
     }
 
-    async fn patch<K: Owned>(&self, api: &Api<K>, name: &str, body: &Value) -> Result<K, Error> {
+    /// Applies; onto the very object and version that was read, where there is one.
+    async fn patch<K: Owned>(&self, api: &Api<K>, name: &str, body: &Value, onto: Option<&K>) -> Result<K, Error> {
         self.fence.check()?;
         let mut body = body.clone();
+        if let Some(onto) = onto {
+            body["metadata"]["uid"] = json!(onto.uid());
+            body["metadata"]["resourceVersion"] = json!(onto.resource_version());
+        }
         body["apiVersion"] = json!(K::api_version(&()));
         body["kind"] = json!(K::kind(&()));
         Ok(api.patch(name, &PatchParams::apply(names::MANAGER).force(), &Patch::Apply(&body)).await?)
     }
 
-    /// Deletes an object; one that is gone already is fine.
+    /// Deletes the object of that name where it is the channel's by `is_ours`; another's is left alone. Answers whether there is none
+    /// any more that is ours.
     ///
     /// # Errors
     /// As for [`Writer::apply`].
-    pub async fn delete<K: Owned>(&self, namespace: &str, name: &str) -> Result<(), Error> {
-        self.fence.check()?;
+    pub async fn delete_own<K: Owned>(
+        &self,
+        namespace: &str,
+        name: &str,
+        is_ours: impl Fn(&K) -> bool,
+    ) -> Result<Deleted, Error> {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        match api.delete(name, &DeleteParams::background()).await {
+        match api.get_opt(name).await? {
+            None => Ok(Deleted::Absent),
+            Some(found) if !is_ours(&found) => Ok(Deleted::Foreign),
+            Some(found) => self.delete(&found).await.map(|()| Deleted::Done),
+        }
+    }
+
+    /// Deletes the very object and version that was read; one that is gone already is fine.
+    async fn delete<K: Owned>(&self, found: &K) -> Result<(), Error> {
+        self.fence.check()?;
+        let (namespace, name) = (found.namespace().unwrap_or_default(), found.name_any());
+        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
+        let this = Preconditions { uid: found.uid(), resource_version: found.resource_version() };
+        match api.delete(&name, &DeleteParams::background().preconditions(this)).await {
             Ok(_) => {
                 tracing::info!(object = %name, kind = %K::kind(&()), "deleted");
                 Ok(())
@@ -250,11 +302,12 @@ impl Writer {
     ///
     /// # Errors
     /// As for [`Writer::apply`].
-    pub async fn touch(&self, namespace: &str, pod: &str, value: &str) -> Result<(), Error> {
+    pub async fn touch(&self, pod: &Pod, value: &str) -> Result<(), Error> {
         self.fence.check()?;
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let body = json!({"metadata": {"annotations": {names::CONFIG: value}}});
-        match api.patch(pod, &PatchParams::default(), &Patch::Merge(&body)).await {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
+        // Another pod of that name is refused by the uid.
+        let body = json!({"metadata": {"uid": pod.uid(), "annotations": {names::CONFIG: value}}});
+        match api.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&body)).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             Err(error) => Err(error.into()),
@@ -286,6 +339,15 @@ impl Writer {
             tracing::warn!(reason, "an event could not be written: {error}");
         }
     }
+}
+
+/// What became of an object that was to be deleted.
+#[derive(Debug)]
+pub enum Deleted {
+    Done,
+    Absent,
+    /// It is another's, and stays.
+    Foreign,
 }
 
 /// An object as the watch knows it.

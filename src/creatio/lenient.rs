@@ -27,6 +27,11 @@ pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
     })
 }
 
+/// A text and nothing else in its place; empty for null.
+pub(super) fn only_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// A whole number, also one in a string or one like `3.0`; 0 for null and empty.
 pub(super) fn int<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     Ok(opt_int(deserializer)?.unwrap_or(0))

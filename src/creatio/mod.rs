@@ -9,6 +9,7 @@
 
 mod chat;
 mod error;
+pub mod install;
 mod lenient;
 mod odata;
 mod package;
@@ -29,7 +30,7 @@ pub use chat::{Chat, ChatStatus};
 pub use error::{Class, Error};
 pub use odata::{Created, Deleted, Entity, Query, guid_literal, text_literal, time_literal};
 pub use package::{
-    Attachment, Author, CloseReason, Direction, Download, ErrorCode, FileUpload, HandOverAnswer, MessageType,
+    Attachment, Author, CloseReason, Direction, Download, ErrorCode, FileUpload, HandOverAnswer, MessageType, OddRow,
     OutboxFile, OutboxKind, OutboxPage, OutboxRow, OutboxState, Ping, Receive, ReceiveAnswer, Report,
 };
 pub use setup::{Channel, ChatQueue, ChatQueueAgent, MaxChannelSettings, RoutingRule, User, ids};

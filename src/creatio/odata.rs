@@ -3,15 +3,17 @@
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use url::Url;
 use uuid::Uuid;
 
 use super::Client;
 use super::error::{Class, Error, fault};
 use super::wire::{Call, Kind, encode};
+use crate::transport::whole_characters;
 
 /// Pages of one list, as the site cuts them, before they are taken for a circle.
 const MOST_PAGES: usize = 1_000;
@@ -161,12 +163,22 @@ impl Client {
     }
 
     /// All rows; the site's own pages are followed to the end.
+    /// A row that cannot be read is left out: it never hides the others.
     pub(super) async fn rows<T: DeserializeOwned>(&self, collection: &str, query: &Query) -> Result<Vec<T>, Error> {
         let mut call = list(collection, query);
         let mut rows = Vec::new();
         for _ in 0..MOST_PAGES {
             let (more, next) = self.answer(collection, &call).await?;
-            rows.extend(more);
+            for raw in more {
+                match serde_json::from_str(&whole_characters(raw.get().as_bytes())) {
+                    Ok(row) => rows.push(row),
+                    Err(error) => tracing::warn!(
+                        collection,
+                        column = error.column(),
+                        "a row of the CRM has not the documented shape and is left out"
+                    ),
+                }
+            }
             match next {
                 Some(link) => call.absolute = Some(self.next_link(collection, &link)?),
                 None => return Ok(rows),
@@ -179,31 +191,34 @@ impl Client {
 
     /// The rows of the first answer, which are of one moment, and whether there are more. The site's own next page goes on by an
     /// offset: where rows leave the list meanwhile, it passes over as many that are still in it.
-    pub(super) async fn first_rows<T: DeserializeOwned>(
+    pub(super) async fn first_rows(
         &self,
         collection: &str,
         query: &Query,
-    ) -> Result<(Vec<T>, bool), Error> {
+    ) -> Result<(Vec<Box<RawValue>>, bool), Error> {
         let (rows, next) = self.answer(collection, &list(collection, query)).await?;
         Ok((rows, next.is_some()))
     }
 
-    /// One answer: its rows, and the link to the next.
-    async fn answer<T: DeserializeOwned>(
-        &self,
-        collection: &str,
-        call: &Call<'_>,
-    ) -> Result<(Vec<T>, Option<String>), Error> {
+    /// One answer: its rows as they came, each to be read by itself, and the link to the next.
+    async fn answer(&self, collection: &str, call: &Call<'_>) -> Result<(Vec<Box<RawValue>>, Option<String>), Error> {
         let answer = self.wire.send(call).await?;
-        let mut page: Value = self.wire.parse(call, &answer).map_err(|error| self.place(collection, error))?;
+        let page: Page = self.wire.parse_raw(call, &answer).map_err(|error| self.place(collection, error))?;
         // An unknown collection may be told of with status 200 (Creatio API reference, 2.6).
-        let Some(Value::Array(values)) = page.get_mut("value").map(Value::take) else {
-            return Err(self.place(collection, self.wire.refusal(call, &answer)));
-        };
-        let rows = values.into_iter().map(|value| serde_json::from_value(value));
-        let rows = rows.collect::<Result<_, _>>().map_err(|error| self.wire.unreadable(call, &error))?;
-        Ok((rows, page.get("@odata.nextLink").and_then(Value::as_str).map(str::to_owned)))
+        let rows = page.value.and_then(|value| serde_json::from_str(value.get()).ok());
+        let Some(rows) = rows else { return Err(self.place(collection, self.wire.refusal(call, &answer))) };
+        let next = page.next_link.and_then(|link| serde_json::from_str::<Option<String>>(link.get()).ok().flatten());
+        Ok((rows, next))
     }
+}
+
+/// A page of a list, of which only the frame is read.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    value: Option<Box<RawValue>>,
+    #[serde(default, rename = "@odata.nextLink")]
+    next_link: Option<Box<RawValue>>,
 }
 
 fn list<'a>(collection: &str, query: &Query) -> Call<'a> {

@@ -1,9 +1,12 @@
 //! The line to the package MaxChannel: contract version 1, exactly. Names on the wire are the contract's.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::error::{Class, Error, is_html};
@@ -11,6 +14,7 @@ use super::lenient;
 use super::odata::text_literal;
 use super::wire::{Call, FILE_TIMEOUT, Kind, encode};
 use super::{Client, Query};
+use crate::transport::whole_characters;
 
 /// Rows on one page of the outbox (contract, "From the CRM to the relay").
 const OUTBOX_PAGE: usize = 100;
@@ -324,6 +328,8 @@ pub struct OutboxRow {
     pub message_type: MessageType,
     pub text: String,
     pub files: Vec<OutboxFile>,
+    /// The places, from 1 on, of the files whose entry cannot be read.
+    pub odd_files: Vec<usize>,
     /// `Files` could not be read; the row must be reported as failed, since sending it would leave something out.
     pub files_unreadable: bool,
     /// Of closings only.
@@ -338,9 +344,46 @@ pub struct OutboxRow {
 pub struct OutboxPage {
     /// In the order of `Seq`.
     pub rows: Vec<OutboxRow>,
+    /// What is no row of the contract, each set aside alone.
+    pub odd: Vec<OddRow>,
     /// There are no rows behind it.
     pub last: bool,
 }
+
+/// An element of the outbox that cannot be read: half an emoji, a Guid or a time that is none, another type.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct OddRow {
+    /// None: nothing can be reported of it.
+    pub id: Option<Uuid>,
+    pub seq: Option<i64>,
+    /// The members that cannot be read; empty where it is no object.
+    pub members: Vec<String>,
+}
+
+impl OddRow {
+    /// What can be said of an element that is no [`WireRow`].
+    fn of(raw: &RawValue) -> Self {
+        let members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(raw.get())
+            .or_else(|_| serde_json::from_str(&whole_characters(raw.get().as_bytes())))
+            .unwrap_or_default();
+        let member = |name: &str| members.get(name).map(|value| value.get());
+        let id = member("Id").and_then(|text| serde_json::from_str::<Uuid>(text).ok());
+        let seq = member("Seq").and_then(|text| lenient::int(&mut serde_json::Deserializer::from_str(text)).ok());
+        // Each member is tried in a row that has no other.
+        let reads = |name: &str, value: &str| {
+            let (id, seq) = if name == "Id" { (value, "0") } else { (NO_ID, if name == "Seq" { value } else { "0" }) };
+            let other = if name == "Id" || name == "Seq" { String::new() } else { format!(",{name:?}:{value}") };
+            serde_json::from_str::<WireRow>(&format!(r#"{{"Id":{id},"Seq":{seq}{other}}}"#)).is_ok()
+        };
+        let mut odd: Vec<String> =
+            members.iter().filter(|(name, value)| !reads(name, value.get())).map(|(name, _)| name.clone()).collect();
+        let missing = ["Id", "Seq"].into_iter().filter(|name| !members.is_empty() && !members.contains_key(*name));
+        odd.extend(missing.map(str::to_owned));
+        Self { id: id.filter(|id| !id.is_nil()), seq, members: odd }
+    }
+}
+
+const NO_ID: &str = r#""00000000-0000-0000-0000-000000000000""#;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -348,33 +391,33 @@ struct WireRow {
     id: Uuid,
     #[serde(deserialize_with = "lenient::int")]
     seq: i64,
-    #[serde(default, deserialize_with = "lenient::text")]
+    #[serde(default, deserialize_with = "lenient::only_text")]
     kind: String,
-    #[serde(default, deserialize_with = "lenient::text")]
+    #[serde(default, deserialize_with = "lenient::only_text")]
     channel_source: String,
     #[serde(default, deserialize_with = "lenient::guid")]
     chat_id: Option<Uuid>,
     #[serde(default, deserialize_with = "lenient::guid")]
     parent_chat_id: Option<Uuid>,
-    #[serde(default, deserialize_with = "lenient::text")]
+    #[serde(default, deserialize_with = "lenient::only_text")]
     recipient: String,
     #[serde(default, deserialize_with = "lenient::guid")]
     agent_id: Option<Uuid>,
-    #[serde(default, deserialize_with = "lenient::text")]
+    #[serde(default, deserialize_with = "lenient::only_text")]
     agent_name: String,
     #[serde(default, deserialize_with = "lenient::guid")]
     message_id: Option<Uuid>,
-    #[serde(default, deserialize_with = "lenient::text")]
+    #[serde(default, deserialize_with = "lenient::only_text")]
     message_type: String,
-    #[serde(default, deserialize_with = "lenient::text")]
+    #[serde(default, deserialize_with = "lenient::only_text")]
     text: String,
     #[serde(default, deserialize_with = "lenient::text")]
     files: String,
-    #[serde(default, deserialize_with = "lenient::text")]
+    #[serde(default, deserialize_with = "lenient::only_text")]
     reason: String,
-    #[serde(default, deserialize_with = "lenient::text")]
+    #[serde(default, deserialize_with = "lenient::only_text")]
     state: String,
-    #[serde(default, deserialize_with = "lenient::text")]
+    #[serde(default, deserialize_with = "lenient::only_text")]
     error: String,
     #[serde(default, deserialize_with = "lenient::time")]
     created_on: Option<jiff::Timestamp>,
@@ -382,11 +425,20 @@ struct WireRow {
 
 impl From<WireRow> for OutboxRow {
     fn from(row: WireRow) -> Self {
-        let files = if row.files.trim().is_empty() {
+        let entries = if row.files.trim().is_empty() {
             Ok(Vec::new())
         } else {
-            serde_json::from_str::<Option<Vec<OutboxFile>>>(&row.files).map(Option::unwrap_or_default)
+            serde_json::from_str::<Option<Vec<Box<RawValue>>>>(&row.files).map(Option::unwrap_or_default)
         };
+        let files_unreadable = entries.is_err();
+        let mut files = Vec::new();
+        let mut odd_files = Vec::new();
+        for (index, entry) in entries.unwrap_or_default().iter().enumerate() {
+            match serde_json::from_str(entry.get()) {
+                Ok(file) => files.push(file),
+                Err(_) => odd_files.push(index + 1),
+            }
+        }
         Self {
             id: row.id,
             seq: row.seq,
@@ -406,8 +458,9 @@ impl From<WireRow> for OutboxRow {
             message_id: row.message_id,
             message_type: MessageType::from_wire(&row.message_type).unwrap_or_default(),
             text: row.text,
-            files_unreadable: files.is_err(),
-            files: files.unwrap_or_default(),
+            files_unreadable,
+            files,
+            odd_files,
             reason: (row.kind == "closed").then(|| match row.reason.as_str() {
                 "agent" => CloseReason::Agent,
                 "timeout" => CloseReason::Timeout,
@@ -547,9 +600,16 @@ impl Client {
             .filter(format!("ChannelSource eq {source} and State eq 'Pending' and Seq gt {after_seq}"))
             .order_by("Seq asc")
             .top(OUTBOX_PAGE);
-        let (rows, more): (Vec<WireRow>, bool) = self.first_rows("MaxOutbox", &query).await?;
-        let last = !more && rows.len() < OUTBOX_PAGE;
-        Ok(OutboxPage { rows: rows.into_iter().map(OutboxRow::from).collect(), last })
+        let (elements, more) = self.first_rows("MaxOutbox", &query).await?;
+        let last = !more && elements.len() < OUTBOX_PAGE;
+        let mut page = OutboxPage { rows: Vec::new(), odd: Vec::new(), last };
+        for element in elements {
+            match serde_json::from_str::<WireRow>(element.get()) {
+                Ok(row) => page.rows.push(row.into()),
+                Err(_) => page.odd.push(OddRow::of(&element)),
+            }
+        }
+        Ok(page)
     }
 
     /// Reports what became of a row; the package then shows the agent a line in the chat.

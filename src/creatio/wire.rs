@@ -16,7 +16,7 @@ use url::Url;
 use super::Settings;
 use super::error::{Class, Error, Fault, classify, excerpt, fault, is_html, retry_after};
 use super::session::{Lost, Session, Sessions};
-use crate::transport::{Limiter, Options, Request, Response, Transport, TransportError, Waited};
+use crate::transport::{Limiter, Options, Request, Response, Transport, TransportError, Waited, whole_characters};
 
 /// From first to last byte of an answer (Creatio API reference, 10.3).
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -102,6 +102,8 @@ pub(super) struct Call<'a> {
     pub any_content: bool,
     /// Words that no sentence may repeat.
     pub private: &'a [&'a str],
+    /// Beside those that every call has.
+    pub headers: Vec<(header::HeaderName, HeaderValue)>,
 }
 
 impl Call<'_> {
@@ -118,6 +120,7 @@ impl Call<'_> {
             max_answer: MAX_ANSWER,
             any_content: false,
             private: &[],
+            headers: Vec::new(),
         }
     }
 
@@ -220,6 +223,11 @@ impl Wire {
         Some(own)
     }
 
+    /// What stands before every path of this site: nothing, or `0/`.
+    pub async fn prefix(&self) -> Result<&'static str, Error> {
+        self.sessions.prefix(&self.outlet).await
+    }
+
     /// The address of a collection, against which relative next links are read.
     pub fn odata_root(&self, collection: &str) -> Result<Url, Error> {
         let prefix = self.sessions.known_prefix().unwrap_or_default();
@@ -303,6 +311,7 @@ impl Wire {
         if let Some(content_type) = call.content_type.filter(|_| !call.body.is_empty() || call.method == Method::POST) {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
+        headers.extend(call.headers.iter().cloned());
         session.sign(headers);
         Ok(request)
     }
@@ -340,12 +349,20 @@ impl Wire {
         self.scrubbed(call, Error::new(class, done, sentence))
     }
 
-    /// JSON out of an answer that must have it.
+    /// JSON out of an answer that must have it; half an emoji in a text is replaced.
     pub fn parse<T: DeserializeOwned>(&self, call: &Call<'_>, answer: &Response) -> Result<T, Error> {
         if !answer.status().is_success() || is_html(answer) {
             return Err(self.refusal(call, answer));
         }
-        serde_json::from_slice(answer.body()).map_err(|error| self.unreadable(call, &error))
+        serde_json::from_str(&whole_characters(answer.body())).map_err(|error| self.unreadable(call, &error))
+    }
+
+    /// The same as it came, for a `T` that keeps its parts unread.
+    pub fn parse_raw<T: DeserializeOwned>(&self, call: &Call<'_>, answer: &Response) -> Result<T, Error> {
+        if !answer.status().is_success() || is_html(answer) {
+            return Err(self.refusal(call, answer));
+        }
+        serde_json::from_str(&String::from_utf8_lossy(answer.body())).map_err(|error| self.unreadable(call, &error))
     }
 
     /// An answer for a call whose success says nothing: any 2xx that tells of no failure.

@@ -1,14 +1,18 @@
-//! What the runner remembers of a channel over restarts, in the channel's own folder: its bot, so that a restart while MAX is away still
-//! relays, and a lock, so that two runners never share a store.
+//! What the runner remembers over restarts: of a channel, in its own folder, its bot, so that a restart while MAX is away still relays,
+//! and whose the bot is; of the data folder the installation's id, and a lock, so that two runners never share a store.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::channel::ChannelRef;
+use crate::channel::keeper::Standing;
 use crate::channel::plan::KnownBot;
+use crate::channel::{ChannelRef, InstallationId};
 
 const BOT: &str = "bot.json";
+const STANDING: &str = "standing.json";
+/// In the data folder, not in a channel's: what is copied to another machine with a channel is not who we are.
+const INSTALLATION: &str = "installation";
 
 /// A channel's folder.
 #[derive(Clone, Debug)]
@@ -58,15 +62,67 @@ impl Memory {
     /// One sentence.
     pub fn keep_bot(&self, bot: &KnownBot) -> Result<(), String> {
         let folder = self.folder()?;
-        let write = || -> io::Result<()> {
-            let temporary = folder.join("bot.json.new");
-            let mut file = File::create(&temporary)?;
-            io::Write::write_all(&mut file, &serde_json::to_vec(bot)?)?;
-            file.sync_all()?;
-            fs::rename(&temporary, folder.join(BOT))?;
-            File::open(folder)?.sync_all()
-        };
-        write().map_err(|error| format!("the bot cannot be remembered in {}: {error}", folder.display()))
+        serde_json::to_vec(bot)
+            .map_err(io::Error::from)
+            .and_then(|text| write(folder, BOT, &text))
+            .map_err(|error| format!("the bot cannot be remembered in {}: {error}", folder.display()))
+    }
+
+    /// Whose the bot was when it was seen last.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let path = self.folder.join(STANDING);
+        let Ok(text) = fs::read(&path) else { return Standing::default() };
+        serde_json::from_slice(&text)
+            .inspect_err(|error| tracing::warn!("{} is not understood and left aside: {error}", path.display()))
+            .unwrap_or_default()
+    }
+
+    /// Remembers whose the bot is.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn keep_standing(&self, standing: &Standing) -> Result<(), String> {
+        let folder = self.folder()?;
+        serde_json::to_vec(standing)
+            .map_err(io::Error::from)
+            .and_then(|text| write(folder, STANDING, &text))
+            .map_err(|error| format!("whose the bot is cannot be remembered in {}: {error}", folder.display()))
+    }
+}
+
+/// Writes a file whole or not at all.
+fn write(folder: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+    let temporary = folder.join(format!("{name}.new"));
+    let mut file = File::create(&temporary)?;
+    io::Write::write_all(&mut file, text)?;
+    file.sync_all()?;
+    fs::rename(&temporary, folder.join(name))?;
+    File::open(folder)?.sync_all()
+}
+
+/// The id of the installation that this data folder is, made the first time.
+///
+/// # Errors
+/// One sentence.
+pub fn installation_id(data_dir: &Path) -> Result<String, String> {
+    let path = data_dir.join(INSTALLATION);
+    match fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => {
+            InstallationId::given(&text)
+                .map_err(|error| format!("{}: {error}; a lost id is given by --installation-id", path.display()))?;
+            Ok(text.trim().to_owned())
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(format!("the installation's id in {} cannot be read: {error}", path.display()))
+        }
+        _ => {
+            let id = uuid::Uuid::new_v4().to_string();
+            fs::create_dir_all(data_dir)
+                .and_then(|()| write(data_dir, INSTALLATION, format!("{id}\n").as_bytes()))
+                .map_err(|error| format!("the installation's id cannot be kept in {}: {error}", data_dir.display()))?;
+            Ok(id)
+        }
     }
 }
 

@@ -38,7 +38,7 @@ use crate::relay::{self, Clock};
 use crate::telemetry;
 
 pub use board::{Board, Shown, ShownChannel};
-pub use memory::{Lock, Memory};
+pub use memory::{Lock, Memory, installation_id};
 
 /// Between two looks at the files.
 const FILES_INTERVAL: Duration = Duration::from_secs(1);
@@ -109,6 +109,10 @@ pub async fn start(options: Options, stop: CancellationToken) -> Result<Running,
         )));
     }
     let lock = Lock::take(&data_dir).map_err(|reason| RunError::DataDir { folder: data_dir.clone(), reason })?;
+    if !installation.id.is_known() {
+        let id = installation_id(&data_dir).map_err(|reason| RunError::DataDir { folder: data_dir.clone(), reason })?;
+        installation.id.set(id, None);
+    }
     let clients = Clients::new(Arc::new(installation)).map_err(RunError::Settings)?;
     let listener = TcpListener::bind(listen).await.map_err(|source| RunError::Listen { address: listen, source })?;
     let address = listener.local_addr().map_err(|source| RunError::Listen { address: listen, source })?;

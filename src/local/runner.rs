@@ -14,7 +14,7 @@ use crate::channel::plan::KnownBot;
 use crate::channel::report::RelayState;
 use crate::channel::schedule::Subject;
 use crate::policy::Millis;
-use crate::relay::{Facts, Relay};
+use crate::relay::{Facts, Relay, moving};
 use crate::telemetry;
 
 /// Between two looks at the relay.
@@ -41,9 +41,11 @@ pub(super) async fn run(
 ) {
     let memory = Memory::of(&shared.data_dir, &channel);
     let mut keeper = Keeper::new(channel.clone(), shared.clients.clone(), memory.bot(), MaxChannelStatus::default());
+    keeper.recall(memory.standing());
     keeper.set_cadence(shared.cadence.clone());
     let mut conflicts = shared.board.conflicts();
     let mut serving = Serving::default();
+    let mut standing = keeper.standing().clone();
     loop {
         let given = input.borrow_and_update().clone();
         let conflict = conflicts.borrow_and_update().get(&channel).cloned();
@@ -60,6 +62,12 @@ pub(super) async fn run(
             // A change does not wait for a side that hangs; what was under way is looked at anew.
             changed = input.changed() => if changed.is_err() { break } else { continue },
             () = pass(&shared, &channel, &memory, &mut keeper, &mut serving, &mut conflicts).instrument(span) => {}
+        }
+        if *keeper.standing() != standing {
+            standing = keeper.standing().clone();
+            if let Err(error) = memory.keep_standing(&standing) {
+                tracing::error!("{channel}: {error}");
+            }
         }
         let now = shared.clock.now();
         // A due look that could not be made (nobody to ask) must not spin.
@@ -190,6 +198,19 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &
         return;
     };
     serving.wanted.clone_from(&config.channel.revision);
+    if let Ok(folder) = memory.folder()
+        && moving::is_held(folder)
+    {
+        if let Some(relay) = serving.relay.take() {
+            shared.relays.remove(&channel.namespace, &channel.name);
+            relay.stop().await;
+            shared
+                .board
+                .say(&format!("{channel}: its store is being moved, or has left: nothing is carried from here"));
+        }
+        serving.facts = Some(Facts::of_moved(&serving.wanted, shared.clock.now()));
+        return;
+    }
     if let Some(relay) = &serving.relay {
         let refused = relay.apply(config).await.err().map(|error| error.to_string());
         if let Some(error) = refused.as_ref().filter(|_| refused != serving.refused) {

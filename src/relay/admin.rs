@@ -161,21 +161,24 @@ async fn list(State(shared): State<Arc<Shared>>, Query(listing): Query<Listing>)
 }
 
 async fn replay(State(shared): State<Arc<Shared>>, Json(wanted): Json<Replay>) -> Answer<Replayed> {
-    let done = shared.store.write(move |connection| replay_rows(connection, &wanted)).await;
-    let (replayed, woken) = done.map_err(|error| failed(&error))?;
-    shared.announce(&woken);
+    let done = shared.store.change(move |connection| replay_rows(connection, &wanted)).await;
+    let replayed = done.map_err(|error| failed(&error))?;
     tracing::info!(count = replayed.replayed.len(), "dead letters are tried again");
     Ok(Json(replayed))
 }
 
 async fn erase(State(shared): State<Arc<Shared>>, Json(Erase { customer }): Json<Erase>) -> Answer<Erased> {
     let now = shared.clock.now();
-    let done = shared.store.write(move |connection| erase_rows(connection, customer, now)).await;
+    let done = shared
+        .store
+        .change(move |connection| {
+            let woken = Woken { reports: true, timers: true, ..Woken::default() };
+            Ok((erase_rows(connection, customer, now)?, woken))
+        })
+        .await;
     let erased = done.map_err(|error| failed(&error))?;
     // The pages are overwritten in the file only once the log is folded in.
     shared.store.fold().await.map_err(|error| failed(&error))?;
-    shared.report_wake.notify_one();
-    shared.timer_wake.notify_one();
     tracing::info!("a person was erased from the store");
     Ok(Json(erased))
 }
@@ -191,10 +194,11 @@ fn dead_letters(connection: &Connection, now: Millis, with_text: bool) -> Result
         .query_map([most], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?
         .collect::<Result<Vec<(i64, CustomerId, String, String, Millis)>, _>>()?;
     for (id, customer, body, reason, created_at) in rows {
-        let (author, text) = match serde_json::from_str(&body)? {
-            CrmTask::Message { incoming, .. } => ("customer".to_owned(), Some(incoming.text)),
-            CrmTask::History { author, text, .. } => (author_name(author)?, Some(text)),
-            CrmTask::HandOver | CrmTask::Close { .. } => ("relay".to_owned(), None),
+        // One that cannot be read is listed all the same, without its words.
+        let (author, text) = match serde_json::from_str(&body) {
+            Ok(CrmTask::Message { incoming, .. }) => ("customer".to_owned(), Some(incoming.text)),
+            Ok(CrmTask::History { author, text, .. }) => (author_name(author)?, Some(text)),
+            Ok(CrmTask::HandOver | CrmTask::Close { .. }) | Err(_) => ("relay".to_owned(), None),
         };
         let letter = DeadLetter {
             id: format!("crm-{id}"),
@@ -218,15 +222,15 @@ fn dead_letters(connection: &Connection, now: Millis, with_text: bool) -> Result
         })?
         .collect::<Result<Vec<(i64, CustomerId, String, String, String, String, Millis)>, _>>()?;
     for (id, customer, origin, parts, state, reason, created_at) in rows {
-        let author = match serde_json::from_str(&origin)? {
-            Origin::Agent { .. } => "agent",
-            Origin::AutoReply => "autoReply",
-            Origin::CloseMessage => "closeMessage",
-            Origin::Bot => "bot",
-            Origin::Press => "relay",
+        let author = match serde_json::from_str(&origin) {
+            Ok(Origin::Agent { .. }) => "agent",
+            Ok(Origin::AutoReply) => "autoReply",
+            Ok(Origin::CloseMessage) => "closeMessage",
+            Ok(Origin::Bot) => "bot",
+            Ok(Origin::Press) | Err(_) => "relay",
         };
         let text = if with_text {
-            let parts: Vec<Part> = serde_json::from_str(&parts)?;
+            let parts: Vec<Part> = serde_json::from_str(&parts).unwrap_or_default();
             let words = parts.into_iter().map(|part| part.text.or_else(|| part.file.map(|file| file.name)));
             Some(words.flatten().collect::<Vec<_>>().join("\n"))
         } else {

@@ -3,7 +3,8 @@
 //! `{"maxchannel": "close"}`.
 //!
 //! A bot that does not answer within its time, twice, has failed: the rules hand the dialog to the fallback, and new dialogs go
-//! there at once until the bot has been left alone for [`AWAY`].
+//! there at once until the bot has been left alone for [`AWAY`]. One that answers something else than this protocol is not away: the
+//! dialog it concerns goes to the fallback, the others stay.
 
 use std::time::Duration;
 
@@ -11,44 +12,60 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde_json::Value;
 use tracing::Instrument as _;
 
 use super::config::BotConfig;
 use super::dialogs::{Button, Customer, Origin, Part, Question, Stepper, Woken, text_parts};
 use super::lanes::{CustomerId, Outcome};
-use super::store::StoreError;
+use super::metrics::Odd;
+use super::store::{StoreError, text_of};
 use super::{Active, Shared};
 use crate::policy::{BotRole, Effect, Event, Millis};
-use crate::transport::Options;
+use crate::transport::{Options, whole_characters};
 
 /// How long a bot that failed is left alone.
 pub(super) const AWAY: Millis = 30_000;
 /// A first try and one more.
 const ATTEMPTS: usize = 2;
 
+/// How a bot looks after a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BotState {
+    Well,
+    NotUnderstood,
+    Away,
+}
+
 #[derive(Debug, Default)]
 struct Answer {
     messages: Vec<Vec<Part>>,
     hand_over: bool,
     close: bool,
+    /// Messages and buttons that could not be read.
+    odd_messages: usize,
+    odd_buttons: usize,
 }
 
+/// What a question came to.
+enum Asked {
+    Answered(Answer),
+    /// It answered what this protocol does not know: it is not away, and nobody else is taken from it.
+    NotUnderstood,
+    Silent,
+}
+
+/// One message of an answer, each member to be read by itself.
 #[derive(Deserialize)]
 struct WireMessage {
     #[serde(default)]
-    text: Option<String>,
+    text: Value,
     #[serde(default)]
-    image: Option<String>,
+    image: Value,
     #[serde(default)]
-    buttons: Option<Vec<Button>>,
+    buttons: Value,
     #[serde(default)]
-    custom: Option<WireCustom>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct WireCustom {
-    maxchannel: Option<String>,
+    custom: Value,
 }
 
 /// Works on the lane of one customer.
@@ -59,13 +76,18 @@ pub(super) async fn serve(shared: &Shared, id: CustomerId) -> Outcome {
         .write(move |connection| {
             let found = connection
                 .prepare_cached("SELECT id, body FROM to_bot WHERE customer = ?1 ORDER BY id LIMIT 1")?
-                .query_row([id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+                .query_row([id], |row| Ok((row.get::<_, i64>(0)?, text_of(row, 1)?)))
                 .optional()?;
             let Some((row, body)) = found else { return Ok(None) };
-            let question: Question = serde_json::from_str(&body)?;
             let dialog = Customer::load(connection, id)?.dialog;
+            let Ok(question) = serde_json::from_str::<Question>(&body) else {
+                // Nobody knows what was asked: as if the bot had not answered it.
+                let bot = dialog.bot().unwrap_or(BotRole::Receiver);
+                let question = Question { bot, dialog: dialog.number(), text: String::new() };
+                return Ok(Some((row, question, None)));
+            };
             let wanted = dialog.number() == question.dialog && dialog.bot() == Some(question.bot);
-            Ok(Some((row, question, wanted)))
+            Ok(Some((row, question, Some(wanted))))
         })
         .await;
     let (row, question, wanted) = match head {
@@ -73,37 +95,69 @@ pub(super) async fn serve(shared: &Shared, id: CustomerId) -> Outcome {
         Ok(None) => return Outcome::Idle,
         Err(error) => return shared.store_failed(&error),
     };
-    // Nobody waits for it any more: the dialog is over, or the agents have it. That says nothing about the bot.
-    let answer = if wanted {
-        let span = active.delivery("bot");
-        let answer = ask(&active, id, &question).instrument(span.clone()).await;
-        span.record("outcome", if answer.is_some() { "answered" } else { "silent" });
-        shared.note_bot(question.bot, answer.is_some());
-        answer
-    } else {
-        Some(Answer::default())
+    let answer = match wanted {
+        Some(true) => {
+            let span = active.delivery("bot");
+            let asked = ask(&active, id, &question).instrument(span.clone()).await;
+            span.record("outcome", asked.name());
+            shared.note_bot(question.bot, asked.state());
+            match asked {
+                Asked::Answered(answer) => Some(answer),
+                Asked::NotUnderstood | Asked::Silent => None,
+            }
+        }
+        // Nobody waits for it any more: the dialog is over, or the agents have it. That says nothing about the bot.
+        Some(false) => Some(Answer::default()),
+        None => {
+            shared.metrics.set_aside(Odd::StoreRow, 1);
+            None
+        }
     };
+    if let Some(answer) = &answer {
+        shared.metrics.set_aside(Odd::BotMessage, answer.odd_messages);
+        shared.metrics.set_aside(Odd::BotButton, answer.odd_buttons);
+    }
     match finish(shared, &active, id, row, question, answer).await {
         Ok(()) => Outcome::Done,
         Err(error) => shared.store_failed(&error),
     }
 }
 
-async fn ask(active: &Active, id: CustomerId, question: &Question) -> Option<Answer> {
-    let (config, key) = match question.bot {
-        BotRole::Receiver => (active.config.channel.bot.as_ref()?, &active.config.secrets.bot),
-        BotRole::OffHours => (active.config.channel.off_hours_bot.as_ref()?, &active.config.secrets.off_hours_bot),
+impl Asked {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Answered(_) => "answered",
+            Self::NotUnderstood => "not_understood",
+            Self::Silent => "silent",
+        }
+    }
+
+    fn state(&self) -> BotState {
+        match self {
+            Self::Answered(_) => BotState::Well,
+            Self::NotUnderstood => BotState::NotUnderstood,
+            Self::Silent => BotState::Away,
+        }
+    }
+}
+
+async fn ask(active: &Active, id: CustomerId, question: &Question) -> Asked {
+    let bot = match question.bot {
+        BotRole::Receiver => (active.config.channel.bot.as_ref(), &active.config.secrets.bot),
+        BotRole::OffHours => (active.config.channel.off_hours_bot.as_ref(), &active.config.secrets.off_hours_bot),
     };
+    let (Some(config), key) = bot else { return Asked::Silent };
     let body = serde_json::json!({ "sender": format!("max:{id}"), "message": question.text }).to_string();
     for _ in 0..ATTEMPTS {
         if let Some(answer) = call(active, config, key.as_ref(), &body).await {
-            return Some(answer);
+            // Asking again would tell it the same twice.
+            return read(&answer).map_or(Asked::NotUnderstood, Asked::Answered);
         }
     }
-    None
+    Asked::Silent
 }
 
-async fn call(active: &Active, config: &BotConfig, key: Option<&SecretString>, body: &str) -> Option<Answer> {
+async fn call(active: &Active, config: &BotConfig, key: Option<&SecretString>, body: &str) -> Option<Bytes> {
     let mut request = http::Request::post(config.url.as_str()).header(http::header::CONTENT_TYPE, "application/json");
     if let Some(key) = key {
         let mut value = http::HeaderValue::from_str(&format!("Bearer {}", key.expose_secret())).ok()?;
@@ -113,21 +167,49 @@ async fn call(active: &Active, config: &BotConfig, key: Option<&SecretString>, b
     let request = request.body(Bytes::from(body.to_owned())).ok()?;
     let options = Options { timeout: Duration::from_millis(config.timeout_millis), max_answer: 1024 * 1024 };
     let answer = active.bots.send(request, options).await.ok()?;
-    if !answer.status().is_success() {
-        return None;
-    }
-    let messages: Vec<WireMessage> = serde_json::from_slice(answer.body()).ok()?;
-    Some(read(messages))
+    answer.status().is_success().then(|| answer.into_body())
 }
 
-fn read(messages: Vec<WireMessage>) -> Answer {
+/// Reads an answer message by message and button by button: what is odd is left out alone. None: nothing of it is of the protocol.
+fn read(body: &[u8]) -> Option<Answer> {
+    let messages: Vec<Value> = serde_json::from_str(&whole_characters(body)).ok()?;
     let mut answer = Answer::default();
+    let all = messages.len();
     for message in messages {
-        let mut parts = message.text.as_deref().map(text_parts).unwrap_or_default();
-        if let Some(image) = message.image.filter(|image| !image.is_empty()) {
+        let Ok(message) = serde_json::from_value::<WireMessage>(message) else {
+            answer.odd_messages += 1;
+            continue;
+        };
+        let mut odd = false;
+        let mut text = |value: Value| match value {
+            Value::String(text) => text,
+            Value::Number(number) => number.to_string(),
+            Value::Null => String::new(),
+            _ => {
+                odd = true;
+                String::new()
+            }
+        };
+        let mut parts = text_parts(&text(message.text));
+        let image = text(message.image);
+        if !image.is_empty() {
             parts.push(Part { text: Some(image), ..Part::default() });
         }
-        if let Some(buttons) = message.buttons.filter(|buttons| !buttons.is_empty()) {
+        let buttons: Vec<Button> = match message.buttons {
+            Value::Array(buttons) => {
+                let all = buttons.len();
+                let read: Vec<Button> =
+                    buttons.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect();
+                answer.odd_buttons += all - read.len();
+                read
+            }
+            Value::Null => Vec::new(),
+            _ => {
+                answer.odd_buttons += 1;
+                Vec::new()
+            }
+        };
+        if !buttons.is_empty() {
             match parts.last_mut() {
                 Some(last) => last.buttons = buttons,
                 None => parts.push(Part { text: Some("…".to_owned()), buttons, ..Part::default() }),
@@ -136,13 +218,15 @@ fn read(messages: Vec<WireMessage>) -> Answer {
         if !parts.is_empty() {
             answer.messages.push(parts);
         }
-        match message.custom.unwrap_or_default().maxchannel.as_deref() {
+        match message.custom.get("maxchannel").and_then(Value::as_str) {
             Some("handOver") => answer.hand_over = true,
             Some("close") => answer.close = true,
             _ => {}
         }
+        answer.odd_messages += usize::from(odd);
     }
-    answer
+    let said = !answer.messages.is_empty() || answer.hand_over || answer.close;
+    (said || answer.odd_messages == 0 || answer.odd_messages < all).then_some(answer)
 }
 
 async fn finish(
@@ -155,13 +239,13 @@ async fn finish(
 ) -> Result<(), StoreError> {
     let rules = active.rules.clone();
     let context = shared.context();
-    let woken = shared
+    shared
         .store
-        .write(move |connection| {
+        .change(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             if connection.prepare_cached("DELETE FROM to_bot WHERE id = ?1")?.execute(params![row])? == 0 {
                 // The customer has been erased meanwhile.
-                return Ok(stepper.woken);
+                return Ok(((), stepper.woken));
             }
             let mut customer = Customer::load(connection, id)?;
             if customer.dialog.number() == question.dialog {
@@ -183,9 +267,7 @@ async fn finish(
                 }
                 customer.save(connection, &rules)?;
             }
-            Ok(stepper.woken)
+            Ok(((), stepper.woken))
         })
-        .await?;
-    shared.announce(&woken);
-    Ok(())
+        .await
 }

@@ -26,6 +26,9 @@ pub struct ChannelConfig {
     pub revision: String,
     pub namespace: String,
     pub name: String,
+    /// The installation to which the channel belongs; none: of a controller that had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installation: Option<String>,
     /// The bot's user id from GET /me; every id in Creatio is made from it.
     pub bot_user_id: i64,
     pub max: MaxConfig,
@@ -62,7 +65,7 @@ pub struct MaxConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Intake {
-    /// MAX posts to `/webhooks/max/<namespace>/<name>/<fingerprint>`; the secrets are [`Secrets::webhook`].
+    /// MAX posts to `/webhooks/max/<namespace>/<name>/<installation>/<fingerprint>`, or to that without the installation; the secrets are [`Secrets::webhook`].
     Webhook,
     /// The relay polls GET /updates.
     LongPoll,

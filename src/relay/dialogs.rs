@@ -1,7 +1,7 @@
 //! One step of a customer's dialog, inside the transaction that also records what follows from it.
 //!
 //! Owns the row of a customer and the rows that the rules' effects become: messages for the CRM and for MAX, questions to a bot.
-//! Must not do I/O: it works on a connection inside [`super::store::Store::write`] and says in [`Woken`] whom to wake after the commit.
+//! Must not do I/O: it works on a connection inside [`super::store::Store::change`] and says in [`Woken`] whom to wake after the commit.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::lanes::CustomerId;
 use super::render::{self, Incoming};
-use super::store::StoreError;
+pub(super) use super::store::Woken;
+use super::store::{StoreError, text_of};
 use crate::creatio::Author;
 use crate::max::update::{self, Update};
 use crate::max::{OutgoingAttachment, text};
@@ -74,6 +75,9 @@ pub(super) struct Part {
     /// The same once MAX has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uploaded: Option<OutgoingAttachment>,
+    /// What stands here cannot be read: why, in the words for the agent. It is never sent, and the message has failed with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub odd: Option<String>,
     /// Buttons under the text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub buttons: Vec<Button>,
@@ -115,24 +119,20 @@ pub(super) struct Question {
     pub text: String,
 }
 
-/// Whose lanes have new work once the transaction is on disk.
-#[derive(Debug, Default)]
-pub(super) struct Woken {
-    pub crm: Vec<CustomerId>,
-    pub max: Vec<CustomerId>,
-    pub bot: Vec<CustomerId>,
-    /// There is something to report to the CRM's outbox.
-    pub reports: bool,
-    /// Some dialog's next tick may have moved.
-    pub timers: bool,
-}
-
 /// What a step needs beside the customer.
 pub(super) struct Stepper<'a> {
     pub connection: &'a Connection,
     pub rules: &'a Rules,
     pub context: Context,
     pub woken: Woken,
+}
+
+/// A dialog as it stands on disk. One that cannot be read begins anew: a customer must not be stuck for ever, nor stop the others.
+pub(super) fn read_dialog(json: &str) -> Dialog {
+    serde_json::from_str(json).unwrap_or_else(|error| {
+        tracing::error!(%error, "the state of a dialog in the store cannot be read; the dialog begins anew");
+        Dialog::default()
+    })
 }
 
 impl Customer {
@@ -152,7 +152,7 @@ impl Customer {
                     Self {
                         id,
                         chat_id: row.get(0)?,
-                        name: row.get(1)?,
+                        name: text_of(row, 1)?,
                         dialog: Dialog::default(),
                         barrier: row.get(3)?,
                         taken: pair(4, 5)?,
@@ -161,12 +161,12 @@ impl Customer {
                         bot_seq: row.get(9)?,
                         read_back: row.get(10)?,
                     },
-                    row.get::<_, String>(2)?,
+                    text_of(row, 2)?,
                 ))
             })
             .optional()?;
         match found {
-            Some((customer, dialog)) => Ok(Self { dialog: serde_json::from_str(&dialog)?, ..customer }),
+            Some((customer, dialog)) => Ok(Self { dialog: read_dialog(&dialog), ..customer }),
             None => Ok(Self { id, read_back: -1, ..Self::default() }),
         }
     }
@@ -341,16 +341,17 @@ impl Stepper<'_> {
                 "SELECT id, origin, parts, ended_at FROM to_max
                  WHERE customer = ?1 AND recorded = 0 AND state IN ('sent', 'uncertain') AND (?2 IS NULL OR id = ?2) ORDER BY id",
             )?
-            .query_map(params![customer.id, only], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+            .query_map(params![customer.id, only], |row| Ok((row.get(0)?, text_of(row, 1)?, text_of(row, 2)?, row.get(3)?)))?
             .collect::<Result<Vec<(i64, String, String, Option<Millis>)>, _>>()?;
         for (id, origin, parts, ended_at) in rows {
-            let author = match serde_json::from_str(&origin)? {
-                Origin::AutoReply => Some(Author::AutoReply),
-                Origin::CloseMessage => Some(Author::CloseMessage),
-                Origin::Bot => Some(Author::Bot),
-                Origin::Agent { .. } | Origin::Press => None,
+            let author = match serde_json::from_str(&origin) {
+                Ok(Origin::AutoReply) => Some(Author::AutoReply),
+                Ok(Origin::CloseMessage) => Some(Author::CloseMessage),
+                Ok(Origin::Bot) => Some(Author::Bot),
+                // What cannot be read has no entry, and holds up none.
+                Ok(Origin::Agent { .. } | Origin::Press) | Err(_) => None,
             };
-            let parts: Vec<Part> = serde_json::from_str(&parts)?;
+            let parts: Vec<Part> = serde_json::from_str(&parts).unwrap_or_default();
             for (index, part) in parts.into_iter().enumerate() {
                 let (Some(author), Some(text)) = (author, part.text) else { continue };
                 let external_id = part.mid.unwrap_or_else(|| format!("out:{id}:{index}"));

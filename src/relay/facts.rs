@@ -24,6 +24,9 @@ pub struct Facts {
     /// Age of the oldest message waiting in either direction.
     pub oldest_seconds: i64,
     pub dead_letters: i64,
+    /// What would be lost with the store. Relays of an older version do not say.
+    #[serde(default)]
+    pub undelivered: Undelivered,
     pub open_dialogs: i64,
     /// When MAX last brought anything; milliseconds since the epoch.
     pub last_update_at: Option<Millis>,
@@ -40,6 +43,25 @@ pub struct Facts {
 /// Relays of an older version do not say.
 const fn yes() -> bool {
     true
+}
+
+/// How many messages would be lost with the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Undelivered {
+    /// Customers' messages and what else waits for the CRM, or has not even been looked at.
+    pub to_crm: i64,
+    /// Messages that wait for MAX.
+    pub to_max: i64,
+    /// Messages that were given up, either way.
+    pub dead_letters: i64,
+}
+
+impl Undelivered {
+    #[must_use]
+    pub const fn total(self) -> i64 {
+        self.to_crm + self.to_max + self.dead_letters
+    }
 }
 
 /// When a silent dialog will be closed.
@@ -69,6 +91,30 @@ pub(super) struct Health {
     pub bot_away_until: [Millis; 2],
 }
 
+impl Facts {
+    /// Of a relay whose store is being moved or has left: it carries nothing, and has nothing to deliver.
+    #[must_use]
+    pub fn of_moved(revision: &str, now: Millis) -> Self {
+        let away = SideFacts { ok: false, code: Some("StoreMoved".to_owned()), since: now };
+        let well = SideFacts { ok: true, code: None, since: now };
+        Self {
+            revision: revision.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            max: away,
+            crm: well.clone(),
+            bot: well,
+            oldest_seconds: 0,
+            dead_letters: 0,
+            undelivered: Undelivered::default(),
+            open_dialogs: 0,
+            last_update_at: None,
+            store_writable: true,
+            subscribed_at: None,
+            auto_close: Vec::new(),
+        }
+    }
+}
+
 impl Shared {
     pub(super) async fn refresh_metrics(&self) {
         let facts = self.facts().await;
@@ -86,18 +132,23 @@ impl Shared {
         let now = self.clock.now();
         let active = self.active();
         let rules = active.as_ref().map(|active| active.rules.clone()).unwrap_or_default();
-        let (oldest, dead_letters, open_dialogs, auto_close) =
+        let (oldest, undelivered, open_dialogs, auto_close) =
             self.store.write(move |connection| state_of(connection, &rules)).await.unwrap_or_default();
         let health = self.health();
+        let mut crm = health.crm.clone();
+        if self.ownership.is_elsewhere() && active.as_ref().is_some_and(|active| !active.config.channel.suspended) {
+            crm.set_failed("OwnedElsewhere", now);
+        }
         let last = self.last_update_at.load(Ordering::Relaxed);
         Facts {
             revision: active.map(|active| active.config.channel.revision.clone()).unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             max: health.max.clone(),
-            crm: health.crm.clone(),
+            crm,
             bot: health.bot.clone(),
             oldest_seconds: oldest.map_or(0, |oldest| ((now - oldest) / 1_000).max(0)),
-            dead_letters,
+            dead_letters: undelivered.dead_letters,
+            undelivered,
             open_dialogs,
             last_update_at: (last > 0).then_some(last),
             store_writable: !self.store_broken.load(Ordering::Relaxed),
@@ -107,7 +158,7 @@ impl Shared {
     }
 }
 
-type State = (Option<Millis>, i64, i64, Vec<AutoClose>);
+type State = (Option<Millis>, Undelivered, i64, Vec<AutoClose>);
 
 fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, StoreError> {
     let oldest = connection.query_row(
@@ -117,11 +168,7 @@ fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, S
         [],
         |row| row.get(0),
     )?;
-    let dead_letters = connection.query_row(
-        "SELECT (SELECT count(*) FROM to_crm WHERE dead = 1) + (SELECT count(*) FROM to_max WHERE state = 'failed')",
-        [],
-        |row| row.get(0),
-    )?;
+    let undelivered = undelivered(connection)?;
     let open = connection.query_row("SELECT count(*) FROM customer WHERE open = 1", [], |row| row.get(0))?;
     let mut closing = Vec::new();
     if rules.auto_close.is_some() {
@@ -132,7 +179,7 @@ fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, S
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<Vec<(CustomerId, String)>, _>>()?;
         for (id, dialog) in rows {
-            let dialog: crate::policy::Dialog = serde_json::from_str(&dialog)?;
+            let dialog = super::dialogs::read_dialog(&dialog);
             if let Some(at) = dialog.auto_close_at(rules) {
                 closing.push(AutoClose { customer: format!("max:{id}"), at });
             }
@@ -140,7 +187,17 @@ fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, S
         closing.sort_by_key(|closing| closing.at);
         closing.truncate(20);
     }
-    Ok((oldest, dead_letters, open, closing))
+    Ok((oldest, undelivered, open, closing))
+}
+
+pub(super) fn undelivered(connection: &rusqlite::Connection) -> rusqlite::Result<Undelivered> {
+    connection.query_row(
+        "SELECT (SELECT count(*) FROM to_crm WHERE dead = 0) + (SELECT count(*) FROM inbox WHERE done = 0),
+                (SELECT count(*) FROM to_max WHERE state = 'queued'),
+                (SELECT count(*) FROM to_crm WHERE dead = 1) + (SELECT count(*) FROM to_max WHERE state = 'failed')",
+        [],
+        |row| Ok(Undelivered { to_crm: row.get(0)?, to_max: row.get(1)?, dead_letters: row.get(2)? }),
+    )
 }
 
 impl SideFacts {

@@ -64,7 +64,9 @@ impl Relays {
 /// The routes that every relay has; `/status` belongs to whoever runs it.
 pub fn router(relays: Relays) -> Router {
     Router::new()
-        .route("/webhooks/max/{namespace}/{name}/{fingerprint}", post(max_webhook))
+        .route("/webhooks/max/{namespace}/{name}/{installation}/{fingerprint}", post(max_webhook))
+        // From before installations had ids: such a subscription works until the new one stands.
+        .route("/webhooks/max/{namespace}/{name}/{fingerprint}", post(max_webhook_without_installation))
         .route("/webhooks/creatio/{namespace}/{name}", post(creatio_hint))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -75,13 +77,35 @@ pub fn router(relays: Relays) -> Router {
 
 async fn max_webhook(
     State(relays): State<Relays>,
+    Path((namespace, name, installation, fingerprint)): Path<(String, String, String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    take_webhook(&relays, (&namespace, &name), Some(&installation), &fingerprint, &headers, &body).await
+}
+
+async fn max_webhook_without_installation(
+    State(relays): State<Relays>,
     Path((namespace, name, fingerprint)): Path<(String, String, String)>,
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
+    take_webhook(&relays, (&namespace, &name), None, &fingerprint, &headers, &body).await
+}
+
+async fn take_webhook(
+    relays: &Relays,
+    (namespace, name): (&str, &str),
+    installation: Option<&str>,
+    fingerprint: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> StatusCode {
     let secret = headers.get(SECRET_HEADER).and_then(|value| value.to_str().ok());
-    match relays.get(&namespace, &name) {
-        Some(relay) => relay.webhook(&fingerprint, secret, &body).await,
+    match relays.get(namespace, name) {
+        // What another installation's address brings is that one's, though both stand behind one host: MAX keeps it and comes again.
+        Some(relay) if !relay.is_of(installation) => StatusCode::FORBIDDEN,
+        Some(relay) => relay.webhook(fingerprint, secret, body).await,
         // A channel that is about to start: MAX keeps the update and comes again.
         None => StatusCode::SERVICE_UNAVAILABLE,
     }

@@ -114,24 +114,26 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
     let now = shared.clock.now();
     let arrivals = shared
         .store
-        .write(move |connection| {
-            let mut new = Vec::with_capacity(arrivals.len());
+        .change(move |connection| {
+            let mut taken = Vec::with_capacity(arrivals.len());
+            let mut woken = Woken::default();
             for arrival in arrivals {
-                new.push((arrival.store(connection, now)?, arrival.customer, arrival.kind));
+                let new = arrival.store(connection, now)?;
+                taken.push((new, arrival.kind));
+                if new {
+                    woken.dialogs.extend(arrival.customer);
+                }
             }
             if let Some(marker) = marker {
                 meta::set(connection, MARKER, &marker.to_string())?;
             }
-            Ok(new)
+            Ok((taken, woken))
         })
         .await?;
     shared.last_update_at.store(now, Ordering::Relaxed);
-    for (new, customer, kind) in arrivals {
+    for (new, kind) in arrivals {
         shared.metrics.update(kind, new);
         tracing::debug!(kind, new, "an update of MAX is on disk");
-        if let (true, Some(customer)) = (new, customer) {
-            shared.dialogs.wake(customer);
-        }
     }
     Ok(())
 }
@@ -149,6 +151,13 @@ pub(super) async fn poll(shared: &Shared) {
             super::timers::changed(&mut settings).await;
             continue;
         };
+        if !super::owner::is_ours(shared, &active).await {
+            tokio::select! {
+                () = shared.clock.sleep(10_000) => {}
+                () = super::timers::changed(&mut settings) => {}
+            }
+            continue;
+        }
         let marker = match shared.store.write(|connection| meta::number(connection, MARKER)).await {
             Ok(marker) => marker,
             Err(error) => {
@@ -205,17 +214,15 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     let context = shared.context();
     let taken = shared
         .store
-        .write(move |connection| {
+        .change(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             let more = stepper.take_inbox(customer, TURN)?;
             Ok((more, stepper.woken))
         })
         .await;
     match taken {
-        Ok((more, woken)) => {
-            shared.announce(&woken);
-            if more { Outcome::Done } else { Outcome::Idle }
-        }
+        Ok(true) => Outcome::Done,
+        Ok(false) => Outcome::Idle,
         Err(error) => shared.store_failed(&error),
     }
 }

@@ -44,6 +44,33 @@ impl From<Way> for DirectionLabels {
     }
 }
 
+/// What kind of element could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Odd {
+    /// A row of the CRM's outbox.
+    OutboxRow,
+    /// A file named in such a row.
+    OutboxFile,
+    /// A message of a bot.
+    BotMessage,
+    /// A button under such a message.
+    BotButton,
+    /// A row of the relay's own store.
+    StoreRow,
+}
+
+impl Odd {
+    fn name(self) -> &'static str {
+        match self {
+            Self::OutboxRow => "outbox_row",
+            Self::OutboxFile => "outbox_file",
+            Self::BotMessage => "bot_message",
+            Self::BotButton => "bot_button",
+            Self::StoreRow => "store_row",
+        }
+    }
+}
+
 /// The counters and gauges of one relay.
 #[derive(Debug)]
 pub(super) struct Metrics {
@@ -62,6 +89,7 @@ pub(super) struct Metrics {
     pub throttled: Counter,
     pub forbidden: Counter,
     pub store_failures: Counter,
+    set_aside: Family<CallLabels, Counter>,
     pub oldest_seconds: Gauge,
     pub dead_letters: Gauge,
     pub open_dialogs: Gauge,
@@ -98,6 +126,10 @@ impl Metrics {
             throttled: register!("throttled", "Sends that MAX answered 429"),
             forbidden: register!("forbidden_webhooks", "Webhook calls without our secret"),
             store_failures: register!("store_failures", "Steps that could not be written to disk"),
+            set_aside: register!(
+                "set_aside",
+                "Elements that could not be read and were set aside alone, by kind: of the CRM's outbox, of a bot's answer, of the store"
+            ),
             queue_depth: register!(
                 "queue_depth",
                 "Customers for whom something waits for Creatio (to_crm) or MAX (to_max)"
@@ -122,6 +154,14 @@ impl Metrics {
     pub fn delivered(&self, way: Way, now: Millis) {
         self.delivered.get_or_create(&way.into()).inc();
         self.last_success.get_or_create(&way.into()).set(now / 1_000);
+    }
+
+    /// Counts elements that could not be read, so that the others go on without them.
+    pub fn set_aside(&self, odd: Odd, count: usize) {
+        if count > 0 {
+            let labels = CallLabels { kind: odd.name() };
+            self.set_aside.get_or_create(&labels).inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+        }
     }
 
     pub fn set_queue_depth(&self, way: Way, depth: usize) {
@@ -191,6 +231,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.update("message_created", true);
         metrics.set_crm_calls(&[("package", 3)]);
+        metrics.set_aside(Odd::OutboxRow, 1);
         for way in [Way::ToCrm, Way::ToMax] {
             metrics.delivered(way, 1_800_000_000_123);
             metrics.set_queue_depth(way, 2);

@@ -8,8 +8,11 @@
 //! 4. An agent's message reaches the customer; where an answer is lost after sending, the relay looks before it sends again; what
 //!    cannot be proved is marked uncertain, shown, and never silently dropped. MAX has no idempotency key.
 //! 5. Auto-replies, the close message and the auto-close fire once per trigger, across restarts and clock changes.
-//! 6. Nothing is dropped: a message that cannot be delivered becomes a dead letter with its reason, and the agent is told.
+//! 6. Nothing is dropped: a message that cannot be delivered becomes a dead letter with its reason, and the agent is told. A report
+//!    counts only while it is the one that was sent, so that a replay is never undone by the failure before it.
 //! 7. Unknown update types, unknown fields and bodies without their required part are stored raw, counted and acknowledged.
+//!    What of the CRM's outbox, of a bot's answer or of the store cannot be read is set aside alone, told with its reason and counted;
+//!    the others pass, and "answered, but not understood" is never taken for "away".
 //! 8. The limits of MAX and Creatio are kept by the sender: at most that many requests in any one second.
 //!
 //! # How
@@ -35,13 +38,17 @@ pub mod http;
 mod intake;
 mod lanes;
 mod metrics;
+pub mod moving;
 mod outbox;
+mod owner;
 mod render;
 mod store;
+mod sweep;
 mod timers;
 mod to_crm;
 mod to_max;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,15 +63,15 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::field;
 
+use bot::BotState;
 pub use clock::{Clock, Hand};
 pub use config::RelayConfig;
-use dialogs::Woken;
 use facts::Health;
-pub use facts::{AutoClose, Facts, SideFacts};
+pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
 use lanes::{CustomerId, Lanes, Outcome};
-use metrics::Metrics;
-use store::{Store, StoreError, meta};
-pub use store::{bot_of, set_aside};
+use metrics::{Metrics, Odd};
+pub use store::{FILE as STORE, bot_of, set_aside};
+use store::{Store, StoreError, Woken, meta};
 
 use crate::policy::{BotRole, Context, Millis, Receiver, Rules};
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
@@ -80,6 +87,8 @@ const MAX_PLACES: usize = 32;
 const BOT_PLACES: usize = 16;
 /// Workers towards the CRM at the least, so that the spec's limit can be raised to this without a restart.
 const CRM_WORKERS: usize = 32;
+/// How many elements that cannot be read are remembered, so that each is counted once.
+const ODD_REMEMBERED: usize = 1_000;
 /// How long a stop waits for what is under way.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 
@@ -147,6 +156,7 @@ struct Shared {
     last_update_at: AtomicI64,
     /// The subscription whose gap is known, by its time; 0 for none.
     subscribed_at: AtomicI64,
+    ownership: owner::Ownership,
     /// A dialog is open, so the outbox is looked at often.
     any_open: AtomicBool,
     largest_file: AtomicUsize,
@@ -158,6 +168,8 @@ struct Shared {
     hints_work: AtomicBool,
     hinted: AtomicBool,
     store_broken: AtomicBool,
+    /// Elements of the outbox that cannot be read and have no id to be told by.
+    odd_seen: Mutex<HashSet<creatio::OddRow>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -219,6 +231,7 @@ impl Relay {
             first_gap: start.gap,
             last_update_at: AtomicI64::new(0),
             subscribed_at: AtomicI64::new(start.subscribed_at),
+            ownership: owner::Ownership::default(),
             any_open: AtomicBool::new(true),
             largest_file: AtomicUsize::new(LARGEST_FILE),
             files: Semaphore::new(FILES_AT_ONCE),
@@ -228,13 +241,18 @@ impl Relay {
             hints_work: AtomicBool::new(false),
             hinted: AtomicBool::new(false),
             store_broken: AtomicBool::new(false),
+            odd_seen: Mutex::default(),
             stopping: watch::Sender::new(false),
         });
         shared.activate(Arc::new(active));
-        for customer in start.inbox {
-            shared.dialogs.wake(customer);
-        }
-        shared.announce(&start.woken);
+        // Weak, for the store's thread ends when the last handle is gone.
+        let announced = Arc::downgrade(&shared);
+        shared.store.set_announce(move |woken| {
+            if let Some(shared) = announced.upgrade() {
+                shared.announce(&woken);
+            }
+        });
+        sweep::once(&shared).await?;
         let mut tasks = start_tasks(&shared, in_flight);
         if let Some(listener) = admin {
             let shared = Arc::clone(&shared);
@@ -264,17 +282,26 @@ impl Relay {
         // What is due under the new rules is decided by a tick of every open dialog.
         self.shared
             .store
-            .write(move |connection| {
+            .change(move |connection| {
                 connection.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
-                Ok(())
+                Ok(((), Woken { timers: true, ..Woken::default() }))
             })
             .await?;
         if before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake) {
             self.shared.note_gap();
         }
         self.shared.activate(active);
-        self.shared.timer_wake.notify_one();
         Ok(())
+    }
+
+    /// Whether an address that names this installation is this relay's. One that names none is from before installations had ids.
+    #[must_use]
+    pub fn is_of(&self, installation: Option<&str>) -> bool {
+        let Some(active) = self.shared.active() else { return true };
+        match (&active.config.channel.installation, installation) {
+            (Some(ours), Some(named)) => ours == named,
+            _ => true,
+        }
     }
 
     /// Takes one webhook call of MAX.
@@ -447,8 +474,6 @@ fn same_credentials(one: Option<&creatio::Credentials>, other: Option<&creatio::
 struct Start {
     gap: i64,
     subscribed_at: Millis,
-    inbox: Vec<CustomerId>,
-    woken: Woken,
 }
 
 fn prepare(connection: &rusqlite::Connection, now: Millis, bot_user_id: i64) -> Result<Start, StoreError> {
@@ -469,27 +494,17 @@ fn prepare(connection: &rusqlite::Connection, now: Millis, bot_user_id: i64) -> 
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<Vec<(i64, String)>, _>>()?;
     for (id, json) in sending {
-        let note: to_max::Sending = serde_json::from_str(&json)?;
+        // One that cannot be read is told when its turn comes.
+        let Ok(note) = serde_json::from_str::<to_max::Sending>(&json) else { continue };
         let note = to_max::Sending { lost_at: Some(now), looks: 0, ..note };
         connection
             .execute("UPDATE to_max SET sending = ?2 WHERE id = ?1", params![id, serde_json::to_string(&note)?])?;
     }
     connection.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
-    let customers = |sql: &str| -> Result<Vec<CustomerId>, StoreError> {
-        Ok(connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
-    };
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     Ok(Start {
         gap: number("SELECT coalesce(max(read_back), -1) + 1 FROM customer")?,
         subscribed_at: meta::number(connection, meta::SUBSCRIBED_AT)?.unwrap_or(0),
-        inbox: customers("SELECT DISTINCT customer FROM inbox WHERE done = 0 AND customer IS NOT NULL")?,
-        woken: Woken {
-            crm: customers("SELECT DISTINCT customer FROM to_crm WHERE dead = 0")?,
-            max: customers("SELECT DISTINCT customer FROM to_max WHERE state = 'queued'")?,
-            bot: customers("SELECT DISTINCT customer FROM to_bot")?,
-            reports: true,
-            timers: true,
-        },
     })
 }
 
@@ -533,6 +548,7 @@ fn start_tasks(shared: &Arc<Shared>, crm_places: usize) -> JoinSet<()> {
     background!(intake::poll);
     background!(outbox::run);
     background!(outbox::run_reports);
+    background!(sweep::run);
     background!(timers::run);
     background!(timers::run_housekeeping);
     tasks
@@ -578,8 +594,8 @@ impl Shared {
 
     fn context(&self) -> Context {
         let health = self.health();
-        let now = self.clock.now();
-        Context { now, bot_away: health.bot_away_until[0] > now, off_hours_bot_away: health.bot_away_until[1] > now }
+        let away = |role: usize| health.bot_away_until[role] > self.clock.passed();
+        Context { now: self.clock.now(), bot_away: away(0), off_hours_bot_away: away(1) }
     }
 
     fn health(&self) -> std::sync::MutexGuard<'_, Health> {
@@ -592,6 +608,9 @@ impl Shared {
         // The first word of a dialog: from now on agents may answer at any moment.
         if !woken.crm.is_empty() && !self.any_open.swap(true, Ordering::Relaxed) {
             self.outbox_wake.notify_one();
+        }
+        for customer in &woken.dialogs {
+            self.dialogs.wake(*customer);
         }
         for customer in &woken.crm {
             self.to_crm.wake(*customer);
@@ -612,6 +631,15 @@ impl Shared {
 
     fn note_gap(&self) {
         self.gap.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether an element that cannot be read was not seen before, as far as is remembered.
+    fn is_first_look_at(&self, odd: &creatio::OddRow) -> bool {
+        let mut seen = self.odd_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= ODD_REMEMBERED {
+            seen.clear();
+        }
+        seen.insert(odd.clone())
     }
 
     fn largest_file(&self) -> usize {
@@ -646,21 +674,29 @@ impl Shared {
         self.health().crm.set_failed(code, now);
     }
 
-    fn note_bot(&self, role: BotRole, answered: bool) {
-        let now = self.clock.now();
+    fn note_bot(&self, role: BotRole, state: BotState) {
+        let (now, passed) = (self.clock.now(), self.clock.passed());
         let mut health = self.health();
-        let index = usize::from(role == BotRole::OffHours);
-        if answered {
-            health.bot.set_ok(now);
-            health.bot_away_until[index] = Millis::MIN;
-        } else {
-            health.bot.set_failed("BotUnreachable", now);
-            health.bot_away_until[index] = now + bot::AWAY;
+        let away_until = match state {
+            BotState::Away => passed + bot::AWAY,
+            BotState::Well | BotState::NotUnderstood => Millis::MIN,
+        };
+        health.bot_away_until[usize::from(role == BotRole::OffHours)] = away_until;
+        match state {
+            BotState::Well => health.bot.set_ok(now),
+            BotState::NotUnderstood => health.bot.set_failed("BotNotUnderstood", now),
+            BotState::Away => health.bot.set_failed("BotUnreachable", now),
         }
     }
 
     /// A step that could not be written is tried again; it took no effect.
     fn store_failed(&self, error: &StoreError) -> Outcome {
+        if error.is_odd_row() {
+            // One row says nothing about the disk.
+            self.metrics.set_aside(Odd::StoreRow, 1);
+            tracing::error!(%error, "a row of the store cannot be read; the others go on");
+            return Outcome::Wait(60_000);
+        }
         self.metrics.store_failures.inc();
         self.store_broken.store(!matches!(error, StoreError::Closed), Ordering::Relaxed);
         tracing::error!(%error, "a step could not be written to disk and is tried again");

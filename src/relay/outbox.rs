@@ -12,16 +12,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::dialogs::{Customer, Origin, OutFile, Part, Stepper, Woken, text_parts};
 use super::lanes::CustomerId;
-use super::store::{StoreError, meta};
+use super::metrics::Odd;
+use super::store::{StoreError, meta, text_of};
 use super::to_max::Sending;
 use super::{Active, Shared};
-use crate::creatio::{self, CloseReason, OutboxKind, OutboxRow, Report};
+use crate::creatio::{self, CloseReason, OddRow, OutboxKind, OutboxRow, Report};
 use crate::policy::{ClosedBy, Event, Millis};
 
 /// A look from the beginning finds rows that became visible late and those whose report was lost.
@@ -155,14 +157,15 @@ async fn look(
         .await?;
     shared.any_open.store(any_open, Ordering::Relaxed);
     let source = active.config.channel.channel_source();
-    let (seen, at_once) = pages(creatio, &source, *cursor).await?;
+    let Seen { rows: seen, odd, at_once } = pages(creatio, &source, *cursor).await?;
+    note_odd(shared, odd).await?;
     let new = if at_once && *cursor == 0 {
         take(shared, active, seen, first).await?
     } else {
         *cursor = seen.iter().map(|row| row.seq).max().unwrap_or(*cursor).max(*cursor);
         let rows = if any_unknown(shared, &seen).await? {
-            let (again, _) = pages(creatio, &source, 0).await?;
-            certain(seen, again)
+            let again = pages(creatio, &source, 0).await?;
+            certain(seen, again.rows)
         } else {
             seen
         };
@@ -175,24 +178,69 @@ async fn look(
     Ok(new)
 }
 
-/// All waiting rows after a number, page after page, and whether they show one moment.
-async fn pages(
-    creatio: &creatio::Client,
-    source: &str,
-    mut after: i64,
-) -> Result<(Vec<OutboxRow>, bool), creatio::Error> {
-    let mut rows = Vec::new();
-    let mut pages = 0;
+/// What a reading of the outbox shows.
+struct Seen {
+    rows: Vec<OutboxRow>,
+    /// What cannot be read as a row.
+    odd: Vec<OddRow>,
+    /// It shows one moment.
+    at_once: bool,
+}
+
+/// All waiting rows after a number, page after page.
+async fn pages(creatio: &creatio::Client, source: &str, mut after: i64) -> Result<Seen, creatio::Error> {
+    let mut seen = Seen { rows: Vec::new(), odd: Vec::new(), at_once: true };
     loop {
         let page = creatio.outbox(source, after).await?;
-        pages += 1;
-        after = page.rows.iter().map(|row| row.seq).max().unwrap_or(after).max(after);
-        let last = page.last || page.rows.is_empty();
-        rows.extend(page.rows);
+        let newest = page.rows.iter().map(|row| row.seq).chain(page.odd.iter().filter_map(|odd| odd.seq)).max();
+        // A page without a number to go on from is the last that can be asked for.
+        let last = page.last || newest.is_none_or(|newest| newest <= after);
+        after = newest.unwrap_or(after).max(after);
+        seen.rows.extend(page.rows);
+        seen.odd.extend(page.odd);
         if last {
-            return Ok((rows, pages == 1));
+            return Ok(seen);
         }
+        seen.at_once = false;
     }
+}
+
+/// What cannot be read is reported as failed where it names itself, so that the agent knows and the row waits no longer.
+async fn note_odd(shared: &Shared, odd: Vec<OddRow>) -> Result<(), StoreError> {
+    if odd.is_empty() {
+        return Ok(());
+    }
+    let now = shared.clock.now();
+    // They stay where they are, and are counted once.
+    let unnamed = odd.iter().filter(|odd| odd.id.is_none() && shared.is_first_look_at(odd)).count();
+    let new = shared
+        .store
+        .change(move |connection| {
+            let mut new = 0;
+            let mut woken = Woken::default();
+            for odd in &odd {
+                let Some(id) = odd.id else { continue };
+                if is_known(connection, id, now, &mut woken)? {
+                    continue;
+                }
+                insert(connection, id, now)?;
+                let what =
+                    if odd.members.is_empty() { String::new() } else { format!(" ({})", odd.members.join(", ")) };
+                let words = format!("запись исходящих CRM не читается{what}: клиенту ничего не отправлено");
+                note_report(connection, id, &Report::Failed(words))?;
+                woken.reports = true;
+                new += 1;
+            }
+            Ok((new, woken))
+        })
+        .await?;
+    let new = new + unnamed;
+    if new == 0 {
+        return Ok(());
+    }
+    shared.metrics.set_aside(Odd::OutboxRow, new);
+    tracing::warn!(count = new, "rows of the CRM's outbox cannot be read and are set aside");
+    Ok(())
 }
 
 /// Of two readings one after the other: for each customer what was seen in the first, and all that stands before it.
@@ -225,50 +273,36 @@ async fn any_unknown(shared: &Shared, rows: &[OutboxRow]) -> Result<bool, StoreE
 }
 
 async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: bool) -> Result<usize, StoreError> {
-    if rows.is_empty() {
+    if rows.is_empty() || !super::owner::is_ours(shared, active).await {
         return Ok(0);
     }
     let rules = active.rules.clone();
     let context = shared.context();
-    let (new, woken) = shared
+    let (new, odd_files) = shared
         .store
-        .write(move |connection| {
+        .change(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
-            let mut new = 0;
+            let (mut new, mut odd_files) = (0, 0);
             for row in &rows {
-                new += usize::from(take_row(&mut stepper, row, first)?);
+                if take_row(&mut stepper, row, first)? {
+                    new += 1;
+                    odd_files += row.odd_files.len() + usize::from(row.files_unreadable);
+                }
             }
-            Ok((new, stepper.woken))
+            Ok(((new, odd_files), stepper.woken))
         })
         .await?;
-    shared.announce(&woken);
+    shared.metrics.set_aside(Odd::OutboxFile, odd_files);
     Ok(new)
 }
 
 /// Takes one row unless it was taken before. Returns whether it was new. `first`: the store has never seen the outbox.
 fn take_row(stepper: &mut Stepper<'_>, row: &OutboxRow, first: bool) -> Result<bool, StoreError> {
     let now = stepper.context.now;
-    let id = row.id.to_string();
-    let known: Option<Millis> = stepper
-        .connection
-        .prepare_cached("SELECT reported FROM outbox WHERE id = ?1")?
-        .query_row([&id], |found| found.get(0))
-        .optional()?;
-    if let Some(reported) = known {
-        // Pending still, although reported: the report was lost. Repeating it tells the customer nothing twice.
-        if reported > 0 && now - reported > REPORT_VISIBLE {
-            stepper
-                .connection
-                .prepare_cached("UPDATE outbox SET reported = 0 WHERE id = ?1 AND report IS NOT NULL")?
-                .execute([&id])?;
-            stepper.woken.reports = true;
-        }
+    if is_known(stepper.connection, row.id, now, &mut stepper.woken)? {
         return Ok(false);
     }
-    stepper
-        .connection
-        .prepare_cached("INSERT INTO outbox (id, taken_at) VALUES (?1, ?2)")?
-        .execute(params![id, now])?;
+    insert(stepper.connection, row.id, now)?;
     let report = |stepper: &mut Stepper<'_>, report: &Report| {
         stepper.woken.reports = true;
         note_report(stepper.connection, row.id, report)
@@ -324,6 +358,30 @@ fn take_row(stepper: &mut Stepper<'_>, row: &OutboxRow, first: bool) -> Result<b
     Ok(true)
 }
 
+/// Whether a row was taken before. Pending still, although reported: then the report was lost, and repeating it tells the customer
+/// nothing twice.
+fn is_known(connection: &Connection, row: Uuid, now: Millis, woken: &mut Woken) -> Result<bool, StoreError> {
+    let id = row.to_string();
+    let known: Option<Millis> = connection
+        .prepare_cached("SELECT reported FROM outbox WHERE id = ?1")?
+        .query_row([&id], |found| found.get(0))
+        .optional()?;
+    if known.is_some_and(|reported| reported > 0 && now - reported > REPORT_VISIBLE) {
+        connection
+            .prepare_cached("UPDATE outbox SET reported = 0 WHERE id = ?1 AND report IS NOT NULL")?
+            .execute([&id])?;
+        woken.reports = true;
+    }
+    Ok(known.is_some())
+}
+
+fn insert(connection: &Connection, row: Uuid, now: Millis) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("INSERT INTO outbox (id, taken_at) VALUES (?1, ?2)")?
+        .execute(params![row.to_string(), now])?;
+    Ok(())
+}
+
 /// `max:<user id>` (wire contract, "Recipient").
 fn customer_id(recipient: &str) -> Option<CustomerId> {
     recipient.strip_prefix("max:")?.parse().ok()
@@ -341,6 +399,11 @@ fn parts(row: &OutboxRow) -> Result<Vec<Part>, &'static str> {
             mime_type: file.mime_type.clone(),
             kind: file.kind,
         }),
+        ..Part::default()
+    }));
+    // Behind everything that can be sent: the message has then failed in this part alone.
+    parts.extend(row.odd_files.iter().map(|place| Part {
+        odd: Some(format!("запись файла {place} в списке файлов CRM не читается, файл не отправлен")),
         ..Part::default()
     }));
     if parts.is_empty() { Err("в сообщении нет ни текста, ни файлов") } else { Ok(parts) }
@@ -398,71 +461,109 @@ pub(super) fn note_report(connection: &Connection, row: Uuid, report: &Report) -
     Ok(())
 }
 
-/// Reports finished rows until the relay stops.
+/// A report that waits, with its text on disk.
+struct Waiting {
+    row: Uuid,
+    stored: String,
+    report: Report,
+    attempts: u32,
+}
+
+/// Reports finished rows until the relay stops: several at once, one of each row at a time. One that fails waits by itself.
 pub(super) async fn run_reports(shared: &Shared) {
+    let mut under_way = FuturesUnordered::new();
+    // Rows under way, with whether they had failed before.
+    let mut busy: HashMap<Uuid, bool> = HashMap::new();
+    // Rows that failed, until when, in passed time.
+    let mut later: HashMap<Uuid, Millis> = HashMap::new();
     loop {
-        let Some((_, creatio)) = ready(shared) else {
-            tokio::select! { () = shared.clock.sleep(1_000) => {}, () = shared.report_wake.notified() => {} }
-            continue;
-        };
-        let waiting = shared.store.write(waiting_reports).await.unwrap_or_default();
-        if waiting.is_empty() {
-            shared.report_wake.notified().await;
-            continue;
-        }
-        let failed = futures::stream::iter(waiting)
-            .map(|(row, report)| {
-                let creatio = creatio.clone();
-                async move {
-                    let done = match creatio.report(row, &report).await {
-                        Ok(()) => true,
-                        // The package deletes finished rows after 30 days.
-                        Err(error) => error.class() == creatio::Class::NotFound,
-                    };
-                    let now = shared.clock.now();
-                    let _ = shared
-                        .store
-                        .write(move |connection| {
-                            connection
-                                .prepare_cached(
-                                    "UPDATE outbox SET attempts = attempts + 1, reported = CASE WHEN ?2 THEN ?3 ELSE 0 END
-                                     WHERE id = ?1",
-                                )?
-                                .execute(params![row.to_string(), done, now])?;
-                            Ok(())
-                        })
-                        .await;
-                    !done
+        let now = shared.clock.passed();
+        later.retain(|_, until| *until > now);
+        if let Some((_, creatio)) = ready(shared) {
+            let (waiting, odd) = shared.store.write(waiting_reports).await.unwrap_or_default();
+            shared.metrics.set_aside(Odd::StoreRow, odd);
+            for report in waiting {
+                let again = report.attempts > 0;
+                let retries = busy.values().filter(|again| **again).count();
+                let full = busy.len() >= REPORTS_AT_ONCE || (again && retries >= REPORTS_AT_ONCE / 2);
+                if full || busy.contains_key(&report.row) || later.contains_key(&report.row) {
+                    continue;
                 }
-            })
-            .buffer_unordered(REPORTS_AT_ONCE)
-            .filter(|failed| std::future::ready(*failed))
-            .count()
-            .await;
-        if failed > 0 {
-            shared.clock.sleep(2_000).await;
+                busy.insert(report.row, again);
+                under_way.push(send_report(shared, creatio.clone(), report));
+            }
+        }
+        let due = later.values().min().copied();
+        tokio::select! {
+            Some((row, failed)) = under_way.next(), if !under_way.is_empty() => {
+                busy.remove(&row);
+                if let Some(pause) = failed {
+                    later.insert(row, shared.clock.passed() + pause);
+                }
+            }
+            () = shared.clock.sleep_until_passed(due.unwrap_or_default()), if due.is_some() => {}
+            () = shared.report_wake.notified() => {}
         }
     }
 }
 
-fn waiting_reports(connection: &Connection) -> Result<Vec<(Uuid, Report)>, StoreError> {
+/// Reports one row. Returns how long it has to wait where that failed.
+async fn send_report(shared: &Shared, creatio: creatio::Client, waiting: Waiting) -> (Uuid, Option<Millis>) {
+    let Waiting { row, stored, report, attempts } = waiting;
+    let done = match creatio.report(row, &report).await {
+        Ok(()) => true,
+        // The package deletes finished rows after 30 days.
+        Err(error) => error.class() == creatio::Class::NotFound,
+    };
+    let now = shared.clock.now();
+    let written = shared.store.write(move |connection| note_sent(connection, row, &stored, done, now)).await;
+    let failed = !done || written.is_err();
+    (row, failed.then(|| super::pause(attempts)))
+}
+
+/// A report counts only if it is still the one that was sent: a replay may have brought another meanwhile, which has its turn yet.
+fn note_sent(connection: &Connection, row: Uuid, sent: &str, done: bool, now: Millis) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE outbox SET attempts = attempts + 1, reported = CASE WHEN ?3 THEN ?4 ELSE 0 END
+             WHERE id = ?1 AND report = ?2",
+        )?
+        .execute(params![row.to_string(), sent, done, now])?;
+    Ok(())
+}
+
+/// The reports that wait, and how many could not be read: those are told as failed, so that neither they nor the others wait for ever.
+fn waiting_reports(connection: &Connection) -> Result<(Vec<Waiting>, usize), StoreError> {
     let rows = connection
         .prepare_cached(
-            "SELECT id, report FROM outbox WHERE report IS NOT NULL AND reported = 0 ORDER BY attempts, taken_at LIMIT 32",
+            "SELECT id, report, attempts FROM outbox WHERE report IS NOT NULL AND reported = 0
+             ORDER BY attempts, taken_at LIMIT 256",
         )?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<Vec<(String, String)>, _>>()?;
-    rows.into_iter()
-        .filter_map(|(id, report)| Some((id.parse().ok()?, report)))
-        .map(|(id, report)| {
-            let report = match serde_json::from_str(&report)? {
-                StoredReport::Delivered => Report::Delivered,
-                StoredReport::Failed(words) => Report::Failed(words),
-                StoredReport::Uncertain(words) => Report::Uncertain(words),
-            };
-            Ok((id, report))
-        })
-        .collect()
+        .query_map([], |row| Ok((text_of(row, 0)?, text_of(row, 1)?, row.get(2)?)))?
+        .collect::<Result<Vec<(String, String, u32)>, _>>()?;
+    let mut waiting = Vec::new();
+    let mut odd = 0;
+    for (id, stored, attempts) in rows {
+        let Ok(row) = id.parse::<Uuid>() else {
+            // Nobody can be told anything of it.
+            odd += 1;
+            connection.prepare_cached("UPDATE outbox SET reported = taken_at WHERE id = ?1")?.execute([&id])?;
+            continue;
+        };
+        let report = match serde_json::from_str(&stored) {
+            Ok(StoredReport::Delivered) => Report::Delivered,
+            Ok(StoredReport::Failed(words)) => Report::Failed(words),
+            Ok(StoredReport::Uncertain(words)) => Report::Uncertain(words),
+            Err(_) => {
+                odd += 1;
+                let words = "запись о доставке не читается: уточните у клиента, прежде чем отправлять снова";
+                note_report(connection, row, &Report::Failed(words.to_owned()))?;
+                continue;
+            }
+        };
+        waiting.push(Waiting { row, stored, report, attempts });
+    }
+    Ok((waiting, odd))
 }
 
 /// A chat that is completed, has no child and no `closed` row counts as closed; the row has the first word, so the chats count only
@@ -493,9 +594,9 @@ async fn look_at_chats(shared: &Shared, active: &Active, creatio: &creatio::Clie
     }
     let rules = active.rules.clone();
     let context = shared.context();
-    let woken = shared
+    shared
         .store
-        .write(move |connection| {
+        .change(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             for (customer, chat) in over {
                 if note_closing(connection, chat, context.now)? {
@@ -508,21 +609,20 @@ async fn look_at_chats(shared: &Shared, active: &Active, creatio: &creatio::Clie
             if newest > meta::number(connection, "chats_seen")? {
                 meta::set(connection, "chats_seen", &newest.unwrap_or_default().to_string())?;
             }
-            Ok(stepper.woken)
+            Ok(((), stepper.woken))
         })
         .await?;
-    shared.announce(&woken);
     Ok(())
 }
 
 fn open_chats(connection: &Connection) -> Result<Vec<(CustomerId, Uuid)>, StoreError> {
     let rows = connection
         .prepare_cached("SELECT id, dialog FROM customer WHERE open = 1")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map([], |row| Ok((row.get(0)?, text_of(row, 1)?)))?
         .collect::<Result<Vec<(CustomerId, String)>, _>>()?;
     let mut open = Vec::new();
     for (id, dialog) in rows {
-        if let Some(chat) = serde_json::from_str::<crate::policy::Dialog>(&dialog)?.chat() {
+        if let Some(chat) = super::dialogs::read_dialog(&dialog).chat() {
             open.push((id, chat));
         }
     }

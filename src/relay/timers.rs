@@ -41,9 +41,8 @@ pub(super) async fn run(shared: &Shared) {
                 };
                 let rules = active.rules.clone();
                 let context = shared.context();
-                match shared.store.write(move |connection| tick(connection, &rules, context)).await {
-                    Ok((woken, stuck)) => {
-                        shared.announce(&woken);
+                match shared.store.change(move |connection| tick(connection, &rules, context)).await {
+                    Ok(stuck) => {
                         if stuck {
                             shared.clock.sleep(1_000).await;
                         }
@@ -63,7 +62,7 @@ pub(super) async fn run(shared: &Shared) {
 }
 
 /// Ticks the dialogs that are due, a hundred at a time. `stuck`: one of them is due still, so that a pause is in order.
-fn tick(connection: &rusqlite::Connection, rules: &Rules, context: Context) -> Result<(Woken, bool), StoreError> {
+fn tick(connection: &rusqlite::Connection, rules: &Rules, context: Context) -> Result<(bool, Woken), StoreError> {
     let due = connection
         .prepare_cached("SELECT id FROM customer WHERE due_at <= ?1 ORDER BY due_at LIMIT 100")?
         .query_map([context.now], |row| row.get(0))?
@@ -76,7 +75,7 @@ fn tick(connection: &rusqlite::Connection, rules: &Rules, context: Context) -> R
         customer.save(connection, rules)?;
         stuck |= crate::policy::next_due(rules, &customer.dialog).is_some_and(|next| next <= context.now);
     }
-    Ok((stepper.woken, stuck))
+    Ok((stuck, stepper.woken))
 }
 
 /// Forgets what is older than the retention, and keeps the count of open dialogs, until the relay stops.

@@ -14,7 +14,7 @@ use super::dialogs::{CrmTask, Customer, Position, Stepper, Woken};
 use super::lanes::{CustomerId, Outcome};
 use super::metrics::Way;
 use super::render::{self, Incoming, IncomingFile, StoredFile};
-use super::store::StoreError;
+use super::store::{StoreError, text_of};
 use super::{Active, Shared, pause};
 use crate::creatio::{self, Author, ChatStatus, Direction, ErrorCode, FileUpload, MessageType, Receive, ReceiveAnswer};
 use crate::max;
@@ -114,7 +114,51 @@ async fn load(shared: &Shared, customer: CustomerId) -> Result<Option<Head>, Sto
 
 /// Reads the head and marks it, so that after a crash it is the head still and says the same.
 fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<Head>, StoreError> {
-    let found = connection
+    loop {
+        let Some((row, body, attempts, position, timestamp)) = next_row(connection, id)? else { return Ok(None) };
+        let Ok(task) = serde_json::from_str::<CrmTask>(&body) else {
+            set_aside(connection, row)?;
+            continue;
+        };
+        let customer = Customer::load(connection, id)?;
+        let timestamp = match (timestamp, &task) {
+            (Some(timestamp), _) => timestamp,
+            (None, CrmTask::History { sent_at, .. }) => *sent_at,
+            (None, _) => position.0.max(customer.crm_timestamp + 1),
+        };
+        connection
+            .prepare_cached("UPDATE to_crm SET attempted = 1, timestamp = ?2 WHERE id = ?1 AND attempted = 0")?
+            .execute(params![row, timestamp])?;
+        return Ok(Some(Head { id: row, task, attempts, position, timestamp, customer }));
+    }
+}
+
+/// A row that cannot be read becomes a dead letter in its place, and a note in the dialog says so: what is behind it goes on.
+fn set_aside(connection: &rusqlite::Connection, row: i64) -> Result<(), StoreError> {
+    tracing::error!("an entry of the queue towards the CRM cannot be read and is kept as a dead letter");
+    let note = Incoming {
+        external_id: format!("{NOTE}{}", Uuid::new_v4()),
+        text: "[Запись очереди в CRM не читается: сообщение клиента могло остаться непереданным. Спросите администратора MaxChannel]"
+            .to_owned(),
+        ..Incoming::default()
+    };
+    let task = CrmTask::Message { incoming: note, stand_by: false, own: true };
+    connection
+        .prepare_cached(
+            "INSERT INTO to_crm (customer, body, barrier, at, seq, created_at)
+             SELECT customer, ?2, barrier, at, seq, created_at FROM to_crm WHERE id = ?1",
+        )?
+        .execute(params![row, serde_json::to_string(&task)?])?;
+    connection
+        .prepare_cached("UPDATE to_crm SET dead = 1, error = 'запись очереди не читается' WHERE id = ?1")?
+        .execute([row])?;
+    Ok(())
+}
+
+type NextRow = (i64, String, u32, Position, Option<Millis>);
+
+fn next_row(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<NextRow>, StoreError> {
+    Ok(connection
         .prepare_cached(
             "SELECT id, body, attempts, at, seq, timestamp FROM to_crm WHERE customer = ?1 AND dead = 0
              ORDER BY attempted DESC, barrier, at, seq, id LIMIT 1",
@@ -122,25 +166,13 @@ fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option
         .query_row([id], |row| {
             Ok((
                 row.get::<_, i64>(0)?,
-                row.get::<_, String>(1)?,
+                text_of(row, 1)?,
                 row.get::<_, u32>(2)?,
                 (row.get::<_, Millis>(3)?, row.get::<_, i64>(4)?),
                 row.get::<_, Option<Millis>>(5)?,
             ))
         })
-        .optional()?;
-    let Some((row, body, attempts, position, timestamp)) = found else { return Ok(None) };
-    let customer = Customer::load(connection, id)?;
-    let task: CrmTask = serde_json::from_str(&body)?;
-    let timestamp = match (timestamp, &task) {
-        (Some(timestamp), _) => timestamp,
-        (None, CrmTask::History { sent_at, .. }) => *sent_at,
-        (None, _) => position.0.max(customer.crm_timestamp + 1),
-    };
-    connection
-        .prepare_cached("UPDATE to_crm SET attempted = 1, timestamp = ?2 WHERE id = ?1 AND attempted = 0")?
-        .execute(params![row, timestamp])?;
-    Ok(Some(Head { id: row, task, attempts, position, timestamp, customer }))
+        .optional()?)
 }
 
 async fn attempt(shared: &Shared, active: &Active, creatio: &creatio::Client, head: &Head) -> Verdict {
@@ -480,9 +512,9 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
     let context = shared.context();
     let delivered = matches!((&head.task, &verdict), (CrmTask::Message { .. }, Verdict::Taken { .. }));
     let dead = matches!(verdict, Verdict::Refused(_));
-    let (next, woken) = shared
+    let next = shared
         .store
-        .write(move |connection| {
+        .change(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             // The customer may have been erased while the call was under way.
             if !connection.prepare_cached("SELECT 1 FROM to_crm WHERE id = ?1")?.exists([head.id])? {
@@ -563,6 +595,5 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
         shared.metrics.dead_letters_made.inc();
         tracing::warn!("a message was refused by the CRM and kept as a dead letter: see `maxchannel dead-letters`");
     }
-    shared.announce(&woken);
     Ok(next)
 }

@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 use super::dialogs::{Button, Customer, Origin, OutFile, Part, Stepper, Woken};
 use super::lanes::{CustomerId, Outcome};
 use super::metrics::Way;
-use super::store::StoreError;
+use super::store::{StoreError, text_of};
 use super::{Active, Shared, pause};
 use crate::creatio::{MessageType, Report};
 use crate::max::{
@@ -96,12 +96,14 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     }
     let mut proved = false;
     for _ in 0..TURN {
-        let head = match shared.store.write(move |connection| load_head(connection, customer)).await {
-            Ok(Some(head)) => head,
-            Ok(None) if proved => return Outcome::Done,
-            Ok(None) => return Outcome::Idle,
+        let head = match shared.store.change(move |connection| load_head(connection, customer)).await {
+            Ok(head) => head,
             Err(error) => return shared.store_failed(&error),
         };
+        let Some(head) = head else { return if proved { Outcome::Done } else { Outcome::Idle } };
+        if head.sending.is_none() && !super::owner::is_ours(shared, &active).await {
+            return Outcome::Wait(10_000);
+        }
         let span = active.delivery("max");
         let verdict = match attempt(shared, &active, &head).instrument(span.clone()).await {
             Ok(verdict) => verdict,
@@ -117,37 +119,88 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     Outcome::Done
 }
 
-fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<Head>, StoreError> {
-    let found = connection
+fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<(Option<Head>, Woken), StoreError> {
+    let mut woken = Woken::default();
+    loop {
+        let Some(raw) = next_row(connection, id)? else { return Ok((None, woken)) };
+        let origin = serde_json::from_str::<Origin>(&raw.origin);
+        let parts = serde_json::from_str(&raw.parts);
+        let sending = raw.sending.as_deref().map(serde_json::from_str).transpose();
+        let (origin, parts, sending) = match (origin, parts, sending) {
+            (Ok(origin), Ok(parts), Ok(sending)) => (origin, parts, sending),
+            (origin, _, _) => {
+                set_aside(connection, &raw, origin.ok(), &mut woken)?;
+                continue;
+            }
+        };
+        let part = usize::try_from(raw.part).unwrap_or(usize::MAX);
+        let customer = Customer::load(connection, id)?;
+        let head = Head { id: raw.id, origin, parts, part, sending, attempts: raw.attempts, customer };
+        return Ok((Some(head), woken));
+    }
+}
+
+/// A row as it stands on disk.
+struct RawRow {
+    id: i64,
+    origin: String,
+    parts: String,
+    part: u32,
+    sending: Option<String>,
+    attempts: u32,
+}
+
+fn next_row(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<RawRow>, StoreError> {
+    Ok(connection
         .prepare_cached(
             "SELECT id, origin, parts, part, sending, attempts FROM to_max
              WHERE customer = ?1 AND state = 'queued' ORDER BY id LIMIT 1",
         )?
         .query_row([id], |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                row.get::<_, String>(1)?,
-                row.get::<_, String>(2)?,
-                row.get::<_, u32>(3)?,
-                row.get::<_, Option<String>>(4)?,
-                row.get::<_, u32>(5)?,
-            ))
+            Ok(RawRow {
+                id: row.get(0)?,
+                origin: text_of(row, 1)?,
+                parts: text_of(row, 2)?,
+                part: row.get(3)?,
+                sending: Some(text_of(row, 4)?).filter(|text| !text.is_empty()),
+                attempts: row.get(5)?,
+            })
         })
-        .optional()?;
-    let Some((row, origin, parts, part, sending, attempts)) = found else { return Ok(None) };
-    Ok(Some(Head {
-        id: row,
-        origin: serde_json::from_str(&origin)?,
-        parts: serde_json::from_str(&parts)?,
-        part: usize::try_from(part).unwrap_or(usize::MAX),
-        sending: sending.as_deref().map(serde_json::from_str).transpose()?,
-        attempts,
-        customer: Customer::load(connection, id)?,
-    }))
+        .optional()?)
+}
+
+/// A row that cannot be read has failed, or is uncertain where a send may have been under way; what is behind it goes on.
+fn set_aside(
+    connection: &rusqlite::Connection,
+    row: &RawRow,
+    origin: Option<Origin>,
+    woken: &mut Woken,
+) -> Result<(), StoreError> {
+    tracing::error!("an entry of the queue towards MAX cannot be read and is kept as a dead letter");
+    let words = "запись очереди в MAX не читается: уточните у клиента, прежде чем отправлять снова";
+    let state = if row.sending.is_some() { "uncertain" } else { "failed" };
+    connection
+        .prepare_cached(
+            "UPDATE to_max SET state = ?2, error = ?3, recorded = 1,
+                               ended_at = (SELECT created_at FROM to_max WHERE id = ?1) WHERE id = ?1",
+        )?
+        .execute(params![row.id, state, words])?;
+    if let Some(Origin::Agent { row: outbox }) = origin {
+        let report = match state {
+            "failed" => Report::Failed(words.to_owned()),
+            _ => Report::Uncertain(words.to_owned()),
+        };
+        super::outbox::note_report(connection, outbox, &report)?;
+        woken.reports = true;
+    }
+    Ok(())
 }
 
 async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Result<Verdict, StoreError> {
     let Some(part) = head.parts.get(head.part) else { return Ok(Verdict::Done) };
+    if let Some(words) = &part.odd {
+        return Ok(Verdict::Failed { words: words.clone(), gone: false });
+    }
     if let Some(sending) = head.sending {
         return look_back(shared, active, head, part, sending).await;
     }
@@ -370,13 +423,13 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
     let rules = active.rules.clone();
     let context = shared.context();
     let from_agent = matches!(head.origin, Origin::Agent { .. });
-    let (outcome, ended, woken) = shared
+    let (outcome, ended) = shared
         .store
-        .write(move |connection| {
+        .change(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             // The customer may have been erased while the send was under way.
             if !connection.prepare_cached("SELECT 1 FROM to_max WHERE id = ?1")?.exists([head.id])? {
-                return Ok((None, None, stepper.woken));
+                return Ok(((None, None), stepper.woken));
             }
             let mut customer = Customer::load(connection, head.customer.id)?;
             let mut parts = head.parts.clone();
@@ -388,7 +441,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                         .prepare_cached("UPDATE to_max SET sending = ?2, attempts = attempts + 1 WHERE id = ?1")?
                         .execute(params![head.id, json])?;
                     let outcome = (outcome != Outcome::Wait(0)).then_some(outcome);
-                    return Ok((outcome, None, stepper.woken));
+                    return Ok(((outcome, None), stepper.woken));
                 }
                 Verdict::Uploaded(uploaded) => {
                     parts[next].uploaded = Some(uploaded);
@@ -448,7 +501,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                 conclude(&mut stepper, &customer, &head, state, error)?;
             }
             customer.save(connection, &rules)?;
-            Ok((None, ended.map(|(state, _)| state), stepper.woken))
+            Ok(((None, ended.map(|(state, _)| state)), stepper.woken))
         })
         .await?;
     match ended {
@@ -457,7 +510,6 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
         Some("uncertain") => drop(shared.metrics.uncertain.inc()),
         _ => {}
     }
-    shared.announce(&woken);
     Ok(outcome)
 }
 

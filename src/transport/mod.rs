@@ -5,6 +5,7 @@
 //! trusted, and the strict limiter that every client uses. Must not know MAX, MANGO OFFICE or Creatio, must not retry, must not
 //! follow redirects, and must never put a header's value or a request body into an error.
 
+mod json;
 mod limiter;
 mod reqwest_transport;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+pub use json::whole_characters;
 pub use limiter::{Limiter, Permit};
 pub use reqwest_transport::{Addresses, ReqwestTransport, Trust};
 

@@ -138,6 +138,7 @@ async fn status(State(client): State<Client>, Path((namespace, name)): Path<(Str
         bot: well,
         oldest_seconds: 0,
         dead_letters: 0,
+        undelivered: maxchannel::relay::Undelivered::default(),
         open_dialogs: 0,
         last_update_at: None,
         store_writable: true,

@@ -164,7 +164,7 @@ async fn a_suspended_channel_takes_nothing_and_has_everything_when_it_goes_on() 
     let mut manifest = world.manifest("support");
     manifest["spec"]["suspend"] = json!(true);
     world.apply(&manifest).await;
-    world.until_condition("support", "Ready", "False", "Suspended", RECOVERY).await;
+    world.until_condition("support", "Ready", "True", "Suspended", RECOVERY).await;
     world.until_condition("support", "RelayAvailable", "True", "Available", RECOVERY).await;
     world.say(&customer, "в паузе");
     let attempts = || world.max.control().webhook_attempts().last().and_then(|attempt| attempt.status);

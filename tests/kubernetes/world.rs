@@ -16,8 +16,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use maxchannel::api::{self, MaxChannel};
-use maxchannel::channel::Installation;
 use maxchannel::channel::schedule::Cadence;
+use maxchannel::channel::{Installation, InstallationId};
 use maxchannel::controller::{self, Running, Settings};
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::{Value, json};
@@ -453,6 +453,7 @@ pub fn settings(namespace: &str, max: &str, mango: &str) -> Settings {
     Settings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         installation: Installation {
+            id: InstallationId::default(),
             max_url: url(max.to_owned()),
             max_overridden: true,
             max_ca_pem: None,
@@ -463,6 +464,7 @@ pub fn settings(namespace: &str, max: &str, mango: &str) -> Settings {
         },
         cadence: Cadence::default(),
         relay_interval: Duration::from_secs(30),
+        deletion_patience: Duration::from_mins(2),
         namespace: namespace.to_owned(),
         pod: "controller".to_owned(),
         identity: format!("controller_{}", Uuid::new_v4().simple()),

@@ -6,5 +6,6 @@
 mod commands;
 mod crashes;
 mod lifecycle;
+mod moving;
 mod troubles;
 mod world;

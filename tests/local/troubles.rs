@@ -127,7 +127,7 @@ async fn another_owner_is_not_overruled_until_the_channel_is_adopted() {
     );
     world.write("support.yaml", &adopted);
     world.until_ready("support").await;
-    assert_eq!(world.rows("MaxChannelSettings")[0]["Owner"], "default/support");
+    assert_eq!(world.rows("MaxChannelSettings")[0]["Owner"], "laptop/default/support");
     world.stop().await;
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use maxchannel::api::{ErrorReasons, Language};
-use maxchannel::channel::Installation;
 use maxchannel::channel::schedule::Cadence;
+use maxchannel::channel::{Installation, InstallationId};
 use maxchannel::local::{self, Board, Options, Running};
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::Value;
@@ -31,6 +31,7 @@ pub struct World {
     pub error_reasons: ErrorReasons,
     /// Whether there is a public address.
     pub public: bool,
+    pub installation_id: String,
     running: Option<(Running, CancellationToken)>,
     pub board: Board,
 }
@@ -83,6 +84,7 @@ impl World {
             cadence: Cadence::default(),
             error_reasons: ErrorReasons::default(),
             public: true,
+            installation_id: "laptop".to_owned(),
             running: None,
             board: Board::default(),
         };
@@ -138,6 +140,7 @@ impl World {
 
     pub fn installation(&self) -> Installation {
         Installation {
+            id: InstallationId::of(&self.installation_id),
             max_url: self.max.url().parse().unwrap(),
             max_overridden: true,
             max_ca_pem: None,

@@ -7,6 +7,8 @@ mod admin;
 mod both_ways;
 mod bots;
 mod dialogs;
+mod hang_ups;
 mod interleavings;
+mod odd;
 mod rasa;
 mod world;

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 pub enum Does {
     /// Answers every message with these members beside `recipient_id`.
     Answers(Vec<Value>),
+    /// Answers 200 with this body, whatever it is.
+    Says(&'static str),
     /// Fails at once.
     Fails,
     /// Never answers.
@@ -86,6 +88,7 @@ async fn answer(
             }
             axum::Json(json!(messages)).into_response()
         }
+        Does::Says(body) => ([("content-type", "application/json")], body).into_response(),
         Does::Fails => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Does::Hangs => std::future::pending().await,
     }

@@ -107,6 +107,22 @@ impl World {
         assert!(answer.text().await.unwrap().contains("true"));
     }
 
+    /// The bytes of a webhook call as MAX makes it.
+    pub fn webhook_call(&self, body: &str) -> Vec<u8> {
+        let path = format!("/webhooks/max/default/support/{}", fingerprint(WEBHOOK_SECRET));
+        let length = body.len();
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: relay\r\nX-Max-Bot-Api-Secret: {WEBHOOK_SECRET}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .into_bytes()
+    }
+
+    /// Where the relay listens, `host:port`.
+    pub fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
     /// Stops the relay and starts another on the same store, or (`wipe`) on an empty one.
     pub async fn restart(&mut self, wipe: bool) {
         self.stop().await;
@@ -305,6 +321,7 @@ fn config(
             revision: revision.to_string(),
             namespace: "default".to_owned(),
             name: "support".to_owned(),
+            installation: None,
             bot_user_id: bot,
             max: MaxConfig { base_url: max.url().parse().unwrap(), overridden: true, ca_pem: None },
             intake,

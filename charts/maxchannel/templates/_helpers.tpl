@@ -58,26 +58,27 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch, delete]
+# Before a write each is read (get): what does not carry the channel's controller reference is left alone.
 # The relay itself: made, repaired, read for its state, made again where a field cannot be changed.
 - apiGroups: [apps]
   resources: [statefulsets]
-  verbs: [list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 # The relay's address within the cluster, and its identity, which has no rights and no token.
 - apiGroups: [""]
   resources: [services, serviceaccounts]
-  verbs: [list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 # Who may reach a relay, and the way in for MAX's webhooks.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies, ingresses]
-  verbs: [list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 # Relay pods: why one does not start is told in the channel's status; patch touches an annotation, so that a changed configuration arrives within a second.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, patch]
-# The relay's volume: deleted with the channel unless deletionPolicy is Retain.
+# The relay's volume: read, for whether it was made for this channel; deleted with the channel unless deletionPolicy is Retain.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [delete]
+  verbs: [get, delete]
 # Events on channels; patch counts a repeated one.
 - apiGroups: [events.k8s.io]
   resources: [events]

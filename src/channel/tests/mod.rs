@@ -15,10 +15,10 @@ use super::claims::Conflict;
 use super::observe::{CrmView, Failure, Observation, Rows};
 use super::plan::{self, Action, KnownBot, crm_basis};
 use super::receiver::{Directory, Person, PersonGroup};
-use super::report::{Held, RelayState, View, report};
+use super::report::{Held, RelayState, Unapplied, View, report};
 use super::schedule::Trouble;
 use super::validate::{Desired, Secrets, validate};
-use super::{ChannelRef, Installation, webhook};
+use super::{ChannelRef, Installation, InstallationId, webhook};
 use crate::api::{self, ErrorReasons, Language, MaxChannel, MaxChannelStatus, Reason};
 use crate::creatio::{self, ids};
 use crate::max;
@@ -27,6 +27,8 @@ use crate::relay::{Facts, SideFacts};
 const TOKEN: &str = "canary-token-0001";
 const NOW: i64 = 1_800_000_000_000;
 const BOT: i64 = 254_700_011;
+/// The address of another installation with the same token, under the same host.
+const STAGING: &str = "https://max.acme.ru/webhooks/max/crm/support/staging/e7ad7d0b";
 
 fn manifest(change: impl FnOnce(&mut Value)) -> MaxChannel {
     let mut value = json!({
@@ -66,6 +68,7 @@ fn secrets() -> Secrets {
 fn installation() -> Installation {
     let url = |text: &str| Url::parse(text).unwrap();
     Installation {
+        id: InstallationId::of("prod"),
         max_url: url("https://platform-api2.max.ru"),
         max_overridden: false,
         max_ca_pem: None,

@@ -107,7 +107,27 @@ fn only_what_differs_is_changed() {
                 |value| value["metadata"]["annotations"] = json!({"maxchannel.dev/adopt": "true"}),
                 |seen| rows(seen).settings.as_mut().unwrap().owner = "else/where".to_owned(),
             ),
-            vec![format!("~ Creatio MaxChannelSettings {}: Owner=\"crm/support\"", ids::settings(&bot().source()))],
+            vec![format!(
+                "~ Creatio MaxChannelSettings {}: Owner=\"prod/crm/support\"",
+                ids::settings(&bot().source())
+            )],
+        ),
+        (
+            "another installation's mark",
+            drift(same, |seen| {
+                rows(seen).settings.as_mut().unwrap().owner = "staging/crm/support".to_owned();
+                rows(seen).channel = None;
+                seen.subscriptions.seen = Some(vec![]);
+            }),
+            vec![],
+        ),
+        (
+            "a mark from before installations had ids",
+            drift(same, |seen| rows(seen).settings.as_mut().unwrap().owner = "crm/support".to_owned()),
+            vec![format!(
+                "~ Creatio MaxChannelSettings {}: Owner=\"prod/crm/support\"",
+                ids::settings(&bot().source())
+            )],
         ),
     ];
     for (case, planned, expected) in cases {
@@ -119,11 +139,19 @@ fn only_what_differs_is_changed() {
 fn the_subscription_is_made_moved_and_cleaned_up_and_strangers_go_only_where_they_shall() {
     let wanted = desired(|_| {});
     let address = plan::wanted_address(&wanted).unwrap();
-    let old = "https://max.acme.ru/webhooks/max/crm/support/00000000";
+    let old = "https://max.acme.ru/webhooks/max/crm/support/prod/00000000";
+    let former = "https://max.acme.ru/webhooks/max/crm/support/00000000";
     let stranger = "https://stranger.example/hook?key=canary";
     let with = |urls: &[&str]| {
         let urls = urls.iter().map(|url| subscription(url)).collect();
         move |seen: &mut Observation| seen.subscriptions.seen = Some(urls)
+    };
+    let beside = |time| {
+        let ours = address.clone();
+        move |seen: &mut Observation| {
+            let other = max::Subscription { time, ..subscription(STAGING) };
+            seen.subscriptions.seen = Some(vec![subscription(&ours), other]);
+        }
     };
     let same = |_: &mut Value| {};
     let remove = |value: &mut Value| {
@@ -137,6 +165,24 @@ fn the_subscription_is_made_moved_and_cleaned_up_and_strangers_go_only_where_the
     let cases: Vec<(&str, Vec<String>, Vec<String>)> = vec![
         ("lost", drift(same, with(&[])), vec![format!("+ MAX subscription {address}")]),
         ("of the token before", drift(same, with(&[old])), vec![format!("+ MAX subscription {address}"), gone(old)]),
+        (
+            "of the form before",
+            drift(same, with(&[former])),
+            vec![format!("+ MAX subscription {address}"), gone(former)],
+        ),
+        ("another installation's", drift(same, with(&[STAGING])), vec![]),
+        ("another installation's, where strangers shall go", drift(remove, with(&[STAGING])), vec![]),
+        ("another installation's, younger than ours", drift(same, beside(NOW + 1)), vec![]),
+        (
+            "another installation's, older than ours: ours is taken back",
+            drift(same, beside(NOW - 1)),
+            vec![gone(&address)],
+        ),
+        (
+            "another installation's, adopted",
+            drift(|value| value["metadata"]["annotations"] = json!({"maxchannel.dev/adopt": "true"}), with(&[STAGING])),
+            vec![format!("+ MAX subscription {address}"), format!("- MAX subscription {STAGING}, another program's")],
+        ),
         ("a stranger beside ours", drift(same, with(&[&address, stranger])), vec![]),
         (
             "a stranger that shall go",
@@ -169,4 +215,10 @@ fn removal_touches_what_is_ours_and_nothing_else() {
     rows(&mut settled).settings.as_mut().unwrap().owner = "else/where".to_owned();
     let kept = plan::removal(&desired, &settled, Some(&bot()));
     assert_eq!(kept.len(), 1, "the rows are another owner's: {kept:?}");
+    settled.subscriptions.seen = Some(vec![subscription(STAGING)]);
+    for adopt in [false, true] {
+        let desired = Desired { adopt, ..desired.clone() };
+        let kept = plan::removal(&desired, &settled, Some(&bot()));
+        assert_eq!(lines(&kept), Vec::<String>::new(), "nothing is this installation's any more");
+    }
 }

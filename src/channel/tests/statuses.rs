@@ -12,6 +12,7 @@ fn facts() -> Facts {
         bot: well,
         oldest_seconds: 0,
         dead_letters: 0,
+        undelivered: crate::relay::Undelivered::default(),
         open_dialogs: 0,
         last_update_at: None,
         store_writable: true,
@@ -36,7 +37,9 @@ struct Case {
     intake_failure: Option<Failure>,
     crm_failure: Option<Failure>,
     relay: RelayState,
+    unapplied: Option<Vec<Unapplied>>,
     held: Option<Held>,
+    deletion: Option<&'static str>,
     language: Language,
     now: i64,
 }
@@ -58,7 +61,9 @@ impl Case {
             intake_failure: None,
             crm_failure: None,
             relay: running(|_| {}),
+            unapplied: Some(Vec::new()),
             held: None,
+            deletion: None,
             language: Language::English,
             now: NOW,
         }
@@ -80,24 +85,29 @@ impl Case {
     }
 
     fn status(&self) -> MaxChannelStatus {
-        let bot = bot();
-        let view = View {
+        report(&self.view(&bot()), &MaxChannelStatus::default())
+    }
+
+    fn view<'a>(&'a self, bot: &'a KnownBot) -> View<'a> {
+        View {
+            adopted: false,
+            deletion: self.deletion,
             desired: Some(&self.desired),
             problems: &self.problems,
             observation: &self.seen,
             conflict: self.conflict.as_ref(),
-            bot: Some(&bot),
+            bot: Some(bot),
             stranger: self.stranger,
             intake_failure: self.intake_failure.as_ref(),
             crm_failure: self.crm_failure.as_ref(),
             relay: &self.relay,
+            unapplied: self.unapplied.as_deref(),
             held: self.held,
             generation: 3,
             reconcile_at: None,
             now: self.now,
             language: self.language,
-        };
-        report(&view, &MaxChannelStatus::default())
+        }
     }
 
     fn shown(&self, kind: &str) -> (String, String) {
@@ -146,6 +156,9 @@ fn every_reason_can_be_reached() {
     let manifest_of = |change: fn(&mut Value)| Case::of(desired(change));
     let held = |reason| Case::with(|case| case.held = Some(Held { reason, since: NOW - 60_000 }));
     let relay = |relay| Case::with(|case| case.relay = relay);
+    let unapplied = |reason, is_harmless| {
+        Case::with(|case| case.unapplied = Some(vec![Unapplied { reason, detail: "said so".to_owned(), is_harmless }]))
+    };
     let failed = |reason| RelayState::Failed { reason, detail: String::new() };
     let receiver = |change: fn(&mut Value)| manifest_of(change);
     let off_hours_bot: fn(&mut Value) = |value| {
@@ -158,6 +171,15 @@ fn every_reason_can_be_reached() {
     };
     let cases: Vec<(&str, Case, &str, Reason)> = vec![
         ("SpecValid", Case::with(|case| case.problems = vec!["x".to_owned()]), "False", Reason::InvalidSpec),
+        ("ObjectsApplied", unapplied(Reason::QuotaExceeded, false), "False", Reason::QuotaExceeded),
+        ("ObjectsApplied", unapplied(Reason::PolicyRefused, false), "False", Reason::PolicyRefused),
+        ("ObjectsApplied", unapplied(Reason::RightsMissing, false), "False", Reason::RightsMissing),
+        ("ObjectsApplied", unapplied(Reason::ObjectRefused, false), "False", Reason::ObjectRefused),
+        ("ObjectsApplied", unapplied(Reason::ForeignObject, false), "False", Reason::ForeignObject),
+        ("ObjectsApplied", unapplied(Reason::VolumeNotResized, false), "False", Reason::VolumeNotResized),
+        ("ObjectsApplied", unapplied(Reason::RolloutWaiting, true), "True", Reason::RolloutWaiting),
+        ("ObjectsApplied", unapplied(Reason::RolloutHalted, true), "True", Reason::RolloutHalted),
+        ("ObjectsApplied", Case::with(|case| case.unapplied = None), "True", Reason::Applied),
         ("TokenAuthorized", Case::without("bot", None), "False", Reason::TokenNotFound),
         ("TokenAuthorized", Case::without("bot", Some("token")), "False", Reason::TokenInvalid),
         ("TokenAuthorized", bot_failed(Reason::TokenInvalid), "False", Reason::TokenInvalid),
@@ -275,6 +297,12 @@ fn every_reason_can_be_reached() {
             "False",
             Reason::OwnedElsewhere,
         ),
+        (
+            "CrmConnected",
+            Case::with(|case| rows(&mut case.seen).settings.as_mut().unwrap().owner = "staging/crm/support".to_owned()),
+            "False",
+            Reason::OwnedElsewhere,
+        ),
         ("IntakeReady", Case::with(|case| case.seen.subscriptions.seen = Some(vec![])), "False", Reason::NotSubscribed),
         (
             "IntakeReady",
@@ -326,12 +354,34 @@ fn every_reason_can_be_reached() {
         ("RelayAvailable", relay(failed(Reason::VolumePending)), "False", Reason::VolumePending),
         ("RelayAvailable", relay(failed(Reason::ImagePullFailed)), "False", Reason::ImagePullFailed),
         ("RelayAvailable", relay(failed(Reason::CrashLooping)), "False", Reason::CrashLooping),
+        ("RelayAvailable", relay(failed(Reason::PodRefused)), "False", Reason::PodRefused),
+        ("RelayAvailable", relay(failed(Reason::Unschedulable)), "False", Reason::Unschedulable),
+        ("RelayAvailable", relay(failed(Reason::MountFailed)), "False", Reason::MountFailed),
+        ("RelayAvailable", relay(failed(Reason::ContainerFailed)), "False", Reason::ContainerFailed),
+        ("RelayAvailable", relay(failed(Reason::PodNotStarting)), "False", Reason::PodNotStarting),
+        ("RelayAvailable", relay(failed(Reason::NodeLost)), "False", Reason::NodeLost),
         ("RelayAvailable", relay(failed(Reason::RelayUnreachable)), "False", Reason::RelayUnreachable),
         ("DeliveryHealthy", held(Reason::Backlog), "False", Reason::Backlog),
         ("DeliveryHealthy", held(Reason::DeadLetters), "False", Reason::DeadLetters),
         ("DeliveryHealthy", held(Reason::CrmDown), "False", Reason::CrmDown),
         ("DeliveryHealthy", held(Reason::MaxThrottled), "False", Reason::MaxThrottled),
-        ("Ready", manifest_of(|value| value["spec"]["suspend"] = json!(true)), "False", Reason::Suspended),
+        ("Ready", manifest_of(|value| value["spec"]["suspend"] = json!(true)), "True", Reason::Suspended),
+        ("Ready", Case::with(|case| case.deletion = Some("3 to the CRM")), "False", Reason::DeletionWaits),
+        (
+            "TokenAuthorized",
+            Case::with(|case| case.seen.subscriptions.seen = Some(vec![subscription(STAGING)])),
+            "False",
+            Reason::BotInUse,
+        ),
+        (
+            "IntakeReady",
+            Case::with(|case| {
+                let younger = max::Subscription { time: NOW + 1, ..subscription(STAGING) };
+                case.seen.subscriptions.seen.as_mut().unwrap().push(younger);
+            }),
+            "True",
+            Reason::ForeignSubscription,
+        ),
     ];
     let mut reached = std::collections::BTreeSet::new();
     for (kind, case, status, reason) in &cases {
@@ -361,6 +411,21 @@ fn trouble_with_the_delivery_is_written_down_only_after_it_has_held() {
     assert_eq!(hold(Some(first), &down, NOW + 60_000).unwrap().since, NOW + 60_000, "another trouble begins anew");
     let early = Case::with(|case| case.held = Some(Held { reason: Reason::CrmDown, since: NOW - 59_999 }));
     assert_eq!(early.shown("DeliveryHealthy"), ("True".to_owned(), "Delivering".to_owned()));
+}
+
+#[test]
+fn an_annotation_longer_than_the_status_takes_is_echoed_by_its_hash_and_every_change_of_it_shows() {
+    let echoed = |text: &str| {
+        let case = Case::new();
+        let bot = bot();
+        let mut keeper_view = case.view(&bot);
+        keeper_view.reconcile_at = Some(text);
+        report(&keeper_view, &MaxChannelStatus::default()).last_handled_reconcile_at.unwrap()
+    };
+    assert_eq!(echoed("2026-11-29T00:00:00Z"), "2026-11-29T00:00:00Z");
+    assert_eq!(echoed(&"я".repeat(256)), "я".repeat(256));
+    let (one, other) = (echoed(&"я".repeat(257)), echoed(&"x".repeat(100_000)));
+    assert!(one.len() <= 256 && other.len() <= 256 && one != other, "{one} {other}");
 }
 
 #[test]

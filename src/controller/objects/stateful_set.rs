@@ -99,6 +99,10 @@ fn claim(blueprint: &Blueprint) -> PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some("data".to_owned()),
             labels: Some(names::labels(&blueprint.channel.name)),
+            annotations: blueprint
+                .owner
+                .as_ref()
+                .map(|owner| BTreeMap::from([(names::CHANNEL.to_owned(), owner.uid.clone())])),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {

@@ -85,6 +85,7 @@ fn the_secret_holds_what_the_relay_reads() {
             revision: "1".to_owned(),
             namespace: "crm".to_owned(),
             name: "support".to_owned(),
+            installation: Some("prod".to_owned()),
             bot_user_id: 7,
             max: MaxConfig { base_url: "https://platform.example".parse().unwrap(), overridden: false, ca_pem: None },
             intake: Intake::LongPoll,

@@ -1,21 +1,35 @@
 //! The relay's disk: one SQLite file (WAL, `synchronous=FULL`) and the one thread that owns it.
 //!
-//! Every piece of work is a closure over a connection inside a transaction. The thread takes all that wait, runs each within a
-//! savepoint, commits once, and only then tells the callers: an answer from [`Store::write`] means "on disk". A closure that fails
-//! takes back its own changes and nobody else's. Nothing outside this folder and the closures handed in touches the database.
+//! Every piece of work is a closure over a connection inside a transaction. The thread takes all that
+//! wait, runs each within a savepoint, commits once, and only then tells the callers: an answer from
+//! [`Store::write`] or [`Store::change`] means "on disk". A closure that fails takes back its own
+//! changes and nobody else's. Where SQLite itself takes the transaction back (a full disk), everyone
+//! who shared it is told so.
+//!
+//! What a commit gives others to do is announced by this thread, not by the caller: a caller that has
+//! gone meanwhile (an HTTP client that hung up) leaves no work behind that nobody knows of.
+//!
+//! Nothing outside this folder and the closures handed in touches the database.
 
 pub(super) mod meta;
 mod schema;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
+
+use super::lanes::CustomerId;
 
 /// How many pieces of work share one commit at the most, so that no caller waits for ever.
 const LARGEST_GROUP: usize = 512;
 /// How many pieces of work may wait; more make their callers wait before handing in.
 const QUEUE: usize = 1024;
+
+/// Why a whole group of work fails although each piece of it did not.
+const TAKEN_BACK: &str = "the database took the whole transaction back";
 
 /// Why something is not on disk.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +48,20 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// Whether one row holds what cannot be read, which says nothing about the disk.
+    pub(super) fn is_odd_row(&self) -> bool {
+        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+        matches!(
+            self,
+            Self::Malformed(_)
+                | Self::Sqlite(FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))
+        )
+    }
+}
+
 /// The store's file in the data folder; its companions begin with the same name.
-pub(super) const FILE: &str = "relay.db";
+pub const FILE: &str = "relay.db";
 
 /// The bot whose messages the store in this folder holds; none where there is no store that can be read.
 #[must_use]
@@ -74,11 +100,29 @@ pub fn set_aside(folder: &Path, former: i64) -> std::io::Result<Option<PathBuf>>
     Ok(Some(aside))
 }
 
+/// Whose lanes have new work once the transaction is on disk.
+#[derive(Debug, Default)]
+pub(super) struct Woken {
+    /// There are updates in the inbox.
+    pub dialogs: Vec<CustomerId>,
+    pub crm: Vec<CustomerId>,
+    pub max: Vec<CustomerId>,
+    pub bot: Vec<CustomerId>,
+    /// There is something to report to the CRM's outbox.
+    pub reports: bool,
+    /// Some dialog's next tick may have moved.
+    pub timers: bool,
+}
+
 /// A handle to the store. Cheap to clone; when the last is gone the thread ends.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     jobs: mpsc::Sender<Order>,
+    announce: Arc<OnceLock<Announce>>,
 }
+
+/// Called by the store's thread after each commit that gave somebody work.
+type Announce = Box<dyn Fn(Woken) + Send + Sync>;
 
 enum Order {
     Work(Job),
@@ -88,9 +132,17 @@ enum Order {
     Close(oneshot::Sender<()>),
 }
 
-/// Runs inside the transaction and gives back what to do once its outcome is known.
-type Job = Box<dyn FnOnce(&Connection) -> Finish + Send>;
-type Finish = Box<dyn FnOnce(Result<(), &str>) + Send>;
+/// Runs inside the transaction, or not at all where none could be begun, and gives back what to do once
+/// the outcome is known.
+type Job = Box<dyn FnOnce(Option<&Connection>) -> Finish + Send>;
+/// Wakes, where it is on disk, and tells the caller.
+type Finish = Box<dyn FnOnce(Result<(), &str>, Option<&Announce>) + Send>;
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Store").finish_non_exhaustive()
+    }
+}
 
 impl Store {
     /// Opens or makes the file and brings its tables up to date.
@@ -113,14 +165,27 @@ impl Store {
         connection.set_prepared_statement_cache_capacity(64);
         schema::migrate(&mut connection).map_err(|error| failed(error.into()))?;
         let (jobs, queue) = mpsc::channel(QUEUE);
+        let announce = Arc::new(OnceLock::new());
+        let known = Arc::clone(&announce);
         std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || work(connection, queue))
+            .spawn(move || work(connection, queue, &known))
             .map_err(|error| failed(error.into()))?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, announce })
     }
 
-    /// Runs `work` inside a transaction; returns after the commit. `work` must not block on anything but the connection.
+    /// From now on `announce` is told after each commit whose lanes have new work; only the first counts.
+    pub fn set_announce(&self, announce: impl Fn(Woken) + Send + Sync + 'static) {
+        let _ = self.announce.set(Box::new(announce));
+    }
+
+    /// Whether the thread that owns the file is still there.
+    pub fn is_alive(&self) -> bool {
+        !self.jobs.is_closed()
+    }
+
+    /// Runs `work` inside a transaction; returns after the commit. `work` must not block on anything but
+    /// the connection, and must not give any lane work: see [`Store::change`].
     ///
     /// # Errors
     /// `work` failed or the disk refused; then nothing of it was kept.
@@ -128,14 +193,39 @@ impl Store {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.hand_in(move |connection| Ok((work(connection)?, None))).await
+    }
+
+    /// The same for work that says whose lanes have new work. They are woken after the commit, whatever
+    /// has become of the caller.
+    ///
+    /// # Errors
+    /// `work` failed or the disk refused; then nothing of it was kept and nobody is woken.
+    pub async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<(T, Woken), StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.hand_in(move |connection| work(connection).map(|(value, woken)| (value, Some(woken)))).await
+    }
+
+    async fn hand_in<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<(T, Option<Woken>), StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            let outcome = in_savepoint(connection, work);
-            Box::new(move |committed: Result<(), &str>| {
+            let outcome = connection.map(|connection| in_savepoint(connection, work));
+            Box::new(move |committed: Result<(), &str>, announce: Option<&Announce>| {
                 let outcome = match (outcome, committed) {
-                    (Ok(value), Ok(())) => Ok(value),
-                    (Ok(_), Err(reason)) => Err(StoreError::Commit(reason.to_owned())),
-                    (Err(error), _) => Err(error),
+                    (Some(Ok((value, woken))), Ok(())) => {
+                        if let (Some(announce), Some(woken)) = (announce, woken) {
+                            announce(woken);
+                        }
+                        Ok(value)
+                    }
+                    (Some(Err(error)), _) => Err(error),
+                    (_, Err(reason)) => Err(StoreError::Commit(reason.to_owned())),
+                    (None, Ok(())) => Err(StoreError::Closed),
                 };
                 // The caller may have gone; what is on disk is on disk.
                 let _ = reply.send(outcome);
@@ -164,28 +254,45 @@ impl Store {
     }
 }
 
+/// A column as text, whatever stands in it: a row that somebody has damaged is read and judged like any other.
+pub(super) fn text_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
+    use rusqlite::types::ValueRef;
+    Ok(match row.get_ref(column)? {
+        ValueRef::Null => String::new(),
+        ValueRef::Integer(number) => number.to_string(),
+        ValueRef::Real(number) => number.to_string(),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+    })
+}
+
+/// Leaves the transaction as it was where `work` fails, or no transaction at all where that cannot be.
 fn in_savepoint<T>(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     connection.execute_batch("SAVEPOINT job")?;
-    match work(connection) {
-        Ok(value) => {
-            connection.execute_batch("RELEASE job")?;
-            Ok(value)
+    let outcome = work(connection).and_then(|value| {
+        // A savepoint that outlived its transaction would be one of its own, and its release a commit.
+        if connection.is_autocommit() {
+            return Err(StoreError::Commit(TAKEN_BACK.to_owned()));
         }
-        Err(error) => {
-            connection.execute_batch("ROLLBACK TO job; RELEASE job")?;
-            Err(error)
-        }
+        connection.execute_batch("RELEASE job")?;
+        Ok(value)
+    });
+    if outcome.is_err()
+        && !connection.is_autocommit()
+        && connection.execute_batch("ROLLBACK TO job; RELEASE job").is_err()
+    {
+        let _ = connection.execute_batch("ROLLBACK");
     }
+    outcome
 }
 
-fn work(connection: Connection, mut queue: mpsc::Receiver<Order>) {
+fn work(connection: Connection, mut queue: mpsc::Receiver<Order>, announce: &OnceLock<Announce>) {
     let mut closing = None;
     while closing.is_none() {
-        let mut next = match queue.blocking_recv() {
-            Some(Order::Work(job)) => Some(job),
+        let first = match queue.blocking_recv() {
+            Some(Order::Work(job)) => job,
             Some(Order::Fold(reply)) => {
                 let _ = reply.send(fold(&connection));
                 continue;
@@ -196,33 +303,25 @@ fn work(connection: Connection, mut queue: mpsc::Receiver<Order>) {
             }
             None => break,
         };
-        let mut finishes = Vec::new();
         let mut folding = None;
-        let begun = connection.execute_batch("BEGIN IMMEDIATE");
-        if begun.is_ok() {
-            while let Some(job) = next {
-                finishes.push(job(&connection));
-                next = None;
-                if finishes.len() < LARGEST_GROUP {
-                    match queue.try_recv() {
-                        Ok(Order::Work(job)) => next = Some(job),
-                        Ok(Order::Fold(reply)) => folding = Some(reply),
-                        Ok(Order::Close(reply)) => closing = Some(reply),
-                        Err(_) => {}
-                    }
-                }
+        let mut first = Some(first);
+        let next = || {
+            if let Some(job) = first.take() {
+                return Some(job);
             }
-        } else if let Some(job) = next.take() {
-            // The savepoint inside fails in the same way and tells the caller why.
-            finishes.push(job(&connection));
-        }
-        let committed = begun.and_then(|()| connection.execute_batch("COMMIT")).map_err(|error| {
-            let _ = connection.execute_batch("ROLLBACK");
-            error.to_string()
-        });
-        for finish in finishes {
-            finish(committed.as_ref().copied().map_err(String::as_str));
-        }
+            // Whoever wants more than work ends the group.
+            if folding.is_some() || closing.is_some() {
+                return None;
+            }
+            match queue.try_recv() {
+                Ok(Order::Work(job)) => return Some(job),
+                Ok(Order::Fold(reply)) => folding = Some(reply),
+                Ok(Order::Close(reply)) => closing = Some(reply),
+                Err(_) => {}
+            }
+            None
+        };
+        in_transaction(&connection, next, announce.get());
         if let Some(reply) = folding {
             let _ = reply.send(fold(&connection));
         }
@@ -232,6 +331,39 @@ fn work(connection: Connection, mut queue: mpsc::Receiver<Order>) {
     drop(connection);
     if let Some(reply) = closing {
         let _ = reply.send(());
+    }
+}
+
+/// Runs jobs in one transaction until there are no more or it is lost, commits, wakes, and tells every caller.
+fn in_transaction(connection: &Connection, mut next: impl FnMut() -> Option<Job>, announce: Option<&Announce>) {
+    let mut finishes = Vec::new();
+    let mut outcome = connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| error.to_string());
+    while finishes.len() < LARGEST_GROUP
+        && let Some(job) = next()
+    {
+        let begun = outcome.is_ok().then_some(connection);
+        match catch_unwind(AssertUnwindSafe(|| job(begun))) {
+            Ok(finish) => finishes.push(finish),
+            // Its caller learns it from the lost reply. What it has left half done is nobody's.
+            Err(_) => drop(connection.execute_batch("ROLLBACK")),
+        }
+        // SQLite takes a transaction back by itself when the disk fails: then what ran in it before is
+        // gone, too, and what ran after would stand alone.
+        if outcome.is_ok() && connection.is_autocommit() {
+            outcome = Err(TAKEN_BACK.to_owned());
+        }
+        if outcome.is_err() {
+            break;
+        }
+    }
+    let committed = outcome.and_then(|()| {
+        connection.execute_batch("COMMIT").map_err(|error| {
+            let _ = connection.execute_batch("ROLLBACK");
+            error.to_string()
+        })
+    });
+    for finish in finishes {
+        finish(committed.as_ref().copied().map_err(String::as_str), announce);
     }
 }
 
@@ -277,5 +409,99 @@ mod tests {
         let path = folder.path().join("relay.db");
         let _first = Store::open(&path).unwrap();
         assert!(Store::open(&path).is_err());
+    }
+
+    /// As on a full volume, where SQLite takes the whole transaction back by itself.
+    #[tokio::test]
+    async fn what_is_told_as_written_is_on_disk_and_nothing_else_is_however_the_disk_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join(FILE)).unwrap();
+        store
+            .write(|connection| {
+                let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+                connection.query_row(&format!("PRAGMA max_page_count = {}", pages + 40), [], |_| Ok(()))?;
+                Ok(())
+            })
+            .await
+            .unwrap();
+        // All wait before the first is worked on, so that they share their commits.
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let gate = tokio::spawn({
+            let store = store.clone();
+            async move {
+                let waited = store.write(move |_| {
+                    let _ = wait.recv();
+                    Ok(())
+                });
+                waited.await
+            }
+        });
+        let writers: Vec<_> = (0..300)
+            .map(|number| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    let length = if number % 3 == 0 { 60_000 } else { 50 };
+                    let written = store
+                        .write(move |connection| meta::set(connection, &format!("n{number}"), &"x".repeat(length)))
+                        .await;
+                    (number, written.is_ok())
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        go.send(()).unwrap();
+        // Whether it shares the lost transaction is chance.
+        let _ = gate.await.unwrap();
+        let mut told = Vec::new();
+        for writer in writers {
+            told.push(writer.await.unwrap());
+        }
+        let kept = store
+            .write(move |connection| {
+                told.into_iter()
+                    .map(|(number, ok)| Ok((number, ok, meta::get(connection, &format!("n{number}"))?.is_some())))
+                    .collect::<Result<Vec<(u32, bool, bool)>, StoreError>>()
+            })
+            .await
+            .unwrap();
+        assert!(kept.iter().any(|(_, ok, _)| !ok), "the disk was never full");
+        assert!(kept.iter().any(|(_, ok, _)| *ok), "nothing could be written at all");
+        let wrong: Vec<_> = kept.iter().filter(|(_, ok, on_disk)| ok != on_disk).collect();
+        assert!(wrong.is_empty(), "(number, told, on disk): {wrong:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_on_disk_wakes_its_lane_although_its_caller_has_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join(FILE)).unwrap();
+        let (woke, mut woken) = mpsc::unbounded_channel();
+        store.set_announce(move |woken| drop(woke.send(woken.crm)));
+        let waking = |customer: CustomerId, fail: bool| {
+            store.change(move |_| {
+                let woken = Woken { crm: vec![customer], ..Woken::default() };
+                if fail { Err(StoreError::Commit("made to fail".to_owned())) } else { Ok(((), woken)) }
+            })
+        };
+        // Handed in, and left before the answer.
+        assert!(futures::poll!(std::pin::pin!(waking(1, false))).is_pending());
+        waking(2, true).await.unwrap_err();
+        waking(3, false).await.unwrap();
+        assert_eq!(woken.recv().await.unwrap(), [1]);
+        assert_eq!(woken.recv().await.unwrap(), [3], "work that failed woke somebody");
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_fails_and_the_store_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join(FILE)).unwrap();
+        let panicked = store
+            .write(|connection| -> Result<(), StoreError> {
+                meta::set(connection, "half", "done")?;
+                panic!("made to panic")
+            })
+            .await;
+        assert!(panicked.is_err());
+        assert_eq!(store.write(|connection| meta::get(connection, "half")).await.unwrap(), None);
+        assert!(store.is_alive());
     }
 }

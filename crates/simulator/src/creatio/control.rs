@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::auth::Login;
 use super::chat::{Agent, Attachment, Direction, File, Message};
+use super::installer::Installation;
 use super::package::is_completed;
 use super::schema::{self, COMPLETED, FOR_FREE, WAITING};
 use super::site::{Site, World};
@@ -61,6 +62,11 @@ impl Control {
     /// Adds an active agent: a Contact with the e-mail and a user of type 4. Answers the SysAdminUnit's id.
     pub fn add_agent(&self, name: &str, email: &str) -> Uuid {
         self.site.with(|world| add_agent(world, &json!({"name": name, "email": email})).0)
+    }
+
+    /// A person with a forms login.
+    pub fn add_login(&self, name: &str, login: &str, password: &str) -> Uuid {
+        self.site.with(|world| add_agent(world, &json!({"name": name, "login": login, "password": password})).0)
     }
 
     /// All chats as `/control/chats` shows them, those of one customer where one is named.
@@ -140,6 +146,16 @@ impl Control {
         self.site.with(|world| world.counters.json())
     }
 
+    /// From now on OData lists show `raw` in the place of a row's column, which need not be JSON (`"\\ud83d"`).
+    pub fn spoil(&self, id: Uuid, column: &str, raw: &str) {
+        self.site.with(|world| world.spoiled.insert((id, column.to_owned()), raw.to_owned()));
+    }
+
+    /// Whether the technical user may not see one row.
+    pub fn hide(&self, id: Uuid, hidden: bool) {
+        self.site.with(|world| hide(world, id, hidden));
+    }
+
     /// Forgets the rules in force.
     pub fn clear_faults(&self) {
         self.site.with(|world| world.faults.rules.clear());
@@ -178,6 +194,15 @@ impl Control {
     /// The next `calls` `receive` or `handOver` of the customer find the lock taken.
     pub fn lock(&self, channel_source: &str, sender: &str, calls: u32) {
         self.site.with(|world| world.package.lock(channel_source, sender, calls));
+    }
+
+    /// What the package's service answers, how the next installations end, and how long a restart takes.
+    pub fn installer(&self, version: &str, outcome: Installation, restart_ms: i64) {
+        self.site.with(|world| {
+            version.clone_into(&mut world.installer.version);
+            world.installer.outcome = outcome;
+            world.installer.restart_ms = restart_ms;
+        });
     }
 
     /// Whether the package is installed.
@@ -263,6 +288,14 @@ fn add_agent(world: &mut World, body: &Value) -> (Uuid, Uuid) {
         world.auth.logins.insert(login.to_lowercase(), login_of);
     }
     (id, contact)
+}
+
+fn hide(world: &mut World, id: Uuid, hidden: bool) {
+    if hidden {
+        world.hidden.insert(id);
+    } else {
+        world.hidden.remove(&id);
+    }
 }
 
 fn deny(world: &mut World, object: &str, denied: bool) {
@@ -457,6 +490,8 @@ const ROUTES: &[&str] = &[
     "POST /control/lock",
     "POST /control/package",
     "POST /control/rights",
+    "POST /control/rows/hide",
+    "POST /control/rows/spoil",
     "GET|PATCH /control/switches",
     "POST /control/clock",
     "GET|POST /control/odata/{entity}",
@@ -539,11 +574,38 @@ fn site_route(world: &mut World, call: &Call, parts: &[&str], body: &Value) -> R
             done()
         }
         ("POST", ["package"]) => {
-            world.package_installed = body["installed"] != false;
+            if let Some(installed) = body["installed"].as_bool() {
+                world.package_installed = installed;
+            }
+            if let Some(version) = body["version"].as_str() {
+                version.clone_into(&mut world.installer.version);
+            }
+            if let Some(ms) = body["restartMs"].as_i64() {
+                world.installer.restart_ms = ms;
+            }
+            if let Some(outcome) = body.get("installation") {
+                match serde_json::from_value(outcome.clone()) {
+                    Ok(outcome) => world.installer.outcome = outcome,
+                    Err(error) => return bad(&error.to_string()),
+                }
+            }
             done()
         }
         ("POST", ["rights"]) => {
             deny(world, body["object"].as_str().unwrap_or(""), body["denied"] != false);
+            done()
+        }
+        ("POST", ["rows", change]) => {
+            let Some(id) = body["id"].as_str().and_then(|id| Uuid::try_parse(id).ok()) else {
+                return bad("The row's id is no Guid.");
+            };
+            match *change {
+                "hide" => hide(world, id, body["hidden"] != false),
+                _ => {
+                    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+                    world.spoiled.insert((id, text("column")), text("raw"));
+                }
+            }
             done()
         }
         ("POST", ["clock"]) => {

@@ -34,8 +34,10 @@
 //! | `POST /control/restart` | sessions, memory queues and calls under way are lost |
 //! | `POST /control/sessions/expire` `{shape?}`, `POST /control/tokens/revoke` | signs everybody out, optionally with another shape of refusal |
 //! | `POST /control/lock` `{channelSource, sender, calls}` | the next N `receive` or `handOver` of the customer find the lock taken (`queued:true`) |
-//! | `POST /control/package` `{installed}` | without it: unknown collections, 404 HTML |
+//! | `POST /control/package` `{installed?, version?, installation?, restartMs?}` | without it: unknown collections, 404 HTML; what the service answers; how the next installations end ([`Installation`]); how long a restart takes |
 //! | `POST /control/rights` `{object, denied}` | takes the technical user's rights on an object away |
+//! | `POST /control/rows/hide` `{id, hidden}` | the technical user cannot see that one row |
+//! | `POST /control/rows/spoil` `{id, column, raw}` | lists show `raw` in the place of a column: `"\ud83d"`, `"no Guid"`, `[]` |
 //! | `POST /control/outbox/broken` `{broken}` | the package cannot write its rows: an agent's send fails |
 //! | `GET /control/switches`, `PATCH …` | reads and changes [`Switches`] |
 //! | `POST /control/clock` `{advanceMs}` | moves simulated time on |
@@ -46,6 +48,7 @@ mod batch;
 mod chat;
 mod control;
 mod filter;
+mod installer;
 mod odata;
 mod outbox;
 mod package;
@@ -64,6 +67,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use control::{Control, OutFile, Sent};
+pub use installer::Installation;
 
 use super::floor::wire;
 pub use super::floor::{Answer, Fault, Outage};

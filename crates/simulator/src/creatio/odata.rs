@@ -4,6 +4,8 @@
 //! Owns: paths, query options, bodies and error shapes of `/odata`, the rights on objects, and what the relay may write into `MaxOutbox`
 //! (package contract, "From the CRM to the relay"). Must not know chats.
 
+use std::collections::HashSet;
+
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -280,6 +282,7 @@ fn matching<'a>(world: &'a World, call: &Call, entity: &'static Entity) -> Resul
         .db
         .rows(entity.name)
         .filter(|row| filter.as_ref().is_none_or(|filter| filter.matches(&world.db, row)))
+        .filter(|row| store::guid(row, "Id").is_none_or(|id| !world.hidden.contains(&id)))
         .collect();
     if let Some(text) = option(call, "$orderby") {
         let keys = filter::order_by(entity, &text, dialects)?;
@@ -290,9 +293,34 @@ fn matching<'a>(world: &'a World, call: &Call, entity: &'static Entity) -> Resul
 
 fn list(world: &World, call: &Call, entity: &'static Entity, base: &str) -> Reply {
     match list_body(world, call, entity, base) {
-        Ok(body) => odata(StatusCode::OK, &body),
+        Ok(body) => spoiled(world, &body),
         Err(why) => refused(&why),
     }
+}
+
+/// The list with what control has put in the place of columns: text that need not be JSON.
+fn spoiled(world: &World, body: &Value) -> Reply {
+    let mut reply = odata(StatusCode::OK, body);
+    let rows = body["value"].as_array().into_iter().flatten();
+    let ids = rows.filter_map(|row| Uuid::try_parse(row["Id"].as_str()?).ok());
+    let here: HashSet<Uuid> = ids.collect();
+    let spoiled: Vec<_> = world.spoiled.iter().filter(|((id, _), _)| here.contains(id)).collect();
+    if spoiled.is_empty() {
+        return reply;
+    }
+    let mut body = body.clone();
+    for row in body["value"].as_array_mut().into_iter().flatten() {
+        let id = row["Id"].as_str().and_then(|id| Uuid::try_parse(id).ok());
+        for ((of, column), _) in spoiled.iter().filter(|((of, _), _)| Some(*of) == id) {
+            row[column] = json!(format!("spoiled:{of}:{column}"));
+        }
+    }
+    let mut text = body.to_string();
+    for ((of, column), raw) in spoiled {
+        text = text.replace(&format!("\"spoiled:{of}:{column}\""), raw);
+    }
+    reply.body = text.into();
+    reply
 }
 
 fn list_body(world: &World, call: &Call, entity: &'static Entity, base: &str) -> Result<Value, String> {
@@ -335,7 +363,7 @@ fn single(world: &World, call: &Call, entity: &'static Entity, id: Uuid, base: &
             Ok(shape) => shape,
             Err(why) => return refused(&why),
         };
-    let Some(row) = world.db.row(entity.name, id) else { return missing() };
+    let Some(row) = world.db.row(entity.name, id).filter(|_| !world.hidden.contains(&id)) else { return missing() };
     let mut shown = render(world, entity, row, Some(&shape), Shown::Read);
     shown.insert("@odata.context".to_owned(), json!(format!("{base}$metadata#{}/$entity", entity.name)));
     odata(StatusCode::OK, &Value::Object(shown))

@@ -536,7 +536,10 @@ impl World {
 /// `ping` and `file`, which need no lock.
 pub(super) fn plain(world: &mut World, call: &Call, method: &str) -> Reply {
     match (method, call.method.as_str()) {
-        ("ping", "GET") => Reply::json(StatusCode::OK, &json!({"success": true, "version": "1.0.0", "contract": 1})),
+        ("ping", "GET") => {
+            let version = &world.installer.version;
+            Reply::json(StatusCode::OK, &json!({"success": true, "version": version, "contract": 1}))
+        }
         ("file", "POST") => file(world, call),
         ("ping" | "file", _) => Reply::html(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
         _ => not_found(),

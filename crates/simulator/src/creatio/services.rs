@@ -10,7 +10,7 @@ use super::chat::{ChatError, Direction, Message, MessageType};
 use super::schema::COMPLETED;
 use super::site::{World, not_found};
 use super::store::{self, Row};
-use super::{Runtime, odata};
+use super::{Runtime, installer, odata};
 use crate::floor::faults::shape;
 use crate::floor::wire::{Call, Reply};
 
@@ -22,6 +22,11 @@ pub(super) fn http(world: &mut World, call: &Call, lower: &str, path: &str, user
     });
     let Some(route) = route else { return not_found() };
     let parts: Vec<&str> = route.split('/').collect();
+    if let [service, method] = parts.as_slice()
+        && let Some(reply) = installer::http(world, call, service, method, user)
+    {
+        return reply;
+    }
     if let ["fileservice", "download", schema, id] = parts.as_slice() {
         return download(world, call, schema, id);
     }

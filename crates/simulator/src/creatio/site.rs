@@ -3,7 +3,7 @@
 //! Owns: [`World`], the dispatch by path, the order fault -> sign-in -> work -> answer, the ticker, and the hints to `NotifyUrl`. No lock is
 //! held across an await.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,12 +13,13 @@ use uuid::Uuid;
 
 use super::auth::{self, Auth, Caller, Login};
 use super::chat::{Agent, Message};
+use super::installer::Installer;
 use super::outbox::OutboxState;
 use super::package::{self, Begin, PackageState};
 use super::schema;
 use super::store::{Db, Row};
 use super::{Options, Switches, control, odata, services};
-use crate::floor::faults::{Counters, Fault, Faults};
+use crate::floor::faults::{Counters, Fault, Faults, Outage};
 use crate::floor::wire::{Call, Clock, Reply};
 
 /// Everything that the site holds.
@@ -44,7 +45,12 @@ pub(super) struct World {
     pub outbox: OutboxState,
     pub package: PackageState,
     pub package_installed: bool,
+    pub installer: Installer,
     pub denied: Vec<String>,
+    /// Rows that the technical user may not see, although others of their object.
+    pub hidden: HashSet<Uuid>,
+    /// What OData shows in the place of a row's column, as raw JSON.
+    pub spoiled: HashMap<(Uuid, String), String>,
     pub faults: Faults,
     pub counters: Counters,
     pub violations: Vec<Value>,
@@ -74,7 +80,10 @@ impl World {
             outbox: OutboxState::default(),
             package: PackageState::default(),
             package_installed: true,
+            installer: Installer::default(),
             denied: Vec::new(),
+            hidden: HashSet::new(),
+            spoiled: HashMap::new(),
             faults: Faults::default(),
             counters: Counters::default(),
             violations: Vec::new(),
@@ -259,6 +268,9 @@ impl Site {
             let mut world = self.lock();
             if let Some(outage) = world.faults.outage {
                 return outage.reply();
+            }
+            if world.is_restarting() {
+                return Outage::Unavailable.reply();
             }
             let target = target(&call.path, world.options.runtime);
             world.counters.begin(call.method.as_str(), &target.path);

@@ -24,6 +24,9 @@ pub struct Fault {
     /// Beginning of the path, without the site's prefix and without case; empty: every path.
     #[serde(default)]
     pub path: String,
+    /// Only calls whose body holds this text, for example one customer's `sender`; empty: all.
+    #[serde(default)]
+    pub body: String,
     /// So many matching calls pass before the rule takes hold.
     #[serde(default)]
     pub skip: u32,
@@ -52,6 +55,7 @@ impl Default for Fault {
         Self {
             method: None,
             path: String::new(),
+            body: String::new(),
             skip: 0,
             count: 1,
             effect: true,
@@ -88,6 +92,11 @@ pub enum Answer {
     Json { status: u16, body: Value },
     /// A status with an empty body.
     Empty { status: u16 },
+    /// A status with an empty body and this `Retry-After`, in seconds or as an HTTP date.
+    #[serde(rename_all = "camelCase")]
+    Busy { status: u16, retry_after: String },
+    /// A body that need not be JSON, under the content type of JSON.
+    Raw { status: u16, body: String },
     /// 302 to the address.
     Redirect { location: String },
     /// One of the six error shapes of Creatio (Creatio reference §2.6), numbered 1 to 6 as there.
@@ -105,6 +114,12 @@ impl Answer {
             Self::Html { status: code, text } => Reply::html(status(*code), text),
             Self::Json { status: code, body } => Reply::json(status(*code), body),
             Self::Empty { status: code } => Reply::empty(status(*code)),
+            Self::Busy { status: code, retry_after } => {
+                Reply::empty(status(*code)).with("retry-after", retry_after.clone())
+            }
+            Self::Raw { status: code, body } => {
+                Reply::body(status(*code), "application/json; charset=utf-8", body.clone())
+            }
             Self::Redirect { location } => Reply::empty(StatusCode::FOUND).with("location", location.clone()),
             Self::Shape { status: code, number } => shape(status(*code), *number, "The simulated site has failed"),
         })
@@ -164,7 +179,8 @@ impl Faults {
         let path = path.to_ascii_lowercase();
         let position = self.rules.iter_mut().position(|rule| {
             let method = rule.method.as_deref().is_none_or(|method| method.eq_ignore_ascii_case(call.method.as_str()));
-            if !method || !path.starts_with(&rule.path.to_ascii_lowercase()) {
+            let body = rule.body.is_empty() || String::from_utf8_lossy(&call.body).contains(&rule.body);
+            if !method || !body || !path.starts_with(&rule.path.to_ascii_lowercase()) {
                 return false;
             }
             if rule.skip > 0 {

@@ -207,6 +207,11 @@ pub(super) async fn met(
                 HeaderValue::from_str(&content_type).unwrap_or(HeaderValue::from_static("application/octet-stream"));
             return (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
         }
+        (Outcome::Busy { status, retry_after }, _) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+            let after = HeaderValue::from_str(&retry_after).unwrap_or(HeaderValue::from_static("1"));
+            return (status, [(header::RETRY_AFTER, after)]).into_response();
+        }
         (Outcome::Truncate(length), Some(answer)) => return cut(answer, length).await,
         (_, Some(answer)) => return answer,
         (Outcome::Answer | Outcome::Truncate(_), None) => {}

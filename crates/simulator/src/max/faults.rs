@@ -63,6 +63,13 @@ pub enum Outcome {
         /// Its content type, for example `text/html`.
         content_type: String,
     },
+    /// An empty answer with this status and `Retry-After`, in seconds or as an HTTP date.
+    Busy {
+        /// HTTP status.
+        status: u16,
+        /// The header.
+        retry_after: String,
+    },
 }
 
 impl Outcome {

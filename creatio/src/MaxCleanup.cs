@@ -1,0 +1,38 @@
+namespace Terrasoft.Configuration.MaxChannel
+{
+	using System;
+	using System.Threading;
+	using Terrasoft.Core;
+	using Column = Terrasoft.Core.DB.Column;
+	using Delete = Terrasoft.Core.DB.Delete;
+
+	/// <summary>
+	/// Deletes what is finished and older than 30 days, with every hundredth call instead of by a scheduler, which an assembly
+	/// package cannot reference.
+	/// </summary>
+	public static class MaxCleanup
+	{
+		private const int Every = 100;
+
+		private static int _calls;
+
+		/// <summary>A failure is logged: cleaning up is never worth a call.</summary>
+		public static void Now(UserConnection connection) {
+			if (Interlocked.Increment(ref _calls) % Every != 1) {
+				return;
+			}
+			try {
+				DateTime before = DateTime.UtcNow.AddDays(-MaxNames.KeepDays);
+				string[] finished = { MaxNames.Delivered, MaxNames.Failed, MaxNames.Uncertain };
+				(new Delete(connection).From(MaxNames.Outbox)
+					.Where("State").In(Column.Parameters(finished))
+					.And("CreatedOn").IsLess(Column.Parameter(before)) as Delete).Execute();
+				(new Delete(connection).From(MaxNames.Inbound)
+					.Where("State").IsEqual(Column.Parameter(MaxNames.KeyDone))
+					.And("CreatedOn").IsLess(Column.Parameter(before)) as Delete).Execute();
+			} catch (Exception error) {
+				MaxLog.Warn("Old rows were not deleted; it is tried again later.", error);
+			}
+		}
+	}
+}

@@ -1,0 +1,296 @@
+//! A store is taken to another installation, or brought here: as one file, complete, and never in two places at work.
+//!
+//! A folder is held by a file in it ([`HOLD`]): while that is there, whoever runs the relay keeps the store closed, takes and sends
+//! nothing, and opens it again once the file is gone. An export leaves the folder held, so that what has left is not delivered from here
+//! too; MAX keeps what it cannot hand over. Nothing of this needs the relay to run.
+//!
+//! Must not: change anything in a store that is refused, or throw a store away.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::store::{FILE, meta};
+
+/// The name of the file that holds a folder.
+pub const HOLD: &str = "hold";
+/// What stands in it after an export; anything else passes.
+const MOVED: &str = "moved";
+/// A store that is being brought, until it is known to be good.
+const INCOMING: &str = "import.db";
+/// How long the relay may take to close the store: what is under way is brought to its end first.
+const CLOSING: Duration = Duration::from_secs(30);
+
+/// Why a store cannot be moved.
+#[derive(Debug, thiserror::Error)]
+pub enum MoveError {
+    #[error("there is no store in {0}: has the channel ever run here?")]
+    Absent(PathBuf),
+    #[error("the store in {0} was taken away already: `maxchannel export --undo` puts it to work here again")]
+    Moved(PathBuf),
+    #[error("the relay does not let go of the store in {folder} ({source}): stop it, and try again")]
+    InUse { folder: PathBuf, source: rusqlite::Error },
+    #[error("what is brought is not a relay's store ({0})")]
+    NotAStore(String),
+    #[error("the store is of bot {brought}, and this channel's is of bot {here}: nothing is changed")]
+    OtherBot { brought: i64, here: i64 },
+    #[error(
+        "the store here holds {0} undelivered messages, which would be set aside with it: let them be delivered first"
+    )]
+    Undelivered(i64),
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> MoveError + '_ {
+    |source| MoveError::Io { path: path.to_owned(), source }
+}
+
+/// Whether the store of a folder must stay closed now.
+#[must_use]
+pub fn is_held(folder: &Path) -> bool {
+    folder.join(HOLD).exists()
+}
+
+/// Whether the store has left by an export.
+#[must_use]
+pub fn has_moved(folder: &Path) -> bool {
+    fs::read_to_string(folder.join(HOLD)).is_ok_and(|why| why.trim() == MOVED)
+}
+
+fn hold(folder: &Path, why: &str) -> Result<(), MoveError> {
+    let path = folder.join(HOLD);
+    let write = || {
+        let mut file = File::create(&path)?;
+        writeln!(file, "{why}")?;
+        file.sync_all()?;
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(at(&path))
+}
+
+/// Lets the relay open the store again, as after an export that was a mistake.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn release(folder: &Path) -> Result<(), MoveError> {
+    let path = folder.join(HOLD);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the store out whole. It stays held, unless it is `kept` at work here: then what is written is a backup, which must not be
+/// brought anywhere while this one works.
+///
+/// # Errors
+/// There is none, it has left already, or it cannot be read; then it goes on here as before.
+pub fn export(folder: &Path, to: &mut impl Write, kept: bool) -> Result<u64, MoveError> {
+    let path = folder.join(FILE);
+    if has_moved(folder) {
+        return Err(MoveError::Moved(folder.to_owned()));
+    }
+    if !path.exists() {
+        return Err(MoveError::Absent(folder.to_owned()));
+    }
+    hold(folder, if kept { "export" } else { MOVED })?;
+    let copied = alone(folder, CLOSING).and_then(|connection| {
+        // The log is folded into the file, so that the file is all.
+        drop(connection);
+        let mut file = File::open(&path).map_err(at(&path))?;
+        let bytes = io::copy(&mut file, to).map_err(at(&path))?;
+        to.flush().map_err(at(&path))?;
+        Ok(bytes)
+    });
+    if kept || copied.is_err() {
+        release(folder)?;
+    }
+    copied
+}
+
+/// What an import did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    pub bot: i64,
+    /// Where the store that was here has gone.
+    pub set_aside: Option<PathBuf>,
+}
+
+/// Puts a store in the place of the one that is here, which is set aside.
+///
+/// # Errors
+/// It is no store, or another bot's, or the one here has messages of its own; then nothing has changed.
+pub fn import(folder: &Path, from: &mut impl Read) -> Result<Imported, MoveError> {
+    fs::create_dir_all(folder).map_err(at(folder))?;
+    let incoming = folder.join(INCOMING);
+    let outcome = take_in(folder, &incoming, from);
+    if outcome.is_err() {
+        // Refused: what was written of it is of no use.
+        let _ = fs::remove_file(&incoming);
+    }
+    outcome
+}
+
+fn take_in(folder: &Path, incoming: &Path, from: &mut impl Read) -> Result<Imported, MoveError> {
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(incoming).map_err(at(incoming))?;
+    io::copy(from, &mut file).and_then(|_| file.sync_all()).map_err(at(incoming))?;
+    let brought = bot_of(incoming).map_err(|error| MoveError::NotAStore(error.to_string()))?;
+    let had_moved = has_moved(folder);
+    if !had_moved {
+        hold(folder, "import")?;
+    }
+    let replaced = replace(folder, incoming, brought, had_moved);
+    if replaced.is_ok() || !had_moved {
+        release(folder)?;
+    }
+    replaced.map(|set_aside| Imported { bot: brought, set_aside })
+}
+
+fn replace(folder: &Path, incoming: &Path, brought: i64, had_moved: bool) -> Result<Option<PathBuf>, MoveError> {
+    let path = folder.join(FILE);
+    let mut aside = None;
+    if path.exists() {
+        let connection = alone(folder, CLOSING)?;
+        let here = meta::number(&connection, "bot_user_id").ok().flatten();
+        if let Some(here) = here.filter(|here| *here != brought) {
+            return Err(MoveError::OtherBot { brought, here });
+        }
+        // What has left already may be replaced by what comes back.
+        let undelivered = if had_moved { 0 } else { undelivered(&connection) };
+        if undelivered > 0 {
+            return Err(MoveError::Undelivered(undelivered));
+        }
+        drop(connection);
+        let place = (1..)
+            .map(|number| folder.join(if number == 1 { "replaced".to_owned() } else { format!("replaced-{number}") }))
+            .find(|place| !place.exists())
+            .unwrap_or_else(|| folder.join("replaced"));
+        fs::create_dir(&place).map_err(at(&place))?;
+        for end in ["", "-wal", "-shm"] {
+            let from = folder.join(format!("{FILE}{end}"));
+            match fs::rename(&from, place.join(format!("{FILE}{end}"))) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&from)(error)),
+                _ => {}
+            }
+        }
+        aside = Some(place);
+    }
+    fs::rename(incoming, &path).map_err(at(&path))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))?;
+    Ok(aside)
+}
+
+/// The store with nobody else in it, its log folded into the file.
+fn alone(folder: &Path, patience: Duration) -> Result<Connection, MoveError> {
+    let open = || -> Result<Connection, rusqlite::Error> {
+        let connection = Connection::open_with_flags(folder.join(FILE), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.busy_timeout(patience)?;
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        connection.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(connection)
+    };
+    // Whoever holds it without end makes some versions answer at once instead of waiting.
+    let began = std::time::Instant::now();
+    loop {
+        match open() {
+            Ok(connection) => return Ok(connection),
+            Err(source) if began.elapsed() >= patience => {
+                return Err(MoveError::InUse { folder: folder.to_owned(), source });
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+fn bot_of(file: &Path) -> Result<i64, rusqlite::Error> {
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict != "ok" {
+        return Err(rusqlite::Error::InvalidParameterName(verdict));
+    }
+    let bot: String = connection.query_row("SELECT value FROM meta WHERE key = 'bot_user_id'", [], |row| row.get(0))?;
+    bot.parse().map_err(|_| rusqlite::Error::InvalidParameterName(bot))
+}
+
+fn undelivered(connection: &Connection) -> i64 {
+    super::facts::undelivered(connection).map_or(0, super::Undelivered::total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(folder: &Path, bot: i64, waiting: bool) {
+        fs::create_dir_all(folder).unwrap();
+        let connection = Connection::open(folder.join(FILE)).unwrap();
+        connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT); CREATE TABLE to_crm (dead INTEGER);
+                 CREATE TABLE to_max (state TEXT); CREATE TABLE inbox (done INTEGER);",
+            )
+            .unwrap();
+        connection.execute("INSERT INTO meta VALUES ('bot_user_id', ?1)", [bot.to_string()]).unwrap();
+        if waiting {
+            connection.execute("INSERT INTO to_max VALUES ('queued')", []).unwrap();
+        }
+    }
+
+    fn waiting(folder: &Path) -> i64 {
+        undelivered(&Connection::open(folder.join(FILE)).unwrap())
+    }
+
+    #[test]
+    fn a_store_moves_whole_and_is_held_where_it_was_until_that_is_undone() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        store(from.path(), 7, true);
+        let mut file = Vec::new();
+        export(from.path(), &mut file, true).unwrap();
+        assert!(!is_held(from.path()), "a backup leaves it at work");
+        file.clear();
+        export(from.path(), &mut file, false).unwrap();
+        assert!(is_held(from.path()) && has_moved(from.path()));
+        assert!(matches!(export(from.path(), &mut Vec::new(), false), Err(MoveError::Moved(_))));
+        store(to.path(), 7, false);
+        let imported = import(to.path(), &mut file.as_slice()).unwrap();
+        assert_eq!(imported.bot, 7);
+        assert!(imported.set_aside.unwrap().join(FILE).exists() && !is_held(to.path()));
+        assert_eq!(waiting(to.path()), 1, "what waited has come along");
+        // And back.
+        file.clear();
+        export(to.path(), &mut file, false).unwrap();
+        import(from.path(), &mut file.as_slice()).unwrap();
+        assert!(!is_held(from.path()));
+        release(to.path()).unwrap();
+        assert!(!is_held(to.path()));
+    }
+
+    #[test]
+    fn what_may_not_be_brought_is_refused_and_nothing_has_changed() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        store(from.path(), 7, false);
+        let mut file = Vec::new();
+        export(from.path(), &mut file, true).unwrap();
+        store(to.path(), 7, true);
+        assert!(matches!(import(to.path(), &mut file.as_slice()), Err(MoveError::Undelivered(1))));
+        let other = tempfile::tempdir().unwrap();
+        store(other.path(), 8, false);
+        assert!(matches!(import(other.path(), &mut file.as_slice()), Err(MoveError::OtherBot { brought: 7, here: 8 })));
+        let half = &file[..file.len() / 2];
+        for bad in [b"no store".as_slice(), &[], half] {
+            assert!(matches!(import(to.path(), &mut &*bad), Err(MoveError::NotAStore(_))));
+        }
+        for folder in [to.path(), other.path()] {
+            assert!(!is_held(folder) && !folder.join(INCOMING).exists() && folder.join(FILE).exists());
+        }
+        let empty = tempfile::tempdir().unwrap();
+        assert!(matches!(export(empty.path(), &mut Vec::new(), false), Err(MoveError::Absent(_))));
+    }
+}

@@ -1,0 +1,137 @@
+//! Deletions in bad times: messages that wait, a CRM that is away, a controller that was.
+
+use std::time::Duration;
+
+use k8s_openapi::api::events::v1::Event;
+use kube::api::ListParams;
+use maxchannel::api::MaxChannel;
+use maxchannel_simulator::creatio::Outage;
+use maxchannel_simulator::max;
+use serde_json::json;
+
+use crate::fleet::{self, Fleet};
+use crate::world::{Cluster, PATIENCE, World, until};
+
+async fn gone(world: &World, name: &str) {
+    until("the channel is gone", PATIENCE, || async {
+        world.api::<MaxChannel>().get_opt(name).await.unwrap().is_none().then_some(())
+    })
+    .await;
+}
+
+async fn event(world: &World, reason: &str) -> Option<String> {
+    let events = world.api::<Event>().list(&ListParams::default()).await.unwrap();
+    let found = events.into_iter().filter(|event| event.reason.as_deref() == Some(reason));
+    found.max_by_key(|event| event.event_time.as_ref().map(|time| time.0)).and_then(|event| event.note)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_waits_for_what_is_undelivered_says_for_how_much_and_delivers_it() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::start(&cluster).await;
+    let mut settings = world.settings();
+    // What is outside is given up long before.
+    settings.deletion_patience = Duration::from_secs(1);
+    let controller = world.controller_with(settings).await;
+    world.put_secrets().await;
+    world.apply(&world.manifest("support")).await;
+    world.until_ready("support").await;
+    let customer = world.customer();
+    world.say(&customer, "раз");
+    world.accept(&customer).await;
+    world.crm.control().outage(Some(Outage::Unavailable));
+    world.say(&customer, "два");
+    world.say(&customer, "три");
+    let taken = || world.max.control().webhook_attempts().iter().filter(|one| one.status == Some(200)).count();
+    until("the relay has taken them", PATIENCE, || async { (taken() >= 4).then_some(()) }).await;
+    world.delete("support").await;
+    let message = world.until_condition("support", "Ready", "False", "DeletionWaits", PATIENCE).await;
+    assert!(message.contains("2 undelivered messages: 2 to the CRM"), "{message}");
+    let note = until("an event says so too", PATIENCE, || event(&world, "DeletionWaits")).await;
+    assert!(note.contains("2 undelivered messages"), "{note}");
+    // Longer than a deletion waited before it threw them away.
+    tokio::time::sleep(Duration::from_secs(35)).await;
+    assert!(world.api::<MaxChannel>().get_opt("support").await.unwrap().is_some());
+    world.crm.control().outage(None);
+    gone(&world, "support").await;
+    assert_eq!(world.received(&customer), ["раз", "два", "три"]);
+    controller.stop().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forced_deletion_names_what_it_drops() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::start(&cluster).await;
+    let mut settings = world.settings();
+    settings.deletion_patience = Duration::from_secs(2);
+    let controller = world.controller_with(settings).await;
+    world.put_secrets().await;
+    world.apply(&world.manifest("support")).await;
+    world.until_ready("support").await;
+    let customer = world.customer();
+    world.say(&customer, "раз");
+    world.accept(&customer).await;
+    world.crm.control().outage(Some(Outage::Unavailable));
+    world.say(&customer, "два");
+    world.delete("support").await;
+    world.until_condition("support", "Ready", "False", "DeletionWaits", PATIENCE).await;
+    let force = "maxchannel.dev/force-delete=true";
+    cluster.kubectl(&["-n", &world.namespace, "annotate", "mxc/support", force]);
+    gone(&world, "support").await;
+    let note = until("an event names it", PATIENCE, || event(&world, "UndeliveredDropped")).await;
+    assert!(note.contains("1 undelivered message: 1 to the CRM"), "{note}");
+    controller.stop().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patience_counts_from_the_first_try_and_not_from_the_deletion() {
+    let Some(cluster) = Cluster::get().await else { return };
+    let world = World::start(&cluster).await;
+    let fleet = Fleet::start(&world).await;
+    let mut settings = fleet.settings(&world);
+    settings.deletion_patience = Duration::from_secs(15);
+    let controller = world.controller_with(settings.clone()).await;
+    world.put_other_secrets().await;
+    fleet.add(&world, 1).await;
+    fleet::until_ready(&world, 1, PATIENCE).await;
+    controller.stop().await;
+    world.delete("c1").await;
+    tokio::time::sleep(Duration::from_secs(16)).await;
+    // The first look after the long time fails.
+    world.max.control().add_fault(max::Fault {
+        path: Some("/subscriptions".to_owned()),
+        times: 0,
+        outcome: max::Outcome::error(503, "service.unavailable", ""),
+        ..max::Fault::default()
+    });
+    let controller = world.controller_with(settings).await;
+    until("it waits", PATIENCE, || event(&world, "DeletionWaits")).await;
+    world.max.control().clear_faults();
+    gone(&world, "c1").await;
+    let subscribed: usize = world.max.control().bots().iter().map(|bot| bot.subscriptions.len()).sum();
+    assert_eq!(subscribed, 0, "nothing is left outside");
+    assert_eq!(event(&world, "ExternalObjectsLeft").await, None);
+    controller.stop().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_suspended_is_as_it_is_wanted() {
+    let Some(cluster) = Cluster::get().await else { return };
+    let world = World::start(&cluster).await;
+    let fleet = Fleet::start(&world).await;
+    world.put_other_secrets().await;
+    let controller = world.controller_with(fleet.settings(&world)).await;
+    fleet.prepare(&world, 1).await;
+    let mut manifest = fleet.manifest(&world, 1);
+    manifest["spec"]["suspend"] = json!(true);
+    world.apply(&manifest).await;
+    // What Flux and Argo CD wait for: Ready of the newest generation, and nothing stalled.
+    world.until_condition("c1", "Ready", "True", "Suspended", PATIENCE).await;
+    world.until_condition("c1", "Stalled", "False", "NotStalled", PATIENCE).await;
+    assert!(world.subscriptions().is_empty());
+    controller.stop().await;
+    world.end().await;
+}
