@@ -150,9 +150,9 @@ fn a_scalar_that_kubectl_reads_differently_is_told_with_line_and_field_and_told_
     let folder = Folder::new("scalars");
     let good = example("minimal.yaml");
     for (from, to, field) in [
-        ("accountNumber: \"400012345\"", "accountNumber: 0400012345", "spec.mango.accountNumber"),
-        ("accountNumber: \"400012345\"", "accountNumber: 12_000", "spec.mango.accountNumber"),
-        ("accountNumber: \"400012345\"", "accountNumber: 0b101", "spec.mango.accountNumber"),
+        ("accountNumber: \"400067890\"", "accountNumber: 0400012345", "spec.mango.accountNumber"),
+        ("accountNumber: \"400067890\"", "accountNumber: 12_000", "spec.mango.accountNumber"),
+        ("accountNumber: \"400067890\"", "accountNumber: 0b101", "spec.mango.accountNumber"),
         ("extension: \"101\"", "extension: 0101", "spec.receiver.employee.extension"),
         ("extension: \"101\"", "extension: \"101\", crmUser: off", "spec.receiver.employee.crmUser"),
         ("spec:\n", "spec:\n  suspend: yes\n", "spec.suspend"),
@@ -266,14 +266,14 @@ fn large_input_is_read_in_linear_time_and_says_little() {
             "- apiVersion: maxchannel.dev/v1alpha1\n  kind: MaxChannel\n  metadata: {{name: c{number}, namespace: crm}}\n  spec:\n    \
              tokenSecretRef: {{name: bot-{number}}}\n    mango: {{accountNumber: \"1\", credentialsSecretRef: {{name: mango}}}}\n    \
              creatio: {{url: https://acme.creatio.com, credentialsSecretRef: {{name: creatio}}}}\n    \
-             receiver: {{employee: {{extension: 101}}}}\n"
+             receiver: {{employee: {{extension: \"101\"}}}}\n    colour: 1\n"
         )
     };
     let list: String = (0..2_000).map(item).collect();
     let file = folder.file("list.yaml", format!("apiVersion: v1\nkind: List\nitems:\n{list}"));
     let (code, said, _) = all(&["check", "-f", &file]);
     assert_eq!(code, 1);
-    // One for the account and one for the extension.
+    // One for the account and one for the colour.
     assert_eq!(said.lines().count(), 1_999 + 2_000 + 1);
     let nested = folder.file("nested.yaml", "{a: ".repeat(25_000));
     let (code, said, _) = all(&["check", "-f", &nested]);

@@ -118,7 +118,12 @@ fn examine(manifest: &Value) -> (Option<MaxChannel>, Vec<Finding>) {
     let told: HashSet<FieldPath> = found.iter().map(|finding| finding.field.clone()).collect();
     let misspelt: HashSet<FieldPath> =
         found.iter().filter(|finding| schema::is_unknown(finding)).filter_map(|one| one.field.parent()).collect();
-    let failed = failed.into_iter().filter(|one| !told.contains(&one.field) && !misspelt.contains(&one.field));
+    // The rules about the name stand at the root, because only that is where rules see it.
+    let name = FieldPath::default().key("metadata").key("name");
+    let failed = failed.into_iter().filter(|one| {
+        let of_name = one.field.is_empty() && told.contains(&name);
+        !told.contains(&one.field) && !misspelt.contains(&one.field) && !of_name
+    });
     found.extend(failed);
     if found.is_empty() {
         found = stumbled;
