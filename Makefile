@@ -17,7 +17,7 @@ CLUSTER ?= target/cluster
 RIGHTS = $(TEST) --test kubernetes -- --ignored rights
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
-.PHONY: help demo test test-rust test-clients test-creatio test-kubernetes cluster-up cluster-down lint advisories generate bench bench-controller soak-controller image fmt
+.PHONY: help demo test test-rust test-clients test-creatio test-kubernetes test-oldest cluster-up cluster-down lint advisories generate bench bench-controller soak-controller image fmt
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test-creatio: ## the package inside Creatio, compiled and run here: the contract
 
 test-kubernetes: ## the controller on a real Kubernetes, built and started here (KUBECONFIG: on that one)
 	$(WITH_CLUSTER) sh -c '$(TEST) --test kubernetes && $(RIGHTS)'
+
+test-oldest: ## the definition, the examples and the chart on the API server of the oldest Kubernetes that is promised
+	tests/kubernetes/oldest.sh
 
 cluster-up: ## a real Kubernetes on this machine; its settings are in target/cluster/env
 	tests/kubernetes/up.sh $(CLUSTER)

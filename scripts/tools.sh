@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the tools that `make` needs beside the Rust toolchain, each once, and prints the path of the program.
 #
-#   tools.sh cargo-deny | helm | helm-unittest | kubeconform | kubectl
+#   tools.sh cargo-deny | helm | helm-unittest | kube-router | kubeconform | kubectl
 #
 # Kept by version outside the tree, in the user's cache. Versions are raised here and nowhere else. Exit 3: Go or Cargo is missing.
 set -euo pipefail
@@ -36,8 +36,9 @@ module_tool() { needs go Go; (cd "$1" && go build -mod=readonly -trimpath -ldfla
 case "${1:-}" in
 cargo-deny) once cargo-deny 0.20.2 cargo_install cargo-deny 0.20.2 ;;
 helm) once helm v4.3.1 go_install helm.sh/helm/v4/cmd/helm@v4.3.1 ;;
+kube-router) once kube-router v2.1.0 module_tool "$here/kube-router" ;;
 kubeconform) once kubeconform v0.8.0 go_install github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0 ;;
 helm-unittest) once helm-unittest v1.1.2 module_tool "$here/helm-unittest" ;;
 kubectl) echo "$("$here/../tests/kubernetes/build.sh")/kubectl" ;;
-*) echo "usage: tools.sh cargo-deny | helm | helm-unittest | kubeconform | kubectl" >&2; exit 2 ;;
+*) echo "usage: tools.sh cargo-deny | helm | helm-unittest | kube-router | kubeconform | kubectl" >&2; exit 2 ;;
 esac

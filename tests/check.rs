@@ -306,3 +306,50 @@ fn the_printed_crd_is_the_committed_one() {
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("crds/maxchannels.yaml")).expect("the CRD");
     assert_eq!(out(&maxchannel(&["crd"])), (0, committed));
 }
+
+#[test]
+fn a_host_that_the_installation_does_not_allow_is_found_with_file_line_and_field() {
+    let folder = Folder::new("policy");
+    let policy = folder.file(
+        "values.yaml",
+        "replicaCount: 2\nallowedHosts: [acme.creatio.com, acme-is.creatio.com, \"*.acme.example\"]\n",
+    );
+    let manifest = |url: &str| {
+        let text = example("minimal.yaml").replace("https://acme.creatio.com", url);
+        folder.file("channel.yaml", text)
+    };
+    let checked = maxchannel(&["check", "--policy", &policy, "-f", &manifest("https://acme.creatio.com:8443/x")]);
+    assert!(!out(&checked).1.contains("allowedHosts"), "{}", out(&checked).1);
+    let (code, text) = out(&maxchannel(&["check", "--policy", &policy, "-f", &manifest("https://collector.example")]));
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("channel.yaml:") && text.contains("spec.creatio.url: the host collector.example"), "{text}");
+
+    let broken = folder.file("broken.yaml", "allowedHosts: yes\n");
+    let refused = maxchannel(&["check", "--policy", &broken, "-f", &manifest("https://acme.creatio.com")]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("allowedHosts"));
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_never_asked() {
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    proxy.set_nonblocking(true).expect("a listener that does not wait");
+    let address = format!("http://{}", proxy.local_addr().expect("an address"));
+    let folder = Folder::new("proxy");
+    let secrets = folder.file("secrets.yaml", example("secrets.yaml"));
+    let channel =
+        folder.file("channel.yaml", example("minimal.yaml").replace("https://acme.creatio.com", "http://127.0.0.1:9"));
+    for arguments in
+        [&["status", "--server", "http://127.0.0.1:9"][..], &["check", "--online", "-f", &channel, &secrets][..]]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maxchannel"));
+        command.args(arguments).env("MAXCHANNEL_MAX_URL", "http://127.0.0.1:9");
+        command.env("MAXCHANNEL_MANGO_URL", "http://127.0.0.1:9");
+        for variable in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+            command.env(variable, &address);
+        }
+        let output = command.output().expect("the program starts");
+        assert_ne!(output.status.code(), Some(0), "nobody listens there");
+        assert!(proxy.accept().is_err(), "{arguments:?} called the environment's proxy");
+    }
+}

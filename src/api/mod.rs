@@ -3,6 +3,7 @@
 //! Everything else in the crate may read from here; nothing here reads from elsewhere. No I/O: texts come in, values and sentences go
 //! out.
 
+mod allowed;
 pub mod catalogue;
 pub mod conditions;
 mod crd;
@@ -17,6 +18,7 @@ mod status;
 mod values;
 pub(crate) mod yaml;
 
+pub use allowed::AllowedHosts;
 pub use catalogue::{ErrorReasons, Language, Reason};
 pub use conditions::{ConditionType, Outcome, Pass, Status};
 pub use crd::{API_VERSION, GROUP, KIND, VERSION, crd, crd_yaml};

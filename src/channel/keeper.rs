@@ -9,19 +9,25 @@
 //! 4. [`Keeper::act`]: what the plan says;
 //! 5. [`Keeper::report`]: the status.
 //!
+//! A shell with many channels does not wait for the outside: [`Keeper::errand`] hands out what is due at one side, which then goes on by
+//! itself, and [`Keeper::take`] takes in what it has brought. Until then a pass works with what is known.
+//!
 //! A token counts once MAX has taken it: until then the relay keeps the one before, and a wrong paste stops nothing.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::claims::Conflict;
 use super::execute::{self, Tools};
-use super::observe::{self, Clients, Failure, Observation};
+use super::observe::{self, Clients, CrmView, Failure, Observation, Rows};
 use super::plan::{self, Action, KnownBot, crm_basis};
+use super::receiver::Directory;
 use super::relay_config::{self, Access};
 use super::report::{self, Held, RelayState, Unapplied, View};
 use super::schedule::{Cadence, Subject, Trouble};
@@ -46,12 +52,86 @@ const LONGEST_LOOK: Duration = Duration::from_secs(45);
 /// Tells the time.
 pub type Clock<'a> = &'a (dyn Fn() -> Millis + Sync);
 
+const fn side_of(action: &Action) -> Side {
+    if action.is_intake() { Side::Max } else { Side::Crm }
+}
+
+/// The look that the changes of a side are planned from.
+const fn subject_of(side: Side) -> Subject {
+    match side {
+        Side::Max => Subject::Subscriptions,
+        Side::Mango => Subject::Mango,
+        Side::Crm => Subject::Crm,
+    }
+}
+
 async fn in_time<T>(look: impl Future<Output = Result<T, Failure>>, late: Reason) -> Result<T, Failure> {
     tokio::time::timeout(LONGEST_LOOK, look).await.unwrap_or_else(|_| {
         let detail = format!("no whole answer within {} s", LONGEST_LOOK.as_secs());
         Err(Failure { reason: late, detail, trouble: Trouble::Outage })
     })
 }
+
+/// One of the systems outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    Max,
+    Mango,
+    Crm,
+}
+
+impl Side {
+    pub const ALL: [Self; 3] = [Self::Max, Self::Mango, Self::Crm];
+
+    const fn subjects(self) -> &'static [Subject] {
+        match self {
+            Self::Max => &[Subject::Bot, Subject::Subscriptions],
+            Self::Mango => &[Subject::Mango],
+            Self::Crm => &[Subject::Crm],
+        }
+    }
+}
+
+/// A look or a few changes at one side. Owns all that it needs, so that it goes on while passes over the channel come and go. Dropped,
+/// it leaves nothing that a later one would not find.
+pub struct Errand {
+    work: BoxFuture<'static, Brought>,
+    /// The side did not answer last time.
+    pub is_suspect: bool,
+    /// It changes something.
+    pub is_change: bool,
+}
+
+impl fmt::Debug for Errand {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Errand").field("is_suspect", &self.is_suspect).finish_non_exhaustive()
+    }
+}
+
+impl Errand {
+    /// Goes to the other side and comes back, always within a bounded time.
+    pub async fn run(self) -> Brought {
+        self.work.await
+    }
+}
+
+/// What an [`Errand`] has brought.
+#[derive(Debug)]
+pub struct Brought(News);
+
+#[derive(Debug)]
+enum News {
+    Bot { basis: String, outcome: Result<max::Bot, Failure> },
+    Subscriptions { basis: String, outcome: Result<Vec<max::Subscription>, Failure> },
+    Mango { basis: String, outcome: Result<Directory, Failure> },
+    Crm { basis: String, outcome: Result<CrmView, Failure> },
+    Changed { side: Side, done: Vec<Done>, subscriptions: Option<(String, Seen)>, rows: Option<(String, Rows)> },
+}
+
+type Seen = Result<Vec<max::Subscription>, Failure>;
+
+/// Whether changes outside may still be made: asked before each of them.
+pub type May = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// What must be remembered over restarts of whose the bot is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +168,9 @@ pub struct Keeper {
     /// The time of the last attempt at a plan that did not fully succeed, and how often in a row.
     intake_failure: Option<Failure>,
     crm_failure: Option<Failure>,
+    /// The changes that were last tried at MAX and in the CRM, and the time of the look that they were made from: the same ones are not
+    /// tried again before another look.
+    tried: [Option<(Option<Millis>, Vec<Action>)>; 2],
     held: Option<Held>,
     unapplied: Option<Vec<Unapplied>>,
     status: MaxChannelStatus,
@@ -131,6 +214,7 @@ impl Keeper {
             retired: Vec::new(),
             intake_failure: None,
             crm_failure: None,
+            tried: [None, None],
             held: None,
             unapplied: None,
             status,
@@ -296,6 +380,12 @@ impl Keeper {
         }
     }
 
+    /// Whether a subject was not looked at yet under the present credentials, and is going to be.
+    fn is_first_look(&self, subject: Subject) -> bool {
+        let (basis, at, ..) = self.last(subject);
+        self.basis(subject).is_some_and(|now| at.is_none() || now != basis)
+    }
+
     /// When a subject is due; none where it cannot be looked at.
     fn due_of(&self, subject: Subject) -> Option<Millis> {
         let basis = self.basis(subject)?;
@@ -357,6 +447,224 @@ impl Keeper {
         }
     }
 
+    /// When the next pass is due, leaving out sides where an errand is under way.
+    #[must_use]
+    pub fn due_at(&self, sides: impl Fn(Side) -> bool) -> Option<Millis> {
+        let subjects = Side::ALL.into_iter().filter(|side| sides(*side)).flat_map(Side::subjects);
+        let handed_over = self.taken_over.map(|at| at + HANDING_OVER);
+        subjects.filter_map(|subject| self.due_of(*subject)).chain(handed_over).min()
+    }
+
+    /// Under which credentials and address a side is asked now; none where it is not to be asked.
+    #[must_use]
+    pub fn basis_at(&self, side: Side) -> Option<String> {
+        self.basis(match side {
+            Side::Max => Subject::Bot,
+            Side::Mango => Subject::Mango,
+            Side::Crm => Subject::Crm,
+        })
+    }
+
+    /// What is to be done at a side now: a look that is due, else the changes that the plan asks for. Changes at MAX wait until
+    /// `intake_open`: somebody listens.
+    pub fn errand(&mut self, side: Side, intake_open: bool, may: &May, now: Millis) -> Option<Errand> {
+        let due = side.subjects().iter().find_map(|subject| Some((*subject, self.due_basis(*subject, now)?)));
+        if let Some((subject, basis)) = due {
+            return self.look_at(subject, basis);
+        }
+        self.changes(side, intake_open, may)
+    }
+
+    fn look_at(&mut self, subject: Subject, basis: String) -> Option<Errand> {
+        let installation = self.clients.installation().clone();
+        let is_suspect = self.is_away(subject);
+        let work: BoxFuture<'static, Brought> = match subject {
+            Subject::Bot => {
+                let client = self.candidate_client()?;
+                Box::pin(async move {
+                    let outcome = in_time(observe::bot(&client, &installation), Reason::MaxUnreachable).await;
+                    Brought(News::Bot { basis, outcome })
+                })
+            }
+            Subject::Subscriptions => {
+                let client = self.candidate_client()?;
+                Box::pin(async move {
+                    let outcome = in_time(observe::subscriptions(&client, &installation), Reason::MaxUnreachable).await;
+                    Brought(News::Subscriptions { basis, outcome })
+                })
+            }
+            Subject::Mango => {
+                let client = self.clients.mango(self.desired.as_ref()?.mango.as_ref().ok()?);
+                let had_people = self.observation.mango.seen.as_ref().is_some_and(|before| !before.people.is_empty());
+                Box::pin(async move {
+                    let outcome = in_time(observe::mango(&client, had_people), Reason::MangoUnreachable).await;
+                    Brought(News::Mango { basis, outcome })
+                })
+            }
+            Subject::Crm => {
+                let client = self.crm_client()?;
+                let source = self.source();
+                Box::pin(async move {
+                    let look = async { observe::crm(&client?, source.as_deref()).await };
+                    let outcome = in_time(look, Reason::CrmUnreachable).await;
+                    Brought(News::Crm { basis, outcome })
+                })
+            }
+        };
+        Some(Errand { work, is_suspect, is_change: false })
+    }
+
+    /// Whether the last look at a subject had no answer.
+    fn is_away(&self, subject: Subject) -> bool {
+        self.last(subject).2.is_some_and(|failure| failure.trouble == Trouble::Outage)
+    }
+
+    /// The changes that are to be made at a side now, if they were not tried already since the last look.
+    fn changes(&mut self, side: Side, intake_open: bool, may: &May) -> Option<Errand> {
+        let is_ours = self.is_ours();
+        let may_be_done = |action: &Action| match action {
+            Action::Subscribe { .. } => intake_open && is_ours,
+            Action::Unsubscribe { foreign: true, .. } => intake_open && self.taken_over.is_none(),
+            Action::Unsubscribe { .. } => intake_open || !is_ours,
+            Action::Create { .. } | Action::Change { .. } | Action::Delete { .. } => true,
+        };
+        let planned = self.plan();
+        let is_here = |action: &&Action| side_of(action) == side;
+        let is_wanted = planned.iter().any(|action| is_here(&action));
+        let actions: Vec<Action> =
+            planned.iter().filter(is_here).filter(|action| may_be_done(action)).cloned().collect();
+        if actions.is_empty() && is_wanted {
+            return None;
+        }
+        let rest: Vec<Action> = planned.into_iter().filter(|action| side_of(action) == Side::Crm).collect();
+        let mark_is_due = !rest.is_empty() && self.tried[1].as_ref() != Some(&(self.last(Subject::Crm).1, rest));
+        if side == Side::Max && mark_is_due {
+            // The mark in the CRM says whose the bot is: it goes first.
+            return None;
+        }
+        if actions.is_empty() {
+            // What was refused is not wanted any more, or is there.
+            *self.failure_at(side) = None;
+            return None;
+        }
+        let now = (self.last(subject_of(side)).1, actions.clone());
+        let tried = &mut self.tried[usize::from(side == Side::Crm)];
+        if tried.as_ref() == Some(&now) {
+            return None;
+        }
+        let errand = self.change(side, actions, may)?;
+        self.tried[usize::from(side == Side::Crm)] = Some(now);
+        Some(errand)
+    }
+
+    const fn failure_at(&mut self, side: Side) -> &mut Option<Failure> {
+        match side {
+            Side::Crm => &mut self.crm_failure,
+            Side::Max | Side::Mango => &mut self.intake_failure,
+        }
+    }
+
+    /// Carries changes of one side out, in their order up to the first that fails, and looks again at what was changed.
+    fn change(&mut self, side: Side, actions: Vec<Action>, may: &May) -> Option<Errand> {
+        let max = self.candidate_client()?;
+        let crm = self.crm_client().and_then(Result::ok);
+        let token = self.desired.as_ref()?.token.clone().ok()?;
+        let webhook_secret = webhook::secret(&token, &self.channel);
+        let installation = self.clients.installation().clone();
+        let (basis, source) = (self.basis(Subject::Subscriptions), self.source());
+        let is_suspect = self.is_away(subject_of(side));
+        let (may, channel) = (may.clone(), self.channel.clone());
+        let work = async move {
+            let tools = Tools {
+                max: &max,
+                webhook_secret: &webhook_secret,
+                crm: crm.as_ref(),
+                installation: &installation,
+                channel: &channel,
+            };
+            let mut done: Vec<Done> = Vec::new();
+            for action in actions {
+                // The order matters: what follows a failure waits.
+                if done.last().is_some_and(|done| done.outcome.is_err()) || !may() {
+                    break;
+                }
+                let outcome = execute::execute(&action, &tools).await;
+                done.push(Done { action, outcome });
+            }
+            // The outside is the truth: what was changed is looked at again, and the next plan is made from that.
+            let is_changed = done.iter().any(|done| done.outcome.is_ok());
+            let (mut subscriptions, mut rows) = (None, None);
+            match (side, basis, crm.as_ref().zip(source)) {
+                (Side::Max, Some(basis), _) if is_changed => {
+                    subscriptions = Some((basis, observe::subscriptions(&max, &installation).await));
+                }
+                (Side::Crm, _, Some((crm, source))) if is_changed => {
+                    rows = observe::rows(crm, &source).await.ok().map(|rows| (source, rows));
+                }
+                _ => {}
+            }
+            Brought(News::Changed { side, done, subscriptions, rows })
+        };
+        Some(Errand { work: Box::pin(work), is_suspect, is_change: true })
+    }
+
+    /// Takes in what an errand has brought; answers the changes that were tried.
+    pub fn take(&mut self, brought: Brought, now: Millis) -> Vec<Done> {
+        let done = self.take_in(brought, now);
+        self.note_standing();
+        done
+    }
+
+    fn take_in(&mut self, brought: Brought, now: Millis) -> Vec<Done> {
+        match brought.0 {
+            News::Bot { basis, outcome } => {
+                self.asked.remove(&Subject::Bot);
+                self.observation.bot.take(&basis, now, outcome);
+                self.take_bot(now);
+            }
+            News::Subscriptions { basis, outcome } => {
+                self.asked.remove(&Subject::Subscriptions);
+                if outcome.as_ref().is_err_and(|failure| failure.reason != Reason::MaxUnreachable) {
+                    // A refusal says something about the token, and GET /me decides about that.
+                    self.asked.insert(Subject::Bot);
+                }
+                self.observation.subscriptions.take(&basis, now, outcome);
+            }
+            News::Mango { basis, outcome } => {
+                self.asked.remove(&Subject::Mango);
+                self.observation.mango.take(&basis, now, outcome);
+            }
+            News::Crm { basis, outcome } => {
+                self.asked.remove(&Subject::Crm);
+                self.observation.crm.take(&basis, now, outcome);
+            }
+            News::Changed { side, done, subscriptions, rows } => {
+                if !done.is_empty() {
+                    *self.failure_at(side) = done.iter().find_map(|done| done.outcome.clone().err());
+                }
+                if let Some((basis, outcome)) = subscriptions {
+                    self.observation.subscriptions.take(&basis, now, outcome);
+                }
+                let mark = plan::mark(&self.observation).map(ToOwned::to_owned);
+                if let (Some((source, rows)), Some(view)) = (rows, &mut self.observation.crm.seen)
+                    && self.bot.as_ref().map(KnownBot::source).as_ref() == Some(&source)
+                {
+                    view.rows = Some(rows);
+                }
+                let installation = &self.clients.installation().id;
+                let is_ours = |mark: &str| installation.has_marked(mark, &self.channel);
+                if mark.is_some_and(|before| !is_ours(&before)) && plan::mark(&self.observation).is_some_and(is_ours) {
+                    self.taken_over = Some(now);
+                }
+                if done.iter().any(|done| done.outcome.is_ok() && matches!(done.action, Action::Subscribe { .. })) {
+                    self.subscribed_at = Some(now);
+                }
+                return done;
+            }
+        }
+        Vec::new()
+    }
+
     /// Looks at everything that is due. `clock` tells the time at the end of each look.
     pub async fn look(&mut self, clock: Clock<'_>) {
         self.look_at_max(clock).await;
@@ -370,22 +678,12 @@ impl Keeper {
 
     /// The bot, and then the subscriptions, as far as they are due.
     pub async fn look_at_max(&mut self, clock: Clock<'_>) {
-        let Some(client) = self.candidate_client() else { return };
-        let installation = self.clients.installation().clone();
-        if let Some(basis) = self.due_basis(Subject::Bot, clock()) {
-            let outcome = observe::bot(&client, &installation).await;
-            self.asked.remove(&Subject::Bot);
-            self.observation.bot.take(&basis, clock(), outcome);
-            self.take_bot(clock());
-        }
-        if let Some(basis) = self.due_basis(Subject::Subscriptions, clock()) {
-            let outcome = observe::subscriptions(&client, &installation).await;
-            self.asked.remove(&Subject::Subscriptions);
-            if outcome.as_ref().is_err_and(|failure| failure.reason != Reason::MaxUnreachable) {
-                // A refusal says something about the token, and GET /me decides about that.
-                self.asked.insert(Subject::Bot);
+        for subject in [Subject::Bot, Subject::Subscriptions] {
+            let due = self.due_basis(subject, clock());
+            if let Some(errand) = due.and_then(|basis| self.look_at(subject, basis)) {
+                let brought = errand.run().await;
+                self.take(brought, clock());
             }
-            self.observation.subscriptions.take(&basis, clock(), outcome);
         }
         self.note_standing();
     }
@@ -393,35 +691,10 @@ impl Keeper {
     /// MANGO OFFICE and the CRM side by side, as far as they are due.
     pub async fn look_at_the_rest(&mut self, clock: Clock<'_>) {
         let now = clock();
-        let (mango_basis, crm_basis) = (self.due_basis(Subject::Mango, now), self.due_basis(Subject::Crm, now));
-        let access = self.desired.as_ref().and_then(|desired| desired.mango.as_ref().ok());
-        let mango = access.filter(|_| mango_basis.is_some()).map(|access| self.clients.mango(access));
-        let crm = crm_basis.as_ref().and_then(|_| self.crm_client());
-        let source = self.source();
-        let before = self.observation.mango.seen.as_ref();
-        let look_at_mango = async {
-            match &mango {
-                Some(client) => Some(in_time(observe::mango(client, before), Reason::MangoUnreachable).await),
-                None => None,
-            }
-        };
-        let look_at_crm = async {
-            match &crm {
-                Some(Ok(client)) => {
-                    Some(in_time(observe::crm(client, source.as_deref()), Reason::CrmUnreachable).await)
-                }
-                Some(Err(failure)) => Some(Err(failure.clone())),
-                None => None,
-            }
-        };
-        let (mango, crm) = futures::join!(look_at_mango, look_at_crm);
-        if let (Some(basis), Some(outcome)) = (mango_basis, mango) {
-            self.asked.remove(&Subject::Mango);
-            self.observation.mango.take(&basis, clock(), outcome);
-        }
-        if let (Some(basis), Some(outcome)) = (crm_basis, crm) {
-            self.asked.remove(&Subject::Crm);
-            self.observation.crm.take(&basis, clock(), outcome);
+        let mut due = |subject| self.due_basis(subject, now).and_then(|basis| self.look_at(subject, basis));
+        let errands: Vec<Errand> = [Subject::Mango, Subject::Crm].into_iter().filter_map(&mut due).collect();
+        for brought in futures::future::join_all(errands.into_iter().map(Errand::run)).await {
+            self.take(brought, clock());
         }
         self.note_standing();
     }
@@ -512,17 +785,14 @@ impl Keeper {
 
     /// Carries the plan out and looks again at what was changed. Actions at MAX wait until `intake_open`: somebody listens.
     pub async fn act(&mut self, intake_open: bool, clock: Clock<'_>) -> Vec<Done> {
-        let is_ours = self.is_ours();
-        let may = |action: &Action| match action {
-            Action::Subscribe { .. } => intake_open && is_ours,
-            Action::Unsubscribe { foreign: true, .. } => intake_open && self.taken_over.is_none(),
-            Action::Unsubscribe { .. } => intake_open || !is_ours,
-            Action::Create { .. } | Action::Change { .. } | Action::Delete { .. } => true,
-        };
-        let actions: Vec<Action> = self.plan().into_iter().filter(may).collect();
-        let done = self.carry_out(actions, clock).await;
-        if done.iter().any(|done| done.outcome.is_ok() && matches!(done.action, Action::Subscribe { .. })) {
-            self.subscribed_at = Some(clock());
+        let may: May = Arc::new(|| true);
+        let mut done = Vec::new();
+        // The mark in the CRM says whose the bot is: it goes first.
+        for side in [Side::Crm, Side::Max] {
+            if let Some(errand) = self.changes(side, intake_open, &may) {
+                let brought = errand.run().await;
+                done.extend(self.take(brought, clock()));
+            }
         }
         done
     }
@@ -586,68 +856,35 @@ impl Keeper {
     }
 
     async fn carry_out(&mut self, actions: Vec<Action>, clock: Clock<'_>) -> Vec<Done> {
-        let crm = self.crm_client().and_then(Result::ok);
-        let Some(max) = self.candidate_client() else { return Vec::new() };
-        let Some(token) = self.desired.as_ref().and_then(|desired| desired.token.clone().ok()) else {
-            return Vec::new();
-        };
-        let secret = webhook::secret(&token, &self.channel);
-        let mark = plan::mark(&self.observation).map(ToOwned::to_owned);
-        let mut done: Vec<Done> = Vec::new();
-        for action in actions {
-            // Within one system the order matters: what follows a failure waits for the next pass.
-            if done.iter().any(|done| done.outcome.is_err() && done.action.is_intake() == action.is_intake()) {
+        let may: May = Arc::new(|| true);
+        let mut done = Vec::new();
+        for side in [Side::Max, Side::Crm] {
+            let of_side: Vec<Action> = actions.iter().filter(|action| side_of(action) == side).cloned().collect();
+            if of_side.is_empty() {
                 continue;
             }
-            let tools = Tools {
-                max: &max,
-                webhook_secret: &secret,
-                crm: crm.as_ref(),
-                installation: self.clients.installation(),
-                channel: &self.channel,
-            };
-            let outcome = execute::execute(&action, &tools).await;
-            let was_faster = outcome.as_ref().is_err_and(|failure| failure.reason == Reason::OwnedElsewhere);
-            done.push(Done { action, outcome });
-            if was_faster {
-                break;
+            if let Some(errand) = self.change(side, of_side, &may) {
+                let brought = errand.run().await;
+                done.extend(self.take(brought, clock()));
             }
         }
-        let of = |intake: bool| done.iter().filter(move |done| done.action.is_intake() == intake);
-        if of(true).next().is_some() || self.subscription().is_some() {
-            self.intake_failure = of(true).find_map(|done| done.outcome.clone().err());
-        }
-        if of(false).next().is_some() || self.plan().iter().all(Action::is_intake) {
-            self.crm_failure = of(false).find_map(|done| done.outcome.clone().err());
-        }
-        // The outside is the truth: what was changed is looked at again, and the next plan is made from that.
-        if of(true).any(|done| done.outcome.is_ok())
-            && let Some(basis) = self.basis(Subject::Subscriptions)
-        {
-            let outcome = observe::subscriptions(&max, self.clients.installation()).await;
-            self.observation.subscriptions.take(&basis, clock(), outcome);
-        }
-        if of(false).any(|done| done.outcome.is_ok())
-            && let (Some(crm), Some(source)) = (&crm, self.source())
-            && let Some(view) = &mut self.observation.crm.seen
-            && let Ok(rows) = observe::rows(crm, &source).await
-        {
-            view.rows = Some(rows);
-        }
-        let installation = &self.clients.installation().id;
-        let is_ours = |mark: &str| installation.has_marked(mark, &self.channel);
-        if mark.is_some_and(|before| !is_ours(&before)) && plan::mark(&self.observation).is_some_and(is_ours) {
-            self.taken_over = Some(clock());
-        }
-        self.note_standing();
         done
     }
 
     /// The status after this pass.
     pub fn report(&mut self, relay: &RelayState, now: Millis) -> &MaxChannelStatus {
         self.held = report::hold(self.held, relay, now);
+        // Handled is what has been looked at.
+        let is_looking = self.asked.iter().any(|subject| self.basis(*subject).is_some());
+        let handled = if is_looking { &self.status.last_handled_reconcile_at } else { &self.reconcile_at };
+        let reconcile_at = handled.as_deref();
+        let looking: Vec<Subject> = [Subject::Bot, Subject::Subscriptions, Subject::Mango, Subject::Crm]
+            .into_iter()
+            .filter(|subject| self.is_first_look(*subject))
+            .collect();
         let view = View {
             desired: self.desired.as_ref(),
+            looking: &looking,
             problems: &self.problems,
             observation: &self.observation,
             conflict: self.conflict.as_ref(),
@@ -659,7 +896,7 @@ impl Keeper {
             unapplied: self.unapplied.as_deref(),
             held: self.held,
             generation: self.generation,
-            reconcile_at: self.reconcile_at.as_deref(),
+            reconcile_at,
             adopted: self.standing.adopted,
             deletion: self.deletion.as_deref(),
             now,

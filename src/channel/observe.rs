@@ -43,7 +43,7 @@ impl Clients {
     pub fn new(installation: Arc<Installation>) -> Result<Self, String> {
         let max =
             max::transports(installation.max_overridden, installation.max_ca_pem.as_deref(), &installation.max_url)?;
-        let public = || ReqwestTransport::new(Trust::public(), Addresses::Any).map(Arc::new);
+        let public = || ReqwestTransport::outside(Trust::public(), Addresses::Any).map(Arc::new);
         Ok(Self::over(installation, max, public()?, public()?))
     }
 
@@ -97,7 +97,7 @@ impl Clients {
         }
         let transport: Arc<dyn Transport> = match &access.ca_pem {
             None => self.crm.clone(),
-            Some(pem) => Arc::new(ReqwestTransport::new(Trust::with_pem(pem)?, Addresses::Any)?),
+            Some(pem) => Arc::new(ReqwestTransport::outside(Trust::with_pem(pem)?, Addresses::Any)?),
         };
         let client = creatio::Client::new(
             transport,
@@ -237,11 +237,11 @@ pub fn max_failure(error: &max::Error, installation: &Installation) -> Failure {
 }
 
 /// Employees and groups, everything listed and chosen from here: a question about one that is not there would count as a wrong request
-/// (MANGO OFFICE API reference, "Penalty box for wrong requests").
+/// (MANGO OFFICE API reference, "Penalty box for wrong requests"). `had_people`: the look before found some.
 ///
 /// # Errors
 /// A reason of `AccountReady`.
-pub async fn mango(client: &mango::Client, before: Option<&Directory>) -> Result<Directory, Failure> {
+pub async fn mango(client: &mango::Client, had_people: bool) -> Result<Directory, Failure> {
     client.balance().await.map_err(|error| mango_failure(&error))?;
     let employees = client.employees().await.map_err(|error| mango_failure(&error))?;
     let groups = client.groups(true).await.map_err(|error| mango_failure(&error))?;
@@ -265,7 +265,7 @@ pub async fn mango(client: &mango::Client, before: Option<&Directory>) -> Result
             })
             .collect(),
     };
-    if directory.people.is_empty() && before.is_some_and(|before| !before.people.is_empty()) {
+    if directory.people.is_empty() && had_people {
         // An account does not lose all its people at once; an empty list after a full one is taken for a fault.
         return Err(Failure {
             reason: Reason::MangoUnreachable,

@@ -1,16 +1,19 @@
 //! Everything seen becomes the status: every condition on every pass, the same words as everywhere. Pure.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use sha2::{Digest, Sha256};
 
 use super::claims::Conflict;
 use super::observe::{Failure, Observation};
 use super::plan::{self, KnownBot};
 use super::receiver;
+use super::schedule::Subject;
 use super::validate::{Desired, IntakeWish, Unusable};
 use super::webhook::{self, Whose};
 use crate::api::{
-    BotStatus, ConditionType, IntakeKind, Language, MaxChannelStatus, Outcome, Pass, Reason, RelayStatus, conditions,
+    BotStatus, ConditionType, IntakeKind, Language, MaxChannelStatus, Outcome, Pass, Reason, RelayStatus, Status,
+    conditions,
 };
 use crate::policy::Millis;
 use crate::relay::Facts;
@@ -84,6 +87,8 @@ pub fn hold(before: Option<Held>, relay: &RelayState, now: Millis) -> Option<Hel
 pub struct View<'a> {
     /// None while the manifest was never usable.
     pub desired: Option<&'a Desired>,
+    /// What is being looked at for the first time under the present credentials.
+    pub looking: &'a [Subject],
     /// What is wrong with the newest manifest, while an older one is in force.
     pub problems: &'a [String],
     pub observation: &'a Observation,
@@ -140,7 +145,7 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
             .relay
             .facts()
             .map(|facts| RelayStatus { version: Some(facts.version.clone()), revision: Some(facts.revision.clone()) }),
-        conditions: conditions::next(&previous.conditions, &outcomes(view), pass),
+        conditions: conditions::next(&previous.conditions, &told(view, &previous.conditions), pass),
     }
 }
 
@@ -159,6 +164,27 @@ fn echo(reconcile_at: &str) -> String {
 /// Kubernetes keeps times of conditions in whole seconds.
 fn whole_second(now: Millis) -> Timestamp {
     Timestamp::from_second(now.div_euclid(1_000)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// What this pass found out, without what is only not known yet: until the look is over, what was found out before stands.
+fn told(view: &View<'_>, previous: &[Condition]) -> Vec<Outcome> {
+    let is_looked_at = |condition| {
+        let subjects: &[Subject] = match condition {
+            ConditionType::TokenAuthorized | ConditionType::BotCardInSync => &[Subject::Bot],
+            ConditionType::IntakeReady => &[Subject::Bot, Subject::Subscriptions],
+            ConditionType::AccountReady | ConditionType::ReceiverResolved => &[Subject::Mango],
+            ConditionType::CrmConnected => &[Subject::Crm],
+            _ => &[],
+        };
+        subjects.iter().any(|subject| view.looking.contains(subject))
+    };
+    let mut outcomes = outcomes(view);
+    outcomes.retain(|outcome| {
+        outcome.status != Status::Unknown
+            || !is_looked_at(outcome.condition)
+            || conditions::find(previous, outcome.condition).is_none()
+    });
+    outcomes
 }
 
 /// What this pass found out, one per condition but `Ready` and `Stalled`.

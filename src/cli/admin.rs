@@ -125,7 +125,7 @@ pub(super) async fn ask<T: DeserializeOwned>(
     };
     // Reqwest wants to know how to do TLS even where there is none.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().unix_socket(socket).timeout(TIMEOUT).build().map_err(fails)?;
+    let client = reqwest::Client::builder().no_proxy().unix_socket(socket).timeout(TIMEOUT).build().map_err(fails)?;
     let address = format!("http://relay{path}");
     let request = match body {
         Some(body) => {

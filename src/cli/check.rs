@@ -10,7 +10,8 @@ use serde_json::json;
 
 use super::installation::{InstallationArgs, data_dir};
 use super::{Output, USAGE, files, outside};
-use crate::api::{self, FieldPath, Finding, Severity, logo, manifest::Manifests};
+use crate::api::manifest::{ChannelManifest, Manifests};
+use crate::api::{self, AllowedHosts, FieldPath, Finding, Severity, logo};
 use crate::telemetry;
 
 /// Check manifests before they are applied.
@@ -32,6 +33,9 @@ pub(super) struct Args {
     /// A picture for the bot's card: 500x500, at most 5 MB, JPG or PNG.
     #[arg(long, value_name = "FILE")]
     logo: Option<PathBuf>,
+    /// What the installation allows: a file with `allowedHosts`, such as the values of its chart.
+    #[arg(long, value_name = "FILE", requires = "paths")]
+    policy: Option<PathBuf>,
     /// The form of the result.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -62,6 +66,12 @@ pub(super) fn run(args: &Args) -> ExitCode {
         return fails(&format!("no MaxChannel in {}: is the path right?", places.join(", ")));
     }
     let mut lines = lines(&manifests);
+    if let Some(path) = &args.policy {
+        match fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| AllowedHosts::read(&text)) {
+            Ok(allowed) => lines.extend(forbidden(&manifests, &allowed)),
+            Err(error) => return fails(&format!("the policy {} cannot be used: {error}", path.display())),
+        }
+    }
     if let Some(path) = &args.logo {
         match files::read_bytes(path, 16 * logo::MAX_BYTES) {
             Ok(bytes) => lines.extend(logo::logo_findings(&bytes).into_iter().map(|message| of_file(path, message))),
@@ -149,6 +159,19 @@ fn lines(manifests: &Manifests) -> Vec<Line> {
     lines.sort();
     lines.dedup();
     lines
+}
+
+/// What the installation does not allow.
+fn forbidden(manifests: &Manifests, allowed: &AllowedHosts) -> Vec<Line> {
+    let judge = |channel: &ChannelManifest| {
+        let name = format!("{}/{}", channel.namespace, channel.name);
+        let line = |finding: Finding| {
+            let place = channel.place(&finding.field);
+            Line { file: place.file, number: place.line, finding, channel: Some(name.clone()) }
+        };
+        allowed.findings(&channel.value).into_iter().map(line).collect::<Vec<_>>()
+    };
+    manifests.channels.iter().flat_map(judge).collect()
 }
 
 fn as_json(lines: &[Line], manifests: &Manifests) -> String {

@@ -1,11 +1,11 @@
 //! `maxchannel controller`: the Kubernetes half, as it runs in a pod of its own.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::USAGE;
@@ -13,7 +13,7 @@ use super::installation::InstallationArgs;
 use super::run::stop_on_signals;
 use crate::api;
 use crate::channel::schedule::Cadence;
-use crate::controller::{self, Settings, lease};
+use crate::controller::{self, RelayPods, Settings, lease};
 use crate::telemetry;
 
 /// Watch the MaxChannels of a cluster and bring everything they need about.
@@ -47,6 +47,20 @@ pub(super) struct Args {
     /// The pull policy of the relays' image.
     #[arg(long, value_name = "POLICY", env = "MAXCHANNEL_RELAY_IMAGE_PULL_POLICY")]
     relay_image_pull_policy: Option<String>,
+    /// Where the relays listen in their pods: `::` is every address of both families.
+    #[arg(long, value_name = "ADDRESS", env = "MAXCHANNEL_RELAY_LISTEN", default_value = "::")]
+    relay_listen: IpAddr,
+    /// The user and group of the relays; none: the platform's choice.
+    #[arg(long, value_name = "ID", env = "MAXCHANNEL_RELAY_RUN_AS_USER", value_parser = clap::value_parser!(i64).range(1..))]
+    relay_run_as_user: Option<i64>,
+    /// Who may reach the relays and where they may go (JSON: controller, ingress and monitoring are lists of NetworkPolicyPeers, egress of
+    /// NetworkPolicyEgressRules; an empty list is no limit).
+    #[arg(long, value_name = "JSON", env = "MAXCHANNEL_RELAY_NETWORK")]
+    relay_network: Option<String>,
+    /// The hosts (`acme.creatio.com`) and domains (`*.creatio.com`) at which a channel's CRM, identity service and bots may be, with commas
+    /// between; none: everywhere.
+    #[arg(long, value_name = "HOSTS", env = "MAXCHANNEL_ALLOWED_HOSTS", default_value = "")]
+    allowed_hosts: String,
     /// The public host of channels that name no intake; none: they poll.
     #[arg(long, value_name = "HOST", env = "MAXCHANNEL_WEBHOOK_HOST")]
     webhook_host: Option<String>,
@@ -54,23 +68,23 @@ pub(super) struct Args {
     #[arg(long, value_name = "JSON", env = "MAXCHANNEL_WEBHOOK_INGRESS")]
     webhook_ingress: Option<String>,
     /// Between two looks at the subscription in MAX.
-    #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_SUBSCRIPTION", default_value = "45s")]
+    #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_SUBSCRIPTION", default_value = "45s", value_parser = interval)]
     interval_subscription: api::Duration,
     /// Between two looks at a relay.
-    #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_RELAY", default_value = "30s")]
+    #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_RELAY", default_value = "30s", value_parser = interval)]
     interval_relay: api::Duration,
     /// Between two looks at the bot.
-    #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_BOT", default_value = "5m")]
+    #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_BOT", default_value = "5m", value_parser = interval)]
     interval_bot: api::Duration,
     /// Between two looks at MANGO OFFICE.
-    #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_MANGO", default_value = "10m")]
+    #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_MANGO", default_value = "10m", value_parser = interval)]
     interval_mango: api::Duration,
     /// Between two looks at the CRM.
-    #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_CRM", default_value = "10m")]
+    #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_CRM", default_value = "10m", value_parser = interval)]
     interval_crm: api::Duration,
     /// How long a deletion tries to take away what is outside, counted from the first try of this process; then it says what is left
     /// there and lets the channel go. Undelivered messages are waited for without end.
-    #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_DELETION_PATIENCE", default_value = "2m")]
+    #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_DELETION_PATIENCE", default_value = "2m", value_parser = interval)]
     deletion_patience: api::Duration,
     /// A file with the log level (info, debug, or a filter like `info,maxchannel::controller=debug`), taken up within a second when it
     /// changes, here and in the relays. Beats MAXCHANNEL_LOG.
@@ -108,10 +122,8 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
 }
 
 fn settings(args: &Args) -> Result<Settings, String> {
-    let webhook_ingress = match args.webhook_ingress.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
-        None => None,
-        Some(text) => Some(serde_json::from_str(text).map_err(|error| format!("MAXCHANNEL_WEBHOOK_INGRESS: {error}"))?),
-    };
+    let webhook_ingress = json("MAXCHANNEL_WEBHOOK_INGRESS", args.webhook_ingress.as_deref())?;
+    let network = json("MAXCHANNEL_RELAY_NETWORK", args.relay_network.as_deref())?.unwrap_or_default();
     let namespaces = args.watch_namespaces.split(',').map(str::trim).filter(|name| !name.is_empty());
     Ok(Settings {
         listen: args.listen,
@@ -134,7 +146,9 @@ fn settings(args: &Args) -> Result<Settings, String> {
         namespaces: namespaces.map(ToOwned::to_owned).collect(),
         relay_image: args.relay_image.clone(),
         relay_pull_policy: args.relay_image_pull_policy.clone().filter(|policy| !policy.is_empty()),
-        relay_env: relay_env(),
+        relay_env: relay_env().chain(args.installation.proxy.env()).collect(),
+        relay_pods: RelayPods { listen: args.relay_listen, run_as_user: args.relay_run_as_user, network },
+        allowed_hosts: args.allowed_hosts.parse()?,
         log_level: telemetry::follow(args.log_level_file.clone()),
         webhook_host: args.webhook_host.clone().filter(|host| !host.is_empty()),
         webhook_ingress,
@@ -142,8 +156,20 @@ fn settings(args: &Args) -> Result<Settings, String> {
     })
 }
 
-fn relay_env() -> BTreeMap<String, String> {
-    RELAY_ENV.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
+/// A setting in JSON; none where it is not given or empty.
+fn json<T: DeserializeOwned>(name: &str, text: Option<&str>) -> Result<Option<T>, String> {
+    let text = text.map(str::trim).filter(|text| !text.is_empty());
+    text.map(|text| serde_json::from_str(text).map_err(|error| format!("{name}: {error}"))).transpose()
+}
+
+/// A pause between two looks, in the one grammar of durations; without any pause the other side would be asked without end.
+fn interval(text: &str) -> Result<api::Duration, String> {
+    let pause: api::Duration = text.parse().map_err(|error: api::ValueError| error.to_string())?;
+    if pause == api::Duration::ZERO { Err("it must be at least 1s".to_owned()) } else { Ok(pause) }
+}
+
+fn relay_env() -> impl Iterator<Item = (String, String)> {
+    RELAY_ENV.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
 }
 
 /// One client for calls, which must end, and one for watches, which are silent for minutes.
@@ -152,4 +178,40 @@ async fn clients() -> Result<(kube::Client, kube::Client), String> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = kube::Config::infer().await.map_err(|error| format!("the cluster is not known: {error}"))?;
     controller::clients(config).map_err(|error| format!("the cluster cannot be reached: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the chart takes the program takes too, and the other way round: a value that passes `helm` must not end the pod.
+    #[test]
+    fn the_chart_and_the_program_read_the_same_intervals() {
+        let schema: serde_json::Value =
+            serde_json::from_str(include_str!("../../charts/maxchannel/values.schema.json")).unwrap();
+        let pattern = &schema["definitions"]["interval"];
+        for name in schema["properties"]["intervals"]["properties"].as_object().unwrap().values() {
+            assert_eq!(name["$ref"], "#/definitions/interval");
+        }
+        let taken = |text: &str| jsonschema::is_valid(pattern, &serde_json::json!(text));
+        for (text, good) in [
+            ("1s", true),
+            ("90m", true),
+            ("24h", true),
+            ("30d", true),
+            ("999999999s", true),
+            ("0s", false),
+            ("0m", false),
+            ("1h30m", false),
+            ("1000000000s", false),
+            ("05s", false),
+            ("5ms", false),
+            ("1.5h", false),
+            ("30", false),
+            ("", false),
+            ("1s\n", false),
+        ] {
+            assert_eq!((taken(text), interval(text).is_ok()), (good, good), "{text:?}");
+        }
+    }
 }

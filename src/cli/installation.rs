@@ -6,8 +6,8 @@ use url::Url;
 
 use crate::api::{self, ErrorReasons, Language};
 use crate::channel::{Installation, InstallationId};
-use crate::local;
-use crate::{mango, max};
+use crate::transport::{self, Proxy};
+use crate::{local, mango, max, telemetry};
 
 /// Addresses set for tests; documented, not shown in every help text.
 const MAX_URL: &str = "MAXCHANNEL_MAX_URL";
@@ -32,6 +32,43 @@ pub(super) struct InstallationArgs {
     /// The language of messages: `en` or `ru`. Default: by LC_ALL, LC_MESSAGES, LANG.
     #[arg(long, value_name = "LANGUAGE", env = "MAXCHANNEL_LANGUAGE")]
     lang: Option<Language>,
+    #[command(flatten)]
+    pub(super) proxy: ProxyArgs,
+}
+
+/// The way out. The environment's `HTTPS_PROXY` and its like count for nothing.
+#[derive(Debug, clap::Args)]
+pub(super) struct ProxyArgs {
+    /// The proxy through which MAX, MANGO OFFICE, Creatio and bots are reached, like `http://proxy.acme.ru:3128`; what is on this
+    /// machine, in the cluster or at a private address is reached directly.
+    #[arg(long, value_name = "URL", env = transport::PROXY_ADDRESS, hide_env_values = true)]
+    proxy: Option<String>,
+    /// Hosts (`crm.acme.ru`) and domains (`.acme.ru`) that are reached without the proxy, with commas between.
+    #[arg(long, value_name = "NAMES", env = transport::PROXY_EXCEPT)]
+    proxy_except: Option<String>,
+}
+
+impl ProxyArgs {
+    /// Takes the setting up for this process.
+    ///
+    /// # Errors
+    /// One sentence about what cannot be used.
+    pub(super) fn take(&self) -> Result<(), String> {
+        let Some(address) = self.proxy.as_deref().filter(|text| !text.trim().is_empty()) else { return Ok(()) };
+        let proxy = Proxy::new(address, self.proxy_except.as_deref().unwrap_or_default())?;
+        if let Some(password) = proxy.password() {
+            telemetry::hide(&password);
+        }
+        transport::go_through(proxy);
+        Ok(())
+    }
+
+    /// The same as environment variables, for relays.
+    pub(super) fn env(&self) -> impl Iterator<Item = (String, String)> {
+        [(transport::PROXY_ADDRESS, &self.proxy), (transport::PROXY_EXCEPT, &self.proxy_except)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value.clone().filter(|text| !text.trim().is_empty())?)))
+    }
 }
 
 impl InstallationArgs {
@@ -52,6 +89,7 @@ impl InstallationArgs {
     /// # Errors
     /// One sentence about an address or file that cannot be used.
     pub(super) fn installation(&self) -> Result<Installation, String> {
+        self.proxy.take()?;
         let given = self.installation_id.as_deref().filter(|text| !text.trim().is_empty());
         let id = given.map(InstallationId::given).transpose()?.unwrap_or_default();
         let max_override = overridden(MAX_URL)?;

@@ -11,15 +11,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
-use tokio::net::TcpListener;
 
 use super::USAGE;
-use super::installation::data_dir;
+use super::installation::{ProxyArgs, data_dir};
 use super::run::stop_on_signals;
 use crate::policy::Millis;
 use crate::relay::http::Relays;
 use crate::relay::{self, Clock, Facts, Relay, RelayConfig, moving};
-use crate::telemetry;
+use crate::{telemetry, transport};
 
 /// Between two looks at the configuration.
 const CONFIG_INTERVAL: Duration = Duration::from_millis(500);
@@ -27,11 +26,13 @@ const CONFIG_INTERVAL: Duration = Duration::from_millis(500);
 /// Carry the messages of one channel, as a pod beside the controller does.
 ///
 /// Reads the folder that the controller mounts (channel.json and one file per credential), takes a changed configuration up within a
-/// second, and states facts under /status. Exit code 0: stopped by a signal; 1: the relay cannot start; 2: wrong usage, or the
+/// second, and states facts under /status: for the controller, and for everybody where --listen is an address of this machine alone.
+///
+/// Exit code 0: stopped by a signal; 1: the relay cannot start; 2: wrong usage, or the
 /// configuration or the address cannot be used.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  maxchannel relay --config /etc/maxchannel --listen 0.0.0.0:8080 --data-dir /var/lib/maxchannel"
+    after_help = "Example:\n  maxchannel relay --config /etc/maxchannel --listen [::]:8080 --data-dir /var/lib/maxchannel"
 )]
 pub(super) struct Args {
     /// The folder with channel.json and the credentials.
@@ -43,6 +44,8 @@ pub(super) struct Args {
     /// The folder of the store. Default ~/.local/share/maxchannel.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    proxy: ProxyArgs,
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
@@ -58,15 +61,18 @@ pub(super) fn run(args: &Args) -> ExitCode {
 
 async fn serve(args: &Args) -> Result<(), (u8, String)> {
     let usage = |message: String| (USAGE, message);
+    args.proxy.take().map_err(usage)?;
     let folder = data_dir(args.data_dir.clone()).map_err(usage)?;
     std::fs::create_dir_all(&folder)
         .map_err(|error| usage(format!("the data folder {} cannot be made: {error}", folder.display())))?;
     let stop = stop_on_signals().map_err(|error| usage(format!("signals cannot be watched: {error}")))?;
     let config = read(&args.config).map_err(usage)?;
     take_level(&config);
-    let listener = TcpListener::bind(args.listen)
+    let listener = transport::listen(args.listen)
         .await
         .map_err(|error| usage(format!("cannot listen on {}: {error}", args.listen)))?;
+    // Who reaches this machine's own address is on it.
+    let guarded = !listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let (namespace, name) = (config.channel.namespace.clone(), config.channel.name.clone());
     let mut revision = config.channel.revision.clone();
     let bot = config.channel.bot_user_id;
@@ -96,6 +102,7 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
             name: name.clone(),
             folder: folder.clone(),
             in_force: in_force.clone(),
+            guarded,
         })
         .merge(relay::http::router(relays.clone()));
     let closing = stop.clone();
@@ -205,6 +212,8 @@ struct At {
     folder: PathBuf,
     /// The revision of the configuration in force.
     in_force: Arc<Mutex<String>>,
+    /// The port is reached from elsewhere.
+    guarded: bool,
 }
 
 /// The controller says when the subscription in force was made; it shows MAX's own secret for this channel, which both know.
@@ -231,8 +240,14 @@ fn take_level(config: &RelayConfig) {
     }
 }
 
-async fn facts(State(at): State<At>) -> Response {
+/// What the relay knows of its customers is for the controller, which shows a key of the bot's token, and for this machine.
+async fn facts(State(at): State<At>, headers: HeaderMap) -> Response {
     let facts = match at.relays.get(&at.namespace, &at.name) {
+        Some(relay)
+            if at.guarded && !relay::http::bearer(&headers).is_some_and(|shown| relay.may_read_status(shown)) =>
+        {
+            return StatusCode::FORBIDDEN.into_response();
+        }
         Some(relay) => relay.facts().await,
         None if !moving::is_held(&at.folder) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
         None => {

@@ -15,7 +15,7 @@ use super::{Output, USAGE};
 use crate::api::{ConditionType, Language, Reason, catalogue};
 use crate::controller::Channel;
 use crate::local::{Shown, ShownChannel};
-use crate::transport::{Addresses, Options, ReqwestTransport, Transport as _, Trust};
+use crate::transport::{Options, ReqwestTransport, Transport as _, Trust};
 
 /// Show how the channels stand, with cause and remedy.
 ///
@@ -90,7 +90,7 @@ pub(super) async fn ask(server: &str) -> Result<Shown, String> {
     let address = format!("{}/status", server.trim_end_matches('/'));
     let request =
         http::Request::get(&address).body(Bytes::new()).map_err(|_| format!("--server {server} is no address"))?;
-    let transport = ReqwestTransport::new(Trust::public(), Addresses::Any)?;
+    let transport = ReqwestTransport::direct(Trust::public())?;
     let options = Options { timeout: Duration::from_secs(10), ..Options::default() };
     let answer = transport
         .send(request, options)
@@ -108,6 +108,7 @@ async fn ask_cluster(args: &Args) -> Result<Shown, String> {
     };
     let mut config =
         config.map_err(|error| format!("no cluster can be asked ({error}): set KUBECONFIG or --context"))?;
+    config.proxy_url = None;
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(Duration::from_secs(20));
     let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());

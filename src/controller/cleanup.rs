@@ -222,7 +222,9 @@ async fn leave(
     }
     entry.keeper.look(&clock).await;
     context.fence.check()?;
-    let mut failures = sentences(&entry.keeper.leave_intake(&clock).await);
+    let done = entry.keeper.leave_intake(&clock).await;
+    pass::tell_changes(context, channel, &done).await;
+    let mut failures = sentences(&done);
     if failures.is_empty() {
         let left_at = *entry.left_at.get_or_insert_with(clock);
         let left_for = clock() - left_at;
@@ -237,7 +239,9 @@ async fn leave(
             }
         }
         context.fence.check()?;
-        failures.extend(sentences(&entry.keeper.remove(&clock).await));
+        let done = entry.keeper.remove(&clock).await;
+        pass::tell_changes(context, channel, &done).await;
+        failures.extend(sentences(&done));
     }
     // What could not be looked at may hold something of ours.
     failures.extend(entry.keeper.unseen());
@@ -270,7 +274,8 @@ async fn is_idle(context: &Context, scope: &Scope, entry: &mut Entry, name: &Cha
 /// said nothing.
 async fn undelivered(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> Undelivered {
     if let PodState::Running { ip, .. } = pass::pod_state(context, scope, name) {
-        match pass::ask(context, name, ip).await {
+        let config = entry.keeper.relay();
+        match pass::ask(context, name, ip, config.as_ref()).await {
             Ok(facts) => {
                 let undelivered = facts.undelivered;
                 // Relays of an older version count dead letters only.

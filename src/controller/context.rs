@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::Settings;
 use super::entry::Entry;
+use super::errands::Places;
 use super::lease::Fence;
 use super::metrics::{ConditionLabels, Metrics};
 use super::resource::Channel;
@@ -31,6 +32,7 @@ pub struct Context {
     /// Asks relays how they are.
     pub relays: Arc<dyn Transport>,
     pub rollouts: Rollouts,
+    pub places: Arc<Places>,
     scopes: RwLock<Vec<Arc<Scope>>>,
     state: Mutex<State>,
 }
@@ -71,6 +73,7 @@ impl Context {
             metrics,
             relays,
             rollouts: Rollouts::default(),
+            places: Arc::default(),
             scopes: RwLock::default(),
             state: Mutex::default(),
         }

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use super::Error;
 use super::context::Context;
+use super::errands::Errands;
 use super::refusal::Refusals;
 use super::resource::Channel;
 use super::scope::Scope;
@@ -49,6 +50,8 @@ pub struct Entry {
     pub gone: Secrets,
     pub applied: Memory,
     pub settled: Option<Settled>,
+    /// What is under way outside.
+    pub errands: Errands,
     /// What the API server refuses.
     pub refusals: Refusals,
     /// Who holds what this channel asks for, if another does.
@@ -93,6 +96,7 @@ impl Entry {
             gone: Secrets::new(),
             applied: Memory::new(),
             settled: None,
+            errands: Errands::new(context.places.clone()),
             refusals: Refusals::default(),
             conflict: None,
             written: None,
@@ -113,7 +117,10 @@ impl Entry {
         if let Some((_, judged)) = self.judged.as_ref().filter(|(known, _)| *known == wish) {
             return judged.clone();
         }
-        let judged = channel.manifest().map(|manifest| Arc::new(context.settings.with_defaults(manifest)));
+        let judged = channel.manifest().and_then(|manifest| {
+            let forbidden = context.settings.forbidden(&manifest);
+            if forbidden.is_empty() { Ok(Arc::new(context.settings.with_defaults(manifest))) } else { Err(forbidden) }
+        });
         if let Ok(manifest) = &judged {
             self.good = Some(manifest.clone());
         }

@@ -10,10 +10,13 @@
 //!
 //! Nothing is decided from memory that could not be found out again: a crash after any single write costs nothing.
 
+mod action;
 mod cleanup;
 mod compare;
 mod context;
 mod entry;
+mod errands;
+mod events;
 mod http;
 pub mod lease;
 mod metrics;
@@ -37,6 +40,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::events::EventType;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -47,18 +51,24 @@ use context::Context;
 use entry::Entry;
 use lease::{Fence, Lost};
 use metrics::{Counted, Metrics, OutcomeLabels, ReasonLabels};
+pub use objects::NetworkAccess;
 pub use resource::Channel;
-use scope::Scope;
-pub use settings::Settings;
+use scope::{Lane, Scope};
+pub use settings::{RelayPods, Settings};
 use writer::Writer;
 
 use crate::channel::ChannelRef;
 use crate::channel::observe::Clients;
-use crate::transport::{Addresses, ReqwestTransport, Trust};
+use crate::transport::{self, Addresses, ReqwestTransport, Trust};
 use crate::{max, telemetry};
 
-/// Passes at once in one scope.
-const CONCURRENCY: u16 = 32;
+/// Passes at once in one scope, by what asks for them.
+const fn concurrency(lane: Lane) -> u16 {
+    match lane {
+        Lane::Usual | Lane::Leaving => 32,
+        Lane::Edits => 16,
+    }
+}
 /// Changes of one channel within this time share a pass.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// A pass that takes longer is given up and begun again.
@@ -129,7 +139,9 @@ pub enum StartError {
 ///
 /// # Errors
 /// The configuration cannot be used.
-pub fn clients(config: kube::Config) -> Result<(Client, Client), kube::Error> {
+pub fn clients(mut config: kube::Config) -> Result<(Client, Client), kube::Error> {
+    // The library takes the environment's; this program takes proxies from its settings, and none for the API server.
+    config.proxy_url = None;
     let mut calls = config.clone();
     calls.connect_timeout = Some(Duration::from_secs(5));
     calls.read_timeout = Some(Duration::from_secs(20));
@@ -179,7 +191,8 @@ pub async fn start(
     let (asking, files) =
         max::transports(installation.max_overridden, installation.max_ca_pem.as_deref(), &installation.max_url)
             .map_err(StartError::Settings)?;
-    let public = || ReqwestTransport::new(Trust::public(), Addresses::Any).map(Arc::new).map_err(StartError::Settings);
+    let public =
+        || ReqwestTransport::outside(Trust::public(), Addresses::Any).map(Arc::new).map_err(StartError::Settings);
     let clients = Arc::new(Clients::over(
         installation,
         (Counted::over(asking, "max", &metrics), files),
@@ -187,10 +200,11 @@ pub async fn start(
         Counted::over(public()?, "creatio", &metrics),
     ));
     let address = settings.listen;
-    let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+    let listener = transport::listen(address).await.map_err(|source| StartError::Listen { address, source })?;
     let address = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
     let writer = Writer::new(client.clone(), fence.clone(), &settings.identity, metrics.clone());
-    let relays = public()?;
+    // Never through a proxy: they are in the cluster.
+    let relays = ReqwestTransport::direct(Trust::public()).map(Arc::new).map_err(StartError::Settings)?;
     let context = Arc::new(Context::new(settings, clients, writer, fence, metrics, relays));
     let task = tokio::spawn(run(context, client, watching, listener, stop));
     Ok(Running { address, task })
@@ -223,7 +237,7 @@ async fn run(context: Arc<Context>, client: Client, watching: Client, listener: 
             settings.namespaces.iter().cloned().map(Some).collect()
         };
         for namespace in namespaces {
-            let (scope, kicked, watches) = Scope::start(&watching, namespace.as_deref(), context.clone());
+            let (scope, lanes, watches) = Scope::start(&watching, namespace.as_deref(), context.clone());
             context.add_scope(scope.clone());
             for watch in watches {
                 // Ended with the others.
@@ -231,7 +245,9 @@ async fn run(context: Arc<Context>, client: Client, watching: Client, listener: 
                     let _ended = AbortOnDrop(watch).await;
                 });
             }
-            controllers.spawn(drive(context.clone(), scope, kicked, stop.clone()));
+            for (lane, kicked) in lanes {
+                controllers.spawn(drive(context.clone(), scope.clone(), lane, kicked, stop.clone()));
+            }
         }
         let (following, mut level) = (context.clone(), context.settings.log_level.clone());
         tasks.spawn(async move {
@@ -311,6 +327,7 @@ fn own_pod(namespace: &str, pod: &str) -> k8s_openapi::api::core::v1::ObjectRefe
     }
 }
 
+#[derive(Debug)]
 struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
@@ -452,17 +469,18 @@ async fn lead(context: Arc<Context>) {
     }
 }
 
-/// Turns the kicks of a scope into passes.
+/// Turns the kicks of a lane into passes.
 async fn drive(
     context: Arc<Context>,
     scope: Arc<Scope>,
-    kicked: futures::channel::mpsc::UnboundedReceiver<kube::runtime::reflector::ObjectRef<Channel>>,
+    lane: Lane,
+    kicked: futures::channel::mpsc::UnboundedReceiver<ObjectRef<Channel>>,
     stop: CancellationToken,
 ) {
     let reader = scope.channels.clone();
-    let shared = Arc::new(Shared { context, scope: scope.clone() });
+    let shared = Arc::new(Shared { context, scope: scope.clone(), lane });
     Controller::for_stream(futures::stream::pending(), reader)
-        .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
+        .with_config(Config::default().concurrency(concurrency(lane)).debounce(DEBOUNCE))
         .reconcile_on(kicked)
         .graceful_shutdown_on(async move { stop.cancelled().await })
         .run(reconcile, after_error, shared)
@@ -483,6 +501,7 @@ async fn drive(
 struct Shared {
     context: Arc<Context>,
     scope: Arc<Scope>,
+    lane: Lane,
 }
 
 impl Shared {
@@ -493,9 +512,13 @@ impl Shared {
 }
 
 async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action, Error> {
-    let Shared { context, scope } = &*shared;
+    let Shared { context, scope, lane } = &*shared;
     let name = channel.reference();
     scope.queue.take(&name);
+    if channel.is_deleted() && *lane != Lane::Leaving {
+        scope.leaves(&name);
+        return Ok(Action::await_change());
+    }
     if context.fence.check().is_err() {
         // Everything is kicked when the lease is won.
         return Ok(Action::await_change());
@@ -517,9 +540,13 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
     let work = {
         let shared = shared.clone();
         async move {
-            let Shared { context, scope } = &*shared;
+            let Shared { context, scope, .. } = &*shared;
             let mut entry = entry.lock().await;
+            // Whoever had it before may have changed the channel.
+            let reference = ObjectRef::from_obj(&*channel);
+            let channel = scope.channels.get(&reference).unwrap_or(channel);
             if channel.is_deleted() {
+                entry.errands.stop();
                 cleanup::pass(context, scope, &channel, &mut entry).await
             } else {
                 pass::pass(context, scope, &channel, &mut entry).await
@@ -533,7 +560,13 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
         // Another may lead from now on: whatever is under way is dropped.
         _ = leads.wait_for(|leads| !leads) => Err(Error::Lost(Lost)),
         // A person has changed something: what is under way would finish with what is no longer wanted.
-        Ok(()) = version.changed() => return Ok(shared.again(&name, Duration::ZERO)),
+        Ok(()) = version.changed() => {
+            return Ok(match lane {
+                // A pass is asked for, and by which lane, by whoever says so.
+                Lane::Usual => Action::await_change(),
+                Lane::Edits | Lane::Leaving => shared.again(&name, Duration::ZERO),
+            });
+        }
         outcome = tokio::time::timeout(PASS_LIMIT, work) => outcome.unwrap_or(Err(Error::Late)),
     };
     context.metrics.reconcile_duration.observe(began.elapsed().as_secs_f64());
@@ -548,6 +581,11 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
     told.record("outcome", label);
     context.metrics.reconciles.get_or_create(&OutcomeLabels { outcome: label }).inc();
     context.succeeded(&name);
+    if *lane == Lane::Edits && !outcome.waiting {
+        // From here on it is looked at as usual.
+        scope.kick(&name);
+        return Ok(Action::await_change());
+    }
     let is_well = !outcome.changed && !outcome.waiting;
     let pause = if is_well { shared.scope.queue.eased(outcome.again_in) } else { outcome.again_in };
     Ok(shared.again(&name, pause))

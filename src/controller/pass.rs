@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{AUTHORIZATION, CONNECTION};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::runtime::events::EventType;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt as _};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
 
 use super::context::Context;
 use super::entry::{Entry, Settled};
@@ -23,19 +24,23 @@ use super::relay_state::{self, PodState};
 use super::resource::Channel;
 use super::scope::Scope;
 use super::writer::{Change, Deleted, Live, Owned, is_controlled_by, is_other_wish};
-use super::{Error, compare, names};
+use super::{Error, compare, events, names};
 use crate::api::{ConditionType, Reason, conditions};
 use crate::channel::ChannelRef;
+use crate::channel::keeper::{Brought, Done, May, Side};
 use crate::channel::relay_config::with_log_level;
 use crate::channel::report::RelayState;
 use crate::channel::schedule::Subject;
 use crate::policy::Millis;
 use crate::relay::http::SECRET_HEADER;
 use crate::relay::{Facts, RelayConfig};
+use crate::telemetry;
 use crate::transport::Options;
 
 /// Between two looks at something that is about to change.
 const SOON: Millis = 1_000;
+/// How long a pass waits for what it has sent outside. Most of it is back by then, and one pass tells all of it.
+const MOMENT: Duration = Duration::from_millis(250);
 /// A due look that could not be made must not spin.
 const NOT_SOONER: Millis = 2_000;
 /// How long the kubelet is waited for before the pod is touched again.
@@ -48,6 +53,9 @@ const TOUCHES: u32 = 30;
 const TOUCH_RARELY: Millis = 120_000;
 /// How long a relay may take to state its facts.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
+
+/// A relay that does not know our key.
+const REFUSED: &str = "its /status answers 403";
 
 /// What a pass did.
 #[derive(Debug)]
@@ -64,7 +72,7 @@ pub struct Outcome {
 /// The API server refuses or does not answer, or this replica leads no more.
 pub async fn pass(
     context: &Context,
-    scope: &Scope,
+    scope: &Arc<Scope>,
     channel: &Arc<Channel>,
     entry: &mut Entry,
 ) -> Result<Outcome, Error> {
@@ -96,14 +104,26 @@ pub async fn pass(
     }
     // What is remembered needs no answer from outside: a relay that lost an object has it back before anybody is asked.
     relay.serve(context, scope, channel, entry).await?;
-    entry.keeper.look_at_max(&clock).await;
-    claim(context, entry, &name);
-    relay.serve(context, scope, channel, entry).await?;
-    relay.act(context, entry).await;
-    entry.keeper.look_at_the_rest(&clock).await;
-    relay.act(context, entry).await;
-    // What was found out in between may mean another configuration.
-    relay.serve(context, scope, channel, entry).await?;
+    let until = Instant::now() + MOMENT;
+    let awaiting = entry.errands.expect();
+    let mut is_sent = false;
+    loop {
+        is_sent |= relay.send(context, scope, entry, &name);
+        // What an earlier pass has sent and waited for already is not waited for again.
+        let next = if is_sent { entry.errands.next(until).await } else { entry.errands.arrived() };
+        let Some(brought) = next else { break };
+        relay.take(entry, brought, clock());
+        claim(context, entry, &name);
+        // What was found out may mean another configuration.
+        relay.serve(context, scope, channel, entry).await?;
+    }
+    drop(awaiting);
+    while let Some(brought) = entry.errands.arrived() {
+        relay.take(entry, brought, clock());
+        // Between the last look and this one: the rest is for the next pass.
+        scope.kick(&name);
+    }
+    tell_changes(context, channel, &relay.done).await;
     let waits_for_relay = !tell_subscription(context, scope, entry, &name).await || relay.is_pending();
 
     let wrote = report(context, channel, entry, &relay.state).await?;
@@ -115,8 +135,18 @@ pub async fn pass(
     })
 }
 
+/// Events for what was changed outside.
+pub async fn tell_changes(context: &Context, channel: &Channel, done: &[Done]) {
+    for told in events::of_changes(done, context.settings.installation.language) {
+        context.writer.event(channel, EventType::Normal, &told.reason, told.action, &told.note).await;
+    }
+}
+
 fn next(context: &Context, name: &ChannelRef, entry: &Entry, waits_for_relay: bool, now: Millis) -> Millis {
-    let due = entry.keeper.due().map(|due| if due <= now { NOT_SOONER } else { due - now });
+    let due = entry
+        .keeper
+        .due_at(|side| !entry.errands.is_busy(side))
+        .map(|due| if due <= now { NOT_SOONER } else { due - now });
     let steady = if waits_for_relay { SOON } else { context.settings.relay_pause(name, now) };
     let refused = entry.refusals.due().map(|due| due - now);
     [due, refused].into_iter().flatten().fold(steady, Millis::min).max(200)
@@ -136,6 +166,8 @@ struct Serving {
     changed: bool,
     waits_for_others: bool,
     asked: bool,
+    /// Changes outside that were tried.
+    done: Vec<Done>,
 }
 
 impl Default for Serving {
@@ -145,6 +177,7 @@ impl Default for Serving {
             changed: false,
             waits_for_others: false,
             asked: false,
+            done: Vec::new(),
         }
     }
 }
@@ -197,6 +230,7 @@ impl Serving {
             &settings.relay_image,
             settings.relay_pull_policy.as_deref(),
             &settings.relay_env,
+            &settings.relay_pods,
         );
         let changed_before = std::mem::take(&mut self.changed);
         if let Some(config) = &config {
@@ -327,20 +361,37 @@ impl Serving {
         Ok(())
     }
 
-    /// Carries the plan out, as far as somebody listens.
-    async fn act(&mut self, context: &Context, entry: &mut Entry) {
-        let clock = || context.clock.now();
-        if context.fence.check().is_err() {
-            return;
+    /// Sends on its way what is due at each side; whether there was anything.
+    fn send(&self, context: &Context, scope: &Arc<Scope>, entry: &mut Entry, name: &ChannelRef) -> bool {
+        let fence = context.fence.clone();
+        let may: May = Arc::new(move || fence.check().is_ok());
+        let Entry { keeper, errands, .. } = entry;
+        errands.keep_only(|side| keeper.basis_at(side));
+        let mut is_sent = false;
+        // The CRM first: the mark in it says whose the bot is.
+        for side in [Side::Crm, Side::Mango, Side::Max] {
+            if errands.is_busy(side) {
+                continue;
+            }
+            let is_open = self.listens() && !errands.is_changing(Side::Crm);
+            if let Some(errand) = keeper.errand(side, is_open, &may, context.clock.now()) {
+                let (scope, name) = (scope.clone(), name.clone());
+                errands.send(side, keeper.basis_at(side), errand, move || scope.kick(&name));
+                is_sent = true;
+            }
         }
-        for step in entry.keeper.act(self.listens(), &clock).await {
+        is_sent
+    }
+
+    /// Takes in what an errand has brought.
+    fn take(&mut self, entry: &mut Entry, brought: Brought, now: Millis) {
+        for step in entry.keeper.take(brought, now) {
             self.changed = true;
-            match step.outcome {
-                Ok(()) => {
-                    tracing::info!("{}", step.action);
-                }
+            match &step.outcome {
+                Ok(()) => tracing::info!("{}", step.action),
                 Err(failure) => tracing::warn!("{} did not succeed: {}", step.action, failure.detail),
             }
+            self.done.push(step);
         }
     }
 }
@@ -467,9 +518,10 @@ pub async fn look(
     };
     // By the way that everybody else takes, and over a connection of its own: for a moment after the pod is ready its Service leads
     // nowhere yet, and a connection from before the API server was away goes on where a new one is refused.
+    let key = status_key(context, name, config).await;
     let by_service = match service_address(scope, name).filter(|_| ready && context.settings.played_relays.is_none()) {
         Some(service) => {
-            let request = http::Request::get(format!("http://{service}/status"));
+            let request = status_request(format!("http://{service}/status"), key.as_ref());
             ask_at(context, request.header(CONNECTION, "close")).await.ok()
         }
         None => None,
@@ -477,8 +529,14 @@ pub async fn look(
     let open = ready && (by_service.is_some() || context.settings.played_relays.is_some());
     let answer = match by_service {
         Some(facts) => Ok(facts),
-        None => ask(context, name, ip).await,
+        None => ask_with(context, name, ip, key.as_ref()).await,
     };
+    // A token was replaced, and the relay is not under the new one yet: it is as it was when it was asked last.
+    if let (Err(detail), Some(facts), Some(config)) = (&answer, &entry.facts, config)
+        && detail == REFUSED
+    {
+        return RelayState::Running { facts: Box::new(facts.clone()), open, wanted: config.channel.revision.clone() };
+    }
     match answer {
         Ok(facts) => {
             heed(entry, &facts);
@@ -492,8 +550,46 @@ pub async fn look(
 }
 
 /// The relay's own words. The error changes only with its kind.
-pub async fn ask(context: &Context, name: &ChannelRef, ip: IpAddr) -> Result<Facts, String> {
-    ask_at(context, http::Request::get(format!("{}/status", base(context, name, ip)))).await
+pub async fn ask(
+    context: &Context,
+    name: &ChannelRef,
+    ip: IpAddr,
+    config: Option<&RelayConfig>,
+) -> Result<Facts, String> {
+    let key = status_key(context, name, config).await;
+    ask_with(context, name, ip, key.as_ref()).await
+}
+
+async fn ask_with(
+    context: &Context,
+    name: &ChannelRef,
+    ip: IpAddr,
+    key: Option<&SecretString>,
+) -> Result<Facts, String> {
+    ask_at(context, status_request(format!("{}/status", base(context, name, ip)), key)).await
+}
+
+fn status_request(url: String, key: Option<&SecretString>) -> http::request::Builder {
+    let request = http::Request::get(url);
+    match key {
+        Some(key) => request.header(AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
+        None => request,
+    }
+}
+
+/// What the relay lets us read its status for. Where nothing is wanted of it now, what it was told last says.
+async fn status_key(context: &Context, name: &ChannelRef, config: Option<&RelayConfig>) -> Option<SecretString> {
+    if let Some(config) = config {
+        return Some(config.status_key());
+    }
+    if context.settings.played_relays.is_some() {
+        return None;
+    }
+    let api: Api<Secret> = Api::namespaced(context.writer.client().clone(), &name.namespace);
+    let secret = api.get_opt(&names::relay(&name.name)).await.ok().flatten()?;
+    let token = SecretString::from(String::from_utf8(secret.data?.remove("token")?.0).ok()?);
+    telemetry::hide(&token);
+    Some(crate::relay::config::status_key(&token, &name.namespace, &name.name))
 }
 
 /// Where a relay's own answers are.
@@ -549,7 +645,8 @@ async fn ask_at(context: &Context, request: http::request::Builder) -> Result<Fa
     let options = Options { timeout: ASK_LIMIT, max_answer: 256 * 1024 };
     let answer = context.relays.send(request, options).await.map_err(|_| "its /status does not answer".to_owned())?;
     if !answer.status().is_success() {
-        return Err(format!("its /status answers {}", answer.status().as_u16()));
+        let code = answer.status().as_u16();
+        return Err(if code == 403 { REFUSED.to_owned() } else { format!("its /status answers {code}") });
     }
     serde_json::from_slice(answer.body()).map_err(|error| format!("its /status is not understood: {error}"))
 }
@@ -632,7 +729,7 @@ pub async fn report(
     let before = before.as_deref().unwrap_or_else(|| channel.conditions());
     for condition in &status.conditions {
         if let Some((type_, action)) = transition(before, condition) {
-            context.writer.event(channel, type_, &condition.reason, action, &condition.message).await;
+            context.writer.event(channel, type_, &condition.reason, &action, &condition.message).await;
         }
     }
     let ready = conditions::find(&status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "True");
@@ -647,11 +744,13 @@ pub async fn report(
 }
 
 /// Whether a condition has news worth an event: it fails, for another reason than before, or it holds again.
-fn transition(before: &[Condition], now: &Condition) -> Option<(EventType, &'static str)> {
+fn transition(before: &[Condition], now: &Condition) -> Option<(EventType, String)> {
     let type_: ConditionType = now.type_.parse().ok()?;
     if type_ == ConditionType::Stalled {
         return None;
     }
+    // Two conditions may fail for reasons of the same name.
+    let check = format!("Check{type_}");
     let before = before.iter().find(|before| before.type_ == now.type_);
     let was = before.map_or("Unknown", |before| before.status.as_str());
     match now.status.as_str() {
@@ -663,10 +762,10 @@ fn transition(before: &[Condition], now: &Condition) -> Option<(EventType, &'sta
             let waits =
                 ["RelayStarting", "NotSubscribed", "ConfigPending", "AutoRepliesNotConfigured", "OffHoursBotActive"];
             let type_ = if waits.contains(&now.reason.as_str()) { EventType::Normal } else { EventType::Warning };
-            Some((type_, "Check"))
+            Some((type_, check))
         }
         "True" if was == "False" || (was != "True" && type_ == ConditionType::Ready) => {
-            Some((EventType::Normal, "Check"))
+            Some((EventType::Normal, check))
         }
         _ => None,
     }

@@ -49,7 +49,8 @@ pub struct Scope {
     filled: tokio::sync::watch::Sender<usize>,
     /// Kinds that the server refuses to show, with its words: the namespace is gone, or the rights in it are.
     refused: tokio::sync::watch::Sender<BTreeMap<String, String>>,
-    kicks: mpsc::UnboundedSender<ObjectRef<Channel>>,
+    /// By lane.
+    kicks: [mpsc::UnboundedSender<ObjectRef<Channel>>; 3],
     index: Mutex<Index>,
 }
 
@@ -66,6 +67,19 @@ struct Index {
     /// Caches that were filled anew so far: what was deleted meanwhile shows by its absence only.
     fillings: u64,
 }
+
+/// Who asks for a pass. Each kind has places of its own, so that neither many looks nor deletions that wait keep an edit waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    Usual,
+    /// A person has just changed something.
+    Edits,
+    /// The channel is being deleted.
+    Leaving,
+}
+
+/// The kicks of one lane.
+pub type Kicked = mpsc::UnboundedReceiver<ObjectRef<Channel>>;
 
 /// What happened to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +101,11 @@ impl Scope {
         client: &Client,
         namespace: Option<&str>,
         listener: Arc<dyn Listener>,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<ObjectRef<Channel>>, Vec<tokio::task::JoinHandle<()>>) {
-        let (kicks, kicked) = mpsc::unbounded();
+    ) -> (Arc<Self>, [(Lane, Kicked); 3], Vec<tokio::task::JoinHandle<()>>) {
+        let [(usual, usual_kicked), (edits, edits_kicked), (leaving, leaving_kicked)] =
+            [mpsc::unbounded(), mpsc::unbounded(), mpsc::unbounded()];
+        let kicks = [usual, edits, leaving];
+        let kicked = [(Lane::Usual, usual_kicked), (Lane::Edits, edits_kicked), (Lane::Leaving, leaving_kicked)];
         let (channels, channels_writer) = reflector::store();
         let (secrets, secrets_writer) = reflector::store();
         let (stateful_sets, stateful_sets_writer) = reflector::store();
@@ -122,7 +139,9 @@ impl Scope {
                 move |scope: &Scope, channel: &Channel, happened| {
                     let changed = scope.note(channel, happened);
                     listener.channel(channel, happened, changed.wish);
-                    if changed.any {
+                    if changed.edit {
+                        scope.hurry(&channel.reference());
+                    } else if changed.any {
                         scope.kick(&channel.reference());
                     }
                 }
@@ -131,7 +150,11 @@ impl Scope {
                 let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
                 for channel in scope.users_of(&namespace, &name) {
                     listener.secret(&channel);
-                    scope.kick(&channel);
+                    if scope.is_filled() {
+                        scope.hurry(&channel);
+                    } else {
+                        scope.kick(&channel);
+                    }
                 }
                 scope.owned("Secret", secret, happened);
             }),
@@ -185,8 +208,27 @@ impl Scope {
     /// Asks for a pass over a channel.
     pub fn kick(&self, channel: &ChannelRef) {
         self.queue.put(channel, Duration::ZERO);
+        self.send(Lane::Usual, channel);
+    }
+
+    /// Asks for a pass over a channel that a person has just changed.
+    fn hurry(&self, channel: &ChannelRef) {
+        self.queue.put(channel, Duration::ZERO);
+        self.send(Lane::Edits, channel);
+    }
+
+    /// Asks for a pass over a channel that is being deleted.
+    pub fn leaves(&self, channel: &ChannelRef) {
+        self.send(Lane::Leaving, channel);
+    }
+
+    fn send(&self, lane: Lane, channel: &ChannelRef) {
         // Nobody listens any more only at the end of the process.
-        let _ = self.kicks.unbounded_send(ObjectRef::new(&channel.name).within(&channel.namespace));
+        let _ = self.kicks[lane as usize].unbounded_send(ObjectRef::new(&channel.name).within(&channel.namespace));
+    }
+
+    fn is_filled(&self) -> bool {
+        *self.filled.borrow() == CACHES
     }
 
     /// Asks for a pass over every channel.
@@ -250,13 +292,16 @@ impl Scope {
             index.wishes.remove(&name);
             index.deleted.remove(&name);
             index.events.remove(&name);
-            return Changed { wish: true, any: false };
+            return Changed { wish: true, any: false, edit: false };
         }
         index.secrets_of.insert(name.clone(), secrets);
         let wish = channel.wish();
-        let wish_changed = index.wishes.insert(name, wish) != Some(wish);
+        let before = index.wishes.insert(name, wish);
+        let wish_changed = before != Some(wish);
+        // At the start all are new, and nobody has just changed them.
+        let edit = wish_changed && (before.is_some() || self.is_filled());
         // What we write ourselves, the status and the finalizer, needs no further pass; a lost finalizer does.
-        Changed { wish: wish_changed, any: wish_changed || !channel.is_held() }
+        Changed { wish: wish_changed, any: wish_changed || !channel.is_held(), edit }
     }
 }
 
@@ -264,6 +309,7 @@ impl Scope {
 struct Changed {
     wish: bool,
     any: bool,
+    edit: bool,
 }
 
 struct Watching<'a> {

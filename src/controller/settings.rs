@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::api::{Ingress, Intake, MaxChannel, Webhook};
+use super::objects::NetworkAccess;
+use crate::api::{AllowedHosts, Ingress, Intake, MaxChannel, Webhook};
 use crate::channel::schedule::Cadence;
 use crate::channel::{ChannelRef, Installation};
 use crate::policy::Millis;
@@ -35,6 +36,9 @@ pub struct Settings {
     pub relay_pull_policy: Option<String>,
     /// Environment variables of the relays' pods: what cannot change while one runs.
     pub relay_env: BTreeMap<String, String>,
+    pub relay_pods: RelayPods,
+    /// Where channels may send what is theirs.
+    pub allowed_hosts: AllowedHosts,
     /// The log level that the relays shall have too; none: what they are started with.
     pub log_level: watch::Receiver<Option<String>>,
     /// The public host of channels that name none.
@@ -43,6 +47,16 @@ pub struct Settings {
     pub webhook_ingress: Option<Ingress>,
     /// Where `/<namespace>/<name>/status` plays all relays: for measuring the controller without pods.
     pub played_relays: Option<String>,
+}
+
+/// What every relay's pod and the objects beside it have of the installation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RelayPods {
+    /// Where a relay listens in its pod.
+    pub listen: IpAddr,
+    /// User, group and owner of the volume; none: the platform's choice.
+    pub run_as_user: Option<i64>,
+    pub network: NetworkAccess,
 }
 
 impl Settings {
@@ -64,6 +78,13 @@ impl Settings {
             webhook.ingress.clone_from(&self.webhook_ingress);
         }
         manifest
+    }
+
+    /// What of the manifest this installation does not allow, one sentence each.
+    #[must_use]
+    pub fn forbidden(&self, manifest: &MaxChannel) -> Vec<String> {
+        let value = serde_json::to_value(manifest).unwrap_or_default();
+        self.allowed_hosts.findings(&value).iter().map(ToString::to_string).collect()
     }
 
     /// Until the next look at a relay that runs as it shall.

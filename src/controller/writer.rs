@@ -12,13 +12,14 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::events::EventType;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::events::Events;
 use super::lease::Fence;
 use super::metrics::Metrics;
 use super::resource::Channel;
@@ -106,7 +107,7 @@ const WATCH_LAG: Duration = Duration::from_secs(10);
 pub struct Writer {
     client: Client,
     fence: Fence,
-    recorder: Recorder,
+    events: Events,
     pub metrics: Arc<Metrics>,
 }
 
@@ -119,8 +120,7 @@ impl Debug for Writer {
 impl Writer {
     #[must_use]
     pub fn new(client: Client, fence: Fence, instance: &str, metrics: Arc<Metrics>) -> Self {
-        let reporter = Reporter { controller: names::REPORTER.to_owned(), instance: Some(instance.to_owned()) };
-        Self { recorder: Recorder::new(client.clone(), reporter), client, fence, metrics }
+        Self { events: Events::new(client.clone(), instance), client, fence, metrics }
     }
 
     #[must_use]
@@ -333,9 +333,7 @@ impl Writer {
                 (*bytes <= 1_000).then_some(c)
             })
             .collect();
-        let event =
-            Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None };
-        if let Err(error) = self.recorder.publish(&event, about).await {
+        if let Err(error) = self.events.tell(about, type_, reason, action, &note).await {
             tracing::warn!(reason, "an event could not be written: {error}");
         }
     }

@@ -23,7 +23,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -114,7 +113,8 @@ pub async fn start(options: Options, stop: CancellationToken) -> Result<Running,
         installation.id.set(id, None);
     }
     let clients = Clients::new(Arc::new(installation)).map_err(RunError::Settings)?;
-    let listener = TcpListener::bind(listen).await.map_err(|source| RunError::Listen { address: listen, source })?;
+    let listener =
+        crate::transport::listen(listen).await.map_err(|source| RunError::Listen { address: listen, source })?;
     let address = listener.local_addr().map_err(|source| RunError::Listen { address: listen, source })?;
     let (board, relays) = (Board::default(), Relays::default());
     let shared = Shared {

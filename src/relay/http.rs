@@ -116,14 +116,16 @@ async fn creatio_hint(
     Path((namespace, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> StatusCode {
-    let bearer = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
-    match (relays.get(&namespace, &name), bearer) {
+    match (relays.get(&namespace, &name), bearer(&headers)) {
         (Some(relay), Some(bearer)) if relay.hint(bearer) => StatusCode::NO_CONTENT,
         _ => StatusCode::FORBIDDEN,
     }
+}
+
+/// What a caller shows as a bearer.
+#[must_use]
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 async fn ready(State(relays): State<Relays>) -> (StatusCode, &'static str) {

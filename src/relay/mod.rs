@@ -360,6 +360,14 @@ impl Relay {
         self.shared.active().is_some_and(|active| active.webhook_secret(secret).is_some())
     }
 
+    /// Whether who shows this may read what this relay knows of its customers.
+    #[must_use]
+    pub fn may_read_status(&self, shown: &str) -> bool {
+        let Some(active) = self.shared.active() else { return false };
+        let key = active.config.status_key();
+        bool::from(key.expose_secret().as_bytes().ct_eq(shown.as_bytes()))
+    }
+
     /// Whether the last step could be written to disk.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -428,7 +436,7 @@ impl Active {
                     Some(pem) => Trust::with_pem(pem).map_err(failed)?,
                     None => Trust::public(),
                 };
-                let transport = ReqwestTransport::new(trust, Addresses::Any).map_err(failed)?;
+                let transport = ReqwestTransport::outside(trust, Addresses::Any).map_err(failed)?;
                 let settings = creatio::Settings {
                     url: settings.url.clone(),
                     identity_url: settings.identity_url.clone(),
@@ -441,7 +449,7 @@ impl Active {
             }
             _ => None,
         };
-        let bots = ReqwestTransport::new(Trust::public(), Addresses::Any).map_err(failed)?;
+        let bots = ReqwestTransport::outside(Trust::public(), Addresses::Any).map_err(failed)?;
         let rules = Arc::new(channel.rules.clone());
         Ok(Self { rules, max, creatio, bots: BotTransport(Arc::new(bots)), config })
     }

@@ -25,7 +25,7 @@ use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::{Running, blotted};
-use crate::transport::{Addresses, Options, ReqwestTransport, Transport as _, Trust};
+use crate::transport::{Options, ReqwestTransport, Transport as _, Trust};
 
 /// Names the tracer, and is the crate whose spans are exported.
 const SCOPE: &str = env!("CARGO_CRATE_NAME");
@@ -166,7 +166,7 @@ impl Client {
             .enable_all()
             .build()
             .map_err(|error| format!("a runtime for them cannot be started: {error}"))?;
-        let transport = ReqwestTransport::new(trust, Addresses::Any)?;
+        let transport = ReqwestTransport::direct(trust)?;
         Ok(Self { runtime, transport, failing: AtomicBool::new(false) })
     }
 }

@@ -2,11 +2,13 @@
 //! place of the real one.
 //!
 //! Owns: what "the request never left" and "the request may have left" mean, time-outs, the cap on answers, which certificates are
-//! trusted, and the strict limiter that every client uses. Must not know MAX, MANGO OFFICE or Creatio, must not retry, must not
+//! trusted, the proxy on the way out, and the strict limiter that every client uses. Must not know MAX, MANGO OFFICE or Creatio, must not retry, must not
 //! follow redirects, and must never put a header's value or a request body into an error.
 
 mod json;
 mod limiter;
+mod listener;
+mod proxy;
 mod reqwest_transport;
 
 use std::time::Duration;
@@ -16,6 +18,8 @@ use futures::future::BoxFuture;
 
 pub use json::whole_characters;
 pub use limiter::{Limiter, Permit};
+pub use listener::listen;
+pub use proxy::{ADDRESS as PROXY_ADDRESS, EXCEPT as PROXY_EXCEPT, Proxy, go_through};
 pub use reqwest_transport::{Addresses, ReqwestTransport, Trust};
 
 /// A request to an absolute address; the body is whole and in memory.

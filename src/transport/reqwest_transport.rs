@@ -13,6 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tracing::{Instrument as _, field};
 
+use super::proxy::{self, Proxy};
 use super::{Options, Request, Response, Transport, TransportError};
 
 /// Whom to believe: the public roots linked into the program, and what is named beside them.
@@ -70,24 +71,67 @@ pub enum Addresses {
 pub struct ReqwestTransport {
     client: reqwest::Client,
     addresses: Addresses,
+    proxy: Option<Proxy>,
 }
 
 impl ReqwestTransport {
+    /// To the outside: through the proxy that the settings name, if they name one.
+    ///
     /// # Errors
     /// A root certificate is not usable.
-    pub fn new(trust: Trust, addresses: Addresses) -> Result<Self, String> {
+    pub fn outside(trust: Trust, addresses: Addresses) -> Result<Self, String> {
+        Self::through(proxy::in_force().cloned(), trust, addresses)
+    }
+
+    /// To what is ours, relays and collectors for instance: never through a proxy.
+    ///
+    /// # Errors
+    /// A root certificate is not usable.
+    pub fn direct(trust: Trust) -> Result<Self, String> {
+        Self::through(None, trust, Addresses::Any)
+    }
+
+    fn through(proxy: Option<Proxy>, trust: Trust, addresses: Addresses) -> Result<Self, String> {
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(trust.client_config()?)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
+            // Those of the environment.
+            .no_proxy()
             .connect_timeout(Duration::from_secs(5))
             .pool_idle_timeout(Duration::from_secs(30))
             .user_agent(concat!("maxchannel/", env!("CARGO_PKG_VERSION")));
         if let Addresses::PublicOnly { except } = &addresses {
             builder = builder.dns_resolver(Arc::new(PublicResolver { except: except.clone() }));
         }
+        if let Some(proxy) = &proxy {
+            builder = builder.proxy(proxy.for_reqwest());
+        }
         let client = builder.build().map_err(|error| format!("the HTTP client cannot be built: {error}"))?;
-        Ok(Self { client, addresses })
+        Ok(Self { client, addresses, proxy })
+    }
+
+    /// Behind a proxy it is the proxy that resolves the name, so it is checked here before: a name that cannot be resolved here cannot be
+    /// checked, and is not called.
+    async fn check_behind_proxy(&self, host: &str, deadline: tokio::time::Instant) -> Result<(), TransportError> {
+        let Addresses::PublicOnly { except } = &self.addresses else { return Ok(()) };
+        let bare = host.trim_matches(['[', ']']);
+        if bare.parse::<IpAddr>().is_ok()
+            || except.as_deref() == Some(host)
+            || !self.proxy.as_ref().is_some_and(|proxy| proxy.serves(bare))
+        {
+            return Ok(());
+        }
+        let unknown = |reason: String| TransportError::NotSent { host: host.to_owned(), reason };
+        let found = tokio::time::timeout_at(deadline, tokio::net::lookup_host((bare, 0)))
+            .await
+            .map_err(|_| unknown("its name was not resolved in time".to_owned()))?
+            .map_err(|error| unknown(format!("its name cannot be resolved here and so not be checked: {error}")))?;
+        if found.into_iter().all(|address| is_public(address.ip())) {
+            Ok(())
+        } else {
+            Err(TransportError::PrivateAddress { host: host.to_owned() })
+        }
     }
 
     async fn exchange(&self, request: Request, options: Options) -> Result<Response, TransportError> {
@@ -101,6 +145,7 @@ impl ReqwestTransport {
             return Err(TransportError::PrivateAddress { host });
         }
         let deadline = tokio::time::Instant::now() + options.timeout;
+        self.check_behind_proxy(&host, deadline).await?;
         let (parts, body) = request.into_parts();
         let mut outgoing = reqwest::Request::new(
             parts.method,
@@ -227,7 +272,7 @@ impl Resolve for PublicResolver {
 
 /// Whether an address is one of the open Internet: no loopback, private, link-local, shared, documentation or multicast range
 /// (IANA special-purpose address registries).
-fn is_public(address: IpAddr) -> bool {
+pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             let [a, b, c, _] = v4.octets();
@@ -256,7 +301,63 @@ fn is_public(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
+
+    /// A server that answers every request "204" and keeps their first lines.
+    async fn server() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, lines) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let kept = lines.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut buffer = vec![0; 4096];
+                let length = stream.read(&mut buffer).await.unwrap_or(0);
+                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                kept.lock().unwrap().push(text.lines().next().unwrap_or_default().to_owned());
+                let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await;
+            }
+        });
+        (address, lines)
+    }
+
+    async fn get(transport: &ReqwestTransport, url: &str) -> Result<u16, TransportError> {
+        let request = http::Request::get(url).body(bytes::Bytes::new()).unwrap();
+        transport.send(request, Options::default()).await.map(|answer| answer.status().as_u16())
+    }
+
+    #[tokio::test]
+    async fn a_proxy_carries_what_is_outside_and_nothing_else() {
+        let (proxy, asked) = server().await;
+        let (own, direct) = server().await;
+        let proxy = Proxy::new(&format!("http://{proxy}"), "").unwrap();
+        let transport = ReqwestTransport::through(Some(proxy.clone()), Trust::public(), Addresses::Any).unwrap();
+        assert_eq!(get(&transport, "http://crm.acme.example/0/odata").await, Ok(204));
+        assert_eq!(get(&transport, &format!("http://{own}/status")).await, Ok(204));
+        assert!(
+            get(&transport, "https://crm.acme.example/").await.unwrap_err().certainly_not_sent(),
+            "no tunnel is made"
+        );
+        assert_eq!(
+            *asked.lock().unwrap(),
+            ["GET http://crm.acme.example/0/odata HTTP/1.1", "CONNECT crm.acme.example:443 HTTP/1.1"]
+        );
+        assert_eq!(*direct.lock().unwrap(), ["GET /status HTTP/1.1"]);
+
+        // The guard of private addresses looks at what the proxy would resolve, and at what goes past it.
+        let files = Addresses::PublicOnly { except: None };
+        let files = ReqwestTransport::through(Some(proxy), Trust::public(), files).unwrap();
+        for url in [format!("http://{own}/"), "http://localhost/".to_owned(), "http://10.1.2.3/".to_owned()] {
+            let refused = get(&files, &url).await.unwrap_err();
+            assert!(matches!(refused, TransportError::PrivateAddress { .. }), "{url}: {refused}");
+        }
+        let unknown = get(&files, "http://nobody.invalid/").await.unwrap_err();
+        assert!(unknown.certainly_not_sent(), "{unknown}");
+        assert_eq!((asked.lock().unwrap().len(), direct.lock().unwrap().len()), (2, 1));
+    }
 
     #[test]
     fn only_addresses_of_the_open_internet_are_public() {

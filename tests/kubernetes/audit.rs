@@ -24,6 +24,8 @@ pub struct Request {
     #[allow(dead_code, reason = "shown where a test fails")]
     pub name: String,
     pub code: u64,
+    /// The authorizer's own word, which tells a missing right from a quota, a policy or a namespace that is going, all of them 403.
+    pub is_unauthorized: bool,
     /// When it was received.
     pub at: jiff::Timestamp,
 }
@@ -46,6 +48,7 @@ impl Request {
             group: text("/objectRef/apiGroup"),
             resource: format!("{}{sub}", object["resource"].as_str().unwrap_or_default()),
             name: text("/objectRef/name"),
+            is_unauthorized: text("/annotations/authorization.k8s.io~1decision") == "forbid",
             code: line.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or(0),
             at: text("/requestReceivedTimestamp").parse().ok()?,
         })
@@ -66,18 +69,35 @@ pub fn since(cluster: &Cluster, mark: Mark, of: impl Fn(&str) -> bool) -> Vec<Re
     parsed.filter(|request| of(&request.user)).collect()
 }
 
-/// Group, resource and verb of everything that controllers were allowed and did since the cluster began.
-pub fn used(cluster: &Cluster) -> BTreeSet<(String, String, String)> {
-    since(cluster, Mark(0), is_controller)
-        .into_iter()
-        .filter(|request| request.code != 403)
-        .flat_map(|request| {
-            // An apply that makes an object needs both rights.
-            let made = (request.verb == "patch" && request.code == 201).then(|| "create".to_owned());
-            let Request { group, resource, verb, .. } = request;
-            made.into_iter().chain([verb]).map(move |verb| (group.clone(), resource.clone(), verb)).collect::<Vec<_>>()
-        })
-        .collect()
+/// Group, resource and verb of a request.
+pub type Right = (String, String, String);
+
+/// The rights that were used since `mark`, and those that were asked for and not given.
+#[derive(Debug, Default)]
+pub struct Rights {
+    pub used: BTreeSet<Right>,
+    pub refused: BTreeSet<Right>,
+}
+
+pub fn rights(cluster: &Cluster, mark: Mark, of: impl Fn(&str) -> bool) -> Rights {
+    let mut rights = Rights::default();
+    for request in since(cluster, mark, of) {
+        // An apply that makes an object needs both rights.
+        let made = (request.verb == "patch" && request.code == 201).then(|| "create".to_owned());
+        let Request { group, resource, verb, .. } = request;
+        let asked = made.into_iter().chain([verb]).map(|verb| (group.clone(), resource.clone(), verb));
+        if request.is_unauthorized {
+            rights.refused.extend(asked);
+        } else if request.code != 403 {
+            rights.used.extend(asked);
+        }
+    }
+    rights
+}
+
+/// From the beginning of the cluster.
+pub fn beginning() -> Mark {
+    Mark(0)
 }
 
 /// The ServiceAccounts of releases in the tests' namespaces.

@@ -11,7 +11,7 @@ STATE=$(state_folder "$1")
 
 # The node first: with its first process the kernel ends every process of its namespaces (containers and shims too), and with those its mounts
 # and rules are gone. SIGKILL throughout: an API server asked to stop waits up to 80 s for its watchers, and no data is kept anyway.
-for name in node-first node kubelet kube-proxy containerd kube-scheduler kube-controller-manager kube-apiserver etcd; do end "$name"; done
+for name in kube-router node-first node kubelet kube-proxy containerd kube-scheduler kube-controller-manager kube-apiserver etcd; do end "$name"; done
 
 if [ -f "$STATE/number" ]; then
 	number=$(cat "$STATE/number")

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use maxchannel::api::MaxChannel;
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::json;
@@ -217,6 +218,79 @@ async fn a_release_for_all_namespaces_with_two_replicas_serves_another_namespace
     assert_eq!(world.subscriptions(), Vec::<String>::new());
     drop(installed);
     namespaces.delete(&system, &DeleteParams::default()).await.unwrap();
+    world.end().await;
+}
+
+/// The definition as the chart brings it: made by an install, upgraded under a live channel from one that knows less, kept by an uninstall.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chart_makes_the_definition_upgrades_it_and_leaves_it() {
+    const NAME: &str = "maxchannels.maxchannel.dev";
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::alone(&cluster).await;
+    let definitions: Api<CustomResourceDefinition> = Api::all(world.client.clone());
+    let gone = async || {
+        until("no definition is there", PATIENCE, || async {
+            for left in
+                Api::<MaxChannel>::all(world.client.clone()).list(&ListParams::default()).await.into_iter().flatten()
+            {
+                let one: Api<MaxChannel> =
+                    Api::namespaced(world.client.clone(), left.metadata.namespace.as_deref().unwrap());
+                let body = Patch::Merge(json!({"metadata": {"finalizers": []}}));
+                let _ = one.patch(left.metadata.name.as_deref().unwrap(), &PatchParams::default(), &body).await;
+            }
+            let _ = definitions.delete(NAME, &DeleteParams::default()).await;
+            definitions.get_opt(NAME).await.unwrap().is_none().then_some(())
+        })
+        .await;
+    };
+    gone().await;
+
+    // An earlier release of the chart: its definition lacks a field.
+    let earlier = tempfile::tempdir().unwrap();
+    let chart = root().join("charts/maxchannel");
+    assert!(Command::new("cp").arg("-r").arg(&chart).arg(earlier.path()).status().unwrap().success());
+    let old_chart = earlier.path().join("maxchannel");
+    let file = old_chart.join("files/maxchannels.yaml");
+    let mut definition: serde_json::Value = serde_yaml::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let field = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    definition.pointer_mut(field).unwrap().as_object_mut().unwrap().remove("suspend").expect("the field is there");
+    std::fs::write(&file, serde_yaml::to_string(&definition).unwrap()).unwrap();
+
+    let helm = |arguments: &[&str]| {
+        let output = Command::new(helm()).args(arguments).args(["--namespace", &world.namespace]).output().unwrap();
+        assert!(output.status.success(), "helm {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let watch = format!("watchNamespaces={{{}}}", world.namespace);
+    let values = ["--set", "crds.install=true,rbac.aggregate=false,replicaCount=0", "--set", &watch];
+    let spec = async || {
+        let established = kube::runtime::conditions::is_crd_established();
+        let wait = kube::runtime::wait::await_condition(definitions.clone(), NAME, established);
+        tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap();
+        let found = serde_json::to_value(definitions.get(NAME).await.unwrap()).unwrap();
+        found.pointer(field).unwrap().clone()
+    };
+    helm(&[&["install", "crds", old_chart.to_str().unwrap()], &values[..]].concat());
+    assert!(spec().await.get("suspend").is_none());
+    let before = world.apply(&world.manifest("support")).await;
+
+    helm(&[&["upgrade", "crds", chart.to_str().unwrap()], &values[..]].concat());
+    assert!(spec().await.get("suspend").is_some(), "helm upgrades what is a template and not in crds/");
+    let after = world.api::<MaxChannel>().get("support").await.unwrap();
+    assert_eq!((before.metadata.uid, before.spec), (after.metadata.uid, after.spec), "the live channel is untouched");
+    let mut manifest = world.manifest("support");
+    manifest["spec"]["suspend"] = json!(true);
+    until("the new field is kept", PATIENCE, || async { world.apply(&manifest).await.spec.suspend.then_some(()) })
+        .await;
+
+    helm(&["uninstall", "crds"]);
+    assert!(spec().await.get("suspend").is_some(), "the definition stays, and so do the channels");
+    assert!(world.api::<MaxChannel>().get_opt("support").await.unwrap().is_some());
+
+    // As the other tests know it, of no release.
+    gone().await;
+    let body = Patch::Apply(maxchannel::api::crd());
+    definitions.patch(NAME, &PatchParams::apply("test").force(), &body).await.unwrap();
+    spec().await;
     world.end().await;
 }
 

@@ -18,7 +18,7 @@ use kube::{Api, Client};
 use maxchannel::api::{self, MaxChannel};
 use maxchannel::channel::schedule::Cadence;
 use maxchannel::channel::{Installation, InstallationId};
-use maxchannel::controller::{self, Running, Settings};
+use maxchannel::controller::{self, RelayPods, Running, Settings};
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -474,6 +474,12 @@ pub fn settings(namespace: &str, max: &str, mango: &str) -> Settings {
         relay_image: IMAGE.to_owned(),
         relay_pull_policy: Some("IfNotPresent".to_owned()),
         relay_env: std::collections::BTreeMap::new(),
+        relay_pods: RelayPods {
+            listen: [0; 16].into(),
+            run_as_user: Some(65532),
+            network: controller::NetworkAccess::default(),
+        },
+        allowed_hosts: api::AllowedHosts::default(),
         log_level: tokio::sync::watch::channel(None).1,
         webhook_host: None,
         webhook_ingress: None,

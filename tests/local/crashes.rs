@@ -11,9 +11,7 @@ use maxchannel::channel::keeper::Keeper;
 use maxchannel::channel::observe::Clients;
 use maxchannel::channel::plan::KnownBot;
 use maxchannel::channel::validate::Secrets;
-use maxchannel::transport::{
-    Addresses, Options, Request, ReqwestTransport, Response, Transport, TransportError, Trust,
-};
+use maxchannel::transport::{Options, Request, ReqwestTransport, Response, Transport, TransportError, Trust};
 use serde_json::Value;
 
 use crate::world::{TOKEN, World};
@@ -49,7 +47,7 @@ impl Transport for Mortal {
 pub fn clients(world: &World, changes: usize) -> (Arc<Clients>, Arc<AtomicUsize>) {
     let changes_left = Arc::new(AtomicUsize::new(changes));
     let transport = || -> Arc<dyn Transport> {
-        let inner = ReqwestTransport::new(Trust::public(), Addresses::Any).unwrap();
+        let inner = ReqwestTransport::direct(Trust::public()).unwrap();
         Arc::new(Mortal { inner, changes_left: changes_left.clone() })
     };
     let installation = Arc::new(world.installation());

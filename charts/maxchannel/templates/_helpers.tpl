@@ -25,6 +25,21 @@
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
 {{- end -}}
 
+{{/* Address and port as a socket: IPv6 in brackets. */}}
+{{- define "maxchannel.listen" -}}
+{{- if contains ":" .Values.listenAddress }}[{{ .Values.listenAddress }}]{{ else }}{{ .Values.listenAddress }}{{ end }}:8080
+{{- end -}}
+
+{{/* Who may reach relays and where they may go, as the program reads it. */}}
+{{- define "maxchannel.relayNetwork" -}}
+{{- $controller := dict
+  "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" .Release.Namespace))
+  "podSelector" (dict "matchLabels" (include "maxchannel.selectorLabels" . | fromYaml)) -}}
+{{- with .Values.networkPolicy -}}
+{{- dict "controller" (list $controller) "ingress" .ingressFrom "monitoring" .scrapeFrom "egress" .relayEgress | toJson -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What never changes for a release: a Deployment's selector cannot. The component tells the controller from the relays that it makes. */}}
 {{- define "maxchannel.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "maxchannel.name" . }}
@@ -83,4 +98,65 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- end -}}
+
+
+{{/*
+What the controller's account may do with the rights of its role. A role cannot say "its own objects": these rules do, by what every object of a channel
+carries, the name <channel>-relay, the labels of a relay and a controller reference to the MaxChannel of that name. One policy per kind of rule.
+*/}}
+{{- define "maxchannel.admissionRules" -}}
+owned:
+  resourceRules:
+    - {apiGroups: [""], apiVersions: ["*"], resources: [secrets, services, serviceaccounts], operations: [CREATE, UPDATE, DELETE]}
+    - {apiGroups: [apps], apiVersions: ["*"], resources: [statefulsets], operations: [CREATE, UPDATE, DELETE]}
+    - {apiGroups: [networking.k8s.io], apiVersions: ["*"], resources: [networkpolicies, ingresses], operations: [CREATE, UPDATE, DELETE]}
+    - {apiGroups: [gateway.networking.k8s.io], apiVersions: ["*"], resources: [httproutes], operations: [CREATE, UPDATE, DELETE]}
+  validations:
+    - message: the controller of MaxChannels writes and deletes only what a MaxChannel controls
+      reason: Forbidden
+      expression: >-
+        [object, oldObject].all(o, o == null || (has(o.metadata.ownerReferences) && o.metadata.ownerReferences.exists(r,
+        r.apiVersion.startsWith('maxchannel.dev/') && r.kind == 'MaxChannel' && has(r.controller) && r.controller
+        && o.metadata.name == r.name + '-relay')))
+    - message: the controller of MaxChannels writes only objects with the labels of a relay
+      reason: Forbidden
+      expression: >-
+        object == null || (has(object.metadata.labels) && {{ include "maxchannel.relayLabels" "object" }}
+        && object.metadata.name == object.metadata.labels['app.kubernetes.io/instance'] + '-relay')
+claims:
+  resourceRules:
+    - {apiGroups: [""], apiVersions: ["*"], resources: [persistentvolumeclaims], operations: [CREATE, UPDATE, DELETE]}
+  validations:
+    - message: the controller of MaxChannels touches only the volume claims of relays
+      reason: Forbidden
+      expression: >-
+        oldObject != null && has(oldObject.metadata.labels) && {{ include "maxchannel.relayLabels" "oldObject" }}
+        && oldObject.metadata.name == 'data-' + oldObject.metadata.labels['app.kubernetes.io/instance'] + '-relay-0'
+pods:
+  resourceRules:
+    - {apiGroups: [""], apiVersions: ["*"], resources: [pods], operations: [CREATE, UPDATE, DELETE]}
+  validations:
+    - message: the controller of MaxChannels annotates the pods of relays and does nothing else to pods
+      reason: Forbidden
+      expression: >-
+        object != null && oldObject != null && object.spec == oldObject.spec
+        && has(oldObject.metadata.labels) && {{ include "maxchannel.relayLabels" "oldObject" }}
+        && object.metadata.labels == oldObject.metadata.labels
+        && has(oldObject.metadata.ownerReferences) && oldObject.metadata.ownerReferences.exists(r, r.kind == 'StatefulSet'
+        && r.name == oldObject.metadata.labels['app.kubernetes.io/instance'] + '-relay')
+channels:
+  resourceRules:
+    - {apiGroups: [maxchannel.dev], apiVersions: ["*"], resources: [maxchannels], operations: [CREATE, UPDATE, DELETE]}
+  validations:
+    - message: the controller of MaxChannels changes nothing that a person has written into one
+      reason: Forbidden
+      expression: object != null && oldObject != null && has(object.spec) == has(oldObject.spec) && (!has(object.spec) || object.spec == oldObject.spec)
+{{- end -}}
+
+{{- define "maxchannel.relayLabels" -}}
+{{- $object := . -}}
+{{- range $label, $value := dict "app.kubernetes.io/managed-by" "maxchannel" "app.kubernetes.io/component" "relay" -}}
+'{{ $label }}' in {{ $object }}.metadata.labels && {{ $object }}.metadata.labels['{{ $label }}'] == '{{ $value }}' && {{ end -}}
+'app.kubernetes.io/instance' in {{ $object }}.metadata.labels
 {{- end -}}

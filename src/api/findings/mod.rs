@@ -55,7 +55,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn error(field: FieldPath, message: impl Into<String>) -> Self {
+    pub(super) fn error(field: FieldPath, message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, field, message: message.into() }
     }
 

@@ -93,6 +93,7 @@ impl Case {
             adopted: false,
             deletion: self.deletion,
             desired: Some(&self.desired),
+            looking: &[],
             problems: &self.problems,
             observation: &self.seen,
             conflict: self.conflict.as_ref(),

@@ -17,13 +17,14 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 pub use ingress::ingress;
-pub use network_policy::network_policy;
+pub use network_policy::{NetworkAccess, network_policy};
 pub use secret::secret;
 pub use service::service;
 pub use service_account::service_account;
 pub use stateful_set::stateful_set;
 
 use super::names;
+use super::settings::RelayPods;
 use crate::api::{self, MaxChannel};
 use crate::channel::ChannelRef;
 
@@ -42,6 +43,8 @@ pub struct Blueprint {
     pub pull_policy: Option<String>,
     /// The installation's environment variables for relays.
     pub env: BTreeMap<String, String>,
+    pub pods: RelayPods,
+    pub takes_webhooks: bool,
     /// The public host and the Ingress to be made for it, if one is to be made.
     pub ingress: Option<(String, api::Ingress)>,
 }
@@ -56,6 +59,7 @@ impl Blueprint {
         image: &str,
         pull_policy: Option<&str>,
         env: &BTreeMap<String, String>,
+        pods: &RelayPods,
     ) -> Self {
         let webhook = manifest.spec.intake.as_ref().and_then(|intake| intake.webhook.as_ref());
         Self {
@@ -65,6 +69,8 @@ impl Blueprint {
             image: image.to_owned(),
             pull_policy: pull_policy.map(ToOwned::to_owned),
             env: env.clone(),
+            pods: pods.clone(),
+            takes_webhooks: webhook.is_some(),
             ingress: webhook.and_then(|webhook| Some((webhook.host.clone()?, webhook.ingress.clone()?))),
         }
     }

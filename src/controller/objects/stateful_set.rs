@@ -3,6 +3,7 @@
 //! The template holds nothing of the configuration: a changed text or token must reach the running relay, not restart it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
@@ -19,8 +20,6 @@ use super::{Blueprint, PORT, PORT_NAME};
 use crate::api;
 use crate::controller::names;
 
-/// The user of the image, which owns nothing in it.
-const USER: i64 = 65532;
 const CONFIG_FOLDER: &str = "/etc/maxchannel";
 const DATA_FOLDER: &str = "/var/lib/maxchannel";
 
@@ -28,6 +27,7 @@ const DATA_FOLDER: &str = "/var/lib/maxchannel";
 pub fn stateful_set(blueprint: &Blueprint) -> StatefulSet {
     let name = names::relay(&blueprint.channel.name);
     let labels = names::labels(&blueprint.channel.name);
+    let user = blueprint.pods.run_as_user;
     let mut volumes = vec![Volume {
         name: "config".to_owned(),
         secret: Some(SecretVolumeSource {
@@ -68,10 +68,10 @@ pub fn stateful_set(blueprint: &Blueprint) -> StatefulSet {
                     enable_service_links: Some(false),
                     security_context: Some(PodSecurityContext {
                         run_as_non_root: Some(true),
-                        run_as_user: Some(USER),
-                        run_as_group: Some(USER),
-                        fs_group: Some(USER),
-                        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+                        run_as_user: user,
+                        run_as_group: user,
+                        fs_group: user,
+                        fs_group_change_policy: user.map(|_| "OnRootMismatch".to_owned()),
                         seccomp_profile: Some(SeccompProfile {
                             type_: "RuntimeDefault".to_owned(),
                             ..SeccompProfile::default()
@@ -136,12 +136,13 @@ fn container(blueprint: &Blueprint) -> Container {
         read_only: read_only.then_some(true),
         ..VolumeMount::default()
     };
+    let listen = SocketAddr::new(blueprint.pods.listen, u16::try_from(PORT).unwrap_or(8080));
     Container {
         name: "relay".to_owned(),
         image: Some(blueprint.image.clone()),
         image_pull_policy: blueprint.pull_policy.clone(),
         args: Some(
-            ["relay", "--config", CONFIG_FOLDER, "--listen", &format!("0.0.0.0:{PORT}"), "--data-dir", DATA_FOLDER]
+            ["relay", "--config", CONFIG_FOLDER, "--listen", &listen.to_string(), "--data-dir", DATA_FOLDER]
                 .map(ToOwned::to_owned)
                 .to_vec(),
         ),

@@ -9,6 +9,18 @@ use crate::relay::RelayConfig;
 use crate::relay::config::{ChannelConfig, FORMAT, Intake, MaxConfig, Secrets};
 
 fn blueprint(spec: &Value) -> Blueprint {
+    with_pods(spec, &pods(json!({})))
+}
+
+fn pods(network: Value) -> RelayPods {
+    RelayPods {
+        listen: "::".parse().unwrap(),
+        run_as_user: Some(65532),
+        network: serde_json::from_value(network).unwrap(),
+    }
+}
+
+fn with_pods(spec: &Value, pods: &RelayPods) -> Blueprint {
     let mut whole = json!({
         "apiVersion": "maxchannel.dev/v1alpha1", "kind": "MaxChannel", "metadata": {"name": "support", "namespace": "crm"},
         "spec": {
@@ -36,6 +48,7 @@ fn blueprint(spec: &Value) -> Blueprint {
         "registry.example/maxchannel:1",
         None,
         &BTreeMap::new(),
+        pods,
     )
 }
 
@@ -63,6 +76,48 @@ fn a_channel_that_says_everything_gets_these_objects() {
     }));
     insta::assert_yaml_snapshot!("stateful_set_of_everything", stateful_set(&blueprint));
     insta::assert_yaml_snapshot!("ingress", ingress(&blueprint));
+}
+
+#[test]
+fn a_relay_lets_in_the_controller_the_bringer_of_webhooks_and_the_reader_of_metrics_and_nobody_else_where_they_are_known()
+ {
+    let peer = |label: &str| json!({"podSelector": {"matchLabels": {"app": label}}});
+    let (controller, ingress, monitoring) = (peer("controller"), peer("ingress"), peer("monitoring"));
+    let webhook = json!({"intake": {"webhook": {"host": "max.acme.ru"}}});
+    let polls = json!({"intake": {"longPoll": {}}});
+    for (spec, ingress_from, scrape_from, expected) in [
+        (&webhook, vec![&ingress], vec![&monitoring], Some(vec![&controller, &ingress, &monitoring])),
+        (&polls, vec![&ingress], vec![&monitoring], Some(vec![&controller, &monitoring])),
+        (&polls, vec![], vec![&monitoring], Some(vec![&controller, &monitoring])),
+        (&webhook, vec![], vec![&monitoring], None),
+        (&webhook, vec![&ingress], vec![], None),
+        (&webhook, vec![], vec![], None),
+    ] {
+        let network = json!({"controller": [controller], "ingress": ingress_from, "monitoring": scrape_from});
+        let policy = network_policy(&with_pods(spec, &pods(network.clone())));
+        let policy = serde_json::to_value(policy).unwrap();
+        assert_eq!(policy["spec"]["ingress"][0].get("from"), expected.map(|peers| json!(peers)).as_ref(), "{network}");
+        assert_eq!(policy["spec"]["ingress"][0]["ports"], json!([{"port": "http", "protocol": "TCP"}]));
+        assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress"]), "it may go anywhere");
+    }
+    let rule = json!({"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": [{"port": 3128, "protocol": "TCP"}]});
+    let policy = network_policy(&with_pods(&webhook, &pods(json!({"egress": [rule]}))));
+    let policy = serde_json::to_value(policy).unwrap();
+    assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
+    assert_eq!(policy["spec"]["egress"], json!([rule]));
+}
+
+#[test]
+fn the_platform_chooses_the_user_where_none_is_given_and_the_relay_listens_where_it_is_told() {
+    let given = RelayPods { listen: "0.0.0.0".parse().unwrap(), run_as_user: None, ..pods(json!({})) };
+    let set = serde_json::to_value(stateful_set(&with_pods(&json!({}), &given))).unwrap();
+    let pod = &set["spec"]["template"]["spec"];
+    assert_eq!(
+        pod["securityContext"],
+        json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}),
+        "no user, no group"
+    );
+    assert_eq!(pod["containers"][0]["args"][4], "0.0.0.0:8080");
 }
 
 #[test]

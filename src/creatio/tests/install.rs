@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::super::install::{InstallError, Pace, Package, Progress};
 use super::super::{Client, Credentials, Runtime, Settings};
 use crate::creatio_package::{self, Form, NAME, VERSION};
-use crate::transport::{Addresses, ReqwestTransport, Trust};
+use crate::transport::{ReqwestTransport, Trust};
 
 const OLD: &str = "0.9.0";
 
@@ -27,7 +27,7 @@ impl Site {
     }
 
     fn client(&self, username: &str, password: &str) -> Client {
-        let transport = ReqwestTransport::new(Trust::public(), Addresses::Any).unwrap();
+        let transport = ReqwestTransport::direct(Trust::public()).unwrap();
         let settings = Settings {
             url: self.simulator.url().parse().unwrap(),
             identity_url: None,

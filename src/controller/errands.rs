@@ -1,0 +1,148 @@
+//! What is under way outside for one channel: looks and changes, each a task of its own, so that a side that hangs holds no pass.
+//!
+//! One errand per side and channel. A pass waits for them a moment, since most are quick, and goes on with what is known; one that
+//! comes back later asks for another pass. An errand under other credentials than those of now is dropped.
+//!
+//! All channels share the places of a side. Those whose side did not answer last time have places of their own, so that a side that
+//! hangs for many takes none from the others.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
+
+use super::AbortOnDrop;
+use crate::channel::keeper::{Brought, Errand, Side};
+
+/// How many errands of all channels are under way at once.
+#[derive(Debug)]
+pub struct Places {
+    /// By side: for those that were answered last time, and for the others.
+    by_side: [[Semaphore; 2]; 3],
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        let of = |answered| [Semaphore::new(answered), Semaphore::new(64)];
+        Self { by_side: [of(64), of(32), of(256)] }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Errands {
+    places: Arc<Places>,
+    under_way: BTreeMap<Side, UnderWay>,
+    sender: UnboundedSender<(u64, Side, Brought)>,
+    receiver: UnboundedReceiver<(u64, Side, Brought)>,
+    /// A pass waits for what comes; else the channel is asked for another one.
+    awaited: Arc<AtomicBool>,
+    last: u64,
+}
+
+/// While it is there, nobody needs to be kicked for what comes back.
+#[derive(Debug)]
+pub struct Awaiting(Arc<AtomicBool>);
+
+impl Drop for Awaiting {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    number: u64,
+    basis: Option<String>,
+    is_change: bool,
+    _task: AbortOnDrop<()>,
+}
+
+impl Errands {
+    pub fn new(places: Arc<Places>) -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Self { places, under_way: BTreeMap::new(), sender, receiver, awaited: Arc::default(), last: 0 }
+    }
+
+    pub fn is_busy(&self, side: Side) -> bool {
+        self.under_way.contains_key(&side)
+    }
+
+    /// Whether something is being changed at a side.
+    pub fn is_changing(&self, side: Side) -> bool {
+        self.under_way.get(&side).is_some_and(|under_way| under_way.is_change)
+    }
+
+    pub fn is_any(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
+    /// Sends an errand on its way. `kick` asks for a pass when it comes back while none waits.
+    pub fn send(&mut self, side: Side, basis: Option<String>, errand: Errand, kick: impl FnOnce() + Send + 'static) {
+        self.last += 1;
+        let number = self.last;
+        let (places, sender, awaited) = (self.places.clone(), self.sender.clone(), self.awaited.clone());
+        let (is_suspect, is_change) = (errand.is_suspect, errand.is_change);
+        let work = async move {
+            let place = &places.by_side[side as usize][usize::from(is_suspect)];
+            // Never closed.
+            let Ok(_place) = place.acquire().await else { return };
+            let brought = errand.run().await;
+            // The channel may be gone.
+            let _ = sender.send((number, side, brought));
+            if !awaited.load(Ordering::SeqCst) {
+                kick();
+            }
+        };
+        let task = AbortOnDrop(tokio::spawn(work.instrument(tracing::Span::current())));
+        self.under_way.insert(side, UnderWay { number, basis, is_change, _task: task });
+    }
+
+    /// Drops what is under way under another basis than that of now.
+    pub fn keep_only(&mut self, basis: impl Fn(Side) -> Option<String>) {
+        self.under_way.retain(|side, under_way| under_way.basis == basis(*side));
+    }
+
+    /// Drops everything that is under way.
+    pub fn stop(&mut self) {
+        self.under_way.clear();
+    }
+
+    /// A pass waits for what comes, until the answer is dropped.
+    pub fn expect(&self) -> Awaiting {
+        self.awaited.store(true, Ordering::SeqCst);
+        Awaiting(self.awaited.clone())
+    }
+
+    /// What has come back by now.
+    pub fn arrived(&mut self) -> Option<Brought> {
+        while let Ok((number, side, brought)) = self.receiver.try_recv() {
+            if let Some(brought) = self.mine(number, side, brought) {
+                return Some(brought);
+            }
+        }
+        None
+    }
+
+    /// The next that comes back before `until`.
+    pub async fn next(&mut self, until: Instant) -> Option<Brought> {
+        while self.is_any() {
+            let (number, side, brought) = timeout_at(until, self.receiver.recv()).await.ok()??;
+            if let Some(brought) = self.mine(number, side, brought) {
+                return Some(brought);
+            }
+        }
+        None
+    }
+
+    fn mine(&mut self, number: u64, side: Side, brought: Brought) -> Option<Brought> {
+        // Of one that was dropped just as it came back nothing is taken.
+        self.under_way.get(&side).filter(|under_way| under_way.number == number)?;
+        self.under_way.remove(&side);
+        Some(brought)
+    }
+}

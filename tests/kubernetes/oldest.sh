@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Asks the API server of the oldest Kubernetes that is promised: does it take the definition, every example and everything that the chart can make?
+#
+#   oldest.sh [STATE]
+#
+# Builds that server once into the user's cache (about 5 minutes on 2 cores); etcd and kubectl are those of the other tests. Needs no root.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+STATE=$(state_folder "${1:-$here/../../target/oldest}")
+version=$(sed -n 's/^require k8s\.io\/kubernetes \(v[0-9.]*\)$/\1/p;s/^\tk8s\.io\/kubernetes \(v[0-9.]*\)$/\1/p' "$here/oldest/go.mod" | head -n 1)
+sum=$(cat "$here"/oldest/{go.mod,go.sum,main.go} | sha256sum | cut -c1-8)
+assets="${XDG_CACHE_HOME:-$HOME/.cache}/maxchannel/kubernetes-$version/$sum"
+mkdir -p "$assets"
+exec 9>"$assets/.lock"
+flock 9
+if [ ! -e "$assets/.complete" ]; then
+	command -v go >/dev/null || missing "Go is missing: install it"
+	say "building the API server of Kubernetes $version (once)"
+	minor=${version#v*.}
+	package=k8s.io/component-base/version
+	(cd "$here/oldest" && CGO_ENABLED=0 GOTOOLCHAIN=local GOFLAGS=-mod=readonly GOGC=400 nice go build -trimpath -buildvcs=false \
+		-ldflags "-s -w -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=${minor%%.*}" -o "$assets/kube-apiserver" .)
+	newest=$("$here/build.sh")
+	for name in etcd kubectl; do ln -sf "$newest/$name" "$assets/$name"; done
+	touch "$assets/.complete"
+fi
+exec 9>&-
+unset KUBECONFIG
+export KUBEBUILDER_ASSETS=$assets
+trap '"$here/down.sh" "$STATE"' EXIT
+"$here/up.sh" --mode api "$STATE"
+. "$STATE/env"
+cd "$here/../.."
+# The newest kubectl warns that this server is older than it supports; what it sends is what the files say.
+kubectl() { "$CLUSTER_KUBECTL" "$@" 2> >(grep -v "version difference" >&2); }
+kubectl version | grep -q "Server Version: $version" || fail "another server answers"
+kubectl apply --server-side -f crds/maxchannels.yaml
+kubectl wait --for=condition=Established crd/maxchannels.maxchannel.dev --timeout=30s
+kubectl create namespace crm
+kubectl apply --server-side --dry-run=server -f examples/channel.yaml -f examples/minimal.yaml
+# The rules of the definition that this server must keep, too.
+if sed 's/after: 24h/after: 40d/' examples/channel.yaml | kubectl apply --server-side --dry-run=server -f - 2>/dev/null; then fail "a broken manifest is taken"; fi
+helm=$("$here/../../scripts/tools.sh" helm)
+kubectl create namespace sales
+kubectl create namespace maxchannel
+for values in charts/maxchannel/values.yaml charts/maxchannel/tests/values/*.yaml; do
+	# PodMonitor is Prometheus Operator's. The ServiceAccounts' own controller is not there, and nothing here needs it.
+	"$helm" template release charts/maxchannel --namespace maxchannel --values "$values" --set podMonitor.enabled=false --set priorityClassName= \
+		--set crds.install=false --kube-version "$version" | kubectl apply --server-side --dry-run=server -f -
+done
+say "Kubernetes $version takes everything"
