@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("creatio", &["transport"]),
     ("creatio_package", &[]),
     ("relay", &["policy", "max", "creatio", "telemetry", "transport"]),
-    ("channel", &["api", "policy", "max", "mango", "creatio", "transport", "relay"]),
+    ("channel", &["api", "policy", "max", "mango", "creatio", "creatio_package", "transport", "relay"]),
     ("local", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "transport"]),
     ("controller", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "transport"]),
 ];

@@ -54,7 +54,7 @@ reasons! {
     // AutoRepliesActive.
     AutoRepliesNotConfigured, OffHoursBotActive,
     // CrmConnected.
-    PackageMissing, AccessDenied, ChannelMissing, ChannelInactive, OwnedElsewhere, CrmUnreachable,
+    PackageMissing, PackageOutdated, AccessDenied, ChannelMissing, ChannelInactive, OwnedElsewhere, CrmUnreachable,
     // IntakeReady.
     NotSubscribed, ForeignSubscription, CertificateRejected, MangoNotConnected,
     // RelayAvailable.
@@ -403,9 +403,17 @@ entries! {
         ru: "CRM не принимает данные для входа"
             => "Сверьте Secret с клиентом OAuth или техническим пользователем в CRM; пользователь должен быть активен.";
     CrmConnected / PackageMissing, None, Stalled, CrmAdmin,
-        en: "The package MaxChannel is not installed in the CRM, or is too old"
-            => "Install the present package in the CRM.",
-        ru: "В CRM не установлен пакет MaxChannel, либо он слишком старый" => "Установите в CRM текущую версию пакета.";
+        en: "The package MaxChannel is not installed in the CRM, or speaks another contract"
+            => "Install the package of this release: maxchannel creatio-install, or by hand from the file that maxchannel \
+                creatio-package writes (docs/creatio.md).",
+        ru: "В CRM не установлен пакет MaxChannel, либо его версия несовместима"
+            => "Установите пакет этого выпуска: maxchannel creatio-install или вручную из файла, который создаёт maxchannel \
+                creatio-package (docs/creatio.md).";
+    CrmConnected / PackageOutdated, None, Informational, CrmAdmin,
+        en: "The package MaxChannel in the CRM is older than this release, and serves all the same"
+            => "Upgrade it in a quiet hour: maxchannel creatio-install (docs/creatio.md).",
+        ru: "Пакет MaxChannel в CRM старее этого выпуска, но работает"
+            => "Обновите его в спокойное время: maxchannel creatio-install (docs/creatio.md).";
     CrmConnected / AccessDenied, None, Stalled, CrmAdmin,
         en: "The technical user may not do in the CRM what the channel needs"
             => "Give the technical user the rights of the package MaxChannel.",
@@ -682,7 +690,7 @@ mod tests {
             let outage = name.ends_with("Unreachable") || name == "Throttled";
             assert_eq!(entry.class == Class::Outage, outage, "{name}");
             let counts = ConditionType::READY.contains(&entry.condition) || entry.condition == ConditionType::Ready;
-            let beside = ["FallbackServing", "RolloutWaiting", "RolloutHalted"].contains(&name);
+            let beside = ["FallbackServing", "PackageOutdated", "RolloutWaiting", "RolloutHalted"].contains(&name);
             assert_eq!(entry.class == Class::Informational, !counts || beside, "{name}");
         }
     }

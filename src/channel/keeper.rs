@@ -316,6 +316,10 @@ impl Keeper {
 
     /// Who holds what this channel asks for, if another does.
     pub fn set_conflict(&mut self, conflict: Option<Conflict>) {
+        if self.conflict.is_some() && conflict.is_none() {
+            // What was seen then was the other's.
+            self.asked.extend([Subject::Subscriptions, Subject::Crm]);
+        }
         self.conflict = conflict;
     }
 
@@ -440,6 +444,10 @@ impl Keeper {
         let is_elsewhere = plan::other_owner(desired, &self.observation).is_some()
             || plan::other_address(desired, &self.observation).is_some();
         if is_elsewhere {
+            if !self.standing.elsewhere {
+                // Whether the mark says so too.
+                self.asked.insert(Subject::Crm);
+            }
             self.was_ours = false;
             self.standing.elsewhere = true;
         } else if self.observation.crm.seen.as_ref().is_some_and(|view| view.rows.is_some()) {
@@ -820,8 +828,21 @@ impl Keeper {
         self.carry_out(actions.into_iter().filter(Action::is_intake).collect(), clock).await
     }
 
-    /// Takes the channel's objects outside away. Looks first.
+    /// Takes the channel's objects outside away. Looks at the rows first: meanwhile another installation may have taken them over.
     pub async fn remove(&mut self, clock: Clock<'_>) -> Vec<Done> {
+        if let (Some(Ok(crm)), Some(source)) = (self.crm_client(), self.source())
+            && let Some(view) = &mut self.observation.crm.seen
+            && view.rows.is_some()
+        {
+            match observe::rows(&crm, &source).await {
+                Ok(rows) => view.rows = Some(rows),
+                Err(error) => {
+                    let basis = self.observation.crm.basis.clone();
+                    self.observation.crm.take(&basis, clock(), Err(observe::crm_failure(&error)));
+                    return self.leave_intake(clock).await;
+                }
+            }
+        }
         let actions = match &self.desired {
             Some(desired) => plan::removal(desired, &self.observation, self.bot.as_ref()),
             None => Vec::new(),

@@ -15,6 +15,7 @@ use crate::api::{
     BotStatus, ConditionType, IntakeKind, Language, MaxChannelStatus, Outcome, Pass, Reason, RelayStatus, Status,
     conditions,
 };
+use crate::creatio_package;
 use crate::policy::Millis;
 use crate::relay::Facts;
 
@@ -445,6 +446,10 @@ impl Of<'_> {
             return self.failed(This, failure);
         }
         let connected = |note: &str| {
+            if creatio_package::is_older(&seen.package) {
+                let detail = format!("{} < {}{note}", seen.package, creatio_package::VERSION);
+                return Outcome::holds_but(This, Reason::PackageOutdated, &detail, self.view.language);
+            }
             let message = self.say("The CRM answers, package MaxChannel", "CRM отвечает, пакет MaxChannel");
             Outcome::holds(This, Reason::Connected, format!("{message} {}{note}", seen.package))
         };

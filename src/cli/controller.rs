@@ -67,6 +67,9 @@ pub(super) struct Args {
     /// The ingress (JSON: className, annotations, tlsSecretName) of channels with a host that have none of their own.
     #[arg(long, value_name = "JSON", env = "MAXCHANNEL_WEBHOOK_INGRESS")]
     webhook_ingress: Option<String>,
+    /// The Gateway (JSON: name, namespace, sectionName) at which channels with a host and without an ingress of their own get a route.
+    #[arg(long, value_name = "JSON", env = "MAXCHANNEL_WEBHOOK_GATEWAY")]
+    webhook_gateway: Option<String>,
     /// Between two looks at the subscription in MAX.
     #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_SUBSCRIPTION", default_value = "45s", value_parser = interval)]
     interval_subscription: api::Duration,
@@ -123,6 +126,10 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
 
 fn settings(args: &Args) -> Result<Settings, String> {
     let webhook_ingress = json("MAXCHANNEL_WEBHOOK_INGRESS", args.webhook_ingress.as_deref())?;
+    let gateway = json("MAXCHANNEL_WEBHOOK_GATEWAY", args.webhook_gateway.as_deref())?;
+    if gateway.is_some() && webhook_ingress.is_some() {
+        return Err("webhook.ingress and webhook.gateway are both set: give the one that serves the host".to_owned());
+    }
     let network = json("MAXCHANNEL_RELAY_NETWORK", args.relay_network.as_deref())?.unwrap_or_default();
     let namespaces = args.watch_namespaces.split(',').map(str::trim).filter(|name| !name.is_empty());
     Ok(Settings {
@@ -147,7 +154,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
         relay_image: args.relay_image.clone(),
         relay_pull_policy: args.relay_image_pull_policy.clone().filter(|policy| !policy.is_empty()),
         relay_env: relay_env().chain(args.installation.proxy.env()).collect(),
-        relay_pods: RelayPods { listen: args.relay_listen, run_as_user: args.relay_run_as_user, network },
+        relay_pods: RelayPods { listen: args.relay_listen, run_as_user: args.relay_run_as_user, network, gateway },
         allowed_hosts: args.allowed_hosts.parse()?,
         log_level: telemetry::follow(args.log_level_file.clone()),
         webhook_host: args.webhook_host.clone().filter(|host| !host.is_empty()),

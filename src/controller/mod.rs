@@ -51,7 +51,7 @@ use context::Context;
 use entry::Entry;
 use lease::{Fence, Lost};
 use metrics::{Counted, Metrics, OutcomeLabels, ReasonLabels};
-pub use objects::NetworkAccess;
+pub use objects::{Gateway, NetworkAccess};
 pub use resource::Channel;
 use scope::{Lane, Scope};
 pub use settings::{RelayPods, Settings};

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::context::Context;
 use super::entry::{Entry, Settled};
-use super::objects::{self, Blueprint, PORT, PORT_NAME};
+use super::objects::{self, Blueprint, HTTPRoute, PORT, PORT_NAME};
 use super::refusal;
 use super::relay_state::{self, PodState};
 use super::resource::Channel;
@@ -331,6 +331,16 @@ impl Serving {
             let removed = remove_if_there(context, &scope.ingresses, channel).await;
             let object = format!("Ingress {object}");
             self.changed |= refusals.take("Ingress", &object, &wish, now, removed)?.unwrap_or(false);
+        }
+        // Not watched, for many clusters do not know the kind: it is read whenever anything of the channel has changed.
+        if context.settings.relay_pods.gateway.is_some() {
+            if let Some(route) = objects::http_route(blueprint) {
+                apply!("HTTPRoute", None, route);
+            } else {
+                let removed = delete::<HTTPRoute>(context, channel).await;
+                let object = format!("HTTPRoute {object}");
+                self.changed |= refusals.take("HTTPRoute", &object, &wish, now, removed)?.unwrap_or(false);
+            }
         }
         for (kind, change) in changes {
             self.changed |= change != Change::None;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::objects::NetworkAccess;
+use super::objects::{Gateway, NetworkAccess};
 use crate::api::{AllowedHosts, Ingress, Intake, MaxChannel, Webhook};
 use crate::channel::schedule::Cadence;
 use crate::channel::{ChannelRef, Installation};
@@ -57,6 +57,8 @@ pub struct RelayPods {
     /// User, group and owner of the volume; none: the platform's choice.
     pub run_as_user: Option<i64>,
     pub network: NetworkAccess,
+    /// Where channels with a host and without an ingress of their own have their route.
+    pub gateway: Option<Gateway>,
 }
 
 impl Settings {

@@ -69,3 +69,11 @@ pub fn files(form: Form) -> Vec<File> {
 pub fn package(form: Form) -> std::io::Result<Vec<u8>> {
     archive::pack(&files(form))
 }
+
+/// Whether a version that a site answers is older than the one that this program installs. A version that is none of
+/// numbers and dots is not judged.
+#[must_use]
+pub fn is_older(version: &str) -> bool {
+    let numbers = |text: &str| text.split('.').map(|part| part.parse::<u32>().ok()).collect::<Option<Vec<u32>>>();
+    numbers(version).is_some_and(|own| numbers(VERSION).is_some_and(|ours| own < ours))
+}

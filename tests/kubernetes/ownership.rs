@@ -1,13 +1,14 @@
 //! What is another's: objects under the names that a channel needs, a bot that another installation has, a namespace that is gone.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Resource, ResourceExt as _};
 use maxchannel::api::MaxChannel;
 use maxchannel::channel::InstallationId;
+use maxchannel_simulator::creatio;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -57,9 +58,9 @@ async fn what_is_not_the_channels_is_left_alone_and_named_whatever_it_is_called(
     settings.webhook_ingress = Some(serde_json::from_value(json!({"className": "nginx"})).unwrap());
     world.put_other_secrets().await;
     let nobody = json!([]);
-    // As after a restore: the reference of a channel that was.
-    let former = json!([{"apiVersion": "maxchannel.dev/v1alpha1", "kind": "MaxChannel", "name": "c2",
-        "uid": "00000000-0000-0000-0000-000000000001", "controller": true}]);
+    let web: ConfigMap = put(&world, json!({"metadata": {"name": "web"}})).await;
+    let former =
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "web", "uid": web.uid(), "controller": true}]);
     let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
     let tls = put::<Secret>(
         &world,
@@ -251,6 +252,92 @@ async fn a_bot_moves_from_one_installation_to_another_and_every_message_arrives_
     gone(&old, "support").await;
     assert_eq!(old.subscriptions().len(), 1);
     assert!(old.crm.control().rows("Channel").iter().any(|row| row["IsActive"] == true));
+    old_controller.stop().await;
+    new_controller.stop().await;
+    new.end().await;
+    old.end().await;
+}
+
+/// The relay's store goes along: by `kubectl exec`, as docs/moving.md says.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_and_an_import_bring_what_waits_and_nothing_is_lost_doubled_or_reordered() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let old = World::start(&cluster).await;
+    let mut settings = old.settings();
+    settings.installation.id = InstallationId::of("old");
+    settings.cadence.subscriptions = 1_000;
+    let old_controller = old.controller_with(settings.clone()).await;
+    old.put_secrets().await;
+    old.apply(&old.manifest("support")).await;
+    old.until_ready("support").await;
+    let customer = old.customer();
+    old.say(&customer, "раз");
+    let chat = old.accept(&customer).await;
+    answer(&old, &customer, chat, "ответ на раз").await;
+    let new = World::start(&cluster).await;
+    new.put_token(&old.token).await;
+    new.put_other_secrets().await;
+    settings.namespace = new.namespace.clone();
+    settings.namespaces = vec![new.namespace.clone()];
+    settings.installation.id = InstallationId::of("new");
+    let new_controller = new.controller_with(settings).await;
+    let mut manifest = old.manifest("support");
+    manifest["spec"]["intake"]["webhook"]["url"] = json!(new.public);
+    new.apply(&manifest).await;
+    new.until_condition("support", "CrmConnected", "False", "OwnedElsewhere", PATIENCE).await;
+    new.until_condition("support", "RelayAvailable", "True", "Available", PATIENCE).await;
+
+    // Acknowledged, on disk, and not in the CRM: only the store can bring it.
+    old.crm.control().fault(creatio::Fault {
+        path: "/rest/MaxChannelService/receive".to_owned(),
+        count: 10_000,
+        effect: false,
+        answer: creatio::Answer::Drop,
+        ..creatio::Fault::default()
+    });
+    old.say(&customer, "два");
+    let taken = || old.max.control().webhook_attempts().iter().filter(|one| one.status == Some(200)).count();
+    let before = taken();
+    old.say(&customer, "три");
+    until("the old relay has taken them", PATIENCE, || async { (taken() > before).then_some(()) }).await;
+    let store = cluster.state.join(format!("{}.store", old.namespace));
+    let script = |arguments: String| {
+        let output = std::process::Command::new("sh").args(["-c", &arguments]).output().unwrap();
+        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let kubectl = cluster.kubectl.display();
+    let data = "--data-dir /var/lib/maxchannel";
+    script(format!(
+        "{kubectl} -n {} exec support-relay-0 -- /maxchannel export {data} > {}",
+        old.namespace,
+        store.display()
+    ));
+    script(format!(
+        "{kubectl} -n {} exec -i support-relay-0 -- /maxchannel import {data} < {}",
+        new.namespace,
+        store.display()
+    ));
+    old.crm.control().clear_faults();
+    // What the agent and the customer write in between is with Creatio and MAX.
+    old.say(&customer, "четыре");
+    old.crm.control().send(chat, old.agent, "ответ на всё", Vec::new()).unwrap();
+    manifest["metadata"]["annotations"] = json!({"maxchannel.dev/adopt": "true"});
+    new.apply(&manifest).await;
+    new.until_ready("support").await;
+    until("the customer reads the answer", PATIENCE, || async {
+        old.seen(&customer).contains(&"ответ на всё".to_owned()).then_some(())
+    })
+    .await;
+    old.say(&customer, "пять");
+    until("everything is with the agent", PATIENCE, || async { (old.received(&customer).len() >= 5).then_some(()) })
+        .await;
+    assert_eq!(old.received(&customer), ["раз", "два", "три", "четыре", "пять"]);
+    let answers: Vec<String> = old.seen(&customer).into_iter().filter(|text| text.starts_with("ответ")).collect();
+    assert_eq!(answers, ["ответ на раз", "ответ на всё"]);
+    // What has left is not waited for.
+    old.delete("support").await;
+    gone(&old, "support").await;
+    assert_eq!(old.subscriptions().len(), 1);
     old_controller.stop().await;
     new_controller.stop().await;
     new.end().await;

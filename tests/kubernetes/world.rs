@@ -478,6 +478,7 @@ pub fn settings(namespace: &str, max: &str, mango: &str) -> Settings {
             listen: [0; 16].into(),
             run_as_user: Some(65532),
             network: controller::NetworkAccess::default(),
+            gateway: None,
         },
         allowed_hosts: api::AllowedHosts::default(),
         log_level: tokio::sync::watch::channel(None).1,

@@ -255,3 +255,46 @@ async fn of_two_that_start_at_the_same_moment_no_more_than_one_has_the_bot() {
     other.stop().await;
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_taken_out_is_not_worked_on_any_more_and_goes_on_where_it_is_brought() {
+    let mut world = World::new().await;
+    world.cadence.subscriptions = 300;
+    world.cadence.crm = 300;
+    world.write("support.yaml", &world.channel("support", ""));
+    world.run().await;
+    world.until_ready("support").await;
+    let customer = new_customer(&world);
+    talk(&world, customer, "Здравствуйте").await;
+    let mut other = Other::beside(&world, "cluster");
+    other.run(&world).await;
+    until("the second waits", || other.failure("CrmConnected").is_some()).await;
+
+    let from = world.data.path().join("default/support");
+    let to = other.data.path().join("default/support");
+    let store = tokio::task::spawn_blocking(move || {
+        let mut store = Vec::new();
+        maxchannel::relay::moving::export(&from, &mut store, false).unwrap();
+        store
+    })
+    .await
+    .unwrap();
+    // MAX keeps it: nobody takes it now.
+    world.max.control().say(customer, world.bot, "Есть кто?").unwrap();
+    until("the relay refuses it for now", || {
+        world.max.control().webhook_attempts().last().and_then(|attempt| attempt.status) == Some(503)
+    })
+    .await;
+    tokio::task::spawn_blocking(move || maxchannel::relay::moving::import(&to, &mut store.as_slice()).unwrap())
+        .await
+        .unwrap();
+    other.write(&world.channel("support", "").replace("metadata: {name: support}", ADOPT));
+    until("the second has the bot", || other.is_ready()).await;
+    talk(&world, customer, "Вы здесь?").await;
+    let transcript = world.crm.control().transcript(&format!("max:{customer}"));
+    let incoming = transcript.iter().filter(|entry| entry["direction"] == "incoming");
+    let texts: Vec<&str> = incoming.filter_map(|entry| entry["text"].as_str()).collect();
+    assert_eq!(texts, ["Здравствуйте", "Есть кто?", "Вы здесь?"]);
+    other.stop().await;
+    world.stop().await;
+}

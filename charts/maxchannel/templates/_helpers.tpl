@@ -86,6 +86,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies, ingresses]
   verbs: [get, list, watch, create, patch, delete]
+{{- if .Values.webhook.gateway }}
+# The way in at the Gateway that all channels share.
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, create, patch, delete]
+{{- end }}
 # Relay pods: why one does not start is told in the channel's status; patch touches an annotation, so that a changed configuration arrives within a second.
 - apiGroups: [""]
   resources: [pods]

@@ -278,6 +278,12 @@ fn every_reason_can_be_reached() {
         ("CrmConnected", Case::without("crm", Some("clientSecret")), "False", Reason::CredentialsInvalid),
         ("CrmConnected", crm_failed(Reason::CredentialsInvalid), "False", Reason::CredentialsInvalid),
         ("CrmConnected", crm_failed(Reason::PackageMissing), "False", Reason::PackageMissing),
+        (
+            "CrmConnected",
+            Case::with(|case| "0.9.0".clone_into(&mut case.seen.crm.seen.as_mut().unwrap().package)),
+            "True",
+            Reason::PackageOutdated,
+        ),
         ("CrmConnected", crm_failed(Reason::CrmUnreachable), "False", Reason::CrmUnreachable),
         (
             "CrmConnected",

@@ -6,7 +6,14 @@ use k8s_openapi::api::networking::v1::{
 };
 
 use super::{Blueprint, PORT_NAME};
+use crate::channel::ChannelRef;
 use crate::controller::names;
+
+/// Only this channel's own paths, for many channels share one host; true: exactly this path, else everything under it.
+pub(super) fn paths(channel: &ChannelRef) -> [(String, bool); 2] {
+    let ChannelRef { namespace, name } = channel;
+    [(format!("/webhooks/max/{namespace}/{name}/"), false), (format!("/webhooks/creatio/{namespace}/{name}"), true)]
+}
 
 #[must_use]
 pub fn ingress(blueprint: &Blueprint) -> Option<Ingress> {
@@ -27,11 +34,8 @@ pub fn ingress(blueprint: &Blueprint) -> Option<Ingress> {
             resource: None,
         },
     };
-    // Only this channel's own paths: many channels share one host.
-    let paths = vec![
-        path(format!("/webhooks/max/{}/{}/", channel.namespace, channel.name), "Prefix"),
-        path(format!("/webhooks/creatio/{}/{}", channel.namespace, channel.name), "Exact"),
-    ];
+    let paths =
+        paths(channel).into_iter().map(|(value, exact)| path(value, if exact { "Exact" } else { "Prefix" })).collect();
     Some(Ingress {
         metadata,
         spec: Some(IngressSpec {

@@ -2,6 +2,7 @@
 //!
 //! Builders state the full intent: a field left out is a field given up in server-side apply.
 
+mod http_route;
 mod ingress;
 mod network_policy;
 mod secret;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+pub use http_route::{Gateway, HTTPRoute, http_route};
 pub use ingress::ingress;
 pub use network_policy::{NetworkAccess, network_policy};
 pub use secret::secret;
@@ -47,6 +49,8 @@ pub struct Blueprint {
     pub takes_webhooks: bool,
     /// The public host and the Ingress to be made for it, if one is to be made.
     pub ingress: Option<(String, api::Ingress)>,
+    /// The public host and the Gateway that serves it, where no Ingress does.
+    pub gateway: Option<(String, Gateway)>,
 }
 
 impl Blueprint {
@@ -71,6 +75,9 @@ impl Blueprint {
             env: env.clone(),
             pods: pods.clone(),
             takes_webhooks: webhook.is_some(),
+            gateway: webhook
+                .filter(|webhook| webhook.ingress.is_none())
+                .and_then(|webhook| Some((webhook.host.clone()?, pods.gateway.clone()?))),
             ingress: webhook.and_then(|webhook| Some((webhook.host.clone()?, webhook.ingress.clone()?))),
         }
     }

@@ -6,6 +6,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::{Blueprint, PORT_NAME};
 use crate::controller::names;
 
+/// Under the cluster IP.
+pub(super) const PORT: i32 = 80;
+
 #[must_use]
 pub fn service(blueprint: &Blueprint) -> Service {
     Service {
@@ -15,7 +18,7 @@ pub fn service(blueprint: &Blueprint) -> Service {
             selector: Some(names::labels(&blueprint.channel.name)),
             ports: Some(vec![ServicePort {
                 name: Some(PORT_NAME.to_owned()),
-                port: 80,
+                port: PORT,
                 protocol: Some("TCP".to_owned()),
                 target_port: Some(IntOrString::String(PORT_NAME.to_owned())),
                 ..ServicePort::default()

@@ -17,6 +17,7 @@ fn pods(network: Value) -> RelayPods {
         listen: "::".parse().unwrap(),
         run_as_user: Some(65532),
         network: serde_json::from_value(network).unwrap(),
+        gateway: None,
     }
 }
 
@@ -105,6 +106,22 @@ fn a_relay_lets_in_the_controller_the_bringer_of_webhooks_and_the_reader_of_metr
     let policy = serde_json::to_value(policy).unwrap();
     assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
     assert_eq!(policy["spec"]["egress"], json!([rule]));
+}
+
+#[test]
+fn a_host_has_one_gateway_with_one_certificate_and_each_channel_a_route_of_its_own_paths() {
+    let gateway = json!({"name": "public", "namespace": "edge", "sectionName": "https"});
+    let shared = RelayPods { gateway: Some(serde_json::from_value(gateway).unwrap()), ..pods(json!({})) };
+    let webhook = json!({"intake": {"webhook": {"host": "max.acme.ru"}}});
+    let blueprint = with_pods(&webhook, &shared);
+    assert_eq!(ingress(&blueprint), None, "no certificate of its own");
+    insta::assert_yaml_snapshot!("http_route", http_route(&blueprint));
+    let own = json!({"intake": {"webhook": {"host": "max.acme.ru", "ingress": {"className": "nginx"}}}});
+    let own = with_pods(&own, &shared);
+    assert!(ingress(&own).is_some() && http_route(&own).is_none(), "a channel's own ingress counts");
+    for no_host in [json!({"intake": {"longPoll": {}}}), json!({"intake": {"webhook": {"url": "https://acme.ru"}}})] {
+        assert_eq!(http_route(&with_pods(&no_host, &shared)), None, "{no_host}");
+    }
 }
 
 #[test]
