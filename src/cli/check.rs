@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write as _,
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };

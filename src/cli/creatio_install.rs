@@ -151,3 +151,6 @@ fn sites(args: &Args) -> Result<BTreeMap<String, crate::creatio::Client>, String
     }
     Ok(sites)
 }
+
+#[cfg(all(test, feature = "simulator"))]
+mod tests;

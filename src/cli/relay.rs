@@ -106,12 +106,7 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
         })
         .merge(relay::http::router(relays.clone()));
     let closing = stop.clone();
-    let server = tokio::spawn(async move {
-        let graceful = axum::serve(listener, routes).with_graceful_shutdown(closing.cancelled_owned());
-        if let Err(error) = graceful.await {
-            tracing::error!(%error, "the port is closed");
-        }
-    });
+    let server = tokio::spawn(relay::http::serve(listener, routes, closing));
     let mut complaint = String::new();
     let mut changed_bot = false;
     while !stop.is_cancelled() {

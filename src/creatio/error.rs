@@ -34,6 +34,8 @@ pub enum Class {
     Throttled { retry_after: Option<Duration> },
     /// The answer is longer than the caller allows.
     TooLarge,
+    /// The site answered, but not in a shape that is known: it is not away.
+    NotUnderstood,
     /// The site is there and fails at the moment: try again with growing pauses.
     Transient,
     /// No answer came: try again with growing pauses.
@@ -45,12 +47,48 @@ pub enum Class {
 pub struct Error {
     class: Class,
     may_have_been_done: bool,
+    status: Option<u16>,
+    retry_after: Option<Duration>,
+    gave_way: bool,
     sentence: String,
 }
 
 impl Error {
     pub(super) fn new(class: Class, may_have_been_done: bool, sentence: impl Into<String>) -> Self {
-        Self { class, may_have_been_done, sentence: sentence.into() }
+        let sentence = sentence.into();
+        Self { class, may_have_been_done, status: None, retry_after: None, gave_way: false, sentence }
+    }
+
+    /// The status of the answer that this error is made of, and how long it asks to be left alone.
+    pub(super) fn answered(mut self, answer: &Response) -> Self {
+        self.status = Some(answer.status().as_u16());
+        self.retry_after = retry_after(answer);
+        self
+    }
+
+    pub(super) fn retry_after_of(mut self, left: Duration) -> Self {
+        self.retry_after = Some(left);
+        self
+    }
+
+    pub(super) fn giving_way(mut self) -> Self {
+        self.gave_way = true;
+        self
+    }
+
+    /// The HTTP status, where the site answered.
+    pub fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// How long the site asks to be left alone, whatever it refused.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The call was slow and others waited for its place: its answer was not awaited, which says nothing about the site.
+    pub fn gave_way(&self) -> bool {
+        self.gave_way
     }
 
     /// What can be done about it.
@@ -205,10 +243,9 @@ pub(super) fn classify(status: StatusCode, fault: &Fault, deleting: bool, retry_
     }
 }
 
-/// `Retry-After` in seconds; dates are not used by anything seen.
+/// `Retry-After` of an answer.
 pub(super) fn retry_after(answer: &Response) -> Option<Duration> {
-    let value = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
+    crate::transport::retry_after(answer.headers())
 }
 
 /// At most 200 characters on one line.

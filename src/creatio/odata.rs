@@ -196,7 +196,8 @@ impl Client {
         collection: &str,
         query: &Query,
     ) -> Result<(Vec<Box<RawValue>>, bool), Error> {
-        let (rows, next) = self.answer(collection, &list(collection, query)).await?;
+        let call = Call { kind: Kind::Outbox, ..list(collection, query) };
+        let (rows, next) = self.answer(collection, &call).await?;
         Ok((rows, next.is_some()))
     }
 
@@ -275,9 +276,20 @@ impl Client {
     /// # Errors
     /// [`Class::NotFound`] where the row is not there.
     pub async fn patch(&self, collection: &str, id: Uuid, columns: &impl Serialize) -> Result<(), Error> {
+        self.patch_as(Kind::OData, collection, id, columns).await
+    }
+
+    pub(super) async fn patch_as(
+        &self,
+        kind: Kind,
+        collection: &str,
+        id: Uuid,
+        columns: &impl Serialize,
+    ) -> Result<(), Error> {
         let path = format!("odata/{collection}({})", guid_literal(id));
         let call = Call {
             body: body(columns, None)?,
+            kind,
             ..Call::write(Method::PATCH, path, format!("changing {collection} {id}"))
         };
         let answer = self.wire.send(&call).await?;

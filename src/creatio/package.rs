@@ -622,7 +622,7 @@ impl Client {
             Report::Failed(why) => json!({ "State": "Failed", "Error": cut(why, REPORT_TEXT) }),
             Report::Uncertain(why) => json!({ "State": "Uncertain", "Error": cut(why, REPORT_TEXT) }),
         };
-        self.patch("MaxOutbox", row, &body).await
+        self.patch_as(Kind::Report, "MaxOutbox", row, &body).await
     }
 
     /// The bytes of a file of an agent's message. None: not there yet, as long as the agent's request lasts.

@@ -27,6 +27,8 @@ const RENEW_AFTER: u32 = 85;
 const DEFAULT_LIFE: i64 = 3600;
 /// Pause after the first refused sign-in; doubled by each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
+/// Pause after a sign-in that failed for another reason.
+const FAILED_PAUSE: Duration = Duration::from_millis(400);
 /// Longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_mins(15);
 /// Between attempts to renew a token that still serves.
@@ -353,6 +355,9 @@ impl Sessions {
     async fn sign_in(&self, outlet: &Outlet, state: &mut State, asked: Instant) -> Result<Arc<Session>, Error> {
         if let Some(failed) = &state.failed {
             let now = Instant::now();
+            if now < failed.until && failed.error.class() != Class::CredentialsInvalid {
+                return Err(failed.error.clone());
+            }
             if now < failed.until {
                 let wait = (failed.until - now).as_secs() + 1;
                 return Err(failed.error.clone().map_sentence(|sentence| {
@@ -382,7 +387,8 @@ impl Sessions {
             Err(error) => {
                 let error = error.map_sentence(|sentence| self.scrub(sentence));
                 let at = Instant::now();
-                let mut until = at;
+                // Those who come in a crowd share one failure.
+                let mut until = at + FAILED_PAUSE;
                 if error.class() == Class::CredentialsInvalid {
                     until = at + LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.saturating_pow(state.refusals.min(10)));
                     state.refusals += 1;
@@ -555,10 +561,7 @@ impl Sessions {
     /// One exchange of the sign-in or of a probe: the call it is for has not been sent, so nothing may have been done.
     async fn exchange(&self, outlet: &Outlet, kind: Kind, request: Request, about: &str) -> Result<Response, Error> {
         let options = Options { max_answer: 1024 * 1024, ..Options::default() };
-        outlet
-            .send(kind, request, options)
-            .await
-            .map_err(|error| Error::new(Class::Unreachable, false, format!("{about} failed: {error}")))
+        outlet.send(kind, request, options).await.map_err(|error| error.error(about, false))
     }
 
     fn unwell(&self, answer: &Response, about: &str) -> Error {
@@ -568,7 +571,7 @@ impl Sessions {
         };
         let what = fault(answer).unwrap_or_default().message;
         let sentence = format!("{about} failed with status {}: {what}", answer.status().as_u16());
-        Error::new(class, false, self.scrub(sentence))
+        Error::new(class, false, self.scrub(sentence)).answered(answer)
     }
 
     /// Whether a path was refused for lack of a right a moment ago, so that signing in again cannot help.

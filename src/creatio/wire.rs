@@ -9,14 +9,16 @@ use http::{HeaderValue, Method, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use url::Url;
 
 use super::Settings;
 use super::error::{Class, Error, Fault, classify, excerpt, fault, is_html, retry_after};
+use super::places::Places;
 use super::session::{Lost, Session, Sessions};
-use crate::transport::{Limiter, Options, Request, Response, Transport, TransportError, Waited, whole_characters};
+use crate::transport::{
+    Hold, Limiter, Options, Request, Response, Transport, TransportError, Waited, whole_characters,
+};
 
 /// From first to last byte of an answer (Creatio API reference, 10.3).
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,6 +44,10 @@ pub(super) enum Kind {
     Package,
     Chat,
     File,
+    /// The outbox and what else tells of the agents' acts; counted with OData.
+    Outbox,
+    /// A report on a row of the outbox; counted with OData.
+    Report,
 }
 
 /// Requests sent, by kind. Creatio's plans count OData calls and calls of own web services apart (Creatio API reference, 2.7).
@@ -81,7 +87,7 @@ impl Calls {
 }
 
 #[derive(Debug, Default)]
-struct Counters([AtomicU64; 6]);
+struct Counters([AtomicU64; 8]);
 
 /// One call, before prefix and session.
 #[derive(Debug)]
@@ -154,20 +160,65 @@ impl Call<'_> {
 pub(super) struct Outlet {
     transport: Arc<dyn Transport>,
     per_second: Limiter,
-    in_flight: Semaphore,
+    in_flight: Places,
+    hold: Hold,
     counters: Counters,
 }
 
 impl Outlet {
     /// Sends one request within the limits.
-    pub async fn send(&self, kind: Kind, mut request: Request, options: Options) -> Result<Response, TransportError> {
+    pub async fn send(&self, kind: Kind, mut request: Request, options: Options) -> Result<Response, Unsent> {
         let began = Instant::now();
-        // The semaphore is never closed.
-        let _place = self.in_flight.acquire().await.ok();
+        let (place, _file) = self.in_flight.acquire(kind).await;
         let _permit = self.per_second.acquire().await;
+        if let Some(left) = self.hold.left() {
+            return Err(Unsent::Held(left));
+        }
         request.extensions_mut().insert(Waited(began.elapsed()));
         self.counters.0[kind as usize].fetch_add(1, Ordering::Relaxed);
-        self.transport.send(request, options).await
+        place.sent();
+        let answer = tokio::select! {
+            answer = self.transport.send(request, options) => answer.map_err(Unsent::Transport)?,
+            () = place.gives_way() => return Err(Unsent::GaveWay),
+        };
+        place.answered();
+        self.hold.heed(&answer);
+        Ok(answer)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Unsent {
+    Transport(TransportError),
+    /// The site asked to be left alone so long; nothing was sent.
+    Held(Duration),
+    /// It was slow while others waited.
+    GaveWay,
+}
+
+impl Unsent {
+    /// The error of a call that it is about. `changes`: a lost answer may leave a change behind.
+    pub fn error(&self, about: &str, changes: bool) -> Error {
+        match self {
+            Self::Transport(error) => {
+                let class = match error {
+                    TransportError::TooLarge { .. } => Class::TooLarge,
+                    _ => Class::Unreachable,
+                };
+                let done = changes && !error.certainly_not_sent();
+                Error::new(class, done, format!("{about} failed: {error}{}", remedy(class)))
+            }
+            Self::Held(left) => {
+                let sentence =
+                    format!("{about} waits: the CRM asked to be left alone for another {} s", left.as_secs() + 1);
+                Error::new(Class::Throttled { retry_after: Some(*left) }, false, sentence).retry_after_of(*left)
+            }
+            Self::GaveWay => {
+                let sentence = format!("{about} took long while others waited: it is tried again");
+                Error::new(Class::Unreachable, changes, sentence).giving_way()
+            }
+        }
     }
 }
 
@@ -188,7 +239,8 @@ impl Wire {
         let outlet = Outlet {
             transport,
             per_second: Limiter::new(settings.requests_per_second, Duration::from_secs(1)),
-            in_flight: Semaphore::new(settings.in_flight.clamp(1, Semaphore::MAX_PERMITS)),
+            in_flight: Places::new(settings.in_flight),
+            hold: Hold::default(),
             counters: Counters::default(),
         };
         Self { outlet, sessions: Sessions::new(settings) }
@@ -199,7 +251,7 @@ impl Wire {
         Calls {
             sign_in: count(Kind::SignIn),
             probe: count(Kind::Probe),
-            odata: count(Kind::OData),
+            odata: count(Kind::OData) + count(Kind::Outbox) + count(Kind::Report),
             package: count(Kind::Package),
             chat: count(Kind::Chat),
             file: count(Kind::File),
@@ -321,13 +373,8 @@ impl Wire {
         Error::new(Class::BadRequest, false, sentence)
     }
 
-    fn unanswered(&self, call: &Call<'_>, error: &TransportError) -> Error {
-        let done = call.changes() && !error.certainly_not_sent();
-        let class = match error {
-            TransportError::TooLarge { .. } => Class::TooLarge,
-            _ => Class::Unreachable,
-        };
-        self.scrubbed(call, Error::new(class, done, format!("{} failed: {error}{}", call.about, remedy(class))))
+    fn unanswered(&self, call: &Call<'_>, error: &Unsent) -> Error {
+        self.scrubbed(call, error.error(&call.about, call.changes()))
     }
 
     /// The error that a refusal means.
@@ -346,7 +393,7 @@ impl Wire {
             words(&fault),
             remedy(class)
         );
-        self.scrubbed(call, Error::new(class, done, sentence))
+        self.scrubbed(call, Error::new(class, done, sentence).answered(answer))
     }
 
     /// JSON out of an answer that must have it; half an emoji in a text is replaced.
@@ -398,7 +445,8 @@ impl Wire {
             error.line(),
             error.column()
         );
-        self.scrubbed(call, Error::new(Class::Transient, call.changes(), sentence))
+        let class = if error.is_eof() { Class::Transient } else { Class::NotUnderstood };
+        self.scrubbed(call, Error::new(class, call.changes(), sentence))
     }
 
     /// 404 or a page where the package should answer (contract, `ping`).

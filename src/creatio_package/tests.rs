@@ -179,7 +179,15 @@ fn what_is_in_the_package_of_this_version() {
 
 #[test]
 fn only_a_lower_version_is_older() {
-    for (version, older) in [("0.9.9", true), ("0.10", true), (VERSION, false), ("1.0.1", false), ("1.10.0", false), ("", false), ("x", false)] {
+    for (version, older) in [
+        ("0.9.9", true),
+        ("0.10", true),
+        (VERSION, false),
+        ("1.0.1", false),
+        ("1.10.0", false),
+        ("", false),
+        ("x", false),
+    ] {
         assert_eq!(is_older(version), older, "{version:?}");
     }
 }

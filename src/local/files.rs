@@ -2,10 +2,12 @@
 //!
 //! What stands in a file counts until the file says something else. A file that is broken or half-written keeps what it said before, and
 //! what is wrong is told with file and line. What has vanished counts for [`GRACE`] more, because editors and git replace files by
-//! taking them away for a moment; after that it is gone here, and nothing is changed outside.
+//! taking them away for a moment; after that it is gone here, and nothing is changed outside. A file or folder that is there and cannot
+//! be read (no right, no file handle left) says nothing: whatever stood below it still counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk;
@@ -65,19 +67,19 @@ impl Files {
 
     /// Reads again; a snapshot comes back where anything has changed since the last one.
     pub fn poll(&mut self, now: Millis) -> Option<Snapshot> {
-        let (texts, problems) = read(&self.paths);
+        let Found { texts, problems, unreadable } = read(&self.paths);
         let mut hasher = DefaultHasher::new();
         (&texts, &problems).hash(&mut hasher);
         let hash = hasher.finish();
         let changed = self.hash.replace(hash) != Some(hash);
         if changed {
-            self.take(&texts, problems);
+            self.take(&texts, problems, &unreadable);
         }
         let forgotten = forget(&mut self.channels, now) | forget(&mut self.secrets, now);
         (changed || forgotten).then(|| self.snapshot())
     }
 
-    fn take(&mut self, texts: &[(String, String)], mut problems: Vec<Problem>) {
+    fn take(&mut self, texts: &[(String, String)], mut problems: Vec<Problem>, unreadable: &[PathBuf]) {
         let mut manifests = Manifests::default();
         for (file, text) in texts {
             manifests.add(file, text);
@@ -86,6 +88,8 @@ impl Files {
             manifests.errors.iter().map(|note| Problem { file: note.place.file.clone(), sentence: note.to_string() }),
         );
         let broken: BTreeSet<&str> = problems.iter().map(|problem| problem.file.as_str()).collect();
+        let broken =
+            |file: &str| broken.contains(file) || unreadable.iter().any(|folder| Path::new(file).starts_with(folder));
         merge(&mut self.channels, manifests.channels, &broken, |one| (&one.namespace, &one.name, &one.source.file));
         merge(&mut self.secrets, manifests.secrets, &broken, |one| (&one.namespace, &one.name, &one.source.file));
         self.problems = problems;
@@ -110,13 +114,11 @@ impl Files {
 fn merge<T>(
     kept: &mut BTreeMap<ChannelRef, Kept<T>>,
     read: Vec<T>,
-    broken: &BTreeSet<&str>,
+    broken: &impl Fn(&str) -> bool,
     name: impl Fn(&T) -> (&String, &String, &String),
 ) {
     for one in kept.values_mut() {
-        let file = Path::new(name(&one.manifest).2.as_str());
-        // The file itself, or a folder around it that cannot be read.
-        one.present = file.ancestors().any(|path| path.to_str().is_some_and(|path| broken.contains(path)));
+        one.present = broken(name(&one.manifest).2.as_str());
     }
     for (place, manifest) in read.into_iter().enumerate() {
         let (namespace, called, _) = name(&manifest);
@@ -138,26 +140,40 @@ fn forget<T>(kept: &mut BTreeMap<ChannelRef, Kept<T>>, now: Millis) -> bool {
     kept.len() != before
 }
 
-/// The texts of the files by name, and what could not be read.
-fn read(paths: &[PathBuf]) -> (Vec<(String, String)>, Vec<Problem>) {
-    let (mut texts, mut problems) = (Vec::new(), Vec::new());
+/// What one look at the disk has found.
+#[derive(Default)]
+struct Found {
+    /// By the names of the files.
+    texts: Vec<(String, String)>,
+    problems: Vec<Problem>,
+    /// Files and folders that are there, but nobody knows what stands in them.
+    unreadable: Vec<PathBuf>,
+}
+
+fn read(paths: &[PathBuf]) -> Found {
+    let mut found = Found::default();
     for path in paths {
         // One by one, so that a path that cannot be read hides no other.
         let (files, errors) = disk::list(std::slice::from_ref(path));
-        problems.extend(
-            errors
-                .into_iter()
-                .map(|error| Problem { file: error.path.display().to_string(), sentence: error.to_string() }),
-        );
+        for error in errors {
+            found.problems.push(Problem { file: error.path.display().to_string(), sentence: error.to_string() });
+            found.unreadable.push(error.path);
+        }
         for file in files {
             let name = file.display().to_string();
             match disk::read_file(&file) {
-                Ok(text) => texts.push((name, text)),
-                Err(error) => problems.push(Problem { file: name, sentence: error.to_string() }),
+                Ok(text) => found.texts.push((name, text)),
+                Err(error) => {
+                    found.problems.push(Problem { file: name, sentence: error.to_string() });
+                    // A folder that has vanished looks like a file that has.
+                    if !std::fs::symlink_metadata(&file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                        found.unreadable.push(file);
+                    }
+                }
             }
         }
     }
-    (texts, problems)
+    found
 }
 
 #[cfg(test)]
@@ -210,5 +226,29 @@ mod tests {
         let snapshot = files.poll(70_000 + GRACE).unwrap();
         assert!(snapshot.secrets.is_empty(), "a Secret taken out of a whole file is gone");
         assert_eq!(snapshot.problems, []);
+    }
+
+    /// As where the process has no file handle left, or somebody has taken the right to read away.
+    #[test]
+    fn a_folder_that_cannot_be_read_changes_nothing_however_long_that_lasts() {
+        let folder = tempfile::tempdir().unwrap();
+        let (above, below) = (folder.path().join("channels"), folder.path().join("channels/below"));
+        fs::create_dir_all(&below).unwrap();
+        fs::write(above.join("a.yaml"), format!("{}---\n{SECRET}", channel("one"))).unwrap();
+        fs::write(below.join("b.yaml"), channel("two")).unwrap();
+        let mut files = Files::new(vec![above.clone()]);
+        assert_eq!(names(&files.poll(0).unwrap()), ["one", "two"]);
+        // Links that lead back cannot be listed, whoever asks: not even root can.
+        std::os::unix::fs::symlink(&below, below.join("again")).unwrap();
+        let snapshot = files.poll(1_000).unwrap();
+        assert!(!snapshot.problems.is_empty());
+        assert_eq!(names(&snapshot), ["one", "two"]);
+        assert!(files.poll(1_000 + 10 * GRACE).is_none(), "its manifests were given up");
+        fs::remove_file(below.join("again")).unwrap();
+        assert_eq!(names(&files.poll(100_000).unwrap()), ["one", "two"]);
+        // One that is gone is gone.
+        fs::remove_dir_all(&above).unwrap();
+        files.poll(101_000).unwrap();
+        assert!(names(&files.poll(101_000 + GRACE).unwrap()).is_empty());
     }
 }

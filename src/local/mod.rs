@@ -130,12 +130,7 @@ pub async fn start(options: Options, stop: CancellationToken) -> Result<Running,
         .with_state((board.clone(), relays.clone()))
         .merge(relay::http::router(relays));
     let closing = stop.clone();
-    let server = tokio::spawn(async move {
-        let graceful = axum::serve(listener, routes).with_graceful_shutdown(closing.cancelled_owned());
-        if let Err(error) = graceful.await {
-            tracing::error!(%error, "the port is closed");
-        }
-    });
+    let server = tokio::spawn(relay::http::serve(listener, routes, closing));
     let task = tokio::spawn(async move {
         let _lock = lock;
         supervise(shared, files::Files::new(paths), stop).await;

@@ -14,7 +14,7 @@ use crate::channel::plan::KnownBot;
 use crate::channel::report::RelayState;
 use crate::channel::schedule::Subject;
 use crate::policy::Millis;
-use crate::relay::{Facts, Relay, moving};
+use crate::relay::{Facts, Relay, RelayError, moving};
 use crate::telemetry;
 
 /// Between two looks at the relay.
@@ -81,6 +81,7 @@ pub(super) async fn run(
     }
     // Taken from the port first: MAX is told to come again.
     shared.relays.remove(&channel.namespace, &channel.name);
+    shared.relays.set_closed(&channel.namespace, &channel.name, false);
     if let Some(relay) = serving.relay {
         relay.stop().await;
     }
@@ -191,6 +192,8 @@ fn heed(keeper: &mut Keeper, before: Option<&Facts>, now: &Facts) {
 /// Brings the relay to the configuration that it shall have.
 async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &Keeper, serving: &mut Serving) {
     let Some(config) = keeper.relay() else {
+        // What is not wanted is not missing.
+        shared.relays.set_closed(&channel.namespace, &channel.name, false);
         if let Some(relay) = serving.relay.take() {
             shared.relays.remove(&channel.namespace, &channel.name);
             relay.stop().await;
@@ -224,9 +227,14 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &
         return;
     }
     let opened = match memory.folder() {
-        Ok(folder) => Relay::open(config, folder, shared.clock.clone()).await.map_err(|error| error.to_string()),
-        Err(error) => Err(error),
+        Ok(folder) => Relay::open(config, folder, shared.clock.clone()).await.map_err(|error| {
+            let of_the_store = matches!(error, RelayError::Store(_));
+            (error.to_string(), of_the_store)
+        }),
+        Err(error) => Err((error, true)),
     };
+    let closed = matches!(opened, Err((_, true)));
+    shared.relays.set_closed(&channel.namespace, &channel.name, closed);
     match opened {
         Ok(relay) => {
             shared.relays.insert(&channel.namespace, &channel.name, relay.clone());
@@ -234,7 +242,7 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &
             serving.facts = Some(relay.facts().await);
             serving.relay = Some(relay);
         }
-        Err(error) => {
+        Err((error, _)) => {
             tracing::error!("{channel}: {error}");
             serving.failure = Some((error, now));
         }

@@ -325,9 +325,13 @@ impl Client {
         let answer = {
             let began = Instant::now();
             let _places = self.limits.acquire(outgoing.scope).await;
+            if let Some(left) = self.limits.hold.left() {
+                return Err(call.held(left));
+            }
             request.extensions_mut().insert(Waited(began.elapsed()));
             self.api.send(request, options).await.map_err(|error| call.transport(&error))?
         };
+        self.limits.hold.heed(&answer);
         let secrets = [authorization.to_str().unwrap_or_default(), outgoing.secret];
         if !answer.status().is_success() {
             return Err(call.refused(&answer, &secrets));

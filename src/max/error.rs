@@ -45,9 +45,22 @@ pub struct Error {
     pub(super) code: Option<String>,
     pub(super) message: String,
     pub(super) may_have_been_sent: bool,
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Error {
+    /// How long MAX asks to be left alone, whatever it refused.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// It answered, but what nobody understands: it is not away.
+    #[must_use]
+    pub fn is_not_understood(&self) -> bool {
+        self.class == Class::Transient && self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+
     #[must_use]
     pub fn class(&self) -> &Class {
         &self.class
@@ -134,12 +147,20 @@ impl Call {
     }
 
     fn error(self, class: Class, status: Option<u16>, code: Option<String>, message: String, lost: bool) -> Error {
-        Error { class, call: self.name, status, code, message, may_have_been_sent: lost && self.effect }
+        let may_have_been_sent = lost && self.effect;
+        Error { class, call: self.name, status, code, message, may_have_been_sent, retry_after: None }
     }
 
     /// The request cannot be made; nothing was sent.
     pub(super) fn not_made(self, class: Class, reason: &str) -> Error {
         self.error(class, None, None, reason.to_owned(), false)
+    }
+
+    /// MAX asked to be left alone so long; nothing was sent.
+    pub(super) fn held(self, left: Duration) -> Error {
+        let message = format!("MAX asked to be left alone for another {} s", left.as_secs() + 1);
+        let error = self.not_made(Class::Throttled { retry_after: Some(left) }, &message);
+        Error { retry_after: Some(left), ..error }
     }
 
     pub(super) fn transport(self, error: &TransportError) -> Error {
@@ -156,7 +177,8 @@ impl Call {
         let status = answer.status().as_u16();
         let (code, message) = words(answer, secrets);
         let class = classify(status, code.as_deref().unwrap_or_default(), &message, retry_after(answer), self);
-        self.error(class, Some(status), code, message, status >= 500)
+        let error = self.error(class, Some(status), code, message, status >= 500);
+        Error { retry_after: retry_after(answer), ..error }
     }
 
     /// `success: false` with status 200.
@@ -230,10 +252,8 @@ fn classify(status: u16, code: &str, message: &str, retry_after: Option<Duration
 /// The one call whose 405 and 409 have a meaning of their own.
 pub(super) const POLL: &str = "GET /updates";
 
-/// "Obey a numeric `Retry-After` if present"; its date form was never seen.
 fn retry_after(answer: &Response) -> Option<Duration> {
-    let value = answer.headers().get(http::header::RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
+    crate::transport::retry_after(answer.headers())
 }
 
 /// Code and message of an answer, in one line each, without the secrets that were part of the request.
@@ -390,12 +410,12 @@ mod tests {
     }
 
     #[test]
-    fn a_numeric_retry_after_is_obeyed_and_any_other_is_not_believed() {
-        for (header, expected) in [("7", Some(7)), (" 12 ", Some(12)), ("Wed, 21 Oct 2026 07:28:00 GMT", None)] {
-            let mut throttled = answer(429, "");
-            throttled.headers_mut().insert("retry-after", header.parse().unwrap());
-            let retry_after = expected.map(Duration::from_secs);
-            assert_eq!(SEND.refused(&throttled, &[]).class(), &Class::Throttled { retry_after });
+    fn a_retry_after_is_kept_whatever_was_refused() {
+        for (status, header, expected) in [(429, "7", Some(7)), (503, " 12 ", Some(12)), (403, "soon", None)] {
+            let mut refused = answer(status, "");
+            refused.headers_mut().insert("retry-after", header.parse().unwrap());
+            let error = SEND.refused(&refused, &[]);
+            assert_eq!(error.retry_after(), expected.map(Duration::from_secs), "{status}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::outgoing::Recipient;
-use crate::transport::{Limiter, Permit};
+use crate::transport::{Hold, Limiter, Permit};
 
 /// Requests to the API host in any one second, reads and polls included; MAX allows 30.
 pub const REQUESTS_PER_SECOND: usize = 25;
@@ -21,6 +21,8 @@ const WINDOW: Duration = Duration::from_secs(1);
 const SWEEP_FROM: usize = 512;
 
 pub(super) struct Limits {
+    /// MAX asked to be left alone.
+    pub(super) hold: Hold,
     host: Limiter,
     polls: Limiter,
     dialogs: Mutex<Dialogs>,
@@ -48,6 +50,7 @@ pub(super) enum Scope {
 impl Limits {
     pub(super) fn new() -> Self {
         Self {
+            hold: Hold::default(),
             host: Limiter::new(REQUESTS_PER_SECOND, WINDOW),
             polls: Limiter::new(POLLS, WINDOW),
             dialogs: Mutex::new(Dialogs { limiters: HashMap::new(), sweep_at: SWEEP_FROM }),

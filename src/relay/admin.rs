@@ -24,9 +24,8 @@ use tokio::net::{UnixListener, UnixSocket};
 use super::Shared;
 use super::dialogs::{CrmTask, Customer, Origin, Part, Woken};
 use super::lanes::CustomerId;
-use super::store::{StoreError, meta};
+use super::store::{StoreError, erased, meta};
 use crate::creatio::Report;
-use crate::max::update;
 use crate::policy::Millis;
 
 /// The name of the socket in the channel's data folder.
@@ -177,8 +176,7 @@ async fn erase(State(shared): State<Arc<Shared>>, Json(Erase { customer }): Json
         })
         .await;
     let erased = done.map_err(|error| failed(&error))?;
-    // The pages are overwritten in the file only once the log is folded in.
-    shared.store.fold().await.map_err(|error| failed(&error))?;
+    shared.store.purge().await.map_err(|error| failed(&error))?;
     tracing::info!("a person was erased from the store");
     Ok(Json(erased))
 }
@@ -333,8 +331,6 @@ fn replay_to_max(connection: &Connection, row: i64) -> Result<Option<CustomerId>
 
 /// Takes away every row of a customer's. What an agent wrote and MAX has not got is reported as failed.
 fn erase_rows(connection: &Connection, id: CustomerId, now: Millis) -> Result<Erased, StoreError> {
-    // Freed pages are overwritten instead of being left readable in the file.
-    connection.pragma_update(None, "secure_delete", "ON")?;
     let waiting = connection
         .prepare("SELECT origin FROM to_max WHERE customer = ?1 AND state = 'queued'")?
         .query_map([id], |row| row.get(0))?
@@ -349,15 +345,32 @@ fn erase_rows(connection: &Connection, id: CustomerId, now: Millis) -> Result<Er
     if let Some(chat) = Customer::load(connection, id)?.dialog.chat() {
         super::outbox::note_closing(connection, chat, now)?;
     }
-    // Else a gap in the webhooks would bring back from MAX what is erased here.
-    meta::set(connection, meta::ERASED_AT, &now.to_string())?;
+    // Else a gap in the webhooks would bring back from MAX what is erased here. By MAX's time, which may be ahead of ours, and later
+    // than the last erasure: what is being read back is for the row that was.
+    let newest: Option<Millis> = connection.query_row(
+        "SELECT max(at) FROM (SELECT max(at) AS at FROM inbox WHERE customer = ?1
+                              UNION ALL SELECT taken_at FROM customer WHERE id = ?1)",
+        [id],
+        |row| row.get(0),
+    )?;
+    let last = meta::number(connection, meta::ERASED_AT)?;
+    let erased_at = now.max(newest.unwrap_or(0) + 1).max(last.unwrap_or(0) + 1);
+    meta::set(connection, meta::ERASED_AT, &erased_at.to_string())?;
+    let keys = connection
+        .prepare("SELECT key FROM inbox WHERE customer = ?1")?
+        .query_map([id], |row| row.get(0))?
+        .collect::<Result<Vec<String>, _>>()?;
     let strangers = connection
-        .prepare("SELECT id, raw FROM inbox WHERE customer IS NULL AND instr(raw, ?1) > 0")?
-        .query_map([id.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<Vec<(i64, String)>, _>>()?;
+        .prepare("SELECT id, key, raw FROM inbox WHERE customer IS NULL AND instr(raw, ?1) > 0")?
+        .query_map([id.to_string()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<Vec<(i64, String, String)>, _>>()?;
     let mut updates = 0;
-    for (row, raw) in strangers {
-        if update::parse(&raw).user_id == Some(id) {
+    for key in keys {
+        erased::remember(connection, &key, now)?;
+    }
+    for (row, key, raw) in strangers {
+        if names(&raw, id) {
+            erased::remember(connection, &key, now)?;
             updates += connection.execute("DELETE FROM inbox WHERE id = ?1", [row])?;
         }
     }
@@ -369,5 +382,15 @@ fn erase_rows(connection: &Connection, id: CustomerId, now: Millis) -> Result<Er
         to_max: gone("to_max")?,
         sent: gone("sent")?,
         to_bot: gone("to_bot")?,
+    })
+}
+
+/// Whether an update that belongs to no dialog names this person, as far as it can be read at all: the number must stand by itself.
+fn names(raw: &str, id: CustomerId) -> bool {
+    let number = id.to_string();
+    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+    raw.match_indices(&number).any(|(at, found)| {
+        let bytes = raw.as_bytes();
+        !is_digit(at.checked_sub(1).and_then(|before| bytes.get(before))) && !is_digit(bytes.get(at + found.len()))
     })
 }

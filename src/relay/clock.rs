@@ -19,7 +19,7 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     Real(Arc<Real>),
-    Manual(watch::Receiver<Millis>),
+    Manual(watch::Receiver<Moment>),
 }
 
 #[derive(Debug)]
@@ -40,7 +40,14 @@ struct Correction {
 
 /// The hand that moves a manual clock.
 #[derive(Clone, Debug)]
-pub struct Hand(watch::Sender<Millis>);
+pub struct Hand(watch::Sender<Moment>);
+
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    passed: Millis,
+    /// How far the wall shows more than has passed.
+    set_by: Millis,
+}
 
 const COMPARISON_INTERVAL: Millis = 60_000;
 const LARGEST_DRIFT: Millis = 1_000;
@@ -58,7 +65,7 @@ impl Clock {
     /// A clock that stands at `now` until its hand is moved.
     #[must_use]
     pub fn manual(now: Millis) -> (Self, Hand) {
-        let (sender, receiver) = watch::channel(now);
+        let (sender, receiver) = watch::channel(Moment { passed: now, set_by: 0 });
         (Self(Source::Manual(receiver)), Hand(sender))
     }
 
@@ -67,7 +74,7 @@ impl Clock {
     pub fn passed(&self) -> Millis {
         match &self.0 {
             Source::Real(real) => millis(real.started.elapsed()),
-            Source::Manual(now) => *now.borrow(),
+            Source::Manual(now) => now.borrow().passed,
         }
     }
 
@@ -77,7 +84,7 @@ impl Clock {
             Source::Real(_) => {
                 tokio::time::sleep(Duration::from_millis((at - self.passed()).max(0).unsigned_abs())).await;
             }
-            Source::Manual(_) => self.sleep_until(at).await,
+            Source::Manual(now) => manual(now, |moment| moment.passed >= at).await,
         }
     }
 
@@ -86,7 +93,10 @@ impl Clock {
     pub fn now(&self) -> Millis {
         match &self.0 {
             Source::Real(real) => real.now(),
-            Source::Manual(now) => *now.borrow(),
+            Source::Manual(now) => {
+                let now = *now.borrow();
+                now.passed + now.set_by
+            }
         }
     }
 
@@ -101,12 +111,7 @@ impl Clock {
                 // In steps, because a correction may bring the moment nearer.
                 tokio::time::sleep(Duration::from_millis(left.min(COMPARISON_INTERVAL).unsigned_abs())).await;
             },
-            Source::Manual(now) => {
-                // The hand is gone only when the test is over: then nothing shall wake any more.
-                if now.clone().wait_for(|now| *now >= at).await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }
+            Source::Manual(now) => manual(now, |moment| moment.passed + moment.set_by >= at).await,
         }
     }
 
@@ -115,14 +120,27 @@ impl Clock {
     }
 }
 
+/// Waits for a moment of a manual clock.
+async fn manual(now: &watch::Receiver<Moment>, is_it: impl Fn(&Moment) -> bool) {
+    // The hand is gone only when the test is over: then nothing shall wake any more.
+    if now.clone().wait_for(is_it).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 impl Hand {
-    /// Moves the clock on; a clock never goes back.
+    /// Moves the clock on to where the wall shows `at`; passed time never goes back.
     pub fn advance_to(&self, at: Millis) {
         self.0.send_if_modified(|now| {
-            let moved = at > *now;
-            *now = (*now).max(at);
-            moved
+            let before = now.passed;
+            now.passed = before.max(at - now.set_by);
+            now.passed > before
         });
+    }
+
+    /// Somebody sets the clock on the wall by so much, forwards or (negative) back; no time passes.
+    pub fn set_wall(&self, by: Millis) {
+        self.0.send_modify(|now| now.set_by += by);
     }
 }
 

@@ -31,7 +31,6 @@ pub(super) struct Customer {
     pub delivered: Option<Position>,
     pub crm_timestamp: Millis,
     pub bot_seq: Option<i64>,
-    pub read_back: i64,
 }
 
 /// What one entry of the queue towards the CRM does.
@@ -44,8 +43,12 @@ pub(super) enum CrmTask {
     History { external_id: String, author: Author, text: String, sent_at: Millis },
     /// Ends stand-by in the dialog's chat.
     HandOver,
-    /// Closes a chat.
-    Close { chat: Uuid },
+    /// Closes a chat. `refused`: how often the CRM could not.
+    Close {
+        chat: Uuid,
+        #[serde(default)]
+        refused: u32,
+    },
 }
 
 /// Whose words go to the customer, and who wants to know what became of them.
@@ -81,6 +84,9 @@ pub(super) struct Part {
     /// Buttons under the text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub buttons: Vec<Button>,
+    /// How often it was tried in vain, by cause.
+    #[serde(skip_serializing_if = "Tries::is_none")]
+    pub tries: Tries,
     /// The press that is answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub callback_id: Option<String>,
@@ -90,6 +96,27 @@ pub(super) struct Part {
     /// When MAX took it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_at: Option<Millis>,
+}
+
+/// What was tried in vain, each cause by itself: one never uses up the patience for another, and an outage none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Tries {
+    /// MAX was still processing the file.
+    pub not_ready: u32,
+    /// The CRM had not written the file yet.
+    pub absent: u32,
+    /// The CRM refused the file.
+    pub refused: u32,
+    /// The CRM failed to give the file while it was well otherwise.
+    pub failed: u32,
+}
+
+impl Tries {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A file of an agent's message.
@@ -140,7 +167,7 @@ impl Customer {
     pub fn load(connection: &Connection, id: CustomerId) -> Result<Self, StoreError> {
         let mut statement = connection.prepare_cached(
             "SELECT chat_id, name, dialog, barrier, taken_at, taken_seq, delivered_at, delivered_seq, crm_timestamp,
-                    bot_seq, read_back
+                    bot_seq
              FROM customer WHERE id = ?1",
         )?;
         let found = statement
@@ -159,7 +186,6 @@ impl Customer {
                         delivered: pair(6, 7)?,
                         crm_timestamp: row.get(8)?,
                         bot_seq: row.get(9)?,
-                        read_back: row.get(10)?,
                     },
                     text_of(row, 2)?,
                 ))
@@ -167,7 +193,7 @@ impl Customer {
             .optional()?;
         match found {
             Some((customer, dialog)) => Ok(Self { dialog: read_dialog(&dialog), ..customer }),
-            None => Ok(Self { id, read_back: -1, ..Self::default() }),
+            None => Ok(Self { id, ..Self::default() }),
         }
     }
 
@@ -175,11 +201,10 @@ impl Customer {
         connection
             .prepare_cached(
                 "INSERT INTO customer (id, chat_id, name, dialog, due_at, open, barrier, taken_at, taken_seq, delivered_at,
-                                       delivered_seq, crm_timestamp, bot_seq, read_back)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+                                       delivered_seq, crm_timestamp, bot_seq)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
                  ON CONFLICT (id) DO UPDATE SET chat_id = ?2, name = ?3, dialog = ?4, due_at = ?5, open = ?6, barrier = ?7,
-                    taken_at = ?8, taken_seq = ?9, delivered_at = ?10, delivered_seq = ?11, crm_timestamp = ?12, bot_seq = ?13,
-                    read_back = ?14",
+                    taken_at = ?8, taken_seq = ?9, delivered_at = ?10, delivered_seq = ?11, crm_timestamp = ?12, bot_seq = ?13",
             )?
             .execute(params![
                 self.id,
@@ -195,7 +220,6 @@ impl Customer {
                 self.delivered.map(|(_, seq)| seq),
                 self.crm_timestamp,
                 self.bot_seq,
-                self.read_back,
             ])?;
         Ok(())
     }
@@ -268,7 +292,7 @@ impl Stepper<'_> {
             // Whoever stepped the bot's answer looks for this effect and sends what he holds.
             Effect::SendBotAnswer => {}
             Effect::HandOver => self.control(customer, &CrmTask::HandOver)?,
-            Effect::CloseChat { chat } => self.control(customer, &CrmTask::Close { chat: *chat })?,
+            Effect::CloseChat { chat } => self.control(customer, &CrmTask::Close { chat: *chat, refused: 0 })?,
             Effect::TellAgent { note, .. } => {
                 let text = match note {
                     Note::CustomerLeft => "[Клиент остановил бота или удалил диалог: сообщения до него не доходят]",

@@ -1,8 +1,10 @@
 //! What a relay knows of itself and of both sides. Facts only: conditions are made of them elsewhere.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::Shared;
 use super::lanes::CustomerId;
@@ -88,7 +90,10 @@ pub(super) struct Health {
     pub max: SideFacts,
     pub crm: SideFacts,
     pub bot: SideFacts,
+    /// In passed time.
     pub bot_away_until: [Millis; 2],
+    /// Chats that are to be closed and that the technical user cannot see, since when.
+    pub hidden_chats: HashMap<Uuid, Millis>,
 }
 
 impl Facts {
@@ -121,8 +126,8 @@ impl Shared {
         self.metrics.oldest_seconds.set(facts.oldest_seconds);
         self.metrics.dead_letters.set(facts.dead_letters);
         self.metrics.open_dialogs.set(facts.open_dialogs);
-        self.metrics.set_queue_depth(Way::ToCrm, self.to_crm.count());
-        self.metrics.set_queue_depth(Way::ToMax, self.to_max.count());
+        self.metrics.set_queue_depth(Way::ToCrm, self.to_crm.count() + self.files_in.count());
+        self.metrics.set_queue_depth(Way::ToMax, self.to_max.count() + self.files_out.count());
         if let Some(creatio) = self.active().and_then(|active| active.creatio.clone()) {
             self.metrics.set_crm_calls(&creatio.calls().by_kind());
         }
@@ -135,7 +140,7 @@ impl Shared {
         let (oldest, undelivered, open_dialogs, auto_close) =
             self.store.write(move |connection| state_of(connection, &rules)).await.unwrap_or_default();
         let health = self.health();
-        let mut crm = health.crm.clone();
+        let mut crm = health.of_crm();
         if self.ownership.is_elsewhere() && active.as_ref().is_some_and(|active| !active.config.channel.suspended) {
             crm.set_failed("OwnedElsewhere", now);
         }
@@ -158,6 +163,16 @@ impl Shared {
     }
 }
 
+impl Health {
+    /// A right that is missing for some rows is told although every other call succeeds.
+    fn of_crm(&self) -> SideFacts {
+        match self.hidden_chats.values().min() {
+            Some(since) if self.crm.ok => SideFacts { ok: false, code: Some("AccessDenied".to_owned()), since: *since },
+            _ => self.crm.clone(),
+        }
+    }
+}
+
 type State = (Option<Millis>, Undelivered, i64, Vec<AutoClose>);
 
 fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, StoreError> {
@@ -168,8 +183,20 @@ fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, S
         [],
         |row| row.get(0),
     )?;
-    let undelivered = undelivered(connection)?;
-    let open = connection.query_row("SELECT count(*) FROM customer WHERE open = 1", [], |row| row.get(0))?;
+    // What is kept is counted by the database itself at every change: counting thousands of rows would hold the one writer. What waits
+    // stands in indexes of its own.
+    let count = |name: &str| {
+        connection
+            .prepare_cached("SELECT count FROM tally WHERE name = ?1")?
+            .query_row([name], |row| row.get::<_, i64>(0))
+    };
+    let (dead_letters, open) = (count("dead")?, count("open")?);
+    let undelivered = connection
+        .prepare_cached(
+            "SELECT (SELECT count(*) FROM to_crm WHERE dead = 0) + (SELECT count(*) FROM inbox WHERE done = 0),
+                    (SELECT count(*) FROM to_max WHERE state = 'queued')",
+        )?
+        .query_row([], |row| Ok(Undelivered { to_crm: row.get(0)?, to_max: row.get(1)?, dead_letters }))?;
     let mut closing = Vec::new();
     if rules.auto_close.is_some() {
         let rows = connection
@@ -201,10 +228,13 @@ pub(super) fn undelivered(connection: &rusqlite::Connection) -> rusqlite::Result
 }
 
 impl SideFacts {
-    pub(super) fn set_ok(&mut self, now: Millis) {
-        if !self.ok {
+    /// Whether it was not well before.
+    pub(super) fn set_ok(&mut self, now: Millis) -> bool {
+        let news = !self.ok;
+        if news {
             *self = Self { ok: true, code: None, since: now };
         }
+        news
     }
 
     pub(super) fn set_failed(&mut self, code: &str, now: Millis) {

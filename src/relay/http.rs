@@ -1,29 +1,56 @@
-//! What a relay answers on its port. Thin: it takes requests apart and hands them to the relay that they name.
+//! What a relay answers on its port. Thin: it takes requests apart and hands them to the relay that they name; [`serve`] bounds
+//! what connections may cost.
+//!
+//! Path and secret are judged before the body is read. Everybody who does not know a secret of ours gets the same answer, whatever
+//! channel was named and whether or not it exists. It is 403 also for a channel that is about to start: to MAX everything but 200
+//! means that it must come again.
 //!
 //! `/readyz` says that the store is open and the listener is up, and nothing else: a dead CRM must not take a pod out of its Service,
 //! for then MAX could not hand over what it must keep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::body::Body;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use futures::StreamExt as _;
+use tokio::sync::Semaphore;
 
 use super::Relay;
+pub use super::listener::serve;
 
 /// The header in which MAX shows the secret of a subscription (MAX Bot API reference, "Webhook subscriptions").
 pub const SECRET_HEADER: &str = "x-max-bot-api-secret";
-/// The longest webhook body taken, bytes.
-const LONGEST_BODY: usize = 1024 * 1024;
+/// The longest webhook body that is taken without more ado, bytes.
+const LONG_BODY: usize = 1024 * 1024;
+/// The longest that is taken whole, a few of them at a time.
+const LONGEST_BODY: usize = 8 * 1024 * 1024;
+const LONG_BODIES: usize = 2;
+/// What is kept of a longer one: its beginning says what it was.
+const KEPT_OF_A_HUGE_BODY: usize = 64 * 1024;
+/// A body that goes on for ever is not read for ever.
+const HUGEST_BODY: usize = 256 * 1024 * 1024;
+/// How long a body may take.
+const BODY_LIMIT: Duration = Duration::from_secs(30);
 
 /// The relays behind one port, by namespace and name. Cheap to clone; clones share the map.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Relays {
     relays: Arc<RwLock<BTreeMap<(String, String), Relay>>>,
+    /// Channels whose store cannot be opened, so that they have no relay.
+    closed: Arc<RwLock<BTreeSet<(String, String)>>>,
+    long_bodies: Arc<Semaphore>,
+}
+
+impl Default for Relays {
+    fn default() -> Self {
+        Self { relays: Arc::default(), closed: Arc::default(), long_bodies: Arc::new(Semaphore::new(LONG_BODIES)) }
+    }
 }
 
 impl Relays {
@@ -46,6 +73,17 @@ impl Relays {
             .unwrap_or_else(PoisonError::into_inner)
             .get(&(namespace.to_owned(), name.to_owned()))
             .cloned()
+    }
+
+    /// Whether this channel's store cannot be opened.
+    pub fn set_closed(&self, namespace: &str, name: &str, closed: bool) {
+        let mut channels = self.closed.write().unwrap_or_else(PoisonError::into_inner);
+        let channel = (namespace.to_owned(), name.to_owned());
+        if closed {
+            channels.insert(channel);
+        } else {
+            channels.remove(&channel);
+        }
     }
 
     /// Every relay with its namespace and name, in their order.
@@ -71,7 +109,6 @@ pub fn router(relays: Relays) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(relays)
 }
 
@@ -79,18 +116,18 @@ async fn max_webhook(
     State(relays): State<Relays>,
     Path((namespace, name, installation, fingerprint)): Path<(String, String, String, String)>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> StatusCode {
-    take_webhook(&relays, (&namespace, &name), Some(&installation), &fingerprint, &headers, &body).await
+    take_webhook(&relays, (&namespace, &name), Some(&installation), &fingerprint, &headers, body).await
 }
 
 async fn max_webhook_without_installation(
     State(relays): State<Relays>,
     Path((namespace, name, fingerprint)): Path<(String, String, String)>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> StatusCode {
-    take_webhook(&relays, (&namespace, &name), None, &fingerprint, &headers, &body).await
+    take_webhook(&relays, (&namespace, &name), None, &fingerprint, &headers, body).await
 }
 
 async fn take_webhook(
@@ -99,16 +136,52 @@ async fn take_webhook(
     installation: Option<&str>,
     fingerprint: &str,
     headers: &HeaderMap,
-    body: &[u8],
+    body: Body,
 ) -> StatusCode {
     let secret = headers.get(SECRET_HEADER).and_then(|value| value.to_str().ok());
-    match relays.get(namespace, name) {
-        // What another installation's address brings is that one's, though both stand behind one host: MAX keeps it and comes again.
-        Some(relay) if !relay.is_of(installation) => StatusCode::FORBIDDEN,
-        Some(relay) => relay.webhook(fingerprint, secret, body).await,
-        // A channel that is about to start: MAX keeps the update and comes again.
-        None => StatusCode::SERVICE_UNAVAILABLE,
+    let relay = relays.get(namespace, name);
+    // What another installation's address brings is that one's, though both stand behind one host: MAX keeps it and comes again.
+    let relay = relay.filter(|relay| relay.is_of(installation) && relay.is_from_max(fingerprint, secret));
+    let Some(relay) = relay else { return StatusCode::FORBIDDEN };
+    match tokio::time::timeout(BODY_LIMIT, read(body, &relays.long_bodies)).await {
+        Ok(Some(Read { bytes, whole: true, .. })) => relay.webhook(fingerprint, secret, &bytes).await,
+        Ok(Some(Read { bytes, length, .. })) => relay.huge_webhook(&bytes, length).await,
+        // Cut off or too slow: whoever it was hears of it, and comes again.
+        Ok(None) => StatusCode::BAD_REQUEST,
+        Err(_) => StatusCode::REQUEST_TIMEOUT,
     }
+}
+
+/// A body as far as it is kept.
+struct Read {
+    bytes: Vec<u8>,
+    whole: bool,
+    length: usize,
+}
+
+async fn read(body: Body, long_bodies: &Semaphore) -> Option<Read> {
+    let mut body = body.into_data_stream();
+    let mut read = Read { bytes: Vec::new(), whole: true, length: 0 };
+    let mut place = None;
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.ok()?;
+        read.length += chunk.len();
+        if read.length > LONG_BODY && place.is_none() {
+            place = Some(long_bodies.acquire().await.ok()?);
+        }
+        if read.length > LONGEST_BODY && read.whole {
+            read.whole = false;
+            read.bytes.truncate(KEPT_OF_A_HUGE_BODY);
+            read.bytes.shrink_to_fit();
+        }
+        if read.whole {
+            read.bytes.extend_from_slice(&chunk);
+        }
+        if read.length > HUGEST_BODY {
+            break;
+        }
+    }
+    Some(read)
 }
 
 async fn creatio_hint(
@@ -129,7 +202,9 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 async fn ready(State(relays): State<Relays>) -> (StatusCode, &'static str) {
-    // A relay whose store cannot be opened is never in the map, and the port answers only while it listens.
+    if !relays.closed.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "a store cannot be opened\n");
+    }
     for relay in relays.all() {
         if !relay.can_write().await {
             return (StatusCode::SERVICE_UNAVAILABLE, "a store cannot be written\n");

@@ -1,4 +1,5 @@
-//! From MAX to the disk: webhook, long poll, and the reading back of a gap. What is acknowledged is on disk (promise 1 of [`super`]).
+//! From MAX to the disk: webhook and long poll; [`super::gaps`] reads back what neither has brought. What is acknowledged is on
+//! disk (promise 1 of [`super`]).
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,26 +11,22 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::config::Intake;
-use super::dialogs::{Customer, Position, Stepper, Woken};
+use super::dialogs::{Position, Stepper, Woken};
 use super::lanes::{CustomerId, Outcome};
-use super::store::{StoreError, meta};
+use super::store::gap::{self, Kind, Pending};
+use super::store::{StoreError, erased, meta};
 use super::{Active, Shared};
+use crate::max::Class;
 use crate::max::update::{self, Event};
-use crate::max::{Class, History, Message};
 use crate::policy::Millis;
 
 /// Updates of one customer taken in one transaction.
 const TURN: u32 = 50;
-/// How long MAX may take for a page of a dialog that is read back. Waiting for our own limits comes on top: after a start many
-/// dialogs are read at once, and one that gave up for that would deliver a later message first.
-const READ_BACK_LIMIT: Duration = Duration::from_secs(1);
-/// Pages of 100 that are read back at the most.
-const READ_BACK_PAGES: usize = 5;
 const POLL_TIMEOUT: Duration = Duration::from_secs(30);
 const MARKER: &str = "marker";
 
 /// One update as it goes into the inbox.
-struct Arrival {
+pub(super) struct Arrival {
     key: String,
     /// None: it concerns no dialog of ours, or nobody can tell whose it is.
     customer: Option<CustomerId>,
@@ -39,7 +36,7 @@ struct Arrival {
 }
 
 impl Arrival {
-    fn read(raw: String, bot_user_id: i64) -> Self {
+    pub fn read(raw: String, bot_user_id: i64) -> Self {
         let update = update::parse(&raw);
         let (position, kind) = match &update.event {
             Event::MessageCreated(message) => ((message.timestamp, message.seq), "message"),
@@ -61,7 +58,16 @@ impl Arrival {
         Self { key, customer, position, raw, kind }
     }
 
-    fn store(&self, connection: &Connection, now: Millis) -> Result<bool, StoreError> {
+    /// Whose dialog it concerns.
+    pub fn customer(&self) -> Option<CustomerId> {
+        self.customer
+    }
+
+    /// Writes it down unless it is known. Returns whether it was new.
+    pub fn store(&self, connection: &Connection, now: Millis) -> Result<bool, StoreError> {
+        if erased::contains(connection, &self.key)? {
+            return Ok(false);
+        }
         let inserted = connection
             .prepare_cached(
                 "INSERT OR IGNORE INTO inbox (key, customer, at, seq, raw, received_at, done) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -80,7 +86,7 @@ impl Arrival {
 }
 
 /// Whether a request comes from MAX: the fingerprint in the path and the secret in the header belong to one of ours.
-fn is_authentic(active: &Active, fingerprint: &str, secret: Option<&str>) -> bool {
+pub(super) fn is_authentic(active: &Active, fingerprint: &str, secret: Option<&str>) -> bool {
     secret.and_then(|secret| active.webhook_secret(secret)).is_some_and(|ours| {
         bool::from(super::fingerprint(ours.expose_secret()).as_bytes().ct_eq(fingerprint.as_bytes()))
     })
@@ -93,15 +99,41 @@ pub(super) async fn webhook(shared: &Shared, fingerprint: &str, secret: Option<&
         shared.metrics.forbidden.inc();
         return StatusCode::FORBIDDEN;
     }
+    let raw = String::from_utf8_lossy(body).into_owned();
+    let at = update::parse(&raw).timestamp;
+    // By MAX's time, for the reading back is by it.
+    let refused = |shared: &Shared| shared.readings.note_refused(if at > 0 { at } else { shared.clock.now() });
     if active.config.channel.suspended {
-        shared.note_gap();
+        refused(shared);
         return StatusCode::SERVICE_UNAVAILABLE;
     }
-    let raw = String::from_utf8_lossy(body).into_owned();
     match store(shared, &active, vec![raw], None).await {
         Ok(()) => StatusCode::OK,
         Err(error) => {
-            shared.note_gap();
+            refused(shared);
+            tracing::error!(%error, "an update could not be stored; MAX keeps it and is answered 503");
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    }
+}
+
+/// Takes what is longer than anything MAX is known to send, as far as it was kept: it would never become shorter by being repeated.
+pub(super) async fn huge(shared: &Shared, beginning: &[u8], length: usize) -> StatusCode {
+    let raw = String::from_utf8_lossy(beginning).into_owned();
+    let key = format!("huge:{length}:{}", super::hex(&Sha256::digest(beginning)[..16]));
+    let arrival = Arrival { key, customer: None, position: (0, 0), raw, kind: "huge" };
+    let now = shared.clock.now();
+    match shared.store.write(move |connection| arrival.store(connection, now)).await {
+        Ok(new) => {
+            shared.metrics.update("huge", new);
+            tracing::error!(
+                length,
+                kept = beginning.len(),
+                "MAX sent an update that is too long to be read; its beginning is kept in the store, no agent sees it"
+            );
+            StatusCode::OK
+        }
+        Err(error) => {
             tracing::error!(%error, "an update could not be stored; MAX keeps it and is answered 503");
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -112,11 +144,16 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
     let bot = active.config.channel.bot_user_id;
     let arrivals: Vec<Arrival> = raws.into_iter().map(|raw| Arrival::read(raw, bot)).collect();
     let now = shared.clock.now();
-    let arrivals = shared
+    // With the first update that is taken again the gap behind those that were not is on disk, too.
+    let gap = shared.readings.take_refused();
+    let stored = shared
         .store
         .change(move |connection| {
             let mut taken = Vec::with_capacity(arrivals.len());
-            let mut woken = Woken::default();
+            let mut woken = Woken { gaps: gap.is_some(), ..Woken::default() };
+            if let Some(since) = gap {
+                gap::note(connection, since, Kind::Repeated, now)?;
+            }
             for arrival in arrivals {
                 let new = arrival.store(connection, now)?;
                 taken.push((new, arrival.kind));
@@ -129,7 +166,8 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
             }
             Ok((taken, woken))
         })
-        .await?;
+        .await;
+    let arrivals = stored.inspect_err(|_| gap.into_iter().for_each(|since| shared.readings.note_refused(since)))?;
     shared.last_update_at.store(now, Ordering::Relaxed);
     for (new, kind) in arrivals {
         shared.metrics.update(kind, new);
@@ -183,6 +221,8 @@ pub(super) async fn poll(shared: &Shared) {
                         shared.max_failed(error.code().unwrap_or("Unauthorized"));
                     }
                     Class::PollRefused => shared.max_failed("PollRefused"),
+                    Class::Throttled { .. } => shared.max_failed("throttled"),
+                    _ if error.is_not_understood() => shared.max_failed("MaxNotUnderstood"),
                     _ => shared.max_failed("MaxUnreachable"),
                 }
                 Some(error.to_string())
@@ -202,129 +242,56 @@ pub(super) async fn poll(shared: &Shared) {
     }
 }
 
-/// Works on the lane of one customer: reads a gap back where there may be one, then lets the rules take what is in the inbox.
+/// What a turn of a customer's lane came to.
+enum Turn {
+    Taken {
+        more: bool,
+    },
+    /// What waits may not be the first of what the customer wrote.
+    Behind(Pending),
+}
+
+/// Works on the lane of one customer: lets the rules take what is in the inbox, and where there may be a gap before it waits for the
+/// reading back, for a moment.
 pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     let Some(active) = shared.active() else { return Outcome::Wait(1_000) };
-    let has_gap =
-        active.config.channel.intake == Intake::Webhook || shared.gap.load(Ordering::Acquire) > shared.first_gap;
-    if has_gap && let Err(error) = read_back(shared, &active, customer).await {
-        return shared.store_failed(&error);
-    }
-    let rules = active.rules.clone();
-    let context = shared.context();
-    let taken = shared
-        .store
-        .change(move |connection| {
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
-            let more = stepper.take_inbox(customer, TURN)?;
-            Ok((more, stepper.woken))
-        })
-        .await;
-    match taken {
-        Ok(true) => Outcome::Done,
-        Ok(false) => Outcome::Idle,
+    match turn(shared, &active, customer, false).await {
+        Ok(Turn::Taken { more: true }) => Outcome::Done,
+        Ok(Turn::Taken { more: false }) => Outcome::Idle,
+        Ok(Turn::Behind(pending)) => match shared.readings.wait_for(customer, &pending) {
+            // The reading ends the wait; a lane that waits holds nobody up.
+            Some(left) => Outcome::Wait(Millis::try_from(left.as_millis()).unwrap_or(0).max(1)),
+            None => match turn(shared, &active, customer, true).await {
+                Ok(Turn::Taken { more: false }) => Outcome::Idle,
+                Ok(_) => Outcome::Done,
+                Err(error) => shared.store_failed(&error),
+            },
+        },
         Err(error) => shared.store_failed(&error),
     }
 }
 
-/// After a gap a dialog's messages are read back, to the newest customer message that was taken before it; in a dialog without one
-/// no further than the making of the store, so that old history is never imported.
-async fn read_back(shared: &Shared, active: &Active, id: CustomerId) -> Result<(), StoreError> {
-    let gap = shared.gap.load(Ordering::Acquire);
-    let wanted = shared
+/// `unread`: although the dialog is not read back.
+async fn turn(shared: &Shared, active: &Active, customer: CustomerId, unread: bool) -> Result<Turn, StoreError> {
+    let rules = active.rules.clone();
+    let context = shared.context();
+    shared
         .store
-        .write(move |connection| {
-            let customer = Customer::load(connection, id)?;
-            if customer.read_back >= gap {
-                return Ok(None);
+        .change(move |connection| {
+            let is_known = gap::is_known(connection, customer)?;
+            if is_known
+                && !unread
+                && let Some(pending) = gap::pending(connection, customer, context.now)?
+            {
+                return Ok((Turn::Behind(pending), Woken::default()));
             }
-            // The first update of a new customer names the dialog that his row does not know yet.
-            let chat_id = match customer.chat_id {
-                Some(chat_id) => Some(chat_id),
-                None => connection
-                    .prepare_cached("SELECT raw FROM inbox WHERE customer = ?1 AND done = 0 ORDER BY at DESC LIMIT 1")?
-                    .query_map([id], |row| row.get::<_, String>(0))?
-                    .next()
-                    .transpose()?
-                    .and_then(|raw| update::parse(&raw).chat_id),
-            };
-            let made_at = meta::number(connection, meta::MADE_AT)?.unwrap_or(0);
-            // What was erased is not brought back from MAX.
-            let made_at = made_at.max(meta::number(connection, meta::ERASED_AT)?.unwrap_or(0));
-            Ok(chat_id.map(|chat_id| (chat_id, customer.taken.unwrap_or((made_at, 0)))))
+            let first = gap::first_waiting(connection, customer)?.filter(|_| !is_known);
+            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
+            let more = stepper.take_inbox(customer, TURN)?;
+            if !is_known {
+                gap::introduce(connection, customer, first, context.now)?;
+            }
+            Ok((Turn::Taken { more }, stepper.woken))
         })
-        .await?;
-    let Some((chat_id, bound)) = wanted else { return Ok(()) };
-    let (arrivals, bot_seq) = match missed(active, chat_id, bound).await {
-        Ok(found) => found,
-        Err(error) if matches!(error.class(), Class::Refused | Class::NotFound | Class::RecipientGone) => {
-            shared.metrics.read_backs_refused.inc();
-            (Vec::new(), None)
-        }
-        // No answer within the limit: the messages go on, and the next update asks again.
-        Err(_) => return Ok(()),
-    };
-    let now = shared.clock.now();
-    let found = shared
-        .store
-        .write(move |connection| {
-            let mut found = 0;
-            for arrival in &arrivals {
-                found += u64::from(arrival.store(connection, now)?);
-            }
-            // The row may not exist yet: then it is made with the first update.
-            connection
-                .prepare_cached(
-                    "INSERT INTO customer (id, read_back, bot_seq) VALUES (?1, ?2, ?3)
-                     ON CONFLICT (id) DO UPDATE SET read_back = ?2, bot_seq = coalesce(max(bot_seq, ?3), bot_seq, ?3)",
-                )?
-                .execute(params![id, gap, bot_seq])?;
-            Ok(found)
-        })
-        .await?;
-    shared.metrics.read_back.inc_by(found);
-    Ok(())
-}
-
-/// The customer's messages after `bound`, and the newest message of the bot's that the dialog shows.
-async fn missed(
-    active: &Active,
-    chat_id: i64,
-    bound: Position,
-) -> Result<(Vec<Arrival>, Option<i64>), crate::max::Error> {
-    let bot = active.config.channel.bot_user_id;
-    let mut arrivals = Vec::new();
-    let mut bot_seq = None;
-    let mut before = None;
-    for _ in 0..READ_BACK_PAGES {
-        let page =
-            active.max.messages_raw(chat_id, History { before, after: None, count: 100 }, READ_BACK_LIMIT).await?;
-        let mut oldest: Option<Millis> = None;
-        let mut reached = page.len() < 100;
-        for raw in &page {
-            let Some(message) = Message::parse(raw.get()) else { continue };
-            oldest = Some(oldest.map_or(message.timestamp, |oldest| oldest.min(message.timestamp)));
-            if (message.timestamp, message.seq) <= bound {
-                reached = true;
-                continue;
-            }
-            match &message.sender {
-                Some(sender) if sender.id == bot => bot_seq = bot_seq.max(Some(message.seq)),
-                Some(_) => {
-                    let update = format!(
-                        r#"{{"update_type":"message_created","timestamp":{},"message":{}}}"#,
-                        message.timestamp,
-                        raw.get()
-                    );
-                    arrivals.push(Arrival::read(update, bot));
-                }
-                None => {}
-            }
-        }
-        if reached || oldest.is_none() || oldest == before {
-            break;
-        }
-        before = oldest;
-    }
-    Ok((arrivals, bot_seq))
+        .await
 }

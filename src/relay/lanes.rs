@@ -7,7 +7,7 @@
 //!
 //! Must not know what the work is. Nothing here is on disk: after a start every lane with work on disk is woken.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -21,9 +21,17 @@ pub type CustomerId = i64;
 /// How many different lanes must fail, with no success between, before the other side counts as away: one that is stuck by itself
 /// says nothing about the others.
 const FAILURES_OF_AN_OUTAGE: usize = 3;
-/// The pauses between knocks at a shut gate, in milliseconds; the last is repeated. A lane that has not failed yet knocks after the
-/// first of them.
-const KNOCKS: [Millis; 4] = [500, 1_000, 2_000, 5_000];
+/// Between knocks at a shut gate: an eighth of the time that it has been shut, within these bounds, in milliseconds.
+const KNOCK_SOONEST: Millis = 500;
+const KNOCK_LATEST: Millis = 5_000;
+/// The limit of the first knock's call; doubled by each that fails, so that a slow side is found to be well in the end.
+const FIRST_KNOCK_LIMIT: Millis = 2_000;
+const LAST_KNOCK_LIMIT: Millis = 30_000;
+
+/// How long the other side is left alone between two tries, once it has been away so long.
+pub(super) fn between_knocks(away: Millis) -> Millis {
+    (away / 8).clamp(KNOCK_SOONEST, KNOCK_LATEST)
+}
 
 /// The lanes of one direction. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -49,13 +57,18 @@ struct State {
     enabled: bool,
     failed: Vec<CustomerId>,
     shut: Option<Shut>,
+    /// Grows with each answer of the other side.
+    answers: u64,
+    /// Lanes that were released before their own pause was over, and have not been served since.
+    released: HashSet<CustomerId>,
 }
 
 #[derive(Debug)]
 struct Shut {
-    knocks: usize,
+    since: Millis,
+    knocks: u32,
     knocked_at: Millis,
-    knocking: bool,
+    knocking: Option<CustomerId>,
 }
 
 #[derive(Debug)]
@@ -73,6 +86,8 @@ pub struct Lease {
     customer: CustomerId,
     after_failure: bool,
     knocking: bool,
+    /// [`State::answers`] when the work began.
+    answers: u64,
     finished: bool,
 }
 
@@ -87,6 +102,8 @@ pub enum Outcome {
     Wait(Millis),
     /// The other side could not be reached or is not itself; this lane waits so many milliseconds.
     Outage(Millis),
+    /// This lane waits so many milliseconds for a reason that says nothing about the other side.
+    Unclear(Millis),
 }
 
 impl Lanes {
@@ -125,6 +142,24 @@ impl Lanes {
         }
     }
 
+    /// What this customer's lane waited for has come about: it is ready now.
+    pub fn hurry(&self, customer: CustomerId) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        match state.lanes.get_mut(&customer) {
+            Some(Lane::Held { again }) => *again = true,
+            Some(Lane::Waiting { until, .. }) => {
+                let until = *until;
+                state.waiting.remove(&(until, customer));
+                state.lanes.insert(customer, Lane::Ready);
+                state.ready.push_back(customer);
+                drop(guard);
+                self.shared.changed.notify_one();
+            }
+            Some(Lane::Ready) | None => {}
+        }
+    }
+
     /// Nothing is known any more about when to try again: every waiting lane is ready and the gate is open. For new settings.
     pub fn rouse_all(&self) {
         let mut state = self.lock();
@@ -138,6 +173,27 @@ impl Lanes {
         }
         drop(state);
         self.shared.changed.notify_waiters();
+    }
+
+    /// The other side has answered somebody else: those who wait only because it was away wait no longer. Each is released once before
+    /// its own pause is over, so that one that fails by itself is not tried with everybody's success.
+    pub fn release(&self) {
+        let mut state = self.lock();
+        state.answers += 1;
+        state.failed.clear();
+        state.shut = None;
+        state.release_outage();
+        drop(state);
+        self.shared.changed.notify_waiters();
+    }
+
+    /// How long the call of this customer may take, if it is a knock.
+    #[must_use]
+    pub fn knock_limit(&self, customer: CustomerId) -> Option<std::time::Duration> {
+        let state = self.lock();
+        let shut = state.shut.as_ref().filter(|shut| shut.knocking == Some(customer))?;
+        let limit = (FIRST_KNOCK_LIMIT << shut.knocks.min(8)).min(LAST_KNOCK_LIMIT);
+        Some(std::time::Duration::from_millis(limit.unsigned_abs()))
     }
 
     /// How many customers have work or wait.
@@ -178,10 +234,10 @@ impl Lanes {
             return Err(None);
         }
         if let Some(shut) = &mut state.shut {
-            if shut.knocking {
+            if shut.knocking.is_some() {
                 return Err(None);
             }
-            let pause = if state.ready.is_empty() { KNOCKS[shut.knocks.min(KNOCKS.len() - 1)] } else { KNOCKS[0] };
+            let pause = between_knocks(now - shut.since);
             if now < shut.knocked_at + pause {
                 return Err(Some(shut.knocked_at + pause));
             }
@@ -191,7 +247,7 @@ impl Lanes {
             else {
                 return Err(None);
             };
-            shut.knocking = true;
+            shut.knocking = Some(customer);
             return Ok(self.lease(state, customer, false, true));
         }
         let retry_places = state.places.div_ceil(2);
@@ -214,7 +270,8 @@ impl Lanes {
         state.lanes.insert(customer, Lane::Held { again: false });
         state.held += 1;
         state.held_after_failure += usize::from(after_failure);
-        Lease { lanes: self.clone(), customer, after_failure, knocking, finished: false }
+        let answers = state.answers;
+        Lease { lanes: self.clone(), customer, after_failure, knocking, answers, finished: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -254,17 +311,24 @@ impl Lease {
                 state.lanes.remove(&self.customer);
             }
             Outcome::Idle | Outcome::Done => place(state, Lane::Ready),
-            Outcome::Wait(pause) => place(state, Lane::Waiting { until: now + pause, outage: false }),
-            Outcome::Outage(pause) => place(state, Lane::Waiting { until: now + pause, outage: true }),
+            Outcome::Wait(pause) | Outcome::Unclear(pause) => {
+                place(state, Lane::Waiting { until: now.saturating_add(pause), outage: false });
+            }
+            Outcome::Outage(pause) => {
+                let outage = !state.released.contains(&self.customer);
+                place(state, Lane::Waiting { until: now.saturating_add(pause), outage });
+            }
         }
+        state.released.remove(&self.customer);
         let mut opened = false;
         match outcome {
-            Outcome::Idle => {
+            Outcome::Idle | Outcome::Unclear(_) => {
                 if let (Some(shut), true) = (&mut state.shut, self.knocking) {
-                    shut.knocking = false;
+                    shut.knocking = None;
                 }
             }
             Outcome::Done | Outcome::Wait(_) => {
+                state.answers += 1;
                 state.failed.clear();
                 if state.shut.take().is_some() {
                     state.release_outage();
@@ -273,15 +337,17 @@ impl Lease {
             }
             Outcome::Outage(_) => match &mut state.shut {
                 Some(shut) if self.knocking => {
-                    *shut = Shut { knocks: shut.knocks + 1, knocked_at: now, knocking: false }
+                    *shut = Shut { since: shut.since, knocks: shut.knocks + 1, knocked_at: now, knocking: None }
                 }
                 Some(_) => {}
+                // Others were answered meanwhile: it is this lane, not the side.
+                None if state.answers > self.answers => {}
                 None => {
                     if !state.failed.contains(&self.customer) {
                         state.failed.push(self.customer);
                     }
                     if state.failed.len() >= FAILURES_OF_AN_OUTAGE {
-                        state.shut = Some(Shut { knocks: 0, knocked_at: now, knocking: false });
+                        state.shut = Some(Shut { since: now, knocks: 0, knocked_at: now, knocking: None });
                     }
                 }
             },
@@ -308,6 +374,7 @@ impl State {
             self.waiting.remove(&(until, customer));
             self.lanes.insert(customer, Lane::Ready);
             self.ready.push_back(customer);
+            self.released.insert(customer);
         }
     }
 }
@@ -378,7 +445,7 @@ mod tests {
         let knock = lanes.try_next().unwrap();
         assert!(lanes.try_next().is_err(), "two knocked at once");
         knock.finish(Outcome::Outage(60_000));
-        assert_eq!(lanes.try_next().unwrap_err(), Some(1_000), "the one that has not failed yet knocks soon");
+        assert_eq!(lanes.try_next().unwrap_err(), Some(1_000), "a side that went away a moment ago is asked soon");
         hand.advance_to(1_000);
         lanes.try_next().unwrap().finish(Outcome::Done);
         let mut served: Vec<CustomerId> =
@@ -386,6 +453,50 @@ mod tests {
         served.sort_unstable();
         served.dedup();
         assert!(served.len() >= 4, "not all came at once: {served:?}");
+    }
+
+    #[test]
+    fn whoever_waits_for_an_outage_goes_on_with_the_first_answer_but_once_only() {
+        let (lanes, hand) = lanes(8);
+        lanes.wake(1);
+        lanes.try_next().unwrap().finish(Outcome::Outage(60_000));
+        assert!(lanes.try_next().is_err());
+        lanes.release();
+        lanes.try_next().expect("the side has answered").finish(Outcome::Outage(60_000));
+        for _ in 0..100 {
+            lanes.release();
+            assert!(lanes.try_next().is_err(), "a lane that fails by itself was tried with another's success");
+        }
+        hand.advance_to(60_000);
+        lanes.try_next().unwrap().finish(Outcome::Outage(60_000));
+        lanes.release();
+        lanes.try_next().unwrap().finish(Outcome::Idle);
+        assert_eq!(lanes.count(), 0);
+    }
+
+    #[test]
+    fn lanes_that_hang_while_others_are_answered_shut_no_gate_and_a_knock_has_a_short_limit() {
+        let (lanes, hand) = lanes(8);
+        for customer in 1..=5 {
+            lanes.wake(customer);
+        }
+        let hanging: Vec<Lease> = (0..4).map(|_| lanes.try_next().unwrap()).collect();
+        lanes.try_next().unwrap().finish(Outcome::Done);
+        for lease in hanging {
+            lease.finish(Outcome::Outage(500));
+        }
+        assert!(lanes.lock().shut.is_none(), "the side counts as away although it answered");
+        hand.advance_to(500);
+        let mut failed = 0;
+        while let Ok(lease) = lanes.try_next() {
+            lease.finish(if failed < 3 { Outcome::Outage(500) } else { Outcome::Idle });
+            failed += 1;
+        }
+        assert!(lanes.lock().shut.is_some());
+        hand.advance_to(1_000);
+        let knock = lanes.try_next().unwrap();
+        let limit = lanes.knock_limit(knock.customer()).unwrap();
+        assert!(limit <= std::time::Duration::from_secs(2), "{limit:?}");
     }
 
     #[test]

@@ -2,18 +2,31 @@
 //!
 //! # Promises
 //!
-//! 1. An update is acknowledged (HTTP 200, or the poll marker) only after it is on disk.
+//! 1. An update is acknowledged (HTTP 200, or the poll marker) only after it is on disk. What is on disk is worked on, whatever has
+//!    become of the caller: the commit itself wakes the lanes, and a slow sweep finds rows without one. What was told as failed is
+//!    not on disk, however the disk fails.
+//!    What MAX may not have brought is a gap: noted on disk with its bound before anything behind it is taken, and kept until every
+//!    dialog that it concerns has been read back, by a timer if nobody writes. A message waits for that at most 1.5 s.
 //! 2. Each MAX message takes effect in Creatio once, whatever is repeated on either side: the message id travels as the key.
-//! 3. Per customer, order is kept in both directions; a stuck customer never delays another.
+//! 3. Per customer, order is kept in both directions; a stuck customer never delays another. What is slow holds nothing that the quick
+//!    need: files have places of their own each way, the outbox and the reports theirs, and of the other calls those that hang keep
+//!    half of the places at most while others wait.
 //! 4. An agent's message reaches the customer; where an answer is lost after sending, the relay looks before it sends again; what
-//!    cannot be proved is marked uncertain, shown, and never silently dropped. MAX has no idempotency key.
+//!    cannot be proved is marked uncertain, shown, and never silently dropped. MAX has no idempotency key. Pauses go by passed time,
+//!    and MAX's messages are held against MAX's own times: no clock that is wrong or set delays, doubles or hides anything.
 //! 5. Auto-replies, the close message and the auto-close fire once per trigger, across restarts and clock changes.
 //! 6. Nothing is dropped: a message that cannot be delivered becomes a dead letter with its reason, and the agent is told. A report
-//!    counts only while it is the one that was sent, so that a replay is never undone by the failure before it.
+//!    counts only while it is the one that was sent, so that a replay is never undone by the failure before it. Each patience counts
+//!    its own cause, an outage uses up none, and a chat that cannot be seen is told as a missing right, never as closed.
 //! 7. Unknown update types, unknown fields and bodies without their required part are stored raw, counted and acknowledged.
 //!    What of the CRM's outbox, of a bot's answer or of the store cannot be read is set aside alone, told with its reason and counted;
 //!    the others pass, and "answered, but not understood" is never taken for "away".
-//! 8. The limits of MAX and Creatio are kept by the sender: at most that many requests in any one second.
+//!    A body that is too long to be read is kept in its beginning, counted and acknowledged, never refused for ever.
+//! 8. The limits of MAX and Creatio are kept by the sender: at most that many requests in any one second. A `Retry-After` binds
+//!    everything towards that side, sign-in included; a side that is away is asked seldom, and its first answer wakes whoever waits.
+//! 9. Who was erased is in no file any more, and neither a repeat nor a reading back brings anything of that person back.
+//! 10. Who knows no secret costs little, keeps no webhook waiting, and learns nothing: not even which channels there are.
+//! 11. Keys against repeats outlive the repeats of MAX and of the CRM, whatever the retention of messages.
 //!
 //! # How
 //!
@@ -34,9 +47,11 @@ mod clock;
 pub mod config;
 mod dialogs;
 mod facts;
+mod gaps;
 pub mod http;
 mod intake;
 mod lanes;
+mod listener;
 mod metrics;
 pub mod moving;
 mod outbox;
@@ -48,9 +63,9 @@ mod timers;
 mod to_crm;
 mod to_max;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -59,19 +74,20 @@ use rusqlite::params;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::field;
+use uuid::Uuid;
 
 use bot::BotState;
 pub use clock::{Clock, Hand};
 pub use config::RelayConfig;
 use facts::Health;
 pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
-use lanes::{CustomerId, Lanes, Outcome};
+use lanes::{Lanes, Outcome};
 use metrics::{Metrics, Odd};
 pub use store::{FILE as STORE, bot_of, set_aside};
-use store::{Store, StoreError, Woken, meta};
+use store::{Store, StoreError, Woken, gap, meta};
 
 use crate::policy::{BotRole, Context, Millis, Receiver, Rules};
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
@@ -79,13 +95,14 @@ use crate::{creatio, max};
 
 /// The longest file carried, bytes: each stands whole in memory for a moment.
 const LARGEST_FILE: usize = 50 * 1024 * 1024;
-/// Files under way at once.
+/// Files under way at once, each way.
 const FILES_AT_ONCE: usize = 3;
 /// Lanes worked on at once, where no limit of the other side sets the number.
 const DIALOG_PLACES: usize = 16;
 const MAX_PLACES: usize = 32;
 const BOT_PLACES: usize = 16;
-/// Workers towards the CRM at the least, so that the spec's limit can be raised to this without a restart.
+/// Workers towards the CRM at the least. More than the spec lets be under way: the client keeps that limit, and lets the slow give way
+/// only while others wait there.
 const CRM_WORKERS: usize = 32;
 /// How many elements that cannot be read are remembered, so that each is counted once.
 const ODD_REMEMBERED: usize = 1_000;
@@ -145,12 +162,19 @@ struct Shared {
     to_crm: Lanes,
     to_max: Lanes,
     to_bot: Lanes,
+    /// Customers whose next message waits for its files: towards the CRM, and towards MAX. Each has places of its own, so that a file
+    /// host that hangs holds up no text and not the other way.
+    files_in: Lanes,
+    files_out: Lanes,
+    /// Files that MAX gave since the start.
+    files_fetched: AtomicU64,
+    /// How far MAX's clock is ahead of passed time, by what it has sent; [`Millis::MIN`]: not known.
+    max_ahead: AtomicI64,
+    /// Rows reported a moment ago, when in passed time.
+    reported: Mutex<HashMap<Uuid, Millis>>,
     metrics: Metrics,
     health: Mutex<Health>,
-    /// Grows with each gap in what MAX brings: dialogs read back up to an older one are read back anew.
-    gap: AtomicI64,
-    /// The gap of the start, which a long poll does not have: its marker goes on where it was.
-    first_gap: i64,
+    readings: gaps::Readings,
     /// Nothing is sent to MAX before [`Clock::passed`] says so.
     send_from: Millis,
     last_update_at: AtomicI64,
@@ -160,10 +184,10 @@ struct Shared {
     /// A dialog is open, so the outbox is looked at often.
     any_open: AtomicBool,
     largest_file: AtomicUsize,
-    files: Semaphore,
     outbox_wake: Notify,
     report_wake: Notify,
     timer_wake: Notify,
+    gap_wake: Notify,
     /// The CRM's hints reach us, so that looks without one may be rare.
     hints_work: AtomicBool,
     hinted: AtomicBool,
@@ -177,7 +201,7 @@ struct Shared {
 fn pause(attempts: u32) -> Millis {
     const PAUSES: [Millis; 7] = [500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
     let base = PAUSES[usize::try_from(attempts).unwrap_or(usize::MAX).min(PAUSES.len() - 1)];
-    let chance = Millis::from(uuid::Uuid::new_v4().as_bytes()[0]);
+    let chance = Millis::from(Uuid::new_v4().as_bytes()[0]);
     base + base * chance / (255 * 5)
 }
 
@@ -200,8 +224,8 @@ impl Relay {
         let active = Active::new(config, None)?;
         let store = Store::open(&data_dir.join(store::FILE))?;
         let now = clock.now();
-        let bot_user_id = active.config.channel.bot_user_id;
-        let start = store.write(move |connection| prepare(connection, now, bot_user_id)).await?;
+        let channel = active.config.channel.clone();
+        let subscribed_at = store.write(move |connection| prepare(connection, now, &channel)).await?;
         // Without it messages are carried all the same.
         let admin = admin::bind(data_dir)
             .inspect_err(|error| {
@@ -213,9 +237,14 @@ impl Relay {
         let in_flight = active.config.channel.creatio.as_ref().map_or(8, |creatio| creatio.in_flight);
         let shared = Arc::new(Shared {
             dialogs: Lanes::new(clock.clone(), DIALOG_PLACES),
-            to_crm: Lanes::new(clock.clone(), in_flight),
+            to_crm: Lanes::new(clock.clone(), in_flight.max(CRM_WORKERS)),
             to_max: Lanes::new(clock.clone(), MAX_PLACES),
             to_bot: Lanes::new(clock.clone(), BOT_PLACES),
+            files_in: Lanes::new(clock.clone(), FILES_AT_ONCE),
+            files_out: Lanes::new(clock.clone(), FILES_AT_ONCE),
+            files_fetched: AtomicU64::new(0),
+            max_ahead: AtomicI64::new(Millis::MIN),
+            reported: Mutex::default(),
             store,
             send_from: clock.passed() + 1_000,
             clock,
@@ -226,18 +255,18 @@ impl Relay {
                 crm: healthy.clone(),
                 bot: healthy,
                 bot_away_until: [Millis::MIN; 2],
+                hidden_chats: HashMap::new(),
             }),
-            gap: AtomicI64::new(start.gap),
-            first_gap: start.gap,
+            readings: gaps::Readings::new(),
             last_update_at: AtomicI64::new(0),
-            subscribed_at: AtomicI64::new(start.subscribed_at),
+            subscribed_at: AtomicI64::new(subscribed_at),
             ownership: owner::Ownership::default(),
             any_open: AtomicBool::new(true),
             largest_file: AtomicUsize::new(LARGEST_FILE),
-            files: Semaphore::new(FILES_AT_ONCE),
             outbox_wake: Notify::new(),
             report_wake: Notify::new(),
             timer_wake: Notify::new(),
+            gap_wake: Notify::new(),
             hints_work: AtomicBool::new(false),
             hinted: AtomicBool::new(false),
             store_broken: AtomicBool::new(false),
@@ -279,17 +308,19 @@ impl Relay {
         }
         let active = Arc::new(Active::new(config, before.as_deref())?);
         let now = self.shared.clock.now();
+        // Between two ways in MAX may have brought things to neither.
+        let gap = before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake);
         // What is due under the new rules is decided by a tick of every open dialog.
         self.shared
             .store
             .change(move |connection| {
                 connection.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
-                Ok(((), Woken { timers: true, ..Woken::default() }))
+                if gap {
+                    gap::note(connection, gap::newest_update(connection, Millis::MAX)?, gap::Kind::Lasting, now)?;
+                }
+                Ok(((), Woken { timers: true, gaps: true, ..Woken::default() }))
             })
             .await?;
-        if before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake) {
-            self.shared.note_gap();
-        }
         self.shared.activate(active);
         Ok(())
     }
@@ -309,6 +340,21 @@ impl Relay {
         intake::webhook(&self.shared, fingerprint, secret, body).await
     }
 
+    /// Whether a webhook call comes from MAX: the fingerprint in its path and the secret in its header belong to one of ours.
+    #[must_use]
+    pub fn is_from_max(&self, fingerprint: &str, secret: Option<&str>) -> bool {
+        let is_ours = self.shared.active().is_some_and(|active| intake::is_authentic(&active, fingerprint, secret));
+        if !is_ours {
+            self.shared.metrics.forbidden.inc();
+        }
+        is_ours
+    }
+
+    /// Takes the beginning of a webhook call of MAX whose body is longer than anything that is taken whole.
+    pub async fn huge_webhook(&self, beginning: &[u8], length: usize) -> StatusCode {
+        intake::huge(&self.shared, beginning, length).await
+    }
+
     /// The CRM says that there is something in the outbox. False: that was not the CRM.
     #[must_use]
     pub fn hint(&self, bearer: &str) -> bool {
@@ -324,34 +370,31 @@ impl Relay {
     }
 
     /// The subscription in force was made at `at`, by MAX's clock. Another one than before: updates may have been missed between the
-    /// two, so every open dialog is read back at once, and the others with their next update. Harmless when it is repeated.
+    /// two, which MAX does not repeat, so everybody is read back, open dialogs first. Harmless when it is repeated.
     pub async fn subscribed(&self, at: Millis) {
         if self.shared.subscribed_at.load(Ordering::Acquire) == at {
             return;
         }
-        let open = self
+        let now = self.shared.clock.now();
+        let noted = self
             .shared
             .store
-            .write(move |connection| {
+            .change(move |connection| {
                 let before = meta::number(connection, meta::SUBSCRIBED_AT)?;
-                meta::set(connection, meta::SUBSCRIBED_AT, &at.to_string())?;
                 // The first one has no gap before it, and a start has its own.
-                if before.is_none_or(|before| before == at) {
-                    return Ok(None);
+                let gaps = before.is_some_and(|before| before != at);
+                if gaps {
+                    // What came by the new subscription already is behind the gap.
+                    gap::note(connection, gap::newest_update(connection, at)?, gap::Kind::Lasting, now)?;
                 }
-                let mut statement = connection.prepare("SELECT id FROM customer WHERE open = 1")?;
-                Ok(Some(statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<CustomerId>, _>>()?))
+                meta::set(connection, meta::SUBSCRIBED_AT, &at.to_string())?;
+                Ok(((), Woken { gaps, ..Woken::default() }))
             })
             .await;
         // Else it is not known yet, and whoever told it tells it again.
-        let Ok(open) = open else { return };
-        if let Some(open) = open {
-            self.shared.note_gap();
-            for customer in open {
-                self.shared.dialogs.wake(customer);
-            }
+        if noted.is_ok() {
+            self.shared.subscribed_at.store(at, Ordering::Release);
         }
-        self.shared.subscribed_at.store(at, Ordering::Release);
     }
 
     /// Whether `secret` is one that MAX was given for this channel.
@@ -371,13 +414,13 @@ impl Relay {
     /// Whether the last step could be written to disk.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        !self.shared.store_broken.load(Ordering::Relaxed)
+        self.shared.store.is_alive() && !self.shared.store_broken.load(Ordering::Relaxed)
     }
 
     /// Whether the store can be written, tried anew where the last step could not: while a pod is out of its Service nothing comes
     /// in whose storing would show that there is space again.
     pub async fn can_write(&self) -> bool {
-        if !self.is_open() {
+        if !self.is_open() && self.shared.store.is_alive() {
             let now = self.shared.clock.now();
             let tried =
                 self.shared.store.write(move |connection| meta::set(connection, "tried_at", &now.to_string())).await;
@@ -478,13 +521,13 @@ fn same_credentials(one: Option<&creatio::Credentials>, other: Option<&creatio::
     }
 }
 
-/// What an earlier run left.
-struct Start {
-    gap: i64,
-    subscribed_at: Millis,
-}
-
-fn prepare(connection: &rusqlite::Connection, now: Millis, bot_user_id: i64) -> Result<Start, StoreError> {
+/// Takes up what an earlier run left. Returns which subscription was the last that is known.
+fn prepare(
+    connection: &rusqlite::Connection,
+    now: Millis,
+    channel: &config::ChannelConfig,
+) -> Result<Millis, StoreError> {
+    let bot_user_id = channel.bot_user_id;
     if meta::get(connection, meta::MADE_AT)?.is_none() {
         meta::set(connection, meta::MADE_AT, &now.to_string())?;
     }
@@ -504,16 +547,16 @@ fn prepare(connection: &rusqlite::Connection, now: Millis, bot_user_id: i64) -> 
     for (id, json) in sending {
         // One that cannot be read is told when its turn comes.
         let Ok(note) = serde_json::from_str::<to_max::Sending>(&json) else { continue };
-        let note = to_max::Sending { lost_at: Some(now), looks: 0, ..note };
+        let note = to_max::Sending { look_at: None, looks: 0, ..note };
         connection
             .execute("UPDATE to_max SET sending = ?2 WHERE id = ?1", params![id, serde_json::to_string(&note)?])?;
     }
     connection.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-    Ok(Start {
-        gap: number("SELECT coalesce(max(read_back), -1) + 1 FROM customer")?,
-        subscribed_at: meta::number(connection, meta::SUBSCRIBED_AT)?.unwrap_or(0),
-    })
+    // Of a long poll the marker goes on where it was; webhooks have been answered by nobody since.
+    if channel.intake == config::Intake::Webhook {
+        gap::note(connection, gap::newest_update(connection, Millis::MAX)?, gap::Kind::Repeated, now)?;
+    }
+    Ok(meta::number(connection, meta::SUBSCRIBED_AT)?.unwrap_or(0))
 }
 
 /// A fixed number of tasks, whatever is carried: none is left behind per message.
@@ -544,6 +587,8 @@ fn start_tasks(shared: &Arc<Shared>, crm_places: usize) -> JoinSet<()> {
     workers!(crm_places.max(CRM_WORKERS), to_crm, to_crm::serve);
     workers!(MAX_PLACES, to_max, to_max::serve);
     workers!(BOT_PLACES, to_bot, bot::serve);
+    workers!(FILES_AT_ONCE, files_in, to_crm::serve_files);
+    workers!(FILES_AT_ONCE, files_out, to_max::serve_files);
     macro_rules! background {
         ($run:path) => {{
             let shared = Arc::clone(shared);
@@ -554,6 +599,10 @@ fn start_tasks(shared: &Arc<Shared>, crm_places: usize) -> JoinSet<()> {
         }};
     }
     background!(intake::poll);
+    background!(gaps::run);
+    for _ in 0..gaps::READERS {
+        background!(gaps::read);
+    }
     background!(outbox::run);
     background!(outbox::run_reports);
     background!(sweep::run);
@@ -586,14 +635,16 @@ impl Shared {
         let running = !active.config.channel.suspended;
         let taken = active.rules.receiver != Receiver::Absent && active.creatio.is_some();
         if let Some(creatio) = &active.config.channel.creatio {
-            self.to_crm.set_places(creatio.in_flight);
+            self.to_crm.set_places(creatio.in_flight.max(CRM_WORKERS));
         }
         self.active.send_replace(Some(active));
         self.dialogs.enable(true);
         self.to_crm.enable(running && taken);
         self.to_max.enable(running);
         self.to_bot.enable(running);
-        for lanes in [&self.to_crm, &self.to_max, &self.to_bot] {
+        self.files_in.enable(running && taken);
+        self.files_out.enable(running);
+        for lanes in [&self.to_crm, &self.to_max, &self.to_bot, &self.files_in, &self.files_out] {
             lanes.rouse_all();
         }
         self.outbox_wake.notify_one();
@@ -635,10 +686,9 @@ impl Shared {
         if woken.timers {
             self.timer_wake.notify_one();
         }
-    }
-
-    fn note_gap(&self) {
-        self.gap.fetch_add(1, Ordering::AcqRel);
+        if woken.gaps {
+            self.gap_wake.notify_one();
+        }
     }
 
     /// Whether an element that cannot be read was not seen before, as far as is remembered.
@@ -658,9 +708,26 @@ impl Shared {
         self.largest_file.store(usize::try_from(bytes).unwrap_or(LARGEST_FILE).min(LARGEST_FILE), Ordering::Relaxed);
     }
 
+    /// MAX has just given a message this time.
+    fn note_max_time(&self, time: Millis) {
+        self.max_ahead.fetch_max(time - self.clock.passed(), Ordering::Relaxed);
+    }
+
+    /// What MAX's clock shows, as far as is known.
+    fn max_time(&self) -> Millis {
+        match self.max_ahead.load(Ordering::Relaxed) {
+            Millis::MIN => self.clock.now(),
+            ahead => self.clock.passed() + ahead,
+        }
+    }
+
+    /// The first answer after a failure wakes all who wait for MAX.
     fn max_answered(&self) {
-        let now = self.clock.now();
-        self.health().max.set_ok(now);
+        if self.health().max.set_ok(self.clock.now()) {
+            self.to_max.release();
+            self.files_in.release();
+            self.files_out.release();
+        }
     }
 
     fn max_failed(&self, code: &str) {
@@ -668,9 +735,32 @@ impl Shared {
         self.health().max.set_failed(code, now);
     }
 
+    /// The first answer after a failure wakes all who wait for the CRM.
     fn crm_answered(&self) {
+        if self.health().crm.set_ok(self.clock.now()) {
+            self.to_crm.release();
+            self.files_in.release();
+            self.files_out.release();
+            self.report_wake.notify_one();
+        }
+    }
+
+    /// Nothing of the CRM answers, as far as is known.
+    fn crm_is_away(&self) -> bool {
+        let health = self.health();
+        let away = ["CrmUnreachable", "Throttled", "CredentialsInvalid"];
+        !health.crm.ok && health.crm.code.as_deref().is_some_and(|code| away.contains(&code))
+    }
+
+    /// Whether the technical user cannot see a chat that it has to close.
+    fn note_hidden_chat(&self, chat: Uuid, hidden: bool) {
         let now = self.clock.now();
-        self.health().crm.set_ok(now);
+        let mut health = self.health();
+        if hidden {
+            health.hidden_chats.entry(chat).or_insert(now);
+        } else {
+            health.hidden_chats.remove(&chat);
+        }
     }
 
     fn crm_is_well(&self) -> bool {
@@ -691,7 +781,7 @@ impl Shared {
         };
         health.bot_away_until[usize::from(role == BotRole::OffHours)] = away_until;
         match state {
-            BotState::Well => health.bot.set_ok(now),
+            BotState::Well => drop(health.bot.set_ok(now)),
             BotState::NotUnderstood => health.bot.set_failed("BotNotUnderstood", now),
             BotState::Away => health.bot.set_failed("BotUnreachable", now),
         }
@@ -703,11 +793,11 @@ impl Shared {
             // One row says nothing about the disk.
             self.metrics.set_aside(Odd::StoreRow, 1);
             tracing::error!(%error, "a row of the store cannot be read; the others go on");
-            return Outcome::Wait(60_000);
+            return Outcome::Unclear(60_000);
         }
         self.metrics.store_failures.inc();
         self.store_broken.store(!matches!(error, StoreError::Closed), Ordering::Relaxed);
         tracing::error!(%error, "a step could not be written to disk and is tried again");
-        Outcome::Wait(1_000)
+        Outcome::Unclear(1_000)
     }
 }

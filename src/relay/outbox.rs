@@ -8,6 +8,7 @@
 //! beginning, together with what that reading shows before it. The cursor spares reading a long row of waiting rows at every look.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -46,9 +47,11 @@ const REPORTS_AT_ONCE: usize = 4;
 
 /// Looks at the outbox until the relay stops.
 pub(super) async fn run(shared: &Shared) {
+    // In passed time, like every pause here.
     let mut swept_at: Millis = Millis::MIN / 2;
-    let mut chats_at = shared.clock.now();
-    let mut failures = 0_u32;
+    let mut chats_at = shared.clock.passed();
+    // Since when no look has succeeded.
+    let mut away_since: Option<Millis> = None;
     // Where looks begin while more than a page waits; from the beginning otherwise.
     let mut cursor = 0;
     loop {
@@ -56,7 +59,7 @@ pub(super) async fn run(shared: &Shared) {
             tokio::select! { () = shared.clock.sleep(1_000) => {}, () = shared.outbox_wake.notified() => {} }
             continue;
         };
-        let now = shared.clock.now();
+        let now = shared.clock.passed();
         let hinted = shared.hinted.swap(false, Ordering::Relaxed);
         if now - swept_at >= SWEEP_INTERVAL {
             cursor = 0;
@@ -65,11 +68,11 @@ pub(super) async fn run(shared: &Shared) {
         let look = look(shared, &active, &creatio, &mut cursor).await;
         let (found, swept) = match look {
             Ok(found) => {
-                failures = 0;
+                away_since = None;
                 (found, sweep)
             }
             Err(error) => {
-                failures += 1;
+                away_since = away_since.or(Some(now));
                 error.note(shared);
                 tracing::debug!(%error, "the outbox could not be looked at");
                 (0, false)
@@ -78,8 +81,8 @@ pub(super) async fn run(shared: &Shared) {
         if swept {
             swept_at = now;
         }
-        if failures == 0 && shared.clock.now() - chats_at >= CHATS_INTERVAL {
-            chats_at = shared.clock.now();
+        if away_since.is_none() && shared.clock.passed() - chats_at >= CHATS_INTERVAL {
+            chats_at = shared.clock.passed();
             if let Err(error) = look_at_chats(shared, &active, &creatio).await {
                 tracing::debug!(%error, "the chats could not be looked at");
             }
@@ -88,23 +91,46 @@ pub(super) async fn run(shared: &Shared) {
         if found > 0 && !hinted {
             shared.hints_work.store(false, Ordering::Relaxed);
         }
-        let pause = match failures {
-            0 if shared.hints_work.load(Ordering::Relaxed) => HINTED_INTERVAL,
-            0 if shared.any_open.load(Ordering::Relaxed) => {
+        let pause = match away_since {
+            // One back-off for looks and lanes: hints and wakes do not shorten it.
+            Some(since) => {
+                shared.clock.sleep(super::lanes::between_knocks(shared.clock.passed() - since)).await;
+                continue;
+            }
+            None if shared.hints_work.load(Ordering::Relaxed) => HINTED_INTERVAL,
+            None if shared.any_open.load(Ordering::Relaxed) => {
                 active.config.channel.creatio.as_ref().map_or(IDLE_INTERVAL, |creatio| {
                     Millis::try_from(creatio.poll_interval().as_millis()).unwrap_or(IDLE_INTERVAL)
                 })
             }
-            0 => IDLE_INTERVAL,
-            failures => super::pause(failures).min(5_000),
+            None => IDLE_INTERVAL,
         };
-        let pause = pause.min((swept_at + SWEEP_INTERVAL - shared.clock.now()).max(0)).max(HINT_SPACING);
+        let sweep_in = (swept_at + SWEEP_INTERVAL - shared.clock.passed()).max(0);
+        let pause = pause.min(sweep_in).max(HINT_SPACING);
         tokio::select! {
             () = shared.clock.sleep(pause) => {}
             () = shared.outbox_wake.notified() => {
                 tokio::time::sleep(Duration::from_millis(HINT_SPACING.unsigned_abs())).await;
             }
         }
+    }
+}
+
+impl Shared {
+    /// A row was reported a moment ago.
+    fn note_reported(&self, row: Uuid) {
+        let now = self.clock.passed();
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        reported.retain(|_, at| now - *at <= REPORT_VISIBLE);
+        reported.insert(row, now);
+    }
+
+    /// Rows that may be shown as pending still although their report has arrived. Of an earlier run none is known: repeating a report
+    /// does no harm.
+    fn fresh_reports(&self) -> HashSet<Uuid> {
+        let now = self.clock.passed();
+        let reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        reported.iter().filter(|(_, at)| now - **at <= REPORT_VISIBLE).map(|(row, _)| *row).collect()
     }
 }
 
@@ -131,6 +157,8 @@ impl LookError {
                 creatio::Class::CredentialsInvalid => "CredentialsInvalid",
                 creatio::Class::AccessDenied => "AccessDenied",
                 creatio::Class::PackageMissing | creatio::Class::NotFound => "PackageMissing",
+                creatio::Class::NotUnderstood => "CrmNotUnderstood",
+                creatio::Class::Throttled { .. } => "Throttled",
                 _ => "CrmUnreachable",
             }),
             Self::Store(error) => {
@@ -211,6 +239,7 @@ async fn note_odd(shared: &Shared, odd: Vec<OddRow>) -> Result<(), StoreError> {
         return Ok(());
     }
     let now = shared.clock.now();
+    let fresh = shared.fresh_reports();
     // They stay where they are, and are counted once.
     let unnamed = odd.iter().filter(|odd| odd.id.is_none() && shared.is_first_look_at(odd)).count();
     let new = shared
@@ -220,7 +249,7 @@ async fn note_odd(shared: &Shared, odd: Vec<OddRow>) -> Result<(), StoreError> {
             let mut woken = Woken::default();
             for odd in &odd {
                 let Some(id) = odd.id else { continue };
-                if is_known(connection, id, now, &mut woken)? {
+                if is_known(connection, id, &fresh, &mut woken)? {
                     continue;
                 }
                 insert(connection, id, now)?;
@@ -278,13 +307,14 @@ async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: boo
     }
     let rules = active.rules.clone();
     let context = shared.context();
+    let fresh = shared.fresh_reports();
     let (new, odd_files) = shared
         .store
         .change(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             let (mut new, mut odd_files) = (0, 0);
             for row in &rows {
-                if take_row(&mut stepper, row, first)? {
+                if take_row(&mut stepper, row, first, &fresh)? {
                     new += 1;
                     odd_files += row.odd_files.len() + usize::from(row.files_unreadable);
                 }
@@ -297,9 +327,14 @@ async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: boo
 }
 
 /// Takes one row unless it was taken before. Returns whether it was new. `first`: the store has never seen the outbox.
-fn take_row(stepper: &mut Stepper<'_>, row: &OutboxRow, first: bool) -> Result<bool, StoreError> {
+fn take_row(
+    stepper: &mut Stepper<'_>,
+    row: &OutboxRow,
+    first: bool,
+    fresh: &HashSet<Uuid>,
+) -> Result<bool, StoreError> {
     let now = stepper.context.now;
-    if is_known(stepper.connection, row.id, now, &mut stepper.woken)? {
+    if is_known(stepper.connection, row.id, fresh, &mut stepper.woken)? {
         return Ok(false);
     }
     insert(stepper.connection, row.id, now)?;
@@ -360,13 +395,13 @@ fn take_row(stepper: &mut Stepper<'_>, row: &OutboxRow, first: bool) -> Result<b
 
 /// Whether a row was taken before. Pending still, although reported: then the report was lost, and repeating it tells the customer
 /// nothing twice.
-fn is_known(connection: &Connection, row: Uuid, now: Millis, woken: &mut Woken) -> Result<bool, StoreError> {
+fn is_known(connection: &Connection, row: Uuid, fresh: &HashSet<Uuid>, woken: &mut Woken) -> Result<bool, StoreError> {
     let id = row.to_string();
     let known: Option<Millis> = connection
         .prepare_cached("SELECT reported FROM outbox WHERE id = ?1")?
         .query_row([&id], |found| found.get(0))
         .optional()?;
-    if known.is_some_and(|reported| reported > 0 && now - reported > REPORT_VISIBLE) {
+    if known.is_some_and(|reported| reported > 0) && !fresh.contains(&row) {
         connection
             .prepare_cached("UPDATE outbox SET reported = 0 WHERE id = ?1 AND report IS NOT NULL")?
             .execute([&id])?;
@@ -421,7 +456,7 @@ fn to_customer(
     let since = first.then(|| row.created_on.map_or(0, jiff::Timestamp::as_millisecond));
     stepper.queue_for_max(customer, &Origin::Agent { row: row.id }, parts)?;
     if let Some(since) = since {
-        let sending = Sending { after_seq: None, since, lost_at: Some(stepper.context.now), looks: 0 };
+        let sending = Sending { after_seq: None, since, look_at: None, looks: 0 };
         let inserted = stepper.connection.last_insert_rowid();
         stepper
             .connection
@@ -437,6 +472,11 @@ pub(super) fn note_closing(connection: &Connection, chat: Uuid, now: Millis) -> 
         .prepare_cached("INSERT OR IGNORE INTO closing (chat, at) VALUES (?1, ?2)")?
         .execute(params![chat.to_string(), now])?;
     Ok(inserted > 0)
+}
+
+/// Whether a chat is known to be over.
+pub(super) fn is_closed(connection: &Connection, chat: Uuid) -> Result<bool, StoreError> {
+    Ok(connection.prepare_cached("SELECT 1 FROM closing WHERE chat = ?1")?.exists([chat.to_string()])?)
 }
 
 /// A report as it stands on disk.
@@ -479,7 +519,8 @@ pub(super) async fn run_reports(shared: &Shared) {
     loop {
         let now = shared.clock.passed();
         later.retain(|_, until| *until > now);
-        if let Some((_, creatio)) = ready(shared) {
+        // While the CRM is away the look at the outbox asks for all.
+        if let Some((_, creatio)) = ready(shared).filter(|_| !shared.crm_is_away()) {
             let (waiting, odd) = shared.store.write(waiting_reports).await.unwrap_or_default();
             shared.metrics.set_aside(Odd::StoreRow, odd);
             for report in waiting {
@@ -515,6 +556,9 @@ async fn send_report(shared: &Shared, creatio: creatio::Client, waiting: Waiting
         // The package deletes finished rows after 30 days.
         Err(error) => error.class() == creatio::Class::NotFound,
     };
+    if done {
+        shared.note_reported(row);
+    }
     let now = shared.clock.now();
     let written = shared.store.write(move |connection| note_sent(connection, row, &stored, done, now)).await;
     let failed = !done || written.is_err();

@@ -51,9 +51,12 @@ pub struct IncomingFile {
     /// Filled in when it is in the CRM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<StoredFile>,
-    /// How often MAX did not give it.
+    /// How often MAX did not give it, though it gave others.
     #[serde(default)]
     pub failures: u32,
+    /// How often it could not be had because nothing could.
+    #[serde(default)]
+    pub outages: u32,
     /// The CRM lost it once and it was stored again.
     #[serde(default)]
     pub lost: bool,
@@ -185,6 +188,7 @@ fn of_attachments(
                 kind,
                 stored: None,
                 failures: 0,
+                outages: 0,
                 lost: false,
             });
         };

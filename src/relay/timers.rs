@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::dialogs::{Customer, Stepper, Woken};
 use super::lanes::CustomerId;
 use super::store::StoreError;
+use super::store::gap::KEYS_KEPT;
 use super::{Active, Shared};
 use crate::policy::{Context, Event, Millis, Rules};
 
@@ -85,22 +86,48 @@ pub(super) async fn run_housekeeping(shared: &Shared) {
             let now = shared.clock.now();
             let retention =
                 Millis::try_from(active.config.channel.retention_seconds).unwrap_or(Millis::MAX / 2_000) * 1_000;
-            let before = now - retention;
-            let swept = shared
-                .store
-                .write(move |connection| {
-                    connection.execute("DELETE FROM inbox WHERE done = 1 AND received_at < ?1", [before])?;
-                    connection.execute("DELETE FROM to_max WHERE ended_at < ?1 AND recorded = 1", [before])?;
-                    connection.execute("DELETE FROM sent WHERE at < ?1", [before])?;
-                    connection.execute("DELETE FROM outbox WHERE reported > 0 AND reported < ?1", [before])?;
-                    connection.execute("DELETE FROM closing WHERE at < ?1", [before])?;
-                    Ok(())
-                })
-                .await;
+            let before = now.saturating_sub(retention);
+            let swept = forget(shared, now, before).await;
             if let Err(error) = swept {
                 shared.store_failed(&error);
             }
         }
         shared.clock.sleep(HOUSEKEEPING_INTERVAL).await;
     }
+}
+
+/// What is forgotten, in pieces: the content of messages after the retention, the keys against repeats later, whatever it is.
+/// `?1` is the end of the retention, `?2` of updates' keys, `?3` of the CRM's.
+const FORGOTTEN: [&str; 7] = [
+    "UPDATE inbox SET raw = '' WHERE id IN (SELECT id FROM inbox WHERE done = 1 AND received_at < ?1 AND raw <> '' LIMIT ?4)",
+    "DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE done = 1 AND received_at < min(?1, ?2) LIMIT ?4)",
+    "DELETE FROM to_max WHERE id IN (SELECT id FROM to_max WHERE ended_at < ?1 AND recorded = 1 LIMIT ?4)",
+    "DELETE FROM sent WHERE mid IN (SELECT mid FROM sent WHERE at < min(?1, ?2) LIMIT ?4)",
+    "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE reported > 0 AND reported < min(?1, ?3) LIMIT ?4)",
+    "DELETE FROM closing WHERE chat IN (SELECT chat FROM closing WHERE at < min(?1, ?3) LIMIT ?4)",
+    "DELETE FROM erased WHERE digest IN (SELECT digest FROM erased WHERE at < ?3 LIMIT ?4)",
+];
+/// Rows forgotten in one piece of work, so that none holds the writer.
+const PIECE: usize = 500;
+/// The package keeps rows of its outbox for 30 days, so that they may be seen so long.
+const CRM_KEYS_KEPT: Millis = 31 * 86_400_000;
+
+async fn forget(shared: &Shared, now: Millis, before: Millis) -> Result<(), StoreError> {
+    for sql in FORGOTTEN {
+        loop {
+            let gone = shared
+                .store
+                .write(move |connection| {
+                    let piece = i64::try_from(PIECE).unwrap_or(i64::MAX);
+                    let mut statement = connection.prepare_cached(sql)?;
+                    let (updates, crm) = (now - KEYS_KEPT, now - CRM_KEYS_KEPT);
+                    Ok(statement.execute(rusqlite::params![before, updates, crm, piece])?)
+                })
+                .await?;
+            if gone < PIECE {
+                break;
+            }
+        }
+    }
+    Ok(())
 }

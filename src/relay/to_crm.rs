@@ -4,6 +4,8 @@
 //! on nothing passes it; it is finished in the same transaction that steps the dialog. `queued:true` is no acknowledgement. A row
 //! that Creatio will never take becomes a dead letter and the agent is told.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
 use tracing::Instrument as _;
@@ -22,8 +24,12 @@ use crate::policy::{ClosedBy, Event, Millis};
 
 /// Calls made for one lane before others have their turn.
 const TURN: usize = 16;
-/// How often the fetching of one file is tried before the message goes without it.
+/// How often the fetching of one file is tried before the message goes without it: of one that fails while others come, and of one
+/// that fails while none comes, which may be an outage of the file host.
 const FILE_ATTEMPTS: u32 = 8;
+const FILE_OUTAGES: u32 = 60;
+/// How long a call that was slow while others waited is left to itself.
+const GAVE_WAY_PAUSE: Millis = 5_000;
 /// How the keys of lines begin that are the relay's own.
 const NOTE: &str = "note:";
 /// How often an unclear closing is tried before the customer's lane goes on without it.
@@ -39,7 +45,33 @@ struct Head {
     customer: Customer,
 }
 
-/// What became of a head.
+/// What a try came to. Only what is settled may change or remove the row.
+enum Attempt {
+    /// The row stays, perhaps with another task, and waits.
+    Later(Outcome, Option<CrmTask>),
+    Settled(Verdict),
+}
+
+impl Attempt {
+    fn later(outcome: Outcome) -> Self {
+        Self::Later(outcome, None)
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Later(..) => "later",
+            Self::Settled(verdict) => verdict.name(),
+        }
+    }
+}
+
+impl From<Verdict> for Attempt {
+    fn from(verdict: Verdict) -> Self {
+        Self::Settled(verdict)
+    }
+}
+
+/// What became of a head for good.
 enum Verdict {
     /// Creatio has it: into which chat.
     Taken { chat: Option<Uuid> },
@@ -53,8 +85,6 @@ enum Verdict {
     Changed(CrmTask),
     /// Creatio will never take it.
     Refused(String),
-    /// Later; the task may have changed.
-    Later(Outcome, Option<CrmTask>),
 }
 
 impl Verdict {
@@ -66,14 +96,32 @@ impl Verdict {
             Self::Needless => "needless",
             Self::Changed(_) => "changed",
             Self::Refused(_) => "refused",
-            Self::Later(..) => "later",
         }
     }
 }
 
-/// Works on the lane of one customer.
+impl Head {
+    /// The file that must be in the CRM before the message can go.
+    fn missing_file(&self) -> Option<(&Incoming, usize)> {
+        let CrmTask::Message { incoming, .. } = &self.task else { return None };
+        let index = incoming.files.iter().position(|file| file.stored.is_none())?;
+        Some((incoming, index))
+    }
+}
+
+/// Works on the lane of one customer, but for files: a lane that waits for one is theirs and holds nothing here.
 pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
+    work(shared, customer, false).await
+}
+
+/// Brings the files of one customer's next message into the CRM, with places of their own.
+pub(super) async fn serve_files(shared: &Shared, customer: CustomerId) -> Outcome {
+    work(shared, customer, true).await
+}
+
+async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
     let Some(active) = shared.active().filter(|active| active.creatio.is_some()) else { return Outcome::Wait(1_000) };
+    let mut proved = false;
     let mut head = match load(shared, customer).await {
         Ok(Some(head)) => head,
         Ok(None) => return Outcome::Idle,
@@ -81,24 +129,26 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     };
     for _ in 0..TURN {
         let Some(creatio) = &active.creatio else { return Outcome::Wait(1_000) };
-        let span = active.delivery("crm");
-        let verdict = attempt(shared, &active, creatio, &head).instrument(span.clone()).await;
-        span.record("outcome", verdict.name());
-        if let Verdict::Later(outcome, changed) = verdict {
-            let row = head.id;
-            let body = changed.map(|task| serde_json::to_string(&task));
-            let written = shared
-                .store
-                .write(move |connection| {
-                    connection.execute(
-                        "UPDATE to_crm SET attempts = attempts + 1, body = coalesce(?2, body) WHERE id = ?1",
-                        params![row, body.transpose()?],
-                    )?;
-                    Ok(())
-                })
-                .await;
-            return written.map_or_else(|error| shared.store_failed(&error), |()| outcome);
+        if head.missing_file().is_some() != files {
+            // The other kind of work is next.
+            if files { &shared.to_crm } else { &shared.files_in }.wake(customer);
+            return if proved { Outcome::Done } else { Outcome::Idle };
         }
+        let span = active.delivery("crm");
+        let trying = attempt(shared, &active, creatio, &head).instrument(span.clone());
+        let tried = match shared.to_crm.knock_limit(customer).filter(|_| !files) {
+            // Whoever asks whether the CRM is back asks for all, and must not hang for all.
+            Some(limit) => tokio::time::timeout(limit, trying)
+                .await
+                .unwrap_or_else(|_| Attempt::later(Outcome::Outage(pause(head.attempts)))),
+            None => trying.await,
+        };
+        span.record("outcome", tried.name());
+        let verdict = match tried {
+            Attempt::Settled(verdict) => verdict,
+            Attempt::Later(outcome, changed) => return postpone(shared, &head, outcome, changed).await,
+        };
+        proved = true;
         head = match finish(shared, &active, head, verdict).instrument(span).await {
             Ok(Some(next)) => next,
             Ok(None) => return Outcome::Done,
@@ -106,6 +156,22 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
         };
     }
     Outcome::Done
+}
+
+/// Lets the head wait where it is.
+async fn postpone(shared: &Shared, head: &Head, outcome: Outcome, changed: Option<CrmTask>) -> Outcome {
+    let row = head.id;
+    let body = changed.map(|task| serde_json::to_string(&task));
+    let written = shared
+        .store
+        .write(move |connection| {
+            connection
+                .prepare_cached("UPDATE to_crm SET attempts = attempts + 1, body = coalesce(?2, body) WHERE id = ?1")?
+                .execute(params![row, body.transpose()?])?;
+            Ok(())
+        })
+        .await;
+    written.map_or_else(|error| shared.store_failed(&error), |()| outcome)
 }
 
 async fn load(shared: &Shared, customer: CustomerId) -> Result<Option<Head>, StoreError> {
@@ -175,12 +241,12 @@ fn next_row(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<
         .optional()?)
 }
 
-async fn attempt(shared: &Shared, active: &Active, creatio: &creatio::Client, head: &Head) -> Verdict {
+async fn attempt(shared: &Shared, active: &Active, creatio: &creatio::Client, head: &Head) -> Attempt {
+    if let Some((incoming, index)) = head.missing_file() {
+        return store_file(shared, active, creatio, head, incoming, index).await;
+    }
     match &head.task {
         CrmTask::Message { incoming, stand_by, own } => {
-            if let Some(index) = incoming.files.iter().position(|file| file.stored.is_none()) {
-                return store_file(shared, active, creatio, head, incoming, index).await;
-            }
             let is_late = *own && Some(head.position) < head.customer.delivered;
             if is_late && head.attempts == 0 {
                 shared.metrics.late.inc();
@@ -200,14 +266,14 @@ async fn attempt(shared: &Shared, active: &Active, creatio: &creatio::Client, he
             receive(shared, creatio, head, &call).await
         }
         CrmTask::HandOver => {
-            let Some(chat) = head.customer.dialog.chat() else { return Verdict::Needless };
+            let Some(chat) = head.customer.dialog.chat() else { return Verdict::Needless.into() };
             match creatio.hand_over(chat).await {
                 Ok(answer) if answer.success => taken(shared, head, answer.queued, answer.chat_id),
                 Ok(answer) => refusal(shared, head, answer.error_code.as_ref(), &answer.error_message),
                 Err(error) => failure(shared, head, &error),
             }
         }
-        CrmTask::Close { chat } => close(shared, creatio, head, *chat).await,
+        CrmTask::Close { chat, refused } => close(shared, creatio, head, *chat, *refused).await,
     }
 }
 
@@ -256,7 +322,7 @@ fn message(active: &Active, head: &Head, incoming: &Incoming, stand_by: bool, is
     }
 }
 
-async fn receive(shared: &Shared, creatio: &creatio::Client, head: &Head, call: &Receive) -> Verdict {
+async fn receive(shared: &Shared, creatio: &creatio::Client, head: &Head, call: &Receive) -> Attempt {
     match creatio.receive(call).await {
         Ok(answer) if answer.success => {
             let ReceiveAnswer { duplicate, queued, .. } = answer;
@@ -269,12 +335,12 @@ async fn receive(shared: &Shared, creatio: &creatio::Client, head: &Head, call: 
 }
 
 /// What a success is worth: `queued` is no acknowledgement.
-fn taken(shared: &Shared, head: &Head, queued: bool, chat: Option<Uuid>) -> Verdict {
+fn taken(shared: &Shared, head: &Head, queued: bool, chat: Option<Uuid>) -> Attempt {
     if queued {
-        return Verdict::Later(Outcome::Wait(queued_pause(head.attempts)), None);
+        return Attempt::later(Outcome::Wait(queued_pause(head.attempts)));
     }
     shared.crm_answered();
-    Verdict::Taken { chat }
+    Verdict::Taken { chat }.into()
 }
 
 /// After 1, 2, 5, then every 5 s (wire contract, "queued:true is no acknowledgement").
@@ -287,11 +353,11 @@ fn queued_pause(attempts: u32) -> Millis {
 }
 
 /// The table of error codes of the wire contract.
-fn refusal(shared: &Shared, head: &Head, code: Option<&ErrorCode>, words: &str) -> Verdict {
+fn refusal(shared: &Shared, head: &Head, code: Option<&ErrorCode>, words: &str) -> Attempt {
     match code {
         Some(code @ (ErrorCode::ChannelNotFound | ErrorCode::ChannelInactive)) => {
             shared.crm_failed(code.as_str());
-            Verdict::Later(Outcome::Outage(30_000), None)
+            Attempt::later(Outcome::Outage(30_000))
         }
         Some(ErrorCode::FileNotFound) => match &head.task {
             CrmTask::Message { incoming, stand_by, own } => {
@@ -306,66 +372,93 @@ fn refusal(shared: &Shared, head: &Head, code: Option<&ErrorCode>, words: &str) 
                         add_line(&mut again.text, &render::missing_file(&file.name, "CRM его не находит"));
                     }
                 }
-                Verdict::Changed(CrmTask::Message { incoming: again, stand_by: *stand_by, own: *own })
+                Verdict::Changed(CrmTask::Message { incoming: again, stand_by: *stand_by, own: *own }).into()
             }
-            _ => Verdict::Refused(words.to_owned()),
+            _ => Verdict::Refused(words.to_owned()).into(),
         },
-        Some(ErrorCode::BadRequest) => Verdict::Refused(words.to_owned()),
-        Some(ErrorCode::Internal | ErrorCode::Other(_)) | None => {
-            Verdict::Later(Outcome::Wait(pause(head.attempts)), None)
-        }
+        Some(ErrorCode::BadRequest) => Verdict::Refused(words.to_owned()).into(),
+        Some(ErrorCode::Internal | ErrorCode::Other(_)) | None => Attempt::later(Outcome::Wait(pause(head.attempts))),
     }
 }
 
-fn failure(shared: &Shared, head: &Head, error: &creatio::Error) -> Verdict {
-    let outage = |code, pause| {
+fn failure(shared: &Shared, head: &Head, error: &creatio::Error) -> Attempt {
+    if error.gave_way() {
+        // The call may go on in the CRM; its repeat is answered as what it is.
+        return Attempt::later(Outcome::Unclear(GAVE_WAY_PAUSE));
+    }
+    let outage = |code, pause: Millis| {
         shared.crm_failed(code);
-        Verdict::Later(Outcome::Outage(pause), None)
+        let asked = error.retry_after().map_or(0, |after| Millis::try_from(after.as_millis()).unwrap_or(Millis::MAX));
+        Attempt::later(Outcome::Outage(pause.max(asked)))
     };
     match error.class() {
         creatio::Class::CredentialsInvalid => outage("CredentialsInvalid", 10_000),
         creatio::Class::AccessDenied => outage("AccessDenied", 10_000),
         creatio::Class::PackageMissing => outage("PackageMissing", 10_000),
         creatio::Class::WrongAddress => outage("CrmUnreachable", 10_000),
-        creatio::Class::Throttled { retry_after } => outage(
-            "Throttled",
-            retry_after.map_or(5_000, |after| Millis::try_from(after.as_millis()).unwrap_or(60_000).min(60_000)),
-        ),
+        creatio::Class::Throttled { .. } => outage("Throttled", pause(head.attempts)),
+        creatio::Class::NotUnderstood => {
+            shared.crm_failed("CrmNotUnderstood");
+            Attempt::later(Outcome::Wait(pause(head.attempts)))
+        }
         creatio::Class::Transient | creatio::Class::Unreachable => outage("CrmUnreachable", pause(head.attempts)),
-        creatio::Class::BadRequest => Verdict::Refused(error.to_string()),
+        creatio::Class::BadRequest => Verdict::Refused(error.to_string()).into(),
         creatio::Class::NotFound | creatio::Class::AlreadyExists | creatio::Class::InUse | creatio::Class::TooLarge => {
-            Verdict::Later(Outcome::Wait(pause(head.attempts)), None)
+            Attempt::later(Outcome::Wait(pause(head.attempts)))
         }
     }
 }
 
 /// The chat itself is asked first: after an unclear closing it may be over already, and one that was transferred goes on as another,
 /// which closing the old one would leave open without a word.
-async fn close(shared: &Shared, creatio: &creatio::Client, head: &Head, chat: Uuid) -> Verdict {
+async fn close(shared: &Shared, creatio: &creatio::Client, head: &Head, chat: Uuid, refused: u32) -> Attempt {
     match creatio.chat(chat).await {
-        Ok(None) => return Verdict::Closed { chat },
-        Ok(Some(row)) if row.status == ChatStatus::Completed => {
-            return match creatio.children(chat).await {
-                Ok(children) => match children.last() {
-                    Some(child) => Verdict::Moved { parent: chat, chat: child.id },
-                    None => Verdict::Closed { chat },
-                },
-                Err(error) => failure(shared, head, &error),
-            };
+        Ok(None) => return hidden(shared, chat).await,
+        Ok(Some(row)) => {
+            shared.note_hidden_chat(chat, false);
+            if row.status == ChatStatus::Completed {
+                return match creatio.children(chat).await {
+                    Ok(children) => match children.last() {
+                        Some(child) => Verdict::Moved { parent: chat, chat: child.id }.into(),
+                        None => Verdict::Closed { chat }.into(),
+                    },
+                    Err(error) => failure(shared, head, &error),
+                };
+            }
         }
-        Ok(Some(_)) => {}
         Err(error) => return failure(shared, head, &error),
     }
     match creatio.close_chat(chat).await {
         Ok(()) => {
             shared.crm_answered();
-            Verdict::Closed { chat }
+            Verdict::Closed { chat }.into()
         }
         // The site answers 500 for a chat that it cannot complete; the customer must not wait for it for ever.
-        Err(error) if head.attempts >= CLOSE_ATTEMPTS && error.class() == creatio::Class::Transient => {
-            Verdict::Refused(error.to_string())
+        Err(error) if error.status() == Some(500) && refused + 1 >= CLOSE_ATTEMPTS => {
+            Verdict::Refused(error.to_string()).into()
+        }
+        Err(error) if error.status() == Some(500) => {
+            let counted = CrmTask::Close { chat, refused: refused + 1 };
+            Attempt::Later(Outcome::Wait(pause(refused)), Some(counted))
         }
         Err(error) => failure(shared, head, &error),
+    }
+}
+
+/// A chat that the technical user does not see: it may be open, so nobody may be told that it is over, unless the outbox has said so.
+async fn hidden(shared: &Shared, chat: Uuid) -> Attempt {
+    let known = shared.store.write(move |connection| super::outbox::is_closed(connection, chat)).await;
+    match known {
+        Ok(true) => {
+            shared.note_hidden_chat(chat, false);
+            Verdict::Needless.into()
+        }
+        Ok(false) => {
+            shared.note_hidden_chat(chat, true);
+            tracing::warn!(%chat, "the technical user cannot see a chat that is to be closed: give it the right to read all chats");
+            Attempt::later(Outcome::Wait(10_000))
+        }
+        Err(error) => Attempt::later(shared.store_failed(&error)),
     }
 }
 
@@ -377,10 +470,10 @@ async fn store_file(
     head: &Head,
     incoming: &Incoming,
     index: usize,
-) -> Verdict {
-    let CrmTask::Message { stand_by, own, .. } = &head.task else { return Verdict::Needless };
+) -> Attempt {
+    let CrmTask::Message { stand_by, own, .. } = &head.task else { return Verdict::Needless.into() };
     let task = |incoming| CrmTask::Message { incoming, stand_by: *stand_by, own: *own };
-    let changed = |incoming| Verdict::Changed(task(incoming));
+    let changed = |incoming| Verdict::Changed(task(incoming)).into();
     let without = |reason: &str| {
         let mut rest = incoming.clone();
         let file = rest.files.remove(index);
@@ -388,26 +481,36 @@ async fn store_file(
         changed(rest)
     };
     let file = &incoming.files[index];
-    // Few at a time: each stands whole in memory.
-    let Ok(_place) = shared.files.acquire().await else { return Verdict::Later(Outcome::Wait(1_000), None) };
+    let fetched = shared.files_fetched.load(Ordering::Relaxed);
     let (bytes, mime_type, name) = match fetch(&active.max, file, shared.largest_file()).await {
         Ok(found) => found,
         Err(FetchError::NoAddress) => return without("у него нет адреса"),
         Err(FetchError::Max(error)) => {
-            return match error.class() {
-                max::Class::TooLarge => without("он больше, чем принимает CRM"),
-                max::Class::ForbiddenAddress => without("он лежит не на серверах MAX"),
-                max::Class::NotFound => without("MAX его больше не отдаёт"),
-                max::Class::Refused => without("MAX его не отдаёт"),
-                _ if file.failures >= FILE_ATTEMPTS => without("MAX его не отдаёт"),
-                _ => {
-                    let mut counted = incoming.clone();
-                    counted.files[index].failures += 1;
-                    Verdict::Later(Outcome::Wait(pause(file.failures)), Some(task(counted)))
+            let mut counted = incoming.clone();
+            let tried = &mut counted.files[index];
+            match error.class() {
+                max::Class::TooLarge => return without("он больше, чем принимает CRM"),
+                max::Class::ForbiddenAddress => return without("он лежит не на серверах MAX"),
+                max::Class::NotFound => return without("MAX его больше не отдаёт"),
+                max::Class::Refused => return without("MAX его не отдаёт"),
+                // These say nothing about the file.
+                max::Class::Unauthorized | max::Class::AccountBlocked | max::Class::Throttled { .. } => {}
+                // Others came meanwhile, or the host answered for this one: it is this file.
+                _ if error.status() == Some(500) || shared.files_fetched.load(Ordering::Relaxed) > fetched => {
+                    tried.failures += 1;
                 }
-            };
+                _ => tried.outages += 1,
+            }
+            if tried.failures >= FILE_ATTEMPTS || tried.outages >= FILE_OUTAGES {
+                return without("MAX его не отдаёт");
+            }
+            let asked =
+                error.retry_after().map_or(0, |after| Millis::try_from(after.as_millis()).unwrap_or(Millis::MAX));
+            let pause = pause(tried.failures.max(head.attempts)).max(asked);
+            return Attempt::Later(Outcome::Wait(pause), Some(task(counted)));
         }
     };
+    shared.files_fetched.fetch_add(1, Ordering::Relaxed);
     let size = bytes.len() as u64;
     match creatio.upload_file(file.id, &name, &mime_type, bytes).await {
         Ok(FileUpload::Stored { .. }) => {
@@ -579,7 +682,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                         }
                     }
                 }
-                (Verdict::Taken { .. } | Verdict::Needless | Verdict::Later(..), _) => {
+                (Verdict::Taken { .. } | Verdict::Needless, _) => {
                     remove(connection)?;
                 }
             }

@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use tracing::Instrument as _;
 
-use super::dialogs::{Button, Customer, Origin, OutFile, Part, Stepper, Woken};
+use super::dialogs::{Button, Customer, Origin, OutFile, Part, Stepper, Tries, Woken};
 use super::lanes::{CustomerId, Outcome};
 use super::metrics::Way;
 use super::store::{StoreError, text_of};
@@ -37,8 +37,9 @@ pub(super) struct Sending {
     pub after_seq: Option<i64>,
     /// Where no message is known: what we look for is not older than this.
     pub since: Millis,
-    /// When its answer was lost; none while the POST is under way.
-    pub lost_at: Option<Millis>,
+    /// When it is looked for next, in the passed time of this run; none before its answer was lost, and after a start.
+    #[serde(default)]
+    pub look_at: Option<Millis>,
     /// How many looks have found nothing.
     pub looks: usize,
 }
@@ -51,9 +52,49 @@ struct Head {
     sending: Option<Sending>,
     attempts: u32,
     customer: Customer,
+    /// MAX's time of the newest update of the customer's that is known.
+    heard_at: Option<Millis>,
 }
 
-/// What became of the part that is next.
+impl Head {
+    /// The file that must be with MAX before the next part can go.
+    fn missing_file(&self) -> Option<&OutFile> {
+        let part = self.parts.get(self.part)?;
+        part.file.as_ref().filter(|_| part.uploaded.is_none() && self.sending.is_none() && part.odd.is_none())
+    }
+
+    fn tries(&self) -> Tries {
+        self.parts.get(self.part).map(|part| part.tries).unwrap_or_default()
+    }
+}
+
+/// What a try came to. Only what is settled may end a part.
+enum Attempt {
+    /// The row stays and waits, with its note of a send and the tries of its part.
+    Later {
+        outcome: Outcome,
+        sending: Option<Sending>,
+        tries: Tries,
+    },
+    Settled(Verdict),
+}
+
+impl Attempt {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Later { .. } => "later",
+            Self::Settled(verdict) => verdict.name(),
+        }
+    }
+}
+
+impl From<Verdict> for Attempt {
+    fn from(verdict: Verdict) -> Self {
+        Self::Settled(verdict)
+    }
+}
+
+/// What became of the part that is next, for good.
 enum Verdict {
     Sent(Box<Message>),
     /// Not a message: nothing to remember.
@@ -66,10 +107,6 @@ enum Verdict {
         gone: bool,
     },
     Uncertain,
-    Later {
-        outcome: Outcome,
-        sending: Option<Sending>,
-    },
 }
 
 impl Verdict {
@@ -81,13 +118,21 @@ impl Verdict {
             Self::AsFile => "as_file",
             Self::Failed { .. } => "failed",
             Self::Uncertain => "uncertain",
-            Self::Later { .. } => "later",
         }
     }
 }
 
-/// Works on the lane of one customer.
+/// Works on the lane of one customer, but for files: a lane that waits for one is theirs and holds nothing here.
 pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
+    work(shared, customer, false).await
+}
+
+/// Brings the file of one customer's next part to MAX, with places of its own.
+pub(super) async fn serve_files(shared: &Shared, customer: CustomerId) -> Outcome {
+    work(shared, customer, true).await
+}
+
+async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
     let Some(active) = shared.active() else { return Outcome::Wait(1_000) };
     // What an earlier run sent in its last second still counts at MAX.
     let left = shared.send_from - shared.clock.passed();
@@ -101,18 +146,30 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
             Err(error) => return shared.store_failed(&error),
         };
         let Some(head) = head else { return if proved { Outcome::Done } else { Outcome::Idle } };
-        if head.sending.is_none() && !super::owner::is_ours(shared, &active).await {
+        if head.missing_file().is_some() != files {
+            // The other kind of work is next.
+            if files { &shared.to_max } else { &shared.files_out }.wake(customer);
+            return if proved { Outcome::Done } else { Outcome::Idle };
+        }
+        if !files && head.sending.is_none() && !super::owner::is_ours(shared, &active).await {
             return Outcome::Wait(10_000);
         }
         let span = active.delivery("max");
-        let verdict = match attempt(shared, &active, &head).instrument(span.clone()).await {
-            Ok(verdict) => verdict,
+        let tried = match attempt(shared, &active, &head).instrument(span.clone()).await {
+            Ok(tried) => tried,
             Err(error) => return shared.store_failed(&error),
         };
-        span.record("outcome", verdict.name());
-        match finish(shared, &active, head, verdict).instrument(span).await {
-            Ok(None) => proved = true,
-            Ok(Some(outcome)) => return outcome,
+        span.record("outcome", tried.name());
+        let done = match tried {
+            Attempt::Settled(verdict) => finish(shared, &active, head, verdict).instrument(span).await,
+            Attempt::Later { outcome, sending, tries } => match postpone(shared, head, sending, tries).await {
+                Ok(()) if outcome == Outcome::Wait(0) => Ok(()),
+                Ok(()) => return outcome,
+                Err(error) => Err(error),
+            },
+        };
+        match done {
+            Ok(()) => proved = true,
             Err(error) => return shared.store_failed(&error),
         }
     }
@@ -135,7 +192,10 @@ fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<(Optio
         };
         let part = usize::try_from(raw.part).unwrap_or(usize::MAX);
         let customer = Customer::load(connection, id)?;
-        let head = Head { id: raw.id, origin, parts, part, sending, attempts: raw.attempts, customer };
+        let heard_at = connection
+            .prepare_cached("SELECT max(at) FROM inbox WHERE customer = ?1")?
+            .query_row([id], |row| row.get(0))?;
+        let head = Head { id: raw.id, origin, parts, part, sending, attempts: raw.attempts, customer, heard_at };
         return Ok((Some(head), woken));
     }
 }
@@ -196,10 +256,10 @@ fn set_aside(
     Ok(())
 }
 
-async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Result<Verdict, StoreError> {
-    let Some(part) = head.parts.get(head.part) else { return Ok(Verdict::Done) };
+async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Result<Attempt, StoreError> {
+    let Some(part) = head.parts.get(head.part) else { return Ok(Verdict::Done.into()) };
     if let Some(words) = &part.odd {
-        return Ok(Verdict::Failed { words: words.clone(), gone: false });
+        return Ok(Verdict::Failed { words: words.clone(), gone: false }.into());
     }
     if let Some(sending) = head.sending {
         return look_back(shared, active, head, part, sending).await;
@@ -209,25 +269,44 @@ async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Result<Verdic
         let answer = CallbackAnswer { notification: Some("Принято".to_owned()), message: None };
         // Only the spinner hangs on it, and it is worth nothing later.
         let _ = active.max.answer_callback(to, callback_id, &answer).await;
-        return Ok(Verdict::Done);
+        return Ok(Verdict::Done.into());
     }
-    if let (Some(file), None) = (&part.file, &part.uploaded) {
+    if let Some(file) = head.missing_file() {
         return Ok(upload(shared, active, head, file).await);
     }
-    let sending = Sending { after_seq: head.customer.newest_seq(), since: shared.clock.now(), lost_at: None, looks: 0 };
+    // By MAX's clock, since it is MAX's messages that are held against it: ours may be ahead or behind.
+    let since = head.heard_at.unwrap_or_else(|| shared.max_time());
+    let sending = Sending { after_seq: head.customer.newest_seq(), since, look_at: None, looks: 0 };
     note(shared, head.id, Some(sending)).await?;
     Ok(match active.max.send(to, &new_message(part)).await {
         Ok(message) => {
             shared.max_answered();
+            shared.note_max_time(message.timestamp);
             tracing::debug!(mid = message.mid, part = head.part + 1, of = head.parts.len(), "MAX has taken a message");
-            Verdict::Sent(Box::new(message))
+            Verdict::Sent(Box::new(message)).into()
         }
         Err(error) if error.may_have_been_sent() => {
-            let sending = Sending { lost_at: Some(shared.clock.now()), ..sending };
-            Verdict::Later { outcome: Outcome::Outage(LOOKS[0]), sending: Some(sending) }
+            let pause = LOOKS[0].max(asked(&error));
+            let sending = Sending { look_at: Some(shared.clock.passed() + pause), ..sending };
+            let outcome = if error.is_not_understood() {
+                shared.max_failed("MaxNotUnderstood");
+                Outcome::Wait(pause)
+            } else {
+                Outcome::Outage(pause)
+            };
+            later(head, outcome, Some(sending))
         }
         Err(error) => refusal(shared, head, part, &error),
     })
+}
+
+fn later(head: &Head, outcome: Outcome, sending: Option<Sending>) -> Attempt {
+    Attempt::Later { outcome, sending, tries: head.tries() }
+}
+
+/// How long MAX asks to be left alone.
+fn asked(error: &max::Error) -> Millis {
+    error.retry_after().map_or(0, |after| Millis::try_from(after.as_millis()).unwrap_or(Millis::MAX))
 }
 
 fn new_message(part: &Part) -> NewMessage {
@@ -242,33 +321,42 @@ fn new_message(part: &Part) -> NewMessage {
 }
 
 /// An answer that says: not sent.
-fn refusal(shared: &Shared, head: &Head, part: &Part, error: &max::Error) -> Verdict {
-    let later = |outcome| Verdict::Later { outcome, sending: None };
-    let failed = |words: String| Verdict::Failed { words, gone: false };
+fn refusal(shared: &Shared, head: &Head, part: &Part, error: &max::Error) -> Attempt {
+    let outage = |pause: Millis| later(head, Outcome::Outage(pause.max(asked(error))), None);
+    let failed = |words: String| Verdict::Failed { words, gone: false }.into();
+    let tries = head.tries();
     match error.class() {
         Class::Unauthorized => {
             shared.max_failed(error.code().unwrap_or("Unauthorized"));
-            later(Outcome::Outage(10_000))
+            outage(10_000)
         }
         Class::AccountBlocked => {
             shared.max_failed(error.code().unwrap_or("AccountBlocked"));
-            later(Outcome::Outage(60_000))
+            outage(60_000)
         }
-        Class::Throttled { retry_after } => {
+        Class::Throttled { .. } => {
             shared.metrics.throttled.inc();
-            let pause = retry_after.map_or(1_000, |after| Millis::try_from(after.as_millis()).unwrap_or(60_000));
-            later(Outcome::Outage(pause.clamp(1_000, 60_000)))
+            shared.max_failed("throttled");
+            outage(1_000)
         }
         Class::RecipientGone => Verdict::Failed {
             words: "клиент остановил бота или удалил диалог".to_owned(),
             gone: true,
-        },
-        Class::NotReady if head.attempts < NOT_READY_ATTEMPTS => {
-            later(Outcome::Wait((1_000 << head.attempts.min(5)).min(30_000)))
         }
+        .into(),
+        Class::NotReady if tries.not_ready < NOT_READY_ATTEMPTS => Attempt::Later {
+            outcome: Outcome::Wait((1_000 << tries.not_ready.min(5)).min(30_000)),
+            sending: None,
+            tries: Tries { not_ready: tries.not_ready + 1, ..tries },
+        },
         Class::NotReady => failed("MAX не смог обработать файл".to_owned()),
-        Class::ForeignMedia if !matches!(part.uploaded, None | Some(OutgoingAttachment::File(_))) => Verdict::AsFile,
-        Class::Transient => later(Outcome::Outage(pause(head.attempts))),
+        Class::ForeignMedia if !matches!(part.uploaded, None | Some(OutgoingAttachment::File(_))) => {
+            Verdict::AsFile.into()
+        }
+        Class::Transient => {
+            shared.max_failed("MaxUnreachable");
+            outage(pause(head.attempts))
+        }
         Class::ForeignMedia
         | Class::NotFound
         | Class::PollRefused
@@ -278,38 +366,43 @@ fn refusal(shared: &Shared, head: &Head, part: &Part, error: &max::Error) -> Ver
     }
 }
 
-async fn upload(shared: &Shared, active: &Active, head: &Head, file: &OutFile) -> Verdict {
-    let later = |outcome| Verdict::Later { outcome, sending: None };
-    let failed = |words: String| Verdict::Failed { words, gone: false };
-    let Some(creatio) = &active.creatio else { return later(Outcome::Wait(5_000)) };
-    let Ok(_place) = shared.files.acquire().await else { return later(Outcome::Wait(1_000)) };
+async fn upload(shared: &Shared, active: &Active, head: &Head, file: &OutFile) -> Attempt {
+    let failed = |words: String| Verdict::Failed { words, gone: false }.into();
+    let wait = |pause: Millis, tries| Attempt::Later { outcome: Outcome::Wait(pause), sending: None, tries };
+    let tries = head.tries();
+    let Some(creatio) = &active.creatio else { return wait(5_000, tries) };
     let bytes: Bytes = match creatio.download_file(file.id, super::LARGEST_FILE).await {
         Ok(Some(download)) => download.bytes,
         // The agent's own request may not have ended yet.
-        Ok(None) if head.attempts < NOT_READY_ATTEMPTS => {
-            return later(Outcome::Wait((500 << head.attempts.min(6)).min(30_000)));
+        Ok(None) if tries.absent < NOT_READY_ATTEMPTS => {
+            let pause = (500 << tries.absent.min(6)).min(30_000);
+            return wait(pause, Tries { absent: tries.absent + 1, ..tries });
         }
         Ok(None) => return failed(format!("CRM не отдаёт файл «{}»", file.name)),
         Err(error) if error.class() == crate::creatio::Class::TooLarge => {
             return failed(format!("файл «{}» слишком велик", file.name));
         }
-        // An outage of the CRM says nothing about MAX: only this lane waits, for as long as it lasts.
         Err(error) => {
             use crate::creatio::Class as Crm;
-            let passes = matches!(
-                error.class(),
-                Crm::Transient | Crm::Unreachable | Crm::Throttled { .. } | Crm::CredentialsInvalid
-            );
-            let most = if passes { NOT_READY_ATTEMPTS } else { REFUSED_ATTEMPTS };
-            if head.attempts < most || !shared.crm_is_well() {
-                return later(Outcome::Wait(pause(head.attempts)));
-            }
+            let asked =
+                error.retry_after().map_or(0, |after| Millis::try_from(after.as_millis()).unwrap_or(Millis::MAX));
+            let pause = pause(head.attempts).max(asked);
+            let counted = match error.class() {
+                // An outage of the CRM says nothing about the file, and nothing that was counted in it counts.
+                _ if !shared.crm_is_well() => Tries { refused: 0, failed: 0, ..tries },
+                Crm::Throttled { .. } | Crm::CredentialsInvalid => tries,
+                Crm::Transient | Crm::Unreachable => Tries { failed: tries.failed + 1, ..tries },
+                _ => Tries { refused: tries.refused + 1, ..tries },
+            };
             // Everything else of the CRM is well, so it is this file, and the customer's next messages wait behind it.
-            return failed(format!("CRM не отдаёт файл «{}»", file.name));
+            if counted.failed >= NOT_READY_ATTEMPTS || counted.refused >= REFUSED_ATTEMPTS {
+                return failed(format!("CRM не отдаёт файл «{}»", file.name));
+            }
+            return wait(pause, counted);
         }
     };
     match active.max.upload(upload_kind(file), &file.name, &file.mime_type, bytes).await {
-        Ok(uploaded) => Verdict::Uploaded(uploaded),
+        Ok(uploaded) => Verdict::Uploaded(uploaded).into(),
         Err(error) => refusal(shared, head, &head.parts[head.part], &error),
     }
 }
@@ -347,21 +440,23 @@ async fn look_back(
     head: &Head,
     part: &Part,
     sending: Sending,
-) -> Result<Verdict, StoreError> {
-    let lost_at = sending.lost_at.unwrap_or_else(|| shared.clock.now());
-    let sending = Sending { lost_at: Some(lost_at), ..sending };
-    let due = lost_at + LOOKS[sending.looks.min(LOOKS.len() - 1)];
-    let left = due - shared.clock.now();
-    if left > 0 {
-        return Ok(Verdict::Later { outcome: Outcome::Wait(left), sending: Some(sending) });
+) -> Result<Attempt, StoreError> {
+    let now = shared.clock.passed();
+    let look_at = sending.look_at.unwrap_or(now + LOOKS[0]);
+    let sending = Sending { look_at: Some(look_at), ..sending };
+    if look_at > now {
+        return Ok(later(head, Outcome::Wait(look_at - now), Some(sending)));
     }
+    let looks = sending.looks + 1;
+    // Not found: once more after a while, then it was not sent.
+    let again =
+        LOOKS.get(looks).map(|next| Sending { looks, look_at: Some(look_at + next - LOOKS[looks - 1]), ..sending });
     let Some(chat_id) = head.customer.chat_id else {
         // Without the dialog's id there is nothing to look into.
-        if sending.looks + 1 < LOOKS.len() {
-            let sending = Sending { looks: sending.looks + 1, ..sending };
-            return Ok(Verdict::Later { outcome: Outcome::Wait(0), sending: Some(sending) });
-        }
-        return Ok(Verdict::Uncertain);
+        return Ok(match again {
+            Some(again) => later(head, Outcome::Wait(0), Some(again)),
+            None => Verdict::Uncertain.into(),
+        });
     };
     shared.metrics.look_backs.inc();
     let history = match active.max.messages(chat_id, History { before: None, after: None, count: 100 }).await {
@@ -371,9 +466,9 @@ async fn look_back(
                 error.status().is_some_and(|status| (400..500).contains(&status) && status != 401 && status != 429)
                     || matches!(error.class(), Class::Refused | Class::NotFound | Class::RecipientGone);
             return Ok(if refused {
-                Verdict::Uncertain
+                Verdict::Uncertain.into()
             } else {
-                Verdict::Later { outcome: Outcome::Outage(2_000), sending: Some(sending) }
+                later(head, Outcome::Outage(asked(&error).max(2_000)), Some(sending))
             });
         }
     };
@@ -392,15 +487,9 @@ async fn look_back(
         })
         .await?;
     if let Some(found) = candidates.into_iter().zip(ours).find_map(|(message, ours)| (!ours).then_some(message)) {
-        return Ok(Verdict::Sent(Box::new(found)));
+        return Ok(Verdict::Sent(Box::new(found)).into());
     }
-    let looks = sending.looks + 1;
-    Ok(if looks < LOOKS.len() {
-        Verdict::Later { outcome: Outcome::Wait(0), sending: Some(Sending { looks, ..sending }) }
-    } else {
-        // It is not there: it was not sent.
-        Verdict::Later { outcome: Outcome::Wait(0), sending: None }
-    })
+    Ok(later(head, Outcome::Wait(0), again))
 }
 
 fn is_match(message: &Message, part: &Part, bot: i64, sending: &Sending) -> bool {
@@ -418,31 +507,41 @@ fn is_match(message: &Message, part: &Part, bot: i64, sending: &Sending) -> bool
         && files == usize::from(part.uploaded.is_some() || part.file.is_some())
 }
 
-/// Records what became of the part. Returns how the lane goes on, or `None` where it goes on at once.
-async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) -> Result<Option<Outcome>, StoreError> {
+/// Lets the head wait where it is.
+async fn postpone(shared: &Shared, head: Head, sending: Option<Sending>, tries: Tries) -> Result<(), StoreError> {
+    let mut parts = head.parts;
+    if let Some(part) = parts.get_mut(head.part) {
+        part.tries = tries;
+    }
+    shared
+        .store
+        .write(move |connection| {
+            let sending = sending.as_ref().map(serde_json::to_string).transpose()?;
+            connection
+                .prepare_cached("UPDATE to_max SET sending = ?2, parts = ?3, attempts = attempts + 1 WHERE id = ?1")?
+                .execute(params![head.id, sending, serde_json::to_string(&parts)?])?;
+            Ok(())
+        })
+        .await
+}
+
+/// Records what became of the part.
+async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) -> Result<(), StoreError> {
     let rules = active.rules.clone();
     let context = shared.context();
     let from_agent = matches!(head.origin, Origin::Agent { .. });
-    let (outcome, ended) = shared
+    let ended = shared
         .store
         .change(move |connection| {
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             // The customer may have been erased while the send was under way.
             if !connection.prepare_cached("SELECT 1 FROM to_max WHERE id = ?1")?.exists([head.id])? {
-                return Ok(((None, None), stepper.woken));
+                return Ok((None, stepper.woken));
             }
             let mut customer = Customer::load(connection, head.customer.id)?;
             let mut parts = head.parts.clone();
             let mut next = head.part;
             let ended = match verdict {
-                Verdict::Later { outcome, sending } => {
-                    let json = sending.as_ref().map(serde_json::to_string).transpose()?;
-                    connection
-                        .prepare_cached("UPDATE to_max SET sending = ?2, attempts = attempts + 1 WHERE id = ?1")?
-                        .execute(params![head.id, json])?;
-                    let outcome = (outcome != Outcome::Wait(0)).then_some(outcome);
-                    return Ok(((outcome, None), stepper.woken));
-                }
                 Verdict::Uploaded(uploaded) => {
                     parts[next].uploaded = Some(uploaded);
                     None
@@ -473,7 +572,12 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     if gone {
                         stepper.step(&mut customer, &Event::Left, None)?;
                     }
-                    Some(("failed", Some(of_parts(&words, next, parts.len()))))
+                    let words = of_parts(&words, next, parts.len());
+                    // A replay begins anew.
+                    if let Some(part) = parts.get_mut(next) {
+                        part.tries = Tries::default();
+                    }
+                    Some(("failed", Some(words)))
                 }
                 Verdict::Uncertain => {
                     let words = "MAX не подтвердил доставку: уточните у клиента, прежде чем отправлять снова";
@@ -501,7 +605,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                 conclude(&mut stepper, &customer, &head, state, error)?;
             }
             customer.save(connection, &rules)?;
-            Ok(((None, ended.map(|(state, _)| state)), stepper.woken))
+            Ok((ended.map(|(state, _)| state), stepper.woken))
         })
         .await?;
     match ended {
@@ -510,7 +614,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
         Some("uncertain") => drop(shared.metrics.uncertain.inc()),
         _ => {}
     }
-    Ok(outcome)
+    Ok(())
 }
 
 /// Tells those who wait for it what became of a message.

@@ -5,22 +5,26 @@
 //! trusted, the proxy on the way out, and the strict limiter that every client uses. Must not know MAX, MANGO OFFICE or Creatio, must not retry, must not
 //! follow redirects, and must never put a header's value or a request body into an error.
 
+mod hold;
 mod json;
 mod limiter;
 mod listener;
 mod proxy;
 mod reqwest_transport;
+mod retry_after;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+pub use hold::Hold;
 pub use json::whole_characters;
 pub use limiter::{Limiter, Permit};
 pub use listener::listen;
 pub use proxy::{ADDRESS as PROXY_ADDRESS, EXCEPT as PROXY_EXCEPT, Proxy, go_through};
 pub use reqwest_transport::{Addresses, ReqwestTransport, Trust};
+pub use retry_after::retry_after;
 
 /// A request to an absolute address; the body is whole and in memory.
 pub type Request = http::Request<Bytes>;

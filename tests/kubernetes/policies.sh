@@ -22,7 +22,10 @@ start)
 	until_true 60 "the rules were made" kube-router sh -c "nsenter --target $first --net -- iptables -S KUBE-ROUTER-FORWARD | grep -q KUBE"
 	;;
 stop)
-	end kube-router TERM
+	# The program itself, for which nsenter only waits; on its way out it writes its rules once more.
+	if waits=$(running kube-router); then pkill -TERM -P "$waits" || true; fi
+	for _ in $(seq 100); do running kube-router >/dev/null || break; sleep 0.1; done
+	end kube-router
 	# Its rules stay otherwise, and its own clean-up needs what runs with the rest of it.
 	nsenter --target "$first" --net -- sh -c 'iptables-save -t filter | grep -vE "KUBE-(ROUTER|POD-FW|NWPLCY)" | iptables-restore -T filter'
 	;;

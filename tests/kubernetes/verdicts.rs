@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::world::{Cluster, World};
 
 /// Why `check` refuses what the server takes, by words of the finding. Everything else that it refuses alone is a fault.
-const STRICTER: [(&str, &str); 22] = [
+const STRICTER: [(&str, &str); 24] = [
     ("is not a quantity", "the server takes any text and any number for one, and refuses the claim or the pod later"),
     ("is more than the limit", "the server refuses the pod later"),
     ("is no resource of a container", "the server refuses the pod later"),
@@ -29,6 +29,14 @@ const STRICTER: [(&str, &str); 22] = [
     ("is not compared with the operator Exists", "the server refuses the pod later"),
     ("has no key: give one, or set the operator", "the server refuses the pod later"),
     ("NoExecute only", "the server refuses the pod later"),
+    (
+        "begins with a digit",
+        "the server refuses the Service later, and a rule would lock objects that are stored already",
+    ),
+    (
+        "is not a name: lower-case",
+        "the server refuses the Service later, and a rule would lock objects that are stored already",
+    ),
     ("is empty: give", "the server drops an empty field, and takes the manifest for another one than was written"),
 ];
 

@@ -177,3 +177,118 @@ async fn without_a_relay_the_command_says_what_is_missing() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("is it running?"), "{output:?}");
 }
+
+/// Everything in the folder and below, as bytes.
+fn files_below(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        } else if let Ok(bytes) = std::fs::read(&path) {
+            found.push((path, bytes));
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_an_erased_person_no_byte_is_left_in_any_file_and_no_repeat_brings_one_back() {
+    let world = World::start(quiet_rules(), Intake::Webhook).await;
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(world.data_dir()), 0o700);
+    assert_eq!(mode(&world.data_dir().join("relay.db")), 0o600);
+    let (user, chat) = (987_650_123_i64, 987_650_999_i64);
+    let update = |number: i64| {
+        json!({
+            "update_type": "message_created", "timestamp": 1_790_000_000_000_i64 + number,
+            "message": {
+                "sender": {"user_id": user, "first_name": "Аннабелла", "is_bot": false},
+                "recipient": {"chat_id": chat, "chat_type": "dialog", "user_id": 1},
+                "timestamp": 1_790_000_000_000_i64 + number,
+                "body": {"mid": format!("mid.{number}"), "seq": number, "attachments": null,
+                         "text": format!("канарейка {number} {}", "слово ".repeat(200))},
+            },
+        })
+        .to_string()
+    };
+    let post = async |body: String| {
+        let secret = String::from_utf8(world.webhook_call("{}")).unwrap();
+        let path = secret.split(' ').nth(1).unwrap().to_owned();
+        let secret = secret.lines().find_map(|line| line.strip_prefix("X-Max-Bot-Api-Secret: ")).unwrap().to_owned();
+        let answer = reqwest::Client::new()
+            .post(format!("http://{}{path}", world.address()))
+            .header("X-Max-Bot-Api-Secret", secret)
+            .body(body)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200);
+    };
+    // Among those of others, so that pages are divided and filled again.
+    let boris = world.customer("Борис");
+    for number in 0..60 {
+        post(update(number)).await;
+        if number % 3 == 0 {
+            world.say(&boris, &format!("другое {number}"));
+        }
+    }
+    // What cannot be read belongs to nobody's dialog, and names the person all the same.
+    post(format!(
+        r#"{{"update_type":"message_created","message":{{"sender":{{"user_id":{user},"first_name":"Аннабелла"}}"#
+    ))
+    .await;
+    post(format!(r#"{{"update_type":"not_known_yet","who":"Аннабелла","user":{{"user_id":{user}}}}}"#)).await;
+    let sender = format!("max:{user}");
+    world
+        .until_true("all is in the CRM", || {
+            world.crm.control().transcript(&sender).len() >= 60 && world.received(&boris).len() == 20
+        })
+        .await;
+    answered(&world, &["erase", "--customer", &user.to_string()]);
+    let left = |words: &str| {
+        let found = files_below(world.data_dir())
+            .into_iter()
+            .filter(|(_, bytes)| bytes.windows(words.len()).any(|window| window == words.as_bytes()));
+        found.map(|(path, _)| path).collect::<Vec<_>>()
+    };
+    for words in ["Аннабелла", "канарейка", &user.to_string(), &chat.to_string()] {
+        assert!(left(words).is_empty(), "{words} is left in {:?}", left(words));
+    }
+    assert!(!left("Борис").is_empty(), "somebody else was erased, too");
+    // MAX has not got our answer, or so it thinks.
+    post(update(7)).await;
+    let nothing = answered(&world, &["erase", "--customer", &user.to_string()]);
+    assert_eq!(nothing["updates"], 0, "a repeat brought the person back: {nothing}");
+    world.assert_contract_kept();
+}
+
+/// MAX is slow to show the dialog, and the person is erased meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reading_back_that_is_under_way_does_not_bring_an_erased_person_back() {
+    let world = World::start(quiet_rules(), Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "раньше");
+    world.until_true("it is taken", || world.received(&anna).len() == 1).await;
+    world.relay.subscribed(1).await;
+    world.max.control().drop_subscriptions(world.bot).unwrap();
+    world.say(&anna, "в перерыве");
+    world.max.control().add_fault(Fault {
+        method: Some("GET".to_owned()),
+        path: Some("/messages".to_owned()),
+        delay_ms: 1_500,
+        outcome: Outcome::Answer,
+        ..Fault::default()
+    });
+    let asked = || world.max.control().statistics().requests.values().sum::<u64>();
+    let answered_by_max = || world.max.control().statistics().answers.values().sum::<u64>();
+    let (before, answers) = (asked(), answered_by_max());
+    world.relay.subscribed(jiff::Timestamp::now().as_millisecond()).await;
+    world.until_true("the reading has begun", || asked() > before).await;
+    answered(&world, &["erase", "--customer", &anna.id.to_string()]);
+    world.until_true("MAX has answered", || answered_by_max() > answers).await;
+    world.pass(600_000).await;
+    let nothing = answered(&world, &["erase", "--customer", &anna.id.to_string()]);
+    assert_eq!((&nothing["dialogs"], &nothing["updates"]), (&json!(0), &json!(0)), "{nothing}");
+    assert_eq!(world.received(&anna), ["раньше"]);
+}

@@ -7,11 +7,12 @@ use maxchannel::policy::{Receiver, Rules};
 use maxchannel::relay::config::{
     BotConfig, ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets,
 };
-use maxchannel::relay::http::{Relays, router};
+use maxchannel::relay::http::{Relays, router, serve};
 use maxchannel::relay::{Clock, Hand, Relay, fingerprint};
 use maxchannel_simulator::{creatio, max};
 use secrecy::SecretString;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub const TOKEN: &str = "invented-token-of-a-bot-0001";
@@ -71,7 +72,7 @@ impl World {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let app = router(relays.clone());
-        let mut tasks = vec![tokio::spawn(async move { drop(axum::serve(listener, app).await) })];
+        let mut tasks = vec![tokio::spawn(serve(listener, app, CancellationToken::new()))];
         tasks.push(tokio::spawn({
             let (clock, hand) = (clock.clone(), hand.clone());
             async move {
@@ -173,6 +174,11 @@ impl World {
     /// The relay's clock stands at `at` at once, as after a night in which nothing happened.
     pub fn jump_to(&self, at: i64) {
         self.hand.advance_to(at);
+    }
+
+    /// Somebody sets the relay's machine to another time: forwards, or (negative) back.
+    pub fn set_wall(&self, by: i64) {
+        self.hand.set_wall(by);
     }
 
     pub fn customer(&self, name: &str) -> Customer {

@@ -39,9 +39,6 @@ pub use relay::{Ephemeral, Relay, Resources, Storage, TaintEffect, Toleration, T
     doc = "A MAX bot connected to MANGO OFFICE and to the CRM Creatio: customers write in MAX, agents answer in Creatio.",
     validation = Rule::new("!has(self.metadata.name) || self.metadata.name.size() <= 46")
         .message("the name may have at most 46 characters, because the names of pods are made from it"),
-    validation = Rule::new("!has(self.metadata.name) || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("the name may have lower-case Latin letters, digits and hyphens, and must begin with a letter, because a Service is \
-                  named after it"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
         description = "Whether messages are carried"),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,

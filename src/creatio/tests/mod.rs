@@ -1,8 +1,6 @@
 //! What the client promises, against a scripted site.
 
 mod answers;
-#[cfg(feature = "simulator")]
-mod install;
 mod requests;
 mod session;
 

@@ -11,6 +11,8 @@
 //!
 //! Nothing outside this folder and the closures handed in touches the database.
 
+pub(super) mod erased;
+pub(super) mod gap;
 pub(super) mod meta;
 mod schema;
 
@@ -70,6 +72,7 @@ pub fn bot_of(folder: &Path) -> Option<i64> {
     if !path.exists() {
         return None;
     }
+    let _ = make_private(&path);
     meta::number(&Connection::open(path).ok()?, "bot_user_id").ok()?
 }
 
@@ -112,6 +115,8 @@ pub(super) struct Woken {
     pub reports: bool,
     /// Some dialog's next tick may have moved.
     pub timers: bool,
+    /// A gap in what MAX brings was noted.
+    pub gaps: bool,
 }
 
 /// A handle to the store. Cheap to clone; when the last is gone the thread ends.
@@ -126,8 +131,8 @@ type Announce = Box<dyn Fn(Woken) + Send + Sync>;
 
 enum Order {
     Work(Job),
-    /// Fold the log into the file and say how it went.
-    Fold(oneshot::Sender<Result<(), String>>),
+    /// Leave nothing of what was deleted in any file and say how it went.
+    Purge(oneshot::Sender<Result<(), String>>),
     /// Let go of the file and say so.
     Close(oneshot::Sender<()>),
 }
@@ -152,10 +157,10 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let failed =
             |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open { path: path.to_owned(), source };
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| failed(error.into()))?;
-        }
+        make_private(path).map_err(|error| failed(error.into()))?;
         let mut connection = Connection::open(path).map_err(|error| failed(error.into()))?;
+        // What is deleted or moved is overwritten: an erased person must not be read in a free page.
+        connection.pragma_update(None, "secure_delete", "ON").map_err(|error| failed(error.into()))?;
         // Two relays on one file would each deliver the same rows: the second must not start.
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(|error| failed(error.into()))?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(|error| failed(error.into()))?;
@@ -235,14 +240,15 @@ impl Store {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Folds the log into the file, so that what was deleted stands in neither.
+    /// Writes the file anew and empties the log, so that what was deleted stands in neither: not in a free page, and not in the free
+    /// part of a page in use, where what was moved about leaves copies.
     ///
     /// # Errors
     /// The disk refused, or the store is closed.
-    pub async fn fold(&self) -> Result<(), StoreError> {
-        let (reply, folded) = oneshot::channel();
-        self.jobs.send(Order::Fold(reply)).await.map_err(|_| StoreError::Closed)?;
-        folded.await.map_err(|_| StoreError::Closed)?.map_err(StoreError::Commit)
+    pub async fn purge(&self) -> Result<(), StoreError> {
+        let (reply, purged) = oneshot::channel();
+        self.jobs.send(Order::Purge(reply)).await.map_err(|_| StoreError::Closed)?;
+        purged.await.map_err(|_| StoreError::Closed)?.map_err(StoreError::Commit)
     }
 
     /// Lets go of the file after what was handed in before; later writes fail.
@@ -293,8 +299,8 @@ fn work(connection: Connection, mut queue: mpsc::Receiver<Order>, announce: &Onc
     while closing.is_none() {
         let first = match queue.blocking_recv() {
             Some(Order::Work(job)) => job,
-            Some(Order::Fold(reply)) => {
-                let _ = reply.send(fold(&connection));
+            Some(Order::Purge(reply)) => {
+                let _ = reply.send(purge(&connection));
                 continue;
             }
             Some(Order::Close(reply)) => {
@@ -303,27 +309,27 @@ fn work(connection: Connection, mut queue: mpsc::Receiver<Order>, announce: &Onc
             }
             None => break,
         };
-        let mut folding = None;
+        let mut purging = None;
         let mut first = Some(first);
         let next = || {
             if let Some(job) = first.take() {
                 return Some(job);
             }
             // Whoever wants more than work ends the group.
-            if folding.is_some() || closing.is_some() {
+            if purging.is_some() || closing.is_some() {
                 return None;
             }
             match queue.try_recv() {
                 Ok(Order::Work(job)) => return Some(job),
-                Ok(Order::Fold(reply)) => folding = Some(reply),
+                Ok(Order::Purge(reply)) => purging = Some(reply),
                 Ok(Order::Close(reply)) => closing = Some(reply),
                 Err(_) => {}
             }
             None
         };
         in_transaction(&connection, next, announce.get());
-        if let Some(reply) = folding {
-            let _ = reply.send(fold(&connection));
+        if let Some(reply) = purging {
+            let _ = reply.send(purge(&connection));
         }
     }
     // A clean close folds the log into the file; where it cannot, the next start does.
@@ -365,6 +371,34 @@ fn in_transaction(connection: &Connection, mut next: impl FnMut() -> Option<Job>
     for finish in finishes {
         finish(committed.as_ref().copied().map_err(String::as_str), announce);
     }
+}
+
+/// The file of the store and its companions are for its owner only, and so is its folder; one that belongs to somebody else, such as a
+/// volume's, stays as it is.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+    if let Some(folder) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let _ = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700));
+    }
+    // SQLite gives its log the mode of the file.
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    for end in ["", "-wal", "-shm", "-journal"] {
+        let mut companion = path.as_os_str().to_owned();
+        companion.push(end);
+        let _ = std::fs::set_permissions(companion, std::fs::Permissions::from_mode(0o600));
+    }
+    Ok(())
+}
+
+fn purge(connection: &Connection) -> Result<(), String> {
+    // The copy that is made meanwhile stands in the same folder; there may be no other to write to.
+    if let Some(folder) = connection.path().and_then(|path| Path::new(path).parent()).and_then(Path::to_str) {
+        let folder = folder.replace('\'', "''");
+        let _ = connection.execute_batch(&format!("PRAGMA temp_store_directory = '{folder}'"));
+    }
+    connection.execute_batch("VACUUM").map_err(|error| error.to_string())?;
+    fold(connection)
 }
 
 fn fold(connection: &Connection) -> Result<(), String> {

@@ -117,7 +117,74 @@ CREATE TABLE closing (
 ) WITHOUT ROWID;
 ";
 
+/// What is missing, what is counted, and what is looked up by age.
+const GAPS_AND_COUNTS: &str = "
+-- What MAX may not have brought: each row says from when on.
+CREATE TABLE gap (
+    id       INTEGER PRIMARY KEY,                  -- grows; customer.read_back names the newest that is closed
+    since    INTEGER NOT NULL,                     -- when it began, by the time of MAX
+    lasting  INTEGER NOT NULL,                     -- 1: MAX does not repeat it
+    noted_at INTEGER NOT NULL
+);
+-- Nothing is missing up to here in a store of before.
+INSERT INTO gap (id, since, lasting, noted_at)
+    SELECT coalesce(max(read_back), 0), 9223372036854775807, 0, 0 FROM customer;
+
+-- From when on, by the time of MAX, messages of the customer's may be read back; NULL: no update of theirs was taken.
+ALTER TABLE customer ADD COLUMN known_at INTEGER;
+UPDATE customer SET known_at =
+    (SELECT coalesce(max(CAST(value AS INTEGER)), 0) FROM meta WHERE key IN ('made_at', 'erased_at'));
+
+-- Keys of updates of somebody who was erased, as digests: MAX may repeat them.
+CREATE TABLE erased (
+    digest BLOB PRIMARY KEY,
+    at     INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- Kept counts, so that nobody who asks for them holds the writer.
+CREATE TABLE tally (
+    name  TEXT PRIMARY KEY,
+    count INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO tally (name, count) VALUES
+    ('dead', (SELECT count(*) FROM to_crm WHERE dead = 1) + (SELECT count(*) FROM to_max WHERE state = 'failed')),
+    ('open', (SELECT count(*) FROM customer WHERE open = 1));
+
+CREATE TRIGGER to_crm_tally_insert AFTER INSERT ON to_crm WHEN new.dead = 1 BEGIN
+    UPDATE tally SET count = count + 1 WHERE name = 'dead';
+END;
+CREATE TRIGGER to_crm_tally_update AFTER UPDATE OF dead ON to_crm WHEN new.dead <> old.dead BEGIN
+    UPDATE tally SET count = count + new.dead - old.dead WHERE name = 'dead';
+END;
+CREATE TRIGGER to_crm_tally_delete AFTER DELETE ON to_crm WHEN old.dead = 1 BEGIN
+    UPDATE tally SET count = count - 1 WHERE name = 'dead';
+END;
+CREATE TRIGGER to_max_tally_insert AFTER INSERT ON to_max WHEN new.state = 'failed' BEGIN
+    UPDATE tally SET count = count + 1 WHERE name = 'dead';
+END;
+CREATE TRIGGER to_max_tally_update AFTER UPDATE OF state ON to_max WHEN (new.state = 'failed') <> (old.state = 'failed') BEGIN
+    UPDATE tally SET count = count + (new.state = 'failed') - (old.state = 'failed') WHERE name = 'dead';
+END;
+CREATE TRIGGER to_max_tally_delete AFTER DELETE ON to_max WHEN old.state = 'failed' BEGIN
+    UPDATE tally SET count = count - 1 WHERE name = 'dead';
+END;
+CREATE TRIGGER customer_tally_insert AFTER INSERT ON customer WHEN new.open = 1 BEGIN
+    UPDATE tally SET count = count + 1 WHERE name = 'open';
+END;
+CREATE TRIGGER customer_tally_update AFTER UPDATE OF open ON customer WHEN new.open <> old.open BEGIN
+    UPDATE tally SET count = count + new.open - old.open WHERE name = 'open';
+END;
+CREATE TRIGGER customer_tally_delete AFTER DELETE ON customer WHEN old.open = 1 BEGIN
+    UPDATE tally SET count = count - 1 WHERE name = 'open';
+END;
+
+CREATE INDEX inbox_waiting ON inbox (received_at) WHERE done = 0;
+CREATE INDEX to_max_waiting ON to_max (created_at) WHERE state = 'queued';
+CREATE INDEX to_crm_dead ON to_crm (id) WHERE dead = 1;
+CREATE INDEX to_max_dead ON to_max (id) WHERE state IN ('failed', 'uncertain');
+";
+
 /// Brings the file up to date; one migration per released change.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), rusqlite_migration::Error> {
-    Migrations::new(vec![M::up(TABLES)]).to_latest(connection)
+    Migrations::new(vec![M::up(TABLES), M::up(GAPS_AND_COUNTS)]).to_latest(connection)
 }

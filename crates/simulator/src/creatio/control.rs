@@ -161,6 +161,11 @@ impl Control {
         self.site.with(|world| world.faults.rules.clear());
     }
 
+    /// How many rules are in force.
+    pub fn faults_left(&self) -> usize {
+        self.site.with(|world| world.faults.rules.len())
+    }
+
     /// Adds a rule for the next calls.
     pub fn fault(&self, fault: Fault) {
         self.site.with(|world| world.faults.rules.push(fault));

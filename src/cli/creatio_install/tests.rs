@@ -6,8 +6,8 @@ use std::time::Duration;
 use maxchannel_simulator::creatio::{self as site, Answer, Fault, Installation, Runtime as SiteRuntime};
 use secrecy::SecretString;
 
-use super::super::install::{InstallError, Pace, Package, Progress};
-use super::super::{Client, Credentials, Runtime, Settings};
+use crate::creatio::install::{InstallError, Pace, Package, Progress};
+use crate::creatio::{Class, Client, Credentials, Runtime, Settings};
 use crate::creatio_package::{self, Form, NAME, VERSION};
 use crate::transport::{ReqwestTransport, Trust};
 
@@ -134,5 +134,5 @@ async fn a_removed_package_is_gone() {
     let site = Site::start(SiteRuntime::Net).await;
     let client = site.client("admin", "invented-admin-password");
     client.uninstall(NAME).await.unwrap();
-    assert_eq!(client.ping().await.unwrap_err().class(), super::super::Class::PackageMissing);
+    assert_eq!(client.ping().await.unwrap_err().class(), Class::PackageMissing);
 }

@@ -1,0 +1,355 @@
+//! The reading back of dialogs after a gap in what MAX brings.
+//!
+//! A gap is noted on disk together with its bound (`store::gap`): at a start, after an answer other than
+//! 200, when the intake changes, and when our subscription had to be made again. It stays noted until
+//! every dialog that it concerns has been read, however often that fails: those that are open and, where
+//! MAX does not repeat what was missed, all others are read by and by without an update of theirs.
+//!
+//! A customer's first message after a gap waits for the reading at most [`PATIENCE`], its queue included;
+//! then it goes on, and what is found later is delivered late, with its time in words. Reading has a pace
+//! of its own below the limit of MAX, so that sends are never starved.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::intake::Arrival;
+use super::lanes::CustomerId;
+use super::store::gap::{self, Kind, Pending};
+use super::store::{StoreError, Woken};
+use super::{Active, Shared, pause};
+use crate::max::{Class, History, Message};
+use crate::policy::Millis;
+use crate::transport::Limiter;
+
+/// How long a message waits for the reading back of what may belong before it.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+/// Dialogs read at once.
+pub(super) const READERS: usize = 8;
+/// Pages read in any one second; the rest of MAX's 25 is for what is sent.
+const PAGES_PER_SECOND: usize = 15;
+/// How long MAX may take for one page.
+const PAGE_LIMIT: Duration = Duration::from_secs(10);
+/// Pages of 100 that are read of one dialog at the most.
+const PAGES: usize = 100;
+/// Between two looks at what is still to be read.
+const INTERVAL: Millis = 5_000;
+/// Dialogs put into the queue at one look.
+const FILL: usize = 200;
+
+/// Who is to be read back, and who waits for it. In memory; what is to be read stands on disk.
+#[derive(Debug)]
+pub(super) struct Readings {
+    state: Mutex<State>,
+    changed: Notify,
+    pace: Limiter,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// A message waits: of an open dialog, of another.
+    urgent: [VecDeque<CustomerId>; 2],
+    /// Nobody waits, or not any more.
+    later: VecDeque<CustomerId>,
+    entries: HashMap<CustomerId, Entry>,
+    /// Answers of MAX that failed in a row, and until when it is left alone.
+    failures: u32,
+    not_before: Option<Instant>,
+    /// The oldest update that was answered with another status than 200 and is in no gap yet.
+    refused: Option<Millis>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// The gap for which a message waits, and until when.
+    waits: Option<(i64, Instant)>,
+    /// It stands in a queue, or is being read.
+    queued: bool,
+}
+
+impl Readings {
+    pub fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: Notify::new(),
+            pace: Limiter::new(PAGES_PER_SECOND, Duration::from_secs(1)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An update of this time was not taken.
+    pub fn note_refused(&self, at: Millis) {
+        let mut state = self.lock();
+        state.refused = Some(state.refused.map_or(at, |before| before.min(at)));
+    }
+
+    /// Takes the note over into a transaction; [`Readings::note_refused`] gives it back where that fails.
+    pub fn take_refused(&self) -> Option<Millis> {
+        self.lock().refused.take()
+    }
+
+    /// A message of this customer's came. How much longer it waits for the reading; none: it goes on.
+    pub fn wait_for(&self, id: CustomerId, pending: &Pending) -> Option<Duration> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let entry = state.entries.entry(id).or_default();
+        let until = match entry.waits {
+            Some((gap, until)) if gap >= pending.gap => until,
+            _ => {
+                let until = Instant::now() + PATIENCE;
+                entry.waits = Some((pending.gap, until));
+                // Where it stands in the queue of the patient already it stands twice; the second is skipped.
+                entry.queued = true;
+                state.urgent[usize::from(!pending.open)].push_back(id);
+                self.changed.notify_one();
+                until
+            }
+        };
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
+    /// Puts those into the queue who are not in it.
+    fn add(&self, customers: Vec<CustomerId>) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        for customer in customers {
+            let entry = state.entries.entry(customer).or_default();
+            if !entry.queued {
+                entry.queued = true;
+                state.later.push_back(customer);
+            }
+        }
+        drop(guard);
+        self.changed.notify_waiters();
+    }
+
+    fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.later.is_empty() && state.urgent.iter().all(VecDeque::is_empty)
+    }
+
+    async fn next(&self) -> CustomerId {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let not_before = {
+                let mut guard = self.lock();
+                let state = &mut *guard;
+                match state.not_before.filter(|until| *until > Instant::now()) {
+                    Some(until) => Some(until),
+                    None => {
+                        if let Some(customer) = state.pop() {
+                            drop(guard);
+                            self.changed.notify_one();
+                            return customer;
+                        }
+                        None
+                    }
+                }
+            };
+            match not_before {
+                Some(until) => tokio::time::sleep_until(until.into()).await,
+                None => changed.await,
+            }
+        }
+    }
+
+    /// A dialog is read, or need not be.
+    fn done(&self, id: CustomerId) {
+        let mut state = self.lock();
+        state.entries.remove(&id);
+        state.failures = 0;
+        state.not_before = None;
+    }
+
+    /// MAX did not answer: it is left alone for a while, and the dialog asked for again.
+    fn failed(&self, id: CustomerId) {
+        let mut state = self.lock();
+        state.not_before = Some(Instant::now() + Duration::from_millis(pause(state.failures).unsigned_abs()));
+        state.failures = state.failures.saturating_add(1);
+        state.later.push_back(id);
+    }
+}
+
+impl State {
+    /// Who is read next. Those for whom nothing waits any more have the time of the others.
+    fn pop(&mut self) -> Option<CustomerId> {
+        let now = Instant::now();
+        for class in 0..self.urgent.len() {
+            while let Some(customer) = self.urgent[class].pop_front() {
+                match self.entries.get(&customer).and_then(|entry| entry.waits) {
+                    Some((_, until)) if until > now => return Some(customer),
+                    _ => self.later.push_back(customer),
+                }
+            }
+        }
+        // Read meanwhile: its entry is gone.
+        while let Some(customer) = self.later.pop_front() {
+            if self.entries.contains_key(&customer) {
+                return Some(customer);
+            }
+        }
+        None
+    }
+}
+
+/// Sees to it that what is still to be read is read, until the relay stops.
+pub(super) async fn run(shared: &Shared) {
+    let (mut open, mut all) = (CustomerId::MIN, CustomerId::MIN);
+    loop {
+        let suspended = shared.active().is_none_or(|active| active.config.channel.suspended);
+        if !suspended {
+            if let Err(error) = note_refused(shared).await {
+                shared.store_failed(&error);
+            }
+            if shared.readings.is_empty() {
+                match fill(shared, open, all).await {
+                    Ok(next) => (open, all) = next,
+                    Err(error) => drop(shared.store_failed(&error)),
+                }
+            }
+        }
+        tokio::select! { () = shared.clock.sleep(INTERVAL) => {}, () = shared.gap_wake.notified() => {} }
+    }
+}
+
+/// Puts the next dialogs into the queue: those that are open, and when there are none left all others.
+/// Gives back where to go on; the end of a list is followed by its beginning.
+async fn fill(shared: &Shared, open: CustomerId, all: CustomerId) -> Result<(CustomerId, CustomerId), StoreError> {
+    let (found, everybody) = shared
+        .store
+        .write(move |connection| {
+            let found = gap::open_dialogs(connection, open, FILL)?;
+            let everybody = if found.is_empty() { gap::everybody(connection, all, FILL)? } else { Vec::new() };
+            Ok((found, everybody))
+        })
+        .await?;
+    let after = |customers: &[CustomerId]| customers.last().copied().unwrap_or(CustomerId::MIN);
+    let next = (after(&found), if found.is_empty() { after(&everybody) } else { all });
+    shared.readings.add(found);
+    shared.readings.add(everybody);
+    Ok(next)
+}
+
+/// Notes a gap for what was answered with another status than 200, once the store can be written again.
+async fn note_refused(shared: &Shared) -> Result<(), StoreError> {
+    let Some(since) = shared.readings.take_refused() else { return Ok(()) };
+    let now = shared.clock.now();
+    let noted = shared.store.change(move |connection| {
+        gap::note(connection, since, Kind::Repeated, now)?;
+        Ok(((), Woken { gaps: true, ..Woken::default() }))
+    });
+    noted.await.inspect_err(|_| shared.readings.note_refused(since))
+}
+
+/// Reads dialog after dialog, until the relay stops.
+pub(super) async fn read(shared: &Shared) {
+    loop {
+        let id = shared.readings.next().await;
+        let Some(active) = shared.active().filter(|active| !active.config.channel.suspended) else {
+            shared.readings.failed(id);
+            continue;
+        };
+        match read_one(shared, &active, id).await {
+            Ok(true) => {
+                shared.readings.done(id);
+                shared.dialogs.hurry(id);
+            }
+            Ok(false) => shared.readings.failed(id),
+            Err(error) => {
+                shared.store_failed(&error);
+                shared.readings.failed(id);
+            }
+        }
+    }
+}
+
+/// False: MAX did not answer, and the gap stays.
+async fn read_one(shared: &Shared, active: &Active, id: CustomerId) -> Result<bool, StoreError> {
+    let now = shared.clock.now();
+    let Some(pending) = shared.store.write(move |connection| gap::pending(connection, id, now)).await? else {
+        return Ok(true);
+    };
+    let (arrivals, bot_seq) = match missed(shared, active, &pending).await {
+        Ok(found) => found,
+        Err(error) if matches!(error.class(), Class::Refused | Class::NotFound | Class::RecipientGone) => {
+            shared.metrics.read_backs_refused.inc();
+            (Vec::new(), None)
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a dialog could not be read back; it is tried again");
+            return Ok(false);
+        }
+    };
+    let found = shared
+        .store
+        .change(move |connection| {
+            // The person may have been erased while MAX was asked: then nothing of it is kept.
+            if !gap::is_same(connection, id, &pending)? {
+                return Ok((0, Woken::default()));
+            }
+            let mut found = 0;
+            for arrival in &arrivals {
+                // Only of this dialog's customer, whatever a page holds.
+                if arrival.customer() == Some(id) {
+                    found += u64::from(arrival.store(connection, now)?);
+                }
+            }
+            gap::close(connection, id, &pending, bot_seq)?;
+            let dialogs = if found > 0 { vec![id] } else { Vec::new() };
+            Ok((found, Woken { dialogs, ..Woken::default() }))
+        })
+        .await?;
+    shared.metrics.read_back.inc_by(found);
+    Ok(true)
+}
+
+/// The customer's messages since the gap began, and the newest message of the bot's that the dialog shows.
+async fn missed(
+    shared: &Shared,
+    active: &Active,
+    pending: &Pending,
+) -> Result<(Vec<Arrival>, Option<i64>), crate::max::Error> {
+    let bot = active.config.channel.bot_user_id;
+    let mut arrivals = Vec::new();
+    let mut bot_seq = None;
+    let mut before = None;
+    for _ in 0..PAGES {
+        let _paced = shared.readings.pace.acquire().await;
+        let history = History { before, after: None, count: 100 };
+        let page = active.max.messages_raw(pending.chat_id, history, PAGE_LIMIT).await?;
+        let mut oldest: Option<Millis> = None;
+        let mut reached = page.len() < 100;
+        for raw in &page {
+            let Some(message) = Message::parse(raw.get()) else { continue };
+            oldest = Some(oldest.map_or(message.timestamp, |oldest| oldest.min(message.timestamp)));
+            if message.timestamp < pending.since {
+                reached = true;
+                continue;
+            }
+            match &message.sender {
+                Some(sender) if sender.id == bot => bot_seq = bot_seq.max(Some(message.seq)),
+                Some(_) => {
+                    let update = format!(
+                        r#"{{"update_type":"message_created","timestamp":{},"message":{}}}"#,
+                        message.timestamp,
+                        raw.get()
+                    );
+                    arrivals.push(Arrival::read(update, bot));
+                }
+                None => {}
+            }
+        }
+        if reached || oldest.is_none() || oldest == before {
+            break;
+        }
+        before = oldest;
+    }
+    Ok((arrivals, bot_seq))
+}

@@ -1,0 +1,36 @@
+//! The keys of updates of people who were erased. MAX may repeat such an update, or show it when a dialog
+//! is read back, and neither may bring the person back. Kept is a keyed digest, nothing that names anybody.
+
+use rusqlite::{Connection, params};
+use sha2::{Digest, Sha256};
+
+use super::{StoreError, meta};
+use crate::policy::Millis;
+
+const SALT: &str = "erased_salt";
+
+/// Remembers an update that is erased.
+pub(in crate::relay) fn remember(connection: &Connection, key: &str, now: Millis) -> Result<(), StoreError> {
+    let salt = match meta::get(connection, SALT)? {
+        Some(salt) => salt,
+        None => {
+            let salt = uuid::Uuid::new_v4().to_string();
+            meta::set(connection, SALT, &salt)?;
+            salt
+        }
+    };
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO erased (digest, at) VALUES (?1, ?2)")?
+        .execute(params![digest(&salt, key), now])?;
+    Ok(())
+}
+
+/// Whether this update was erased.
+pub(in crate::relay) fn contains(connection: &Connection, key: &str) -> Result<bool, StoreError> {
+    let Some(salt) = meta::get(connection, SALT)? else { return Ok(false) };
+    Ok(connection.prepare_cached("SELECT 1 FROM erased WHERE digest = ?1")?.exists([digest(&salt, key)])?)
+}
+
+fn digest(salt: &str, key: &str) -> Vec<u8> {
+    Sha256::new().chain_update(salt).chain_update([0]).chain_update(key).finalize()[..16].to_vec()
+}
