@@ -18,4 +18,6 @@ FROM scratch
 COPY --from=build /maxchannel /maxchannel
 # A number, so that Kubernetes can see that it is not root.
 USER 65532:65532
+# So that `kubectl exec POD -- maxchannel …` finds it.
+ENV PATH=/
 ENTRYPOINT ["/maxchannel"]

@@ -33,7 +33,8 @@ def image(binary: bytes, name: str, tag: str) -> bytes:
     config = json.dumps({
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Entrypoint": [f"/{name}"], "User": "65532:65532", "WorkingDir": "/"},
+        # With the path `kubectl exec POD -- maxchannel …` finds it.
+        "config": {"Entrypoint": [f"/{name}"], "Env": ["PATH=/"], "User": "65532:65532", "WorkingDir": "/"},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_id}"]},
         "history": [{"created_by": f"COPY {name} /{name}"}],
     }, sort_keys=True).encode()

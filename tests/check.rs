@@ -120,6 +120,170 @@ fn wrong_usage_and_unreadable_files_end_in_exit_code_2_with_a_sentence() {
 }
 
 #[test]
+fn in_the_image_the_program_is_found_by_its_name() {
+    let folder = Folder::new("image");
+    let program = folder.file("maxchannel", b"not a real program");
+    let image = folder.0.join("image.tar");
+    let written = Command::new("python3")
+        .args(["scripts/docker_archive.py", "--binary", &program, "--tag", "localhost/x:dev", "--output"])
+        .arg(&image)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("python3");
+    assert!(written.success());
+    let bytes = String::from_utf8_lossy(&fs::read(&image).expect("the image")).into_owned();
+    let dockerfile =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Dockerfile")).expect("the Dockerfile");
+    assert!(bytes.contains(r#""Env": ["PATH=/"]"#) && dockerfile.contains("\nENV PATH=/\n"));
+}
+
+/// The exit code, stdout and stderr.
+fn all(arguments: &[&str]) -> (i32, String, String) {
+    let output = maxchannel(arguments);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    let (code, text) = out(&output);
+    (code, text, error)
+}
+
+#[test]
+fn a_scalar_that_kubectl_reads_differently_is_told_with_line_and_field_and_told_once() {
+    let folder = Folder::new("scalars");
+    let good = example("minimal.yaml");
+    for (from, to, field) in [
+        ("accountNumber: \"400067890\"", "accountNumber: 0400012345", "spec.mango.accountNumber"),
+        ("accountNumber: \"400067890\"", "accountNumber: 12_000", "spec.mango.accountNumber"),
+        ("accountNumber: \"400067890\"", "accountNumber: 0b101", "spec.mango.accountNumber"),
+        ("extension: \"101\"", "extension: 0101", "spec.receiver.employee.extension"),
+        ("extension: \"101\"", "extension: \"101\", crmUser: off", "spec.receiver.employee.crmUser"),
+        ("spec:\n", "spec:\n  suspend: yes\n", "spec.suspend"),
+        ("spec:\n", "spec:\n  closeMessage: {text: no}\n", "spec.closeMessage.text"),
+    ] {
+        assert!(good.contains(from), "{from} is not in the example");
+        let text = good.replacen(from, to, 1);
+        let file = folder.file("a.yaml", &text);
+        let line =
+            text.lines().position(|line| line.contains(to.trim_start_matches("spec:\n").trim_end())).expect("the line")
+                + 1;
+        let (code, said, _) = all(&["check", "-f", &file]);
+        assert_eq!(code, 1, "{to}: {said}");
+        assert!(said.starts_with(&format!("{file}:{line}: {field}: is ")), "{to}: {said}");
+        assert!(said.contains("put it in quotes"), "{to}: {said}");
+        assert_eq!(said.lines().count(), 2, "{to}: {said}");
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_is_told_beside_the_findings_of_the_others_in_both_forms() {
+    let folder = Folder::new("fifo");
+    let wrong = folder.file("a.yaml", example("minimal.yaml").replace("\"101\"", "101"));
+    let pipe = folder.0.join("b.yaml");
+    let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+    assert!(made.success());
+    let pipe = pipe.to_str().expect("UTF-8");
+    let socket = folder.0.join("c.json");
+    let _held = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let missing = "no/such/file.yaml";
+    let path = folder.0.to_str().expect("UTF-8");
+    let (code, said, complaint) = all(&["check", "-f", path, "-f", missing, "-f", "/dev/zero"]);
+    assert_eq!(code, 2);
+    for part in [
+        format!("{wrong}:"),
+        format!("{pipe}: cannot be read: it is not a regular file"),
+        format!("{}: cannot be read: it is not a regular file", socket.display()),
+        format!("{missing}: cannot be read: "),
+        "/dev/zero: cannot be read: it is not a regular file".to_owned(),
+    ] {
+        assert!(said.contains(&part), "{part} is not in {said}");
+    }
+    assert!(complaint.contains(&format!("cannot read {missing}")), "{complaint}");
+    let (code, said, _) = all(&["check", "-f", path, "-f", missing, "-o", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!((code, &report["errors"]), (2, &serde_json::json!(4)), "{report:#}");
+    let (code, said, _) = all(&["check", "-f", &wrong, "--logo", "/dev/zero"]);
+    assert!(code == 2 && said.contains("/dev/zero: cannot be read"), "{said}");
+}
+
+#[test]
+fn whoever_asks_for_json_gets_json_also_where_nothing_can_be_done() {
+    let folder = Folder::new("json-errors");
+    let empty = folder.file("empty.yaml", "# nothing\n");
+    for arguments in [
+        vec!["check", "-f", &empty, "-o", "json"],
+        vec!["plan", "-f", "no/such", "-o", "json"],
+        vec!["rules", "-f", &empty, "--at", "2026-11-24 17:50", "-o", "json"],
+        vec!["status", "--server", "http://127.0.0.1:1", "-o", "json"],
+    ] {
+        let (code, said, complaint) = all(&arguments);
+        let report: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{arguments:?}: {said}"));
+        assert!(code == 2 && report["error"].is_string() && !complaint.is_empty(), "{arguments:?}: {report}");
+    }
+}
+
+#[test]
+fn nothing_of_a_file_or_its_name_steers_the_terminal() {
+    let folder = Folder::new("escapes");
+    let file = folder
+        .file("a\u{1b}[2J.yaml", "apiVersion: maxchannel.dev/v1\nkind: \"\\e]0;x\\a\"\nmetadata: {\"\\e[31m\": 1}\n");
+    let (_, said, complaint) = all(&["check", "-f", &file, "-f", "no\u{1b}[31m"]);
+    assert!(said.contains("\\u{1b}[2J"), "{said:?}");
+    for text in [said, complaint] {
+        assert!(!text.chars().any(|letter| letter.is_control() && letter != '\n'), "{text:?}");
+    }
+}
+
+#[test]
+fn help_is_at_most_100_columns_wide_and_the_shells_and_man_have_what_they_need() {
+    let (_, help, _) = all(&["help"]);
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
+        .collect();
+    assert!(commands.contains(&"check") && commands.contains(&"completions"), "{help}");
+    for command in &commands {
+        let (_, help, _) = all(&["help", command]);
+        for line in help.lines() {
+            assert!(line.chars().count() <= 100, "{command}: {line}");
+        }
+    }
+    for (shell, part) in [("bash", "complete -F"), ("zsh", "#compdef maxchannel"), ("fish", "complete -c maxchannel")] {
+        let (code, text, _) = all(&["completions", shell]);
+        assert!(code == 0 && text.contains(part) && text.contains("dead-letters"), "{shell}");
+    }
+    assert!(all(&["man"]).1.contains(".TH maxchannel 1"));
+    let folder = Folder::new("man");
+    assert_eq!(all(&["man", "--out", folder.0.join("pages").to_str().expect("UTF-8")]).0, 0);
+    assert!(folder.0.join("pages/maxchannel-check.1").exists());
+}
+
+#[test]
+fn large_input_is_read_in_linear_time_and_says_little() {
+    let folder = Folder::new("large");
+    let item = |number: usize| {
+        format!(
+            "- apiVersion: maxchannel.dev/v1alpha1\n  kind: MaxChannel\n  metadata: {{name: c{number}, namespace: crm}}\n  spec:\n    \
+             tokenSecretRef: {{name: bot-{number}}}\n    mango: {{accountNumber: \"1\", credentialsSecretRef: {{name: mango}}}}\n    \
+             creatio: {{url: https://acme.creatio.com, credentialsSecretRef: {{name: creatio}}}}\n    \
+             receiver: {{employee: {{extension: \"101\"}}}}\n    colour: 1\n"
+        )
+    };
+    let list: String = (0..2_000).map(item).collect();
+    let file = folder.file("list.yaml", format!("apiVersion: v1\nkind: List\nitems:\n{list}"));
+    let (code, said, _) = all(&["check", "-f", &file]);
+    assert_eq!(code, 1);
+    // One for the account and one for the colour.
+    assert_eq!(said.lines().count(), 1_999 + 2_000 + 1);
+    let nested = folder.file("nested.yaml", "{a: ".repeat(25_000));
+    let (code, said, _) = all(&["check", "-f", &nested]);
+    assert!(code == 1 && said.lines().count() == 2, "{said}");
+    let large = folder.file("large.yaml", format!("a: [{}]\n", "1,".repeat(5_000_000)));
+    let (code, said, _) = all(&["check", "-f", &large]);
+    assert!(code == 1 && said.contains("split it"), "{said}");
+}
+
+#[test]
 fn a_logo_is_checked_by_its_bytes_whatever_its_name_is() {
     let folder = Folder::new("logo");
     let png = |side: u32| {

@@ -3,16 +3,22 @@
 //! No I/O. A broken document never hides the others. The values of Secrets are in [`SecretString`] from here on, and no error, note or
 //! `Debug` shows them.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fmt,
+    path::Path,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{
+    Finding, MaxChannel, Severity,
     crd::{API_VERSION, GROUP, KIND},
+    findings,
     path::FieldPath,
-    yaml,
+    yaml::{self, Document, Lines, Misread, YamlError},
 };
 
 /// The namespace of a manifest that names none.
@@ -34,39 +40,83 @@ impl fmt::Display for Source {
 }
 
 /// One sentence about a place in a file.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: {message}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     pub place: Source,
+    /// Empty where the document as a whole is meant.
+    pub field: FieldPath,
     pub message: String,
 }
 
-/// A `MaxChannel` as it was written; whether it is right is told by [`super::findings`].
+impl Note {
+    fn new(place: Source, message: impl Into<String>) -> Self {
+        Self { place, field: FieldPath::default(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { place, field, message } = self;
+        if field.is_empty() { write!(f, "{place}: {message}") } else { write!(f, "{place}: {field}: {message}") }
+    }
+}
+
+/// A `MaxChannel` as it was written; whether it is right is told by [`ChannelManifest::findings`].
 #[derive(Clone, Debug)]
 pub struct ChannelManifest {
     pub namespace: String,
     pub name: String,
     pub value: Value,
     pub source: Source,
-    /// The text of the document, to find lines in; empty where only the beginning is known.
-    document: String,
-    lines_before: usize,
+    lines: Lines,
+    /// What others may read differently than kubectl, with its line.
+    misread: Vec<(usize, Finding)>,
 }
 
 impl ChannelManifest {
     /// The place of a field or, where it is missing, of the nearest thing around it.
     pub fn place(&self, field: &FieldPath) -> Source {
-        let line = if field.is_empty() { None } else { yaml::line_of(&self.document, field) };
-        Source { file: self.source.file.clone(), line: line.map_or(self.source.line, |line| line + self.lines_before) }
+        let line = if field.is_empty() { self.source.line } else { self.lines.of(field) };
+        Source { file: self.source.file.clone(), line }
+    }
+
+    /// Everything that is wrong with it, each with its place. What is said of the way it is written is not said of the value again.
+    pub fn findings(&self) -> Vec<(Source, Finding)> {
+        self.with_misread(findings::findings(&self.value))
+    }
+
+    /// The channel, where nothing but warnings is found.
+    ///
+    /// # Errors
+    /// All findings, of which at least one is an error.
+    pub fn parse(&self) -> Result<MaxChannel, Vec<(Source, Finding)>> {
+        let sound = self.misread.iter().all(|(_, finding)| finding.severity == Severity::Warning);
+        match findings::parse(&self.value) {
+            Ok(channel) if sound => Ok(channel),
+            Ok(_) => Err(self.with_misread(Vec::new())),
+            Err(found) => Err(self.with_misread(found)),
+        }
+    }
+
+    fn with_misread(&self, found: Vec<Finding>) -> Vec<(Source, Finding)> {
+        let told: HashSet<&FieldPath> = self.misread.iter().map(|(_, finding)| &finding.field).collect();
+        let found = found.into_iter().filter(|finding| !told.contains(&finding.field));
+        let found: Vec<_> = found.map(|finding| (self.place(&finding.field), finding)).collect();
+        let file = &self.source.file;
+        let misread =
+            self.misread.iter().map(|(line, finding)| (Source { file: file.clone(), line: *line }, finding.clone()));
+        misread.chain(found).collect()
     }
 }
 
-/// A Secret; both `data` and `stringData` are read, and the latter wins, as in Kubernetes. Values that are not texts are left out.
+/// A Secret; both `data` and `stringData` are read, and the latter wins, as in Kubernetes.
 #[derive(Clone, Debug)]
 pub struct SecretManifest {
     pub namespace: String,
     pub name: String,
     pub data: BTreeMap<String, SecretString>,
+    /// The keys whose values are no texts in UTF-8, which are in `data` of a Secret and not here.
+    pub binary: BTreeSet<String>,
     pub source: Source,
 }
 
@@ -79,89 +129,185 @@ pub struct Manifests {
     pub errors: Vec<Note>,
     /// What was left aside on purpose.
     pub notes: Vec<Note>,
+    /// Where in `channels` or `secrets` a kind, namespace and name stand.
+    index: HashMap<(Kind, String, String), usize>,
+    /// Namespace and name of Secrets that are given but cannot be read here.
+    closed: HashSet<(String, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Channel,
+    Secret,
 }
 
 impl Manifests {
     /// Reads the documents of one file. A second manifest of the same kind, namespace and name is an error, and the first stays.
     pub fn add(&mut self, file: &str, text: &str) {
-        for (lines_before, document) in yaml::documents(text) {
-            let source = |line: usize| Source { file: file.to_owned(), line };
-            let value = match yaml::read(document) {
-                Ok(Value::Null) => continue,
-                Ok(value) => value,
-                Err(error) => {
-                    self.errors.push(Note { place: source(lines_before + error.line), message: error.message });
-                    continue;
+        let is_json = Path::new(file).extension().is_some_and(|end| end.eq_ignore_ascii_case("json"));
+        for document in yaml::documents(text, is_json) {
+            match document {
+                Ok(document) => self.add_document(file, document),
+                Err(YamlError { line, message }) => {
+                    self.errors.push(Note::new(Source { file: file.to_owned(), line }, message));
                 }
-            };
-            let begin = lines_before + 1 + first_content(document);
-            if value["kind"] == "List" && value["apiVersion"] == "v1" {
-                let items = value["items"].as_array().cloned().unwrap_or_default();
-                for (index, item) in items.into_iter().enumerate() {
-                    let line = yaml::line_of(document, &FieldPath::default().key("items").index(index));
-                    // A list may hold Secrets, so its text is not kept.
-                    self.take(item, source(line.map_or(begin, |line| lines_before + line)), "", 0);
-                }
-            } else {
-                self.take(value, source(begin), document, lines_before);
             }
         }
     }
 
     /// The Secret of that namespace and name.
     pub fn secret(&self, namespace: &str, name: &str) -> Option<&SecretManifest> {
-        self.secrets.iter().find(|secret| secret.namespace == namespace && secret.name == name)
+        let place = self.index.get(&(Kind::Secret, namespace.to_owned(), name.to_owned()))?;
+        self.secrets.get(*place)
     }
 
-    fn take(&mut self, value: Value, source: Source, document: &str, lines_before: usize) {
+    /// Whether a Secret of that namespace and name is given, readable or not.
+    pub fn has_secret(&self, namespace: &str, name: &str) -> bool {
+        self.secret(namespace, name).is_some() || self.closed.contains(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// What could not be read, and what others may read differently than kubectl: none of it may be taken for granted.
+    pub fn doubts(&self) -> impl Iterator<Item = Note> {
+        let misread = self.channels.iter().flat_map(|channel| {
+            let errors = channel.misread.iter().filter(|(_, finding)| finding.severity == Severity::Error);
+            errors.map(|(line, finding)| Note {
+                place: Source { file: channel.source.file.clone(), line: *line },
+                field: finding.field.clone(),
+                message: finding.message.clone(),
+            })
+        });
+        self.errors.iter().cloned().chain(misread)
+    }
+
+    fn add_document(&mut self, file: &str, document: Document) {
+        let Document { mut value, lines, misread } = document;
+        if value["kind"] != "List" || value["apiVersion"] != "v1" {
+            return self.take(file, Document { value, lines, misread });
+        }
+        let items = match value.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) => items,
+            None | Some(Value::Null) => Vec::new(),
+            Some(_) => {
+                let place = Source { file: file.to_owned(), line: lines.line };
+                return self
+                    .errors
+                    .push(Note::new(place, "items is not a list: write one line with - for each object"));
+            }
+        };
+        let mut below: Vec<Vec<Misread>> = vec![Vec::new(); items.len()];
+        for one in misread {
+            let Some((index, field)) = one.field.item_of("items") else { continue };
+            if let Some(list) = below.get_mut(index) {
+                list.push(Misread { field, ..one });
+            }
+        }
+        for ((value, lines), misread) in items.into_iter().zip(lines.items("items")).zip(below) {
+            self.take(file, Document { value, lines, misread });
+        }
+    }
+
+    fn take(&mut self, file: &str, document: Document) {
+        let Document { value, lines, misread } = document;
+        let source = Source { file: file.to_owned(), line: lines.line };
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
         let (kind, api_version) = (text("/kind").unwrap_or_default(), text("/apiVersion").unwrap_or_default());
         let ours = kind == KIND || api_version.split('/').next() == Some(GROUP);
-        let message = if kind.is_empty() && !ours {
-            self.notes
-                .push(Note { place: source, message: "skipped: it has no kind, so it is no manifest".to_owned() });
+        let place = |field: &str| {
+            let field: FieldPath = field.parse().unwrap_or_default();
+            (Source { file: file.to_owned(), line: lines.of(&field) }, field)
+        };
+        let error = if kind.is_empty() && !ours {
+            self.notes.push(Note::new(source, "skipped: it has no kind, so it is no manifest"));
             return;
         } else if ours && (kind, api_version) != (KIND, API_VERSION) {
-            Some(format!(
+            let message = format!(
                 "{} {} is not known here: write apiVersion: {API_VERSION} and kind: {KIND}",
                 shown(api_version),
                 shown(kind)
-            ))
+            );
+            Some((source.clone(), FieldPath::default(), message))
         } else if !ours && (kind, api_version) != ("Secret", "v1") {
-            self.notes.push(Note { message: format!("skipped: {} is not read here", shown(kind)), place: source });
+            self.notes.push(Note::new(source, format!("skipped: {} is not read here", shown(kind))));
             return;
-        } else if value.pointer("/metadata/name").and_then(Value::as_str).is_none_or(str::is_empty) {
-            Some(format!("the {kind} has no name: give metadata.name, a text"))
+        } else if !ours && value.get("sops").is_some() {
+            self.notes.push(Note::new(source, "skipped: the Secret is encrypted, and only its name is known"));
+            let namespace = text("/metadata/namespace").unwrap_or(DEFAULT_NAMESPACE);
+            self.closed.insert((namespace.to_owned(), text("/metadata/name").unwrap_or_default().to_owned()));
+            return;
+        } else if text("/metadata/name").is_none_or(str::is_empty) {
+            let (place, field) = place("metadata.name");
+            let given = value.pointer("/metadata/name").filter(|name| !name.is_null() && **name != "");
+            let what = match given {
+                Some(_) => format!("the name of the {kind} is not a text: put it in quotes"),
+                None => format!("the {kind} has no name: give metadata.name, a text"),
+            };
+            Some((place, field, what))
         } else if value.pointer("/metadata/namespace").is_some_and(|namespace| !namespace.is_string()) {
-            Some(format!("the namespace of the {kind} is not a text: put it in quotes or remove it"))
+            let (place, field) = place("metadata.namespace");
+            Some((place, field, format!("the namespace of the {kind} is not a text: put it in quotes or remove it")))
         } else {
             None
         };
-        if let Some(message) = message {
-            self.errors.push(Note { place: source, message });
+        if let Some((place, field, message)) = error {
+            self.errors.push(Note { place, field, message });
             return;
         }
         let name = text("/metadata/name").unwrap_or_default().to_owned();
         let namespace =
             text("/metadata/namespace").filter(|text| !text.is_empty()).unwrap_or(DEFAULT_NAMESPACE).to_owned();
-        let taken = match kind {
-            KIND => self.channels.iter().find(|c| (&c.namespace, &c.name) == (&namespace, &name)).map(|c| &c.source),
-            _ => self.secrets.iter().find(|s| (&s.namespace, &s.name) == (&namespace, &name)).map(|s| &s.source),
-        };
-        if let Some(first) = taken {
+        let what = if ours { Kind::Channel } else { Kind::Secret };
+        let key = (what, namespace.clone(), name.clone());
+        if let Some(first) = self.index.get(&key) {
+            let first = match what {
+                Kind::Channel => &self.channels[*first].source,
+                Kind::Secret => &self.secrets[*first].source,
+            };
             let message =
                 format!("{kind} {namespace}/{name} stands at {first} already: remove one, or give it another name");
-            self.errors.push(Note { place: source, message });
-        } else if kind == KIND {
-            let document = document.to_owned();
-            self.channels.push(ChannelManifest { namespace, name, value, source, document, lines_before });
+            self.errors.push(Note::new(source, message));
+        } else if what == Kind::Channel {
+            self.index.insert(key, self.channels.len());
+            let misread = misread.into_iter().map(|one| {
+                let severity = if one.mild { Severity::Warning } else { Severity::Error };
+                (one.line, Finding { severity, field: one.field, message: one.message })
+            });
+            let misread = misread.collect();
+            self.channels.push(ChannelManifest { namespace, name, value, source, lines, misread });
         } else {
-            match secret_data(&value) {
-                Ok(data) => self.secrets.push(SecretManifest { namespace, name, data, source }),
-                Err(message) => {
-                    self.errors.push(Note { place: source, message: format!("Secret {namespace}/{name}: {message}") });
-                }
-            }
+            self.take_secret(key, file, Document { value, lines, misread });
+        }
+    }
+
+    fn take_secret(&mut self, key: (Kind, String, String), file: &str, document: Document) {
+        let Document { value, lines, misread } = document;
+        let (_, namespace, name) = &key;
+        let place = |line: usize| Source { file: file.to_owned(), line };
+        let mut problems: Vec<(FieldPath, String)> = findings::secret_problems(&value);
+        let mut secret = SecretManifest {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            data: BTreeMap::new(),
+            binary: BTreeSet::new(),
+            source: place(lines.line),
+        };
+        secret_data(&value, &mut secret, &mut problems);
+        let told: HashSet<FieldPath> = misread.iter().map(|one| one.field.clone()).collect();
+        let whose = |message: String| format!("{message} (Secret {namespace}/{name})");
+        let misread = misread.into_iter().filter(|one| !one.mild);
+        let mut notes: Vec<Note> =
+            misread.map(|one| Note { place: place(one.line), field: one.field, message: whose(one.message) }).collect();
+        let problems = problems.into_iter().filter(|(field, _)| !told.contains(field));
+        notes.extend(problems.map(|(field, message)| Note {
+            place: place(lines.of(&field)),
+            field,
+            message: whose(message),
+        }));
+        if notes.is_empty() {
+            self.index.insert(key, self.secrets.len());
+            self.secrets.push(secret);
+        } else {
+            self.errors.extend(notes);
+            self.closed.insert((key.1, key.2));
         }
     }
 }
@@ -170,41 +316,50 @@ fn shown(text: &str) -> &str {
     if text.is_empty() { "(none)" } else { text }
 }
 
-/// The number of lines before the first one that says something.
-fn first_content(document: &str) -> usize {
-    let says_nothing = |line: &str| {
-        let line = line.trim();
-        line.is_empty() || line.starts_with('#') || line == "---" || line == "..." || line.starts_with("--- #")
-    };
-    document.lines().take_while(|line| says_nothing(line)).count()
-}
-
-fn secret_data(value: &Value) -> Result<BTreeMap<String, SecretString>, String> {
-    let mut data = BTreeMap::new();
+fn secret_data(value: &Value, secret: &mut SecretManifest, problems: &mut Vec<(FieldPath, String)>) {
     for member in ["data", "stringData"] {
+        let field = FieldPath::default().key(member);
         let entries = match &value[member] {
             Value::Null => continue,
             Value::Object(entries) => entries,
-            _ => return Err(format!("{member} is not a mapping of keys to texts")),
-        };
-        for (key, value) in entries {
-            let Some(text) = value.as_str() else {
-                return Err(format!("{member}.{key} is not a text: put the value in quotes"));
-            };
-            if member == "stringData" {
-                data.insert(key.clone(), SecretString::from(text));
+            _ => {
+                problems.push((field, "is not a mapping of keys to texts".to_owned()));
                 continue;
             }
-            let packed: String = text.split_ascii_whitespace().collect();
-            let bytes = STANDARD.decode(packed).map_err(|_| {
-                format!("data.{key} is not base64: encode the value, or put it under stringData as it is")
-            })?;
-            if let Ok(text) = String::from_utf8(bytes) {
-                data.insert(key.clone(), SecretString::from(text));
+        };
+        for (key, value) in entries {
+            let text = match value {
+                Value::String(text) => text.as_str(),
+                // The API server takes it for an empty one.
+                Value::Null => "",
+                _ => {
+                    problems.push((field.key(key), "is not a text: put the value in quotes".to_owned()));
+                    continue;
+                }
+            };
+            // Nothing else: a password may have braces.
+            if text.starts_with("{{") && text.ends_with("}}") {
+                problems.push((field.key(key), yaml::TEMPLATE.to_owned()));
+            } else if member == "stringData" {
+                secret.binary.remove(key);
+                secret.data.insert(key.clone(), SecretString::from(text));
+            } else {
+                let packed: String = text.split(['\r', '\n']).collect();
+                match STANDARD.decode(packed).map(String::from_utf8) {
+                    Ok(Ok(text)) => {
+                        secret.data.insert(key.clone(), SecretString::from(text));
+                    }
+                    Ok(Err(_)) => {
+                        secret.binary.insert(key.clone());
+                    }
+                    Err(_) => {
+                        let message = "is not base64: encode the value, or put it under stringData as it is";
+                        problems.push((field.key(key), message.to_owned()));
+                    }
+                }
             }
         }
     }
-    Ok(data)
 }
 
 #[cfg(test)]
@@ -268,19 +423,19 @@ mod tests {
             ),
             (
                 "apiVersion: maxchannel.dev/v1alpha1\nkind: MaxChannel\n",
-                "a.yaml:1: the MaxChannel has no name: give metadata.name, a text",
+                "a.yaml:1: metadata.name: the MaxChannel has no name: give metadata.name, a text",
             ),
             (
                 "apiVersion: v1\nkind: Secret\nmetadata: {name: 5}\n",
-                "a.yaml:1: the Secret has no name: give metadata.name, a text",
+                "a.yaml:3: metadata.name: the name of the Secret is not a text: put it in quotes",
             ),
             (
                 "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ndata: {token: hidden!}\n",
-                "a.yaml:1: Secret default/a: data.token is not base64: encode the value, or put it under stringData as it is",
+                "a.yaml:4: data.token: is not base64: encode the value, or put it under stringData as it is (Secret default/a)",
             ),
             (
                 "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData: {token: 12345}\n",
-                "a.yaml:1: Secret default/a: stringData.token is not a text: put the value in quotes",
+                "a.yaml:4: stringData.token: is not a text: put the value in quotes (Secret default/a)",
             ),
         ] {
             let manifests = read(&format!("{text}---\n{CHANNEL}"));

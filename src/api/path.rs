@@ -19,8 +19,28 @@ impl FieldPath {
         &self.0
     }
 
+    pub(super) fn from_segments(segments: Vec<Segment>) -> Self {
+        Self(segments)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The index and the rest of a path that begins with an item of this list.
+    pub(super) fn item_of(&self, list: &str) -> Option<(usize, Self)> {
+        match self.0.split_first() {
+            Some((Segment::Key(key), rest)) if key == list => match rest.split_first() {
+                Some((Segment::Index(index), rest)) => Some((*index, Self(rest.to_vec()))),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The way to what holds the field; none of the manifest as a whole.
+    pub(super) fn parent(&self) -> Option<Self> {
+        self.0.split_last().map(|(_, rest)| Self(rest.to_vec()))
     }
 
     /// This path and one more key.

@@ -14,6 +14,12 @@ pub(crate) const TIME_OF_DAY_PATTERN: &str = "^(([01][0-9]|2[0-3]):[0-5][0-9]|24
 /// The pattern of [`Date`], as it stands in the schema; which days exist is a rule of `findings`.
 pub(crate) const DATE_PATTERN: &str = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$";
 
+/// The value of a label or of a taint, which may be empty.
+pub(crate) const LABEL_VALUE_PATTERN: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+/// The key of a taint.
+pub(crate) const TAINT_KEY_PATTERN: &str = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?\
+                                            [A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+
 /// A text that is not of the grammar of its type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not {1}")]
@@ -203,6 +209,33 @@ pub struct Quantity(String);
 impl Quantity {
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Quantity {
+    /// The amount in units of the resource, near enough to compare two.
+    pub fn amount(&self) -> Option<f64> {
+        let digits = self.0.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let factor = match &self.0[digits.len()..] {
+            "" => 1.0,
+            "n" => 1e-9,
+            "u" => 1e-6,
+            "m" => 1e-3,
+            "k" => 1e3,
+            "M" => 1e6,
+            "G" => 1e9,
+            "T" => 1e12,
+            "P" => 1e15,
+            "E" => 1e18,
+            "Ki" => 2_f64.powi(10),
+            "Mi" => 2_f64.powi(20),
+            "Gi" => 2_f64.powi(30),
+            "Ti" => 2_f64.powi(40),
+            "Pi" => 2_f64.powi(50),
+            "Ei" => 2_f64.powi(60),
+            _ => return None,
+        };
+        digits.parse::<f64>().ok().map(|number| number * factor)
     }
 }
 

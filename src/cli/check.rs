@@ -1,6 +1,11 @@
 //! `maxchannel check`: what is wrong with manifests and with a logo, for people and for the CI of a GitOps repository.
 
-use std::{fmt::Write as _, fs, path::PathBuf, process::ExitCode};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use serde_json::json;
 
@@ -51,11 +56,13 @@ struct Line {
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
-    let manifests = match files::read(&args.paths) {
-        Ok(manifests) => manifests,
-        Err(error) => return fails(&error.to_string()),
+    let fails = |message: &str| {
+        super::complain("check", args.output, message);
+        ExitCode::from(USAGE)
     };
-    if !args.paths.is_empty() && manifests.channels.is_empty() && manifests.errors.is_empty() {
+    let (manifests, mut unread) = files::read(&args.paths);
+    let empty = manifests.channels.is_empty() && manifests.errors.is_empty() && unread.is_empty();
+    if !args.paths.is_empty() && empty {
         let places: Vec<String> = args.paths.iter().map(|path| path.display().to_string()).collect();
         return fails(&format!("no MaxChannel in {}: is the path right?", places.join(", ")));
     }
@@ -67,21 +74,14 @@ pub(super) fn run(args: &Args) -> ExitCode {
         }
     }
     if let Some(path) = &args.logo {
-        // More than the limit is told by its length; it need not be read.
-        let bytes = match fs::metadata(path)
-            .and_then(|data| if data.len() > 16 * logo::MAX_BYTES { Ok(None) } else { fs::read(path).map(Some) })
-        {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return fails(&format!("{} is no logo: it is far too long", path.display())),
-            Err(error) => return fails(&format!("cannot read {}: {error}", path.display())),
-        };
-        let file = path.display().to_string();
-        lines.extend(logo::logo_findings(&bytes).into_iter().map(|message| Line {
-            file: file.clone(),
-            number: 0,
-            finding: Finding { severity: Severity::Error, field: FieldPath::default(), message },
-            channel: None,
-        }));
+        match files::read_bytes(path, 16 * logo::MAX_BYTES) {
+            Ok(bytes) => lines.extend(logo::logo_findings(&bytes).into_iter().map(|message| of_file(path, message))),
+            Err(error) => unread.push(error),
+        }
+    }
+    for error in &unread {
+        eprintln!("maxchannel check: {}", telemetry::plain(&error.to_string()));
+        lines.push(of_file(&error.path, format!("cannot be read: {}", error.reason)));
     }
     if args.online && lines.iter().all(|line| line.finding.severity != Severity::Error) {
         match online(args, &manifests) {
@@ -95,12 +95,21 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Output::Text => as_text(&lines, &manifests, super::colours()),
     };
     let printed = super::print(&text);
-    if errors > 0 { ExitCode::from(1) } else { printed }
+    match (unread.is_empty(), errors) {
+        (false, _) => ExitCode::from(USAGE),
+        (true, 0) => printed,
+        (true, _) => ExitCode::from(1),
+    }
 }
 
-fn fails(message: &str) -> ExitCode {
-    eprintln!("maxchannel check: {message}");
-    ExitCode::from(USAGE)
+/// A finding about a file as a whole.
+fn of_file(path: &Path, message: String) -> Line {
+    Line {
+        file: path.display().to_string(),
+        number: 0,
+        finding: Finding { severity: Severity::Error, field: FieldPath::default(), message },
+        channel: None,
+    }
 }
 
 /// What the outside says of channels whose manifests are right.
@@ -128,18 +137,23 @@ fn online(args: &Args, manifests: &Manifests) -> Result<Vec<Line>, String> {
 
 /// Everything that is wrong, by file and line.
 fn lines(manifests: &Manifests) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for error in &manifests.errors {
-        let finding =
-            Finding { severity: Severity::Error, field: FieldPath::default(), message: error.message.clone() };
-        lines.push(Line { file: error.place.file.clone(), number: error.place.line, finding, channel: None });
-    }
+    let mut lines: Vec<Line> = manifests
+        .errors
+        .iter()
+        .map(|error| Line {
+            file: error.place.file.clone(),
+            number: error.place.line,
+            finding: Finding { severity: Severity::Error, field: error.field.clone(), message: error.message.clone() },
+            channel: None,
+        })
+        .collect();
     let single = manifests
         .channels
         .iter()
-        .flat_map(|channel| api::findings(&channel.value).into_iter().map(move |finding| (channel, finding)));
-    for (channel, finding) in single.chain(api::across(manifests)) {
-        let place = channel.place(&finding.field);
+        .flat_map(|channel| channel.findings().into_iter().map(move |(place, finding)| (channel, place, finding)));
+    let across =
+        api::across(manifests).into_iter().map(|(channel, finding)| (channel, channel.place(&finding.field), finding));
+    for (channel, place, finding) in single.chain(across) {
         let name = format!("{}/{}", channel.namespace, channel.name);
         lines.push(Line { file: place.file, number: place.line, finding, channel: Some(name) });
     }
@@ -191,8 +205,10 @@ fn as_text(lines: &[Line], manifests: &Manifests, colours: bool) -> String {
         |code: &str, text: &str| if colours { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() };
     let mut text = String::new();
     for Line { file, number: line, finding, .. } in lines {
+        let severity = finding.severity;
+        let (file, finding) = (telemetry::plain(file), telemetry::plain(&finding.to_string()).replace('\n', "\\n"));
         let place = if *line > 0 { format!("{file}:{line}:") } else { format!("{file}:") };
-        let severity = match finding.severity {
+        let severity = match severity {
             Severity::Error => String::new(),
             Severity::Warning => format!("{} ", paint("33", "warning:")),
         };

@@ -119,8 +119,8 @@ fn line(progress: &Progress) -> String {
 
 /// Each CRM of the manifests once, with a client that signs in as the administrator.
 fn sites(args: &Args) -> Result<BTreeMap<String, crate::creatio::Client>, String> {
-    let manifests = files::read(&args.paths).map_err(|error| error.to_string())?;
-    if let Some(error) = manifests.errors.first() {
+    let manifests = files::read_all(&args.paths)?;
+    if let Some(error) = manifests.doubts().next() {
         return Err(error.to_string());
     }
     if manifests.channels.is_empty() {

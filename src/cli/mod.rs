@@ -5,6 +5,7 @@
 
 mod admin;
 mod check;
+mod completions;
 mod controller;
 mod crd;
 mod creatio_install;
@@ -16,6 +17,7 @@ mod erase;
 mod errors;
 pub mod files;
 mod installation;
+mod man;
 mod moving;
 mod outside;
 mod plan;
@@ -27,13 +29,20 @@ mod run;
 mod simulator;
 mod status;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Connects a MAX bot to MANGO OFFICE and to the CRM Creatio by one manifest.
 #[derive(Debug, Parser)]
-#[command(name = "maxchannel", version, about, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "maxchannel",
+    version,
+    about,
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -42,6 +51,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Completions(completions::Args),
     Controller(controller::Args),
     Crd(crd::Args),
     CreatioInstall(creatio_install::Args),
@@ -50,6 +60,7 @@ enum Command {
     #[cfg(feature = "simulator")]
     Demo(demo::Args),
     Erase(erase::Args),
+    Man(man::Args),
     Export(moving::ExportArgs),
     Import(moving::ImportArgs),
     Plan(plan::Args),
@@ -94,6 +105,7 @@ pub fn main() -> ExitCode {
     };
     match cli.command {
         Command::Check(args) => check::run(&args),
+        Command::Completions(args) => completions::run(&args),
         Command::Controller(args) => controller::run(&args),
         Command::Crd(args) => crd::run(&args),
         Command::CreatioInstall(args) => creatio_install::run(&args),
@@ -102,6 +114,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "simulator")]
         Command::Demo(args) => demo::run(&args),
         Command::Erase(args) => erase::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Export(args) => moving::export(&args),
         Command::Import(args) => moving::import(&args),
         Command::Plan(args) => plan::run(&args),
@@ -151,9 +164,17 @@ pub(crate) fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Whether stdout takes colours: a terminal, unless `NO_COLOR` is set.
+/// Whether stdout takes colours.
 pub(crate) fn colours() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    crate::telemetry::colours(&std::io::stdout())
+}
+
+/// Says on stderr why a command cannot do its work; whoever asked for JSON gets `{"error": …}` on stdout as well.
+pub(crate) fn complain(command: &str, output: Output, message: &str) {
+    eprintln!("maxchannel {command}: {}", crate::telemetry::plain(message));
+    if output == Output::Json {
+        print(&format!("{:#}\n", serde_json::json!({ "error": message })));
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::files;
 use super::installation::InstallationArgs;
-use crate::api::{self, MaxChannelStatus, Severity};
+use crate::api::{MaxChannelStatus, Severity};
 use crate::channel::ChannelRef;
 use crate::channel::claims::{self, Claim};
 use crate::channel::keeper::Keeper;
@@ -31,8 +31,8 @@ pub(super) struct Seen {
 /// # Errors
 /// A file or setting cannot be used.
 pub(super) async fn look(paths: &[PathBuf], data_dir: &Path, args: &InstallationArgs) -> Result<Vec<Seen>, String> {
-    let manifests = files::read(paths).map_err(|error| error.to_string())?;
-    if let Some(error) = manifests.errors.first() {
+    let manifests = files::read_all(paths)?;
+    if let Some(error) = manifests.doubts().next() {
         return Err(error.to_string());
     }
     if manifests.channels.is_empty() {
@@ -53,9 +53,9 @@ pub(super) async fn look(paths: &[PathBuf], data_dir: &Path, args: &Installation
         let memory = Memory::of(data_dir, &channel);
         let mut keeper = Keeper::new(channel.clone(), clients.clone(), memory.bot(), MaxChannelStatus::default());
         keeper.recall(memory.standing());
-        let parsed = api::parse(&manifest.value).map_err(|findings| {
-            let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
-            errors.map(|finding| format!("{}: {finding}", manifest.place(&finding.field))).collect::<Vec<_>>()
+        let parsed = manifest.parse().map_err(|findings| {
+            let errors = findings.iter().filter(|(_, finding)| finding.severity == Severity::Error);
+            errors.map(|(place, finding)| format!("{place}: {finding}")).collect::<Vec<_>>()
         });
         let own = secrets.get(&manifest.namespace).cloned().unwrap_or_default();
         keeper.set(parsed.as_ref().map_err(Clone::clone), &own, now());

@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let seen = match looked {
         Ok(seen) => seen,
         Err(message) => {
-            eprintln!("maxchannel plan: {message}");
+            super::complain("plan", args.output, &message);
             return ExitCode::from(USAGE);
         }
     };

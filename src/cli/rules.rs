@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Output, USAGE, files};
 use crate::{
-    api::{self, Duration, manifest::ChannelManifest, yaml},
+    api::{Duration, manifest::ChannelManifest, yaml},
     policy::{
         Millis, OffHours, Phase, Rules,
         timeline::{self, Act, Line, Party},
@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     match report(args) {
         Ok(text) => super::print(&text),
         Err((code, message)) => {
-            eprintln!("maxchannel rules: {message}");
+            super::complain("rules", args.output, &message);
             ExitCode::from(code)
         }
     }
@@ -67,7 +67,7 @@ fn usage(message: String) -> Complaint {
 }
 
 fn report(args: &Args) -> Result<String, Complaint> {
-    let manifests = files::read(std::slice::from_ref(&args.file)).map_err(|error| usage(error.to_string()))?;
+    let manifests = files::read_all(std::slice::from_ref(&args.file)).map_err(usage)?;
     if let Some(error) = manifests.errors.first() {
         return Err((1, error.to_string()));
     }
@@ -189,8 +189,8 @@ struct Told {
 }
 
 fn tell(channel: &ChannelManifest, at: &str, events: &[Given]) -> Result<Told, Complaint> {
-    let parsed = api::parse(&channel.value).map_err(|findings| {
-        let lines = findings.iter().map(|finding| format!("{} {finding}", channel.place(&finding.field)));
+    let parsed = channel.parse().map_err(|findings| {
+        let lines = findings.iter().map(|(place, finding)| format!("{place} {finding}"));
         (1, lines.collect::<Vec<_>>().join("\n"))
     })?;
     let rules = Rules::from_spec(&parsed.spec).map_err(|problem| (1, format!("{}: {problem}", channel.source)))?;

@@ -58,7 +58,7 @@ pub(super) const PLUGIN: &str = "kubectl-maxchannel";
 
 pub(super) fn run(args: &Args) -> ExitCode {
     let fails = |message: &str| {
-        eprintln!("maxchannel status: {message}");
+        super::complain("status", args.output, message);
         ExitCode::from(USAGE)
     };
     let asks_cluster = args.cluster || args.namespace.is_some() || args.all_namespaces || args.context.is_some();

@@ -3,7 +3,7 @@
 //! Memory only, no I/O but the lines that tell of changes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -202,11 +202,11 @@ impl Board {
 fn line(channel: &ChannelRef, condition: &Condition) -> String {
     let Condition { type_, status, reason, message, .. } = condition;
     let good = (status == "True") != (type_ == "Stalled");
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) || !std::io::stdout().is_terminal();
-    let (on, off) = match (plain, good) {
-        (true, _) => ("", ""),
-        (false, true) => ("\u{1b}[32m", "\u{1b}[0m"),
-        (false, false) => ("\u{1b}[31m", "\u{1b}[0m"),
+    let (on, off) = match (telemetry::colours(&std::io::stdout()), good) {
+        (false, _) => ("", ""),
+        (true, true) => ("\u{1b}[32m", "\u{1b}[0m"),
+        (true, false) => ("\u{1b}[31m", "\u{1b}[0m"),
     };
+    let (reason, message) = (telemetry::plain(reason), telemetry::plain(message));
     format!("{channel}: {on}{type_}={status} {reason}{off}: {message}")
 }

@@ -10,6 +10,8 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// The most folders below each other; a link that leads back ends here.
 const MAX_DEPTH: usize = 16;
 
+const NOT_UTF8: &str = "it is not UTF-8: save it as UTF-8";
+
 /// A file or folder that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {path}: {reason}", path = path.display())]
@@ -19,29 +21,29 @@ pub struct FileError {
 }
 
 /// The files meant by the paths: files as they are, and of folders everything below them that ends in `.yaml`, `.yml` or `.json`.
-///
-/// # Errors
-/// A folder cannot be read.
-pub fn list(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FileError> {
-    let mut files = Vec::new();
+/// A folder that cannot be read is told beside them and hides no other.
+pub fn list(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<FileError>) {
+    let (mut files, mut errors) = (Vec::new(), Vec::new());
     for path in paths {
         if path.is_dir() {
-            walk(path, 0, &mut files)?;
+            walk(path, 0, &mut files, &mut errors);
         } else {
             files.push(path.clone());
         }
     }
-    Ok(files)
+    (files, errors)
 }
 
-fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), FileError> {
-    let error = |reason: String| FileError { path: folder.to_owned(), reason };
+fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>, errors: &mut Vec<FileError>) {
+    let mut fails = |reason: String| errors.push(FileError { path: folder.to_owned(), reason });
     if depth > MAX_DEPTH {
-        return Err(error(format!("more than {MAX_DEPTH} folders below each other: is there a link that leads back?")));
+        return fails(format!("more than {MAX_DEPTH} folders below each other: is there a link that leads back?"));
     }
-    let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    let mut entries: Vec<PathBuf> =
-        entries.map_err(|problem| error(problem.to_string()))?.into_iter().map(|entry| entry.path()).collect();
+    let entries = match fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
+        Ok(entries) => entries,
+        Err(error) => return fails(error.to_string()),
+    };
+    let mut entries: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
     entries.sort();
     for entry in entries {
         let hidden = entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
@@ -50,32 +52,56 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Fil
             continue;
         }
         if entry.is_dir() {
-            walk(&entry, depth + 1, files)?;
+            walk(&entry, depth + 1, files, errors);
         } else if manifest {
             files.push(entry);
         }
     }
-    Ok(())
 }
 
-/// The text of one file, or of stdin (`-`).
+/// The bytes of a regular file; anything else could wait for ever or never end.
+///
+/// # Errors
+/// It is no regular file, cannot be read, or is longer than `most`.
+pub fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
+    let error = |reason: String| FileError { path: path.to_owned(), reason };
+    let metadata = fs::metadata(path).map_err(|problem| error(problem.to_string()))?;
+    if !metadata.is_file() {
+        return Err(error("it is not a regular file".to_owned()));
+    }
+    let file = fs::File::open(path).map_err(|problem| error(problem.to_string()))?;
+    bounded(file, most).map_err(error)
+}
+
+fn bounded(reader: impl io::Read, most: u64) -> Result<Vec<u8>, String> {
+    use io::Read as _;
+    let mut bytes = Vec::new();
+    reader.take(most + 1).read_to_end(&mut bytes).map_err(|problem| problem.to_string())?;
+    if bytes.len() as u64 > most { Err(format!("it is longer than {most} bytes")) } else { Ok(bytes) }
+}
+
+/// The text of a pipe that somebody else writes to.
+///
+/// # Errors
+/// It cannot be read, is too long, or is not UTF-8.
+pub fn read_stream(path: &Path) -> Result<String, FileError> {
+    let error = |reason: String| FileError { path: path.to_owned(), reason };
+    let file = fs::File::open(path).map_err(|problem| error(problem.to_string()))?;
+    String::from_utf8(bounded(file, MAX_FILE).map_err(error)?).map_err(|_| error(NOT_UTF8.to_owned()))
+}
+
+/// The text of one regular file, or of stdin (`-`).
 ///
 /// # Errors
 /// It cannot be read, is too long, or is not UTF-8.
 pub fn read_file(path: &Path) -> Result<String, FileError> {
-    use io::Read as _;
     let error = |reason: String| FileError { path: path.to_owned(), reason };
-    let reader: Box<dyn io::Read> = if path == Path::new("-") {
-        Box::new(io::stdin())
+    let bytes = if path == Path::new("-") {
+        bounded(io::stdin(), MAX_FILE).map_err(error)?
     } else {
-        Box::new(fs::File::open(path).map_err(|problem| error(problem.to_string()))?)
+        read_bytes(path, MAX_FILE)?
     };
-    let mut bytes = Vec::new();
-    reader.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|problem| error(problem.to_string()))?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(error(format!("it is longer than {MAX_FILE} bytes: split it")));
-    }
-    String::from_utf8(bytes).map_err(|_| error("it is not UTF-8: save it as UTF-8".to_owned()))
+    String::from_utf8(bytes).map_err(|_| error(NOT_UTF8.to_owned()))
 }
 
 #[cfg(test)]
@@ -89,7 +115,8 @@ mod tests {
         for name in ["c.yml", "a.yaml", "b/x.json", "b/.hidden/y.yaml", ".z.yaml", "note.txt"] {
             fs::write(folder.join(name), "").unwrap();
         }
-        let found = list(&[folder.join("note.txt"), folder.clone()]).unwrap();
+        let (found, errors) = list(&[folder.join("note.txt"), folder.clone()]);
+        assert!(errors.is_empty());
         let names: Vec<_> = found.iter().map(|file| file.strip_prefix(&folder).unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["note.txt", "a.yaml", "b/x.json", "c.yml"]);
         fs::write(folder.join("a.yaml"), b"\xff").unwrap();

@@ -154,14 +154,11 @@ fn read(paths: &[PathBuf]) -> Found {
     let mut found = Found::default();
     for path in paths {
         // One by one, so that a path that cannot be read hides no other.
-        let files = match disk::list(std::slice::from_ref(path)) {
-            Ok(files) => files,
-            Err(error) => {
-                found.problems.push(Problem { file: error.path.display().to_string(), sentence: error.to_string() });
-                found.unreadable.push(path.clone());
-                continue;
-            }
-        };
+        let (files, errors) = disk::list(std::slice::from_ref(path));
+        for error in errors {
+            found.problems.push(Problem { file: error.path.display().to_string(), sentence: error.to_string() });
+            found.unreadable.push(error.path);
+        }
         for file in files {
             let name = file.display().to_string();
             match disk::read_file(&file) {

@@ -223,9 +223,9 @@ async fn take(
         let name = ChannelRef::new(&channel.namespace, &channel.name);
         let secrets = snapshot.secrets.get(&channel.namespace).cloned().unwrap_or_default();
         secrets.values().flat_map(BTreeMap::values).for_each(telemetry::hide);
-        let mut manifest = api::parse(&channel.value).map_err(|findings| {
-            let errors = findings.iter().filter(|finding| finding.severity == api::Severity::Error);
-            errors.map(|finding| format!("{}: {finding}", channel.place(&finding.field))).collect::<Vec<_>>()
+        let mut manifest = channel.parse().map_err(|findings| {
+            let errors = findings.iter().filter(|(_, finding)| finding.severity == api::Severity::Error);
+            errors.map(|(place, finding)| format!("{place}: {finding}")).collect::<Vec<_>>()
         });
         // The file is broken and this is what it said before.
         let broken: Vec<String> = snapshot

@@ -276,10 +276,14 @@ impl Client {
                     "check the list of addresses that may call the API (Интеграции → API коннектор)",
                 ));
             }
+            None if status.is_redirection() => {
+                let about = "a redirect, which is not followed: check the address of MANGO OFFICE";
+                return Err(refusal.error(Class::Unreachable, about));
+            }
+            // MANGO OFFICE gives a code with every refusal of its own, so it was somebody else, and nothing is said of the key.
             None if !status.is_success() => {
-                return Err(
-                    refusal.error(Class::Refused { code: status.as_u16() }, "check the address of MANGO OFFICE")
-                );
+                let about = "not an answer of this API: check the address of MANGO OFFICE, and whether it is https://";
+                return Err(refusal.error(Class::Unreachable, about));
             }
             None => {}
         }

@@ -228,6 +228,9 @@ fn classify(status: u16, code: &str, message: &str, retry_after: Option<Duration
         message.starts_with("dialog not found") || (message.starts_with("chat ") && message.ends_with("not found"));
     match status {
         401 => Class::Unauthorized,
+        // Not MAX: nothing is said of the token or of the message.
+        300..400 => Class::Transient,
+        400 if message.contains("https") && message.contains("http request") => Class::Transient,
         _ if says("deprecated.token") || says("verify.token") => Class::Unauthorized,
         429 => Class::Throttled { retry_after },
         _ if says("too.many.requests") => Class::Throttled { retry_after },

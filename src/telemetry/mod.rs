@@ -10,8 +10,9 @@ mod blot;
 mod level;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod terminal;
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 
 use tracing::Span;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
@@ -21,6 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use blot::{blotted, hide};
 pub use level::{LevelError, follow, set_level};
+pub(crate) use terminal::{colours, plain};
 
 /// How a process logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +74,7 @@ fn begin(format: Format, default: &str, service: Option<&'static str>) -> Runnin
     let (filter, handle) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(terminal::colours(&io::stderr()))
         .with_writer(blot::Blotting(io::stderr));
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
         Format::Text => lines.boxed(),

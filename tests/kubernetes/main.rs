@@ -28,4 +28,5 @@ mod relay_killed;
 mod rights;
 mod steady;
 mod trouble;
+mod verdicts;
 mod world;

@@ -45,6 +45,22 @@ async fn a_relay_killed_in_the_middle_of_an_exchange_loses_doubles_and_reorders_
     assert_eq!(world.received(&customer), questions(0));
     assert_eq!(world.seen(&customer), answers(1));
     world.until_ready("support").await;
+    // As the help of `dead-letters` and `erase` says.
+    let told = cluster.kubectl(&[
+        "exec",
+        "-n",
+        &world.namespace,
+        "support-relay-0",
+        "--",
+        "maxchannel",
+        "dead-letters",
+        "list",
+        "--data-dir",
+        "/var/lib/maxchannel",
+        "-o",
+        "json",
+    ]);
+    serde_json::from_str::<serde_json::Value>(&told).unwrap();
     controller.stop().await;
     world.end().await;
 }

@@ -6,9 +6,11 @@
 
 mod across;
 mod hours;
+mod metadata;
 mod rules;
 mod schema;
 
+use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 
 use serde::Serialize;
@@ -21,6 +23,7 @@ use super::{
 };
 
 pub use across::across;
+pub(super) use metadata::secret_problems;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -106,17 +109,28 @@ fn examine(manifest: &Value) -> (Option<MaxChannel>, Vec<Finding>) {
         members.remove("status");
     }
     let mut found = schema::findings(&written);
-    found.extend(rules::of_texts(&written));
+    // What the schema says of a field is enough: the same mistake would break the rules, too.
+    let refused: HashSet<FieldPath> = found.iter().map(|finding| finding.field.clone()).collect();
+    let is_new = |finding: &Finding| !refused.contains(&finding.field);
+    found.extend(rules::of_texts(&written).into_iter().filter(is_new));
     let (failed, stumbled) = schema::rules(&written);
-    // What the schema refuses already is not told twice.
-    let told: Vec<FieldPath> = found.iter().map(|finding| finding.field.clone()).collect();
-    found.extend(failed.into_iter().filter(|finding| !told.contains(&finding.field)));
+    // What is told already is not told twice: of the same field, or of a union of which a member is misspelt.
+    let told: HashSet<FieldPath> = found.iter().map(|finding| finding.field.clone()).collect();
+    let misspelt: HashSet<FieldPath> =
+        found.iter().filter(|finding| schema::is_unknown(finding)).filter_map(|one| one.field.parent()).collect();
+    // The rules about the name stand at the root, because only that is where rules see it.
+    let name = FieldPath::default().key("metadata").key("name");
+    let failed = failed.into_iter().filter(|one| {
+        let of_name = one.field.is_empty() && told.contains(&name);
+        !told.contains(&one.field) && !misspelt.contains(&one.field) && !of_name
+    });
+    found.extend(failed);
     if found.is_empty() {
         found = stumbled;
     }
     let channel = match serde_json::from_value::<MaxChannel>(written) {
         Ok(channel) => {
-            found.extend(rules::of_channel(&channel));
+            found.extend(rules::of_channel(&channel).into_iter().filter(is_new));
             Some(channel)
         }
         Err(error) => {

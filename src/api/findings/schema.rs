@@ -1,6 +1,6 @@
 //! The schema and the CEL rules of the CRD, in sentences.
 
-use std::{fmt::Write as _, sync::LazyLock};
+use std::{collections::HashSet, sync::LazyLock};
 
 use jsonschema::{
     ValidationError, Validator,
@@ -10,11 +10,15 @@ use jsonschema::{
 use kube::core::cel::{self, CompiledSchema, ErrorKind};
 use serde_json::{Map, Value};
 
-use super::Finding;
+use super::{
+    Finding,
+    metadata::{LABEL_VALUE, QUALIFIED, SUBDOMAIN},
+};
 use crate::api::{
     crd,
     path::FieldPath,
-    values::{DATE_PATTERN, DURATION_PATTERN, TIME_OF_DAY_PATTERN},
+    values::{DATE_PATTERN, DURATION_PATTERN, LABEL_VALUE_PATTERN, TAINT_KEY_PATTERN, TIME_OF_DAY_PATTERN},
+    yaml::{TEMPLATE, is_template},
 };
 
 /// The schema with everything closed that has members of its own, so that an unknown field is an error.
@@ -51,6 +55,9 @@ pub(super) fn findings(manifest: &Value) -> Vec<Finding> {
     for error in SCHEMA.iter_errors(manifest) {
         describe(&error, manifest, &mut found);
     }
+    // A text that is empty is also of no pattern; the first is enough.
+    let mut told = HashSet::new();
+    found.retain(|finding| told.insert(finding.field.clone()));
     // A member that is missing as well as misspelt is one mistake, not two.
     let misspelt: Vec<String> = found.iter().filter_map(|finding| suggestion(&finding.message)).collect();
     found.retain(|finding| {
@@ -76,6 +83,17 @@ pub(super) fn rules(manifest: &Value) -> (Vec<Finding>, Vec<Finding>) {
 }
 
 const MISSING: &str = "is missing: add it";
+const UNKNOWN: &str = "is not a known field: remove it";
+
+/// What there is to say of a field that nobody knows.
+pub(super) fn unknown_field(name: &str, known: &[&str]) -> String {
+    let near = nearest(name, known).map(|near| format!(", or write {near:?} if that is meant"));
+    format!("{UNKNOWN}{}", near.unwrap_or_default())
+}
+
+pub(super) fn is_unknown(finding: &Finding) -> bool {
+    finding.message.starts_with(UNKNOWN)
+}
 
 fn describe(error: &ValidationError<'_>, manifest: &Value, found: &mut Vec<Finding>) {
     let field = path(error.instance_path(), manifest);
@@ -84,11 +102,7 @@ fn describe(error: &ValidationError<'_>, manifest: &Value, found: &mut Vec<Findi
         ValidationErrorKind::AdditionalProperties { unexpected } => {
             let known = known_members(error);
             for name in unexpected {
-                let mut message = "is not a known field: remove it".to_owned();
-                if let Some(near) = nearest(name, &known) {
-                    let _ = write!(message, ", or write {near:?} if that is meant");
-                }
-                found.push(Finding::error(field.key(name), message));
+                found.push(Finding::error(field.key(name), unknown_field(name, &known)));
             }
             return;
         }
@@ -96,7 +110,7 @@ fn describe(error: &ValidationError<'_>, manifest: &Value, found: &mut Vec<Findi
         ValidationErrorKind::FalseSchema => {
             let object = manifest.pointer(error.instance_path().as_str()).and_then(Value::as_object);
             for name in object.into_iter().flat_map(Map::keys) {
-                found.push(Finding::error(field.key(name), "is not a known field: remove it"));
+                found.push(Finding::error(field.key(name), UNKNOWN));
             }
             return;
         }
@@ -121,7 +135,7 @@ fn describe(error: &ValidationError<'_>, manifest: &Value, found: &mut Vec<Findi
         ValidationErrorKind::Pattern { pattern } => pattern_message(pattern, &field, value),
         ValidationErrorKind::Enum { options } => {
             let options: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            format!("is none of the known values: write one of {}", options.join(", "))
+            format!("is not one of the known values: write one of {}", options.join(", "))
         }
         ValidationErrorKind::Minimum { limit } => format!("is {value}, the least is {}", whole(limit)),
         ValidationErrorKind::Maximum { limit } => format!("is {value}, the most is {}", whole(limit)),
@@ -137,7 +151,8 @@ fn describe(error: &ValidationError<'_>, manifest: &Value, found: &mut Vec<Findi
         // The schema uses no other keyword; should one come, its own words are better than silence, without the value.
         _ => error.masked().to_string(),
     };
-    found.push(Finding::error(field, message));
+    let template = value.as_str().is_some_and(is_template);
+    found.push(Finding::error(field, if template { TEMPLATE.to_owned() } else { message }));
 }
 
 /// Kubernetes writes bounds as fractions, `100.0`.
@@ -181,19 +196,29 @@ fn pattern_message(pattern: &str, field: &FieldPath, value: &Value) -> String {
         (TIME_OF_DAY_PATTERN, _) => format!("{value} is not a time of day: write hours and minutes like 09:30"),
         (DATE_PATTERN, _) => format!("{value} is not a date: write it like 2027-01-01"),
         (_, Some("accountNumber" | "extension")) => "must be digits only".to_owned(),
-        (_, Some("name" | "tlsSecretName")) => {
-            "is not the name of a Secret: small Latin letters, digits, hyphens and dots, with a letter or digit at both ends"
-                .to_owned()
-        }
+        (_, Some("className" | "storageClassName")) => format!("is not a name of the cluster: {SUBDOMAIN}"),
+        (_, Some("name" | "tlsSecretName")) => format!("is not the name of a Secret: {SUBDOMAIN}"),
+        (TAINT_KEY_PATTERN, _) => format!("is not the key of a taint: {QUALIFIED}"),
+        (LABEL_VALUE_PATTERN, _) => format!("is not the value of a label: {LABEL_VALUE}"),
         (_, Some("key")) => "is not a key of a Secret: Latin letters, digits, dots, hyphens and underscores".to_owned(),
         (_, Some("host")) => {
-            "must be a bare name like max.acme.ru, in small letters, without scheme, port and path".to_owned()
+            "must be a bare name like max.acme.ru, in lower-case letters, without scheme, port and path".to_owned()
         }
-        (_, Some("site")) => "must begin with https:// and have no blanks".to_owned(),
+        (_, Some("site")) => {
+            "must be https:// and a name of Latin letters, digits, dots and hyphens, without a path, like https://acme.ru"
+                .to_owned()
+        }
         (_, Some("username")) => {
             "must begin with a lower-case Latin letter, have only Latin letters, digits and _, and end in bot".to_owned()
         }
-        (_, Some("url" | "identityUrl")) => "must be an address that begins with https:// or http://".to_owned(),
+        (_, Some("url" | "identityUrl")) => {
+            let begins = value.as_str().is_some_and(|text| text.starts_with("https://") || text.starts_with("http://"));
+            if begins {
+                "must be a host and perhaps a path, and end before ? and #, without spaces: remove what follows".to_owned()
+            } else {
+                "must be an address that begins with https:// or http://".to_owned()
+            }
+        }
         _ => format!("must match {pattern}"),
     }
 }
@@ -227,7 +252,7 @@ fn known_members(error: &ValidationError<'_>) -> Vec<&'static str> {
 }
 
 /// The known name that is nearest to a misspelt one, if it is near.
-fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     if name.chars().count() > 64 {
         return None;
     }
@@ -257,6 +282,6 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 fn suggestion(message: &str) -> Option<String> {
-    let rest = message.strip_prefix("is not a known field: remove it, or write \"")?;
+    let rest = message.strip_prefix(UNKNOWN)?.strip_prefix(", or write \"")?;
     rest.split('"').next().map(str::to_owned)
 }

@@ -12,12 +12,12 @@ use crate::api::values::Duration;
 #[serde(rename_all = "camelCase")]
 pub struct Creatio {
     /// Address of the CRM, like `https://acme.creatio.com`. `http://` is taken with a warning: the credentials then travel unprotected.
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https?://[^/?#\s]+"))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https?://[^/?#\s]+[^?#\s]*$"))]
     pub url: String,
     /// Address of the identity service, like `https://acme-is.creatio.com`; needed with `clientId` and `clientSecret`, unused with
     /// `username` and `password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https?://[^/?#\s]+"))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https?://[^/?#\s]+[^?#\s]*$"))]
     pub identity_url: Option<String>,
     /// The Secret with the keys `clientId` and `clientSecret`, or `username` and `password`. The key `notifySecret` is optional: with
     /// it the CRM tells the relay at once that an agent has answered.

@@ -45,7 +45,7 @@ pub struct Webhook {
     pub host: Option<String>,
     /// The public base address, like `https://gate.acme.ru/max`, where you route it to the relay yourself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https?://[^/?#\s]+"))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https?://[^/?#\s]+[^?#\s]*$"))]
     pub url: Option<String>,
     /// Makes an Ingress for `host`. Absent: none is made, and you route the host to the relay's Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,7 +58,10 @@ pub struct Webhook {
 pub struct Ingress {
     /// Name of the IngressClass. Absent: the cluster's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub class_name: Option<String>,
     /// Annotations of the Ingress, such as those of cert-manager; at most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -66,7 +69,10 @@ pub struct Ingress {
     pub annotations: BTreeMap<String, String>,
     /// The Secret with the certificate. Absent: `<name of the channel>-tls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub tls_secret_name: Option<String>,
 }
 

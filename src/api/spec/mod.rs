@@ -136,7 +136,10 @@ fn exactly_one(members: &[&str], message: &str) -> Rule {
 #[serde(rename_all = "camelCase")]
 pub struct TokenSecretRef {
     /// Name of the Secret, in the channel's namespace.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub name: String,
     /// Key in the Secret. Blanks and line ends around the value are ignored. Default `token`.
     #[serde(default = "token_key")]
@@ -153,7 +156,10 @@ fn token_key() -> String {
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Name of the Secret, in the channel's namespace.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub name: String,
 }
 
@@ -162,7 +168,10 @@ pub struct SecretRef {
 #[serde(rename_all = "camelCase")]
 pub struct CaSecretRef {
     /// Name of the Secret, in the channel's namespace.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub name: String,
     /// Key in the Secret: one or more certificates in PEM. Default `ca.crt`.
     #[serde(default = "ca_key")]
@@ -207,7 +216,7 @@ pub struct BotCard {
     pub phone: Option<String>,
     /// The company's site: `https://`, at most 1024 characters: Latin letters, digits, dots and hyphens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https://[^\s]+$"))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$"))]
     pub site: Option<String>,
     /// The description, at most 200 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]

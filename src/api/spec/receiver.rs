@@ -127,7 +127,7 @@ pub struct CrmUser {
 #[serde(rename_all = "camelCase")]
 pub struct Bot {
     /// Address of the bot, to which `/webhooks/rest/webhook` is added unless it ends so.
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https?://[^/?#\s]+"))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https?://[^/?#\s]+[^?#\s]*$"))]
     pub url: String,
     /// The Secret with the bot's own access token, key `token` unless named otherwise. Absent: the bot asks for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

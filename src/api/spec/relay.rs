@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{SecretRef, between, exactly_one};
-use crate::api::values::{Duration, Quantity};
+use crate::api::values::{Duration, LABEL_VALUE_PATTERN, Quantity, TAINT_KEY_PATTERN};
 
 /// The relay's own needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -25,7 +25,10 @@ pub struct Relay {
     pub resources: Option<Resources>,
     /// Labels that a node must have; at most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend(
+        "maxProperties" = 32,
+        "additionalProperties" = {"type": "string", "maxLength": 63, "pattern": LABEL_VALUE_PATTERN}
+    ))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the pod tolerates; at most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -76,7 +79,10 @@ pub struct VolumeClaim {
     pub size: Option<Quantity>,
     /// Name of the StorageClass. Absent: the installation's, else the cluster's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub storage_class_name: Option<String>,
 }
 
@@ -114,14 +120,14 @@ pub struct Resources {
 pub struct Toleration {
     /// Key of the taint. Absent: all keys, with the operator `Exists`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 316))]
+    #[schemars(length(min = 1, max = 316), regex(pattern = TAINT_KEY_PATTERN))]
     pub key: Option<String>,
     /// `Equal` (default) compares the value, `Exists` does not.
     #[serde(default)]
     pub operator: TolerationOperator,
     /// Value of the taint, with `Equal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
+    #[schemars(length(max = 63), regex(pattern = LABEL_VALUE_PATTERN))]
     pub value: Option<String>,
     /// Effect of the taint: `NoSchedule`, `PreferNoSchedule` or `NoExecute`. Absent: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
