@@ -123,7 +123,6 @@ pub(super) struct Tries {
 }
 
 impl Tries {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
     fn is_none(&self) -> bool {
         *self == Self::default()
     }
@@ -457,10 +456,9 @@ impl Stepper<'_> {
         {
             customer.chat_id = Some(chat);
         }
-        if !is_late {
-            if let Some(name) = update.user.as_ref().map(crate::max::User::name).filter(|name| !name.is_empty()) {
-                customer.name = render::name(&name);
-            }
+        if !is_late && let Some(name) = update.user.as_ref().map(crate::max::User::name).filter(|name| !name.is_empty())
+        {
+            customer.name = render::name(&name);
         }
         match &update.event {
             update::Event::MessageCreated(message) => {

@@ -142,17 +142,15 @@ impl Readings {
             let not_before = {
                 let mut guard = self.lock();
                 let state = &mut *guard;
-                match state.not_before.filter(|until| *until > Instant::now()) {
-                    Some(until) => Some(until),
-                    None => {
-                        if let Some(customer) = state.pop() {
-                            drop(guard);
-                            self.changed.notify_one();
-                            return customer;
-                        }
-                        None
-                    }
+                let not_before = state.not_before.filter(|until| *until > Instant::now());
+                if not_before.is_none()
+                    && let Some(customer) = state.pop()
+                {
+                    drop(guard);
+                    self.changed.notify_one();
+                    return customer;
                 }
+                not_before
             };
             match not_before {
                 Some(until) => tokio::time::sleep_until(until.into()).await,

@@ -237,12 +237,12 @@ fn of_text(text: Option<&str>, marks: &[LinkMark], lines: &mut Vec<String>) {
     let shown = text.as_deref().unwrap_or_default();
     let mut hidden: Vec<&LinkMark> = Vec::new();
     for mark in marks {
-        let known = hidden.iter().any(|other| other.url == mark.url && other.from == mark.from);
-        if !mark.url.trim().is_empty() && !shown.contains(&mark.url) && !known {
+        let is_known = hidden.iter().any(|other| other.url == mark.url && other.from == mark.from);
+        if !mark.url.trim().is_empty() && !shown.contains(&mark.url) && !is_known {
             hidden.push(mark);
         }
     }
-    let links: Vec<String> = hidden
+    let addresses: Vec<String> = hidden
         .into_iter()
         .map(|mark| match mark.words(shown).split_whitespace().collect::<Vec<_>>().join(" ") {
             words if words.is_empty() => format!("[Ссылка] {}", mark.url),
@@ -250,7 +250,7 @@ fn of_text(text: Option<&str>, marks: &[LinkMark], lines: &mut Vec<String>) {
         })
         .collect();
     lines.extend(text);
-    lines.extend(links);
+    lines.extend(addresses);
 }
 
 /// Where attachments stand: in the dialog's own message or in what that forwards.
@@ -264,7 +264,7 @@ fn of_link(link: &Link, mid: &str, external_id: &str, lines: &mut Vec<String>, f
     let from = link.sender.as_ref().map(crate::max::User::name).filter(|name| !name.is_empty());
     if link.kind == "reply" {
         const QUOTE: usize = 100;
-        let quote = link.text.as_deref().map(plain).unwrap_or_else(|| "сообщение без текста".to_owned());
+        let quote = link.text.as_deref().map_or_else(|| "сообщение без текста".to_owned(), plain);
         let short: String = quote.chars().take(QUOTE).collect();
         let dots = if quote.chars().count() > QUOTE { "…" } else { "" };
         lines.push(format!("[В ответ на: «{short}{dots}»]"));

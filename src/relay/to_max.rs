@@ -206,7 +206,7 @@ fn load_head(
         let (origin, parts, sending) = match (origin, parts, sending) {
             (Ok(origin), Ok(parts), Ok(sending)) => (origin, parts, sending),
             (origin, _, _) => {
-                set_aside(connection, &raw, origin.ok(), &mut woken)?;
+                set_aside(connection, &raw, origin.as_ref().ok(), now, &mut woken)?;
                 continue;
             }
         };
@@ -262,7 +262,8 @@ fn next_row(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<
 fn set_aside(
     connection: &rusqlite::Connection,
     row: &RawRow,
-    origin: Option<Origin>,
+    origin: Option<&Origin>,
+    now: Millis,
     woken: &mut Woken,
 ) -> Result<(), StoreError> {
     tracing::error!("an entry of the queue towards MAX cannot be read and is kept as a dead letter");
@@ -270,16 +271,16 @@ fn set_aside(
     let state = if row.sending.is_some() { "uncertain" } else { "failed" };
     connection
         .prepare_cached(
-            "UPDATE to_max SET state = ?2, error = ?3, recorded = 1,
-                               ended_at = (SELECT created_at FROM to_max WHERE id = ?1) WHERE id = ?1",
+            // From now on it is kept as long as others, however old it is.
+            "UPDATE to_max SET state = ?2, error = ?3, recorded = 1, ended_at = ?4 WHERE id = ?1",
         )?
-        .execute(params![row.id, state, words])?;
+        .execute(params![row.id, state, words, now])?;
     if let Some(Origin::Agent { row: outbox }) = origin {
         let report = match state {
             "failed" => Report::Failed(words.to_owned()),
             _ => Report::Uncertain(words.to_owned()),
         };
-        super::outbox::note_report(connection, outbox, &report)?;
+        super::outbox::note_report(connection, *outbox, &report)?;
         woken.reports = true;
     }
     Ok(())
@@ -670,7 +671,7 @@ fn conclude(
         // A close message belongs to the chat that is over: the CRM adds it to the newest one.
         Origin::CloseMessage => stepper.release_history(customer, Some(head.id))?,
         Origin::AutoReply { .. } | Origin::Bot if customer.dialog.has_written() => {
-            stepper.release_history(customer, None)?
+            stepper.release_history(customer, None)?;
         }
         Origin::AutoReply { .. } | Origin::Bot | Origin::Press => {}
     }
