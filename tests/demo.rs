@@ -1,13 +1,31 @@
 //! `maxchannel demo --once` as a newcomer runs it: the built program, nothing else.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::process::Command;
 
 #[test]
 fn the_scripted_conversation_happens_from_beginning_to_end() {
-    let temporary = std::env::temp_dir().join(format!("maxchannel-demo-test-{}", std::process::id()));
+    plays_through("simulator");
+}
+
+#[test]
+fn the_scripted_conversation_happens_over_the_package_inside_creatio() {
+    if ["mcs", "mono"].iter().any(|name| Command::new(name).arg("--version").output().is_err()) {
+        assert!(std::env::var_os("CI").is_none(), "mono and mcs are missing: scripts/mono.sh installs them");
+        eprintln!(
+            "NOT TESTED: the demo over the package, because mono and mcs are missing: scripts/mono.sh installs them"
+        );
+        return;
+    }
+    plays_through("package");
+}
+
+fn plays_through(creatio: &str) {
+    let temporary = std::env::temp_dir().join(format!("maxchannel-demo-test-{creatio}-{}", std::process::id()));
     std::fs::create_dir_all(&temporary).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_maxchannel"))
-        .args(["demo", "--once", "--lang", "ru"])
+        .args(["demo", "--once", "--lang", "ru", "--creatio", creatio])
         // What the demo leaves behind can be seen there.
         .env("TMPDIR", &temporary)
         .output()

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Compiles the stand-ins, the package and the host with mcs, four times: .NET and .NET Framework, 8.1 and 8.2.
 # The package sees exactly the references of an assembly package: what is missing there must not compile here.
-# usage: creatio/engine/build.sh OUT
+# usage: creatio/engine/build.sh OUT [net-8.1 | net-8.2 | framework-8.1 | framework-8.2]
 set -eu
 out=$1
+only=${2:-}
 here=$(cd "$(dirname "$0")" && pwd)
 package=$here/../src
 stubs=$here/stubs
@@ -27,6 +28,7 @@ compile() { # TARGET REFERENCES… -- SOURCES…
 
 for runtime in net framework; do
 	for site in 8.1 8.2; do
+		[ -z "$only" ] || [ "$only" = "$runtime-$site" ] || continue
 		dir=$out/$runtime-$site
 		mkdir -p "$dir"
 		if [ $runtime = net ]; then

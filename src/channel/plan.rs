@@ -164,15 +164,17 @@ pub fn resolved(desired: &Desired, observation: &Observation) -> Option<Resolved
     receiver::resolve(desired.receiver.as_ref(), observation.mango.seen.as_ref()?).ok()
 }
 
-/// Everything that has to change. Empty while the channel is suspended, its bot is unknown, or another has it: then no more than a
-/// subscription is taken back that was made at the same moment as the other's.
+/// Everything that has to change. Empty while the channel is suspended or its bot is unknown; where another has it no more than our own
+/// subscription is taken back.
 #[must_use]
 pub fn plan(desired: &Desired, observation: &Observation, bot: Option<&KnownBot>) -> Vec<Action> {
     let Some(bot) = bot else { return Vec::new() };
-    if desired.suspended || other_owner(desired, observation).is_some() {
+    if desired.suspended {
         return Vec::new();
     }
-    if other_address(desired, observation).is_some() {
+    // Whoever stands back takes its own address away, and only that: two that subscribed at the same moment would each
+    // wait for the other otherwise.
+    if other_owner(desired, observation).is_some() || other_address(desired, observation).is_some() {
         let mut seen = subscriptions(desired, observation);
         seen.retain(|(_, whose)| *whose == Whose::Current);
         return seen.into_iter().map(|(seen, _)| unsubscribe(seen, false)).collect();

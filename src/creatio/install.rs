@@ -206,8 +206,11 @@ impl Client {
 
     async fn upload(&self, package: &Package, progress: &(dyn Fn(Progress) + Send + Sync)) -> Result<(), InstallError> {
         let total = package.bytes.len();
-        let mime =
-            if package.file_name.ends_with(".zip") { "application/x-zip-compressed" } else { "application/gzip" };
+        let mime = if std::path::Path::new(&package.file_name).extension().is_some_and(|extension| extension == "zip") {
+            "application/x-zip-compressed"
+        } else {
+            "application/gzip"
+        };
         let path = format!(
             "ServiceModel/PackageInstallerService.svc/UploadPackage?totalFileLength={total}&fileName={}&mimeType={}",
             encode(&package.file_name),
@@ -430,7 +433,7 @@ impl Log {
         let whole = rest.rfind('\n').map_or(0, |end| end + 1);
         let lines: Vec<String> =
             rest[..whole].lines().map(str::trim_end).filter(|line| !line.is_empty()).map(str::to_owned).collect();
-        self.read = text[..text.len() - (rest.len() - whole)].to_owned();
+        text[..text.len() - (rest.len() - whole)].clone_into(&mut self.read);
         self.lines.extend(lines.iter().cloned());
         lines
     }

@@ -169,7 +169,7 @@ impl Room {
         if now < next + slow {
             return Err(Some(next + slow));
         }
-        if let Some((_, youngest)) = sent.filter(|(sent, _)| now >= *sent + slow).last() {
+        if let Some((_, youngest)) = sent.rev().find(|(sent, _)| now >= *sent + slow) {
             youngest.gives_way.notify_one();
         }
         Err(Some(now + SLOW))

@@ -134,12 +134,12 @@ impl Change {
                 None => return Err(format!("{name} is set and is not there")),
             },
             (Operation::Add, Some(value)) => match members.get_mut(name) {
-                Some(Value::Array(list)) => {
-                    let taken = list.iter().any(|own| own["UId"] == value["UId"]);
+                Some(Value::Array(elements)) => {
+                    let taken = elements.iter().any(|own| own["UId"] == value["UId"]);
                     if taken {
                         return Err(format!("{name} has two elements {}", value["UId"]));
                     }
-                    list.push(value.clone());
+                    elements.push(value.clone());
                 }
                 Some(_) => return Err(format!("{name} is added and is there")),
                 // A list begins with its first element.
@@ -150,15 +150,15 @@ impl Change {
             },
             (Operation::Remove, _) => drop(members.remove(name)),
             (Operation::Order, Some(Value::Array(order))) => {
-                let list = members.get_mut(name).and_then(Value::as_array_mut).ok_or("an order of no list")?;
-                if order.len() != list.len() {
-                    return Err(format!("the order of {name} has {} elements of {}", order.len(), list.len()));
+                let elements = members.get_mut(name).and_then(Value::as_array_mut).ok_or("an order of no list")?;
+                if order.len() != elements.len() {
+                    return Err(format!("the order of {name} has {} elements of {}", order.len(), elements.len()));
                 }
                 let place = |element: &Value| order.iter().position(|uid| *uid == element["UId"]);
-                if let Some(missing) = list.iter().find(|element| place(element).is_none()) {
+                if let Some(missing) = elements.iter().find(|element| place(element).is_none()) {
                     return Err(format!("the order of {name} leaves {} out", missing["UId"]));
                 }
-                list.sort_by_key(place);
+                elements.sort_by_key(place);
             }
             (operation, _) => return Err(format!("{operation:?} has no fitting value")),
         }

@@ -5,6 +5,8 @@
 //! value. [`apply`](super::difference::apply) reads them back. JSON is strict, one member a line, without a byte order
 //! mark; every folder is written in the order of [`definition`](super::definition).
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -209,13 +211,14 @@ fn add(path: &str, value: &Value) -> String {
 }
 
 fn resource(name: &str, kind: &str, culture: &str, items: &[(String, &str)]) -> File {
-    let items: String = items
-        .iter()
-        .map(|(name, value)| format!("      <Item Name=\"{}\" Value=\"{}\" />\n", escaped(name), escaped(value)))
-        .collect();
+    let mut lines = String::new();
+    for (name, value) in items {
+        // Writing to a text cannot fail.
+        let _ = writeln!(lines, "      <Item Name=\"{}\" Value=\"{}\" />", escaped(name), escaped(value));
+    }
     let content = format!(
         "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<Resources Culture=\"{culture}\">\n  <Group Type=\"String\">\n    \
-         <Items>\n{items}    </Items>\n  </Group>\n</Resources>\n"
+         <Items>\n{lines}    </Items>\n  </Group>\n</Resources>\n"
     );
     File { path: format!("Resources/{name}.{kind}/resource.{culture}.xml"), content: content.into_bytes() }
 }

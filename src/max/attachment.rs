@@ -86,7 +86,8 @@ pub struct Contact {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    pub url: Option<Url>,
+    /// As MAX has it: the customer sees it even where it is no complete address.
+    pub url: Option<String>,
     pub title: Option<String>,
     pub description: Option<String>,
 }
@@ -108,44 +109,47 @@ impl<'de> Deserialize<'de> for Attachment {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Wire {
-    #[serde(rename = "type", deserialize_with = "lenient::or_default")]
+    #[serde(rename = "type", deserialize_with = "lenient::text_or_empty")]
     kind: String,
+    /// Of a share, should it not stand in the payload.
+    #[serde(deserialize_with = "lenient::text")]
+    url: Option<String>,
     #[serde(deserialize_with = "lenient::option")]
     payload: Option<Payload>,
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::text")]
     filename: Option<String>,
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::integer")]
     size: Option<i64>,
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::integer")]
     width: Option<i64>,
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::integer")]
     height: Option<i64>,
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::integer")]
     duration: Option<i64>,
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::text")]
     transcription: Option<String>,
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::text")]
     title: Option<String>,
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::text")]
     description: Option<String>,
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::float")]
     latitude: Option<f64>,
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::float")]
     longitude: Option<f64>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Payload {
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::integer")]
     photo_id: Option<i64>,
-    #[serde(deserialize_with = "lenient::option")]
-    url: Option<Url>,
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::text")]
+    url: Option<String>,
+    #[serde(deserialize_with = "lenient::text")]
     token: Option<String>,
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::text")]
     code: Option<String>,
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::text")]
     vcf_info: Option<String>,
     #[serde(deserialize_with = "lenient::option")]
     max_info: Option<User>,
@@ -164,7 +168,12 @@ fn read(value: Value) -> Attachment {
     if kind == "inline_keyboard" {
         return Attachment::InlineKeyboard;
     }
-    let Some(Payload { photo_id, url, token, code, vcf_info, max_info }) = payload else { return unknown(kind) };
+    // A preview without a payload has its words still.
+    let payload = payload.or_else(|| (kind == "share").then(Payload::default));
+    let Some(Payload { photo_id, url: address, token, code, vcf_info, max_info }) = payload else {
+        return unknown(kind);
+    };
+    let url = address.as_deref().and_then(|address| Url::parse(address).ok());
     match kind.as_str() {
         "image" => Attachment::Image(Image { photo_id, token, url }),
         "video" => {
@@ -174,7 +183,10 @@ fn read(value: Value) -> Attachment {
         "file" => Attachment::File(File { url, token, filename: wire.filename, size: wire.size }),
         "sticker" => Attachment::Sticker(Sticker { url, code }),
         "contact" => Attachment::Contact(Contact { vcf_info, user: max_info }),
-        "share" => Attachment::Share(Share { url, title: wire.title, description: wire.description }),
+        "share" => {
+            let url = address.or(wire.url).filter(|url| !url.trim().is_empty());
+            Attachment::Share(Share { url, title: wire.title, description: wire.description })
+        }
         _ => unknown(kind),
     }
 }

@@ -26,15 +26,15 @@ pub struct Bot {
 /// A person or a bot.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct User {
-    #[serde(rename = "user_id")]
+    #[serde(rename = "user_id", deserialize_with = "lenient::id")]
     pub id: i64,
-    #[serde(default, deserialize_with = "lenient::or_default")]
+    #[serde(default, deserialize_with = "lenient::text_or_empty")]
     pub first_name: String,
     /// May be absent, null or empty.
-    #[serde(default, deserialize_with = "lenient::option")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub last_name: Option<String>,
     /// The nick without `@`, where one is set.
-    #[serde(default, deserialize_with = "lenient::option")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub username: Option<String>,
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub is_bot: bool,
@@ -57,22 +57,14 @@ impl User {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Addressee {
     /// Positive in dialogs, negative in groups and channels; go by `chat_type`, never by the sign.
-    #[serde(default, deserialize_with = "lenient::option")]
+    #[serde(default, deserialize_with = "lenient::integer")]
     pub chat_id: Option<i64>,
     /// `dialog`, `chat` or `channel`; an open set.
-    #[serde(default, deserialize_with = "lenient::or_default")]
+    #[serde(default, deserialize_with = "lenient::text_or_empty")]
     pub chat_type: String,
     /// In a dialog: who it was written to. The bot for a customer's message, the customer for the bot's.
-    #[serde(default, deserialize_with = "lenient::option")]
+    #[serde(default, deserialize_with = "lenient::integer")]
     pub user_id: Option<i64>,
-}
-
-impl Addressee {
-    /// A dialog of one person with the bot, not a group or channel.
-    #[must_use]
-    pub fn is_dialog(&self) -> bool {
-        self.chat_type == "dialog"
-    }
 }
 
 /// A message. Order within a dialog is by (`timestamp`, `seq`).
@@ -89,6 +81,8 @@ pub struct Message {
     pub recipient: Addressee,
     /// Plain text, without mark-up. `None` where there is none or it is empty.
     pub text: Option<String>,
+    /// The links that stand behind words of the text.
+    pub marks: Vec<LinkMark>,
     pub attachments: Vec<Attachment>,
     /// The message it answers or forwards.
     pub link: Option<Link>,
@@ -104,14 +98,36 @@ pub struct Link {
     /// Empty where MAX gave none.
     pub mid: String,
     pub text: Option<String>,
+    /// As in [`Message`].
+    pub marks: Vec<LinkMark>,
     pub attachments: Vec<Attachment>,
+}
+
+/// An address behind words of a text, which the text itself does not show.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct LinkMark {
+    /// Where the words begin, and how long they are: UTF-16 units, though MAX does not document the unit.
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub from: usize,
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub length: usize,
+    pub url: String,
+}
+
+impl LinkMark {
+    /// The words of `text` that are the link.
+    #[must_use]
+    pub fn words(&self, text: &str) -> String {
+        let units: Vec<u16> = text.encode_utf16().skip(self.from).take(self.length).collect();
+        String::from_utf16_lossy(&units)
+    }
 }
 
 impl Message {
     /// Reads one message of the API. `None` if it is not an object with an id in `body.mid`.
     #[must_use]
     pub fn parse(raw: &str) -> Option<Self> {
-        serde_json::from_str(raw).ok()
+        serde_json::from_value(lenient::value(raw)?).ok()
     }
 }
 
@@ -126,12 +142,14 @@ impl<'de> Deserialize<'de> for Message {
             sender: wire.sender,
             recipient: wire.recipient,
             text: wire.body.text.filter(|text| !text.is_empty()),
+            marks: wire.body.markup,
             attachments: wire.body.attachments,
             link: wire.link.map(|link| Link {
                 kind: link.kind,
                 sender: link.sender,
                 mid: link.message.mid.unwrap_or_default(),
                 text: link.message.text.filter(|text| !text.is_empty()),
+                marks: link.message.markup,
                 attachments: link.message.attachments,
             }),
         })
@@ -144,29 +162,32 @@ struct WireMessage {
     sender: Option<User>,
     #[serde(default, deserialize_with = "lenient::or_default")]
     recipient: Addressee,
-    #[serde(default, deserialize_with = "lenient::or_default")]
+    #[serde(default, deserialize_with = "lenient::integer_or_zero")]
     timestamp: i64,
     #[serde(default, deserialize_with = "lenient::option")]
     link: Option<WireLink>,
+    #[serde(default, deserialize_with = "lenient::or_default")]
     body: WireBody,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct WireBody {
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::text")]
     mid: Option<String>,
-    #[serde(deserialize_with = "lenient::or_default")]
+    #[serde(deserialize_with = "lenient::integer_or_zero")]
     seq: i64,
-    #[serde(deserialize_with = "lenient::option")]
+    #[serde(deserialize_with = "lenient::text")]
     text: Option<String>,
+    #[serde(deserialize_with = "lenient::list")]
+    markup: Vec<LinkMark>,
     #[serde(deserialize_with = "lenient::list")]
     attachments: Vec<Attachment>,
 }
 
 #[derive(Deserialize)]
 struct WireLink {
-    #[serde(rename = "type", default, deserialize_with = "lenient::or_default")]
+    #[serde(rename = "type", default, deserialize_with = "lenient::text_or_empty")]
     kind: String,
     #[serde(default, deserialize_with = "lenient::option")]
     sender: Option<User>,

@@ -35,7 +35,7 @@ pub use client::{Client, Updates};
 pub use error::{Class, Error};
 pub use files::Download;
 pub use limits::REQUESTS_PER_SECOND;
-pub use message::{Addressee, Bot, Link, Message, Subscription, User, VideoDetails};
+pub use message::{Addressee, Bot, Link, LinkMark, Message, Subscription, User, VideoDetails};
 pub use outgoing::{
     Action, Button, CallbackAnswer, History, Keyboard, NewMessage, OutgoingAttachment, Recipient, UploadKind,
     UploadedToken,

@@ -4,19 +4,40 @@
 /// UTF-16 units in one message.
 pub const LONGEST: usize = 4000;
 
-/// Parts of at most [`LONGEST`] UTF-16 units that together are the text again, byte for byte. Cut after a paragraph, else a line, else
-/// a word, else between characters, never inside what is shown as one (an emoji of several code points, a letter with its accents).
-/// No part but the last is shorter than half of what fits. An empty text has no parts.
+/// Parts of at most [`LONGEST`] UTF-16 units that together are the text again, byte for byte, without its blank ends and without parts
+/// that show nothing, which MAX refuses. Cut after a paragraph, else a line, else a word, else between characters, never inside what
+/// is shown as one (an emoji of several code points, a letter with its accents). No part but the last is shorter than half of what
+/// fits. A text that shows nothing has no parts.
 #[must_use]
 pub fn split(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
-    let mut rest = text;
+    // A text that fits goes as it was written.
+    let shown = if text.encode_utf16().nth(LONGEST).is_some() { text.trim() } else { text };
+    let mut rest = shown;
     while !rest.is_empty() {
         let (part, next) = rest.split_at(first_cut(rest));
-        parts.push(part);
+        if !is_blank_text(part) {
+            parts.push(part);
+        }
         rest = next;
     }
     parts
+}
+
+/// Whether nothing of a text can be seen.
+#[must_use]
+pub fn is_blank_text(text: &str) -> bool {
+    text.chars().all(shows_nothing)
+}
+
+/// Blanks of every kind, and characters without a width or a shape.
+fn shows_nothing(character: char) -> bool {
+    character.is_whitespace()
+        || character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}')
 }
 
 /// Where to cut the first part off, in bytes; above 0.
@@ -117,12 +138,16 @@ mod tests {
                 }
             }
             let parts = split(&text);
-            prop_assert_eq!(&parts.concat(), &text);
+            let shown = |text: &str| text.chars().filter(|c| !shows_nothing(*c)).collect::<String>();
+            prop_assert_eq!(shown(&parts.concat()), shown(&text));
+            prop_assert!(parts.iter().all(|part| !is_blank_text(part)));
             let mut at = 0;
             for (index, part) in parts.iter().enumerate() {
                 let units = part.encode_utf16().count();
                 prop_assert!(units <= LONGEST && units > 0);
                 prop_assert!(units * 2 > LONGEST || index + 1 == parts.len(), "a part of {} units", units);
+                at += text[at..].find(part).unwrap();
+                prop_assert!(!inside.contains(&at), "torn at {}", at);
                 at += part.len();
                 prop_assert!(!inside.contains(&at), "torn at {}", at);
             }
@@ -133,8 +158,24 @@ mod tests {
             let text = text.repeat(times);
             let parts = split(&text);
             prop_assert!(parts.iter().all(|part| part.encode_utf16().count() <= LONGEST));
-            prop_assert_eq!(&parts.concat(), &text);
+            let shown = |text: &str| text.chars().filter(|c| !shows_nothing(*c)).collect::<String>();
+            prop_assert_eq!(shown(&parts.concat()), shown(&text));
         }
+    }
+
+    #[test]
+    fn blank_tails_and_blank_stretches_make_no_part_of_their_own() {
+        let words = "слово ".repeat(700);
+        for blank in [" ".repeat(5_000), "\n".repeat(9_000), "\u{200b}".repeat(4_500), "\u{a0}\u{2800}".repeat(3_000)] {
+            for text in [format!("{words}{blank}"), format!("{blank}{words}"), format!("{words}{blank}{words}")] {
+                let parts = split(&text);
+                assert!(!parts.is_empty() && parts.iter().all(|part| !is_blank_text(part)), "{:?}", parts.len());
+                let read = |text: &str| text.chars().filter(|c| c.is_alphabetic()).count();
+                assert_eq!(parts.iter().map(|part| read(part)).sum::<usize>(), read(&text));
+            }
+            assert!(split(&blank).is_empty());
+        }
+        assert_eq!(split("  отступ\n"), ["  отступ\n"]);
     }
 
     #[test]

@@ -40,7 +40,11 @@ pub enum Event {
     Wrote {
         message: String,
     },
-    /// An edit or a removal of an earlier message: goes to the CRM, opens no dialog and stops nothing.
+    /// The same, and it comes only now although he has left since: it reaches the agents, and he stays away.
+    WroteBeforeLeaving {
+        message: String,
+    },
+    /// An edit or a removal of an earlier message: goes into the open chat, if there is one; opens no dialog and stops nothing.
     Amended {
         message: String,
     },
@@ -313,6 +317,18 @@ impl Dialog {
     /// Whether the customer has written in the current dialog: what is shown to him then belongs to the CRM history.
     pub fn has_written(&self) -> bool {
         self.current.as_ref().is_some_and(|current| current.wrote)
+    }
+
+    /// Whether the CRM has, or is about to have, a chat that stays open: what is no appeal may go there, since it opens none.
+    pub fn has_open_chat(&self) -> bool {
+        self.current
+            .as_ref()
+            .is_some_and(|current| (current.chat.is_some() || current.wrote) && current.closing != Closing::Asked)
+    }
+
+    /// Whether the customer has left and has not come back.
+    pub fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// The bot that holds the current dialog.

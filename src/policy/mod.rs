@@ -8,11 +8,12 @@
 //! # Dialogs
 //!
 //! - A dialog starts at first contact, the start button or a message, and ends with its closing; the next contact starts another. The
-//!   start button within a dialog changes nothing. An edit or a removal goes to the CRM and touches nothing else.
+//!   start button within a dialog changes nothing. An edit or a removal goes into the open chat and touches nothing else; it opens none.
 //! - The event of a step counts before its time: whoever writes before the closing was asked for keeps the dialog open.
 //! - A customer who leaves is gone: nothing more is sent to him, the agent is told, the chat stays open for the agent until he or
 //!   the time-out closes it. A chat in which only a bot was left is closed at once. When the customer comes back, that is a new dialog;
-//!   the chat that the agents still have carries it. A dialog in which he never wrote ends at once.
+//!   the chat that the agents still have carries it. A dialog in which he never wrote ends at once. What he wrote before he left and what
+//!   comes only then reaches the agents, and he stays away.
 //! - A transfer keeps the dialog. A message taken into an unknown chat means that the known one has ended or was transferred, and that its
 //!   report is on the way: a new dialog begins there, its replies wait for the report, and if it says "transferred" the old dialog goes on.
 //! - A customer has one open chat: a dialog goes on in a transferred chat only if no later chat is known, and the closing of a chat means
@@ -26,7 +27,8 @@
 //!   reply where that set has not been on yet in this dialog.
 //! - A reply is sent only where both its due time and the moment of sending lie in its set's hours; else it is skipped.
 //! - What is overdue is not sent in a burst: of everything overdue only the latest due is sent, together with what was due within
-//!   [`TOGETHER`] before it, and only if it is at most [`LATE`] late. The rest is skipped for good.
+//!   [`TOGETHER`] before it, and only if it is at most [`LATE`] late. The rest is skipped for good. A reply that had to wait on its way to
+//!   the customer is judged once more by the same sentence in the moment in which it is sent ([`is_wanted`]).
 //! - While a bot holds a dialog, none are sent. Working hours without `offHours` change nothing: the normal replies run round the clock.
 //! - They belong to the CRM history once the customer has written a message of his own; until then they are held back, and forgotten
 //!   where the dialog ends without one.
@@ -67,7 +69,7 @@ mod tests;
 
 pub use dialog::{BotRole, ClosedBy, Context, Dialog, Effect, Event, Note, Phase, ReplySet};
 pub use hours::{UnknownZone, WorkingHours};
-pub use replies::{LATE, TOGETHER};
+pub use replies::{LATE, ReplyPlace, TOGETHER, is_wanted};
 pub use rules::{AutoReply, OffHours, Receiver, Rules};
 pub use step::{next_due, step};
 

@@ -1,7 +1,9 @@
 //! Which automatic replies a dialog sends now, and when it has to be asked again.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Dialog, Effect, Millis, ReplySet, Rules,
+    AutoReply, Dialog, Effect, Millis, ReplySet, Rules,
     dialog::{Closing, Current, Holder},
 };
 
@@ -10,6 +12,42 @@ pub const LATE: Millis = 5 * 60 * 1000;
 
 /// Replies that are due within this span belong together: if they are overdue, they are sent or skipped as one.
 pub const TOGETHER: Millis = 2 * 1000;
+
+/// One showing of one reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplyPlace {
+    /// [`Dialog::number`].
+    pub dialog: u32,
+    pub set: ReplySet,
+    pub index: usize,
+    pub occurrence: u32,
+}
+
+/// Whether a reply that was decided before is still to be sent now: its dialog still waits for an agent, it is at most [`LATE`] late,
+/// and nothing that was due later has taken its place.
+pub fn is_wanted(rules: &Rules, dialog: &Dialog, reply: &ReplyPlace, now: Millis) -> bool {
+    let mut dialog = dialog.clone();
+    dialog.follow_clock(now);
+    let set = if rules.is_open(now) { ReplySet::Hours } else { ReplySet::OffHours };
+    let replies = rules.replies(set);
+    if reply.dialog != dialog.number || reply.set != set {
+        return false;
+    }
+    let Some((_, since)) = waiting_since(&dialog) else { return false };
+    let Some(begin) = rules.in_force_from(set, since).filter(|begin| *begin <= now) else { return false };
+    let due_by_now = |known: &AutoReply| {
+        let due: Vec<Millis> =
+            (0..known.occurrences_by(now - begin)).map(|occurrence| begin + known.due(occurrence)).collect();
+        due.into_iter().rev().find(|at| rules.in_force(set, *at))
+    };
+    let latest = replies.iter().filter_map(due_by_now).max();
+    let Some(known) = replies.get(reply.index).filter(|known| reply.occurrence < known.occurrences()) else {
+        return false;
+    };
+    let due = begin + known.due(reply.occurrence);
+    now - due <= LATE && rules.in_force(set, due) && latest.is_none_or(|latest| due + TOGETHER >= latest)
+}
 
 /// From when the replies of a dialog count; none: they do not run.
 fn waiting_since(dialog: &Dialog) -> Option<(&Current, Millis)> {

@@ -16,6 +16,7 @@ pub fn step(rules: &Rules, dialog: &mut Dialog, event: &Event, context: Context)
     match event {
         Event::Started => step.started(),
         Event::Wrote { message } => step.wrote(message),
+        Event::WroteBeforeLeaving { message } => step.wrote_before_leaving(message),
         Event::Amended { .. } => step.amended(),
         Event::Left => step.left(),
         Event::Taken { message, chat } => step.taken(message, *chat),
@@ -81,8 +82,23 @@ impl Step<'_> {
         self.dialog.stands_by = bot.is_some();
     }
 
+    fn wrote_before_leaving(&mut self, message: &str) {
+        if !self.dialog.gone {
+            return self.wrote(message);
+        }
+        if self.dialog.has_open_chat() {
+            self.effects.push(Effect::Receive { stand_by: self.dialog.bot().is_some() });
+            return;
+        }
+        // His only word, and nobody has read it: the agents are called, and told that he has left.
+        self.wrote(message);
+        self.left();
+    }
+
     fn amended(&mut self) {
-        self.effects.push(Effect::Receive { stand_by: self.dialog.bot().is_some() });
+        if self.dialog.has_open_chat() {
+            self.effects.push(Effect::Receive { stand_by: self.dialog.bot().is_some() });
+        }
     }
 
     fn left(&mut self) {

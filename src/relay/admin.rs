@@ -222,7 +222,7 @@ fn dead_letters(connection: &Connection, now: Millis, with_text: bool) -> Result
     for (id, customer, origin, parts, state, reason, created_at) in rows {
         let author = match serde_json::from_str(&origin) {
             Ok(Origin::Agent { .. }) => "agent",
-            Ok(Origin::AutoReply) => "autoReply",
+            Ok(Origin::AutoReply { .. }) => "autoReply",
             Ok(Origin::CloseMessage) => "closeMessage",
             Ok(Origin::Bot) => "bot",
             Ok(Origin::Press) | Err(_) => "relay",
@@ -319,7 +319,7 @@ fn replay_to_max(connection: &Connection, row: i64) -> Result<Option<CustomerId>
     let Some((id, origin, state)) = found else { return Ok(None) };
     // A failed one has no entry in the CRM's history yet, an uncertain one has.
     let wants_entry = state == "failed"
-        && matches!(serde_json::from_str(&origin)?, Origin::AutoReply | Origin::CloseMessage | Origin::Bot);
+        && matches!(serde_json::from_str(&origin)?, Origin::AutoReply { .. } | Origin::CloseMessage | Origin::Bot);
     connection
         .prepare_cached(
             "UPDATE to_max SET state = 'queued', error = NULL, sending = NULL, attempts = 0, ended_at = NULL,

@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::lanes::CustomerId;
+use super::metrics::Left;
+use super::placing::{self, Scene};
 use super::render::{self, Incoming};
 pub(super) use super::store::Woken;
 use super::store::{StoreError, text_of};
 use crate::creatio::Author;
 use crate::max::update::{self, Update};
 use crate::max::{OutgoingAttachment, text};
-use crate::policy::{self, BotRole, Context, Dialog, Effect, Event, Millis, Note, Phase, Rules};
+use crate::policy::{self, BotRole, Context, Dialog, Effect, Event, Millis, Note, Phase, ReplyPlace, Rules};
 
 /// The place of a message in its dialog: (timestamp, seq) of MAX.
 pub(super) type Position = (Millis, i64);
@@ -28,6 +30,10 @@ pub(super) struct Customer {
     pub dialog: Dialog,
     pub barrier: i64,
     pub taken: Option<Position>,
+    /// The newest message or press: the history goes behind it.
+    pub newest: Option<Position>,
+    /// The newest start, message, press or departure, by MAX's clock: what is older decides nothing about who is there.
+    pub presence_at: Option<Millis>,
     pub delivered: Option<Position>,
     pub crm_timestamp: Millis,
     pub bot_seq: Option<i64>,
@@ -59,7 +65,11 @@ pub(super) enum Origin {
     Agent {
         row: Uuid,
     },
-    AutoReply,
+    AutoReply {
+        /// Which one; none in rows of an earlier version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reply: Option<ReplyPlace>,
+    },
     CloseMessage,
     Bot,
     /// The end of the spinner on a pressed button.
@@ -113,7 +123,6 @@ pub(super) struct Tries {
 }
 
 impl Tries {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
     fn is_none(&self) -> bool {
         *self == Self::default()
     }
@@ -167,7 +176,7 @@ impl Customer {
     pub fn load(connection: &Connection, id: CustomerId) -> Result<Self, StoreError> {
         let mut statement = connection.prepare_cached(
             "SELECT chat_id, name, dialog, barrier, taken_at, taken_seq, delivered_at, delivered_seq, crm_timestamp,
-                    bot_seq
+                    bot_seq, newest_at, newest_seq, presence_at
              FROM customer WHERE id = ?1",
         )?;
         let found = statement
@@ -186,6 +195,8 @@ impl Customer {
                         delivered: pair(6, 7)?,
                         crm_timestamp: row.get(8)?,
                         bot_seq: row.get(9)?,
+                        newest: pair(10, 11)?,
+                        presence_at: row.get(12)?,
                     },
                     text_of(row, 2)?,
                 ))
@@ -201,10 +212,11 @@ impl Customer {
         connection
             .prepare_cached(
                 "INSERT INTO customer (id, chat_id, name, dialog, due_at, open, barrier, taken_at, taken_seq, delivered_at,
-                                       delivered_seq, crm_timestamp, bot_seq)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                                       delivered_seq, crm_timestamp, bot_seq, newest_at, newest_seq, presence_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
                  ON CONFLICT (id) DO UPDATE SET chat_id = ?2, name = ?3, dialog = ?4, due_at = ?5, open = ?6, barrier = ?7,
-                    taken_at = ?8, taken_seq = ?9, delivered_at = ?10, delivered_seq = ?11, crm_timestamp = ?12, bot_seq = ?13",
+                    taken_at = ?8, taken_seq = ?9, delivered_at = ?10, delivered_seq = ?11, crm_timestamp = ?12, bot_seq = ?13,
+                    newest_at = ?14, newest_seq = ?15, presence_at = ?16",
             )?
             .execute(params![
                 self.id,
@@ -220,8 +232,17 @@ impl Customer {
                 self.delivered.map(|(_, seq)| seq),
                 self.crm_timestamp,
                 self.bot_seq,
+                self.newest.map(|(at, _)| at),
+                self.newest.map(|(_, seq)| seq),
+                self.presence_at,
             ])?;
         Ok(())
+    }
+
+    /// Whose dialog has that chat in MAX.
+    pub fn in_chat(connection: &Connection, chat: i64) -> Result<Option<CustomerId>, StoreError> {
+        let mut statement = connection.prepare_cached("SELECT id FROM customer WHERE chat_id = ?1")?;
+        Ok(statement.query_row([chat], |row| row.get(0)).optional()?)
     }
 
     /// The newest message known in the dialog, whoever wrote it.
@@ -260,7 +281,7 @@ impl Stepper<'_> {
         match effect {
             Effect::Receive { stand_by } => {
                 if let Some((incoming, position)) = subject {
-                    let own = matches!(event, Event::Wrote { .. });
+                    let own = matches!(event, Event::Wrote { .. } | Event::WroteBeforeLeaving { .. });
                     let task = CrmTask::Message { incoming: incoming.clone(), stand_by: *stand_by, own };
                     self.queue_for_crm(customer, &task, position)?;
                 }
@@ -275,8 +296,10 @@ impl Stepper<'_> {
                     )?
                     .execute([customer.id])?;
             }
-            Effect::SendAutoReply { text, .. } => {
-                self.queue_for_max(customer, &Origin::AutoReply, &text_parts(text))?;
+            Effect::SendAutoReply { set, index, occurrence, text } => {
+                let dialog = customer.dialog.number();
+                let reply = ReplyPlace { dialog, set: *set, index: *index, occurrence: *occurrence };
+                self.queue_for_max(customer, &Origin::AutoReply { reply: Some(reply) }, &text_parts(text))?;
             }
             Effect::SendCloseMessage { text } => {
                 self.queue_for_max(customer, &Origin::CloseMessage, &text_parts(text))?;
@@ -336,7 +359,7 @@ impl Stepper<'_> {
         sent_at: Millis,
     ) -> Result<(), StoreError> {
         let task = CrmTask::History { external_id, author, text, sent_at };
-        self.queue_for_crm(customer, &task, customer.taken.unwrap_or((0, 0)))
+        self.queue_for_crm(customer, &task, customer.newest.max(customer.taken).unwrap_or((0, 0)))
     }
 
     pub fn queue_for_max(&mut self, customer: &Customer, origin: &Origin, parts: &[Part]) -> Result<(), StoreError> {
@@ -369,7 +392,7 @@ impl Stepper<'_> {
             .collect::<Result<Vec<(i64, String, String, Option<Millis>)>, _>>()?;
         for (id, origin, parts, ended_at) in rows {
             let author = match serde_json::from_str(&origin) {
-                Ok(Origin::AutoReply) => Some(Author::AutoReply),
+                Ok(Origin::AutoReply { .. }) => Some(Author::AutoReply),
                 Ok(Origin::CloseMessage) => Some(Author::CloseMessage),
                 Ok(Origin::Bot) => Some(Author::Bot),
                 // What cannot be read has no entry, and holds up none.
@@ -392,52 +415,249 @@ impl Stepper<'_> {
         let rows = self
             .connection
             .prepare_cached(
-                "SELECT id, raw, at, seq FROM inbox WHERE customer = ?1 AND done = 0 ORDER BY at, seq, id LIMIT ?2",
+                "SELECT id, raw, at, seq, received_at FROM inbox WHERE customer = ?1 AND done = 0 ORDER BY at, seq, id LIMIT ?2",
             )?
-            .query_map(params![id, limit], |row| Ok((row.get(0)?, row.get(1)?, (row.get(2)?, row.get(3)?))))?
-            .collect::<Result<Vec<(i64, String, Position)>, _>>()?;
+            .query_map(params![id, limit], |row| {
+                Ok((row.get(0)?, row.get(1)?, (row.get(2)?, row.get(3)?), row.get(4)?))
+            })?
+            .collect::<Result<Vec<(i64, String, Position, Millis)>, _>>()?;
         if rows.is_empty() {
             return Ok(false);
         }
         let mut customer = Customer::load(self.connection, id)?;
-        for (row, raw, position) in &rows {
-            self.take_update(&mut customer, &update::parse(raw), *position)?;
-            self.connection.prepare_cached("UPDATE inbox SET done = 1 WHERE id = ?1")?.execute([row])?;
+        for (row, raw, position, received_at) in &rows {
+            let update = update::parse(raw);
+            let taken = Taken { update: &update, position: *position, received_at: *received_at, raw };
+            let fate = self.take_update(&mut customer, &taken)?;
+            let done = match fate {
+                Fate::Done => 1,
+                Fate::Unseen => 2,
+                Fate::Left(left) => {
+                    self.woken.left.push(left);
+                    if left == Left::NoChat { 2 } else { 1 }
+                }
+            };
+            self.connection.prepare_cached("UPDATE inbox SET done = ?2 WHERE id = ?1")?.execute([*row, done])?;
         }
         customer.save(self.connection, self.rules)?;
         Ok(rows.len() == limit as usize)
     }
 
-    fn take_update(&mut self, customer: &mut Customer, update: &Update, position: Position) -> Result<(), StoreError> {
-        customer.chat_id = update.chat_id.or(customer.chat_id);
-        if let Some(name) = update.user.as_ref().map(crate::max::User::name).filter(|name| !name.is_empty()) {
-            customer.name = name;
+    fn take_update(&mut self, customer: &mut Customer, taken: &Taken<'_>) -> Result<Fate, StoreError> {
+        let Taken { update, position, received_at, .. } = *taken;
+        let scene = Scene::of(update);
+        if !scene.is_in_dialog(customer.chat_id) {
+            return Ok(Fate::Left(Left::OtherChat));
         }
-        let incoming = render::incoming(update);
-        let subject = incoming.as_ref().map(|incoming| (incoming, position));
-        let message = incoming.as_ref().map(|incoming| incoming.external_id.clone()).unwrap_or_default();
-        let event = match &update.event {
-            update::Event::MessageCreated(_) => {
+        let said = placing::said_time(update, received_at);
+        let is_late = said.is_some_and(|at| Some(at) < customer.presence_at);
+        if let (Scene::Dialog { chat: Some(chat) }, true) = (scene, tells_the_chat(&update.event))
+            && (!is_late || customer.chat_id.is_none())
+        {
+            customer.chat_id = Some(chat);
+        }
+        if !is_late && let Some(name) = update.user.as_ref().map(crate::max::User::name).filter(|name| !name.is_empty())
+        {
+            customer.name = render::name(&name);
+        }
+        match &update.event {
+            update::Event::MessageCreated(message) => {
+                let Some(incoming) = self.unless_merged(customer, message, update, position)? else {
+                    return Ok(Fate::Left(Left::Merged));
+                };
                 customer.taken = customer.taken.max(Some(position));
-                Event::Wrote { message }
+                self.wrote(customer, &incoming, position, said)?;
             }
             update::Event::MessageCallback { callback_id, .. } => {
-                let part = Part { callback_id: Some(callback_id.clone()), ..Part::default() };
-                self.queue_for_max(customer, &Origin::Press, &[part])?;
-                Event::Wrote { message }
+                if let Some(callback_id) = callback_id {
+                    let part = Part { callback_id: Some(callback_id.clone()), ..Part::default() };
+                    self.queue_for_max(customer, &Origin::Press, &[part])?;
+                }
+                if let Some(incoming) = render::incoming(update, position.0) {
+                    self.wrote(customer, &incoming, position, said)?;
+                }
             }
-            update::Event::MessageEdited(_) | update::Event::MessageRemoved { .. } => Event::Amended { message },
-            update::Event::BotStarted { .. } => Event::Started,
-            update::Event::BotStopped | update::Event::DialogRemoved => Event::Left,
+            update::Event::MessageEdited(_) | update::Event::MessageRemoved { .. } => {
+                let Some(incoming) = render::incoming(update, position.0) else { return Ok(Fate::Done) };
+                return self.amended(customer, &incoming, position);
+            }
+            update::Event::BotStarted { .. } | update::Event::BotStopped | update::Event::DialogRemoved if is_late => {
+                return Ok(Fate::Left(Left::Late));
+            }
+            update::Event::BotStarted { .. } => {
+                customer.presence_at = customer.presence_at.max(said);
+                self.step(customer, &Event::Started, None)?;
+            }
+            update::Event::BotStopped | update::Event::DialogRemoved => {
+                customer.presence_at = customer.presence_at.max(said);
+                self.step(customer, &Event::Left, None)?;
+            }
+            update::Event::Incomplete { update_type } => {
+                // Of what is no message nothing is lost.
+                if matches!(update_type.as_str(), "message_created" | "message_callback") {
+                    self.unreadable(customer, taken, said)?;
+                }
+            }
             update::Event::DialogCleared
             | update::Event::DialogMuted { .. }
             | update::Event::DialogUnmuted
             | update::Event::Elsewhere
-            | update::Event::Unknown { .. }
-            | update::Event::Incomplete { .. } => return Ok(()),
+            | update::Event::Unknown { .. } => {}
+        }
+        Ok(Fate::Done)
+    }
+
+    /// A message or a press of the customer's. `said`: its time, if MAX told it.
+    fn wrote(
+        &mut self,
+        customer: &mut Customer,
+        incoming: &Incoming,
+        position: Position,
+        said: Option<Millis>,
+    ) -> Result<(), StoreError> {
+        let message = incoming.external_id.clone();
+        // Who has left since stays away; what he wrote before that reaches the agents all the same.
+        let event = if customer.dialog.is_gone() && said.is_some_and(|at| Some(at) <= customer.presence_at) {
+            Event::WroteBeforeLeaving { message }
+        } else {
+            Event::Wrote { message }
         };
-        self.step(customer, &event, subject)?;
+        customer.newest = customer.newest.max(Some(position));
+        customer.presence_at = customer.presence_at.max(said);
+        self.step(customer, &event, Some((incoming, position)))?;
         Ok(())
+    }
+
+    /// An edit or a removal goes where the message is. It opens no chat: where none is open it joins the newest one.
+    fn amended(
+        &mut self,
+        customer: &mut Customer,
+        incoming: &Incoming,
+        position: Position,
+    ) -> Result<Fate, StoreError> {
+        let message = incoming.external_id.clone();
+        let effects = self.step(customer, &Event::Amended { message }, Some((incoming, position)))?;
+        if effects.iter().any(|effect| matches!(effect, Effect::Receive { .. })) {
+            return Ok(Fate::Done);
+        }
+        if customer.delivered.is_none() {
+            return Ok(Fate::Left(Left::NoChat));
+        }
+        let task = after_the_close(incoming, self.now());
+        self.queue_for_crm(customer, &task, customer.newest.max(customer.taken).unwrap_or((0, 0)))?;
+        Ok(Fate::Unseen)
+    }
+
+    /// What the agents are to get of an original that may come after its own edit or removal: as it is, in the words of the edit, or
+    /// nothing, where they know all of it.
+    fn unless_merged(
+        &self,
+        customer: &Customer,
+        message: &crate::max::Message,
+        update: &Update,
+        position: Position,
+    ) -> Result<Option<Incoming>, StoreError> {
+        let original = render::incoming(update, position.0);
+        let (edits, after_edits) =
+            (format!("message_edited:{}:", message.mid), format!("message_edited:{};", message.mid));
+        let known = self
+            .connection
+            .prepare_cached(
+                "SELECT raw, done FROM inbox
+                 WHERE customer = ?1 AND done > 0 AND (key = ?2 OR (key >= ?3 AND key < ?4)) ORDER BY at, seq, id",
+            )?
+            .query_map(params![customer.id, format!("message_removed:{}", message.mid), edits, after_edits], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?
+            .collect::<Result<Vec<(String, i64)>, _>>()?;
+        // What still waits in the queue comes behind the original by its own place.
+        if known.is_empty() || self.waits_for_crm(customer, &message.mid)? {
+            return Ok(original);
+        }
+        let mut newest = None;
+        for (raw, done) in &known {
+            match update::parse(raw).event {
+                update::Event::MessageEdited(edited) if *done == 2 => newest = Some(edited),
+                _ => return Ok(None),
+            }
+        }
+        Ok(newest.map(|edited| render::edited_before_it_came(&edited, &message.mid)).or(original))
+    }
+
+    /// Whether an edit or removal of that message waits for the CRM and has not been attempted.
+    fn waits_for_crm(&self, customer: &Customer, mid: &str) -> Result<bool, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT body FROM to_crm WHERE customer = ?1 AND dead = 0 AND attempted = 0")?;
+        let bodies = statement.query_map([customer.id], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+        for body in bodies {
+            if let CrmTask::Message { incoming, own: false, .. } = serde_json::from_str(&body)?
+                && incoming.replaces == render::id_in_crm(mid)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What is a message and cannot be read is kept as a dead letter, and the agents are called to it.
+    fn unreadable(
+        &mut self,
+        customer: &mut Customer,
+        taken: &Taken<'_>,
+        said: Option<Millis>,
+    ) -> Result<(), StoreError> {
+        let (letter, note) = render::unreadable(taken.raw, taken.update.dedup_key());
+        let task = CrmTask::Message { incoming: letter, stand_by: false, own: true };
+        self.connection
+            .prepare_cached(
+                "INSERT INTO to_crm (customer, body, barrier, at, seq, dead, error, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)",
+            )?
+            .execute(params![
+                customer.id,
+                serde_json::to_string(&task)?,
+                customer.barrier,
+                taken.position.0,
+                taken.position.1,
+                "MAX прислал сообщение, в котором нет того, что в нём обязательно",
+                self.now()
+            ])?;
+        self.woken.dead_letters += 1;
+        self.wrote(customer, &note, taken.position, said)
+    }
+}
+
+/// An update with what its row says of it.
+#[derive(Clone, Copy)]
+struct Taken<'a> {
+    update: &'a Update,
+    position: Position,
+    received_at: Millis,
+    raw: &'a str,
+}
+
+/// What became of an update.
+enum Fate {
+    Done,
+    /// It stands behind a closed chat, where nobody looks for an appeal.
+    Unseen,
+    Left(Left),
+}
+
+/// Only a start or a message of the dialog itself tells its chat.
+fn tells_the_chat(event: &update::Event) -> bool {
+    matches!(event, update::Event::BotStarted { .. } | update::Event::MessageCreated(_))
+}
+
+/// An edit or removal as an entry of the newest chat, which opens none (wire contract, "An outgoing entry without an open chat").
+pub(super) fn after_the_close(incoming: &Incoming, now: Millis) -> CrmTask {
+    let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, incoming.external_id.as_bytes());
+    CrmTask::History {
+        external_id: format!("note:{id}"),
+        author: Author::Bot,
+        text: render::after_the_close(incoming),
+        sent_at: now,
     }
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Shared;
 use super::lanes::CustomerId;
 use super::metrics::Way;
-use super::store::StoreError;
+use super::store::{StoreError, text_of};
 use crate::policy::{Millis, Rules};
 
 /// What a relay knows of itself and of both sides; conditions are made of it elsewhere.
@@ -203,7 +203,7 @@ fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, S
             .prepare_cached(
                 "SELECT id, dialog FROM customer WHERE open = 1 AND due_at IS NOT NULL ORDER BY due_at LIMIT 200",
             )?
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .query_map([], |row| Ok((row.get(0)?, text_of(row, 1)?)))?
             .collect::<Result<Vec<(CustomerId, String)>, _>>()?;
         for (id, dialog) in rows {
             let dialog = super::dialogs::read_dialog(&dialog);

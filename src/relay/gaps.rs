@@ -20,6 +20,7 @@ use super::lanes::CustomerId;
 use super::store::gap::{self, Kind, Pending};
 use super::store::{StoreError, Woken};
 use super::{Active, Shared, pause};
+use crate::max::update::is_time;
 use crate::max::{Class, History, Message};
 use crate::policy::Millis;
 use crate::transport::Limiter;
@@ -141,17 +142,15 @@ impl Readings {
             let not_before = {
                 let mut guard = self.lock();
                 let state = &mut *guard;
-                match state.not_before.filter(|until| *until > Instant::now()) {
-                    Some(until) => Some(until),
-                    None => {
-                        if let Some(customer) = state.pop() {
-                            drop(guard);
-                            self.changed.notify_one();
-                            return customer;
-                        }
-                        None
-                    }
+                let not_before = state.not_before.filter(|until| *until > Instant::now());
+                if not_before.is_none()
+                    && let Some(customer) = state.pop()
+                {
+                    drop(guard);
+                    self.changed.notify_one();
+                    return customer;
                 }
+                not_before
             };
             match not_before {
                 Some(until) => tokio::time::sleep_until(until.into()).await,
@@ -297,8 +296,8 @@ async fn read_one(shared: &Shared, active: &Active, id: CustomerId) -> Result<bo
             let mut found = 0;
             for arrival in &arrivals {
                 // Only of this dialog's customer, whatever a page holds.
-                if arrival.customer() == Some(id) {
-                    found += u64::from(arrival.store(connection, now)?);
+                if arrival.is_of(id) {
+                    found += u64::from(arrival.store(connection, now)?.0);
                 }
             }
             gap::close(connection, id, &pending, bot_seq)?;
@@ -316,7 +315,7 @@ async fn missed(
     active: &Active,
     pending: &Pending,
 ) -> Result<(Vec<Arrival>, Option<i64>), crate::max::Error> {
-    let bot = active.config.channel.bot_user_id;
+    let (bot, now) = (active.config.channel.bot_user_id, shared.clock.now());
     let mut arrivals = Vec::new();
     let mut bot_seq = None;
     let mut before = None;
@@ -324,24 +323,24 @@ async fn missed(
         let _paced = shared.readings.pace.acquire().await;
         let history = History { before, after: None, count: 100 };
         let page = active.max.messages_raw(pending.chat_id, history, PAGE_LIMIT).await?;
-        let mut oldest: Option<Millis> = None;
+        let (mut oldest, mut beside): (Option<Millis>, Option<Millis>) = (None, None);
         let mut reached = page.len() < 100;
         for raw in &page {
             let Some(message) = Message::parse(raw.get()) else { continue };
-            oldest = Some(oldest.map_or(message.timestamp, |oldest| oldest.min(message.timestamp)));
-            if message.timestamp < pending.since {
+            // Without a time of its own it has that of the one beside it.
+            let at = Some(message.timestamp).filter(|at| is_time(*at)).or(beside).unwrap_or(now);
+            beside = Some(at);
+            oldest = Some(oldest.map_or(at, |oldest| oldest.min(at)));
+            if at < pending.since {
                 reached = true;
                 continue;
             }
             match &message.sender {
                 Some(sender) if sender.id == bot => bot_seq = bot_seq.max(Some(message.seq)),
                 Some(_) => {
-                    let update = format!(
-                        r#"{{"update_type":"message_created","timestamp":{},"message":{}}}"#,
-                        message.timestamp,
-                        raw.get()
-                    );
-                    arrivals.push(Arrival::read(update, bot));
+                    let update =
+                        format!(r#"{{"update_type":"message_created","timestamp":{at},"message":{}}}"#, raw.get());
+                    arrivals.push(Arrival::read(update, bot, now));
                 }
                 None => {}
             }

@@ -11,8 +11,9 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::config::Intake;
-use super::dialogs::{Position, Stepper, Woken};
+use super::dialogs::{Customer, Position, Stepper, Woken};
 use super::lanes::{CustomerId, Outcome};
+use super::placing::{self, Scene, Whose};
 use super::store::gap::{self, Kind, Pending};
 use super::store::{StoreError, erased, meta};
 use super::{Active, Shared};
@@ -28,45 +29,44 @@ const MARKER: &str = "marker";
 /// One update as it goes into the inbox.
 pub(super) struct Arrival {
     key: String,
-    /// None: it concerns no dialog of ours, or nobody can tell whose it is.
-    customer: Option<CustomerId>,
+    whose: Whose,
     position: Position,
     raw: String,
     kind: &'static str,
 }
 
 impl Arrival {
-    pub fn read(raw: String, bot_user_id: i64) -> Self {
+    pub fn read(raw: String, bot_user_id: i64, received_at: Millis) -> Self {
         let update = update::parse(&raw);
-        let (position, kind) = match &update.event {
-            Event::MessageCreated(message) => ((message.timestamp, message.seq), "message"),
-            Event::Unknown { .. } => ((update.timestamp, 0), "unknown"),
-            Event::Incomplete { .. } => ((update.timestamp, 0), "incomplete"),
-            _ => ((update.timestamp, 0), "other"),
+        let kind = match &update.event {
+            Event::Unknown { .. } => "unknown",
+            _ if Scene::of(&update) == Scene::Elsewhere => "elsewhere",
+            Event::MessageCreated(_) => "message",
+            Event::Incomplete { .. } => "incomplete",
+            _ => "other",
         };
-        let in_dialog = match &update.event {
-            Event::MessageCreated(message) | Event::MessageEdited(message) => message.recipient.is_dialog(),
-            Event::Elsewhere | Event::Unknown { .. } | Event::Incomplete { .. } => false,
-            _ => true,
-        };
-        // The bot's own messages may be echoed (MAX Bot API, "Who gets what").
-        let customer = update.user_id.filter(|user| in_dialog && *user != bot_user_id);
         let key = match update.dedup_key() {
             "" => format!("raw:{}", super::hex(&Sha256::digest(raw.as_bytes())[..16])),
             key => key.to_owned(),
         };
-        Self { key, customer, position, raw, kind }
+        let position = placing::position(&update, received_at);
+        Self { key, whose: Whose::of(&update, bot_user_id), position, raw, kind }
     }
 
-    /// Whose dialog it concerns.
-    pub fn customer(&self) -> Option<CustomerId> {
-        self.customer
+    /// Whether it says itself that it is this customer's.
+    pub fn is_of(&self, customer: CustomerId) -> bool {
+        self.whose == Whose::Customer(customer)
     }
 
-    /// Writes it down unless it is known. Returns whether it was new.
-    pub fn store(&self, connection: &Connection, now: Millis) -> Result<bool, StoreError> {
+    /// Writes it down unless it is known. Returns whether it was new, and whose it is, if anybody's.
+    pub fn store(&self, connection: &Connection, now: Millis) -> Result<(bool, Option<CustomerId>), StoreError> {
+        let customer = match self.whose {
+            Whose::Customer(customer) => Some(customer),
+            Whose::DialogOf(chat) => Customer::in_chat(connection, chat)?,
+            Whose::Nobody => None,
+        };
         if erased::contains(connection, &self.key)? {
-            return Ok(false);
+            return Ok((false, customer));
         }
         let inserted = connection
             .prepare_cached(
@@ -74,14 +74,14 @@ impl Arrival {
             )?
             .execute(params![
                 self.key,
-                self.customer,
+                customer,
                 self.position.0,
                 self.position.1,
                 self.raw,
                 now,
-                self.customer.is_none()
+                customer.is_none()
             ])?;
-        Ok(inserted > 0)
+        Ok((inserted > 0, customer))
     }
 }
 
@@ -121,10 +121,10 @@ pub(super) async fn webhook(shared: &Shared, fingerprint: &str, secret: Option<&
 pub(super) async fn huge(shared: &Shared, beginning: &[u8], length: usize) -> StatusCode {
     let raw = String::from_utf8_lossy(beginning).into_owned();
     let key = format!("huge:{length}:{}", super::hex(&Sha256::digest(beginning)[..16]));
-    let arrival = Arrival { key, customer: None, position: (0, 0), raw, kind: "huge" };
+    let arrival = Arrival { key, whose: Whose::Nobody, position: (0, 0), raw, kind: "huge" };
     let now = shared.clock.now();
     match shared.store.write(move |connection| arrival.store(connection, now)).await {
-        Ok(new) => {
+        Ok((new, _)) => {
             shared.metrics.update("huge", new);
             tracing::error!(
                 length,
@@ -142,8 +142,8 @@ pub(super) async fn huge(shared: &Shared, beginning: &[u8], length: usize) -> St
 
 async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Option<i64>) -> Result<(), StoreError> {
     let bot = active.config.channel.bot_user_id;
-    let arrivals: Vec<Arrival> = raws.into_iter().map(|raw| Arrival::read(raw, bot)).collect();
     let now = shared.clock.now();
+    let arrivals: Vec<Arrival> = raws.into_iter().map(|raw| Arrival::read(raw, bot, now)).collect();
     // With the first update that is taken again the gap behind those that were not is on disk, too.
     let gap = shared.readings.take_refused();
     let stored = shared
@@ -155,10 +155,10 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
                 gap::note(connection, since, Kind::Repeated, now)?;
             }
             for arrival in arrivals {
-                let new = arrival.store(connection, now)?;
-                taken.push((new, arrival.kind));
-                if new {
-                    woken.dialogs.extend(arrival.customer);
+                let (is_new, customer) = arrival.store(connection, now)?;
+                taken.push((is_new, customer.is_some(), arrival.kind));
+                if is_new {
+                    woken.dialogs.extend(customer);
                 }
             }
             if let Some(marker) = marker {
@@ -169,9 +169,15 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
         .await;
     let arrivals = stored.inspect_err(|_| gap.into_iter().for_each(|since| shared.readings.note_refused(since)))?;
     shared.last_update_at.store(now, Ordering::Relaxed);
-    for (new, kind) in arrivals {
+    for (new, placed, kind) in arrivals {
         shared.metrics.update(kind, new);
         tracing::debug!(kind, new, "an update of MAX is on disk");
+        if new && !placed && matches!(kind, "message" | "incomplete") {
+            tracing::warn!(
+                kind,
+                "MAX sent a message without saying whose it is: it is kept as it came and shown to nobody"
+            );
+        }
     }
     Ok(())
 }

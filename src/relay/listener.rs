@@ -30,7 +30,7 @@ const CONNECTIONS: usize = 512;
 /// How long the head of a request may take, from the end of the one before.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// How long nothing may happen on a connection, for instance because nobody reads the answer.
-const IDLE_LIMIT: Duration = Duration::from_secs(60);
+const IDLE_LIMIT: Duration = Duration::from_mins(1);
 /// What is read ahead of one connection, bytes; the head of a request must fit in.
 const BUFFER: usize = 16 * 1024;
 /// Between two tries to accept where the process has no file left.

@@ -22,6 +22,36 @@ struct CallLabels {
     kind: &'static str,
 }
 
+/// Why an update of a customer's changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It happened in another chat than the dialog's.
+    OtherChat,
+    /// Something younger had decided the same before.
+    Late,
+    /// An original whose edit or removal the agents have seen.
+    Merged,
+    /// An edit or a removal, and there is no chat that it could go into.
+    NoChat,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LeftLabels {
+    reason: &'static str,
+}
+
+impl From<Left> for LeftLabels {
+    fn from(left: Left) -> Self {
+        let reason = match left {
+            Left::OtherChat => "other_chat",
+            Left::Late => "late",
+            Left::Merged => "merged",
+            Left::NoChat => "no_chat",
+        };
+        Self { reason }
+    }
+}
+
 /// Which way a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -76,6 +106,7 @@ impl Odd {
 pub(super) struct Metrics {
     registry: Registry,
     updates: Family<UpdateLabels, Counter>,
+    left: Family<LeftLabels, Counter>,
     crm_calls: Family<CallLabels, Gauge>,
     delivered: Family<DirectionLabels, Counter>,
     last_success: Family<DirectionLabels, Gauge>,
@@ -83,6 +114,7 @@ pub(super) struct Metrics {
     pub dead_letters_made: Counter,
     pub uncertain: Counter,
     pub late: Counter,
+    pub overdue: Counter,
     pub read_back: Counter,
     pub read_backs_refused: Counter,
     pub look_backs: Counter,
@@ -107,6 +139,7 @@ impl Metrics {
         }
         Self {
             updates: register!("updates", "Updates received from MAX, by kind, and whether they were new"),
+            left: register!("updates_left", "Updates of customers that changed nothing, by the reason"),
             // A gauge by type, because the client owns the count; it only grows, so it is named like a counter.
             crm_calls: register!("crm_calls_total", "Calls made to Creatio since the start: its plans count them"),
             delivered: register!(
@@ -120,6 +153,10 @@ impl Metrics {
             dead_letters_made: register!("dead_letters_made", "Messages that were given up"),
             uncertain: register!("uncertain", "Agents' messages of which nobody can prove whether they arrived"),
             late: register!("late", "Customer messages delivered after a later one, with their time in words"),
+            overdue: register!(
+                "overdue_skipped",
+                "Automatic replies and close messages that came too late to be shown"
+            ),
             read_back: register!("read_back_messages", "Customer messages found by reading a dialog back after a gap"),
             read_backs_refused: register!("read_backs_refused", "Dialogs that MAX did not let us read back"),
             look_backs: register!("look_backs", "Looks for a send whose answer was lost"),
@@ -148,6 +185,11 @@ impl Metrics {
     pub fn update(&self, kind: &'static str, new: bool) {
         let outcome = if new { "new" } else { "repeated" };
         self.updates.get_or_create(&UpdateLabels { kind, outcome }).inc();
+    }
+
+    /// Counts one update that was left.
+    pub fn left(&self, left: Left) {
+        self.left.get_or_create(&left.into()).inc();
     }
 
     /// Counts one message delivered now.

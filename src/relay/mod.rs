@@ -8,14 +8,20 @@
 //!    What MAX may not have brought is a gap: noted on disk with its bound before anything behind it is taken, and kept until every
 //!    dialog that it concerns has been read back, by a timer if nobody writes. A message waits for that at most 1.5 s.
 //! 2. Each MAX message takes effect in Creatio once, whatever is repeated on either side: the message id travels as the key.
-//! 3. Per customer, order is kept in both directions; a stuck customer never delays another. What is slow holds nothing that the quick
-//!    need: files have places of their own each way, the outbox and the reports theirs, and of the other calls those that hang keep
-//!    half of the places at most while others wait.
+//! 3. Per customer, order is kept in both directions; a stuck customer never delays another.
+//!    Every event has its place by MAX's time: a late one changes nothing that a younger one has decided, an original that comes after
+//!    its own edit or removal is merged with it, and what a message or a press brings about stands behind it.
+//!    Whose, where and when is judged before anything is stored: what happens in a group touches no dialog.
+//!    What is slow holds nothing that the quick need: files have places of their own each way, the outbox and the reports theirs, and
+//!    of the other calls those that hang keep half of the places at most while others wait.
 //! 4. An agent's message reaches the customer; where an answer is lost after sending, the relay looks before it sends again; what
 //!    cannot be proved is marked uncertain, shown, and never silently dropped. MAX has no idempotency key. Pauses go by passed time,
 //!    and MAX's messages are held against MAX's own times: no clock that is wrong or set delays, doubles or hides anything.
-//! 5. Auto-replies, the close message and the auto-close fire once per trigger, across restarts and clock changes.
-//! 6. Nothing is dropped: a message that cannot be delivered becomes a dead letter with its reason, and the agent is told. A report
+//! 5. Auto-replies, the close message and the auto-close fire once per trigger, across restarts and clock changes. What had to wait is
+//!    judged once more when it is sent, by the rules of that moment. Only an appeal opens a chat: an edit or a removal goes into the
+//!    newest one or is left and counted. Without a receiver new appeals wait; a dialog whose chat the agents have goes on.
+//! 6. Nothing is dropped: a message that cannot be delivered becomes a dead letter with its reason, and the agent is told; so does one
+//!    that cannot be read, while what is odd in one field costs only that field. What the customer sees, the agent sees. A report
 //!    counts only while it is the one that was sent, so that a replay is never undone by the failure before it. Each patience counts
 //!    its own cause, an outage uses up none, and a chat that cannot be seen is told as a missing right, never as closed.
 //! 7. Unknown update types, unknown fields and bodies without their required part are stored raw, counted and acknowledged.
@@ -56,6 +62,7 @@ mod metrics;
 pub mod moving;
 mod outbox;
 mod owner;
+mod placing;
 mod render;
 mod store;
 mod sweep;
@@ -89,7 +96,7 @@ use metrics::{Metrics, Odd};
 pub use store::{FILE as STORE, bot_of, set_aside};
 use store::{Store, StoreError, Woken, gap, meta};
 
-use crate::policy::{BotRole, Context, Millis, Receiver, Rules};
+use crate::policy::{BotRole, Context, Millis, Rules};
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
 use crate::{creatio, max};
 
@@ -633,16 +640,16 @@ impl Shared {
 
     fn activate(&self, active: Arc<Active>) {
         let running = !active.config.channel.suspended;
-        let taken = active.rules.receiver != Receiver::Absent && active.creatio.is_some();
+        let has_crm = active.creatio.is_some();
         if let Some(creatio) = &active.config.channel.creatio {
             self.to_crm.set_places(creatio.in_flight.max(CRM_WORKERS));
         }
         self.active.send_replace(Some(active));
         self.dialogs.enable(true);
-        self.to_crm.enable(running && taken);
+        self.to_crm.enable(running && has_crm);
         self.to_max.enable(running);
         self.to_bot.enable(running);
-        self.files_in.enable(running && taken);
+        self.files_in.enable(running && has_crm);
         self.files_out.enable(running);
         for lanes in [&self.to_crm, &self.to_max, &self.to_bot, &self.files_in, &self.files_out] {
             lanes.rouse_all();
@@ -686,6 +693,11 @@ impl Shared {
         if woken.timers {
             self.timer_wake.notify_one();
         }
+        for left in &woken.left {
+            self.metrics.left(*left);
+        }
+        self.metrics.dead_letters_made.inc_by(woken.dead_letters);
+        self.metrics.overdue.inc_by(woken.overdue);
         if woken.gaps {
             self.gap_wake.notify_one();
         }

@@ -167,7 +167,7 @@ fn replace(folder: &Path, incoming: &Path, brought: i64, had_moved: bool) -> Res
             return Err(MoveError::Undelivered(undelivered));
         }
         drop(connection);
-        let place = (1..)
+        let place = (1..10_000)
             .map(|number| folder.join(if number == 1 { "replaced".to_owned() } else { format!("replaced-{number}") }))
             .find(|place| !place.exists())
             .unwrap_or_else(|| folder.join("replaced"));

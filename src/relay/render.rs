@@ -10,8 +10,8 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::creatio::MessageType;
-use crate::max::update::{Event, Update};
-use crate::max::{Attachment, Link, Message, vcard};
+use crate::max::update::{Event, Update, is_time};
+use crate::max::{Attachment, Link, LinkMark, Message, vcard};
 use crate::policy::Millis;
 
 /// An update of a customer's that concerns the CRM.
@@ -40,7 +40,10 @@ pub struct IncomingFile {
     pub id: Uuid,
     /// The message it stands in, from which a fresh address comes when this one has expired.
     pub mid: String,
-    /// Its place among the attachments of that message.
+    /// It stands in what that message forwards.
+    #[serde(default)]
+    pub in_link: bool,
+    /// Its place among the attachments there.
     pub index: usize,
     pub url: Option<Url>,
     /// Of videos: for the address of the picture that plays best.
@@ -70,10 +73,10 @@ pub struct StoredFile {
     pub size: u64,
 }
 
-/// What the agent is to read of an update, if anything.
+/// What the agent is to read of an update that happened at `at`, if anything.
 #[must_use]
-pub fn incoming(update: &Update) -> Option<Incoming> {
-    let mut incoming = lines(update)?;
+pub fn incoming(update: &Update, at: Millis) -> Option<Incoming> {
+    let mut incoming = lines(update, at)?;
     let said = match &update.event {
         Event::MessageCreated(message) => message.text.clone(),
         Event::MessageCallback { payload, .. } => payload.clone(),
@@ -89,18 +92,18 @@ pub fn incoming(update: &Update) -> Option<Incoming> {
     Some(incoming)
 }
 
-fn lines(update: &Update) -> Option<Incoming> {
+fn lines(update: &Update, at: Millis) -> Option<Incoming> {
     match &update.event {
-        Event::MessageCreated(message) => Some(of_message(message, message.mid.clone(), String::new(), None)),
+        Event::MessageCreated(message) => Some(of_message(message, id_in_crm(&message.mid), String::new(), None)),
         Event::MessageEdited(message) => Some(of_message(
             message,
-            format!("{}:edit:{}", message.mid, update.timestamp),
-            message.mid.clone(),
-            Some("[Сообщение изменено]"),
+            format!("{}:edit:{}", id_in_crm(&message.mid), edit_number(update, at)),
+            id_in_crm(&message.mid),
+            Some(EDITED),
         )),
         Event::MessageRemoved { message_id } => Some(Incoming {
-            external_id: format!("{message_id}:removed"),
-            replaces: message_id.clone(),
+            external_id: format!("{}:removed", id_in_crm(message_id)),
+            replaces: id_in_crm(message_id),
             text: "[Клиент удалил сообщение]".to_owned(),
             files: Vec::new(),
             question: String::new(),
@@ -109,7 +112,7 @@ fn lines(update: &Update) -> Option<Incoming> {
             external_id: format!("press:{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, update.dedup_key().as_bytes())),
             replaces: String::new(),
             text: match payload {
-                Some(payload) if !payload.trim().is_empty() => format!("[Нажата кнопка] {payload}"),
+                Some(payload) if !payload.trim().is_empty() => format!("[Нажата кнопка] {}", plain(payload)),
                 _ => "[Нажата кнопка]".to_owned(),
             },
             files: Vec::new(),
@@ -118,6 +121,80 @@ fn lines(update: &Update) -> Option<Incoming> {
         _ => None,
     }
 }
+
+/// An original in the words of its edit, which came first.
+#[must_use]
+pub fn edited_before_it_came(edited: &Message, mid: &str) -> Incoming {
+    let mut incoming = of_message(edited, id_in_crm(mid), String::new(), Some(EDITED));
+    incoming.question = edited.text.clone().unwrap_or_else(|| incoming.text.clone());
+    incoming
+}
+
+/// An edit or removal that came when the chat was closed.
+#[must_use]
+pub fn after_the_close(incoming: &Incoming) -> String {
+    let files = incoming.files.iter().map(|file| format!("[Файл] {}", file.name));
+    let lines = ["[После закрытия диалога]".to_owned(), incoming.text.clone()];
+    lines.into_iter().filter(|line| !line.is_empty()).chain(files).collect::<Vec<_>>().join("\n")
+}
+
+/// A message that cannot be read: the dead letter with all that came, and the line that calls the agents.
+#[must_use]
+pub fn unreadable(raw: &str, key: &str) -> (Incoming, Incoming) {
+    const SHOWN: usize = 4_000;
+    let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes());
+    let shown: String = raw.chars().take(SHOWN).collect();
+    let letter = Incoming {
+        external_id: format!("unread:{id}"),
+        text: format!("[Сообщение клиента, которое MaxChannel не смог прочитать]\n{shown}"),
+        ..Incoming::default()
+    };
+    let text = "[Клиент прислал сообщение, которое MaxChannel не смог прочитать. Попросите клиента повторить его; администратор \
+                MaxChannel видит его среди недоставленных]";
+    let note = Incoming {
+        external_id: format!("note:{id}"),
+        text: text.to_owned(),
+        question: text.to_owned(),
+        ..Incoming::default()
+    };
+    (letter, note)
+}
+
+/// The id of a message as the CRM gets it, which takes at most 250 characters with what an edit adds: a longer one is cut and bears
+/// its own digest.
+#[must_use]
+pub fn id_in_crm(mid: &str) -> String {
+    const LONGEST: usize = 200;
+    if mid.encode_utf16().count() <= LONGEST {
+        return mid.to_owned();
+    }
+    let start: String = mid.chars().take(LONGEST / 4).collect();
+    format!("{start}.{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, mid.as_bytes()))
+}
+
+/// A customer's name as the CRM gets it.
+#[must_use]
+pub fn name(name: &str) -> String {
+    const LONGEST: usize = 200;
+    plain(name).split_whitespace().collect::<Vec<_>>().join(" ").chars().take(LONGEST).collect()
+}
+
+/// A text without the characters that show nothing and that no CRM stores.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| matches!(c, '\n' | '\r' | '\t') || !c.is_control()).collect()
+}
+
+/// The number in the key of an edit: its time, else one made of the update, so that two edits without a time are two.
+fn edit_number(update: &Update, at: Millis) -> u64 {
+    if is_time(update.timestamp) && update.timestamp == at {
+        return at.unsigned_abs();
+    }
+    let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, update.dedup_key().as_bytes());
+    // As many digits as a time has.
+    id.as_u64_pair().0 % 10_000_000_000_000
+}
+
+const EDITED: &str = "[Сообщение изменено]";
 
 /// A line in front of a message that came too late to stand in its place (see `relay`, "A gap in the webhooks").
 #[must_use]
@@ -143,34 +220,65 @@ fn of_message(message: &Message, external_id: String, replaces: String, first: O
     let mut lines: Vec<String> = first.map(str::to_owned).into_iter().collect();
     let mut files = Vec::new();
     if let Some(link) = &message.link {
-        of_link(link, &external_id, &mut lines, &mut files);
+        of_link(link, &message.mid, &external_id, &mut lines, &mut files);
     }
-    lines.extend(message.text.clone());
-    of_attachments(&message.attachments, &message.mid, &external_id, &mut lines, &mut files);
+    of_text(message.text.as_deref(), &message.marks, &mut lines);
+    let source = Source { mid: &message.mid, in_link: false };
+    of_attachments(&message.attachments, source, &external_id, &mut lines, &mut files);
     if lines.is_empty() && files.is_empty() {
         lines.push("[Сообщение без содержимого, которое умеет показать MaxChannel]".to_owned());
     }
     Incoming { external_id, replaces, text: lines.join("\n"), files, question: String::new() }
 }
 
-fn of_link(link: &Link, external_id: &str, lines: &mut Vec<String>, files: &mut Vec<IncomingFile>) {
+/// A text, and below it the addresses that stand behind its words.
+fn of_text(text: Option<&str>, marks: &[LinkMark], lines: &mut Vec<String>) {
+    let text = text.map(plain).filter(|text| !text.is_empty());
+    let shown = text.as_deref().unwrap_or_default();
+    let mut hidden: Vec<&LinkMark> = Vec::new();
+    for mark in marks {
+        let is_known = hidden.iter().any(|other| other.url == mark.url && other.from == mark.from);
+        if !mark.url.trim().is_empty() && !shown.contains(&mark.url) && !is_known {
+            hidden.push(mark);
+        }
+    }
+    let addresses: Vec<String> = hidden
+        .into_iter()
+        .map(|mark| match mark.words(shown).split_whitespace().collect::<Vec<_>>().join(" ") {
+            words if words.is_empty() => format!("[Ссылка] {}", mark.url),
+            words => format!("[Ссылка «{words}»] {}", mark.url),
+        })
+        .collect();
+    lines.extend(text);
+    lines.extend(addresses);
+}
+
+/// Where attachments stand: in the dialog's own message or in what that forwards.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    mid: &'a str,
+    in_link: bool,
+}
+
+fn of_link(link: &Link, mid: &str, external_id: &str, lines: &mut Vec<String>, files: &mut Vec<IncomingFile>) {
     let from = link.sender.as_ref().map(crate::max::User::name).filter(|name| !name.is_empty());
     if link.kind == "reply" {
         const QUOTE: usize = 100;
-        let quote = link.text.clone().unwrap_or_else(|| "сообщение без текста".to_owned());
+        let quote = link.text.as_deref().map_or_else(|| "сообщение без текста".to_owned(), plain);
         let short: String = quote.chars().take(QUOTE).collect();
         let dots = if quote.chars().count() > QUOTE { "…" } else { "" };
         lines.push(format!("[В ответ на: «{short}{dots}»]"));
         return;
     }
     lines.push(from.map_or_else(|| "[Пересланное сообщение]".to_owned(), |from| format!("[Переслано от: {from}]")));
-    lines.extend(link.text.clone());
-    of_attachments(&link.attachments, &link.mid, external_id, lines, files);
+    of_text(link.text.as_deref(), &link.marks, lines);
+    // The inner message is of another chat: only the dialog's own can be asked for.
+    of_attachments(&link.attachments, Source { mid, in_link: true }, external_id, lines, files);
 }
 
 fn of_attachments(
     attachments: &[Attachment],
-    mid: &str,
+    source: Source<'_>,
     external_id: &str,
     lines: &mut Vec<String>,
     files: &mut Vec<IncomingFile>,
@@ -180,7 +288,8 @@ fn of_attachments(
             let key = format!("{external_id}/{}", files.len());
             files.push(IncomingFile {
                 id: Uuid::new_v5(&crate::creatio::ids::namespace(), format!("file/{key}").as_bytes()),
-                mid: mid.to_owned(),
+                mid: source.mid.to_owned(),
+                in_link: source.in_link,
                 index,
                 url: url.clone(),
                 video_token,
@@ -216,8 +325,9 @@ fn of_attachments(
                 lines.push(line.split_whitespace().collect::<Vec<_>>().join(" "));
             }
             Attachment::Share(share) => {
-                let parts = [share.title.clone(), share.url.as_ref().map(Url::to_string)];
-                lines.push(format!("[Ссылка] {}", parts.into_iter().flatten().collect::<Vec<_>>().join(" ")));
+                let parts = [&share.title, &share.description, &share.url].map(|part| part.as_deref().map(plain));
+                let parts = parts.into_iter().flatten().filter(|part| !part.trim().is_empty());
+                lines.push(format!("[Ссылка] {}", parts.collect::<Vec<_>>().join(" ")).trim_end().to_owned());
             }
             Attachment::Location(place) => lines.push(format!(
                 "[Геопозиция] {lat}, {lon} https://yandex.ru/maps/?pt={lon},{lat}&z=16",
@@ -232,9 +342,22 @@ fn of_attachments(
     }
 }
 
-/// The last part of a name that a customer's device chose, without what could lead anywhere.
+/// The last part of a name that a customer's device chose, without what could lead anywhere. A long one is cut in the middle, so that
+/// its extension still tells what it is.
 fn safe_name(name: &str) -> String {
+    const LONGEST: usize = 200;
+    const LONGEST_EXTENSION: usize = 20;
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let clean: String = last.chars().filter(|c| !c.is_control()).take(200).collect();
-    if clean.trim().is_empty() { "файл".to_owned() } else { clean }
+    let clean: String = last.chars().filter(|c| !c.is_control()).collect();
+    let clean = clean.trim();
+    if clean.is_empty() {
+        return "файл".to_owned();
+    }
+    if clean.chars().count() <= LONGEST {
+        return clean.to_owned();
+    }
+    let extension = clean.rsplit_once('.').map(|(_, extension)| format!(".{extension}"));
+    let extension = extension.filter(|extension| extension.chars().count() <= LONGEST_EXTENSION).unwrap_or_default();
+    let stem: String = clean.chars().take(LONGEST - extension.chars().count()).collect();
+    format!("{}{extension}", stem.trim_end())
 }

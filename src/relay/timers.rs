@@ -99,8 +99,8 @@ pub(super) async fn run_housekeeping(shared: &Shared) {
 /// What is forgotten, in pieces: the content of messages after the retention, the keys against repeats later, whatever it is.
 /// `?1` is the end of the retention, `?2` of updates' keys, `?3` of the CRM's.
 const FORGOTTEN: [&str; 7] = [
-    "UPDATE inbox SET raw = '' WHERE id IN (SELECT id FROM inbox WHERE done = 1 AND received_at < ?1 AND raw <> '' LIMIT ?4)",
-    "DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE done = 1 AND received_at < min(?1, ?2) LIMIT ?4)",
+    "UPDATE inbox SET raw = '' WHERE id IN (SELECT id FROM inbox WHERE done > 0 AND received_at < ?1 AND raw <> '' LIMIT ?4)",
+    "DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE done > 0 AND received_at < min(?1, ?2) LIMIT ?4)",
     "DELETE FROM to_max WHERE id IN (SELECT id FROM to_max WHERE ended_at < ?1 AND recorded = 1 LIMIT ?4)",
     "DELETE FROM sent WHERE mid IN (SELECT mid FROM sent WHERE at < min(?1, ?2) LIMIT ?4)",
     "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE reported > 0 AND reported < min(?1, ?3) LIMIT ?4)",

@@ -15,12 +15,13 @@ use uuid::Uuid;
 use super::dialogs::{CrmTask, Customer, Position, Stepper, Woken};
 use super::lanes::{CustomerId, Outcome};
 use super::metrics::Way;
+use super::placing::is_before;
 use super::render::{self, Incoming, IncomingFile, StoredFile};
 use super::store::{StoreError, text_of};
 use super::{Active, Shared, pause};
 use crate::creatio::{self, Author, ChatStatus, Direction, ErrorCode, FileUpload, MessageType, Receive, ReceiveAnswer};
 use crate::max;
-use crate::policy::{ClosedBy, Event, Millis};
+use crate::policy::{ClosedBy, Event, Millis, Receiver};
 
 /// Calls made for one lane before others have their turn.
 const TURN: usize = 16;
@@ -32,6 +33,8 @@ const FILE_OUTAGES: u32 = 60;
 const GAVE_WAY_PAUSE: Millis = 5_000;
 /// How the keys of lines begin that are the relay's own.
 const NOTE: &str = "note:";
+/// How long a new appeal waits before it is looked at again while nobody takes any; a changed manifest rouses it at once.
+const RECEIVER_PAUSE: Millis = 30_000;
 /// How often an unclear closing is tried before the customer's lane goes on without it.
 const CLOSE_ATTEMPTS: u32 = 6;
 
@@ -42,6 +45,8 @@ struct Head {
     attempts: u32,
     position: Position,
     timestamp: Millis,
+    /// It is a new appeal, and nobody is chosen to take any.
+    waits: bool,
     customer: Customer,
 }
 
@@ -122,13 +127,17 @@ pub(super) async fn serve_files(shared: &Shared, customer: CustomerId) -> Outcom
 async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
     let Some(active) = shared.active().filter(|active| active.creatio.is_some()) else { return Outcome::Wait(1_000) };
     let mut proved = false;
-    let mut head = match load(shared, customer).await {
+    let mut head = match load(shared, &active, customer).await {
         Ok(Some(head)) => head,
         Ok(None) => return Outcome::Idle,
         Err(error) => return shared.store_failed(&error),
     };
     for _ in 0..TURN {
         let Some(creatio) = &active.creatio else { return Outcome::Wait(1_000) };
+        // Its files, too: they are fetched when somebody is there to see them.
+        if head.waits {
+            return Outcome::Wait(RECEIVER_PAUSE);
+        }
         if head.missing_file().is_some() != files {
             // The other kind of work is next.
             if files { &shared.to_crm } else { &shared.files_in }.wake(customer);
@@ -174,14 +183,21 @@ async fn postpone(shared: &Shared, head: &Head, outcome: Outcome, changed: Optio
     written.map_or_else(|error| shared.store_failed(&error), |()| outcome)
 }
 
-async fn load(shared: &Shared, customer: CustomerId) -> Result<Option<Head>, StoreError> {
-    shared.store.write(move |connection| load_head(connection, customer)).await
+async fn load(shared: &Shared, active: &Active, customer: CustomerId) -> Result<Option<Head>, StoreError> {
+    let receiver = active.rules.receiver;
+    shared.store.write(move |connection| load_head(connection, customer, receiver)).await
 }
 
 /// Reads the head and marks it, so that after a crash it is the head still and says the same.
-fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<Head>, StoreError> {
+fn load_head(
+    connection: &rusqlite::Connection,
+    id: CustomerId,
+    receiver: Receiver,
+) -> Result<Option<Head>, StoreError> {
     loop {
-        let Some((row, body, attempts, position, timestamp)) = next_row(connection, id)? else { return Ok(None) };
+        let Some((row, body, attempts, position, timestamp, attempted)) = next_row(connection, id)? else {
+            return Ok(None);
+        };
         let Ok(task) = serde_json::from_str::<CrmTask>(&body) else {
             set_aside(connection, row)?;
             continue;
@@ -192,10 +208,17 @@ fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option
             (None, CrmTask::History { sent_at, .. }) => *sent_at,
             (None, _) => position.0.max(customer.crm_timestamp + 1),
         };
-        connection
-            .prepare_cached("UPDATE to_crm SET attempted = 1, timestamp = ?2 WHERE id = ?1 AND attempted = 0")?
-            .execute(params![row, timestamp])?;
-        return Ok(Some(Head { id: row, task, attempts, position, timestamp, customer }));
+        // A dialog whose chat the agents have goes on, and so does what may have reached the CRM before.
+        let waits = receiver == Receiver::Absent
+            && matches!(task, CrmTask::Message { own: true, .. })
+            && !attempted
+            && customer.dialog.chat().is_none();
+        if !waits {
+            connection
+                .prepare_cached("UPDATE to_crm SET attempted = 1, timestamp = ?2 WHERE id = ?1 AND attempted = 0")?
+                .execute(params![row, timestamp])?;
+        }
+        return Ok(Some(Head { id: row, task, attempts, position, timestamp, waits, customer }));
     }
 }
 
@@ -221,12 +244,12 @@ fn set_aside(connection: &rusqlite::Connection, row: i64) -> Result<(), StoreErr
     Ok(())
 }
 
-type NextRow = (i64, String, u32, Position, Option<Millis>);
+type NextRow = (i64, String, u32, Position, Option<Millis>, bool);
 
 fn next_row(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<NextRow>, StoreError> {
     Ok(connection
         .prepare_cached(
-            "SELECT id, body, attempts, at, seq, timestamp FROM to_crm WHERE customer = ?1 AND dead = 0
+            "SELECT id, body, attempts, at, seq, timestamp, attempted FROM to_crm WHERE customer = ?1 AND dead = 0
              ORDER BY attempted DESC, barrier, at, seq, id LIMIT 1",
         )?
         .query_row([id], |row| {
@@ -236,6 +259,7 @@ fn next_row(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<
                 row.get::<_, u32>(2)?,
                 (row.get::<_, Millis>(3)?, row.get::<_, i64>(4)?),
                 row.get::<_, Option<Millis>>(5)?,
+                row.get::<_, bool>(6)?,
             ))
         })
         .optional()?)
@@ -247,7 +271,27 @@ async fn attempt(shared: &Shared, active: &Active, creatio: &creatio::Client, he
     }
     match &head.task {
         CrmTask::Message { incoming, stand_by, own } => {
-            let is_late = *own && Some(head.position) < head.customer.delivered;
+            if !*own {
+                match chat_is_open(creatio, &head.customer).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        let CrmTask::History { external_id, author, text, sent_at } =
+                            super::dialogs::after_the_close(incoming, head.timestamp)
+                        else {
+                            return Verdict::Needless.into();
+                        };
+                        return receive(
+                            shared,
+                            creatio,
+                            head,
+                            &history(active, head, external_id, author, text, sent_at),
+                        )
+                        .await;
+                    }
+                    Err(error) => return failure(shared, head, &error),
+                }
+            }
+            let is_late = *own && head.customer.delivered.is_some_and(|delivered| is_before(head.position, delivered));
             if is_late && head.attempts == 0 {
                 shared.metrics.late.inc();
             }
@@ -255,14 +299,7 @@ async fn attempt(shared: &Shared, active: &Active, creatio: &creatio::Client, he
             receive(shared, creatio, head, &call).await
         }
         CrmTask::History { external_id, author, text, sent_at } => {
-            let call = Receive {
-                external_id: external_id.clone(),
-                timestamp: *sent_at,
-                direction: Direction::Outgoing,
-                author: *author,
-                text: text.clone(),
-                ..blank(active, &head.customer)
-            };
+            let call = history(active, head, external_id.clone(), *author, text.clone(), *sent_at);
             receive(shared, creatio, head, &call).await
         }
         CrmTask::HandOver => {
@@ -274,6 +311,38 @@ async fn attempt(shared: &Shared, active: &Active, creatio: &creatio::Client, he
             }
         }
         CrmTask::Close { chat, refused } => close(shared, creatio, head, *chat, *refused).await,
+    }
+}
+
+/// Whether the customer's chat is open in the CRM, where it may be closed before anybody has told. What is no appeal asks first, for
+/// it would open another.
+async fn chat_is_open(creatio: &creatio::Client, customer: &Customer) -> Result<bool, creatio::Error> {
+    let Some(chat) = customer.dialog.chat().filter(|_| customer.dialog.has_open_chat()) else { return Ok(false) };
+    Ok(match creatio.chat(chat).await? {
+        None => true,
+        Some(row) => match row.status {
+            ChatStatus::Waiting | ChatStatus::InProgress | ChatStatus::BotProcessing => true,
+            // Transferred, it goes on as its child.
+            ChatStatus::Completed | ChatStatus::Other(_) => !creatio.children(chat).await?.is_empty(),
+        },
+    })
+}
+
+fn history(
+    active: &Active,
+    head: &Head,
+    external_id: String,
+    author: Author,
+    text: String,
+    sent_at: Millis,
+) -> Receive {
+    Receive {
+        external_id,
+        timestamp: sent_at,
+        direction: Direction::Outgoing,
+        author,
+        text,
+        ..blank(active, &head.customer)
     }
 }
 
@@ -568,8 +637,11 @@ async fn fetch(max: &max::Client, file: &IncomingFile, largest: usize) -> Result
         // Addresses expire; the message itself has a fresh one.
         expired_or_none => {
             let fresh = max.message(&file.mid).await?;
-            let url =
-                fresh.attachments.get(file.index).and_then(address_of).filter(|url| Some(*url) != address.as_ref());
+            let attachments = match fresh.link {
+                Some(link) if file.in_link => link.attachments,
+                _ => fresh.attachments,
+            };
+            let url = attachments.get(file.index).and_then(address_of).filter(|url| Some(*url) != address.as_ref());
             match (url, expired_or_none) {
                 (Some(url), _) => max.download(url, largest).await?,
                 (None, Some(Err(error))) => return Err(error.into()),
@@ -621,7 +693,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
             // The customer may have been erased while the call was under way.
             if !connection.prepare_cached("SELECT 1 FROM to_crm WHERE id = ?1")?.exists([head.id])? {
-                return Ok((load_head(connection, head.customer.id)?, stepper.woken));
+                return Ok((load_head(connection, head.customer.id, rules.receiver)?, stepper.woken));
             }
             // Read anew: the dialog may have moved while the call was under way.
             let mut customer = Customer::load(connection, head.customer.id)?;
@@ -640,7 +712,8 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     if *own {
                         customer.delivered = customer.delivered.max(Some(head.position));
                     }
-                    if let Some(chat) = chat.filter(|_| *own) {
+                    // An edit, too, may turn out to have opened a chat: whoever closed the one before was faster.
+                    if let Some(chat) = chat {
                         let event = Event::Taken { message: incoming.external_id.clone(), chat };
                         stepper.step(&mut customer, &event, None)?;
                     }
@@ -688,7 +761,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
             }
             customer.save(connection, &rules)?;
             let woken = stepper.woken;
-            Ok((load_head(connection, customer.id)?, woken))
+            Ok((load_head(connection, customer.id, rules.receiver)?, woken))
         })
         .await?;
     if delivered {

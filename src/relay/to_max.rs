@@ -18,7 +18,7 @@ use crate::creatio::{MessageType, Report};
 use crate::max::{
     self, Attachment, CallbackAnswer, Class, History, Message, NewMessage, OutgoingAttachment, Recipient, UploadKind,
 };
-use crate::policy::{Event, Millis};
+use crate::policy::{self, Event, Millis, Rules};
 
 /// When a send without an answer is looked for, counted from the loss of its answer.
 const LOOKS: [Millis; 2] = [5_000, 15_000];
@@ -26,6 +26,8 @@ const LOOKS: [Millis; 2] = [5_000, 15_000];
 const NOT_READY_ATTEMPTS: u32 = 10;
 /// The same where the CRM refuses the file.
 const REFUSED_ATTEMPTS: u32 = 4;
+/// After so long a close message is no farewell any more.
+const FAREWELL_LATE: Millis = 24 * 3_600_000;
 /// Sends made for one lane before others have their turn.
 const TURN: usize = 8;
 
@@ -141,7 +143,9 @@ async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
     }
     let mut proved = false;
     for _ in 0..TURN {
-        let head = match shared.store.change(move |connection| load_head(connection, customer)).await {
+        let (rules, now) = (active.rules.clone(), shared.clock.now());
+        let head = shared.store.change(move |connection| load_head(connection, customer, &rules, now)).await;
+        let head = match head {
             Ok(head) => head,
             Err(error) => return shared.store_failed(&error),
         };
@@ -176,7 +180,23 @@ async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
     Outcome::Done
 }
 
-fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<(Option<Head>, Woken), StoreError> {
+/// Whether what stands at the head of a queue is still to be sent: an automatic reply only as the rules of this moment would show it,
+/// and a farewell not on the next day. Whether it waited for MAX or was replayed is the same.
+fn is_wanted(origin: &Origin, created_at: Millis, customer: &Customer, rules: &Rules, now: Millis) -> bool {
+    match origin {
+        Origin::AutoReply { reply: Some(reply) } => policy::is_wanted(rules, &customer.dialog, reply, now),
+        Origin::AutoReply { reply: None } => now - created_at <= policy::LATE,
+        Origin::CloseMessage => now - created_at <= FAREWELL_LATE,
+        Origin::Agent { .. } | Origin::Bot | Origin::Press => true,
+    }
+}
+
+fn load_head(
+    connection: &rusqlite::Connection,
+    id: CustomerId,
+    rules: &Rules,
+    now: Millis,
+) -> Result<(Option<Head>, Woken), StoreError> {
     let mut woken = Woken::default();
     loop {
         let Some(raw) = next_row(connection, id)? else { return Ok((None, woken)) };
@@ -186,12 +206,19 @@ fn load_head(connection: &rusqlite::Connection, id: CustomerId) -> Result<(Optio
         let (origin, parts, sending) = match (origin, parts, sending) {
             (Ok(origin), Ok(parts), Ok(sending)) => (origin, parts, sending),
             (origin, _, _) => {
-                set_aside(connection, &raw, origin.ok(), &mut woken)?;
+                set_aside(connection, &raw, origin.as_ref().ok(), now, &mut woken)?;
                 continue;
             }
         };
         let part = usize::try_from(raw.part).unwrap_or(usize::MAX);
         let customer = Customer::load(connection, id)?;
+        // What may have been sent is not judged.
+        if part == 0 && sending.is_none() && !is_wanted(&origin, raw.created_at, &customer, rules, now) {
+            tracing::debug!("a message of the channel's own came too late to be shown and is skipped");
+            connection.prepare_cached("DELETE FROM to_max WHERE id = ?1")?.execute([raw.id])?;
+            woken.overdue += 1;
+            continue;
+        }
         let heard_at = connection
             .prepare_cached("SELECT max(at) FROM inbox WHERE customer = ?1")?
             .query_row([id], |row| row.get(0))?;
@@ -208,12 +235,13 @@ struct RawRow {
     part: u32,
     sending: Option<String>,
     attempts: u32,
+    created_at: Millis,
 }
 
 fn next_row(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<RawRow>, StoreError> {
     Ok(connection
         .prepare_cached(
-            "SELECT id, origin, parts, part, sending, attempts FROM to_max
+            "SELECT id, origin, parts, part, sending, attempts, created_at FROM to_max
              WHERE customer = ?1 AND state = 'queued' ORDER BY id LIMIT 1",
         )?
         .query_row([id], |row| {
@@ -224,6 +252,7 @@ fn next_row(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<
                 part: row.get(3)?,
                 sending: Some(text_of(row, 4)?).filter(|text| !text.is_empty()),
                 attempts: row.get(5)?,
+                created_at: row.get(6)?,
             })
         })
         .optional()?)
@@ -233,7 +262,8 @@ fn next_row(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<
 fn set_aside(
     connection: &rusqlite::Connection,
     row: &RawRow,
-    origin: Option<Origin>,
+    origin: Option<&Origin>,
+    now: Millis,
     woken: &mut Woken,
 ) -> Result<(), StoreError> {
     tracing::error!("an entry of the queue towards MAX cannot be read and is kept as a dead letter");
@@ -241,16 +271,16 @@ fn set_aside(
     let state = if row.sending.is_some() { "uncertain" } else { "failed" };
     connection
         .prepare_cached(
-            "UPDATE to_max SET state = ?2, error = ?3, recorded = 1,
-                               ended_at = (SELECT created_at FROM to_max WHERE id = ?1) WHERE id = ?1",
+            // From now on it is kept as long as others, however old it is.
+            "UPDATE to_max SET state = ?2, error = ?3, recorded = 1, ended_at = ?4 WHERE id = ?1",
         )?
-        .execute(params![row.id, state, words])?;
+        .execute(params![row.id, state, words, now])?;
     if let Some(Origin::Agent { row: outbox }) = origin {
         let report = match state {
             "failed" => Report::Failed(words.to_owned()),
             _ => Report::Uncertain(words.to_owned()),
         };
-        super::outbox::note_report(connection, outbox, &report)?;
+        super::outbox::note_report(connection, *outbox, &report)?;
         woken.reports = true;
     }
     Ok(())
@@ -640,8 +670,10 @@ fn conclude(
         }
         // A close message belongs to the chat that is over: the CRM adds it to the newest one.
         Origin::CloseMessage => stepper.release_history(customer, Some(head.id))?,
-        Origin::AutoReply | Origin::Bot if customer.dialog.has_written() => stepper.release_history(customer, None)?,
-        Origin::AutoReply | Origin::Bot | Origin::Press => {}
+        Origin::AutoReply { .. } | Origin::Bot if customer.dialog.has_written() => {
+            stepper.release_history(customer, None)?;
+        }
+        Origin::AutoReply { .. } | Origin::Bot | Origin::Press => {}
     }
     Ok(())
 }

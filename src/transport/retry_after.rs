@@ -15,13 +15,12 @@ const LONGEST: Duration = Duration::from_hours(24);
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let wanted = text(RETRY_AFTER)?;
-    let after = match wanted.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = date(wanted)?;
-            let now = text(DATE).and_then(date).unwrap_or_else(Timestamp::now);
-            Duration::try_from(until.duration_since(now)).unwrap_or_default()
-        }
+    let after = if let Ok(seconds) = wanted.parse::<u64>() {
+        Duration::from_secs(seconds)
+    } else {
+        let until = date(wanted)?;
+        let now = text(DATE).and_then(date).unwrap_or_else(Timestamp::now);
+        Duration::try_from(until.duration_since(now)).unwrap_or_default()
     };
     Some(after.min(LONGEST))
 }

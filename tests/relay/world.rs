@@ -183,8 +183,18 @@ impl World {
 
     pub fn customer(&self, name: &str) -> Customer {
         let id = self.max.control().create_user(max::NewUser::named(name)).unwrap();
-        self.max.control().start(id, self.bot).unwrap();
-        Customer { id, sender: format!("max:{id}") }
+        let chat = self.max.control().start(id, self.bot).unwrap();
+        Customer { id, chat, sender: format!("max:{id}") }
+    }
+
+    /// Brings one webhook call of MAX's, word by word.
+    pub async fn bring(&self, raw: &str) -> http::StatusCode {
+        self.relay.webhook(&fingerprint(WEBHOOK_SECRET), Some(WEBHOOK_SECRET), raw.as_bytes()).await
+    }
+
+    /// The same, and it is taken.
+    pub async fn deliver(&self, update: &Value) {
+        assert_eq!(self.bring(&update.to_string()).await, http::StatusCode::OK, "{update}");
     }
 
     pub fn say(&self, customer: &Customer, text: &str) -> String {
@@ -248,9 +258,20 @@ impl World {
             if let Some(found) = ask() {
                 return found;
             }
-            assert!(tokio::time::Instant::now() < deadline, "this did not come about: {what}");
+            assert!(tokio::time::Instant::now() < deadline, "this did not come about: {what}\n{}", self.shown());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// What the agents have, for a test that fails.
+    fn shown(&self) -> String {
+        let line = |entry: Value| {
+            History::read(&entry)
+                .map(|entry| format!("{} {} {}: {}", entry.chat, entry.direction, entry.external_id, entry.text))
+        };
+        let control = self.crm.control();
+        let lines = control.customers().into_iter().flat_map(|sender| control.transcript(&sender)).filter_map(line);
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     pub async fn until_true(&self, what: &str, mut ask: impl FnMut() -> bool) {
@@ -274,6 +295,8 @@ impl Drop for World {
 
 pub struct Customer {
     pub id: i64,
+    /// The dialog's chat in MAX.
+    pub chat: i64,
     pub sender: String,
 }
 

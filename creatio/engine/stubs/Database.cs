@@ -75,7 +75,12 @@ namespace Engine
 				System.Diagnostics.Process.GetCurrentProcess().Kill();
 				Thread.Sleep(Timeout.Infinite);
 			}
-			if (name == Interlocked.CompareExchange(ref _hold, null, name)) {
+			bool isHeld;
+			lock (Released) {
+				isHeld = name == _hold;
+				_hold = isHeld ? null : _hold;
+			}
+			if (isHeld) {
 				Interlocked.Increment(ref _held);
 				Released.WaitOne();
 				Interlocked.Decrement(ref _held);

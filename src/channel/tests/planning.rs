@@ -97,9 +97,9 @@ fn only_what_differs_is_changed() {
         ),
         ("suspended", drift(|value| value["spec"]["suspend"] = json!(true), |seen| rows(seen).channel = None), vec![]),
         (
-            "another owner",
+            "another owner, and our own address still with MAX",
             drift(same, |seen| rows(seen).settings.as_mut().unwrap().owner = "else/where".to_owned()),
-            vec![],
+            vec!["- MAX subscription https://max.acme.ru/webhooks/max/crm/support/prod/e7ad7d0b".to_owned()],
         ),
         (
             "another owner, adopted",

@@ -1,5 +1,7 @@
 //! The installation against a whole site: every way it can end, a lost answer, and a site that is restarting.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

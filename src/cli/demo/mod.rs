@@ -2,6 +2,7 @@
 //!
 //! [`stage`] has what runs, [`play`] the script of `--once`, [`table`] what becomes of it.
 
+mod crm;
 mod play;
 mod stage;
 mod table;
@@ -9,6 +10,7 @@ mod table;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use self::crm::Choice;
 use self::stage::{Lines, NAMESPACE, ORDERS, SUPPORT, Stage, watch};
 use super::installation::language;
 use super::simulator::ended;
@@ -31,7 +33,9 @@ const LAST_LINES: usize = 30;
 /// Exit code of --once: 0 if all of it happened, 1 if not, 2 if it could not be started. Nothing outside this machine is asked, and
 /// nothing is left behind.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  maxchannel demo\n  maxchannel demo --once")]
+#[command(
+    after_help = "Examples:\n  maxchannel demo\n  maxchannel demo --once\n  maxchannel demo --once --creatio package"
+)]
 pub(super) struct Args {
     /// Play a scripted conversation, print what happened, and end.
     #[arg(long)]
@@ -39,13 +43,16 @@ pub(super) struct Args {
     /// The language of conditions and remedies: `en` or `ru`. Default: by LC_ALL, LC_MESSAGES, LANG.
     #[arg(long, value_name = "LANGUAGE")]
     lang: Option<Language>,
+    /// Who plays Creatio: its `simulator`, or the `package` itself over its engine, which needs mono.
+    #[arg(long, value_name = "WHO", value_enum, default_value_t = Choice::Simulator)]
+    creatio: Choice,
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
     let language = language(args.lang);
     let work = async {
         tokio::select! {
-            outcome = async { if args.once { once(language).await } else { serve(language).await } } => outcome,
+            outcome = async { if args.once { once(language, args.creatio).await } else { serve(language, args.creatio).await } } => outcome,
             ended = ended() => match ended {
                 // Dropping the stage ends the runner and removes the folder. A script that was broken off has not happened.
                 Ok(()) => Ok(!args.once),
@@ -64,11 +71,11 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 /// Plays the script; whether all of it happened.
-async fn once(language: Language) -> Result<bool, String> {
+async fn once(language: Language, creatio: Choice) -> Result<bool, String> {
     super::print(
         "Playing a conversation between two customers in MAX and two agents in Creatio; this takes about half a minute.\n\n",
     );
-    let mut stage = Stage::set(Lines::Kept, language).await?;
+    let mut stage = Stage::set(Lines::Kept, language, creatio).await?;
     let started = std::time::Instant::now();
     let mut table = table::Table::default();
     let in_time = tokio::time::timeout(LIMIT, play::play(&mut stage, &mut table)).await.is_ok();
@@ -83,9 +90,9 @@ async fn once(language: Language) -> Result<bool, String> {
 }
 
 /// Serves until it is dropped.
-async fn serve(language: Language) -> Result<bool, String> {
+async fn serve(language: Language, creatio: Choice) -> Result<bool, String> {
     super::print("Starting the doubles and the runner; these are the lines of `maxchannel run`:\n\n");
-    let mut stage = Stage::set(Lines::Shown, language).await?;
+    let mut stage = Stage::set(Lines::Shown, language, creatio).await?;
     let ready = watch(
         START,
         async || condition(&stage.runner.url, SUPPORT, "Ready").await,

@@ -110,7 +110,7 @@ impl Play<'_> {
 
     /// Creatio offers the two dialogs to two agents, who accept them.
     async fn agents_accept(&mut self, dialogs: &mut [Dialog; 2]) -> Step {
-        let control = self.stage.crm.control();
+        let control = &self.stage.crm;
         let senders = [dialogs[0].sender.clone(), dialogs[1].sender.clone()];
         let offered = || async {
             senders.clone().map(|sender| {
@@ -129,7 +129,7 @@ impl Play<'_> {
         for (dialog, offer) in dialogs.iter_mut().zip(&offered) {
             let (Some((chat, _)), Some(agent)) = (offer, named(offer)) else { return Err(Ended) };
             (dialog.chat, dialog.agent) = (*chat, agent.clone());
-            let accepted = self.stage.crm.control().accept(dialog.chat, agent.id);
+            let accepted = self.stage.crm.accept(dialog.chat, agent.id);
             let what = format!("{} accepts {}'s dialog", agent.name, dialog.name);
             self.equal(&what, "accepted", if accepted == Ok(true) { "accepted" } else { "refused" })?;
         }
@@ -169,7 +169,7 @@ impl Play<'_> {
             return Err(Ended);
         };
         let what = format!("{} transfers Анна to {}", anna.agent.name, to.name);
-        anna.chat = self.done(&what, |stage| stage.crm.control().transfer_to_agent(anna.chat, anna.agent.id, to.id))?;
+        anna.chat = self.done(&what, |stage| stage.crm.transfer_to_agent(anna.chat, anna.agent.id, to.id))?;
         anna.agent = to;
         let text = "Анна, заказ уже у курьера.";
         self.answer(anna, text, Vec::new())?;
@@ -177,7 +177,7 @@ impl Play<'_> {
         self.say(anna, "Спасибо, жду!")?;
         self.agent_sees("Анна's next message is in Creatio", anna, "Спасибо, жду!", MESSAGE).await?;
         let in_chat = |entry: &Value| entry["text"] == "Спасибо, жду!" && entry["chatId"] == anna.chat.to_string();
-        let found = self.stage.crm.control().transcript(&anna.sender).iter().any(in_chat);
+        let found = self.stage.crm.transcript(&anna.sender).iter().any(in_chat);
         let expected = format!("in the chat of {}", anna.agent.name);
         self.equal("… and went to the other agent", &expected, if found { &expected } else { "in another chat" })
     }
@@ -252,7 +252,7 @@ impl Play<'_> {
     async fn close(&mut self, dialogs: &mut [Dialog; 2]) -> Step {
         for dialog in dialogs {
             let what = format!("{} closes {}'s dialog", dialog.agent.name, dialog.name);
-            self.done(&what, |stage| stage.crm.control().close(dialog.chat, dialog.agent.id))?;
+            self.done(&what, |stage| stage.crm.close(dialog.chat, dialog.agent.id))?;
             dialog.to_customer.push(CLOSE_MESSAGE.to_owned());
             let what = format!("{} is shown the close message", dialog.name);
             self.customer_sees(&what, dialog, CLOSE_MESSAGE, MESSAGE).await?;
@@ -266,7 +266,7 @@ impl Play<'_> {
     /// What the doubles have noticed about the whole play.
     async fn nothing_was_broken(&mut self) -> Step {
         let states = || -> Vec<String> {
-            let rows = self.stage.crm.control().outbox();
+            let rows = self.stage.crm.outbox();
             let of_messages = rows.iter().filter(|row| row["Kind"] == "message");
             of_messages.map(|row| row["State"].as_str().unwrap_or("not visible").to_owned()).collect()
         };
@@ -276,7 +276,7 @@ impl Play<'_> {
         let expected = format!("{} of {}", states.len(), states.len());
         let seen = format!("{seen} of {}", states.len());
         self.equal("Creatio shows its agents' messages as delivered", &expected, &seen)?;
-        let violations = self.stage.crm.control().violations();
+        let violations = self.stage.crm.violations();
         let seen = violations.first().map_or_else(|| "kept".to_owned(), Value::to_string);
         self.equal("the contract with the CRM", "kept", &seen)?;
         let leaks = self.stage.max.control().statistics().tokens_at_file_hosts;
@@ -318,14 +318,14 @@ impl Play<'_> {
     fn answer(&mut self, dialog: &mut Dialog, text: &str, files: Vec<OutFile>) -> Step {
         dialog.to_customer.push(text.to_owned());
         dialog.to_customer.extend(files.iter().map(|file| named(&file.bytes)));
-        self.may("the agent answers", |stage| stage.crm.control().send(dialog.chat, dialog.agent.id, text, files))
+        self.may("the agent answers", |stage| stage.crm.send(dialog.chat, dialog.agent.id, text, files))
     }
 
     // --- What people have.
 
     /// The customer's messages as Creatio shows them.
     fn at_agent(&self, dialog: &Dialog) -> Vec<String> {
-        let control = self.stage.crm.control();
+        let control = &self.stage.crm;
         let name_of = |file: &Value| {
             let bytes = file["id"].as_str().and_then(|id| Uuid::try_parse(id).ok()).and_then(|id| control.file(id));
             bytes.map_or_else(|| "(a file without content)".to_owned(), |bytes| named(&bytes))

@@ -12,8 +12,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::crm::{Choice, Crm};
 use crate::api::Language;
-use maxchannel_simulator::{creatio, mango, max};
+use maxchannel_simulator::{mango, max};
 
 /// The manifests, which the program carries along.
 pub(super) const MANIFESTS: &[(&str, &str)] = &[
@@ -58,7 +59,7 @@ pub(super) struct Stage {
     pub runner: Runner,
     pub max: max::Simulator,
     pub mango: mango::Simulator,
-    pub crm: creatio::Simulator,
+    pub crm: Crm,
     /// The user id of the bot «Служба поддержки».
     pub bot: i64,
     pub agents: [Agent; 2],
@@ -72,12 +73,13 @@ impl Stage {
     ///
     /// # Errors
     /// One sentence.
-    pub(super) async fn set(lines: Lines, language: Language) -> Result<Self, String> {
+    pub(super) async fn set(lines: Lines, language: Language, choice: Choice) -> Result<Self, String> {
         let fails = |error: std::io::Error| format!("a double cannot be started: {error}");
         let max = max::Simulator::start(max::Options { time_scale: TIME_SCALE, ..max::Options::default() });
         let max = max.await.map_err(fails)?;
         let mango = mango::Simulator::start(mango::Options::default()).await.map_err(fails)?;
-        let crm = creatio::Simulator::start(creatio::Options::default()).await.map_err(fails)?;
+        let folder = Folder::make()?;
+        let crm = Crm::start(choice, folder.path()).await?;
         let refused = |error: max::ControlError| error.to_string();
         let bot = max.control().create_bot(max::NewBot::new("Служба поддержки", SUPPORT_TOKEN)).map_err(refused)?;
         let orders = max.control().create_bot(max::NewBot::new("Приём заказов", ORDERS_TOKEN)).map_err(refused)?;
@@ -97,9 +99,11 @@ impl Stage {
             members: members.to_vec(),
             ..mango::Group::default()
         });
-        let agents = people.map(|(name, email, _)| Agent { name, id: crm.control().add_agent(name, email) });
+        let mut agents = people.map(|(name, _, _)| Agent { name, id: Uuid::nil() });
 
-        let folder = Folder::make()?;
+        for (agent, (name, email, _)) in agents.iter_mut().zip(people) {
+            agent.id = crm.add_agent(name, email)?;
+        }
         for (name, text) in MANIFESTS {
             let text =
                 text.replace(CREATIO_IN_MANIFESTS[0], &crm.url()).replace(CREATIO_IN_MANIFESTS[1], &crm.identity_url());
@@ -266,6 +270,7 @@ mod tests {
     use super::*;
     use crate::api::manifest::Manifests;
     use crate::api::{self, Severity};
+    use maxchannel_simulator::creatio;
 
     #[test]
     fn the_manifests_of_the_demo_are_right_and_speak_of_its_doubles() {

@@ -88,11 +88,11 @@ fn what_is_not_understood_has_a_name_and_never_fails() {
         ),
         (r#"{"update_type":"message_created","message":null}"#, incomplete("message_created")),
         (r#"{"update_type":"message_created","message":{"recipient":{"chat_id":1}}}"#, incomplete("message_created")),
-        (r#"{"update_type":"message_created","message":{"body":{"text":"x"}}}"#, incomplete("message_created")),
+        (r#"{"update_type":"message_created","message":{"body":null}}"#, incomplete("message_created")),
         (r#"{"update_type":"message_created","message":"x"}"#, incomplete("message_created")),
         (r#"{"update_type":"message_edited"}"#, incomplete("message_edited")),
         (r#"{"update_type":"message_removed","chat_id":1}"#, incomplete("message_removed")),
-        (r#"{"update_type":"message_callback","callback":{"payload":"x"}}"#, incomplete("message_callback")),
+        (r#"{"update_type":"message_callback","callback":"x"}"#, incomplete("message_callback")),
         (r#"{"update_type":"bot_started"}"#, incomplete("bot_started")),
         (r#"{"update_type":"from_the_future","chat_id":1}"#, unknown("from_the_future")),
         (r#"{"update_type":7}"#, unknown("")),
@@ -133,6 +133,54 @@ fn absent_null_and_of_another_type_are_the_same_and_cost_nothing_else() {
             assert!(message.attachments.is_empty(), "{raw}");
         }
     }
+}
+
+/// Each of these is somebody's word; what is odd in it costs the word nothing.
+#[test]
+fn what_is_odd_in_a_message_costs_only_itself() {
+    let text_of = |raw: &str| match parse(raw).event {
+        Event::MessageCreated(message) => Some((message.text.unwrap_or_default(), parse(raw).user_id)),
+        _ => None,
+    };
+    let whole = json!({"update_type": "message_created", "timestamp": 1_790_000_000_123_i64, "message": message(json!({"text": "Где заказ?"}))})
+        .to_string();
+    let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
+    for (from, to, text) in [
+        ("Где заказ?", "Где \\ud83d", "Где \u{fffd}"),
+        ("Анна", "\\ude00", "Где заказ?"),
+        ("\"Петрова\"", "\"\\ud83d\\ud83d\"", "Где заказ?"),
+        ("\"update_type\"", "\"new\":1e999,\"update_type\"", "Где заказ?"),
+        ("\"update_type\"", &format!("\"new\":{deep},\"update_type\""), "Где заказ?"),
+        ("\"text\"", "\"text\":\"first\",\"text\"", "Где заказ?"),
+        ("\"Где заказ?\"", "512", "512"),
+        ("\"mid.000000000aff3f9b01a0c4506c7b2a11\"", "null", "Где заказ?"),
+        ("91234567", "\"91234567\"", "Где заказ?"),
+        ("91234567", "91234567.0", "Где заказ?"),
+        ("\"message_created\"", "null", "Где заказ?"),
+        ("{", "\u{feff}{", "Где заказ?"),
+        ("\"dialog\"", "[]", "Где заказ?"),
+        ("117309440008071697", "{}", "Где заказ?"),
+    ] {
+        let odd = whole.replacen(from, to, 1);
+        assert_ne!(odd, whole);
+        assert_eq!(text_of(&odd), Some((text.to_owned(), Some(91_234_567))), "{odd}");
+        assert_eq!(parse(&odd).dedup_key(), parse(&odd).dedup_key());
+    }
+    let unnamed = |text: &str| whole.replace("mid.000000000aff3f9b01a0c4506c7b2a11", "").replace("заказ", text);
+    assert_ne!(parse(&unnamed("раз")).dedup_key(), parse(&unnamed("два")).dedup_key());
+}
+
+#[test]
+fn a_forward_without_a_body_is_a_forward_and_two_edits_without_a_time_are_two() {
+    let mut outer = message(json!({"text": ""}));
+    outer["body"] = json!(null);
+    outer["link"] = json!({"type": "forward", "message": {"text": "привет"}});
+    let forward = json!({"update_type": "message_created", "timestamp": 1, "message": outer}).to_string();
+    let Event::MessageCreated(read) = parse(&forward).event else { panic!("{forward}") };
+    assert_eq!(read.link.unwrap().text.as_deref(), Some("привет"));
+    let edit =
+        |text: &str| json!({"update_type": "message_edited", "message": message(json!({ "text": text }))}).to_string();
+    assert_ne!(parse(&edit("раз")).dedup_key(), parse(&edit("два")).dedup_key());
 }
 
 #[test]
@@ -210,12 +258,12 @@ fn every_attachment_of_the_reference_is_read_and_any_other_is_kept_by_its_name()
         }),
         Attachment::Sticker(Sticker { url: url("https://i.oneme.ru/getSmile?smileId=1"), code: some("c") }),
         Attachment::Contact(Contact { vcf_info: some("BEGIN:VCARD"), user }),
-        Attachment::Share(Share { url: url("https://example.org/"), title: some("T"), description: None }),
+        Attachment::Share(Share { url: some("https://example.org/"), title: some("T"), description: None }),
         Attachment::Location(Location { latitude: 55.75, longitude: 37.0 }),
         Attachment::InlineKeyboard,
         unknown("hologram"),
         unknown("image"),
-        Attachment::File(File::default()),
+        Attachment::File(File { size: Some(48213), ..File::default() }),
         unknown("location"),
         unknown(""),
         unknown(""),

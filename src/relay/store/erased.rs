@@ -11,13 +11,12 @@ const SALT: &str = "erased_salt";
 
 /// Remembers an update that is erased.
 pub(in crate::relay) fn remember(connection: &Connection, key: &str, now: Millis) -> Result<(), StoreError> {
-    let salt = match meta::get(connection, SALT)? {
-        Some(salt) => salt,
-        None => {
-            let salt = uuid::Uuid::new_v4().to_string();
-            meta::set(connection, SALT, &salt)?;
-            salt
-        }
+    let salt = if let Some(salt) = meta::get(connection, SALT)? {
+        salt
+    } else {
+        let salt = uuid::Uuid::new_v4().to_string();
+        meta::set(connection, SALT, &salt)?;
+        salt
     };
     connection
         .prepare_cached("INSERT OR IGNORE INTO erased (digest, at) VALUES (?1, ?2)")?

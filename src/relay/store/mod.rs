@@ -24,6 +24,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::lanes::CustomerId;
+use super::metrics::Left;
 
 /// How many pieces of work share one commit at the most, so that no caller waits for ever.
 const LARGEST_GROUP: usize = 512;
@@ -115,6 +116,12 @@ pub(super) struct Woken {
     pub reports: bool,
     /// Some dialog's next tick may have moved.
     pub timers: bool,
+    /// Updates that changed nothing, to be counted.
+    pub left: Vec<Left>,
+    /// Messages that became dead letters, to be counted.
+    pub dead_letters: u64,
+    /// Messages of the channel's own that came too late to be shown, to be counted.
+    pub overdue: u64,
     /// A gap in what MAX brings was noted.
     pub gaps: bool,
 }

@@ -39,7 +39,7 @@ CREATE TABLE inbox (
     seq         INTEGER NOT NULL,
     raw         TEXT NOT NULL,
     received_at INTEGER NOT NULL,
-    done        INTEGER NOT NULL DEFAULT 0
+    done        INTEGER NOT NULL DEFAULT 0         -- 1: taken; 2: an edit or removal that the agents have not been shown
 );
 CREATE INDEX inbox_open ON inbox (customer, at, seq, id) WHERE done = 0;
 CREATE INDEX inbox_age ON inbox (received_at);
@@ -184,7 +184,16 @@ CREATE INDEX to_crm_dead ON to_crm (id) WHERE dead = 1;
 CREATE INDEX to_max_dead ON to_max (id) WHERE state IN ('failed', 'uncertain');
 ";
 
+/// The order of what only names a moment: `newest` is the newest message or press of the customer's, behind which the history goes;
+/// `presence_at` the newest start, message, press or departure, by MAX's clock.
+const ORDER: &str = "
+ALTER TABLE customer ADD COLUMN newest_at INTEGER;
+ALTER TABLE customer ADD COLUMN newest_seq INTEGER;
+ALTER TABLE customer ADD COLUMN presence_at INTEGER;
+CREATE INDEX customer_chat ON customer (chat_id) WHERE chat_id IS NOT NULL;
+";
+
 /// Brings the file up to date; one migration per released change.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), rusqlite_migration::Error> {
-    Migrations::new(vec![M::up(TABLES), M::up(GAPS_AND_COUNTS)]).to_latest(connection)
+    Migrations::new(vec![M::up(TABLES), M::up(GAPS_AND_COUNTS), M::up(ORDER)]).to_latest(connection)
 }

@@ -604,12 +604,11 @@ fn site_route(world: &mut World, call: &Call, parts: &[&str], body: &Value) -> R
             let Some(id) = body["id"].as_str().and_then(|id| Uuid::try_parse(id).ok()) else {
                 return bad("The row's id is no Guid.");
             };
-            match *change {
-                "hide" => hide(world, id, body["hidden"] != false),
-                _ => {
-                    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-                    world.spoiled.insert((id, text("column")), text("raw"));
-                }
+            if *change == "hide" {
+                hide(world, id, body["hidden"] != false);
+            } else {
+                let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+                world.spoiled.insert((id, text("column")), text("raw"));
             }
             done()
         }

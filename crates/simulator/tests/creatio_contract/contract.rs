@@ -192,8 +192,13 @@ async fn a_file_of_a_customer_becomes_part_of_its_message(site: Site) {
 }
 
 fn sha256(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+
     use sha2::Digest as _;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha2::Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    })
 }
 
 async fn time_stamps_of_incoming_messages_strictly_grow(site: Site) {
