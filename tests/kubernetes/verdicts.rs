@@ -37,7 +37,7 @@ const STRICTER: [(&str, &str); 26] = [
         "is not a name: lower-case",
         "the server refuses the Service later, and a rule would lock objects that are stored already",
     ),
-    ("cannot be read: invalid type: null, expected a string", "the server takes it and leaves the entry away"),
+    ("cannot be read: invalid type: null, expected a string", "the server reads an empty text"),
     (
         "cannot be read: invalid type: floating point `3.0`",
         "the server takes it for 3; in JSON only, as YAML 3.0 is read so here, too",
