@@ -47,6 +47,14 @@ pub(super) struct Args {
     /// The pull policy of the relays' image.
     #[arg(long, value_name = "POLICY", env = "MAXCHANNEL_RELAY_IMAGE_PULL_POLICY")]
     relay_image_pull_policy: Option<String>,
+    /// What relays have where their channels say nothing (JSON: resources, volumeClaim {size, storageClassName}, imagePullSecrets
+    /// [{name}]).
+    #[arg(long, value_name = "JSON", env = "MAXCHANNEL_RELAY_DEFAULTS")]
+    relay_defaults: Option<String>,
+    /// How many relays are replaced at once when their pods change, as by a new image: a number, or a share such as 10%. None are after
+    /// one that does not come up.
+    #[arg(long, value_name = "NUMBER", env = "MAXCHANNEL_ROLLOUT_PARALLELISM", default_value = "1")]
+    rollout_parallelism: controller::Parallelism,
     /// Where the relays listen in their pods: `::` is every address of both families.
     #[arg(long, value_name = "ADDRESS", env = "MAXCHANNEL_RELAY_LISTEN", default_value = "::")]
     relay_listen: IpAddr,
@@ -131,6 +139,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
         return Err("webhook.ingress and webhook.gateway are both set: give the one that serves the host".to_owned());
     }
     let network = json("MAXCHANNEL_RELAY_NETWORK", args.relay_network.as_deref())?.unwrap_or_default();
+    let relay_defaults = json("MAXCHANNEL_RELAY_DEFAULTS", args.relay_defaults.as_deref())?.unwrap_or_default();
     let namespaces = args.watch_namespaces.split(',').map(str::trim).filter(|name| !name.is_empty());
     Ok(Settings {
         listen: args.listen,
@@ -153,6 +162,8 @@ fn settings(args: &Args) -> Result<Settings, String> {
         namespaces: namespaces.map(ToOwned::to_owned).collect(),
         relay_image: args.relay_image.clone(),
         relay_pull_policy: args.relay_image_pull_policy.clone().filter(|policy| !policy.is_empty()),
+        relay_defaults,
+        rollout_parallelism: args.rollout_parallelism,
         relay_env: relay_env().chain(args.installation.proxy.env()).collect(),
         relay_pods: RelayPods { listen: args.relay_listen, run_as_user: args.relay_run_as_user, network, gateway },
         allowed_hosts: args.allowed_hosts.parse()?,

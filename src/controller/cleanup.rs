@@ -95,7 +95,7 @@ pub async fn pass(
     if policy == DeletionPolicy::Delete {
         remove_claim(context, channel).await?;
     }
-    context.rollouts.ended(&channel.reference());
+    context.rollouts.ended(&channel.reference()).iter().for_each(|next| context.kick(next));
     context.writer.hold(channel, false).await?;
     Ok(done(true))
 }
@@ -260,7 +260,10 @@ async fn is_idle(context: &Context, scope: &Scope, entry: &mut Entry, name: &Cha
         entry.idle_since = None;
         return false;
     }
-    let PodState::Running { .. } = relay_state::of_pod(pass::own_pod(scope, name).as_deref()) else { return true };
+    let PodState::Running { .. } = relay_state::of_pod(pass::own_pod(scope, name).as_deref(), &[], context.clock.now())
+    else {
+        return true;
+    };
     match &entry.facts {
         Some(facts) if facts.oldest_seconds == 0 => now - *entry.idle_since.get_or_insert(now) >= QUIET,
         _ => {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::watch;
@@ -11,8 +10,9 @@ use super::Settings;
 use super::entry::Entry;
 use super::errands::Places;
 use super::lease::Fence;
-use super::metrics::{ConditionLabels, Metrics};
+use super::metrics::{ConditionLabels, Metrics, RolloutLabels};
 use super::resource::Channel;
+use super::rollouts::Rollouts;
 use super::scope::{Happened, Listener, Scope};
 use super::writer::Writer;
 use crate::channel::ChannelRef;
@@ -64,6 +64,7 @@ impl Context {
         metrics: Arc<Metrics>,
         relays: Arc<dyn Transport>,
     ) -> Self {
+        let rollouts = Rollouts::new(settings.rollout_parallelism);
         Self {
             settings,
             clients,
@@ -72,7 +73,7 @@ impl Context {
             fence,
             metrics,
             relays,
-            rollouts: Rollouts::default(),
+            rollouts,
             places: Arc::default(),
             scopes: RwLock::default(),
             state: Mutex::default(),
@@ -91,7 +92,8 @@ impl Context {
         self.scopes.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn kick(&self, channel: &ChannelRef) {
+    /// Asks for a pass over a channel.
+    pub fn kick(&self, channel: &ChannelRef) {
         if let Some(scope) = self.scopes().iter().find(|scope| scope.covers(&channel.namespace)) {
             scope.kick(channel);
         }
@@ -153,6 +155,10 @@ impl Context {
     /// Counts channels by their conditions, and those that wait for a pass, for a scrape.
     pub fn count_channels(&self) {
         let waiting = self.scopes().iter().map(|scope| scope.queue.depth()).sum::<usize>();
+        for (state, count) in self.rollouts.counts() {
+            let relays = self.metrics.rollout.get_or_create(&RolloutLabels { state });
+            relays.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
         self.metrics.queue_depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         let channels: Vec<_> = self.scopes().iter().flat_map(|scope| scope.channels.state()).collect();
         let mut counts: BTreeMap<(&str, &str), i64> = BTreeMap::new();
@@ -291,33 +297,6 @@ impl Listener for Context {
     }
 }
 
-/// A new image comes to one relay at a time.
-#[derive(Debug, Default)]
-pub struct Rollouts(Mutex<Option<(ChannelRef, tokio::time::Instant)>>);
-
-impl Rollouts {
-    /// A relay that does not come up again holds the others up no longer than this.
-    const LONGEST: Duration = Duration::from_mins(3);
-
-    /// Whether this channel's relay may be replaced now.
-    pub fn may_begin(&self, channel: &ChannelRef) -> bool {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = held.as_ref().is_none_or(|(holder, since)| holder == channel || since.elapsed() > Self::LONGEST);
-        if free && held.as_ref().is_none_or(|(holder, _)| holder != channel) {
-            *held = Some((channel.clone(), tokio::time::Instant::now()));
-        }
-        free
-    }
-
-    /// The channel's relay runs as it shall, or there is none.
-    pub fn ended(&self, channel: &ChannelRef) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.as_ref().is_some_and(|(holder, _)| holder == channel) {
-            *held = None;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -353,20 +332,5 @@ mod tests {
             state.take(&ChannelRef::new("n", name));
         }
         assert!(state.shared.counts.is_empty() && state.shared.named_twice == 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_relay_is_replaced_at_a_time_and_a_stuck_one_does_not_hold_the_others_for_ever() {
-        let (a, b) = (ChannelRef::new("n", "a"), ChannelRef::new("n", "b"));
-        let rollouts = Rollouts::default();
-        assert!(rollouts.may_begin(&a));
-        assert!(rollouts.may_begin(&a));
-        assert!(!rollouts.may_begin(&b));
-        rollouts.ended(&b);
-        assert!(!rollouts.may_begin(&b), "only the holder ends it");
-        rollouts.ended(&a);
-        assert!(rollouts.may_begin(&b));
-        tokio::time::advance(Duration::from_secs(200)).await;
-        assert!(rollouts.may_begin(&a));
     }
 }

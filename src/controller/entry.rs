@@ -14,6 +14,7 @@ use super::errands::Errands;
 use super::refusal::Refusals;
 use super::resource::Channel;
 use super::scope::Scope;
+use super::warnings::Warnings;
 use super::writer::Memory;
 use crate::api::{self, ConditionType, MaxChannel, MaxChannelStatus, Reason};
 use crate::channel::claims::Conflict;
@@ -52,6 +53,8 @@ pub struct Entry {
     pub settled: Option<Settled>,
     /// What is under way outside.
     pub errands: Errands,
+    /// What the cluster tells of a relay that does not run.
+    pub warnings: Warnings,
     /// What the API server refuses.
     pub refusals: Refusals,
     /// Who holds what this channel asks for, if another does.
@@ -97,6 +100,7 @@ impl Entry {
             applied: Memory::new(),
             settled: None,
             errands: Errands::new(context.places.clone()),
+            warnings: Warnings::default(),
             refusals: Refusals::default(),
             conflict: None,
             written: None,

@@ -42,6 +42,11 @@ pub struct ConditionLabels {
     pub status: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RolloutLabels {
+    pub state: &'static str,
+}
+
 /// All of one process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -61,6 +66,7 @@ pub struct Metrics {
     pub queue_depth: Gauge,
     pub channels: Gauge,
     pub conditions: Family<ConditionLabels, Gauge>,
+    pub rollout: Family<RolloutLabels, Gauge>,
 }
 
 fn seconds() -> Histogram {
@@ -116,6 +122,10 @@ impl Default for Metrics {
                 "Channels that a pass is due for and has not begun: something has happened, or the time of the next look has come"
             ),
             channels: register!("channels", "Channels that are watched"),
+            rollout: register!(
+                "rollout_relays",
+                "Relays whose pods are to change, by state: replacing, waiting for others, failed to come up"
+            ),
             conditions: register!("condition", "Channels by type and status of their conditions"),
             registry: Mutex::new(registry),
         }
@@ -227,6 +237,7 @@ mod tests {
             .conditions
             .get_or_create(&ConditionLabels { r#type: "Ready".to_owned(), status: "True".to_owned() })
             .set(1);
+        metrics.rollout.get_or_create(&RolloutLabels { state: "waiting" }).set(1);
         metrics.reconcile_duration.observe(0.1);
         metrics.time_to_ready.observe(1.0);
         let mut request = http::Request::get("https://platform.example/me").body(bytes::Bytes::new()).unwrap();

@@ -27,8 +27,11 @@ mod queue;
 mod refusal;
 mod relay_state;
 mod resource;
+mod rollouts;
 mod scope;
 mod settings;
+mod volume;
+mod warnings;
 mod writer;
 
 use std::sync::Arc;
@@ -53,8 +56,9 @@ use lease::{Fence, Lost};
 use metrics::{Counted, Metrics, OutcomeLabels, ReasonLabels};
 pub use objects::{Gateway, NetworkAccess};
 pub use resource::Channel;
+pub use rollouts::Parallelism;
 use scope::{Lane, Scope};
-pub use settings::{RelayPods, Settings};
+pub use settings::{RelayDefaults, RelayPods, Settings};
 use writer::Writer;
 
 use crate::channel::ChannelRef;

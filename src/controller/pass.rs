@@ -22,14 +22,15 @@ use super::objects::{self, Blueprint, HTTPRoute, PORT, PORT_NAME};
 use super::refusal;
 use super::relay_state::{self, PodState};
 use super::resource::Channel;
+use super::rollouts::{self, Turn};
 use super::scope::Scope;
 use super::writer::{Change, Deleted, Live, Owned, is_controlled_by, is_other_wish};
-use super::{Error, compare, events, names};
+use super::{Error, compare, events, names, volume};
 use crate::api::{ConditionType, Reason, conditions};
 use crate::channel::ChannelRef;
 use crate::channel::keeper::{Brought, Done, May, Side};
 use crate::channel::relay_config::with_log_level;
-use crate::channel::report::RelayState;
+use crate::channel::report::{RelayState, Unapplied};
 use crate::channel::schedule::Subject;
 use crate::policy::Millis;
 use crate::relay::http::SECRET_HEADER;
@@ -124,6 +125,7 @@ pub async fn pass(
         scope.kick(&name);
     }
     tell_changes(context, channel, &relay.done).await;
+    follow_rollout(context, scope, channel, &relay.state).await;
     let waits_for_relay = !tell_subscription(context, scope, entry, &name).await || relay.is_pending();
 
     let wrote = report(context, channel, entry, &relay.state).await?;
@@ -133,6 +135,26 @@ pub async fn pass(
         waiting: waits_for_relay,
         again_in: Duration::from_millis(next(context, &name, entry, waits_for_relay, now).unsigned_abs()),
     })
+}
+
+/// Tells how a relay that is being replaced comes up, and whose turn is next.
+async fn follow_rollout(context: &Context, scope: &Scope, channel: &Channel, relay: &RelayState) {
+    let name = channel.reference();
+    let found = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace));
+    let failing = match relay {
+        RelayState::Failed { reason, detail } => Some(format!("{reason}, {detail}")),
+        RelayState::Absent { .. } | RelayState::Running { .. } => None,
+    };
+    let news = context.rollouts.look(&name, found.as_deref(), failing.as_deref());
+    if news.came_up {
+        let note = "The relay runs as it was changed";
+        context.writer.event(channel, EventType::Normal, "RelayUpdated", "RollOut", note).await;
+    }
+    if let Some(why) = news.failed {
+        let note = format!("The changed relay does not come up ({why}): no other relay is changed until it does");
+        context.writer.event(channel, EventType::Warning, "RolloutHalted", "RollOut", &note).await;
+    }
+    news.next.iter().for_each(|next| context.kick(next));
 }
 
 /// Events for what was changed outside.
@@ -149,7 +171,8 @@ fn next(context: &Context, name: &ChannelRef, entry: &Entry, waits_for_relay: bo
         .map(|due| if due <= now { NOT_SOONER } else { due - now });
     let steady = if waits_for_relay { SOON } else { context.settings.relay_pause(name, now) };
     let refused = entry.refusals.due().map(|due| due - now);
-    [due, refused].into_iter().flatten().fold(steady, Millis::min).max(200)
+    let told = entry.warnings.due().map(|due| due - now);
+    [due, refused, told].into_iter().flatten().fold(steady, Millis::min).max(200)
 }
 
 /// Says what the channel asks for and finds out whether another holds it.
@@ -184,12 +207,11 @@ impl Default for Serving {
 
 impl Serving {
     fn is_pending(&self) -> bool {
-        self.waits_for_others
-            || match &self.state {
-                RelayState::Running { facts, open, wanted } => !open || facts.revision != *wanted,
-                // The watch tells when it changes.
-                RelayState::Absent { .. } | RelayState::Failed { .. } => false,
-            }
+        match &self.state {
+            RelayState::Running { facts, open, wanted } => !open || facts.revision != *wanted,
+            // The watch tells when it changes.
+            RelayState::Absent { .. } | RelayState::Failed { .. } => false,
+        }
     }
 
     /// Whether somebody listens under the address that is to be subscribed.
@@ -211,7 +233,7 @@ impl Serving {
             let pruned = prune(context, scope, channel, &BTreeSet::new()).await;
             let now = context.clock.now();
             self.changed |= entry.refusals.take("deletion", "the relay", "", now, pruned)?.unwrap_or(false);
-            context.rollouts.ended(&name);
+            context.rollouts.ended(&name).iter().for_each(|next| context.kick(next));
             self.state = RelayState::Absent { detail: String::new() };
             return Ok(());
         }
@@ -304,8 +326,29 @@ impl Serving {
         apply!("Secret", secret_live, objects::secret(blueprint, config));
         apply!("Service", live(&scope.services, name), objects::service(blueprint));
         apply!("NetworkPolicy", live(&scope.network_policies, name), objects::network_policy(blueprint));
-        let wanted = objects::stateful_set(blueprint);
+        let mut wanted = objects::stateful_set(blueprint);
         let found = scope.stateful_sets.get(&ObjectRef::new(&object).within(&name.namespace));
+        if let Some(found) = &found {
+            volume::keep_template(&mut wanted, found);
+        }
+        if found.is_none() || blueprint.is_ephemeral() {
+            refusals.clear("size");
+        } else if !refusals.waits("size", &wish, now) {
+            let claim = blueprint.relay.storage.as_ref().and_then(|storage| storage.volume_claim.clone());
+            let claim = claim.unwrap_or_default();
+            let outcome = volume::resize(context, name, &claim.size(), claim.storage_class_name.as_deref()).await;
+            let object = format!("PersistentVolumeClaim {}", names::claim(&name.name));
+            if let Some((is_enlarged, in_the_way)) = refusals.take("size", &object, &wish, now, outcome)? {
+                if let Some(unapplied) = in_the_way {
+                    refusals.put("size", &wish, now, unapplied);
+                }
+                if is_enlarged {
+                    self.changed = true;
+                    let note = format!("{object} is enlarged to {}", claim.size());
+                    writer.event(channel, EventType::Normal, "VolumeEnlarged", "EnlargeVolume", &note).await;
+                }
+            }
+        }
         self.waits_for_others = false;
         let replaces = found.as_ref().is_some_and(|found| replaces_pod(found, &wanted));
         // A pod would read another's Secret, or write into another's volume.
@@ -317,12 +360,28 @@ impl Serving {
             refusals.take("claim", &claim, &wish, now, outcome)?;
         }
         let is_foreign = ["ServiceAccount", "Secret", "claim"].iter().any(|step| refusals.is_foreign(step));
-        if replaces && !context.rollouts.may_begin(name) {
+        // Of one that does not run nothing is lost, and this may be what mends it.
+        let is_running = found.as_ref().and_then(|found| found.status.as_ref()?.ready_replicas).unwrap_or(0) > 0;
+        let turn = if replaces && is_running {
+            let sets = scope.stateful_sets.state();
+            let begun = rollouts::unfinished(sets.iter().map(|set| &**set), &names::relay(""));
+            context.rollouts.may_begin(name, sets.len(), &begun)
+        } else {
+            Turn::Go
+        };
+        let waits = match turn {
+            Turn::Go => None,
+            Turn::Wait(detail) => Some((Reason::RolloutWaiting, detail)),
+            Turn::Halted(detail) => Some((Reason::RolloutHalted, detail)),
+        };
+        if let Some((reason, detail)) = waits {
             self.waits_for_others = true;
+            refusals.put("rollout", &wish, now, Unapplied { reason, detail, is_harmless: true });
         } else if !is_foreign {
+            refusals.clear("rollout");
             apply!("StatefulSet", found.clone().map(Live::Whole), wanted);
-            if changes.contains(&("StatefulSet", Change::None)) && found.as_deref().is_some_and(is_rolled_out) {
-                context.rollouts.ended(name);
+            if replaces && changes.iter().any(|(kind, _)| *kind == "StatefulSet") {
+                context.rollouts.written(name, memory.get("StatefulSet").and_then(|applied| applied.generation));
             }
         }
         if let Some(ingress) = objects::ingress(blueprint) {
@@ -433,13 +492,6 @@ fn replaces_pod(found: &StatefulSet, wanted: &StatefulSet) -> bool {
     is_other_wish(found, wanted) && !compare::contains(&template(found), &template(wanted))
 }
 
-fn is_rolled_out(set: &StatefulSet) -> bool {
-    let Some(status) = &set.status else { return false };
-    status.observed_generation >= set.metadata.generation
-        && status.ready_replicas.unwrap_or(0) >= 1
-        && status.update_revision == status.current_revision
-}
-
 /// Deletes the owned objects that are not among `kept`.
 async fn prune(context: &Context, scope: &Scope, channel: &Channel, kept: &BTreeSet<&str>) -> Result<bool, Error> {
     let mut changed = false;
@@ -521,11 +573,14 @@ pub async fn look(
 ) -> RelayState {
     let (ip, ready) = match pod_state(context, scope, name) {
         PodState::Running { ip, ready } => (ip, ready),
-        PodState::Down(state) => {
+        PodState::Down(_) => {
             entry.facts = None;
-            return state;
+            return with_words(context, scope, entry, name).await;
         }
     };
+    if ready {
+        entry.warnings.clear();
+    }
     // By the way that everybody else takes, and over a connection of its own: for a moment after the pod is ready its Service leads
     // nowhere yet, and a connection from before the API server was away goes on where a new one is refused.
     let key = status_key(context, name, config).await;
@@ -556,6 +611,22 @@ pub async fn look(
         }
         Err(detail) if ready => RelayState::Failed { reason: Reason::RelayUnreachable, detail },
         Err(_) => RelayState::Absent { detail: String::new() },
+    }
+}
+
+/// Why there is no pod to ask, in the cluster's own words.
+async fn with_words(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> RelayState {
+    let pod = own_pod(scope, name);
+    let is_made = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace)).is_some();
+    if is_made || pod.is_some() {
+        let about = relay_state::tells(pod.as_deref(), &names::relay(&name.name), &names::claim(&name.name));
+        entry.warnings.read(context, name, &about).await;
+    } else {
+        entry.warnings.clear();
+    }
+    match relay_state::of_pod(pod.as_deref(), &entry.warnings.all, context.clock.now()) {
+        PodState::Down(state) => state,
+        PodState::Running { .. } => RelayState::Absent { detail: String::new() },
     }
 }
 
@@ -635,7 +706,7 @@ pub fn pod_state(context: &Context, scope: &Scope, name: &ChannelRef) -> PodStat
     if context.settings.played_relays.is_some() {
         return PodState::Running { ip: IpAddr::from([127, 0, 0, 1]), ready: true };
     }
-    relay_state::of_pod(own_pod(scope, name).as_deref())
+    relay_state::of_pod(own_pod(scope, name).as_deref(), &[], context.clock.now())
 }
 
 fn service_address(scope: &Scope, name: &ChannelRef) -> Option<SocketAddr> {

@@ -87,7 +87,8 @@ impl Refusals {
     /// When the next repetition is due.
     #[must_use]
     pub fn due(&self) -> Option<Millis> {
-        self.0.values().map(|refused| refused.until).min()
+        // What is harmless is waiting, and is told when its turn has come.
+        self.0.values().filter(|refused| !refused.unapplied.is_harmless).map(|refused| refused.until).min()
     }
 
     /// For the status.

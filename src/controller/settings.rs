@@ -5,13 +5,25 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::objects::{Gateway, NetworkAccess};
-use crate::api::{AllowedHosts, Ingress, Intake, MaxChannel, Webhook};
+use super::rollouts::Parallelism;
+use crate::api::{AllowedHosts, Ingress, Intake, MaxChannel, Resources, SecretRef, Storage, VolumeClaim, Webhook};
 use crate::channel::schedule::Cadence;
 use crate::channel::{ChannelRef, Installation};
 use crate::policy::Millis;
+
+/// What relays have where their channels say nothing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RelayDefaults {
+    pub resources: Option<Resources>,
+    pub volume_claim: VolumeClaim,
+    /// In the channels' namespaces.
+    pub image_pull_secrets: Vec<SecretRef>,
+}
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -34,6 +46,10 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     pub relay_image: String,
     pub relay_pull_policy: Option<String>,
+    /// What relays have where their channels say nothing.
+    pub relay_defaults: RelayDefaults,
+    /// How many relays are replaced at once when something of their pods changes.
+    pub rollout_parallelism: Parallelism,
     /// Environment variables of the relays' pods: what cannot change while one runs.
     pub relay_env: BTreeMap<String, String>,
     pub relay_pods: RelayPods,
@@ -72,6 +88,24 @@ impl Settings {
                 mango_dialogs: None,
                 on_foreign_subscription: crate::api::ForeignSubscription::default(),
             });
+        }
+        let (relay, defaults) = (&mut manifest.spec.relay, &self.relay_defaults);
+        if relay.resources.is_none() {
+            relay.resources.clone_from(&defaults.resources);
+        }
+        if relay.image_pull_secrets.is_empty() {
+            relay.image_pull_secrets.clone_from(&defaults.image_pull_secrets);
+        }
+        let storage = relay
+            .storage
+            .get_or_insert_with(|| Storage { volume_claim: Some(VolumeClaim::default()), ephemeral: None });
+        if let Some(claim) = &mut storage.volume_claim {
+            if claim.size.is_none() {
+                claim.size.clone_from(&defaults.volume_claim.size);
+            }
+            if claim.storage_class_name.is_none() {
+                claim.storage_class_name.clone_from(&defaults.volume_claim.storage_class_name);
+            }
         }
         if let Some(webhook) = manifest.spec.intake.as_mut().and_then(|intake| intake.webhook.as_mut())
             && webhook.host.is_some()

@@ -96,6 +96,8 @@ pub struct Applied {
     after: Option<String>,
     /// The object that the apply answered, without what changes by itself.
     answered: u64,
+    /// The generation that the apply answered.
+    pub generation: Option<i64>,
     at: Instant,
 }
 
@@ -174,7 +176,14 @@ impl Writer {
                 let version = live.resource_version();
                 memory.insert(
                     kind,
-                    Applied { wanted: hash, before: version.clone(), after: version, answered, at: Instant::now() },
+                    Applied {
+                        wanted: hash,
+                        before: version.clone(),
+                        after: version,
+                        answered,
+                        generation: live.meta().generation,
+                        at: Instant::now(),
+                    },
                 );
                 return Ok(Change::None);
             }
@@ -205,6 +214,7 @@ impl Writer {
             before: version,
             after: answer.resource_version(),
             answered: compare::hash(&value),
+            generation: answer.meta().generation,
             at: Instant::now(),
         };
         memory.insert(kind, applied);

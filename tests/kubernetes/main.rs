@@ -23,6 +23,7 @@ mod life;
 mod owned;
 mod ownership;
 mod policies;
+mod refused;
 mod relay_killed;
 mod rights;
 mod steady;

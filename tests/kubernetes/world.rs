@@ -473,6 +473,8 @@ pub fn settings(namespace: &str, max: &str, mango: &str) -> Settings {
         namespaces: vec![namespace.to_owned()],
         relay_image: IMAGE.to_owned(),
         relay_pull_policy: Some("IfNotPresent".to_owned()),
+        relay_defaults: controller::RelayDefaults::default(),
+        rollout_parallelism: controller::Parallelism::default(),
         relay_env: std::collections::BTreeMap::new(),
         relay_pods: RelayPods {
             listen: [0; 16].into(),

@@ -55,6 +55,20 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{/* The rights in a namespace whose channels are served; the same in a ClusterRole (all namespaces) and in a Role (one). */}}
+{{/* What relays have where their channels say nothing, as JSON; pull secrets in the usual form. */}}
+{{- define "maxchannel.relayDefaults" -}}
+{{- $secrets := list }}
+{{- range (.Values.relay.imagePullSecrets | default .Values.imagePullSecrets) }}
+{{- if kindIs "string" . }}
+{{- $secrets = append $secrets (dict "name" .) }}
+{{- else }}
+{{- $secrets = append $secrets (dict "name" .name) }}
+{{- end }}
+{{- end }}
+{{- $defaults := dict "resources" .Values.relay.resources "volumeClaim" .Values.relay.volumeClaim "imagePullSecrets" $secrets }}
+{{- toJson $defaults }}
+{{- end -}}
+
 {{- define "maxchannel.channelRules" -}}
 # The channels: watched; patch adds and removes the finalizer, without which a deletion would leave a webhook at MAX and rows in Creatio behind.
 - apiGroups: [maxchannel.dev]
@@ -99,7 +113,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 # The relay's volume: read, for whether it was made for this channel; deleted with the channel unless deletionPolicy is Retain.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, delete]
+  verbs: [get, patch, delete]
+# Why a relay's pod is not made, not placed or not started: the cluster's own words, read while it does not run.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 # Events on channels; patch counts a repeated one.
 - apiGroups: [events.k8s.io]
   resources: [events]

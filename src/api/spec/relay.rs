@@ -34,7 +34,7 @@ pub struct Relay {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
-    /// Secrets for the registry of the image, in the channel's namespace; at most 8.
+    /// Secrets for the registry of the image, in the channel's namespace; at most 8. Absent: the installation's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub image_pull_secrets: Vec<SecretRef>,
@@ -71,13 +71,13 @@ pub struct Storage {
 }
 
 /// A volume of its own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeClaim {
-    /// Size of the volume. Default 1Gi.
-    #[serde(default = "volume_size")]
-    pub size: Quantity,
-    /// Name of the StorageClass. Absent: the cluster's default.
+    /// Size of the volume; a larger one than before enlarges it where its StorageClass allows that. Absent: the installation's, else 1Gi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Quantity>,
+    /// Name of the StorageClass. Absent: the installation's, else the cluster's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
@@ -86,13 +86,13 @@ pub struct VolumeClaim {
     pub storage_class_name: Option<String>,
 }
 
-fn volume_size() -> Quantity {
-    "1Gi".parse().expect("1Gi is a quantity")
-}
+impl VolumeClaim {
+    /// The size, where the manifest and the installation say nothing.
+    pub const SIZE: &str = "1Gi";
 
-impl Default for VolumeClaim {
-    fn default() -> Self {
-        Self { size: volume_size(), storage_class_name: None }
+    #[must_use]
+    pub fn size(&self) -> String {
+        self.size.as_ref().map_or_else(|| Self::SIZE.to_owned(), ToString::to_string)
     }
 }
 

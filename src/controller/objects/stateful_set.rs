@@ -95,6 +95,7 @@ pub fn stateful_set(blueprint: &Blueprint) -> StatefulSet {
 
 fn claim(blueprint: &Blueprint) -> PersistentVolumeClaim {
     let wish = blueprint.relay.storage.as_ref().and_then(|storage| storage.volume_claim.clone()).unwrap_or_default();
+    let size = wish.size();
     PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some("data".to_owned()),
@@ -109,7 +110,7 @@ fn claim(blueprint: &Blueprint) -> PersistentVolumeClaim {
             access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
             storage_class_name: wish.storage_class_name,
             resources: Some(VolumeResourceRequirements {
-                requests: Some(BTreeMap::from([("storage".to_owned(), Quantity(wish.size.to_string()))])),
+                requests: Some(BTreeMap::from([("storage".to_owned(), Quantity(size))])),
                 limits: None,
             }),
             ..PersistentVolumeClaimSpec::default()

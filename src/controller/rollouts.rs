@@ -1,0 +1,303 @@
+//! A changed relay comes to a few channels at a time, and no further once one of them does not come up.
+//!
+//! Counted is what was written, not what a watch shows that may be late: a relay is away from the moment of the write until the
+//! StatefulSet as written, by its generation, has the new pod ready. Those that an earlier process has begun show by their StatefulSets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::ResourceExt as _;
+use tokio::time::Instant;
+
+use crate::channel::ChannelRef;
+
+/// A relay that takes longer has not come up.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// How many relays may be replaced at once: a number, or a share of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parallelism {
+    Number(usize),
+    Percent(usize),
+}
+
+impl Default for Parallelism {
+    fn default() -> Self {
+        Self::Number(1)
+    }
+}
+
+impl Parallelism {
+    fn of(self, all: usize) -> usize {
+        match self {
+            Self::Number(number) => number,
+            Self::Percent(percent) => all * percent / 100,
+        }
+        .max(1)
+    }
+}
+
+impl fmt::Display for Parallelism {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(formatter, "{number}"),
+            Self::Percent(percent) => write!(formatter, "{percent}%"),
+        }
+    }
+}
+
+impl FromStr for Parallelism {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, most) = match text.trim().strip_suffix('%') {
+            Some(percent) => (percent, 100),
+            None => (text.trim(), 10_000),
+        };
+        let number: usize = number
+            .parse()
+            .ok()
+            .filter(|number| (1..=most).contains(number))
+            .ok_or_else(|| format!("{text:?} is no number of relays: give 1 to 10000, or a share such as 10%"))?;
+        Ok(if most == 100 { Self::Percent(number) } else { Self::Number(number) })
+    }
+}
+
+/// Whether a relay may be replaced now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    Go,
+    /// Others are being replaced: who.
+    Wait(String),
+    /// One did not come up: which, and why.
+    Halted(String),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Rollouts {
+    parallelism: Parallelism,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    away: BTreeMap<ChannelRef, Away>,
+    waiting: BTreeSet<ChannelRef>,
+}
+
+#[derive(Debug)]
+struct Away {
+    since: Instant,
+    /// Of the StatefulSet, as the server answered the write.
+    generation: Option<i64>,
+    failed: Option<String>,
+}
+
+/// What became of a relay that was being replaced.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct News {
+    pub came_up: bool,
+    /// It has just turned out not to come up.
+    pub failed: Option<String>,
+    /// Whose turn it may be now.
+    pub next: Vec<ChannelRef>,
+}
+
+impl Rollouts {
+    pub fn new(parallelism: Parallelism) -> Self {
+        Self { parallelism, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this channel's relay may be replaced now. `unfinished` are those whose StatefulSets say that they are not done.
+    pub fn may_begin(&self, channel: &ChannelRef, all: usize, unfinished: &[ChannelRef]) -> Turn {
+        let mut state = self.state();
+        if state.away.contains_key(channel) {
+            return Turn::Go;
+        }
+        if let Some((who, why)) = state.away.iter().find_map(|(who, away)| Some((who, away.failed.as_ref()?))) {
+            let turn = Turn::Halted(format!("{who}: {why}"));
+            state.waiting.insert(channel.clone());
+            return turn;
+        }
+        let mut away: BTreeSet<&ChannelRef> = state.away.keys().collect();
+        away.extend(unfinished.iter().filter(|other| *other != channel));
+        if away.len() >= self.parallelism.of(all) {
+            let names: Vec<String> = away.iter().take(3).map(ToString::to_string).collect();
+            let turn = Turn::Wait(names.join(", "));
+            state.waiting.insert(channel.clone());
+            return turn;
+        }
+        state.waiting.remove(channel);
+        state.away.insert(channel.clone(), Away { since: Instant::now(), generation: None, failed: None });
+        Turn::Go
+    }
+
+    /// The change was written.
+    pub fn written(&self, channel: &ChannelRef, generation: Option<i64>) {
+        if let Some(away) = self.state().away.get_mut(channel) {
+            away.generation = generation;
+        }
+    }
+
+    /// Takes in how it stands with a relay: what the watch has of its StatefulSet, and why it cannot run, if it says so.
+    pub fn look(&self, channel: &ChannelRef, found: Option<&StatefulSet>, failing: Option<&str>) -> News {
+        let mut state = self.state();
+        let mut news = News::default();
+        if let Some(set) = found
+            && failing.is_some()
+            && is_unfinished(set)
+        {
+            // Begun by an earlier process.
+            let generation = set.metadata.generation;
+            state.away.entry(channel.clone()).or_insert(Away { since: Instant::now(), generation, failed: None });
+        }
+        let Some(away) = state.away.get_mut(channel) else { return news };
+        let is_as_written = |set: &StatefulSet| away.generation.is_some() && set.metadata.generation >= away.generation;
+        if found.is_some_and(|set| is_as_written(set) && is_rolled_out(set)) {
+            news.came_up = true;
+            news.next = self.release(&mut state, channel);
+            return news;
+        }
+        let late = (away.since.elapsed() > PATIENCE).then_some("it is not ready in time");
+        if let (Some(why), None) = (failing.or(late), &away.failed) {
+            away.failed = Some(why.to_owned());
+            news.failed = Some(why.to_owned());
+        }
+        news
+    }
+
+    /// There is no relay any more, or nothing is to change.
+    pub fn ended(&self, channel: &ChannelRef) -> Vec<ChannelRef> {
+        let mut state = self.state();
+        state.waiting.remove(channel);
+        if state.away.contains_key(channel) { self.release(&mut state, channel) } else { Vec::new() }
+    }
+
+    fn release(&self, state: &mut State, channel: &ChannelRef) -> Vec<ChannelRef> {
+        state.away.remove(channel);
+        // More than may begin are asked, since some may be gone meanwhile.
+        state.waiting.iter().take(self.parallelism.of(state.waiting.len()) + 1).cloned().collect()
+    }
+
+    /// How many are being replaced, wait, and did not come up.
+    pub fn counts(&self) -> [(&'static str, usize); 3] {
+        let state = self.state();
+        let failed = state.away.values().filter(|away| away.failed.is_some()).count();
+        [("replacing", state.away.len() - failed), ("waiting", state.waiting.len()), ("failed", failed)]
+    }
+}
+
+/// Whether the newest template is in force, and its pod ready.
+fn is_rolled_out(set: &StatefulSet) -> bool {
+    let Some(status) = &set.status else { return false };
+    status.observed_generation >= set.metadata.generation
+        && status.ready_replicas.unwrap_or(0) >= 1
+        && status.update_revision == status.current_revision
+}
+
+/// Whether a pod of a newer template has not come up yet.
+fn is_unfinished(set: &StatefulSet) -> bool {
+    set.status.as_ref().is_some_and(|status| status.update_revision != status.current_revision)
+}
+
+/// The channels among these StatefulSets that are being replaced.
+pub fn unfinished<'a>(sets: impl IntoIterator<Item = &'a StatefulSet>, suffix: &str) -> Vec<ChannelRef> {
+    let of = |set: &StatefulSet| {
+        let name = set.name_any();
+        let channel = name.strip_suffix(suffix)?;
+        Some(ChannelRef::new(set.namespace().unwrap_or_default(), channel))
+    };
+    sets.into_iter().filter(|set| is_unfinished(set)).filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn channel(name: &str) -> ChannelRef {
+        ChannelRef::new("n", name)
+    }
+
+    fn set(generation: i64, observed: i64, ready: i32, is_done: bool) -> StatefulSet {
+        serde_json::from_value(json!({
+            "metadata": {"name": "a-relay", "namespace": "n", "generation": generation},
+            "status": {"observedGeneration": observed, "replicas": 1, "readyReplicas": ready,
+                "currentRevision": if is_done { "new" } else { "old" }, "updateRevision": "new"}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_was_written_counts_however_late_the_watch_is() {
+        let rollouts = Rollouts::default();
+        let (a, b) = (channel("a"), channel("b"));
+        assert_eq!(rollouts.may_begin(&a, 3, &[]), Turn::Go);
+        // The watch still has the StatefulSet from before the write, which is done and ready.
+        assert_eq!(rollouts.look(&a, Some(&set(1, 1, 1, true)), None), News::default());
+        rollouts.written(&a, Some(2));
+        for late in [set(1, 1, 1, true), set(2, 1, 1, true), set(2, 2, 1, false), set(2, 2, 0, true)] {
+            assert_eq!(rollouts.look(&a, Some(&late), None), News::default());
+            assert_eq!(rollouts.may_begin(&b, 3, &[]), Turn::Wait("n/a".to_owned()));
+        }
+        let news = rollouts.look(&a, Some(&set(2, 2, 1, true)), None);
+        assert_eq!((news.came_up, news.next), (true, vec![b.clone()]));
+        assert_eq!(rollouts.may_begin(&b, 3, &[]), Turn::Go);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_does_not_come_up_halts_the_rest_for_as_long_as_it_is_so() {
+        let (a, b, c) = (channel("a"), channel("b"), channel("c"));
+        for failing in [Some("the image cannot be pulled"), None] {
+            let rollouts = Rollouts::new(Parallelism::Number(2));
+            assert_eq!(rollouts.may_begin(&a, 3, &[]), Turn::Go);
+            rollouts.written(&a, Some(2));
+            if failing.is_none() {
+                tokio::time::advance(PATIENCE + Duration::from_secs(1)).await;
+            }
+            let why = rollouts.look(&a, Some(&set(2, 2, 0, false)), failing).failed.unwrap();
+            assert_eq!(rollouts.look(&a, Some(&set(2, 2, 0, false)), failing).failed, None, "told once");
+            tokio::time::advance(Duration::from_hours(10)).await;
+            for other in [&b, &c] {
+                assert_eq!(rollouts.may_begin(other, 3, &[]), Turn::Halted(format!("n/a: {why}")));
+            }
+            assert_eq!(rollouts.may_begin(&a, 3, &[]), Turn::Go, "what mends it is let through");
+            rollouts.written(&a, Some(3));
+            assert_eq!(rollouts.look(&a, Some(&set(3, 3, 1, true)), None).next, [b.clone(), c.clone()]);
+            assert_eq!(rollouts.may_begin(&b, 3, &[]), Turn::Go);
+            assert_eq!(rollouts.may_begin(&c, 3, &[]), Turn::Go);
+        }
+    }
+
+    #[test]
+    fn those_begun_by_an_earlier_process_count_too() {
+        let rollouts = Rollouts::default();
+        let sets = [set(2, 2, 0, false), set(2, 2, 1, true)];
+        let begun = unfinished(&sets, "-relay");
+        assert_eq!(begun, [channel("a")]);
+        assert_eq!(rollouts.may_begin(&channel("b"), 3, &begun), Turn::Wait("n/a".to_owned()));
+        assert!(rollouts.look(&channel("a"), Some(&sets[0]), Some("it crashes")).failed.is_some());
+        assert_eq!(rollouts.may_begin(&channel("b"), 3, &begun), Turn::Halted("n/a: it crashes".to_owned()));
+        assert_eq!(rollouts.ended(&channel("a")), [channel("b")], "a channel that is gone holds nobody up");
+    }
+
+    #[test]
+    fn a_share_is_a_share_of_all_and_never_nobody() {
+        for (text, all, number) in [("1", 100, 1), ("7", 100, 7), ("10%", 100, 10), ("10%", 3, 1), ("100%", 5, 5)] {
+            let parallelism: Parallelism = text.parse().unwrap();
+            assert_eq!((parallelism.of(all), parallelism.to_string()), (number, text.to_owned()));
+        }
+        for text in ["0", "0%", "101%", "-1", "", "half", "1.5"] {
+            assert!(text.parse::<Parallelism>().is_err(), "{text}");
+        }
+    }
+}

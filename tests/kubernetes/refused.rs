@@ -1,0 +1,110 @@
+//! What the cluster refuses or cannot do is told in its own words, everything else goes on, and it goes by itself once mended.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use maxchannel::controller::RelayDefaults;
+use serde_json::{Value, json};
+
+use crate::world::{Cluster, PATIENCE, World, until};
+
+async fn quota(world: &World, hard: Value) {
+    let body = json!({"metadata": {"name": "tight"}, "spec": {"hard": hard}});
+    let quota: ResourceQuota = serde_json::from_value(body).unwrap();
+    let api: Api<ResourceQuota> = world.api();
+    api.create(&PostParams::default(), &quota).await.unwrap();
+    until("the quota is in force", PATIENCE, || async {
+        api.get("tight").await.unwrap().status.and_then(|status| status.hard)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_quota_refuses_is_told_and_the_rest_goes_on() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::start(&cluster).await;
+    quota(&world, json!({"services": "0"})).await;
+    let controller = world.controller().await;
+    world.put_secrets().await;
+    world.apply(&world.manifest("support")).await;
+    let words = world.until_condition("support", "ObjectsApplied", "False", "QuotaExceeded", PATIENCE).await;
+    assert!(words.contains("exceeded quota: tight") && words.contains("Service support-relay"), "{words}");
+    world.until_condition("support", "Stalled", "True", "QuotaExceeded", PATIENCE).await;
+    until("the relay's pod is there all the same", PATIENCE, || async {
+        world.api::<Pod>().get_opt("support-relay-0").await.unwrap()
+    })
+    .await;
+    world.until_condition("support", "CrmConnected", "True", "Connected", PATIENCE).await;
+    let quotas: Api<ResourceQuota> = world.api();
+    quotas.delete("tight", &DeleteParams::default()).await.unwrap();
+    world.until_ready("support").await;
+    world.api::<Service>().get("support-relay").await.unwrap();
+    until("what was done outside is told", PATIENCE, || async {
+        let events = world.api::<Event>().list(&ListParams::default()).await.unwrap().items;
+        let told = |reason: &str| events.iter().any(|event| event.reason.as_deref() == Some(reason));
+        (told("Subscribed") && told("CrmChannelCreated") && told("QuotaExceeded")).then_some(())
+    })
+    .await;
+    controller.stop().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_refused_and_one_that_fits_nowhere_say_so_in_the_clusters_words() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::start(&cluster).await;
+    quota(&world, json!({"pods": "0"})).await;
+    let mut settings = world.settings();
+    settings.relay_defaults = serde_json::from_value::<RelayDefaults>(json!({
+        "resources": {"requests": {"memory": "40Mi"}}, "imagePullSecrets": [{"name": "registry"}]}))
+    .unwrap();
+    let controller = world.controller_with(settings).await;
+    world.put_secrets().await;
+    let mut manifest = world.manifest("support");
+    manifest["spec"]["relay"]["nodeSelector"] = json!({"nowhere": "true"});
+    world.apply(&manifest).await;
+    let words = world.until_condition("support", "RelayAvailable", "False", "PodRefused", PATIENCE).await;
+    assert!(words.contains("exceeded quota: tight"), "{words}");
+    world.until_condition("support", "Stalled", "True", "PodRefused", PATIENCE).await;
+    let quotas: Api<ResourceQuota> = world.api();
+    quotas.delete("tight", &DeleteParams::default()).await.unwrap();
+    let limit = Duration::from_mins(3);
+    let words = world.until_condition("support", "RelayAvailable", "False", "Unschedulable", limit).await;
+    assert!(words.contains("0/1 nodes are available"), "{words}");
+    world.apply(&world.manifest("support")).await;
+    world.until_ready("support").await;
+    let pod = world.api::<Pod>().get("support-relay-0").await.unwrap().spec.unwrap();
+    let requests = pod.containers[0].resources.as_ref().and_then(|resources| resources.requests.clone()).unwrap();
+    assert_eq!(requests["memory"].0, "40Mi");
+    assert_eq!(pod.image_pull_secrets.unwrap()[0].name, "registry");
+    controller.stop().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_cannot_be_enlarged_is_told_and_the_relay_runs_on() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::start(&cluster).await;
+    cluster.volumes(1);
+    let controller = world.controller().await;
+    world.put_secrets().await;
+    let mut manifest = world.manifest("support");
+    manifest["spec"]["relay"] = json!({"storage": {"volumeClaim": {"size": "1Gi"}}});
+    world.apply(&manifest).await;
+    world.until_ready("support").await;
+    let before = world.api::<Pod>().get("support-relay-0").await.unwrap().metadata.uid;
+    manifest["spec"]["relay"]["storage"]["volumeClaim"]["size"] = json!("2Gi");
+    world.apply(&manifest).await;
+    let words = world.until_condition("support", "ObjectsApplied", "False", "VolumeNotResized", PATIENCE).await;
+    assert!(words.contains("resize"), "{words}");
+    manifest["spec"]["relay"]["storage"]["volumeClaim"]["size"] = json!("1Gi");
+    world.apply(&manifest).await;
+    world.until_ready("support").await;
+    assert_eq!(world.api::<Pod>().get("support-relay-0").await.unwrap().metadata.uid, before, "no restart");
+    world.api::<PersistentVolumeClaim>().get("data-support-relay-0").await.unwrap();
+    controller.stop().await;
+    world.end().await;
+}
