@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::world::{Cluster, World};
 
 /// Why `check` refuses what the server takes, by words of the finding. Everything else that it refuses alone is a fault.
-const STRICTER: [(&str, &str); 24] = [
+const STRICTER: [(&str, &str); 26] = [
     ("is not a quantity", "the server takes any text and any number for one, and refuses the claim or the pod later"),
     ("is more than the limit", "the server refuses the pod later"),
     ("is no resource of a container", "the server refuses the pod later"),
@@ -36,6 +36,11 @@ const STRICTER: [(&str, &str); 24] = [
     (
         "is not a name: lower-case",
         "the server refuses the Service later, and a rule would lock objects that are stored already",
+    ),
+    ("cannot be read: invalid type: null, expected a string", "the server reads an empty text"),
+    (
+        "cannot be read: invalid type: floating point `3.0`",
+        "the server takes it for 3; in JSON only, as YAML 3.0 is read so here, too",
     ),
     ("is empty: give", "the server drops an empty field, and takes the manifest for another one than was written"),
 ];

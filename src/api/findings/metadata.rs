@@ -172,7 +172,7 @@ fn of_all(manifest: &Value, found: &mut Vec<Finding>) {
     let annotations = metadata.get("annotations").and_then(Value::as_object);
     annotation_keys(annotations, &at.key("annotations"), found);
     for (index, finalizer) in metadata.get("finalizers").and_then(Value::as_array).into_iter().flatten().enumerate() {
-        if finalizer.as_str().is_some_and(|name| !is_qualified(name) || !name.contains('/')) {
+        if finalizer.as_str().is_some_and(|name| !is_qualified(name)) {
             let message = "is not a finalizer: write a domain, a slash and a name, like acme.ru/keep";
             found.push(Finding::error(at.key("finalizers").index(index), message));
         }

@@ -650,7 +650,7 @@ fn what_the_server_or_the_objects_made_from_it_would_refuse_is_found_with_its_fi
         (with("metadata.annotations", json!({"a": true})), "metadata.annotations.a", "must be a text"),
         (with("metadata.annotations", json!({"/a": "b"})), "metadata.annotations[\"/a\"]", "is not the key of an"),
         (with("metadata.annotations", json!({"a": "b".repeat(300_000)})), "metadata.annotations", "at most 262144"),
-        (with("metadata.finalizers", json!(["keep"])), "metadata.finalizers[0]", "is not a finalizer"),
+        (with("metadata.finalizers", json!(["acme.ru/keep it"])), "metadata.finalizers[0]", "is not a finalizer"),
         (
             with("metadata.ownerReferences", json!([{"kind": "A"}])),
             "metadata.ownerReferences[0].apiVersion",
