@@ -420,7 +420,8 @@ fn relay_rules(relay: &Relay, at: &FieldPath, found: &mut Vec<Finding>) {
         let message = "is for trials only: undelivered messages die with the pod; use volumeClaim for customers";
         found.push(Finding::warning(at.key("storage").key("ephemeral"), message));
     }
-    let size = relay.storage.as_ref().and_then(|storage| storage.volume_claim.as_ref()).map(|claim| &claim.size);
+    let size =
+        relay.storage.as_ref().and_then(|storage| storage.volume_claim.as_ref()).and_then(|claim| claim.size.as_ref());
     if size.and_then(Quantity::amount).is_some_and(|amount| amount <= 0.0) {
         let field = at.key("storage").key("volumeClaim").key("size");
         found.push(Finding::error(field, "is nothing: give the size of the volume, like 1Gi"));
