@@ -52,7 +52,7 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Completions(completions::Args),
-    Controller(controller::Args),
+    Controller(Box<controller::Args>),
     Crd(crd::Args),
     CreatioInstall(creatio_install::Args),
     CreatioPackage(creatio_package::Args),

@@ -553,7 +553,7 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
                 entry.errands.stop();
                 cleanup::pass(context, scope, &channel, &mut entry).await
             } else {
-                pass::pass(context, scope, &channel, &mut entry).await
+                Box::pin(pass::pass(context, scope, &channel, &mut entry)).await
             }
         }
     };

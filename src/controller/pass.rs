@@ -104,7 +104,7 @@ pub async fn pass(
         return Ok(Outcome { changed: wrote, waiting: true, again_in });
     }
     // What is remembered needs no answer from outside: a relay that lost an object has it back before anybody is asked.
-    relay.serve(context, scope, channel, entry).await?;
+    Box::pin(relay.serve(context, scope, channel, entry)).await?;
     let until = Instant::now() + MOMENT;
     let awaiting = entry.errands.expect();
     let mut is_sent = false;
@@ -116,7 +116,7 @@ pub async fn pass(
         relay.take(entry, brought, clock());
         claim(context, entry, &name);
         // What was found out may mean another configuration.
-        relay.serve(context, scope, channel, entry).await?;
+        Box::pin(relay.serve(context, scope, channel, entry)).await?;
     }
     drop(awaiting);
     while let Some(brought) = entry.errands.arrived() {

@@ -95,13 +95,12 @@ pub trait Listener: Send + Sync + 'static {
     fn secret(&self, channel: &ChannelRef);
 }
 
+/// A scope that watches, what kicks each lane, and the tasks that watch.
+pub(super) type Started = (Arc<Scope>, [(Lane, Kicked); 3], Vec<tokio::task::JoinHandle<()>>);
+
 impl Scope {
     /// Begins to watch; the kicks come out of the stream.
-    pub fn start(
-        client: &Client,
-        namespace: Option<&str>,
-        listener: Arc<dyn Listener>,
-    ) -> (Arc<Self>, [(Lane, Kicked); 3], Vec<tokio::task::JoinHandle<()>>) {
+    pub fn start(client: &Client, namespace: Option<&str>, listener: Arc<dyn Listener>) -> Started {
         let [(usual, usual_kicked), (edits, edits_kicked), (leaving, leaving_kicked)] =
             [mpsc::unbounded(), mpsc::unbounded(), mpsc::unbounded()];
         let kicks = [usual, edits, leaving];
@@ -396,11 +395,11 @@ impl Watching<'_> {
 
 /// The server's words where it refuses to show what is watched, which no repetition mends: rights or the namespace are missing.
 fn refusal(error: &watcher::Error) -> Option<String> {
-    let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status,
-        watcher::Error::WatchError(status) => status,
-        _ => return None,
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+    | watcher::Error::WatchError(status)) = error
+    else {
+        return None;
     };
     matches!(status.code, 403 | 404).then(|| status.message.clone())
 }

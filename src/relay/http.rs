@@ -41,7 +41,7 @@ const BODY_LIMIT: Duration = Duration::from_secs(30);
 /// The relays behind one port, by namespace and name. Cheap to clone; clones share the map.
 #[derive(Clone, Debug)]
 pub struct Relays {
-    relays: Arc<RwLock<BTreeMap<(String, String), Relay>>>,
+    open: Arc<RwLock<BTreeMap<(String, String), Relay>>>,
     /// Channels whose store cannot be opened, so that they have no relay.
     closed: Arc<RwLock<BTreeSet<(String, String)>>>,
     long_bodies: Arc<Semaphore>,
@@ -49,30 +49,23 @@ pub struct Relays {
 
 impl Default for Relays {
     fn default() -> Self {
-        Self { relays: Arc::default(), closed: Arc::default(), long_bodies: Arc::new(Semaphore::new(LONG_BODIES)) }
+        Self { open: Arc::default(), closed: Arc::default(), long_bodies: Arc::new(Semaphore::new(LONG_BODIES)) }
     }
 }
 
 impl Relays {
     /// Puts a relay behind the port; the one that stood there under the same name is given back.
     pub fn insert(&self, namespace: &str, name: &str, relay: Relay) -> Option<Relay> {
-        self.relays
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert((namespace.to_owned(), name.to_owned()), relay)
+        self.open.write().unwrap_or_else(PoisonError::into_inner).insert((namespace.to_owned(), name.to_owned()), relay)
     }
 
     pub fn remove(&self, namespace: &str, name: &str) -> Option<Relay> {
-        self.relays.write().unwrap_or_else(PoisonError::into_inner).remove(&(namespace.to_owned(), name.to_owned()))
+        self.open.write().unwrap_or_else(PoisonError::into_inner).remove(&(namespace.to_owned(), name.to_owned()))
     }
 
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<Relay> {
-        self.relays
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&(namespace.to_owned(), name.to_owned()))
-            .cloned()
+        self.open.read().unwrap_or_else(PoisonError::into_inner).get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
     /// Whether this channel's store cannot be opened.
@@ -88,14 +81,14 @@ impl Relays {
 
     /// Every relay with its namespace and name, in their order.
     fn named(&self) -> Vec<((String, String), Relay)> {
-        let relays = self.relays.read().unwrap_or_else(PoisonError::into_inner);
+        let relays = self.open.read().unwrap_or_else(PoisonError::into_inner);
         relays.iter().map(|(name, relay)| (name.clone(), relay.clone())).collect()
     }
 
     /// Every relay, in the order of its name.
     #[must_use]
     pub fn all(&self) -> Vec<Relay> {
-        self.relays.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.open.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }
 

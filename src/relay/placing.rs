@@ -123,7 +123,7 @@ mod tests {
     const GROUP: i64 = -70_801_234_567_890;
     const NOW: Millis = 1_790_000_100_000;
 
-    fn written(recipient: &Value, sender: Value) -> Value {
+    fn written(recipient: &Value, sender: &Value) -> Value {
         json!({"update_type": "message_created", "timestamp": 1_790_000_000_200_i64, "message": {"sender": sender,
             "recipient": recipient, "timestamp": 1_790_000_000_100_i64, "body": {"mid": "m", "seq": 7, "text": "x"}}})
     }
@@ -147,22 +147,22 @@ mod tests {
         let left = |chat: i64| json!({"update_type": "bot_stopped", "chat_id": chat, "user": anna()});
         let (anna_s, nobody) = (Whose::Customer(ANNA), Whose::Nobody);
         for (update, whose, in_dialog) in [
-            (written(&json!({"chat_id": DIALOG, "chat_type": "dialog", "user_id": BOT}), anna()), anna_s, true),
-            (written(&json!({"chat_id": DIALOG, "chat_type": "Dialogue2", "user_id": BOT}), anna()), anna_s, true),
-            (written(&json!({"chat_id": "184500123", "chat_type": 5}), anna()), anna_s, true),
-            (written(&json!({"chat_id": DIALOG}), anna()), anna_s, true),
-            (written(&Value::Null, anna()), anna_s, true),
-            (written(&json!("odd"), json!({"user_id": "91234567"})), anna_s, true),
+            (written(&json!({"chat_id": DIALOG, "chat_type": "dialog", "user_id": BOT}), &anna()), anna_s, true),
+            (written(&json!({"chat_id": DIALOG, "chat_type": "Dialogue2", "user_id": BOT}), &anna()), anna_s, true),
+            (written(&json!({"chat_id": "184500123", "chat_type": 5}), &anna()), anna_s, true),
+            (written(&json!({"chat_id": DIALOG}), &anna()), anna_s, true),
+            (written(&Value::Null, &anna()), anna_s, true),
+            (written(&json!("odd"), &json!({"user_id": "91234567"})), anna_s, true),
             (
-                written(&json!({"chat_id": DIALOG, "chat_type": "dialog", "user_id": BOT}), Value::Null),
+                written(&json!({"chat_id": DIALOG, "chat_type": "dialog", "user_id": BOT}), &Value::Null),
                 Whose::DialogOf(DIALOG),
                 true,
             ),
-            (written(&json!({"chat_id": DIALOG, "chat_type": "dialog", "user_id": ANNA}), Value::Null), nobody, true),
-            (written(&json!({"chat_id": DIALOG, "chat_type": "dialog"}), json!({"user_id": BOT})), nobody, true),
-            (written(&json!({"chat_id": GROUP, "chat_type": "chat"}), anna()), nobody, false),
-            (written(&json!({"chat_id": GROUP}), anna()), nobody, false),
-            (written(&json!({"chat_id": 5, "chat_type": "channel"}), anna()), nobody, false),
+            (written(&json!({"chat_id": DIALOG, "chat_type": "dialog", "user_id": ANNA}), &Value::Null), nobody, true),
+            (written(&json!({"chat_id": DIALOG, "chat_type": "dialog"}), &json!({"user_id": BOT})), nobody, true),
+            (written(&json!({"chat_id": GROUP, "chat_type": "chat"}), &anna()), nobody, false),
+            (written(&json!({"chat_id": GROUP}), &anna()), nobody, false),
+            (written(&json!({"chat_id": 5, "chat_type": "channel"}), &anna()), nobody, false),
             (press(message_of_bot(DIALOG, "dialog")), anna_s, true),
             (press(message_of_bot(GROUP, "chat")), nobody, false),
             (press(message_of_bot(GROUP, "unheard of")), nobody, false),
@@ -200,7 +200,7 @@ mod tests {
             json!({}),
             json!(i64::MAX),
         ] {
-            let mut update = written(&dialog, anna());
+            let mut update = written(&dialog, &anna());
             update["message"]["timestamp"] = odd.clone();
             assert_eq!(position(&parse(&update.to_string()), NOW).0, 1_790_000_000_200, "{odd}");
             update["timestamp"] = odd.clone();
@@ -209,7 +209,7 @@ mod tests {
             update["message"].as_object_mut().unwrap().remove("timestamp");
             assert_eq!(position(&parse(&update.to_string()), NOW), (NOW, 7), "{odd}");
         }
-        let whole = parse(&written(&dialog, anna()).to_string());
+        let whole = parse(&written(&dialog, &anna()).to_string());
         assert_eq!(position(&whole, NOW), (1_790_000_000_100, 7));
         // A machine that is some hours behind MAX changes nothing.
         assert_eq!(position(&whole, 1_789_990_000_000), (1_790_000_000_100, 7));

@@ -213,7 +213,7 @@ async fn of_an_erased_person_no_byte_is_left_in_any_file_and_no_repeat_brings_on
         .to_string()
     };
     let post = async |body: String| {
-        let secret = String::from_utf8(world.webhook_call("{}")).unwrap();
+        let secret = String::from_utf8(World::webhook_call("{}")).unwrap();
         let path = secret.split(' ').nth(1).unwrap().to_owned();
         let secret = secret.lines().find_map(|line| line.strip_prefix("X-Max-Bot-Api-Secret: ")).unwrap().to_owned();
         let answer = reqwest::Client::new()

@@ -28,13 +28,13 @@ async fn what_was_stored_for_a_caller_that_hung_up_reaches_the_crm_without_a_res
     let customers: Vec<i64> = (7_000_001..7_000_121).collect();
     for customer in &customers {
         let mut connection = TcpStream::connect(world.address()).await.unwrap();
-        connection.write_all(&world.webhook_call(&update(*customer, "вопрос"))).await.unwrap();
+        connection.write_all(&World::webhook_call(&update(*customer, "вопрос"))).await.unwrap();
         drop(connection);
     }
     let mut statuses = Vec::new();
     for customer in &customers {
         let mut connection = TcpStream::connect(world.address()).await.unwrap();
-        connection.write_all(&world.webhook_call(&update(*customer, "вопрос"))).await.unwrap();
+        connection.write_all(&World::webhook_call(&update(*customer, "вопрос"))).await.unwrap();
         let mut answer = [0; 12];
         connection.read_exact(&mut answer).await.unwrap();
         statuses.push(String::from_utf8_lossy(&answer).into_owned());

@@ -30,7 +30,7 @@ async fn answer_to(world: &World, call: &[u8]) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_stranger_gets_the_same_answer_before_sending_a_body_and_a_missing_channel_is_none() {
     let mut world = World::start(quiet_rules(), Intake::Webhook).await;
-    let ours = String::from_utf8(world.webhook_call("{}")).unwrap();
+    let ours = String::from_utf8(World::webhook_call("{}")).unwrap();
     let path = ours.split(' ').nth(1).unwrap().to_owned();
     let secret = ours.lines().find(|line| line.starts_with("X-Max")).unwrap().to_owned();
     let call = |path: &str, secret: &str| {
@@ -68,7 +68,7 @@ async fn a_webhook_comes_through_a_thousand_connections_that_say_nothing() {
                 let head =
                     "POST /webhooks/max/default/support/0 HTTP/1.1\r\nHost: relay\r\nContent-Length: 900000\r\n\r\n";
                 let _ = connection.write_all(head.as_bytes()).await;
-                let _ = connection.write_all(&[b'x'; 20_000]).await;
+                let _ = connection.write_all(&vec![b'x'; 20_000]).await;
             }
         }
         silent.push(connection);
@@ -95,7 +95,7 @@ async fn an_authentic_update_of_any_length_is_taken_once_and_never_refused_for_e
             },
             "of_no_use": "x".repeat(megabytes * 1024 * 1024 + 1),
         });
-        let call = world.webhook_call(&update.to_string());
+        let call = World::webhook_call(&update.to_string());
         for _ in 0..2 {
             let mut connection = TcpStream::connect(world.address()).await.unwrap();
             connection.write_all(&call).await.unwrap();

@@ -109,7 +109,7 @@ impl World {
     }
 
     /// The bytes of a webhook call as MAX makes it.
-    pub fn webhook_call(&self, body: &str) -> Vec<u8> {
+    pub fn webhook_call(body: &str) -> Vec<u8> {
         let path = format!("/webhooks/max/default/support/{}", fingerprint(WEBHOOK_SECRET));
         let length = body.len();
         format!(

@@ -203,7 +203,7 @@ fn member(holds: Holds, value: &Value, at: &FieldPath, found: &mut Vec<Finding>)
         (Holds::Number, _) => error(at.clone(), "must be a whole number"),
         (Holds::Time, Value::String(text)) if text.parse::<jiff::Timestamp>().is_ok() => {}
         (Holds::Time, _) => {
-            error(at.clone(), "must be a time like 2026-11-24T17:50:00Z: remove it, the cluster sets it")
+            error(at.clone(), "must be a time like 2026-11-24T17:50:00Z: remove it, the cluster sets it");
         }
         (Holds::Texts, Value::Object(members)) => {
             for (key, value) in members {

@@ -143,8 +143,12 @@ fn crm_path(text: &str, at: &FieldPath, found: &mut Vec<Finding>) {
     const PAGES: [&str; 8] = ["shell", "nui", "login", "odata", "servicemodel", "rest", "clientapp", "navigation"];
     let Ok(url) = Url::parse(text) else { return };
     let parts: Vec<String> = url.path().split('/').filter(|part| !part.is_empty()).map(str::to_lowercase).collect();
-    let page =
-        parts.iter().any(|part| PAGES.contains(&part.as_str()) || part.ends_with(".aspx") || part.ends_with(".svc"));
+    // In lower case already.
+    let is_page = |part: &String| {
+        let extension = part.rsplit_once('.').map_or("", |(_, extension)| extension);
+        PAGES.contains(&part.as_str()) || matches!(extension, "aspx" | "svc")
+    };
+    let page = parts.iter().any(is_page);
     if page || parts.iter().rev().skip(1).any(|part| part == "0") {
         let message = "is the address of a page of the CRM: leave what comes before it, like https://crm.acme.ru";
         found.push(Finding::error(at.clone(), message));

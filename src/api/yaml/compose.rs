@@ -59,14 +59,16 @@ struct Anchored {
 }
 
 type Node = (Value, Lines);
+/// Where each member stands, and what is in it.
+type LinesOfMembers = HashMap<String, (usize, Lines)>;
 
 /// A mapping while it is read.
 #[derive(Default)]
 struct Members {
     values: Map<String, Value>,
-    lines: HashMap<String, (usize, Lines)>,
+    lines: LinesOfMembers,
     /// What merge keys bring along; the mapping's own members win.
-    merged: Vec<(Map<String, Value>, HashMap<String, (usize, Lines)>)>,
+    merged: Vec<(Map<String, Value>, LinesOfMembers)>,
 }
 
 impl Composer<'_> {
@@ -152,7 +154,7 @@ impl Composer<'_> {
                 }
                 Ok(value)
             }
-            None | Some("!" | "str") => Ok(Value::String(text)),
+            None | Some("!" | "str" | "timestamp") => Ok(Value::String(text)),
             Some("int") => match resolved() {
                 scalar::Scalar::Value(value) if value.is_i64() || value.is_u64() => Ok(value),
                 _ => Err(wrong()),
@@ -169,7 +171,6 @@ impl Composer<'_> {
                 scalar::Scalar::Value(Value::Null) => Ok(Value::Null),
                 _ => Err(wrong()),
             },
-            Some("timestamp") => Ok(Value::String(text)),
             Some("binary") => Err(YamlError::new(
                 line,
                 "!!binary is not understood here: write the text itself, or in a Secret put the base64 under data",
@@ -219,7 +220,7 @@ impl Composer<'_> {
             EventData::Scalar { anchor: None, tag: None, value, style: ScalarStyle::Plain, .. } => {
                 self.spend(NODE + value.len(), at)?;
                 merges = value == "<<";
-                self.plain_key(value, at)?
+                self.plain_key(&value, at)?
             }
             EventData::Scalar { .. } | EventData::Alias { .. } => match self.node(event)?.0 {
                 Value::String(key) => key,
@@ -246,10 +247,10 @@ impl Composer<'_> {
     }
 
     /// kubectl makes texts of numbers and of `yes`, which then is "true".
-    fn plain_key(&mut self, text: String, line: usize) -> Result<String, YamlError> {
-        let (value, note) = match scalar::read(&text) {
+    fn plain_key(&mut self, text: &str, line: usize) -> Result<String, YamlError> {
+        let (value, note) = match scalar::read(text) {
             Ok(read) => read,
-            Err(message) => (Value::String(text.clone()), Some(message)),
+            Err(message) => (Value::String(text.to_owned()), Some(message)),
         };
         let key = match value {
             Value::String(key) => key,

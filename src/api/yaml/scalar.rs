@@ -104,14 +104,14 @@ fn signed(text: &str) -> (bool, &str) {
 fn go_integer(text: &str) -> Option<Number> {
     let (negative, bare) = signed(text);
     let lower = bare.get(..2).map(str::to_ascii_lowercase);
-    let (digits, base) = match lower.as_deref() {
+    let (digits, radix) = match lower.as_deref() {
         Some("0x") => (&bare[2..], 16),
         Some("0b") => (&bare[2..], 2),
         Some("0o") => (&bare[2..], 8),
         _ if bare.len() > 1 && bare.starts_with('0') => (&bare[1..], 8),
         _ => (bare, 10),
     };
-    integer(negative, magnitude(digits, base)?)
+    integer(negative, magnitude(digits, radix)?)
 }
 
 fn magnitude(digits: &str, base: u32) -> Option<u64> {
