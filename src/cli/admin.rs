@@ -10,6 +10,7 @@ use super::installation::data_dir;
 use crate::relay::STORE;
 use crate::relay::admin::SOCKET;
 use crate::relay::moving::HOLD;
+use crate::transport::Trust;
 
 /// An erasure overwrites what it frees, which takes its time in a large store.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -123,9 +124,15 @@ pub(super) async fn ask<T: DeserializeOwned>(
         let refused = format!("the relay behind {} does not answer: is it running?", socket.display());
         if error.is_connect() { refused } else { format!("the relay behind {}: {error}", socket.display()) }
     };
-    // Reqwest wants to know how to do TLS even where there is none.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().no_proxy().unix_socket(socket).timeout(TIMEOUT).build().map_err(fails)?;
+    // Reqwest wants to know how to do TLS even where there is none, and would ask the machine for its roots: an image has none.
+    let tls = Trust::public().client_config()?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_backend_preconfigured(tls)
+        .unix_socket(socket)
+        .timeout(TIMEOUT)
+        .build()
+        .map_err(fails)?;
     let address = format!("http://relay{path}");
     let request = match body {
         Some(body) => {

@@ -43,7 +43,8 @@ impl Trust {
         Ok(Self { extra })
     }
 
-    fn client_config(self) -> Result<rustls::ClientConfig, String> {
+    /// The TLS settings with these roots; nothing of the machine is asked.
+    pub(crate) fn client_config(self) -> Result<rustls::ClientConfig, String> {
         let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         for certificate in self.extra {
             roots.add(certificate).map_err(|error| format!("a root certificate is not usable: {error}"))?;
