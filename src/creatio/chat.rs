@@ -22,6 +22,8 @@ const WAITING: Uuid = uuid!("79bccffa-8c8b-4863-b376-a69d2244182b");
 const IN_PROGRESS: Uuid = uuid!("81737bdd-60c7-4ef7-bb75-52c53d5c38c1");
 const COMPLETED: Uuid = uuid!("a1b0184b-0a54-4a47-ba08-a5772105d3b2");
 const BOT_PROCESSING: Uuid = uuid!("b05fbf72-69ed-41a7-be7c-af3ec13b08c7");
+const COMPLETED_BY_BOT: Uuid = uuid!("8e7cc4aa-261b-4f62-9c7b-7d7f1e68c86a");
+const HANDED_OVER_TO_AGENT: Uuid = uuid!("179601ae-58d9-425d-880b-fa4b3aace644");
 
 /// Status of a chat, by id and never by its localised name (Creatio API reference, 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,10 @@ pub enum ChatStatus {
     Completed,
     /// A bot holds the dialog.
     BotProcessing,
+    /// Over, closed while a bot held it; since 8.2.
+    CompletedByBot,
+    /// Gone on into a child, for which agents are called; since 8.2. Never closed.
+    HandedOverToAgent,
     /// A status of a later Creatio.
     Other(Uuid),
 }
@@ -46,6 +52,8 @@ impl ChatStatus {
             IN_PROGRESS => Self::InProgress,
             COMPLETED => Self::Completed,
             BOT_PROCESSING => Self::BotProcessing,
+            COMPLETED_BY_BOT => Self::CompletedByBot,
+            HANDED_OVER_TO_AGENT => Self::HandedOverToAgent,
             other => Self::Other(other),
         }
     }
@@ -57,6 +65,8 @@ impl ChatStatus {
             Self::InProgress => IN_PROGRESS,
             Self::Completed => COMPLETED,
             Self::BotProcessing => BOT_PROCESSING,
+            Self::CompletedByBot => COMPLETED_BY_BOT,
+            Self::HandedOverToAgent => HANDED_OVER_TO_AGENT,
             Self::Other(id) => id,
         }
     }
@@ -149,13 +159,21 @@ impl Client {
         Ok(rows.into_iter().map(Chat::from).collect())
     }
 
-    /// All completed chats of a channel that changed since a time, oldest change first. Take the newest `modified_on` of the last
-    /// look less an overlap of 10 to 30 s, since long transactions become visible late (Creatio API reference, 5.4). Whether one
-    /// of them has ended or gone on says [`Client::children`].
+    /// All completed chats of a channel that changed since a time, those that were closed while a bot held them included, of each
+    /// status the oldest change first. Take the newest `modified_on` of the last look less an overlap of 10 to 30 s, since long
+    /// transactions become visible late (Creatio API reference, 5.4). Whether one of them has ended or gone on says
+    /// [`Client::children`].
     ///
     /// # Errors
     /// The site refuses, or no answer came.
     pub async fn completed_chats(&self, channel: Uuid, modified_since: Timestamp) -> Result<Vec<Chat>, Error> {
+        let mut chats = self.chats_in(channel, COMPLETED, modified_since).await?;
+        // Asked for apart: sites before 8.2 have no such status, and no row with it.
+        chats.extend(self.chats_in(channel, COMPLETED_BY_BOT, modified_since).await?);
+        Ok(chats)
+    }
+
+    async fn chats_in(&self, channel: Uuid, status: Uuid, modified_since: Timestamp) -> Result<Vec<Chat>, Error> {
         let mut since = modified_since;
         let mut skip = 0;
         let mut seen = HashSet::new();
@@ -166,7 +184,7 @@ impl Client {
                 .filter(format!(
                     "Channel/Id eq {} and Status/Id eq {} and ModifiedOn ge {}",
                     guid_literal(channel),
-                    guid_literal(COMPLETED),
+                    guid_literal(status),
                     time_literal(since)
                 ))
                 .order_by("ModifiedOn asc,Id asc")

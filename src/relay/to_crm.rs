@@ -323,7 +323,10 @@ async fn chat_is_open(creatio: &creatio::Client, customer: &Customer) -> Result<
         Some(row) => match row.status {
             ChatStatus::Waiting | ChatStatus::InProgress | ChatStatus::BotProcessing => true,
             // Transferred, it goes on as its child.
-            ChatStatus::Completed | ChatStatus::Other(_) => !creatio.children(chat).await?.is_empty(),
+            ChatStatus::Completed
+            | ChatStatus::CompletedByBot
+            | ChatStatus::HandedOverToAgent
+            | ChatStatus::Other(_) => !creatio.children(chat).await?.is_empty(),
         },
     })
 }
@@ -485,10 +488,15 @@ async fn close(shared: &Shared, creatio: &creatio::Client, head: &Head, chat: Uu
         Ok(None) => return hidden(shared, chat).await,
         Ok(Some(row)) => {
             shared.note_hidden_chat(chat, false);
-            if row.status == ChatStatus::Completed {
+            let has_ended = matches!(row.status, ChatStatus::Completed | ChatStatus::CompletedByBot);
+            if has_ended || row.status == ChatStatus::HandedOverToAgent {
                 return match creatio.children(chat).await {
                     Ok(children) => match children.last() {
                         Some(child) => Verdict::Moved { parent: chat, chat: child.id }.into(),
+                        // The child of a hand-over comes a moment later.
+                        None if !has_ended && head.attempts < CLOSE_ATTEMPTS => {
+                            Attempt::later(Outcome::Wait(pause(head.attempts)))
+                        }
                         None => Verdict::Closed { chat }.into(),
                     },
                     Err(error) => failure(shared, head, &error),

@@ -273,6 +273,8 @@ async fn chats_are_read_by_status_id_and_without_an_agent_while_waiting() {
         ("81737BDD-60C7-4EF7-BB75-52C53D5C38C1", ChatStatus::InProgress),
         ("A1B0184B-0A54-4A47-BA08-A5772105D3B2", ChatStatus::Completed),
         ("B05FBF72-69ED-41A7-BE7C-AF3EC13B08C7", ChatStatus::BotProcessing),
+        ("8E7CC4AA-261B-4F62-9C7B-7D7F1E68C86A", ChatStatus::CompletedByBot),
+        ("179601AE-58D9-425D-880B-FA4B3AACE644", ChatStatus::HandedOverToAgent),
         ("0d5bb5b1-7a4c-5e43-9d0e-7b8e2f2f4c11", ChatStatus::Other(ID)),
     ] {
         let (client, _) = signed_in(move |_| {
@@ -311,6 +313,7 @@ proptest::proptest! {
             let rows: Vec<_> = chats
                 .iter()
                 .filter(|(at, _)| at.parse::<jiff::Timestamp>().unwrap() >= since)
+                .filter(|_| query["$filter"].contains("a1b0184b"))
                 .skip(skip)
                 .take(200)
                 .map(|(at, id)| serde_json::json!({ "Id": id, "ModifiedOn": at }))

@@ -175,11 +175,12 @@ async fn every_call_makes_the_documented_request() {
     );
 
     client.completed_chats(OTHER, "2026-08-01T09:15:00.1239Z".parse().unwrap()).await.unwrap();
+    // Before it the same for those that an agent has closed.
     assert_eq!(
         site.last(),
         format!(
             "GET {root}/odata/OmniChat?{chat_columns}&$filter=Channel%2FId%20eq%20{OTHER}%20and%20Status%2FId%20eq%20\
-             a1b0184b-0a54-4a47-ba08-a5772105d3b2%20and%20ModifiedOn%20ge%202026-08-01T09%3A15%3A00.123Z&\
+             8e7cc4aa-261b-4f62-9c7b-7d7f1e68c86a%20and%20ModifiedOn%20ge%202026-08-01T09%3A15%3A00.123Z&\
              $orderby=ModifiedOn%20asc,Id%20asc&$top=200\n{bearer}"
         )
     );
