@@ -263,9 +263,12 @@ async fn an_edit_or_a_removal_after_the_close_opens_no_chat() {
         let metrics = world.relay.metrics().await;
         metrics.lines().find_map(|line| line.strip_prefix("maxchannel_relay_open_dialogs ")).unwrap().to_owned()
     };
-    while open().await != "0" {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    let until_open = async |count: &str| {
+        while open().await != count {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    until_open("0").await;
     world.deliver(&edited(&first, at + 10, "вопрос о заказе")).await;
     world.deliver(&removed(&anna, "first", at + 20)).await;
     world.until_true("the closed chat shows both", || after_the_close(&world, &anna) == 2).await;
@@ -276,7 +279,8 @@ async fn an_edit_or_a_removal_after_the_close_opens_no_chat() {
     world.deliver(&removed(&boris, "unknown", at)).await;
     left(&world, "no_chat", 1).await;
     assert!(world.history(&boris).is_empty() && world.open_chat(&boris).is_none());
-    assert_eq!(open().await, "1", "only his start is a dialog");
+    // Only his start is a dialog; MAX may bring it after what was delivered here.
+    until_open("1").await;
     world.assert_contract_kept();
 }
 
