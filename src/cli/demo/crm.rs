@@ -14,6 +14,8 @@ use maxchannel_simulator::creatio::{self, OutFile};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::creatio_package::definition;
+
 /// What `--creatio` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Choice {
@@ -27,18 +29,8 @@ macro_rules! source {
     };
 }
 
-/// The package, its engine and what both read.
-const SOURCES: &[(&str, &str)] = &[
-    source!("creatio/src/MaxChannelService.cs"),
-    source!("creatio/src/MaxCleanup.cs"),
-    source!("creatio/src/MaxDatabase.cs"),
-    source!("creatio/src/MaxInbox.cs"),
-    source!("creatio/src/MaxListeners.cs"),
-    source!("creatio/src/MaxNames.cs"),
-    source!("creatio/src/MaxOutboxWriter.cs"),
-    source!("creatio/src/MaxRequestRules.cs"),
-    source!("creatio/src/MaxText.cs"),
-    source!("creatio/src/MaxWorkers.cs"),
+/// The engine, and what it and the package both read.
+const ENGINE: &[(&str, &str)] = &[
     source!("creatio/engine/Control.cs"),
     source!("creatio/engine/Host.cs"),
     source!("creatio/engine/OData.cs"),
@@ -204,7 +196,8 @@ impl Host {
         let sources = folder.join("package");
         let fails =
             |what: &str, path: &Path, error: std::io::Error| format!("{} cannot be {what}: {error}", path.display());
-        for (name, text) in SOURCES {
+        let package = definition::SOURCES.iter().map(|source| (format!("creatio/src/{}.cs", source.name), source.code));
+        for (name, text) in package.chain(ENGINE.iter().map(|(name, text)| ((*name).to_owned(), *text))) {
             let path = sources.join(name);
             let parent: PathBuf = path.parent().map_or_else(|| sources.clone(), Path::to_path_buf);
             fs::create_dir_all(&parent).map_err(|error| fails("made", &parent, error))?;
