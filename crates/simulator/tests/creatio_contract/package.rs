@@ -222,7 +222,11 @@ async fn two_receives_of_one_customer_at_once_store_both_once_in_one_chat() {
             let repeat = until_stored(Arc::clone(&site), one.clone());
             let (first, second, third) =
                 tokio::join!(until_stored(Arc::clone(&site), one), repeat, until_stored(Arc::clone(&site), other));
-            assert_eq!(first["messageId"], second["messageId"]);
+            let succeeded = [&first, &second].map(|answer| answer["success"] == true);
+            // A request that comes after the later message is refused for its time, also where its twin was stored before.
+            if succeeded == [true, true] {
+                assert_eq!(first["messageId"], second["messageId"]);
+            }
             let mut expected = vec![format!("one.{round}")];
             // What the site took later with an earlier time is refused, as it would be by any order of calls.
             if third["success"] == true {
@@ -230,7 +234,7 @@ async fn two_receives_of_one_customer_at_once_store_both_once_in_one_chat() {
             }
             let mut stored = of_customer(&site.transcript(&sender).await);
             stored.sort();
-            if first["success"] == false {
+            if succeeded == [false, false] {
                 expected.remove(0);
             }
             assert_eq!(stored, expected, "{variant:?}, round {round}");
