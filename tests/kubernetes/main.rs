@@ -15,6 +15,7 @@ mod crash;
 mod definition;
 mod errors;
 mod fleet;
+mod hosts;
 mod install;
 mod isolation;
 mod leader;
