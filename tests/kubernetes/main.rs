@@ -15,6 +15,7 @@ mod crash;
 mod definition;
 mod errors;
 mod fleet;
+mod gateway;
 mod hosts;
 mod install;
 mod isolation;

@@ -21,12 +21,6 @@ const UNSEEN: &[(&str, &str, &str, &str)] = &[
         "update",
         "asked for by an admission plugin (OwnerReferencesPermissionEnforcement), which is off by default",
     ),
-    (
-        "",
-        "persistentvolumeclaims",
-        "patch",
-        "a larger volume: no class of this cluster can enlarge one, so every try is answered 403 and counts for nothing here",
-    ),
 ];
 
 fn granted() -> BTreeSet<Right> {
