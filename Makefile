@@ -52,7 +52,7 @@ cluster-up: ## a real Kubernetes on this machine; its settings are in target/clu
 cluster-down: ## end it
 	tests/kubernetes/down.sh $(CLUSTER)
 
-lint: ## formatting, clippy, licences and sources of dependencies, the chart
+lint: ## formatting, clippy, licences and sources of dependencies, the chart, alerts and dashboards
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --workspace --all-targets --features otlp -- -D warnings
 	$(CARGO) clippy --locked --no-default-features -- -D warnings
@@ -63,9 +63,10 @@ lint: ## formatting, clippy, licences and sources of dependencies, the chart
 advisories: ## known security faults of dependencies; needs the advisory database's public git host
 	"$$(scripts/tools.sh cargo-deny)" check advisories
 
-generate: ## write the generated files anew: CRD, its copy in the chart, docs
+generate: ## write the generated files anew: CRD, its copy in the chart, docs, dashboards
 	$(MAXCHANNEL) crd > crds/maxchannels.yaml.new && mv crds/maxchannels.yaml.new crds/maxchannels.yaml
 	scripts/chart-crd.sh
+	"$$(scripts/tools.sh python-yaml)" scripts/dashboards.py
 	$(MAXCHANNEL) errors > docs/errors.md.new && mv docs/errors.md.new docs/errors.md
 	scripts/docs.sh reference
 
