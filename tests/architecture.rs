@@ -16,10 +16,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("mango", &["time", "transport"]),
     ("creatio", &["time", "transport"]),
     ("creatio_package", &[]),
-    ("relay", &["api", "policy", "max", "creatio", "telemetry", "time", "transport"]),
-    ("channel", &["api", "policy", "max", "mango", "creatio", "creatio_package", "time", "transport", "relay"]),
-    ("local", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"]),
-    ("controller", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"]),
+    ("contract", &["api", "creatio", "policy", "time"]),
+    ("relay", &["api", "contract", "creatio", "max", "policy", "telemetry", "time", "transport"]),
+    (
+        "channel",
+        &["api", "contract", "creatio", "creatio_package", "mango", "max", "policy", "telemetry", "time", "transport"],
+    ),
+    (
+        "local",
+        &["api", "channel", "contract", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"],
+    ),
+    (
+        "controller",
+        &["api", "channel", "contract", "creatio", "mango", "max", "policy", "telemetry", "time", "transport"],
+    ),
 ];
 
 #[test]

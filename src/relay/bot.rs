@@ -15,12 +15,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use tracing::Instrument as _;
 
-use super::config::BotConfig;
 use super::dialogs::{Button, Customer, Origin, Part, Question, Stepper, Woken, text_parts};
 use super::lanes::{CustomerId, Outcome};
 use super::metrics::Odd;
 use super::store::{StoreError, text_of};
 use super::{Active, Shared};
+use crate::contract::config::BotConfig;
 use crate::policy::{BotRole, Effect, Event};
 use crate::time::Millis;
 use crate::transport::{Options, whole_characters};

@@ -49,7 +49,6 @@
 
 pub mod admin;
 mod bot;
-pub mod config;
 mod dialogs;
 mod facts;
 mod gaps;
@@ -68,6 +67,7 @@ mod sweep;
 mod timers;
 mod to_crm;
 mod to_max;
+mod trouble;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -78,7 +78,6 @@ use std::time::Duration;
 use ::http::StatusCode;
 use rusqlite::params;
 use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -86,14 +85,14 @@ use tracing::field;
 use uuid::Uuid;
 
 use bot::BotState;
-pub use config::RelayConfig;
 use facts::Health;
-pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
 use lanes::{Lanes, Outcome};
 use metrics::{Metrics, Odd};
 pub use store::{FILE as STORE, bot_of, set_aside};
 use store::{Store, StoreError, Woken, gap, meta};
 
+use crate::contract::config::{ChannelConfig, Intake};
+use crate::contract::{Facts, RelayConfig, SideFacts, Trouble};
 use crate::policy::{BotRole, Context, Rules};
 use crate::time::{self, Backoff, Clock, Jitter, Millis};
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
@@ -218,16 +217,6 @@ fn pause(attempts: u32) -> Millis {
     time::millis(Jitter::longer(20).of(BETWEEN_TRIES.after(attempts)))
 }
 
-/// The public name of a webhook secret: the first 8 hex digits of its SHA-256.
-#[must_use]
-pub fn fingerprint(secret: &str) -> String {
-    hex(&Sha256::digest(secret.as_bytes())[..4])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}
-
 impl Relay {
     /// Opens the store in `data_dir` and starts. What an earlier run left goes on.
     ///
@@ -242,7 +231,7 @@ impl Relay {
         // Without it messages are carried all the same.
         let admin = admin::bind(data_dir)
             .inspect_err(|error| {
-                let path = data_dir.join(admin::SOCKET);
+                let path = data_dir.join(crate::contract::admin::SOCKET);
                 tracing::error!(%error, path = %path.display(), "dead letters and erasure need a socket, which cannot be made here");
             })
             .ok();
@@ -267,6 +256,7 @@ impl Relay {
                 max: healthy.clone(),
                 crm: healthy.clone(),
                 bot: healthy,
+                throttled: None,
                 bot_away_until: [Millis::MIN; 2],
                 hidden_chats: HashMap::new(),
             }),
@@ -538,7 +528,7 @@ fn same_credentials(one: Option<&creatio::Credentials>, other: Option<&creatio::
 fn prepare(
     connection: &rusqlite::Connection,
     now: Millis,
-    channel: &config::ChannelConfig,
+    channel: &ChannelConfig,
 ) -> Result<Millis, StoreError> {
     let bot_user_id = channel.bot_user_id;
     if meta::get(connection, meta::MADE_AT)?.is_none() {
@@ -566,7 +556,7 @@ fn prepare(
     }
     connection.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
     // Of a long poll the marker goes on where it was; webhooks have been answered by nobody since.
-    if channel.intake == config::Intake::Webhook {
+    if channel.intake == Intake::Webhook {
         gap::note(connection, gap::newest_update(connection, Millis::MAX)?, gap::Kind::Repeated, now)?;
     }
     Ok(meta::number(connection, meta::SUBSCRIBED_AT)?.unwrap_or(0))
@@ -748,9 +738,15 @@ impl Shared {
         }
     }
 
-    fn max_failed(&self, code: &str) {
-        let now = self.clock.now();
-        self.health().max.set_failed(code, now);
+    /// What a failed call says about MAX; `otherwise` where it says nothing about it by itself.
+    fn max_failed(&self, error: &max::Error, otherwise: Option<Trouble>) {
+        let Some(trouble) = trouble::of_max(error).or(otherwise) else { return };
+        let (now, passed) = (self.clock.now(), self.clock.passed());
+        let mut health = self.health();
+        if trouble == Trouble::Throttled {
+            health.note_throttled(now, passed, error.retry_after().map_or(0, time::millis));
+        }
+        health.max.set_failed(trouble, now);
     }
 
     /// The first answer after a failure wakes all who wait for the CRM.
@@ -766,8 +762,8 @@ impl Shared {
     /// Nothing of the CRM answers, as far as is known.
     fn crm_is_away(&self) -> bool {
         let health = self.health();
-        let away = ["CrmUnreachable", "Throttled", "CredentialsInvalid"];
-        !health.crm.ok && health.crm.code.as_deref().is_some_and(|code| away.contains(&code))
+        let away = [Trouble::CrmUnreachable, Trouble::Throttled, Trouble::CredentialsInvalid];
+        !health.crm.ok && health.crm.code.as_ref().is_some_and(|trouble| away.contains(trouble))
     }
 
     /// Whether the technical user cannot see a chat that it has to close.
@@ -785,9 +781,9 @@ impl Shared {
         self.health().crm.ok
     }
 
-    fn crm_failed(&self, code: &str) {
+    fn crm_failed(&self, trouble: Trouble) {
         let now = self.clock.now();
-        self.health().crm.set_failed(code, now);
+        self.health().crm.set_failed(trouble, now);
     }
 
     fn note_bot(&self, role: BotRole, state: BotState) {
@@ -800,8 +796,8 @@ impl Shared {
         health.bot_away_until[usize::from(role == BotRole::OffHours)] = away_until;
         match state {
             BotState::Well => drop(health.bot.set_ok(now)),
-            BotState::NotUnderstood => health.bot.set_failed("BotNotUnderstood", now),
-            BotState::Away => health.bot.set_failed("BotUnreachable", now),
+            BotState::NotUnderstood => health.bot.set_failed(Trouble::BotNotUnderstood, now),
+            BotState::Away => health.bot.set_failed(Trouble::BotUnreachable, now),
         }
     }
 

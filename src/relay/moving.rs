@@ -220,7 +220,7 @@ fn bot_of(file: &Path) -> Result<i64, rusqlite::Error> {
 }
 
 fn undelivered(connection: &Connection) -> i64 {
-    super::facts::undelivered(connection).map_or(0, super::Undelivered::total)
+    super::facts::undelivered(connection).map_or(0, crate::contract::Undelivered::total)
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ use super::metrics::Way;
 use super::placing::is_before;
 use super::render::{self, Incoming, IncomingFile, StoredFile};
 use super::store::{StoreError, text_of};
-use super::{Active, Shared, pause};
+use super::{Active, Shared, pause, trouble};
+use crate::contract::Trouble;
 use crate::creatio::{self, Author, ChatStatus, Direction, ErrorCode, FileUpload, MessageType, Receive, ReceiveAnswer};
 use crate::max;
 use crate::policy::{ClosedBy, Event, Receiver};
@@ -422,8 +423,12 @@ fn taken(shared: &Shared, head: &Head, queued: bool, chat: Option<Uuid>) -> Atte
 /// The table of error codes of the wire contract.
 fn refusal(shared: &Shared, head: &Head, code: Option<&ErrorCode>, words: &str) -> Attempt {
     match code {
-        Some(code @ (ErrorCode::ChannelNotFound | ErrorCode::ChannelInactive)) => {
-            shared.crm_failed(code.as_str());
+        Some(ErrorCode::ChannelNotFound) => {
+            shared.crm_failed(Trouble::ChannelNotFound);
+            Attempt::later(Outcome::Outage(30_000))
+        }
+        Some(ErrorCode::ChannelInactive) => {
+            shared.crm_failed(Trouble::ChannelInactive);
             Attempt::later(Outcome::Outage(30_000))
         }
         Some(ErrorCode::FileNotFound) => match &head.task {
@@ -453,26 +458,27 @@ fn failure(shared: &Shared, head: &Head, error: &creatio::Error) -> Attempt {
         // The call may go on in the CRM; its repeat is answered as what it is.
         return Attempt::later(Outcome::Unclear(GAVE_WAY_PAUSE));
     }
-    let outage = |code, pause: Millis| {
-        shared.crm_failed(code);
+    if let Some(trouble) = trouble::of_crm(error) {
+        shared.crm_failed(trouble);
+    }
+    let outage = |pause: Millis| {
         let asked = error.retry_after().map_or(0, |after| Millis::try_from(after.as_millis()).unwrap_or(Millis::MAX));
         Attempt::later(Outcome::Outage(pause.max(asked)))
     };
     match error.class() {
-        creatio::Class::CredentialsInvalid => outage("CredentialsInvalid", 10_000),
-        creatio::Class::AccessDenied => outage("AccessDenied", 10_000),
-        creatio::Class::PackageMissing => outage("PackageMissing", 10_000),
-        creatio::Class::WrongAddress => outage("CrmUnreachable", 10_000),
-        creatio::Class::Throttled { .. } => outage("Throttled", pause(head.attempts)),
-        creatio::Class::NotUnderstood => {
-            shared.crm_failed("CrmNotUnderstood");
-            Attempt::later(Outcome::Wait(pause(head.attempts)))
+        creatio::Class::CredentialsInvalid
+        | creatio::Class::AccessDenied
+        | creatio::Class::PackageMissing
+        | creatio::Class::WrongAddress => outage(10_000),
+        creatio::Class::Throttled { .. } | creatio::Class::Transient | creatio::Class::Unreachable => {
+            outage(pause(head.attempts))
         }
-        creatio::Class::Transient | creatio::Class::Unreachable => outage("CrmUnreachable", pause(head.attempts)),
         creatio::Class::BadRequest => Verdict::Refused(error.to_string()).into(),
-        creatio::Class::NotFound | creatio::Class::AlreadyExists | creatio::Class::InUse | creatio::Class::TooLarge => {
-            Attempt::later(Outcome::Wait(pause(head.attempts)))
-        }
+        creatio::Class::NotUnderstood
+        | creatio::Class::NotFound
+        | creatio::Class::AlreadyExists
+        | creatio::Class::InUse
+        | creatio::Class::TooLarge => Attempt::later(Outcome::Wait(pause(head.attempts))),
     }
 }
 
