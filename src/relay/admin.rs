@@ -17,14 +17,14 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixSocket};
 
 use super::Shared;
-use super::dialogs::{CrmTask, Customer, Origin, Part, Woken};
+use super::dialogs::{CrmTask, Customer, Origin, Part};
 use super::lanes::CustomerId;
-use super::store::{StoreError, erased, meta};
+use super::store::{StoreError, Tx, erased, meta};
 use crate::creatio::Report;
 use crate::policy::Millis;
 
@@ -155,12 +155,12 @@ fn failed(error: &StoreError) -> (StatusCode, String) {
 
 async fn list(State(shared): State<Arc<Shared>>, Query(listing): Query<Listing>) -> Answer<DeadLetters> {
     let now = shared.clock.now();
-    let found = shared.store.write(move |connection| dead_letters(connection, now, listing.text)).await;
+    let found = shared.store.transact(move |tx| dead_letters(tx, now, listing.text)).await;
     found.map(Json).map_err(|error| failed(&error))
 }
 
 async fn replay(State(shared): State<Arc<Shared>>, Json(wanted): Json<Replay>) -> Answer<Replayed> {
-    let done = shared.store.change(move |connection| replay_rows(connection, &wanted)).await;
+    let done = shared.store.transact(move |tx| replay_rows(tx, &wanted)).await;
     let replayed = done.map_err(|error| failed(&error))?;
     tracing::info!(count = replayed.replayed.len(), "dead letters are tried again");
     Ok(Json(replayed))
@@ -168,24 +168,18 @@ async fn replay(State(shared): State<Arc<Shared>>, Json(wanted): Json<Replay>) -
 
 async fn erase(State(shared): State<Arc<Shared>>, Json(Erase { customer }): Json<Erase>) -> Answer<Erased> {
     let now = shared.clock.now();
-    let done = shared
-        .store
-        .change(move |connection| {
-            let woken = Woken { reports: true, timers: true, ..Woken::default() };
-            Ok((erase_rows(connection, customer, now)?, woken))
-        })
-        .await;
+    let done = shared.store.transact(move |tx| erase_rows(tx, customer, now)).await;
     let erased = done.map_err(|error| failed(&error))?;
     shared.store.purge().await.map_err(|error| failed(&error))?;
     tracing::info!("a person was erased from the store");
     Ok(Json(erased))
 }
 
-fn dead_letters(connection: &Connection, now: Millis, with_text: bool) -> Result<DeadLetters, StoreError> {
+fn dead_letters(tx: &Tx<'_>, now: Millis, with_text: bool) -> Result<DeadLetters, StoreError> {
     let age = |created_at: Millis| ((now - created_at) / 1_000).max(0);
     let mut found = Vec::new();
     let most = i64::try_from(LISTED).unwrap_or(i64::MAX) + 1;
-    let rows = connection
+    let rows = tx
         .prepare_cached(
             "SELECT id, customer, body, coalesce(error, ''), created_at FROM to_crm WHERE dead = 1 ORDER BY id LIMIT ?1",
         )?
@@ -210,7 +204,7 @@ fn dead_letters(connection: &Connection, now: Millis, with_text: bool) -> Result
         };
         found.push((created_at, letter));
     }
-    let rows = connection
+    let rows = tx
         .prepare_cached(
             "SELECT id, customer, origin, parts, state, coalesce(error, ''), created_at FROM to_max
              WHERE state IN ('failed', 'uncertain') ORDER BY id LIMIT ?1",
@@ -255,9 +249,9 @@ fn author_name(author: crate::creatio::Author) -> Result<String, StoreError> {
     Ok(serde_json::to_value(author)?.as_str().unwrap_or_default().to_owned())
 }
 
-fn replay_rows(connection: &Connection, wanted: &Replay) -> Result<(Replayed, Woken), StoreError> {
+fn replay_rows(tx: &Tx<'_>, wanted: &Replay) -> Result<Replayed, StoreError> {
     let ids = if wanted.all {
-        let mut all = connection
+        let mut all = tx
             .prepare(
                 "SELECT 'crm-' || id FROM to_crm WHERE dead = 1
                  UNION ALL SELECT 'max-' || id FROM to_max WHERE state = 'failed'",
@@ -270,11 +264,10 @@ fn replay_rows(connection: &Connection, wanted: &Replay) -> Result<(Replayed, Wo
         wanted.ids.clone()
     };
     let mut outcome = Replayed::default();
-    let mut woken = Woken::default();
     for id in ids {
         let found = match id.split_once('-').map(|(queue, row)| (queue, row.parse::<i64>())) {
-            Some(("crm", Ok(row))) => replay_to_crm(connection, row)?.inspect(|customer| woken.crm.push(*customer)),
-            Some(("max", Ok(row))) => replay_to_max(connection, row)?.inspect(|customer| woken.max.push(*customer)),
+            Some(("crm", Ok(row))) => replay_to_crm(tx, row)?,
+            Some(("max", Ok(row))) => replay_to_max(tx, row)?,
             _ => None,
         };
         match found {
@@ -283,34 +276,35 @@ fn replay_rows(connection: &Connection, wanted: &Replay) -> Result<(Replayed, Wo
             None => outcome.unknown.push(id),
         }
     }
-    Ok((outcome, woken))
+    Ok(outcome)
 }
 
 /// Puts a dead row back into its queue, in its own place. Who stands by is decided anew: a bot may have handed over since.
-fn replay_to_crm(connection: &Connection, row: i64) -> Result<Option<CustomerId>, StoreError> {
-    let found: Option<(CustomerId, String)> = connection
+fn replay_to_crm(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerId>, StoreError> {
+    let found: Option<(CustomerId, String)> = tx
         .prepare_cached("SELECT customer, body FROM to_crm WHERE id = ?1 AND dead = 1")?
         .query_row([row], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((id, body)) = found else { return Ok(None) };
     let task = match serde_json::from_str(&body)? {
         CrmTask::Message { incoming, own, .. } => {
-            let stand_by = Customer::load(connection, id)?.dialog.bot().is_some();
+            let stand_by = Customer::load(tx, id)?.dialog.bot().is_some();
             CrmTask::Message { incoming, stand_by, own }
         }
         task => task,
     };
-    connection
+    tx
         .prepare_cached(
             "UPDATE to_crm SET dead = 0, error = NULL, attempted = 0, attempts = 0, timestamp = NULL, body = ?2 WHERE id = ?1",
         )?
         .execute(params![row, serde_json::to_string(&task)?])?;
+    tx.wake(|woken| woken.crm.push(id));
     Ok(Some(id))
 }
 
 /// Sends a message again from the part that was not delivered; what was sent before it is not repeated.
-fn replay_to_max(connection: &Connection, row: i64) -> Result<Option<CustomerId>, StoreError> {
-    let found: Option<(CustomerId, String, String)> = connection
+fn replay_to_max(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerId>, StoreError> {
+    let found: Option<(CustomerId, String, String)> = tx
         .prepare_cached(
             "SELECT customer, origin, state FROM to_max WHERE id = ?1 AND state IN ('failed', 'uncertain')",
         )?
@@ -320,63 +314,64 @@ fn replay_to_max(connection: &Connection, row: i64) -> Result<Option<CustomerId>
     // A failed one has no entry in the CRM's history yet, an uncertain one has.
     let wants_entry = state == "failed"
         && matches!(serde_json::from_str(&origin)?, Origin::AutoReply { .. } | Origin::CloseMessage | Origin::Bot);
-    connection
-        .prepare_cached(
-            "UPDATE to_max SET state = 'queued', error = NULL, sending = NULL, attempts = 0, ended_at = NULL,
+    tx.prepare_cached(
+        "UPDATE to_max SET state = 'queued', error = NULL, sending = NULL, attempts = 0, ended_at = NULL,
                                recorded = CASE WHEN ?2 THEN 0 ELSE recorded END WHERE id = ?1",
-        )?
-        .execute(params![row, wants_entry])?;
+    )?
+    .execute(params![row, wants_entry])?;
+    tx.wake(|woken| woken.max.push(id));
     Ok(Some(id))
 }
 
 /// Takes away every row of a customer's. What an agent wrote and MAX has not got is reported as failed.
-fn erase_rows(connection: &Connection, id: CustomerId, now: Millis) -> Result<Erased, StoreError> {
-    let waiting = connection
+fn erase_rows(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<Erased, StoreError> {
+    let waiting = tx
         .prepare("SELECT origin FROM to_max WHERE customer = ?1 AND state = 'queued'")?
         .query_map([id], |row| row.get(0))?
         .collect::<Result<Vec<String>, _>>()?;
     for origin in waiting {
         if let Origin::Agent { row } = serde_json::from_str(&origin)? {
             let words = "данные клиента удалены администратором MaxChannel".to_owned();
-            super::outbox::note_report(connection, row, &Report::Failed(words))?;
+            super::outbox::note_report(tx, row, &Report::Failed(words))?;
         }
     }
     // The closing of a chat that nobody remembers would send a close message to somebody who asked to be forgotten.
-    if let Some(chat) = Customer::load(connection, id)?.dialog.chat() {
-        super::outbox::note_closing(connection, chat, now)?;
+    if let Some(chat) = Customer::load(tx, id)?.dialog.chat() {
+        super::outbox::note_closing(tx, chat, now)?;
     }
     // Else a gap in the webhooks would bring back from MAX what is erased here. By MAX's time, which may be ahead of ours, and later
     // than the last erasure: what is being read back is for the row that was.
-    let newest: Option<Millis> = connection.query_row(
+    let newest: Option<Millis> = tx.query_row(
         "SELECT max(at) FROM (SELECT max(at) AS at FROM inbox WHERE customer = ?1
                               UNION ALL SELECT taken_at FROM customer WHERE id = ?1)",
         [id],
         |row| row.get(0),
     )?;
-    let last = meta::number(connection, meta::ERASED_AT)?;
+    let last = meta::number(tx, meta::ERASED_AT)?;
     let erased_at = now.max(newest.unwrap_or(0) + 1).max(last.unwrap_or(0) + 1);
-    meta::set(connection, meta::ERASED_AT, &erased_at.to_string())?;
-    let keys = connection
+    meta::set(tx, meta::ERASED_AT, &erased_at.to_string())?;
+    let keys = tx
         .prepare("SELECT key FROM inbox WHERE customer = ?1")?
         .query_map([id], |row| row.get(0))?
         .collect::<Result<Vec<String>, _>>()?;
-    let strangers = connection
+    let strangers = tx
         .prepare("SELECT id, key, raw FROM inbox WHERE customer IS NULL AND instr(raw, ?1) > 0")?
         .query_map([id.to_string()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<Result<Vec<(i64, String, String)>, _>>()?;
     let mut updates = 0;
     for key in keys {
-        erased::remember(connection, &key, now)?;
+        erased::remember(tx, &key, now)?;
     }
     for (row, key, raw) in strangers {
         if names(&raw, id) {
-            erased::remember(connection, &key, now)?;
-            updates += connection.execute("DELETE FROM inbox WHERE id = ?1", [row])?;
+            erased::remember(tx, &key, now)?;
+            updates += tx.execute("DELETE FROM inbox WHERE id = ?1", [row])?;
         }
     }
-    let gone = |table: &str| connection.execute(&format!("DELETE FROM {table} WHERE customer = ?1"), [id]);
+    tx.wake(|woken| woken.timers = true);
+    let gone = |table: &str| tx.execute(&format!("DELETE FROM {table} WHERE customer = ?1"), [id]);
     Ok(Erased {
-        dialogs: connection.execute("DELETE FROM customer WHERE id = ?1", [id])?,
+        dialogs: tx.execute("DELETE FROM customer WHERE id = ?1", [id])?,
         updates: updates + gone("inbox")?,
         to_crm: gone("to_crm")?,
         to_max: gone("to_max")?,

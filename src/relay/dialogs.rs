@@ -1,9 +1,9 @@
 //! One step of a customer's dialog, inside the transaction that also records what follows from it.
 //!
 //! Owns the row of a customer and the rows that the rules' effects become: messages for the CRM and for MAX, questions to a bot.
-//! Must not do I/O: it works on a connection inside [`super::store::Store::change`] and says in [`Woken`] whom to wake after the commit.
+//! Must not do I/O: it works on a [`Tx`] and notes in it whom to wake after the commit.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -11,8 +11,8 @@ use super::lanes::CustomerId;
 use super::metrics::Left;
 use super::placing::{self, Scene};
 use super::render::{self, Incoming};
-pub(super) use super::store::Woken;
-use super::store::{StoreError, text_of};
+use super::store::{StoreError, Tx, text_of};
+use super::{Active, Shared};
 use crate::creatio::Author;
 use crate::max::update::{self, Update};
 use crate::max::{OutgoingAttachment, text};
@@ -156,11 +156,23 @@ pub(super) struct Question {
 }
 
 /// What a step needs beside the customer.
+#[derive(Clone, Copy)]
 pub(super) struct Stepper<'a> {
-    pub connection: &'a Connection,
+    pub tx: &'a Tx<'a>,
     pub rules: &'a Rules,
     pub context: Context,
-    pub woken: Woken,
+}
+
+impl Shared {
+    /// Steps dialogs by the rules in force, in one transaction with all that follows from it.
+    pub(super) async fn step<T: Send + 'static>(
+        &self,
+        active: &Active,
+        work: impl FnOnce(&Stepper<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (rules, context) = (active.rules.clone(), self.context());
+        self.store.transact(move |tx| work(&Stepper { tx, rules: &rules, context })).await
+    }
 }
 
 /// A dialog as it stands on disk. One that cannot be read begins anew: a customer must not be stuck for ever, nor stop the others.
@@ -173,8 +185,8 @@ pub(super) fn read_dialog(json: &str) -> Dialog {
 
 impl Customer {
     /// The customer's row, or a new one that is not on disk before [`Customer::save`].
-    pub fn load(connection: &Connection, id: CustomerId) -> Result<Self, StoreError> {
-        let mut statement = connection.prepare_cached(
+    pub fn load(tx: &Tx<'_>, id: CustomerId) -> Result<Self, StoreError> {
+        let mut statement = tx.prepare_cached(
             "SELECT chat_id, name, dialog, barrier, taken_at, taken_seq, delivered_at, delivered_seq, crm_timestamp,
                     bot_seq, newest_at, newest_seq, presence_at
              FROM customer WHERE id = ?1",
@@ -208,8 +220,8 @@ impl Customer {
         }
     }
 
-    pub fn save(&self, connection: &Connection, rules: &Rules) -> Result<(), StoreError> {
-        connection
+    pub fn save(&self, tx: &Tx<'_>, rules: &Rules) -> Result<(), StoreError> {
+        tx
             .prepare_cached(
                 "INSERT INTO customer (id, chat_id, name, dialog, due_at, open, barrier, taken_at, taken_seq, delivered_at,
                                        delivered_seq, crm_timestamp, bot_seq, newest_at, newest_seq, presence_at)
@@ -240,8 +252,8 @@ impl Customer {
     }
 
     /// Whose dialog has that chat in MAX.
-    pub fn in_chat(connection: &Connection, chat: i64) -> Result<Option<CustomerId>, StoreError> {
-        let mut statement = connection.prepare_cached("SELECT id FROM customer WHERE chat_id = ?1")?;
+    pub fn in_chat(tx: &Tx<'_>, chat: i64) -> Result<Option<CustomerId>, StoreError> {
+        let mut statement = tx.prepare_cached("SELECT id FROM customer WHERE chat_id = ?1")?;
         Ok(statement.query_row([chat], |row| row.get(0)).optional()?)
     }
 
@@ -258,7 +270,7 @@ impl Stepper<'_> {
 
     /// Applies one event and records its effects. `subject` is the message that the event is about, with its place in the dialog.
     pub fn step(
-        &mut self,
+        &self,
         customer: &mut Customer,
         event: &Event,
         subject: Option<(&Incoming, Position)>,
@@ -267,12 +279,12 @@ impl Stepper<'_> {
         for effect in &effects {
             self.record(customer, effect, event, subject)?;
         }
-        self.woken.timers = true;
+        self.tx.wake(|woken| woken.timers = true);
         Ok(effects)
     }
 
     fn record(
-        &mut self,
+        &self,
         customer: &mut Customer,
         effect: &Effect,
         event: &Event,
@@ -289,7 +301,7 @@ impl Stepper<'_> {
             Effect::ReleaseHistory => self.release_history(customer, None)?,
             Effect::DropHistory => {
                 // A close message belongs to the chat before and is kept.
-                self.connection
+                self.tx
                     .prepare_cached(
                         "UPDATE to_max SET recorded = 1
                          WHERE customer = ?1 AND recorded = 0 AND json_extract(origin, '$.from') <> 'closeMessage'",
@@ -307,10 +319,10 @@ impl Stepper<'_> {
             Effect::AskBot { bot } => {
                 let text = subject.map_or_else(|| "/start".to_owned(), |(incoming, _)| incoming.question.clone());
                 let question = Question { bot: *bot, dialog: customer.dialog.number(), text };
-                self.connection
+                self.tx
                     .prepare_cached("INSERT INTO to_bot (customer, body, created_at) VALUES (?1, ?2, ?3)")?
                     .execute(params![customer.id, serde_json::to_string(&question)?, self.now()])?;
-                self.woken.bot.push(customer.id);
+                self.tx.wake(|woken| woken.bot.push(customer.id));
             }
             // Whoever stepped the bot's answer looks for this effect and sends what he holds.
             Effect::SendBotAnswer => {}
@@ -328,30 +340,25 @@ impl Stepper<'_> {
     }
 
     /// A message behind everything of its own time; see `relay`, "Order".
-    pub fn queue_for_crm(
-        &mut self,
-        customer: &Customer,
-        task: &CrmTask,
-        (at, seq): Position,
-    ) -> Result<(), StoreError> {
-        self.connection
+    pub fn queue_for_crm(&self, customer: &Customer, task: &CrmTask, (at, seq): Position) -> Result<(), StoreError> {
+        self.tx
             .prepare_cached(
                 "INSERT INTO to_crm (customer, body, barrier, at, seq, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
             .execute(params![customer.id, serde_json::to_string(task)?, customer.barrier, at, seq, self.now()])?;
-        self.woken.crm.push(customer.id);
+        self.tx.wake(|woken| woken.crm.push(customer.id));
         Ok(())
     }
 
     /// A hand-over or a closing: nothing of this customer passes it in either direction.
-    fn control(&mut self, customer: &mut Customer, task: &CrmTask) -> Result<(), StoreError> {
+    fn control(&self, customer: &mut Customer, task: &CrmTask) -> Result<(), StoreError> {
         customer.barrier += 1;
         self.queue_for_crm(customer, task, (0, 0))
     }
 
     /// An entry of the history goes behind the newest message that the dialog has.
     pub fn history(
-        &mut self,
+        &self,
         customer: &Customer,
         external_id: String,
         author: Author,
@@ -362,10 +369,10 @@ impl Stepper<'_> {
         self.queue_for_crm(customer, &task, customer.newest.max(customer.taken).unwrap_or((0, 0)))
     }
 
-    pub fn queue_for_max(&mut self, customer: &Customer, origin: &Origin, parts: &[Part]) -> Result<(), StoreError> {
+    pub fn queue_for_max(&self, customer: &Customer, origin: &Origin, parts: &[Part]) -> Result<(), StoreError> {
         // An agent's words are in the CRM already, and a press leaves none.
         let recorded = matches!(origin, Origin::Agent { .. } | Origin::Press);
-        self.connection
+        self.tx
             .prepare_cached(
                 "INSERT INTO to_max (customer, origin, parts, recorded, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
@@ -376,14 +383,14 @@ impl Stepper<'_> {
                 recorded,
                 self.now()
             ])?;
-        self.woken.max.push(customer.id);
+        self.tx.wake(|woken| woken.max.push(customer.id));
         Ok(())
     }
 
     /// Writes the history entries of what the customer has been shown and the CRM does not know yet: of one row of `to_max`, or of all.
-    pub fn release_history(&mut self, customer: &Customer, only: Option<i64>) -> Result<(), StoreError> {
+    pub fn release_history(&self, customer: &Customer, only: Option<i64>) -> Result<(), StoreError> {
         let rows = self
-            .connection
+            .tx
             .prepare_cached(
                 "SELECT id, origin, parts, ended_at FROM to_max
                  WHERE customer = ?1 AND recorded = 0 AND state IN ('sent', 'uncertain') AND (?2 IS NULL OR id = ?2) ORDER BY id",
@@ -405,15 +412,15 @@ impl Stepper<'_> {
                 let sent_at = part.sent_at.or(ended_at).unwrap_or(self.context.now);
                 self.history(customer, external_id, author, text, sent_at)?;
             }
-            self.connection.prepare_cached("UPDATE to_max SET recorded = 1 WHERE id = ?1")?.execute([id])?;
+            self.tx.prepare_cached("UPDATE to_max SET recorded = 1 WHERE id = ?1")?.execute([id])?;
         }
         Ok(())
     }
 
     /// Takes the updates of one customer that wait, at most `limit`, in the order of MAX. Returns whether there may be more.
-    pub fn take_inbox(&mut self, id: CustomerId, limit: u32) -> Result<bool, StoreError> {
+    pub fn take_inbox(&self, id: CustomerId, limit: u32) -> Result<bool, StoreError> {
         let rows = self
-            .connection
+            .tx
             .prepare_cached(
                 "SELECT id, raw, at, seq, received_at FROM inbox WHERE customer = ?1 AND done = 0 ORDER BY at, seq, id LIMIT ?2",
             )?
@@ -424,7 +431,7 @@ impl Stepper<'_> {
         if rows.is_empty() {
             return Ok(false);
         }
-        let mut customer = Customer::load(self.connection, id)?;
+        let mut customer = Customer::load(self.tx, id)?;
         for (row, raw, position, received_at) in &rows {
             let update = update::parse(raw);
             let taken = Taken { update: &update, position: *position, received_at: *received_at, raw };
@@ -433,17 +440,17 @@ impl Stepper<'_> {
                 Fate::Done => 1,
                 Fate::Unseen => 2,
                 Fate::Left(left) => {
-                    self.woken.left.push(left);
+                    self.tx.wake(|woken| woken.left.push(left));
                     if left == Left::NoChat { 2 } else { 1 }
                 }
             };
-            self.connection.prepare_cached("UPDATE inbox SET done = ?2 WHERE id = ?1")?.execute([*row, done])?;
+            self.tx.prepare_cached("UPDATE inbox SET done = ?2 WHERE id = ?1")?.execute([*row, done])?;
         }
-        customer.save(self.connection, self.rules)?;
+        customer.save(self.tx, self.rules)?;
         Ok(rows.len() == limit as usize)
     }
 
-    fn take_update(&mut self, customer: &mut Customer, taken: &Taken<'_>) -> Result<Fate, StoreError> {
+    fn take_update(&self, customer: &mut Customer, taken: &Taken<'_>) -> Result<Fate, StoreError> {
         let Taken { update, position, received_at, .. } = *taken;
         let scene = Scene::of(update);
         if !scene.is_in_dialog(customer.chat_id) {
@@ -509,7 +516,7 @@ impl Stepper<'_> {
 
     /// A message or a press of the customer's. `said`: its time, if MAX told it.
     fn wrote(
-        &mut self,
+        &self,
         customer: &mut Customer,
         incoming: &Incoming,
         position: Position,
@@ -529,12 +536,7 @@ impl Stepper<'_> {
     }
 
     /// An edit or a removal goes where the message is. It opens no chat: where none is open it joins the newest one.
-    fn amended(
-        &mut self,
-        customer: &mut Customer,
-        incoming: &Incoming,
-        position: Position,
-    ) -> Result<Fate, StoreError> {
+    fn amended(&self, customer: &mut Customer, incoming: &Incoming, position: Position) -> Result<Fate, StoreError> {
         let message = incoming.external_id.clone();
         let effects = self.step(customer, &Event::Amended { message }, Some((incoming, position)))?;
         if effects.iter().any(|effect| matches!(effect, Effect::Receive { .. })) {
@@ -561,7 +563,7 @@ impl Stepper<'_> {
         let (edits, after_edits) =
             (format!("message_edited:{}:", message.mid), format!("message_edited:{};", message.mid));
         let known = self
-            .connection
+            .tx
             .prepare_cached(
                 "SELECT raw, done FROM inbox
                  WHERE customer = ?1 AND done > 0 AND (key = ?2 OR (key >= ?3 AND key < ?4)) ORDER BY at, seq, id",
@@ -586,9 +588,8 @@ impl Stepper<'_> {
 
     /// Whether an edit or removal of that message waits for the CRM and has not been attempted.
     fn waits_for_crm(&self, customer: &Customer, mid: &str) -> Result<bool, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT body FROM to_crm WHERE customer = ?1 AND dead = 0 AND attempted = 0")?;
+        let mut statement =
+            self.tx.prepare_cached("SELECT body FROM to_crm WHERE customer = ?1 AND dead = 0 AND attempted = 0")?;
         let bodies = statement.query_map([customer.id], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
         for body in bodies {
             if let CrmTask::Message { incoming, own: false, .. } = serde_json::from_str(&body)?
@@ -601,15 +602,10 @@ impl Stepper<'_> {
     }
 
     /// What is a message and cannot be read is kept as a dead letter, and the agents are called to it.
-    fn unreadable(
-        &mut self,
-        customer: &mut Customer,
-        taken: &Taken<'_>,
-        said: Option<Millis>,
-    ) -> Result<(), StoreError> {
+    fn unreadable(&self, customer: &mut Customer, taken: &Taken<'_>, said: Option<Millis>) -> Result<(), StoreError> {
         let (letter, note) = render::unreadable(taken.raw, taken.update.dedup_key());
         let task = CrmTask::Message { incoming: letter, stand_by: false, own: true };
-        self.connection
+        self.tx
             .prepare_cached(
                 "INSERT INTO to_crm (customer, body, barrier, at, seq, dead, error, created_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)",
@@ -623,7 +619,7 @@ impl Stepper<'_> {
                 "MAX прислал сообщение, в котором нет того, что в нём обязательно",
                 self.now()
             ])?;
-        self.woken.dead_letters += 1;
+        self.tx.wake(|woken| woken.dead_letters += 1);
         self.wrote(customer, &note, taken.position, said)
     }
 }

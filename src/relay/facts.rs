@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Shared;
 use super::lanes::CustomerId;
 use super::metrics::Way;
-use super::store::{StoreError, text_of};
+use super::store::{StoreError, Tx, text_of};
 use crate::policy::{Millis, Rules};
 
 /// What a relay knows of itself and of both sides; conditions are made of it elsewhere.
@@ -138,7 +138,7 @@ impl Shared {
         let active = self.active();
         let rules = active.as_ref().map(|active| active.rules.clone()).unwrap_or_default();
         let (oldest, undelivered, open_dialogs, auto_close) =
-            self.store.write(move |connection| state_of(connection, &rules)).await.unwrap_or_default();
+            self.store.transact(move |tx| state_of(tx, &rules)).await.unwrap_or_default();
         let health = self.health();
         let mut crm = health.of_crm();
         if self.ownership.is_elsewhere() && active.as_ref().is_some_and(|active| !active.config.channel.suspended) {
@@ -175,8 +175,8 @@ impl Health {
 
 type State = (Option<Millis>, Undelivered, i64, Vec<AutoClose>);
 
-fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, StoreError> {
-    let oldest = connection.query_row(
+fn state_of(tx: &Tx<'_>, rules: &Rules) -> Result<State, StoreError> {
+    let oldest = tx.query_row(
         "SELECT min(at) FROM (SELECT min(created_at) AS at FROM to_crm WHERE dead = 0
                               UNION ALL SELECT min(created_at) FROM to_max WHERE state = 'queued'
                               UNION ALL SELECT min(received_at) FROM inbox WHERE done = 0)",
@@ -186,12 +186,10 @@ fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, S
     // What is kept is counted by the database itself at every change: counting thousands of rows would hold the one writer. What waits
     // stands in indexes of its own.
     let count = |name: &str| {
-        connection
-            .prepare_cached("SELECT count FROM tally WHERE name = ?1")?
-            .query_row([name], |row| row.get::<_, i64>(0))
+        tx.prepare_cached("SELECT count FROM tally WHERE name = ?1")?.query_row([name], |row| row.get::<_, i64>(0))
     };
     let (dead_letters, open) = (count("dead")?, count("open")?);
-    let undelivered = connection
+    let undelivered = tx
         .prepare_cached(
             "SELECT (SELECT count(*) FROM to_crm WHERE dead = 0) + (SELECT count(*) FROM inbox WHERE done = 0),
                     (SELECT count(*) FROM to_max WHERE state = 'queued')",
@@ -199,7 +197,7 @@ fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, S
         .query_row([], |row| Ok(Undelivered { to_crm: row.get(0)?, to_max: row.get(1)?, dead_letters }))?;
     let mut closing = Vec::new();
     if rules.auto_close.is_some() {
-        let rows = connection
+        let rows = tx
             .prepare_cached(
                 "SELECT id, dialog FROM customer WHERE open = 1 AND due_at IS NOT NULL ORDER BY due_at LIMIT 200",
             )?
@@ -217,8 +215,8 @@ fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, S
     Ok((oldest, undelivered, open, closing))
 }
 
-pub(super) fn undelivered(connection: &rusqlite::Connection) -> rusqlite::Result<Undelivered> {
-    connection.query_row(
+pub(super) fn undelivered(tx: &rusqlite::Connection) -> rusqlite::Result<Undelivered> {
+    tx.query_row(
         "SELECT (SELECT count(*) FROM to_crm WHERE dead = 0) + (SELECT count(*) FROM inbox WHERE done = 0),
                 (SELECT count(*) FROM to_max WHERE state = 'queued'),
                 (SELECT count(*) FROM to_crm WHERE dead = 1) + (SELECT count(*) FROM to_max WHERE state = 'failed')",

@@ -3,11 +3,11 @@
 //! Every commit wakes the lanes that it gives work to, and a lane is only left when nothing waits in it,
 //! so this finds something after a start, and else only what an error of this program has left behind.
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
 use super::Shared;
 use super::lanes::CustomerId;
-use super::store::{StoreError, Woken};
+use super::store::{StoreError, Tx, Woken};
 use crate::policy::Millis;
 
 const INTERVAL: Millis = 30_000;
@@ -27,7 +27,7 @@ impl Queue {
     const ALL: [Self; 4] = [Self::Inbox, Self::ToCrm, Self::ToMax, Self::ToBot];
 
     /// The next customers after this one, in the order of their ids.
-    fn waiting(self, connection: &Connection, after: CustomerId) -> Result<Vec<CustomerId>, StoreError> {
+    fn waiting(self, tx: &Tx<'_>, after: CustomerId) -> Result<Vec<CustomerId>, StoreError> {
         let rows = match self {
             Self::Inbox => "inbox WHERE done = 0 AND customer IS NOT NULL",
             Self::ToCrm => "to_crm WHERE dead = 0",
@@ -36,20 +36,19 @@ impl Queue {
         };
         let sql = format!("SELECT DISTINCT customer FROM {rows} AND customer > ?1 ORDER BY customer LIMIT ?2");
         let page = i64::try_from(PAGE).unwrap_or(i64::MAX);
-        let mut statement = connection.prepare_cached(&sql)?;
+        let mut statement = tx.prepare_cached(&sql)?;
         let customers = statement.query_map(params![after, page], |row| row.get(0))?;
         Ok(customers.collect::<Result<_, _>>()?)
     }
 
-    fn woken(self, customers: Vec<CustomerId>) -> Woken {
-        let mut woken = Woken { reports: true, timers: true, ..Woken::default() };
+    fn wake(self, woken: &mut Woken, customers: Vec<CustomerId>) {
+        (woken.reports, woken.timers) = (true, true);
         match self {
             Self::Inbox => woken.dialogs = customers,
             Self::ToCrm => woken.crm = customers,
             Self::ToMax => woken.max = customers,
             Self::ToBot => woken.bot = customers,
         }
-        woken
     }
 }
 
@@ -70,10 +69,11 @@ pub(super) async fn once(shared: &Shared) -> Result<(), StoreError> {
         loop {
             let page = shared
                 .store
-                .change(move |connection| {
-                    let page = queue.waiting(connection, after)?;
+                .transact(move |tx| {
+                    let page = queue.waiting(tx, after)?;
                     let last = page.last().copied().filter(|_| page.len() == PAGE);
-                    Ok((last, queue.woken(page)))
+                    tx.wake(|woken| queue.wake(woken, page));
+                    Ok(last)
                 })
                 .await?;
             match page {

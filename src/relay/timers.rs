@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::dialogs::{Customer, Stepper, Woken};
+use super::dialogs::{Customer, Stepper};
 use super::lanes::CustomerId;
 use super::store::StoreError;
 use super::store::gap::KEYS_KEPT;
 use super::{Active, Shared};
-use crate::policy::{Context, Event, Millis, Rules};
+use crate::policy::{Event, Millis};
 
 const HOUSEKEEPING_INTERVAL: Millis = 600_000;
 
@@ -26,9 +26,8 @@ pub(super) async fn run(shared: &Shared) {
     loop {
         let next = shared
             .store
-            .write(|connection| {
-                Ok(connection
-                    .query_row("SELECT min(due_at) FROM customer", [], |row| row.get::<_, Option<Millis>>(0))?)
+            .transact(|tx| {
+                Ok(tx.query_row("SELECT min(due_at) FROM customer", [], |row| row.get::<_, Option<Millis>>(0))?)
             })
             .await
             .unwrap_or(None);
@@ -40,9 +39,7 @@ pub(super) async fn run(shared: &Shared) {
                     changed(&mut settings).await;
                     continue;
                 };
-                let rules = active.rules.clone();
-                let context = shared.context();
-                match shared.store.change(move |connection| tick(connection, &rules, context)).await {
+                match shared.step(&active, tick).await {
                     Ok(stuck) => {
                         if stuck {
                             shared.clock.sleep(1_000).await;
@@ -63,20 +60,20 @@ pub(super) async fn run(shared: &Shared) {
 }
 
 /// Ticks the dialogs that are due, a hundred at a time. `stuck`: one of them is due still, so that a pause is in order.
-fn tick(connection: &rusqlite::Connection, rules: &Rules, context: Context) -> Result<(bool, Woken), StoreError> {
-    let due = connection
+fn tick(stepper: &Stepper<'_>) -> Result<bool, StoreError> {
+    let Stepper { tx, rules, context } = *stepper;
+    let due = tx
         .prepare_cached("SELECT id FROM customer WHERE due_at <= ?1 ORDER BY due_at LIMIT 100")?
         .query_map([context.now], |row| row.get(0))?
         .collect::<Result<Vec<CustomerId>, _>>()?;
-    let mut stepper = Stepper { connection, rules, context, woken: Woken::default() };
     let mut stuck = false;
     for id in due {
-        let mut customer = Customer::load(connection, id)?;
+        let mut customer = Customer::load(tx, id)?;
         stepper.step(&mut customer, &Event::Tick, None)?;
-        customer.save(connection, rules)?;
+        customer.save(tx, rules)?;
         stuck |= crate::policy::next_due(rules, &customer.dialog).is_some_and(|next| next <= context.now);
     }
-    Ok((stuck, stepper.woken))
+    Ok(stuck)
 }
 
 /// Forgets what is older than the retention, and keeps the count of open dialogs, until the relay stops.
@@ -117,9 +114,9 @@ async fn forget(shared: &Shared, now: Millis, before: Millis) -> Result<(), Stor
         loop {
             let gone = shared
                 .store
-                .write(move |connection| {
+                .transact(move |tx| {
                     let piece = i64::try_from(PIECE).unwrap_or(i64::MAX);
-                    let mut statement = connection.prepare_cached(sql)?;
+                    let mut statement = tx.prepare_cached(sql)?;
                     let (updates, crm) = (now - KEYS_KEPT, now - CRM_KEYS_KEPT);
                     Ok(statement.execute(rusqlite::params![before, updates, crm, piece])?)
                 })

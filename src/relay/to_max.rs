@@ -9,10 +9,10 @@ use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use tracing::Instrument as _;
 
-use super::dialogs::{Button, Customer, Origin, OutFile, Part, Stepper, Tries, Woken};
+use super::dialogs::{Button, Customer, Origin, OutFile, Part, Stepper, Tries};
 use super::lanes::{CustomerId, Outcome};
 use super::metrics::Way;
-use super::store::{StoreError, text_of};
+use super::store::{StoreError, Tx, text_of};
 use super::{Active, Shared, pause};
 use crate::creatio::{MessageType, Report};
 use crate::max::{
@@ -144,7 +144,7 @@ async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
     let mut proved = false;
     for _ in 0..TURN {
         let (rules, now) = (active.rules.clone(), shared.clock.now());
-        let head = shared.store.change(move |connection| load_head(connection, customer, &rules, now)).await;
+        let head = shared.store.transact(move |tx| load_head(tx, customer, &rules, now)).await;
         let head = match head {
             Ok(head) => head,
             Err(error) => return shared.store_failed(&error),
@@ -191,39 +191,32 @@ fn is_wanted(origin: &Origin, created_at: Millis, customer: &Customer, rules: &R
     }
 }
 
-fn load_head(
-    connection: &rusqlite::Connection,
-    id: CustomerId,
-    rules: &Rules,
-    now: Millis,
-) -> Result<(Option<Head>, Woken), StoreError> {
-    let mut woken = Woken::default();
+fn load_head(tx: &Tx<'_>, id: CustomerId, rules: &Rules, now: Millis) -> Result<Option<Head>, StoreError> {
     loop {
-        let Some(raw) = next_row(connection, id)? else { return Ok((None, woken)) };
+        let Some(raw) = next_row(tx, id)? else { return Ok(None) };
         let origin = serde_json::from_str::<Origin>(&raw.origin);
         let parts = serde_json::from_str(&raw.parts);
         let sending = raw.sending.as_deref().map(serde_json::from_str).transpose();
         let (origin, parts, sending) = match (origin, parts, sending) {
             (Ok(origin), Ok(parts), Ok(sending)) => (origin, parts, sending),
             (origin, _, _) => {
-                set_aside(connection, &raw, origin.as_ref().ok(), now, &mut woken)?;
+                set_aside(tx, &raw, origin.as_ref().ok(), now)?;
                 continue;
             }
         };
         let part = usize::try_from(raw.part).unwrap_or(usize::MAX);
-        let customer = Customer::load(connection, id)?;
+        let customer = Customer::load(tx, id)?;
         // What may have been sent is not judged.
         if part == 0 && sending.is_none() && !is_wanted(&origin, raw.created_at, &customer, rules, now) {
             tracing::debug!("a message of the channel's own came too late to be shown and is skipped");
-            connection.prepare_cached("DELETE FROM to_max WHERE id = ?1")?.execute([raw.id])?;
-            woken.overdue += 1;
+            tx.prepare_cached("DELETE FROM to_max WHERE id = ?1")?.execute([raw.id])?;
+            tx.wake(|woken| woken.overdue += 1);
             continue;
         }
-        let heard_at = connection
-            .prepare_cached("SELECT max(at) FROM inbox WHERE customer = ?1")?
-            .query_row([id], |row| row.get(0))?;
+        let heard_at =
+            tx.prepare_cached("SELECT max(at) FROM inbox WHERE customer = ?1")?.query_row([id], |row| row.get(0))?;
         let head = Head { id: raw.id, origin, parts, part, sending, attempts: raw.attempts, customer, heard_at };
-        return Ok((Some(head), woken));
+        return Ok(Some(head));
     }
 }
 
@@ -238,8 +231,8 @@ struct RawRow {
     created_at: Millis,
 }
 
-fn next_row(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<RawRow>, StoreError> {
-    Ok(connection
+fn next_row(tx: &Tx<'_>, id: CustomerId) -> Result<Option<RawRow>, StoreError> {
+    Ok(tx
         .prepare_cached(
             "SELECT id, origin, parts, part, sending, attempts, created_at FROM to_max
              WHERE customer = ?1 AND state = 'queued' ORDER BY id LIMIT 1",
@@ -259,29 +252,21 @@ fn next_row(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<
 }
 
 /// A row that cannot be read has failed, or is uncertain where a send may have been under way; what is behind it goes on.
-fn set_aside(
-    connection: &rusqlite::Connection,
-    row: &RawRow,
-    origin: Option<&Origin>,
-    now: Millis,
-    woken: &mut Woken,
-) -> Result<(), StoreError> {
+fn set_aside(tx: &Tx<'_>, row: &RawRow, origin: Option<&Origin>, now: Millis) -> Result<(), StoreError> {
     tracing::error!("an entry of the queue towards MAX cannot be read and is kept as a dead letter");
     let words = "запись очереди в MAX не читается: уточните у клиента, прежде чем отправлять снова";
     let state = if row.sending.is_some() { "uncertain" } else { "failed" };
-    connection
-        .prepare_cached(
-            // From now on it is kept as long as others, however old it is.
-            "UPDATE to_max SET state = ?2, error = ?3, recorded = 1, ended_at = ?4 WHERE id = ?1",
-        )?
-        .execute(params![row.id, state, words, now])?;
+    tx.prepare_cached(
+        // From now on it is kept as long as others, however old it is.
+        "UPDATE to_max SET state = ?2, error = ?3, recorded = 1, ended_at = ?4 WHERE id = ?1",
+    )?
+    .execute(params![row.id, state, words, now])?;
     if let Some(Origin::Agent { row: outbox }) = origin {
         let report = match state {
             "failed" => Report::Failed(words.to_owned()),
             _ => Report::Uncertain(words.to_owned()),
         };
-        super::outbox::note_report(connection, *outbox, &report)?;
-        woken.reports = true;
+        super::outbox::note_report(tx, *outbox, &report)?;
     }
     Ok(())
 }
@@ -455,9 +440,9 @@ fn upload_kind(file: &OutFile) -> UploadKind {
 async fn note(shared: &Shared, row: i64, sending: Option<Sending>) -> Result<(), StoreError> {
     shared
         .store
-        .write(move |connection| {
+        .transact(move |tx| {
             let json = sending.as_ref().map(serde_json::to_string).transpose()?;
-            connection.prepare_cached("UPDATE to_max SET sending = ?2 WHERE id = ?1")?.execute(params![row, json])?;
+            tx.prepare_cached("UPDATE to_max SET sending = ?2 WHERE id = ?1")?.execute(params![row, json])?;
             Ok(())
         })
         .await
@@ -508,10 +493,10 @@ async fn look_back(
     candidates.sort_by_key(|message| (message.timestamp, message.seq));
     let ours = shared
         .store
-        .write({
+        .transact({
             let mids: Vec<String> = candidates.iter().map(|message| message.mid.clone()).collect();
-            move |connection| {
-                let mut known = connection.prepare_cached("SELECT 1 FROM sent WHERE mid = ?1")?;
+            move |tx| {
+                let mut known = tx.prepare_cached("SELECT 1 FROM sent WHERE mid = ?1")?;
                 mids.iter().map(|mid| Ok(known.exists([mid])?)).collect::<Result<Vec<bool>, StoreError>>()
             }
         })
@@ -545,10 +530,9 @@ async fn postpone(shared: &Shared, head: Head, sending: Option<Sending>, tries: 
     }
     shared
         .store
-        .write(move |connection| {
+        .transact(move |tx| {
             let sending = sending.as_ref().map(serde_json::to_string).transpose()?;
-            connection
-                .prepare_cached("UPDATE to_max SET sending = ?2, parts = ?3, attempts = attempts + 1 WHERE id = ?1")?
+            tx.prepare_cached("UPDATE to_max SET sending = ?2, parts = ?3, attempts = attempts + 1 WHERE id = ?1")?
                 .execute(params![head.id, sending, serde_json::to_string(&parts)?])?;
             Ok(())
         })
@@ -557,18 +541,15 @@ async fn postpone(shared: &Shared, head: Head, sending: Option<Sending>, tries: 
 
 /// Records what became of the part.
 async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) -> Result<(), StoreError> {
-    let rules = active.rules.clone();
-    let context = shared.context();
     let from_agent = matches!(head.origin, Origin::Agent { .. });
     let ended = shared
-        .store
-        .change(move |connection| {
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
+        .step(active, move |stepper| {
+            let (tx, now) = (stepper.tx, stepper.context.now);
             // The customer may have been erased while the send was under way.
-            if !connection.prepare_cached("SELECT 1 FROM to_max WHERE id = ?1")?.exists([head.id])? {
-                return Ok((None, stepper.woken));
+            if !tx.prepare_cached("SELECT 1 FROM to_max WHERE id = ?1")?.exists([head.id])? {
+                return Ok(None);
             }
-            let mut customer = Customer::load(connection, head.customer.id)?;
+            let mut customer = Customer::load(tx, head.customer.id)?;
             let mut parts = head.parts.clone();
             let mut next = head.part;
             let ended = match verdict {
@@ -586,9 +567,8 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                 Verdict::Sent(message) => {
                     customer.chat_id = customer.chat_id.or(message.recipient.chat_id);
                     customer.bot_seq = customer.bot_seq.max(Some(message.seq));
-                    connection
-                        .prepare_cached("INSERT OR IGNORE INTO sent (mid, customer, at) VALUES (?1, ?2, ?3)")?
-                        .execute(params![message.mid, customer.id, context.now])?;
+                    tx.prepare_cached("INSERT OR IGNORE INTO sent (mid, customer, at) VALUES (?1, ?2, ?3)")?
+                        .execute(params![message.mid, customer.id, now])?;
                     parts[next].mid = Some(message.mid);
                     parts[next].sent_at = Some(message.timestamp);
                     next += 1;
@@ -618,24 +598,23 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                 Some((state, error)) => (*state, error.clone()),
                 None => ("queued", None),
             };
-            connection
-                .prepare_cached(
-                    "UPDATE to_max SET parts = ?2, part = ?3, sending = NULL, attempts = 0, state = ?4, error = ?5,
+            tx.prepare_cached(
+                "UPDATE to_max SET parts = ?2, part = ?3, sending = NULL, attempts = 0, state = ?4, error = ?5,
                                        ended_at = ?6 WHERE id = ?1",
-                )?
-                .execute(params![
-                    head.id,
-                    serde_json::to_string(&parts)?,
-                    i64::try_from(next).unwrap_or(i64::MAX),
-                    state,
-                    error,
-                    ended.as_ref().map(|_| context.now)
-                ])?;
+            )?
+            .execute(params![
+                head.id,
+                serde_json::to_string(&parts)?,
+                i64::try_from(next).unwrap_or(i64::MAX),
+                state,
+                error,
+                ended.as_ref().map(|_| now)
+            ])?;
             if ended.is_some() {
-                conclude(&mut stepper, &customer, &head, state, error)?;
+                conclude(stepper, &customer, &head, state, error)?;
             }
-            customer.save(connection, &rules)?;
-            Ok((ended.map(|(state, _)| state), stepper.woken))
+            customer.save(tx, stepper.rules)?;
+            Ok(ended.map(|(state, _)| state))
         })
         .await?;
     match ended {
@@ -649,7 +628,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
 
 /// Tells those who wait for it what became of a message.
 fn conclude(
-    stepper: &mut Stepper<'_>,
+    stepper: &Stepper<'_>,
     customer: &Customer,
     head: &Head,
     state: &str,
@@ -662,11 +641,10 @@ fn conclude(
                 ("uncertain", Some(words)) => Report::Uncertain(words),
                 _ => Report::Delivered,
             };
-            super::outbox::note_report(stepper.connection, *row, &report)?;
-            stepper.woken.reports = true;
+            super::outbox::note_report(stepper.tx, *row, &report)?;
         }
         _ if state == "failed" => {
-            stepper.connection.prepare_cached("UPDATE to_max SET recorded = 1 WHERE id = ?1")?.execute([head.id])?;
+            stepper.tx.prepare_cached("UPDATE to_max SET recorded = 1 WHERE id = ?1")?.execute([head.id])?;
         }
         // A close message belongs to the chat that is over: the CRM adds it to the newest one.
         Origin::CloseMessage => stepper.release_history(customer, Some(head.id))?,

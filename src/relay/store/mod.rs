@@ -1,21 +1,23 @@
 //! The relay's disk: one SQLite file (WAL, `synchronous=FULL`) and the one thread that owns it.
 //!
-//! Every piece of work is a closure over a connection inside a transaction. The thread takes all that
-//! wait, runs each within a savepoint, commits once, and only then tells the callers: an answer from
-//! [`Store::write`] or [`Store::change`] means "on disk". A closure that fails takes back its own
-//! changes and nobody else's. Where SQLite itself takes the transaction back (a full disk), everyone
-//! who shared it is told so.
+//! Every piece of work is a closure over a [`Tx`]. The thread takes all that wait, runs each within a
+//! savepoint, commits once, and only then tells the callers: an answer from [`Store::transact`] means
+//! "on disk". A closure that fails takes back its own changes and nobody else's. Where SQLite itself
+//! takes the transaction back (a full disk), everyone who shared it is told so.
 //!
-//! What a commit gives others to do is announced by this thread, not by the caller: a caller that has
-//! gone meanwhile (an HTTP client that hung up) leaves no work behind that nobody knows of.
+//! What a commit gives others to do is noted in the [`Tx`] by whoever writes it, and announced by this
+//! thread, not by the caller: a caller that has gone meanwhile (an HTTP client that hung up) leaves no
+//! work behind that nobody knows of.
 //!
-//! Nothing outside this folder and the closures handed in touches the database.
+//! One file per table holds its rows, its states and its queries by name. SQL stands nowhere else: the
+//! connection in a [`Tx`] is seen in this folder only.
 
 pub(super) mod erased;
 pub(super) mod gap;
 pub(super) mod meta;
 mod schema;
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -104,9 +106,32 @@ pub fn set_aside(folder: &Path, former: i64) -> std::io::Result<Option<PathBuf>>
     Ok(Some(aside))
 }
 
+/// One piece of work inside a transaction, with what it gives others to do.
+pub(super) struct Tx<'a> {
+    connection: &'a Connection,
+    woken: RefCell<Woken>,
+}
+
+impl Tx<'_> {
+    /// Notes what is to be done once this is on disk.
+    pub fn wake(&self, note: impl FnOnce(&mut Woken)) {
+        note(&mut self.woken.borrow_mut());
+    }
+}
+
+impl std::ops::Deref for Tx<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
 /// Whose lanes have new work once the transaction is on disk.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Woken {
+    /// Rows were changed: the disk takes what is written.
+    pub written: bool,
     /// There are updates in the inbox.
     pub dialogs: Vec<CustomerId>,
     pub crm: Vec<CustomerId>,
@@ -196,33 +221,14 @@ impl Store {
         !self.jobs.is_closed()
     }
 
-    /// Runs `work` inside a transaction; returns after the commit. `work` must not block on anything but
-    /// the connection, and must not give any lane work: see [`Store::change`].
-    ///
-    /// # Errors
-    /// `work` failed or the disk refused; then nothing of it was kept.
-    pub async fn write<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.hand_in(move |connection| Ok((work(connection)?, None))).await
-    }
-
-    /// The same for work that says whose lanes have new work. They are woken after the commit, whatever
-    /// has become of the caller.
+    /// Runs `work` inside a transaction; returns after the commit. Reads go through it, too. `work` must not block on anything but
+    /// the transaction. What it notes in it is announced after the commit, whatever has become of the caller.
     ///
     /// # Errors
     /// `work` failed or the disk refused; then nothing of it was kept and nobody is woken.
-    pub async fn change<T: Send + 'static>(
+    pub async fn transact<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<(T, Woken), StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.hand_in(move |connection| work(connection).map(|(value, woken)| (value, Some(woken)))).await
-    }
-
-    async fn hand_in<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<(T, Option<Woken>), StoreError> + Send + 'static,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
@@ -230,7 +236,9 @@ impl Store {
             Box::new(move |committed: Result<(), &str>, announce: Option<&Announce>| {
                 let outcome = match (outcome, committed) {
                     (Some(Ok((value, woken))), Ok(())) => {
-                        if let (Some(announce), Some(woken)) = (announce, woken) {
+                        if let Some(announce) = announce
+                            && woken != Woken::default()
+                        {
                             announce(woken);
                         }
                         Ok(value)
@@ -281,16 +289,20 @@ pub(super) fn text_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Resul
 /// Leaves the transaction as it was where `work` fails, or no transaction at all where that cannot be.
 fn in_savepoint<T>(
     connection: &Connection,
-    work: impl FnOnce(&Connection) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
+    work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
+) -> Result<(T, Woken), StoreError> {
     connection.execute_batch("SAVEPOINT job")?;
-    let outcome = work(connection).and_then(|value| {
+    let tx = Tx { connection, woken: RefCell::default() };
+    let before = connection.total_changes();
+    let outcome = work(&tx).and_then(|value| {
         // A savepoint that outlived its transaction would be one of its own, and its release a commit.
         if connection.is_autocommit() {
             return Err(StoreError::Commit(TAKEN_BACK.to_owned()));
         }
         connection.execute_batch("RELEASE job")?;
-        Ok(value)
+        let mut woken = tx.woken.take();
+        woken.written |= connection.total_changes() > before;
+        Ok((value, woken))
     });
     if outcome.is_err()
         && !connection.is_autocommit()
@@ -424,8 +436,8 @@ mod tests {
             let store = store.clone();
             async move {
                 store
-                    .write(move |connection| {
-                        connection.execute("INSERT INTO meta (key, value) VALUES (?1, '1')", [key])?;
+                    .transact(move |tx| {
+                        tx.execute("INSERT INTO meta (key, value) VALUES (?1, '1')", [key])?;
                         if fail { Err(StoreError::Commit("made to fail".to_owned())) } else { Ok(()) }
                     })
                     .await
@@ -434,8 +446,8 @@ mod tests {
         let (first, second, third) = tokio::join!(set("a", false), set("b", true), set("c", false));
         assert!(first.is_ok() && second.is_err() && third.is_ok());
         let keys = store
-            .write(|connection| {
-                let mut statement = connection.prepare("SELECT key FROM meta WHERE value = '1' ORDER BY key")?;
+            .transact(|tx| {
+                let mut statement = tx.prepare("SELECT key FROM meta WHERE value = '1' ORDER BY key")?;
                 let keys = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
                 Ok(keys)
             })
@@ -458,9 +470,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join(FILE)).unwrap();
         store
-            .write(|connection| {
-                let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
-                connection.query_row(&format!("PRAGMA max_page_count = {}", pages + 40), [], |_| Ok(()))?;
+            .transact(|tx| {
+                let pages: i64 = tx.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+                tx.query_row(&format!("PRAGMA max_page_count = {}", pages + 40), [], |_| Ok(()))?;
                 Ok(())
             })
             .await
@@ -470,7 +482,7 @@ mod tests {
         let gate = tokio::spawn({
             let store = store.clone();
             async move {
-                let waited = store.write(move |_| {
+                let waited = store.transact(move |_| {
                     let _ = wait.recv();
                     Ok(())
                 });
@@ -482,9 +494,8 @@ mod tests {
                 let store = store.clone();
                 tokio::spawn(async move {
                     let length = if number % 3 == 0 { 60_000 } else { 50 };
-                    let written = store
-                        .write(move |connection| meta::set(connection, &format!("n{number}"), &"x".repeat(length)))
-                        .await;
+                    let written =
+                        store.transact(move |tx| meta::set(tx, &format!("n{number}"), &"x".repeat(length))).await;
                     (number, written.is_ok())
                 })
             })
@@ -498,9 +509,9 @@ mod tests {
             told.push(writer.await.unwrap());
         }
         let kept = store
-            .write(move |connection| {
+            .transact(move |tx| {
                 told.into_iter()
-                    .map(|(number, ok)| Ok((number, ok, meta::get(connection, &format!("n{number}"))?.is_some())))
+                    .map(|(number, ok)| Ok((number, ok, meta::get(tx, &format!("n{number}"))?.is_some())))
                     .collect::<Result<Vec<(u32, bool, bool)>, StoreError>>()
             })
             .await
@@ -518,9 +529,9 @@ mod tests {
         let (woke, mut woken) = mpsc::unbounded_channel();
         store.set_announce(move |woken| drop(woke.send(woken.crm)));
         let waking = |customer: CustomerId, fail: bool| {
-            store.change(move |_| {
-                let woken = Woken { crm: vec![customer], ..Woken::default() };
-                if fail { Err(StoreError::Commit("made to fail".to_owned())) } else { Ok(((), woken)) }
+            store.transact(move |tx| {
+                tx.wake(|woken| woken.crm.push(customer));
+                if fail { Err(StoreError::Commit("made to fail".to_owned())) } else { Ok(()) }
             })
         };
         // Handed in, and left before the answer.
@@ -536,13 +547,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join(FILE)).unwrap();
         let panicked = store
-            .write(|connection| -> Result<(), StoreError> {
-                meta::set(connection, "half", "done")?;
+            .transact(|tx| -> Result<(), StoreError> {
+                meta::set(tx, "half", "done")?;
                 panic!("made to panic")
             })
             .await;
         assert!(panicked.is_err());
-        assert_eq!(store.write(|connection| meta::get(connection, "half")).await.unwrap(), None);
+        assert_eq!(store.transact(|tx| meta::get(tx, "half")).await.unwrap(), None);
         assert!(store.is_alive());
     }
 }
