@@ -9,17 +9,19 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rusqlite::{OptionalExtension, params};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 use tracing::Instrument as _;
 
 use super::config::BotConfig;
-use super::dialogs::{Button, Customer, Origin, Part, Question, text_parts};
+use super::dialogs::text_parts;
 use super::lanes::{CustomerId, Outcome};
 use super::metrics::Odd;
-use super::store::{StoreError, text_of};
+use super::store::StoreError;
+use super::store::customer::Customer;
+use super::store::to_bot::{self, Question};
+use super::store::to_max::{Button, Origin, Part};
 use super::{Active, Shared};
 use crate::policy::{BotRole, Effect, Event};
 use crate::time::Millis;
@@ -75,13 +77,9 @@ pub(super) async fn serve(shared: &Shared, id: CustomerId) -> Outcome {
     let head = shared
         .store
         .transact(move |tx| {
-            let found = tx
-                .prepare_cached("SELECT id, body FROM to_bot WHERE customer = ?1 ORDER BY id LIMIT 1")?
-                .query_row([id], |row| Ok((row.get::<_, i64>(0)?, text_of(row, 1)?)))
-                .optional()?;
-            let Some((row, body)) = found else { return Ok(None) };
+            let Some((row, question)) = to_bot::head(tx, id)? else { return Ok(None) };
             let dialog = Customer::load(tx, id)?.dialog;
-            let Ok(question) = serde_json::from_str::<Question>(&body) else {
+            let Some(question) = question else {
                 // Nobody knows what was asked: as if the bot had not answered it.
                 let bot = dialog.bot().unwrap_or(BotRole::Receiver);
                 let question = Question { bot, dialog: dialog.number(), text: String::new() };
@@ -241,7 +239,7 @@ async fn finish(
     shared
         .step(active, move |stepper| {
             let tx = stepper.tx;
-            if tx.prepare_cached("DELETE FROM to_bot WHERE id = ?1")?.execute(params![row])? == 0 {
+            if !to_bot::remove(tx, row)? {
                 // The customer has been erased meanwhile.
                 return Ok(());
             }

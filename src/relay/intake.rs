@@ -5,17 +5,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::StatusCode;
-use rusqlite::params;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::config::Intake;
-use super::dialogs::{Customer, Position};
+
 use super::lanes::{CustomerId, Outcome};
 use super::placing::{self, Scene, Whose};
 use super::store::gap::{self, Kind, Pending};
-use super::store::{StoreError, Tx, erased, meta};
+use super::store::{Position, StoreError, Tx, customer::Customer, inbox, meta};
 use super::{Active, Shared};
 use crate::max::Class;
 use crate::max::update::{self, Event};
@@ -24,7 +23,6 @@ use crate::time::Millis;
 /// Updates of one customer taken in one transaction.
 const TURN: u32 = 50;
 const POLL_TIMEOUT: Duration = Duration::from_secs(30);
-const MARKER: &str = "marker";
 
 /// One update as it goes into the inbox.
 pub(super) struct Arrival {
@@ -65,26 +63,8 @@ impl Arrival {
             Whose::DialogOf(chat) => Customer::in_chat(tx, chat)?,
             Whose::Nobody => None,
         };
-        if erased::contains(tx, &self.key)? {
-            return Ok((false, customer));
-        }
-        let inserted = tx
-            .prepare_cached(
-                "INSERT OR IGNORE INTO inbox (key, customer, at, seq, raw, received_at, done) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![
-                self.key,
-                customer,
-                self.position.0,
-                self.position.1,
-                self.raw,
-                now,
-                customer.is_none()
-            ])?;
-        if inserted > 0 {
-            tx.wake(|woken| woken.dialogs.extend(customer));
-        }
-        Ok((inserted > 0, customer))
+        let is_new = inbox::insert(tx, &self.key, customer, self.position, &self.raw, now)?;
+        Ok((is_new, customer))
     }
 }
 
@@ -161,7 +141,7 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
                 taken.push((is_new, customer.is_some(), arrival.kind));
             }
             if let Some(marker) = marker {
-                meta::set(tx, MARKER, &marker.to_string())?;
+                meta::set(tx, meta::MARKER, &marker.to_string())?;
             }
             Ok(taken)
         })
@@ -201,7 +181,7 @@ pub(super) async fn poll(shared: &Shared) {
             }
             continue;
         }
-        let marker = match shared.store.transact(|tx| meta::number(tx, MARKER)).await {
+        let marker = match shared.store.transact(|tx| meta::number(tx, meta::MARKER)).await {
             Ok(marker) => marker,
             Err(error) => {
                 tracing::error!(%error, "the long-poll marker cannot be read");

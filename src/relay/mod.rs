@@ -76,7 +76,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::http::StatusCode;
-use rusqlite::params;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -92,7 +91,7 @@ pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
 use lanes::{Lanes, Outcome};
 use metrics::{Metrics, Odd};
 pub use store::{FILE as STORE, bot_of, set_aside};
-use store::{Store, StoreError, Tx, Woken, gap, meta};
+use store::{Store, StoreError, Tx, Woken, customer, gap, meta};
 
 use crate::policy::{BotRole, Context, Rules};
 use crate::time::{self, Backoff, Clock, Jitter, Millis};
@@ -327,11 +326,12 @@ impl Relay {
         self.shared
             .store
             .transact(move |tx| {
-                tx.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
+                customer::tick_open(tx, now)?;
                 if gap {
                     gap::note(tx, gap::newest_update(tx, Millis::MAX)?, gap::Kind::Lasting, now)?;
                 }
-                tx.wake(|woken| (woken.timers, woken.gaps) = (true, true));
+                // What was suspended goes on.
+                tx.wake(|woken| woken.gaps = true);
                 Ok(())
             })
             .await?;
@@ -435,7 +435,7 @@ impl Relay {
     pub async fn can_write(&self) -> bool {
         if !self.is_open() && self.shared.store.is_alive() {
             let now = self.shared.clock.now();
-            let tried = self.shared.store.transact(move |tx| meta::set(tx, "tried_at", &now.to_string())).await;
+            let tried = self.shared.store.transact(move |tx| meta::set(tx, meta::TRIED_AT, &now.to_string())).await;
             self.shared.store_broken.store(tried.is_err(), Ordering::Relaxed);
         }
         self.is_open()
@@ -540,25 +540,15 @@ fn prepare(tx: &Tx<'_>, now: Millis, channel: &config::ChannelConfig) -> Result<
         meta::set(tx, meta::MADE_AT, &now.to_string())?;
     }
     // The store belongs to one bot: its messages and marker mean nothing to another.
-    match meta::number(tx, "bot_user_id")? {
+    match meta::number(tx, meta::BOT)? {
         Some(known) if known != bot_user_id => {
             return Err(StoreError::Commit(format!("it belongs to the bot {known}, not to {bot_user_id}")));
         }
         Some(_) => {}
-        None => meta::set(tx, "bot_user_id", &bot_user_id.to_string())?,
+        None => meta::set(tx, meta::BOT, &bot_user_id.to_string())?,
     }
-    // A send that was under way when the last run ended: its looks count from now.
-    let sending = tx
-        .prepare("SELECT id, sending FROM to_max WHERE state = 'queued' AND sending IS NOT NULL")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<Vec<(i64, String)>, _>>()?;
-    for (id, json) in sending {
-        // One that cannot be read is told when its turn comes.
-        let Ok(note) = serde_json::from_str::<to_max::Sending>(&json) else { continue };
-        let note = to_max::Sending { look_at: None, looks: 0, ..note };
-        tx.execute("UPDATE to_max SET sending = ?2 WHERE id = ?1", params![id, serde_json::to_string(&note)?])?;
-    }
-    tx.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
+    store::to_max::begin_looks_anew(tx)?;
+    customer::tick_open(tx, now)?;
     // Of a long poll the marker goes on where it was; webhooks have been answered by nobody since.
     if channel.intake == config::Intake::Webhook {
         gap::note(tx, gap::newest_update(tx, Millis::MAX)?, gap::Kind::Repeated, now)?;

@@ -14,15 +14,15 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use rusqlite::{OptionalExtension, params};
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::dialogs::{Customer, Origin, OutFile, Part, Stepper, text_parts};
+use super::dialogs::{Stepper, text_parts};
 use super::lanes::CustomerId;
 use super::metrics::Odd;
-use super::store::{StoreError, Tx, meta, text_of};
-use super::to_max::Sending;
+use super::store::customer::{self, Customer};
+use super::store::outbox::{self as rows, Waiting};
+use super::store::to_max::{self, Origin, OutFile, Part, Sending};
+use super::store::{StoreError, closing, meta};
 use super::{Active, Shared};
 use crate::creatio::{self, CloseReason, OddRow, OutboxKind, OutboxRow, Report};
 use crate::policy::{ClosedBy, Event};
@@ -38,8 +38,6 @@ const CHATS_FIRST_OVERLAP: Millis = 24 * 3_600_000;
 /// Between two looks while no dialog is open, and while hints arrive.
 const IDLE_INTERVAL: Millis = 15_000;
 const HINTED_INTERVAL: Millis = 30_000;
-/// Set once the store has seen the whole outbox.
-const LOOKED: &str = "outbox_looked";
 /// Hints closer together than this are one.
 const HINT_SPACING: Millis = 100;
 /// A report that the CRM does not show after so long was lost.
@@ -178,11 +176,7 @@ async fn look(
 ) -> Result<usize, LookError> {
     let (first, any_open) = shared
         .store
-        .transact(|tx| {
-            let any_open =
-                tx.query_row("SELECT EXISTS (SELECT 1 FROM customer WHERE open = 1)", [], |row| row.get(0))?;
-            Ok((meta::get(tx, LOOKED)?.is_none(), any_open))
-        })
+        .transact(|tx| Ok((meta::get(tx, meta::OUTBOX_LOOKED)?.is_none(), customer::any_open(tx)?)))
         .await?;
     shared.any_open.store(any_open, Ordering::Relaxed);
     let source = active.config.channel.channel_source();
@@ -201,7 +195,7 @@ async fn look(
         take(shared, active, rows, first).await?
     };
     if first {
-        shared.store.transact(|tx| meta::set(tx, LOOKED, "1")).await?;
+        shared.store.transact(|tx| meta::set(tx, meta::OUTBOX_LOOKED, "1")).await?;
     }
     shared.crm_answered();
     Ok(new)
@@ -249,14 +243,14 @@ async fn note_odd(shared: &Shared, odd: Vec<OddRow>) -> Result<(), StoreError> {
             let mut new = 0;
             for odd in &odd {
                 let Some(id) = odd.id else { continue };
-                if is_known(tx, id, &fresh)? {
+                if rows::is_known(tx, id, fresh.contains(&id))? {
                     continue;
                 }
-                insert(tx, id, now)?;
+                rows::insert(tx, id, now)?;
                 let what =
                     if odd.members.is_empty() { String::new() } else { format!(" ({})", odd.members.join(", ")) };
                 let words = format!("запись исходящих CRM не читается{what}: клиенту ничего не отправлено");
-                note_report(tx, id, &Report::Failed(words))?;
+                rows::note_report(tx, id, &Report::Failed(words))?;
                 new += 1;
             }
             Ok(new)
@@ -285,19 +279,8 @@ fn certain(seen: Vec<OutboxRow>, again: Vec<OutboxRow>) -> Vec<OutboxRow> {
 }
 
 async fn any_unknown(shared: &Shared, rows: &[OutboxRow]) -> Result<bool, StoreError> {
-    let ids: Vec<String> = rows.iter().map(|row| row.id.to_string()).collect();
-    shared
-        .store
-        .transact(move |tx| {
-            let mut known = tx.prepare_cached("SELECT 1 FROM outbox WHERE id = ?1")?;
-            for id in ids {
-                if !known.exists([id])? {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        })
-        .await
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    shared.store.transact(move |tx| rows::any_unknown(tx, &ids)).await
 }
 
 async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: bool) -> Result<usize, StoreError> {
@@ -324,11 +307,11 @@ async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: boo
 /// Takes one row unless it was taken before. Returns whether it was new. `first`: the store has never seen the outbox.
 fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet<Uuid>) -> Result<bool, StoreError> {
     let now = stepper.context.now;
-    if is_known(stepper.tx, row.id, fresh)? {
+    if rows::is_known(stepper.tx, row.id, fresh.contains(&row.id))? {
         return Ok(false);
     }
-    insert(stepper.tx, row.id, now)?;
-    let report = |report: &Report| note_report(stepper.tx, row.id, report);
+    rows::insert(stepper.tx, row.id, now)?;
+    let report = |report: &Report| rows::note_report(stepper.tx, row.id, report);
     let Some(customer) = customer_id(&row.recipient) else {
         let words = format!("получатель «{}» не из MAX", row.recipient);
         report(&Report::Failed(words))?;
@@ -360,7 +343,7 @@ fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet
         OutboxKind::Closed => {
             // A closing from before the store says nothing of the dialogs that it knows.
             if let Some(chat) = row.chat_id
-                && note_closing(stepper.tx, chat, now)?
+                && closing::note(stepper.tx, chat, now)?
                 && !first
             {
                 let by = match &row.reason {
@@ -378,26 +361,6 @@ fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet
     }
     customer.save(stepper.tx, stepper.rules)?;
     Ok(true)
-}
-
-/// Whether a row was taken before. Pending still, although reported: then the report was lost, and repeating it tells the customer
-/// nothing twice.
-fn is_known(tx: &Tx<'_>, row: Uuid, fresh: &HashSet<Uuid>) -> Result<bool, StoreError> {
-    let id = row.to_string();
-    let known: Option<Millis> = tx
-        .prepare_cached("SELECT reported FROM outbox WHERE id = ?1")?
-        .query_row([&id], |found| found.get(0))
-        .optional()?;
-    if known.is_some_and(|reported| reported > 0) && !fresh.contains(&row) {
-        tx.prepare_cached("UPDATE outbox SET reported = 0 WHERE id = ?1 AND report IS NOT NULL")?.execute([&id])?;
-        tx.wake(|woken| woken.reports = true);
-    }
-    Ok(known.is_some())
-}
-
-fn insert(tx: &Tx<'_>, row: Uuid, now: Millis) -> Result<(), StoreError> {
-    tx.prepare_cached("INSERT INTO outbox (id, taken_at) VALUES (?1, ?2)")?.execute(params![row.to_string(), now])?;
-    Ok(())
 }
 
 /// `max:<user id>` (wire contract, "Recipient").
@@ -437,59 +400,11 @@ fn to_customer(
     first: bool,
 ) -> Result<(), StoreError> {
     let since = first.then(|| row.created_on.map_or(0, jiff::Timestamp::as_millisecond));
-    stepper.queue_for_max(customer, &Origin::Agent { row: row.id }, parts)?;
+    let message = stepper.queue_for_max(customer, &Origin::Agent { row: row.id }, parts)?;
     if let Some(since) = since {
-        let sending = Sending { after_seq: None, since, look_at: None, looks: 0 };
-        let inserted = stepper.tx.last_insert_rowid();
-        stepper
-            .tx
-            .prepare_cached("UPDATE to_max SET sending = ?2 WHERE id = ?1")?
-            .execute(params![inserted, serde_json::to_string(&sending)?])?;
+        to_max::note_sending(stepper.tx, message, &Sending { after_seq: None, since, look_at: None, looks: 0 })?;
     }
     Ok(())
-}
-
-/// Notes that a chat is over. False: that was known.
-pub(super) fn note_closing(tx: &Tx<'_>, chat: Uuid, now: Millis) -> Result<bool, StoreError> {
-    let inserted = tx
-        .prepare_cached("INSERT OR IGNORE INTO closing (chat, at) VALUES (?1, ?2)")?
-        .execute(params![chat.to_string(), now])?;
-    Ok(inserted > 0)
-}
-
-/// Whether a chat is known to be over.
-pub(super) fn is_closed(tx: &Tx<'_>, chat: Uuid) -> Result<bool, StoreError> {
-    Ok(tx.prepare_cached("SELECT 1 FROM closing WHERE chat = ?1")?.exists([chat.to_string()])?)
-}
-
-/// A report as it stands on disk.
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "state", content = "error", rename_all = "camelCase")]
-enum StoredReport {
-    Delivered,
-    Failed(String),
-    Uncertain(String),
-}
-
-/// Notes what is to be reported of a row.
-pub(super) fn note_report(tx: &Tx<'_>, row: Uuid, report: &Report) -> Result<(), StoreError> {
-    let stored = match report.clone() {
-        Report::Delivered => StoredReport::Delivered,
-        Report::Failed(words) => StoredReport::Failed(words),
-        Report::Uncertain(words) => StoredReport::Uncertain(words),
-    };
-    tx.prepare_cached("UPDATE outbox SET report = ?2, reported = 0, attempts = 0 WHERE id = ?1")?
-        .execute(params![row.to_string(), serde_json::to_string(&stored)?])?;
-    tx.wake(|woken| woken.reports = true);
-    Ok(())
-}
-
-/// A report that waits, with its text on disk.
-struct Waiting {
-    row: Uuid,
-    stored: String,
-    report: Report,
-    attempts: u32,
 }
 
 /// Reports finished rows until the relay stops: several at once, one of each row at a time. One that fails waits by itself.
@@ -504,7 +419,7 @@ pub(super) async fn run_reports(shared: &Shared) {
         later.retain(|_, until| *until > now);
         // While the CRM is away the look at the outbox asks for all.
         if let Some((_, creatio)) = ready(shared).filter(|_| !shared.crm_is_away()) {
-            let (waiting, odd) = shared.store.transact(waiting_reports).await.unwrap_or_default();
+            let (waiting, odd) = shared.store.transact(rows::waiting).await.unwrap_or_default();
             shared.metrics.set_aside(Odd::StoreRow, odd);
             for report in waiting {
                 let again = report.attempts > 0;
@@ -543,63 +458,19 @@ async fn send_report(shared: &Shared, creatio: creatio::Client, waiting: Waiting
         shared.note_reported(row);
     }
     let now = shared.clock.now();
-    let written = shared.store.transact(move |tx| note_sent(tx, row, &stored, done, now)).await;
+    let written = shared.store.transact(move |tx| rows::note_sent(tx, row, &stored, done, now)).await;
     let failed = !done || written.is_err();
     (row, failed.then(|| super::pause(attempts)))
-}
-
-/// A report counts only if it is still the one that was sent: a replay may have brought another meanwhile, which has its turn yet.
-fn note_sent(tx: &Tx<'_>, row: Uuid, sent: &str, done: bool, now: Millis) -> Result<(), StoreError> {
-    tx.prepare_cached(
-        "UPDATE outbox SET attempts = attempts + 1, reported = CASE WHEN ?3 THEN ?4 ELSE 0 END
-             WHERE id = ?1 AND report = ?2",
-    )?
-    .execute(params![row.to_string(), sent, done, now])?;
-    Ok(())
-}
-
-/// The reports that wait, and how many could not be read: those are told as failed, so that neither they nor the others wait for ever.
-fn waiting_reports(tx: &Tx<'_>) -> Result<(Vec<Waiting>, usize), StoreError> {
-    let rows = tx
-        .prepare_cached(
-            "SELECT id, report, attempts FROM outbox WHERE report IS NOT NULL AND reported = 0
-             ORDER BY attempts, taken_at LIMIT 256",
-        )?
-        .query_map([], |row| Ok((text_of(row, 0)?, text_of(row, 1)?, row.get(2)?)))?
-        .collect::<Result<Vec<(String, String, u32)>, _>>()?;
-    let mut waiting = Vec::new();
-    let mut odd = 0;
-    for (id, stored, attempts) in rows {
-        let Ok(row) = id.parse::<Uuid>() else {
-            // Nobody can be told anything of it.
-            odd += 1;
-            tx.prepare_cached("UPDATE outbox SET reported = taken_at WHERE id = ?1")?.execute([&id])?;
-            continue;
-        };
-        let report = match serde_json::from_str(&stored) {
-            Ok(StoredReport::Delivered) => Report::Delivered,
-            Ok(StoredReport::Failed(words)) => Report::Failed(words),
-            Ok(StoredReport::Uncertain(words)) => Report::Uncertain(words),
-            Err(_) => {
-                odd += 1;
-                let words = "запись о доставке не читается: уточните у клиента, прежде чем отправлять снова";
-                note_report(tx, row, &Report::Failed(words.to_owned()))?;
-                continue;
-            }
-        };
-        waiting.push(Waiting { row, stored, report, attempts });
-    }
-    Ok((waiting, odd))
 }
 
 /// A chat that is completed, has no child and no `closed` row counts as closed; the row has the first word, so the chats count only
 /// after a full sweep of the outbox that began after they were read.
 async fn look_at_chats(shared: &Shared, active: &Active, creatio: &creatio::Client) -> Result<(), LookError> {
-    let open = shared.store.transact(open_chats).await?;
+    let open = shared.store.transact(customer::open_chats).await?;
     let since = shared
         .store
         .transact(|tx| {
-            Ok(match meta::number(tx, "chats_seen")? {
+            Ok(match meta::number(tx, meta::CHATS_SEEN)? {
                 Some(seen) => seen - CHATS_OVERLAP,
                 None => meta::number(tx, meta::MADE_AT)?.unwrap_or(0) - CHATS_FIRST_OVERLAP,
             })
@@ -622,32 +493,18 @@ async fn look_at_chats(shared: &Shared, active: &Active, creatio: &creatio::Clie
         .step(active, move |stepper| {
             let tx = stepper.tx;
             for (customer, chat) in over {
-                if note_closing(tx, chat, stepper.context.now)? {
+                if closing::note(tx, chat, stepper.context.now)? {
                     let mut customer = Customer::load(tx, customer)?;
                     stepper.step(&mut customer, &Event::ChatClosed { chat, by: ClosedBy::Agent }, None)?;
                     customer.save(tx, stepper.rules)?;
                 }
             }
             // By the CRM's own clock; before the first change of a chat there is nothing to go by but ours.
-            if newest > meta::number(tx, "chats_seen")? {
-                meta::set(tx, "chats_seen", &newest.unwrap_or_default().to_string())?;
+            if newest > meta::number(tx, meta::CHATS_SEEN)? {
+                meta::set(tx, meta::CHATS_SEEN, &newest.unwrap_or_default().to_string())?;
             }
             Ok(())
         })
         .await?;
     Ok(())
-}
-
-fn open_chats(tx: &Tx<'_>) -> Result<Vec<(CustomerId, Uuid)>, StoreError> {
-    let rows = tx
-        .prepare_cached("SELECT id, dialog FROM customer WHERE open = 1")?
-        .query_map([], |row| Ok((row.get(0)?, text_of(row, 1)?)))?
-        .collect::<Result<Vec<(CustomerId, String)>, _>>()?;
-    let mut open = Vec::new();
-    for (id, dialog) in rows {
-        if let Some(chat) = super::dialogs::read_dialog(&dialog).chat() {
-            open.push((id, chat));
-        }
-    }
-    Ok(open)
 }

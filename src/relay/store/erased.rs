@@ -18,7 +18,8 @@ pub(in crate::relay) fn remember(tx: &Tx<'_>, key: &str, now: Millis) -> Result<
         meta::set(tx, SALT, &salt)?;
         salt
     };
-    tx.prepare_cached("INSERT OR IGNORE INTO erased (digest, at) VALUES (?1, ?2)")?
+    tx.connection
+        .prepare_cached("INSERT OR IGNORE INTO erased (digest, at) VALUES (?1, ?2)")?
         .execute(params![digest(&salt, key), now])?;
     Ok(())
 }
@@ -26,7 +27,7 @@ pub(in crate::relay) fn remember(tx: &Tx<'_>, key: &str, now: Millis) -> Result<
 /// Whether this update was erased.
 pub(in crate::relay) fn contains(tx: &Tx<'_>, key: &str) -> Result<bool, StoreError> {
     let Some(salt) = meta::get(tx, SALT)? else { return Ok(false) };
-    Ok(tx.prepare_cached("SELECT 1 FROM erased WHERE digest = ?1")?.exists([digest(&salt, key)])?)
+    Ok(tx.connection.prepare_cached("SELECT 1 FROM erased WHERE digest = ?1")?.exists([digest(&salt, key)])?)
 }
 
 fn digest(salt: &str, key: &str) -> Vec<u8> {

@@ -49,6 +49,7 @@ pub(in crate::relay) fn note(tx: &Tx<'_>, since: Millis, kind: Kind, now: Millis
     tx.wake(|woken| woken.gaps = true);
     let lasting = kind == Kind::Lasting;
     let newest = tx
+        .connection
         .prepare_cached("SELECT id, since, lasting, noted_at FROM gap ORDER BY id DESC LIMIT 1")?
         .query_row([], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, Millis>(1)?, row.get::<_, bool>(2)?, row.get::<_, Millis>(3)?))
@@ -59,12 +60,13 @@ pub(in crate::relay) fn note(tx: &Tx<'_>, since: Millis, kind: Kind, now: Millis
         id = newest + 1;
         if lasting_before == lasting && (0..SPACING).contains(&(now - noted_at)) {
             begun = since.min(begun_before);
-            tx.execute("DELETE FROM gap WHERE id = ?1", [newest])?;
+            tx.connection.execute("DELETE FROM gap WHERE id = ?1", [newest])?;
         }
     }
-    tx.prepare_cached("INSERT INTO gap (id, since, lasting, noted_at) VALUES (?1, ?2, ?3, ?4)")?
+    tx.connection
+        .prepare_cached("INSERT INTO gap (id, since, lasting, noted_at) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![id, begun, lasting, now])?;
-    tx.execute("DELETE FROM gap WHERE noted_at < ?1 AND id < ?2", params![now - KEPT, id])?;
+    tx.connection.execute("DELETE FROM gap WHERE noted_at < ?1 AND id < ?2", params![now - KEPT, id])?;
     Ok(())
 }
 
@@ -72,6 +74,7 @@ pub(in crate::relay) fn note(tx: &Tx<'_>, since: Millis, kind: Kind, now: Millis
 /// there is none. What is missing behind it is younger.
 pub(in crate::relay) fn newest_update(tx: &Tx<'_>, before: Millis) -> Result<Millis, StoreError> {
     let newest = tx
+        .connection
         .prepare_cached("SELECT at FROM inbox WHERE at < ?1 AND at > 0 ORDER BY id DESC LIMIT 1")?
         .query_row([before], |row| row.get(0))
         .optional()?;
@@ -80,12 +83,13 @@ pub(in crate::relay) fn newest_update(tx: &Tx<'_>, before: Millis) -> Result<Mil
 
 /// Whether this store knows the customer by an update: nobody else has anything that could be missing.
 pub(in crate::relay) fn is_known(tx: &Tx<'_>, id: CustomerId) -> Result<bool, StoreError> {
-    Ok(tx.prepare_cached("SELECT 1 FROM customer WHERE id = ?1 AND known_at IS NOT NULL")?.exists([id])?)
+    Ok(tx.connection.prepare_cached("SELECT 1 FROM customer WHERE id = ?1 AND known_at IS NOT NULL")?.exists([id])?)
 }
 
 /// When the oldest update of a customer that is not taken was made, by MAX's time.
 pub(in crate::relay) fn first_waiting(tx: &Tx<'_>, id: CustomerId) -> Result<Option<Millis>, StoreError> {
     Ok(tx
+        .connection
         .prepare_cached("SELECT min(at) FROM inbox WHERE customer = ?1 AND done = 0 AND at > 0")?
         .query_row([id], |row| row.get(0))?)
 }
@@ -101,18 +105,20 @@ pub(in crate::relay) fn introduce(
     let floor = meta::number(tx, meta::MADE_AT)?.max(meta::number(tx, meta::ERASED_AT)?);
     // Our clock may be ahead of MAX's.
     let known_at = floor.map(|floor| floor.min(first.unwrap_or(floor)));
-    tx.prepare_cached(
-        "UPDATE customer SET known_at = ?2, read_back = coalesce(
+    tx.connection
+        .prepare_cached(
+            "UPDATE customer SET known_at = ?2, read_back = coalesce(
                 (SELECT min(id) - 1 FROM gap WHERE lasting = 1 AND noted_at > ?3), (SELECT max(id) FROM gap), -1)
              WHERE id = ?1",
-    )?
-    .execute(params![id, known_at.unwrap_or(0), now - STRANGERS])?;
+        )?
+        .execute(params![id, known_at.unwrap_or(0), now - STRANGERS])?;
     Ok(())
 }
 
 /// What is to be read of a dialog, if anything.
 pub(in crate::relay) fn pending(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<Option<Pending>, StoreError> {
     let found = tx
+        .connection
         .prepare_cached(
             "SELECT max(gap.id), min(gap.since), customer.chat_id, customer.open, customer.known_at
              FROM customer, gap WHERE customer.id = ?1 AND gap.id > customer.read_back GROUP BY customer.id",
@@ -160,7 +166,7 @@ pub(in crate::relay) fn everybody(tx: &Tx<'_>, after: CustomerId, most: usize) -
 
 fn customers(tx: &Tx<'_>, sql: &str, after: CustomerId, most: usize) -> Result<Vec<CustomerId>, StoreError> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let mut statement = tx.prepare_cached(sql)?;
+    let mut statement = tx.connection.prepare_cached(sql)?;
     let found = statement.query_map(params![after, most], |row| row.get(0))?;
     Ok(found.collect::<Result<_, _>>()?)
 }
@@ -168,6 +174,7 @@ fn customers(tx: &Tx<'_>, sql: &str, after: CustomerId, most: usize) -> Result<V
 /// Whether this is still the customer whose dialog was asked for.
 pub(in crate::relay) fn is_same(tx: &Tx<'_>, id: CustomerId, pending: &Pending) -> Result<bool, StoreError> {
     Ok(tx
+        .connection
         .prepare_cached("SELECT 1 FROM customer WHERE id = ?1 AND known_at IS ?2")?
         .exists(params![id, pending.known_at])?)
 }
@@ -179,10 +186,11 @@ pub(in crate::relay) fn close(
     pending: &Pending,
     bot_seq: Option<i64>,
 ) -> Result<(), StoreError> {
-    tx.prepare_cached(
-        "UPDATE customer SET read_back = max(read_back, ?2), bot_seq = coalesce(max(bot_seq, ?3), bot_seq, ?3)
+    tx.connection
+        .prepare_cached(
+            "UPDATE customer SET read_back = max(read_back, ?2), bot_seq = coalesce(max(bot_seq, ?3), bot_seq, ?3)
              WHERE id = ?1",
-    )?
-    .execute(params![id, pending.gap, bot_seq])?;
+        )?
+        .execute(params![id, pending.gap, bot_seq])?;
     Ok(())
 }

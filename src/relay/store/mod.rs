@@ -12,10 +12,22 @@
 //! One file per table holds its rows, its states and its queries by name. SQL stands nowhere else: the
 //! connection in a [`Tx`] is seen in this folder only.
 
+pub(super) mod closing;
+pub(super) mod counts;
+pub(super) mod customer;
 pub(super) mod erased;
+pub(super) mod file;
+pub(super) mod forget;
 pub(super) mod gap;
+pub(super) mod inbox;
 pub(super) mod meta;
+pub(super) mod outbox;
 mod schema;
+pub(super) mod sent;
+pub(super) mod to_bot;
+pub(super) mod to_crm;
+pub(super) mod to_max;
+pub(super) mod waiting;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,8 +37,11 @@ use std::sync::{Arc, OnceLock};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+pub use file::{FILE, bot_of, set_aside};
+
 use super::lanes::CustomerId;
 use super::metrics::Left;
+use crate::time::Millis;
 
 /// How many pieces of work share one commit at the most, so that no caller waits for ever.
 const LARGEST_GROUP: usize = 512;
@@ -65,47 +80,6 @@ impl StoreError {
     }
 }
 
-/// The store's file in the data folder; its companions begin with the same name.
-pub const FILE: &str = "relay.db";
-
-/// The bot whose messages the store in this folder holds; none where there is no store that can be read.
-#[must_use]
-pub fn bot_of(folder: &Path) -> Option<i64> {
-    let path = folder.join(FILE);
-    if !path.exists() {
-        return None;
-    }
-    let _ = make_private(&path);
-    meta::number(&Connection::open(path).ok()?, "bot_user_id").ok()?
-}
-
-/// Puts the store of a former bot into a folder of its own beside (`bot-<id>`): another bot's dialogs are others. None where there was
-/// no store. No relay may run on it.
-///
-/// # Errors
-/// The files cannot be moved.
-pub fn set_aside(folder: &Path, former: i64) -> std::io::Result<Option<PathBuf>> {
-    let files: Vec<PathBuf> = std::fs::read_dir(folder)?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.is_file() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(FILE)))
-        .collect();
-    if files.is_empty() {
-        return Ok(None);
-    }
-    let mut aside = folder.join(format!("bot-{former}"));
-    for number in 2.. {
-        if !aside.exists() {
-            break;
-        }
-        aside = folder.join(format!("bot-{former}-{number}"));
-    }
-    std::fs::create_dir(&aside)?;
-    for file in files {
-        std::fs::rename(&file, aside.join(file.file_name().unwrap_or_default()))?;
-    }
-    Ok(Some(aside))
-}
-
 /// One piece of work inside a transaction, with what it gives others to do.
 pub(super) struct Tx<'a> {
     connection: &'a Connection,
@@ -119,13 +93,8 @@ impl Tx<'_> {
     }
 }
 
-impl std::ops::Deref for Tx<'_> {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        self.connection
-    }
-}
+/// The place of a message in its dialog: (timestamp, seq) of MAX.
+pub(super) type Position = (Millis, i64);
 
 /// Whose lanes have new work once the transaction is on disk.
 #[derive(Debug, Default, PartialEq)]
@@ -189,7 +158,7 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let failed =
             |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open { path: path.to_owned(), source };
-        make_private(path).map_err(|error| failed(error.into()))?;
+        file::make_private(path).map_err(|error| failed(error.into()))?;
         let mut connection = Connection::open(path).map_err(|error| failed(error.into()))?;
         // What is deleted or moved is overwritten: an erased person must not be read in a free page.
         connection.pragma_update(None, "secure_delete", "ON").map_err(|error| failed(error.into()))?;
@@ -276,7 +245,7 @@ impl Store {
 }
 
 /// A column as text, whatever stands in it: a row that somebody has damaged is read and judged like any other.
-pub(super) fn text_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
+fn text_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
     use rusqlite::types::ValueRef;
     Ok(match row.get_ref(column)? {
         ValueRef::Null => String::new(),
@@ -392,24 +361,6 @@ fn in_transaction(connection: &Connection, mut next: impl FnMut() -> Option<Job>
     }
 }
 
-/// The file of the store and its companions are for its owner only, and so is its folder; one that belongs to somebody else, such as a
-/// volume's, stays as it is.
-fn make_private(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-    if let Some(folder) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let _ = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700));
-    }
-    // SQLite gives its log the mode of the file.
-    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-    for end in ["", "-wal", "-shm", "-journal"] {
-        let mut companion = path.as_os_str().to_owned();
-        companion.push(end);
-        let _ = std::fs::set_permissions(companion, std::fs::Permissions::from_mode(0o600));
-    }
-    Ok(())
-}
-
 fn purge(connection: &Connection) -> Result<(), String> {
     // The copy that is made meanwhile stands in the same folder; there may be no other to write to.
     if let Some(folder) = connection.path().and_then(|path| Path::new(path).parent()).and_then(Path::to_str) {
@@ -437,7 +388,7 @@ mod tests {
             async move {
                 store
                     .transact(move |tx| {
-                        tx.execute("INSERT INTO meta (key, value) VALUES (?1, '1')", [key])?;
+                        tx.connection.execute("INSERT INTO meta (key, value) VALUES (?1, '1')", [key])?;
                         if fail { Err(StoreError::Commit("made to fail".to_owned())) } else { Ok(()) }
                     })
                     .await
@@ -447,7 +398,7 @@ mod tests {
         assert!(first.is_ok() && second.is_err() && third.is_ok());
         let keys = store
             .transact(|tx| {
-                let mut statement = tx.prepare("SELECT key FROM meta WHERE value = '1' ORDER BY key")?;
+                let mut statement = tx.connection.prepare("SELECT key FROM meta WHERE value = '1' ORDER BY key")?;
                 let keys = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
                 Ok(keys)
             })
@@ -471,8 +422,8 @@ mod tests {
         let store = Store::open(&folder.path().join(FILE)).unwrap();
         store
             .transact(|tx| {
-                let pages: i64 = tx.query_row("PRAGMA page_count", [], |row| row.get(0))?;
-                tx.query_row(&format!("PRAGMA max_page_count = {}", pages + 40), [], |_| Ok(()))?;
+                let pages: i64 = tx.connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+                tx.connection.query_row(&format!("PRAGMA max_page_count = {}", pages + 40), [], |_| Ok(()))?;
                 Ok(())
             })
             .await
