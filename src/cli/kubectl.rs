@@ -218,12 +218,11 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode, Vec<OsString>> {
     };
     match plugin.carried_out() {
         CarriedOut::Own(words) => Err(words.into_iter().map(OsString::from).collect()),
-        CarriedOut::Kubectl { words, input, output } => {
-            Ok(kubectl(&words, input.as_deref(), output.as_deref()).unwrap_or_else(|message| {
+        CarriedOut::Kubectl { words, input, output } => Ok(kubectl(&words, input.as_deref(), output.as_deref())
+            .unwrap_or_else(|message| {
                 eprintln!("kubectl maxchannel: {message}");
                 ExitCode::from(USAGE)
-            }))
-        }
+            })),
     }
 }
 
@@ -295,7 +294,9 @@ mod tests {
         match Plugin::try_parse_from(words).expect(line).carried_out() {
             CarriedOut::Own(words) => format!("maxchannel {}", words.join(" ")),
             CarriedOut::Kubectl { words, input, output } => {
-                let file = |sign: &str, path: Option<PathBuf>| path.map_or(String::new(), |path| format!(" {sign} {}", path.display()));
+                let file = |sign: &str, path: Option<PathBuf>| {
+                    path.map_or(String::new(), |path| format!(" {sign} {}", path.display()))
+                };
                 format!("kubectl {}{}{}", words.join(" "), file("<", input), file(">", output))
             }
         }
@@ -338,7 +339,13 @@ mod tests {
 
     #[test]
     fn what_is_carried_out_in_the_pod_is_a_command_of_the_program() {
-        for line in ["dead-letters list a --show-text", "dead-letters replay a --all", "erase a --customer 1", "backup a f", "restore a f"] {
+        for line in [
+            "dead-letters list a --show-text",
+            "dead-letters replay a --all",
+            "erase a --customer 1",
+            "backup a f",
+            "restore a f",
+        ] {
             let shown = carried_out(line);
             let command = shown.split("/maxchannel ").nth(1).expect("in the pod");
             let command = command.split([' ']).take_while(|word| !matches!(*word, "<" | ">"));
