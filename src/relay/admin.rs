@@ -20,8 +20,8 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixSocket};
 
-use super::Shared;
 use super::lanes::CustomerId;
+use super::state::Shared;
 use super::store::customer::{self, Customer};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, State as Ended};
