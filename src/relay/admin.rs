@@ -154,31 +154,40 @@ fn failed(error: &StoreError) -> (StatusCode, String) {
 }
 
 async fn list(State(shared): State<Arc<Shared>>, Query(listing): Query<Listing>) -> Answer<DeadLetters> {
+    list_letters(&shared, listing.text).await.map(Json).map_err(|error| failed(&error))
+}
+
+pub(super) async fn list_letters(shared: &Shared, with_text: bool) -> Result<DeadLetters, StoreError> {
     let now = shared.clock.now();
-    let found = shared.store.write(move |connection| dead_letters(connection, now, listing.text)).await;
-    found.map(Json).map_err(|error| failed(&error))
+    shared.store.write(move |connection| dead_letters(connection, now, with_text)).await
 }
 
 async fn replay(State(shared): State<Arc<Shared>>, Json(wanted): Json<Replay>) -> Answer<Replayed> {
-    let done = shared.store.change(move |connection| replay_rows(connection, &wanted)).await;
-    let replayed = done.map_err(|error| failed(&error))?;
+    replay_letters(&shared, wanted).await.map(Json).map_err(|error| failed(&error))
+}
+
+pub(super) async fn replay_letters(shared: &Shared, wanted: Replay) -> Result<Replayed, StoreError> {
+    let replayed = shared.store.change(move |connection| replay_rows(connection, &wanted)).await?;
     tracing::info!(count = replayed.replayed.len(), "dead letters are tried again");
-    Ok(Json(replayed))
+    Ok(replayed)
 }
 
 async fn erase(State(shared): State<Arc<Shared>>, Json(Erase { customer }): Json<Erase>) -> Answer<Erased> {
+    erase_person(&shared, customer).await.map(Json).map_err(|error| failed(&error))
+}
+
+pub(super) async fn erase_person(shared: &Shared, customer: CustomerId) -> Result<Erased, StoreError> {
     let now = shared.clock.now();
-    let done = shared
+    let erased = shared
         .store
         .change(move |connection| {
             let woken = Woken { reports: true, timers: true, ..Woken::default() };
             Ok((erase_rows(connection, customer, now)?, woken))
         })
-        .await;
-    let erased = done.map_err(|error| failed(&error))?;
-    shared.store.purge().await.map_err(|error| failed(&error))?;
+        .await?;
+    shared.store.purge().await?;
     tracing::info!("a person was erased from the store");
-    Ok(Json(erased))
+    Ok(erased)
 }
 
 fn dead_letters(connection: &Connection, now: Millis, with_text: bool) -> Result<DeadLetters, StoreError> {

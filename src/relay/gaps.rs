@@ -11,9 +11,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::intake::Arrival;
 use super::lanes::CustomerId;
@@ -153,7 +154,7 @@ impl Readings {
                 not_before
             };
             match not_before {
-                Some(until) => tokio::time::sleep_until(until.into()).await,
+                Some(until) => tokio::time::sleep_until(until).await,
                 None => changed.await,
             }
         }

@@ -94,7 +94,7 @@ pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
 use lanes::{Lanes, Outcome};
 use metrics::{Metrics, Odd};
 pub use store::{FILE as STORE, bot_of, set_aside};
-use store::{Store, StoreError, Woken, gap, meta};
+use store::{Place, Store, StoreError, Woken, gap, meta};
 
 use crate::policy::{BotRole, Context, Millis, Rules};
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
@@ -162,6 +162,7 @@ impl std::ops::Deref for BotTransport {
 
 #[derive(Debug)]
 struct Shared {
+    ground: Ground,
     store: Store,
     clock: Clock,
     active: watch::Sender<Option<Arc<Active>>>,
@@ -204,6 +205,43 @@ struct Shared {
     stopping: watch::Sender<bool>,
 }
 
+/// What a relay stands on.
+#[derive(Clone)]
+pub enum Ground {
+    /// The network as it is, a thread for the store, and a socket for the administrator.
+    Real,
+    /// For tests that move time: everything outside is reached by this transport, and nothing is done beside the async runtime.
+    Simulated(Arc<dyn Transport>),
+}
+
+impl std::fmt::Debug for Ground {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Real => "Real",
+            Self::Simulated(_) => "Simulated",
+        })
+    }
+}
+
+impl Ground {
+    fn max(&self, max: &config::MaxConfig) -> Result<max::Transports, String> {
+        match self {
+            Self::Real => max::transports(max.overridden, max.ca_pem.as_deref(), &max.base_url),
+            Self::Simulated(transport) => Ok((Arc::clone(transport), Arc::clone(transport))),
+        }
+    }
+
+    fn outside(&self, ca_pem: Option<&str>) -> Result<Arc<dyn Transport>, String> {
+        Ok(match self {
+            Self::Real => {
+                let trust = ca_pem.map_or_else(|| Ok(Trust::public()), Trust::with_pem)?;
+                Arc::new(ReqwestTransport::outside(trust, Addresses::Any)?)
+            }
+            Self::Simulated(transport) => Arc::clone(transport),
+        })
+    }
+}
+
 /// Pauses between tries, with a fifth of chance in it so that lanes do not march in step.
 fn pause(attempts: u32) -> Millis {
     const PAUSES: [Millis; 7] = [500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
@@ -228,21 +266,39 @@ impl Relay {
     /// # Errors
     /// The store cannot be opened, or an address or certificate of the settings is not usable.
     pub async fn open(config: RelayConfig, data_dir: &Path, clock: Clock) -> Result<Self, RelayError> {
-        let active = Active::new(config, None)?;
-        let store = Store::open(&data_dir.join(store::FILE))?;
+        Self::open_on(Ground::Real, config, data_dir, clock).await
+    }
+
+    /// The same on another ground.
+    ///
+    /// # Errors
+    /// As for [`Relay::open`].
+    pub async fn open_on(
+        ground: Ground,
+        config: RelayConfig,
+        data_dir: &Path,
+        clock: Clock,
+    ) -> Result<Self, RelayError> {
+        let active = Active::new(config, None, &ground)?;
+        let place = if matches!(ground, Ground::Real) { Place::Thread } else { Place::Runtime };
+        let store = Store::open_in(&data_dir.join(store::FILE), place)?;
         let now = clock.now();
         let channel = active.config.channel.clone();
         let subscribed_at = store.write(move |connection| prepare(connection, now, &channel)).await?;
         // Without it messages are carried all the same.
-        let admin = admin::bind(data_dir)
+        let admin = matches!(ground, Ground::Real)
+            .then(|| admin::bind(data_dir))
+            .transpose()
             .inspect_err(|error| {
                 let path = data_dir.join(admin::SOCKET);
                 tracing::error!(%error, path = %path.display(), "dead letters and erasure need a socket, which cannot be made here");
             })
-            .ok();
+            .ok()
+            .flatten();
         let healthy = SideFacts { ok: true, code: None, since: now };
         let in_flight = active.config.channel.creatio.as_ref().map_or(8, |creatio| creatio.in_flight);
         let shared = Arc::new(Shared {
+            ground,
             dialogs: Lanes::new(clock.clone(), DIALOG_PLACES),
             to_crm: Lanes::new(clock.clone(), in_flight.max(CRM_WORKERS)),
             to_max: Lanes::new(clock.clone(), MAX_PLACES),
@@ -313,7 +369,7 @@ impl Relay {
         if before.as_ref().is_some_and(|before| before.config.channel.revision == config.channel.revision) {
             return Ok(());
         }
-        let active = Arc::new(Active::new(config, before.as_deref())?);
+        let active = Arc::new(Active::new(config, before.as_deref(), &self.shared.ground)?);
         let now = self.shared.clock.now();
         // Between two ways in MAX may have brought things to neither.
         let gap = before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake);
@@ -447,6 +503,36 @@ impl Relay {
         self.shared.metrics.text()
     }
 
+    /// Ends at once and in the middle of everything, as a process that is killed; what is on disk stays as it is.
+    pub async fn kill(&self) {
+        self.tasks.lock().await.shutdown().await;
+        self.shared.store.close().await;
+    }
+
+    /// Erases a person: see [`admin`].
+    ///
+    /// # Errors
+    /// The store could not be written.
+    pub async fn erase(&self, customer: i64) -> Result<admin::Erased, StoreError> {
+        admin::erase_person(&self.shared, customer).await
+    }
+
+    /// What was not delivered, and what is uncertain, without the words.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub async fn dead_letters(&self) -> Result<admin::DeadLetters, StoreError> {
+        admin::list_letters(&self.shared, false).await
+    }
+
+    /// Tries dead letters again.
+    ///
+    /// # Errors
+    /// The store could not be written.
+    pub async fn replay(&self, wanted: admin::Replay) -> Result<admin::Replayed, StoreError> {
+        admin::replay_letters(&self.shared, wanted).await
+    }
+
     /// Stops taking and sending, lets what is under way end, and closes the store. Everything is on disk when it returns.
     pub async fn stop(&self) {
         self.shared.stopping.send_replace(true);
@@ -460,15 +546,13 @@ impl Relay {
 }
 
 impl Active {
-    fn new(config: RelayConfig, before: Option<&Self>) -> Result<Self, RelayError> {
+    fn new(config: RelayConfig, before: Option<&Self>, ground: &Ground) -> Result<Self, RelayError> {
         let channel = &config.channel;
         let failed = |reason: String| RelayError::Settings {
             channel: format!("{}/{}", channel.namespace, channel.name),
             reason,
         };
-        let (api, files) =
-            max::transports(channel.max.overridden, channel.max.ca_pem.as_deref(), &channel.max.base_url)
-                .map_err(failed)?;
+        let (api, files) = ground.max(&channel.max).map_err(failed)?;
         let settings = max::Settings { base_url: channel.max.base_url.clone(), token: config.secrets.token.clone() };
         let max = match before {
             Some(before) if before.config.channel.max == channel.max => before.max.with_settings(settings),
@@ -482,11 +566,7 @@ impl Active {
         let creatio = match (&channel.creatio, &config.secrets.creatio) {
             _ if unchanged.is_some() => unchanged.and_then(|before| before.creatio.clone()),
             (Some(settings), Some(credentials)) => {
-                let trust = match &settings.ca_pem {
-                    Some(pem) => Trust::with_pem(pem).map_err(failed)?,
-                    None => Trust::public(),
-                };
-                let transport = ReqwestTransport::outside(trust, Addresses::Any).map_err(failed)?;
+                let transport = ground.outside(settings.ca_pem.as_deref()).map_err(failed)?;
                 let settings = creatio::Settings {
                     url: settings.url.clone(),
                     identity_url: settings.identity_url.clone(),
@@ -495,13 +575,13 @@ impl Active {
                     requests_per_second: settings.requests_per_second,
                     in_flight: settings.in_flight,
                 };
-                Some(creatio::Client::new(Arc::new(transport), settings))
+                Some(creatio::Client::new(transport, settings))
             }
             _ => None,
         };
-        let bots = ReqwestTransport::outside(Trust::public(), Addresses::Any).map_err(failed)?;
+        let bots = ground.outside(None).map_err(failed)?;
         let rules = Arc::new(channel.rules.clone());
-        Ok(Self { rules, max, creatio, bots: BotTransport(Arc::new(bots)), config })
+        Ok(Self { rules, max, creatio, bots: BotTransport(bots), config })
     }
 }
 
