@@ -13,6 +13,8 @@ mod creatio_package;
 mod dead_letters;
 #[cfg(feature = "simulator")]
 mod demo;
+#[cfg(test)]
+mod documented;
 mod erase;
 mod errors;
 pub mod files;

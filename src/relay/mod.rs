@@ -49,11 +49,11 @@
 
 pub mod admin;
 mod bot;
-mod clock;
 pub mod config;
 mod dialogs;
 mod facts;
 mod gaps;
+mod ground;
 pub mod http;
 mod intake;
 mod lanes;
@@ -87,17 +87,18 @@ use tracing::field;
 use uuid::Uuid;
 
 use bot::BotState;
-pub use clock::{Clock, Hand};
 pub use config::RelayConfig;
 use facts::Health;
 pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
+pub use ground::Ground;
 use lanes::{Lanes, Outcome};
 use metrics::{Metrics, Odd};
 pub use store::{FILE as STORE, bot_of, set_aside};
-use store::{Place, Store, StoreError, Woken, gap, meta};
+use store::{Store, StoreError, Woken, gap, meta};
 
-use crate::policy::{BotRole, Context, Millis, Rules};
-use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
+use crate::policy::{BotRole, Context, Rules};
+use crate::time::{self, Backoff, Clock, Jitter, Millis};
+use crate::transport::Transport;
 use crate::{creatio, max};
 
 /// The longest file carried, bytes: each stands whole in memory for a moment.
@@ -113,6 +114,16 @@ const BOT_PLACES: usize = 16;
 const CRM_WORKERS: usize = 32;
 /// How many elements that cannot be read are remembered, so that each is counted once.
 const ODD_REMEMBERED: usize = 1_000;
+/// Between attempts of whatever the relay does, unless a flow says otherwise.
+const BETWEEN_TRIES: Backoff = Backoff::Steps(&[
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+    Duration::from_mins(1),
+]);
 /// How long a stop waits for what is under way.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 
@@ -205,49 +216,9 @@ struct Shared {
     stopping: watch::Sender<bool>,
 }
 
-/// What a relay stands on.
-#[derive(Clone)]
-pub enum Ground {
-    /// The network as it is, a thread for the store, and a socket for the administrator.
-    Real,
-    /// For tests that move time: everything outside is reached by this transport, and nothing is done beside the async runtime.
-    Simulated(Arc<dyn Transport>),
-}
-
-impl std::fmt::Debug for Ground {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(match self {
-            Self::Real => "Real",
-            Self::Simulated(_) => "Simulated",
-        })
-    }
-}
-
-impl Ground {
-    fn max(&self, max: &config::MaxConfig) -> Result<max::Transports, String> {
-        match self {
-            Self::Real => max::transports(max.overridden, max.ca_pem.as_deref(), &max.base_url),
-            Self::Simulated(transport) => Ok((Arc::clone(transport), Arc::clone(transport))),
-        }
-    }
-
-    fn outside(&self, ca_pem: Option<&str>) -> Result<Arc<dyn Transport>, String> {
-        Ok(match self {
-            Self::Real => {
-                let trust = ca_pem.map_or_else(|| Ok(Trust::public()), Trust::with_pem)?;
-                Arc::new(ReqwestTransport::outside(trust, Addresses::Any)?)
-            }
-            Self::Simulated(transport) => Arc::clone(transport),
-        })
-    }
-}
-
-/// Pauses between tries, with a fifth of chance in it so that lanes do not march in step.
+/// After so many attempts; with a fifth of chance in it, so that lanes do not march in step.
 fn pause(attempts: u32) -> Millis {
-    const PAUSES: [Millis; 7] = [500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
-    let base = PAUSES[usize::try_from(attempts).unwrap_or(usize::MAX).min(PAUSES.len() - 1)];
-    let chance = Millis::from(Uuid::new_v4().as_bytes()[0]);
-    base + base * chance / (255 * 5)
+    time::millis(Jitter::longer(20).of(BETWEEN_TRIES.after(attempts)))
 }
 
 /// The public name of a webhook secret: the first 8 hex digits of its SHA-256.
@@ -280,13 +251,13 @@ impl Relay {
         clock: Clock,
     ) -> Result<Self, RelayError> {
         let active = Active::new(config, None, &ground)?;
-        let place = if matches!(ground, Ground::Real) { Place::Thread } else { Place::Runtime };
-        let store = Store::open_in(&data_dir.join(store::FILE), place)?;
+        let store = Store::open_in(&data_dir.join(store::FILE), ground.place_of_store())?;
         let now = clock.now();
         let channel = active.config.channel.clone();
         let subscribed_at = store.write(move |connection| prepare(connection, now, &channel)).await?;
         // Without it messages are carried all the same.
-        let admin = matches!(ground, Ground::Real)
+        let admin = ground
+            .is_real()
             .then(|| admin::bind(data_dir))
             .transpose()
             .inspect_err(|error| {
@@ -552,7 +523,7 @@ impl Active {
             channel: format!("{}/{}", channel.namespace, channel.name),
             reason,
         };
-        let (api, files) = ground.max(&channel.max).map_err(failed)?;
+        let (api, files) = ground.to_max(&channel.max).map_err(failed)?;
         let settings = max::Settings { base_url: channel.max.base_url.clone(), token: config.secrets.token.clone() };
         let max = match before {
             Some(before) if before.config.channel.max == channel.max => before.max.with_settings(settings),

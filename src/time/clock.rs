@@ -1,4 +1,4 @@
-//! The relay's two times: that of the wall, by which dialogs go, and the time since the start, by which pauses go.
+//! Two times: that of the wall, by which dialogs go, and the time since the start, by which pauses go.
 //!
 //! The wall clock is read at the start and carried on by the monotonic one. Once a minute the two are compared: a drift of up to a
 //! second is taken over, a larger difference (a clock set by somebody, a machine that slept) only when it is the same a minute later,
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
-use crate::policy::Millis;
+use super::Millis;
 
 /// Where the relay's time comes from. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -40,9 +40,9 @@ struct Correction {
     jump: Option<Millis>,
 }
 
-/// The hand that moves a manual clock.
+/// Moves the clock that [`Clock::manual`] made with it.
 #[derive(Clone, Debug)]
-pub struct Hand(watch::Sender<Moment>);
+pub struct ManualClock(watch::Sender<Moment>);
 
 #[derive(Clone, Copy, Debug)]
 struct Moment {
@@ -66,25 +66,25 @@ impl Clock {
 
     /// A clock that stands at `now` until its hand is moved.
     #[must_use]
-    pub fn manual(now: Millis) -> (Self, Hand) {
+    pub fn manual(now: Millis) -> (Self, ManualClock) {
         let (sender, receiver) = watch::channel(Moment { passed: now, set_by: 0 });
-        (Self(Source::Manual(receiver)), Hand(sender))
+        (Self(Source::Manual(receiver)), ManualClock(sender))
     }
 
-    /// A clock that shows `now` at once and goes with the time of the async runtime; its hand only sets the wall.
+    /// A clock that shows `now` at once and goes with the time of the async runtime; the manual one only sets its wall.
     #[must_use]
-    pub fn of_runtime(now: Millis) -> (Self, Hand) {
+    pub fn of_runtime(now: Millis) -> (Self, ManualClock) {
         let (sender, receiver) = watch::channel(Moment { passed: now, set_by: 0 });
-        (Self(Source::Runtime(tokio::time::Instant::now(), receiver)), Hand(sender))
+        (Self(Source::Runtime(tokio::time::Instant::now(), receiver)), ManualClock(sender))
     }
 
     /// Milliseconds that have passed, by a clock that nobody sets; where it began has no meaning.
     #[must_use]
     pub fn passed(&self) -> Millis {
         match &self.0 {
-            Source::Real(real) => millis(real.started.elapsed()),
+            Source::Real(real) => super::millis(real.started.elapsed()),
             Source::Manual(now) => now.borrow().passed,
-            Source::Runtime(started, _) => millis(started.elapsed()),
+            Source::Runtime(started, _) => super::millis(started.elapsed()),
         }
     }
 
@@ -109,7 +109,7 @@ impl Clock {
             }
             Source::Runtime(started, began) => {
                 let began = *began.borrow();
-                began.passed + began.set_by + millis(started.elapsed())
+                began.passed + began.set_by + super::millis(started.elapsed())
             }
         }
     }
@@ -156,7 +156,7 @@ async fn manual(now: &watch::Receiver<Moment>, is_it: impl Fn(&Moment) -> bool) 
     }
 }
 
-impl Hand {
+impl ManualClock {
     /// Moves the clock on to where the wall shows `at`; passed time never goes back.
     pub fn advance_to(&self, at: Millis) {
         self.0.send_if_modified(|now| {
@@ -174,7 +174,7 @@ impl Hand {
 
 impl Real {
     fn now(&self) -> Millis {
-        let elapsed = millis(self.started.elapsed());
+        let elapsed = super::millis(self.started.elapsed());
         let mut correction = self.correction.lock().unwrap_or_else(PoisonError::into_inner);
         if elapsed - correction.compared_at >= COMPARISON_INTERVAL {
             correction.compare(elapsed, wall() - (self.wall_at_start + elapsed));
@@ -205,11 +205,7 @@ impl Correction {
 }
 
 fn wall() -> Millis {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(millis).unwrap_or_default()
-}
-
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(super::millis).unwrap_or_default()
 }
 
 #[cfg(test)]
