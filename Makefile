@@ -58,6 +58,7 @@ lint: ## formatting, clippy, licences and sources of dependencies, the chart, al
 	$(CARGO) clippy --locked --no-default-features -- -D warnings
 	"$$(scripts/tools.sh cargo-deny)" --log-level error check bans licenses sources
 	scripts/lint-chart.sh
+	scripts/lint-gitops.sh
 	scripts/docs.sh check
 
 advisories: ## known security faults of dependencies; needs the advisory database's public git host

@@ -49,6 +49,15 @@ fn every_module_of_the_crate_has_its_place() {
     assert!(missing.is_empty(), "say in MAY_USE what these may use: {missing:?}");
 }
 
+#[test]
+fn only_the_store_speaks_to_the_database() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let is_outside = |file: &PathBuf| !file.starts_with(src.join("relay/store"));
+    let named = |file: &PathBuf| std::fs::read_to_string(file).unwrap().contains("rusqlite");
+    let wrong: Vec<_> = sources(&src).into_iter().filter(|file| is_outside(file) && named(file)).collect();
+    assert!(wrong.is_empty(), "SQL has its rooms in src/relay/store, but these name rusqlite: {wrong:?}");
+}
+
 /// The first path segment after each `crate::`, also of the members of `use crate::{…}`. Comments do not count.
 fn used_modules(text: &str) -> BTreeSet<String> {
     let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
