@@ -6,9 +6,10 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use tracing::field;
 
+use super::ground::Ground;
 use super::{RelayConfig, RelayError};
 use crate::policy::Rules;
-use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
+use crate::transport::Transport;
 use crate::{creatio, max};
 
 /// The settings in force with the clients made of them.
@@ -41,15 +42,13 @@ impl std::ops::Deref for BotTransport {
 
 impl Active {
     /// The clients go on where nothing of theirs has changed since `before`.
-    pub fn new(config: RelayConfig, before: Option<&Self>) -> Result<Self, RelayError> {
+    pub fn new(config: RelayConfig, before: Option<&Self>, ground: &Ground) -> Result<Self, RelayError> {
         let channel = &config.channel;
         let failed = |reason: String| RelayError::Settings {
             channel: format!("{}/{}", channel.namespace, channel.name),
             reason,
         };
-        let (api, files) =
-            max::transports(channel.max.overridden, channel.max.ca_pem.as_deref(), &channel.max.base_url)
-                .map_err(failed)?;
+        let (api, files) = ground.to_max(&channel.max).map_err(failed)?;
         let settings = max::Settings { base_url: channel.max.base_url.clone(), token: config.secrets.token.clone() };
         let max = match before {
             Some(before) if before.config.channel.max == channel.max => before.max.with_settings(settings),
@@ -63,11 +62,7 @@ impl Active {
         let creatio = match (&channel.creatio, &config.secrets.creatio) {
             _ if unchanged.is_some() => unchanged.and_then(|before| before.creatio.clone()),
             (Some(settings), Some(credentials)) => {
-                let trust = match &settings.ca_pem {
-                    Some(pem) => Trust::with_pem(pem).map_err(failed)?,
-                    None => Trust::public(),
-                };
-                let transport = ReqwestTransport::outside(trust, Addresses::Any).map_err(failed)?;
+                let transport = ground.outside(settings.ca_pem.as_deref()).map_err(failed)?;
                 let settings = creatio::Settings {
                     url: settings.url.clone(),
                     identity_url: settings.identity_url.clone(),
@@ -76,13 +71,13 @@ impl Active {
                     requests_per_second: settings.requests_per_second,
                     in_flight: settings.in_flight,
                 };
-                Some(creatio::Client::new(Arc::new(transport), settings))
+                Some(creatio::Client::new(transport, settings))
             }
             _ => None,
         };
-        let bots = ReqwestTransport::outside(Trust::public(), Addresses::Any).map_err(failed)?;
+        let bots = ground.outside(None).map_err(failed)?;
         let rules = Arc::new(channel.rules.clone());
-        Ok(Self { rules, max, creatio, bots: BotTransport(Arc::new(bots)), config })
+        Ok(Self { rules, max, creatio, bots: BotTransport(bots), config })
     }
 
     /// Ours that `shown` is equal to, if any.

@@ -11,9 +11,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::active::Active;
 use super::intake::Arrival;
@@ -155,7 +156,7 @@ impl Readings {
                 not_before
             };
             match not_before {
-                Some(until) => tokio::time::sleep_until(until.into()).await,
+                Some(until) => tokio::time::sleep_until(until).await,
                 None => changed.await,
             }
         }

@@ -54,6 +54,7 @@ pub mod config;
 mod dialogs;
 mod facts;
 mod gaps;
+mod ground;
 pub mod http;
 mod intake;
 mod lanes;
@@ -87,6 +88,7 @@ use tokio::task::JoinSet;
 use active::Active;
 pub use config::RelayConfig;
 pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
+pub use ground::Ground;
 use state::Shared;
 pub use store::{FILE as STORE, bot_of, set_aside};
 use store::{Store, StoreError, customer, gap, meta};
@@ -143,19 +145,36 @@ impl Relay {
     /// # Errors
     /// The store cannot be opened, or an address or certificate of the settings is not usable.
     pub async fn open(config: RelayConfig, data_dir: &Path, clock: Clock) -> Result<Self, RelayError> {
-        let active = Active::new(config, None)?;
-        let store = Store::open(&data_dir.join(store::FILE))?;
+        Self::open_on(Ground::Real, config, data_dir, clock).await
+    }
+
+    /// The same on another ground.
+    ///
+    /// # Errors
+    /// As for [`Relay::open`].
+    pub async fn open_on(
+        ground: Ground,
+        config: RelayConfig,
+        data_dir: &Path,
+        clock: Clock,
+    ) -> Result<Self, RelayError> {
+        let active = Active::new(config, None, &ground)?;
+        let store = Store::open_in(&data_dir.join(store::FILE), ground.place_of_store())?;
         let now = clock.now();
         let channel = active.config.channel.clone();
         let subscribed_at = store.transact(move |tx| start::prepare(tx, now, &channel)).await?;
         // Without it messages are carried all the same.
-        let admin = admin::bind(data_dir)
+        let admin = ground
+            .is_real()
+            .then(|| admin::bind(data_dir))
+            .transpose()
             .inspect_err(|error| {
                 let path = data_dir.join(admin::SOCKET);
                 tracing::error!(%error, path = %path.display(), "dead letters and erasure need a socket, which cannot be made here");
             })
-            .ok();
-        let shared = Shared::new(store, clock, &active, subscribed_at);
+            .ok()
+            .flatten();
+        let shared = Shared::new(ground, store, clock, &active, subscribed_at);
         shared.activate(Arc::new(active));
         // Weak, for the store's thread ends when the last handle is gone.
         let announced = Arc::downgrade(&shared);
@@ -189,7 +208,7 @@ impl Relay {
         if before.as_ref().is_some_and(|before| before.config.channel.revision == config.channel.revision) {
             return Ok(());
         }
-        let active = Arc::new(Active::new(config, before.as_deref())?);
+        let active = Arc::new(Active::new(config, before.as_deref(), &self.shared.ground)?);
         let now = self.shared.clock.now();
         // Between two ways in MAX may have brought things to neither.
         let gap = before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake);
@@ -321,6 +340,36 @@ impl Relay {
     pub async fn metrics(&self) -> String {
         self.shared.refresh_metrics().await;
         self.shared.metrics.text()
+    }
+
+    /// Ends at once and in the middle of everything, as a process that is killed; what is on disk stays as it is.
+    pub async fn kill(&self) {
+        self.tasks.lock().await.shutdown().await;
+        self.shared.store.close().await;
+    }
+
+    /// Erases a person: see [`admin`].
+    ///
+    /// # Errors
+    /// The store could not be written.
+    pub async fn erase(&self, customer: i64) -> Result<admin::Erased, StoreError> {
+        admin::erase_person(&self.shared, customer).await
+    }
+
+    /// What was not delivered, and what is uncertain, without the words.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub async fn dead_letters(&self) -> Result<admin::DeadLetters, StoreError> {
+        admin::list_letters(&self.shared, false).await
+    }
+
+    /// Tries dead letters again.
+    ///
+    /// # Errors
+    /// The store could not be written.
+    pub async fn replay(&self, wanted: admin::Replay) -> Result<admin::Replayed, StoreError> {
+        admin::replay_letters(&self.shared, wanted).await
     }
 
     /// Stops taking and sending, lets what is under way end, and closes the store. Everything is on disk when it returns.

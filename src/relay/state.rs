@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::active::Active;
 use super::bot::{self, BotState};
 use super::facts::{Health, SideFacts};
+use super::ground::Ground;
 use super::lanes::{Lanes, Outcome};
 use super::metrics::{Metrics, Odd};
 use super::store::{Store, StoreError, Woken};
@@ -26,6 +27,7 @@ const ODD_REMEMBERED: usize = 1_000;
 
 #[derive(Debug)]
 pub(super) struct Shared {
+    pub ground: Ground,
     pub store: Store,
     pub clock: Clock,
     pub active: watch::Sender<Option<Arc<Active>>>,
@@ -69,10 +71,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(store: Store, clock: Clock, active: &Active, subscribed_at: Millis) -> Arc<Self> {
+    pub fn new(ground: Ground, store: Store, clock: Clock, active: &Active, subscribed_at: Millis) -> Arc<Self> {
         let now = clock.now();
         let healthy = SideFacts { ok: true, code: None, since: now };
         Arc::new(Self {
+            ground,
             dialogs: Lanes::new(clock.clone(), start::DIALOG_PLACES),
             to_crm: Lanes::new(clock.clone(), start::crm_workers(active)),
             to_max: Lanes::new(clock.clone(), start::MAX_PLACES),
