@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use uuid::Uuid;
 
-use super::Shared;
 use super::metrics::Way;
+use super::state::Shared;
 use super::store::counts::{self, Counts};
 use super::store::{StoreError, Tx, customer};
 use crate::contract::{AutoClose, Facts, SideFacts, Trouble};

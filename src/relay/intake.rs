@@ -8,11 +8,12 @@ use http::StatusCode;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::active::Active;
 use super::lanes::{CustomerId, Outcome};
 use super::placing::{self, Scene, Whose};
+use super::state::Shared;
 use super::store::gap::{self, Kind, Pending};
 use super::store::{Position, StoreError, Tx, customer::Customer, inbox, meta};
-use super::{Active, Shared};
 use crate::contract::config::Intake;
 use crate::contract::{Trouble, digest};
 use crate::max::update::{self, Event};
