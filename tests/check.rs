@@ -123,9 +123,11 @@ fn wrong_usage_and_unreadable_files_end_in_exit_code_2_with_a_sentence() {
 fn in_the_image_the_program_is_found_by_its_name() {
     let folder = Folder::new("image");
     let program = folder.file("maxchannel", b"not a real program");
+    let relay = folder.file("maxchannel-relay", b"nor is this");
     let image = folder.0.join("image.tar");
     let written = Command::new("python3")
-        .args(["scripts/docker_archive.py", "--binary", &program, "--tag", "localhost/x:dev", "--output"])
+        .args(["scripts/docker_archive.py", "--binary", &program, "--beside", &relay])
+        .args(["--tag", "localhost/x:dev", "--output"])
         .arg(&image)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
@@ -135,6 +137,8 @@ fn in_the_image_the_program_is_found_by_its_name() {
     let dockerfile =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Dockerfile")).expect("the Dockerfile");
     assert!(bytes.contains(r#""Env": ["PATH=/"]"#) && dockerfile.contains("\nENV PATH=/\n"));
+    // `maxchannel relay` becomes what lies beside it.
+    assert!(bytes.contains("nor is this") && dockerfile.contains("/maxchannel /maxchannel-relay /\n"));
 }
 
 /// The exit code, stdout and stderr.
@@ -352,4 +356,26 @@ fn a_proxy_of_the_environment_is_never_asked() {
         assert_ne!(output.status.code(), Some(0), "nobody listens there");
         assert!(proxy.accept().is_err(), "{arguments:?} called the environment's proxy");
     }
+}
+
+/// The blocks of YAML in the documents are what readers copy.
+#[test]
+fn every_channel_in_the_documents_is_taken() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md")];
+    pages.extend(fs::read_dir(root.join("docs")).expect("docs").map(|entry| entry.expect("an entry").path()));
+    let folder = Folder::new("documents");
+    let mut seen = 0;
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
+        let text = fs::read_to_string(page).expect("a page");
+        for block in text.split("```yaml\n").skip(1) {
+            let block = block.split("```").next().unwrap_or_default();
+            if block.contains("kind: MaxChannel") {
+                seen += 1;
+                let (code, said) = out(&maxchannel(&["check", "-f", &folder.file("channel.yaml", block)]));
+                assert_eq!(code, 0, "{}:\n{block}\n{said}", page.display());
+            }
+        }
+    }
+    assert!(seen >= 3, "only {seen} channels were found");
 }

@@ -18,7 +18,7 @@ use super::scope::Scope;
 use super::writer::is_controlled_by;
 use super::{Error, names};
 use crate::api::AllowedHosts;
-use crate::channel::fingerprint;
+use crate::contract::digest::fingerprint;
 
 /// What a relay is told of the outside that a manifest chooses, and where the addresses in it stand.
 const OUTSIDE: [(&str, &[&str]); 3] =

@@ -14,7 +14,12 @@ async fn a_channel_has_a_route_at_the_shared_gateway_for_as_long_as_it_takes_web
     let Some(cluster) = Cluster::get().await else { return };
     let definitions = tool("gateway-api").join("config/crd/standard/gateway.networking.k8s.io_httproutes.yaml");
     cluster.kubectl(&["apply", "--server-side", "-f", definitions.to_str().unwrap()]);
-    cluster.kubectl(&["wait", "--for=condition=Established", "crd/httproutes.gateway.networking.k8s.io", "--timeout=60s"]);
+    cluster.kubectl(&[
+        "wait",
+        "--for=condition=Established",
+        "crd/httproutes.gateway.networking.k8s.io",
+        "--timeout=60s",
+    ]);
     let world = World::start(&cluster).await;
     let fleet = Fleet::start(&world).await;
     let gateway = json!({"name": "public", "namespace": "edge", "sectionName": "https"});
@@ -36,7 +41,10 @@ async fn a_channel_has_a_route_at_the_shared_gateway_for_as_long_as_it_takes_web
     let route = until("the route is made", PATIENCE, &is_there).await;
     assert_eq!(route.metadata.owner_references.as_ref().unwrap()[0].uid, channel.metadata.uid.clone().unwrap());
     let parent = &route.data["spec"]["parentRefs"][0];
-    assert_eq!((&parent["name"], &parent["namespace"], &parent["sectionName"]), (&json!("public"), &json!("edge"), &json!("https")));
+    assert_eq!(
+        (&parent["name"], &parent["namespace"], &parent["sectionName"]),
+        (&json!("public"), &json!("edge"), &json!("https"))
+    );
     assert_eq!(route.data["spec"]["hostnames"], json!(["max.acme.example"]));
     let paths = route.data["spec"]["rules"][0]["matches"].to_string();
     assert!(paths.contains(&format!("/webhooks/max/{}/c1/", world.namespace)), "{paths}");

@@ -14,14 +14,12 @@ use crate::audit::{self, Right, Rights};
 use crate::world::{Cluster, PATIENCE, World, helm, root, until};
 
 /// Granted and not seen in the log.
-const UNSEEN: &[(&str, &str, &str, &str)] = &[
-    (
-        "maxchannel.dev",
-        "maxchannels/finalizers",
-        "update",
-        "asked for by an admission plugin (OwnerReferencesPermissionEnforcement), which is off by default",
-    ),
-];
+const UNSEEN: &[(&str, &str, &str, &str)] = &[(
+    "maxchannel.dev",
+    "maxchannels/finalizers",
+    "update",
+    "asked for by an admission plugin (OwnerReferencesPermissionEnforcement), which is off by default",
+)];
 
 fn granted() -> BTreeSet<Right> {
     let mut command = Command::new(helm());

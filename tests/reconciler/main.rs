@@ -32,8 +32,9 @@ use axum::routing::{get, put};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use maxchannel::api;
+use maxchannel::channel::Installation;
 use maxchannel::channel::schedule::Cadence;
-use maxchannel::channel::{Installation, InstallationId};
+use maxchannel::contract::InstallationId;
 use maxchannel::controller::{self, RelayPods, Running, Settings};
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::{Value, json};
@@ -49,7 +50,7 @@ const SEQUENCES: u64 = 24;
 const AT_ONCE: usize = 12;
 const STEPS: u64 = 24;
 /// How long it may take to converge, which it does in seconds: many sequences share two cores.
-const PATIENCE: Duration = Duration::from_mins(4);
+const PATIENCE: Duration = Duration::from_mins(3);
 /// Nothing is written for so long once it has converged.
 const QUIET: Duration = Duration::from_secs(3);
 const CHANNELS: [&str; 2] = ["sales", "support"];

@@ -4,11 +4,12 @@
 //! know what a path means.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::wire::{Call, Reply};
 
@@ -99,7 +100,7 @@ pub enum Answer {
     Raw { status: u16, body: String },
     /// 302 to the address.
     Redirect { location: String },
-    /// One of the six error shapes of Creatio (Creatio reference §2.6), numbered 1 to 6 as there.
+    /// One of the six error shapes of Creatio (Creatio API reference, 2.6), numbered 1 to 6 as there.
     Shape { status: u16, number: u8 },
 }
 
@@ -126,7 +127,7 @@ impl Answer {
     }
 }
 
-/// One of the six error shapes (Creatio reference §2.6).
+/// One of the six error shapes (Creatio API reference, 2.6).
 pub(crate) fn shape(status: StatusCode, number: u8, message: &str) -> Reply {
     let body = match number {
         1 => json!({"error": {"code": "", "message": "An error has occurred.",

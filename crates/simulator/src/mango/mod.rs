@@ -47,7 +47,7 @@ pub use super::floor::{Answer, Fault, Outage};
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 #[allow(clippy::struct_excessive_bools, reason = "each is one independent unsettled fact")]
 pub struct Switches {
-    /// Numbers come as strings in every second place (reference §1.4).
+    /// Numbers come as strings in every second place (MANGO OFFICE API reference, 1.4).
     pub loose_numbers: bool,
     /// Failures of the VPBX family carry `code`; false: `result`.
     pub failure_as_code: bool,

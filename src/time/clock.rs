@@ -1,16 +1,17 @@
-//! The relay's two times: that of the wall, by which dialogs go, and the time since the start, by which pauses go.
+//! Two times: that of the wall, by which dialogs go, and the time since the start, by which pauses go.
 //!
 //! The wall clock is read at the start and carried on by the monotonic one. Once a minute the two are compared: a drift of up to a
 //! second is taken over, a larger difference (a clock set by somebody, a machine that slept) only when it is the same a minute later,
 //! so that a clock that jumps and comes back is not noticed. Rules hold under jumps by themselves (`policy`, "Time"); pauses between
-//! tries never see one. Tests put a clock of their own in this place and play days in seconds.
+//! tries never see one. Tests put a clock of their own in this place and play days in seconds: one that a hand moves, or one that goes with
+//! the time of the async runtime, which a test can pause and move as a whole.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
-use crate::policy::Millis;
+use super::Millis;
 
 /// Where the relay's time comes from. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -20,6 +21,7 @@ pub struct Clock(Source);
 enum Source {
     Real(Arc<Real>),
     Manual(watch::Receiver<Moment>),
+    Runtime(tokio::time::Instant, watch::Receiver<Moment>),
 }
 
 #[derive(Debug)]
@@ -38,9 +40,9 @@ struct Correction {
     jump: Option<Millis>,
 }
 
-/// The hand that moves a manual clock.
+/// Moves the clock that [`Clock::manual`] made with it.
 #[derive(Clone, Debug)]
-pub struct Hand(watch::Sender<Moment>);
+pub struct ManualClock(watch::Sender<Moment>);
 
 #[derive(Clone, Copy, Debug)]
 struct Moment {
@@ -64,24 +66,32 @@ impl Clock {
 
     /// A clock that stands at `now` until its hand is moved.
     #[must_use]
-    pub fn manual(now: Millis) -> (Self, Hand) {
+    pub fn manual(now: Millis) -> (Self, ManualClock) {
         let (sender, receiver) = watch::channel(Moment { passed: now, set_by: 0 });
-        (Self(Source::Manual(receiver)), Hand(sender))
+        (Self(Source::Manual(receiver)), ManualClock(sender))
+    }
+
+    /// A clock that shows `now` at once and goes with the time of the async runtime; the manual one only sets its wall.
+    #[must_use]
+    pub fn of_runtime(now: Millis) -> (Self, ManualClock) {
+        let (sender, receiver) = watch::channel(Moment { passed: now, set_by: 0 });
+        (Self(Source::Runtime(tokio::time::Instant::now(), receiver)), ManualClock(sender))
     }
 
     /// Milliseconds that have passed, by a clock that nobody sets; where it began has no meaning.
     #[must_use]
     pub fn passed(&self) -> Millis {
         match &self.0 {
-            Source::Real(real) => millis(real.started.elapsed()),
+            Source::Real(real) => super::millis(real.started.elapsed()),
             Source::Manual(now) => now.borrow().passed,
+            Source::Runtime(started, _) => super::millis(started.elapsed()),
         }
     }
 
     /// Returns when [`Clock::passed`] is `at` or more.
     pub async fn sleep_until_passed(&self, at: Millis) {
         match &self.0 {
-            Source::Real(_) => {
+            Source::Real(_) | Source::Runtime(..) => {
                 tokio::time::sleep(Duration::from_millis((at - self.passed()).max(0).unsigned_abs())).await;
             }
             Source::Manual(now) => manual(now, |moment| moment.passed >= at).await,
@@ -96,6 +106,10 @@ impl Clock {
             Source::Manual(now) => {
                 let now = *now.borrow();
                 now.passed + now.set_by
+            }
+            Source::Runtime(started, began) => {
+                let began = *began.borrow();
+                began.passed + began.set_by + super::millis(started.elapsed())
             }
         }
     }
@@ -112,6 +126,20 @@ impl Clock {
                 tokio::time::sleep(Duration::from_millis(left.min(COMPARISON_INTERVAL).unsigned_abs())).await;
             },
             Source::Manual(now) => manual(now, |moment| moment.passed + moment.set_by >= at).await,
+            Source::Runtime(_, began) => {
+                let mut began = began.clone();
+                loop {
+                    let left = at - self.now();
+                    if left <= 0 {
+                        return;
+                    }
+                    let left = Duration::from_millis(left.unsigned_abs());
+                    // Until then, or until somebody sets the wall.
+                    if let Ok(Err(_)) = tokio::time::timeout(left, began.changed()).await {
+                        tokio::time::sleep(left).await;
+                    }
+                }
+            }
         }
     }
 
@@ -128,7 +156,7 @@ async fn manual(now: &watch::Receiver<Moment>, is_it: impl Fn(&Moment) -> bool) 
     }
 }
 
-impl Hand {
+impl ManualClock {
     /// Moves the clock on to where the wall shows `at`; passed time never goes back.
     pub fn advance_to(&self, at: Millis) {
         self.0.send_if_modified(|now| {
@@ -146,7 +174,7 @@ impl Hand {
 
 impl Real {
     fn now(&self) -> Millis {
-        let elapsed = millis(self.started.elapsed());
+        let elapsed = super::millis(self.started.elapsed());
         let mut correction = self.correction.lock().unwrap_or_else(PoisonError::into_inner);
         if elapsed - correction.compared_at >= COMPARISON_INTERVAL {
             correction.compare(elapsed, wall() - (self.wall_at_start + elapsed));
@@ -177,11 +205,7 @@ impl Correction {
 }
 
 fn wall() -> Millis {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(millis).unwrap_or_default()
-}
-
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(super::millis).unwrap_or_default()
 }
 
 #[cfg(test)]
