@@ -88,7 +88,7 @@ fn of_two_new_installations_exactly_one_goes_on_even_if_both_subscribed_in_the_s
         (dice >> 33) % end
     };
     let mut won = [0; 2];
-    for schedule in 0..3_000 {
+    for schedule in 0..1_000 {
         let polls = schedule % 5 == 0;
         let mut rivals = [Rival::new("blue", polls), Rival::new("green", polls)];
         let mut world = fresh(&rivals[0].desired);
