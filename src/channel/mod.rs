@@ -10,14 +10,18 @@
 //! - [`execute`]: one action at a time, each harmless when repeated.
 //! - [`relay_config`]: what the relay is told. Pure.
 //! - [`report`]: everything seen becomes the status. Pure.
-//! - [`keeper`]: the order of the steps, and when which of them is due.
+//! - [`keeper`]: what was seen of one channel, and which step is due.
+//! - [`errands`]: what is under way outside.
+//! - [`pass`](mod@pass): the order of the steps.
 //!
 //! Must not know files, Kubernetes or a clock; must not decide dialogs, which are the relay's.
 
 pub mod claims;
+pub mod errands;
 pub mod execute;
 pub mod keeper;
 pub mod observe;
+pub mod pass;
 pub mod plan;
 pub mod receiver;
 pub mod relay_config;

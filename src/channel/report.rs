@@ -34,6 +34,18 @@ pub enum RelayState {
 }
 
 impl RelayState {
+    /// Whether somebody listens under the address that is to be subscribed.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        matches!(self, Self::Running { facts, open: true, wanted } if facts.revision == *wanted)
+    }
+
+    /// Whether it runs and is on its way to what it shall be.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        matches!(self, Self::Running { .. }) && !self.listens()
+    }
+
     const fn facts(&self) -> Option<&Facts> {
         match self {
             Self::Running { facts, .. } => Some(facts),

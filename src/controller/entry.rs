@@ -10,7 +10,6 @@ use secrecy::SecretString;
 
 use super::Error;
 use super::context::Context;
-use super::errands::Errands;
 use super::refusal::Refusals;
 use super::resource::Channel;
 use super::scope::Scope;
@@ -18,6 +17,7 @@ use super::warnings::Warnings;
 use super::writer::Memory;
 use crate::api::{self, ConditionType, MaxChannel, MaxChannelStatus, Reason};
 use crate::channel::claims::Conflict;
+use crate::channel::errands::Errands;
 use crate::channel::keeper::{Keeper, Standing};
 use crate::channel::plan::KnownBot;
 use crate::channel::validate::Secrets;

@@ -1,12 +1,14 @@
 //! How the controller grows with its channels: `cargo test --test kubernetes -- --ignored --nocapture bench_controller`.
 //!
-//! The controller is a process of its own (this program again), so that its memory is its own. Relays' `/status` is played and no pod
+//! The controller is a process of its own (this program again), so that its memory is its own. Relays' `/status` is a fake's and no pod
 //! runs. `MAXCHANNEL_BENCH_CHANNELS` lists how many, `100,1000,5000` unless set.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
+
+use maxchannel::controller::RelayLink;
 
 use crate::audit;
 use crate::fleet::Fleet;
@@ -22,7 +24,7 @@ async fn bench_child() {
     let words: Vec<&str> = given.split(' ').collect();
     let [namespace, max, mango, relays, listen] = words.as_slice() else { panic!("{CHILD} is made by the bench") };
     let mut settings = settings(namespace, max, mango);
-    settings.played_relays = Some((*relays).to_owned());
+    settings.relay_link = RelayLink::Fake { base: (*relays).to_owned() };
     settings.listen = listen.parse().unwrap();
     let (client, watching) = maxchannel::controller::clients(as_controller(namespace, "rights").await).unwrap();
     Controller::start(settings, client, watching).await.running.stopped().await;
