@@ -57,7 +57,7 @@ fn anchor(entry: &Entry) -> String {
 const fn class(class: Class) -> &'static str {
     match class {
         Class::Informational => "Informational: `Ready` does not depend on it · Справочно: на `Ready` не влияет.",
-        Class::Waiting => "Passes by itself or by a step of the program · Проходит само или после шага программы.",
+        Class::Waiting => "Passes on its own or by a step of the program · Проходит само или после шага программы.",
         Class::Outage => {
             "An outage: after a success `Ready` stays true for 15 minutes · Сбой на той стороне: после успешной работы `Ready` \
              остаётся True 15 минут."

@@ -18,7 +18,7 @@ pub mod key {
 pub enum SecretProblem {
     #[error("it is empty: put the value in")]
     Empty,
-    #[error("it has a blank or a line end inside: copy it once more, in one piece")]
+    #[error("it has a space or a line break inside: copy it once more, in one piece")]
     Blank,
     #[error("it has characters that no such value has (control, invisible or non-Latin ones): copy it once more")]
     Character,

@@ -80,7 +80,7 @@ impl World {
     pub(super) fn issue_token(&mut self, bot: i64, token: Option<String>) -> Result<String, ControlError> {
         let token = token.unwrap_or_else(|| self.opaque(84));
         if token.is_empty() || token.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(ControlError::new("A token must not be empty and holds no blanks: give another one."));
+            return Err(ControlError::new("A token must not be empty and contains no spaces: give another one."));
         }
         if self.tokens.get(&token).is_some_and(|entry| entry.bot != bot) {
             return Err(ControlError::new("This token belongs to another bot: give another one."));
