@@ -100,12 +100,13 @@ pub(super) async fn run(
                 tracing::error!("{}: {error}", task.channel);
             }
         }
+        let pause = task.pause();
         tokio::select! {
             () = stop.cancelled() => break,
             changed = input.changed() => if changed.is_err() { break },
             _ = task.conflicts.changed() => {}
             () = task.wake.notified() => {}
-            () = tokio::time::sleep(task.pause()) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
     // Taken from the port first: MAX is told to come again.
