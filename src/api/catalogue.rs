@@ -1,7 +1,9 @@
-//! The catalogue: what each reason of a condition means, which documented error it is, what mends it and who can, in Russian and
-//! English. Conditions, events, `maxchannel status`, `check`, `docs/errors.md` and alerts all read it, so that they use the same words.
+//! The catalogue: what each reason of a condition means, which documented error it is, what mends
+//! it and who can, in Russian and English. Conditions, events, `maxchannel status`, `check`,
+//! `docs/errors.md` and alerts all read it, so that they use the same words.
 //!
-//! The numbers 1 to 7 are those of the product page, section «Ошибки и решения при подключении канала MAX».
+//! The numbers 1 to 7 are those of the product page, section «Ошибки и решения при подключении
+//! канала MAX».
 
 use std::{fmt, str::FromStr};
 
@@ -11,7 +13,8 @@ use super::{conditions::ConditionType, yaml};
 
 macro_rules! reasons {
     ($($reason:ident),* $(,)?) => {
-        /// The reason of a condition: stable words, the same in conditions, events, metrics and logs.
+        /// The reason of a condition: stable words, the same in conditions, events, metrics and
+        /// logs.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub enum Reason {
             $(#[allow(missing_docs)] $reason),*
@@ -31,7 +34,8 @@ macro_rules! reasons {
 
 reasons! {
     // Success.
-    Ready, Valid, Authorized, InSync, CardNotGiven, Connected, Resolved, Active, Subscribed, Polling, Available, Delivering,
+    Ready, Valid, Authorized, InSync, CardNotGiven,
+    Connected, Resolved, Active, Subscribed, Polling, Available, Delivering,
     NotStalled,
     // Not known.
     NotChecked,
@@ -40,7 +44,8 @@ reasons! {
     // SpecValid.
     InvalidSpec,
     // ObjectsApplied.
-    Applied, QuotaExceeded, PolicyRefused, RightsMissing, ObjectRefused, ForeignObject, VolumeNotResized, RolloutWaiting,
+    Applied, QuotaExceeded, PolicyRefused, RightsMissing, ObjectRefused,
+    ForeignObject, VolumeNotResized, RolloutWaiting,
     RolloutHalted,
     // TokenAuthorized.
     TokenNotFound, TokenInvalid, BotUnderModeration, LegalEntityAccessDenied, AuthorizationFailed, BotChanged, BotInUse,
@@ -58,7 +63,8 @@ reasons! {
     // IntakeReady.
     NotSubscribed, ForeignSubscription, CertificateRejected, MangoNotConnected,
     // RelayAvailable.
-    RelayStarting, ConfigPending, StoreUnwritable, VolumePending, ImagePullFailed, CrashLooping, RelayUnreachable, PodRefused,
+    RelayStarting, ConfigPending, StoreUnwritable, VolumePending, ImagePullFailed, CrashLooping,
+    RelayUnreachable, PodRefused,
     Unschedulable, MountFailed, ContainerFailed, PodNotStarting, NodeLost,
     // DeliveryHealthy.
     Backlog, DeadLetters, CrmDown, MaxThrottled,
@@ -152,7 +158,8 @@ impl Mender {
     }
 }
 
-/// Cause and remedy in one language: one or more sentences each, the cause without a full stop at its end.
+/// Cause and remedy in one language: one or more sentences each, the cause without a full stop at
+/// its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Text {
     pub cause: &'static str,
@@ -549,8 +556,8 @@ const TOKEN_REASONS: [Reason; 5] = [
     Reason::MaxUnreachable,
 ];
 
-/// One row of the table that gives an answer of GET /me its reason. What a row leaves out matches everything; it gives at least one of
-/// `status`, `code` and `messageContains`.
+/// One row of the table that gives an answer of GET /me its reason. What a row leaves out matches
+/// everything; it gives at least one of `status`, `code` and `messageContains`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ErrorReason {
@@ -567,8 +574,9 @@ pub struct ErrorReason {
     pub reason: Reason,
 }
 
-/// Gives answers of MAX to GET /me their reasons (the setting `maxErrorReasons`). MAX shows neither moderation nor the company's
-/// status by any documented answer (MAX Bot API reference, section 2.6); who learns such an answer adds a row without a release.
+/// Gives answers of MAX to GET /me their reasons (the setting `maxErrorReasons`). MAX shows neither
+/// moderation nor the company's status by any documented answer (MAX Bot API reference, section
+/// 2.6); who learns such an answer adds a row without a release.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct ErrorReasons(Vec<ErrorReason>);

@@ -7,7 +7,8 @@ use super::{
     catalogue::{Class, ENTRIES, Entry, Language},
 };
 
-/// The text of `docs/errors.md`: the documented errors by number, then every reason by condition, in English and Russian.
+/// The text of `docs/errors.md`: the documented errors by number, then every reason by condition,
+/// in English and Russian.
 pub fn errors_markdown() -> String {
     let mut page = String::from(
         "<!-- Generated from src/api/catalogue.rs by `make generate`; do not edit. -->\n\

@@ -1,10 +1,12 @@
-//! What is under way outside for one channel: looks and changes, each a task of its own, so that a side that hangs holds no pass.
+//! What is under way outside for one channel: looks and changes, each a task of its own, so that a
+//! side that hangs holds no pass.
 //!
-//! One errand per side and channel. A pass waits for them a moment, since most are quick, and goes on with what is known; one that
-//! comes back later asks for another pass. An errand under other credentials than those of now is dropped.
+//! One errand per side and channel. A pass waits for them a moment, since most are quick, and goes
+//! on with what is known; one that comes back later asks for another pass. An errand under other
+//! credentials than those of now is dropped.
 //!
-//! All channels share the places of a side. Those whose side did not answer last time have places of their own, so that a side that
-//! hangs for many takes none from the others.
+//! All channels share the places of a side. Those whose side did not answer last time have places
+//! of their own, so that a side that hangs for many takes none from the others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -83,8 +85,8 @@ impl Errands {
         !self.under_way.is_empty()
     }
 
-    /// Sends on its way what is due at a side, unless something is under way there; whether there was
-    /// anything. `kick` asks for a pass when it comes back while none waits.
+    /// Sends on its way what is due at a side, unless something is under way there; whether there
+    /// was anything. `kick` asks for a pass when it comes back while none waits.
     pub fn send_due(
         &mut self,
         keeper: &mut Keeper,

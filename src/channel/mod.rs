@@ -1,7 +1,7 @@
 //! What makes a channel work: validate -> observe -> plan -> execute -> report.
 //!
-//! Used unchanged by the local runner and by the controller in a cluster; each of them brings manifests, secrets and time in and carries
-//! statuses and relay configurations out. The steps:
+//! Used unchanged by the local runner and by the controller in a cluster; each of them brings
+//! manifests, secrets and time in and carries statuses and relay configurations out. The steps:
 //!
 //! - [`validate`]: manifest and secrets become [`Desired`](validate::Desired). Pure.
 //! - [`observe`]: what MAX, MANGO OFFICE and Creatio say. Reads, never writes.
@@ -41,17 +41,20 @@ use crate::contract::InstallationId;
 /// What is the same for all channels of one installation.
 #[derive(Clone, Debug)]
 pub struct Installation {
-    /// Stands in whatever is ours outside, so that two installations never take each other's for their own.
+    /// Stands in whatever is ours outside, so that two installations never take each other's for
+    /// their own.
     pub id: InstallationId,
     pub max_url: Url,
-    /// The address of MAX is not its own but set for a test: plain `http://` public addresses are then taken too.
+    /// The address of MAX is not its own but set for a test: plain `http://` public addresses are
+    /// then taken too.
     pub max_overridden: bool,
     /// A PEM bundle in place of the built-in Ministry root.
     pub max_ca_pem: Option<String>,
     pub mango_url: Url,
     /// What the world sees of us; beats the host of a manifest.
     pub public_url: Option<Url>,
-    /// Which answers of GET /me mean which documented error; the installation's own rows before the built-in ones.
+    /// Which answers of GET /me mean which documented error; the installation's own rows before the
+    /// built-in ones.
     pub max_error_reasons: api::ErrorReasons,
     /// The language of messages in conditions.
     pub language: Language,

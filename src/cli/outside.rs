@@ -71,7 +71,8 @@ pub(super) async fn look(paths: &[PathBuf], data_dir: &Path, args: &Installation
         one.keeper.set_conflict(conflicts.get(&one.channel).cloned());
         let absent = RelayState::Absent { detail: String::new() };
         pass::look(&mut one.keeper, &now).await;
-        // MANGO OFFICE answers one list every two seconds, also where another command has just asked.
+        // MANGO OFFICE answers one list every two seconds, also where another command has just
+        // asked.
         for _ in 0..2 {
             let status = one.keeper.report(&absent, now());
             if !status.conditions.iter().any(|condition| condition.reason == "Throttled") {

@@ -11,9 +11,11 @@ use crate::time::Clock;
 
 /// Take the objects of channels outside away.
 ///
-/// Removes our webhook subscriptions in MAX, makes the channels in Creatio inactive (Creatio keeps channels that have chats) and empties
-/// their owner marks. What belongs to another owner stays. Stop `maxchannel run` first, or it makes everything again. Stored messages
-/// stay in the data folder. Exit code 0: all is away; 1: something could not be taken away; 2: wrong usage, or a file cannot be read.
+/// Removes our webhook subscriptions in MAX, makes the channels in Creatio inactive (Creatio keeps
+/// channels that have chats) and empties their owner marks. What belongs to another owner stays.
+/// Stop `maxchannel run` first, or it makes everything again. Stored messages stay in the data
+/// folder. Exit code 0: all is away; 1: something could not be taken away; 2: wrong usage, or a
+/// file cannot be read.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel remove -f channels/\n  maxchannel plan -f channels/   # what is there before"

@@ -45,7 +45,8 @@ struct State {
     conflicts: Option<BTreeMap<ChannelRef, Conflict>>,
 }
 
-/// Everything that is kept of one channel; gone with it. Passes change [`Entry`], the watch the rest.
+/// Everything that is kept of one channel; gone with it. Passes change [`Entry`], the watch the
+/// rest.
 #[derive(Debug, Default)]
 struct Record {
     claim: Option<Claim>,
@@ -134,8 +135,8 @@ impl Context {
         }
     }
 
-    /// Completes a channel's claim by what a pass has found out, and says who holds what it asks for. Those who are newly in each
-    /// other's way, or no longer, are kicked.
+    /// Completes a channel's claim by what a pass has found out, and says who holds what it asks
+    /// for. Those who are newly in each other's way, or no longer, are kicked.
     pub fn claim(&self, channel: &ChannelRef, api_key: Option<String>, bot: Option<i64>) -> Option<Conflict> {
         let kicked = {
             let mut state = self.state();
@@ -193,8 +194,9 @@ impl Context {
     }
 }
 
-/// How many claims name each account number, key and bot. As long as none is named twice there is nothing to settle, and looking at all
-/// claims whenever one changes would take a time that grows with the square of the channels.
+/// How many claims name each account number, key and bot. As long as none is named twice there is
+/// nothing to settle, and looking at all claims whenever one changes would take a time that grows
+/// with the square of the channels.
 #[derive(Debug, Default)]
 struct Named {
     counts: HashMap<String, usize>,

@@ -20,7 +20,7 @@ use super::relay_link;
 use super::resource::Channel;
 use super::rollouts::{self, Turn};
 use super::scope::Scope;
-use super::writer::{Change, Deleted, Live, Owned, is_controlled_by, is_other_wish};
+use super::writer::{Change, Deleted, Live, Owned, Writer, is_controlled_by, is_other_wish};
 use super::{Error, compare, events, names, volume};
 use crate::api::ChannelRef;
 use crate::api::{ConditionType, Reason, conditions};
@@ -423,6 +423,19 @@ impl Serving {
                 self.changed |= refusals.take("HTTPRoute", &object, &wish, now, removed)?.unwrap_or(false);
             }
         }
+        self.tell_objects(writer, channel, blueprint, changes).await;
+        Ok(())
+    }
+
+    /// Events for what was made or made again.
+    async fn tell_objects(
+        &mut self,
+        writer: &Writer,
+        channel: &Channel,
+        blueprint: &Blueprint,
+        changes: Vec<(&str, Change)>,
+    ) {
+        let name = &blueprint.channel;
         for (kind, change) in changes {
             self.changed |= change != Change::None;
             match change {
@@ -449,7 +462,6 @@ impl Serving {
                 _ => {}
             }
         }
-        Ok(())
     }
 
     /// Takes in what an errand has brought.

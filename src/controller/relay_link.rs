@@ -40,8 +40,8 @@ pub enum RelayLink {
     /// Each in its pod, and by its Service.
     #[default]
     Pods,
-    /// All under one address, as `<base>/<namespace>/<name>`: fake ones, for measuring the controller
-    /// without pods.
+    /// All under one address, as `<base>/<namespace>/<name>`: fake ones, for measuring the
+    /// controller without pods.
     Fake { base: String },
 }
 
@@ -80,8 +80,9 @@ pub async fn look(
     if ready {
         entry.warnings.clear();
     }
-    // By the way that everybody else takes, and over a connection of its own: for a moment after the pod is ready its Service leads
-    // nowhere yet, and a connection from before the API server was away goes on where a new one is refused.
+    // By the way that everybody else takes, and over a connection of its own: for a moment after
+    // the pod is ready its Service leads nowhere yet, and a connection from before the API server
+    // was away goes on where a new one is refused.
     let key = status_key(context, name, config).await;
     let by_service = match place.service.filter(|_| ready) {
         Some(service) => {
@@ -95,7 +96,8 @@ pub async fn look(
         Some(facts) => Ok(facts),
         None => ask_at(context, status_request(&place.base, key.as_ref())).await,
     };
-    // A token was replaced, and the relay is not under the new one yet: it is as it was when it was asked last.
+    // A token was replaced, and the relay is not under the new one yet: it is as it was when it was
+    // asked last.
     if let (Err(detail), Some(facts), Some(config)) = (&answer, &entry.facts, config)
         && detail == REFUSED
     {
@@ -148,7 +150,8 @@ fn status_request(base: &str, key: Option<&SecretString>) -> http::request::Buil
     }
 }
 
-/// What the relay lets us read its status for. Where nothing is wanted of it now, what it was told last says.
+/// What the relay lets us read its status for. Where nothing is wanted of it now, what it was told
+/// last says.
 async fn status_key(context: &Context, name: &ChannelRef, config: Option<&RelayConfig>) -> Option<SecretString> {
     if let Some(config) = config {
         return Some(config.status_key());
@@ -163,8 +166,8 @@ async fn status_key(context: &Context, name: &ChannelRef, config: Option<&RelayC
     Some(status::key(&token, &name.namespace, &name.name))
 }
 
-/// Tells the relay which subscription is in force, where it knows of another: what MAX could not bring between the two is read back.
-/// False: it must be told again.
+/// Tells the relay which subscription is in force, where it knows of another: what MAX could not
+/// bring between the two is read back. False: it must be told again.
 pub async fn tell_subscription(context: &Context, scope: &Scope, entry: &Entry, name: &ChannelRef) -> bool {
     let (Some(facts), Some((made, secret))) = (&entry.facts, entry.keeper.subscribed()) else { return true };
     if facts.subscribed_at == Some(made) || context.fence.check().is_err() {

@@ -1,7 +1,9 @@
-//! What is watched of one namespace, or of all: the channels, what they own, their pods, and the metadata of Secrets.
+//! What is watched of one namespace, or of all: the channels, what they own, their pods, and the
+//! metadata of Secrets.
 //!
-//! Caches are kept warm whether this replica leads or not. Every event that concerns a channel becomes a kick of that channel; what a
-//! person wrote also interrupts a pass under way, which would finish with what is no longer wanted.
+//! Caches are kept warm whether this replica leads or not. Every event that concerns a channel
+//! becomes a kick of that channel; what a person wrote also interrupts a pass under way, which
+//! would finish with what is no longer wanted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
@@ -45,10 +47,11 @@ pub struct Scope {
     pub pods: Store<Pod>,
     /// What waits for a pass.
     pub queue: Queue,
-    /// How many caches have been filled. Not asked of the stores: each wakes only the last of those that wait for it, and the library's
-    /// own loop waits too (kube-runtime, `DelayedInit`).
+    /// How many caches have been filled. Not asked of the stores: each wakes only the last of those
+    /// that wait for it, and the library's own loop waits too (kube-runtime, `DelayedInit`).
     filled: tokio::sync::watch::Sender<usize>,
-    /// Kinds that the server refuses to show, with its words: the namespace is gone, or the rights in it are.
+    /// Kinds that the server refuses to show, with its words: the namespace is gone, or the rights
+    /// in it are.
     refused: tokio::sync::watch::Sender<BTreeMap<String, String>>,
     /// By lane.
     kicks: [mpsc::UnboundedSender<ObjectRef<Channel>>; 3],
@@ -75,7 +78,8 @@ struct Known {
     events: u64,
 }
 
-/// Who asks for a pass. Each kind has places of its own, so that neither many looks nor deletions that wait keep an edit waiting.
+/// Who asks for a pass. Each kind has places of its own, so that neither many looks nor deletions
+/// that wait keep an edit waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     Usual,
@@ -167,7 +171,9 @@ impl Scope {
         ];
         macro_rules! owned {
             ($($kind:literal: $type:ty => $writer:expr),* $(,)?) => {
-                $(tasks.push(at.keep(ours.clone(), $writer, |scope: &Scope, object: &$type, happened| scope.owned($kind, object, happened)));)*
+                $(tasks.push(at.keep(ours.clone(), $writer, |scope: &Scope, object: &$type, happened| {
+                    scope.owned($kind, object, happened);
+                }));)*
             };
         }
         owned!(
@@ -303,7 +309,8 @@ impl Scope {
         // At the start all are new, and nobody has just changed them.
         let edit = wish_changed && (before.is_some() || self.is_filled());
         index.channels.insert(name, Known { secrets, wish, ..before.unwrap_or_default() });
-        // What we write ourselves, the status and the finalizer, needs no further pass; a lost finalizer does.
+        // What we write ourselves, the status and the finalizer, needs no further pass; a lost
+        // finalizer does.
         Changed { wish: wish_changed, any: wish_changed || !channel.is_held(), edit }
     }
 }
@@ -350,7 +357,8 @@ impl Watching<'_> {
             let mut stream = std::pin::pin!(stream);
             let mut told = String::new();
             let mut is_filled = false;
-            // While the cache is filled anew: what it had, and what has come. The rest was deleted while nobody watched.
+            // While the cache is filled anew: what it had, and what has come. The rest was deleted
+            // while nobody watched.
             let (mut before, mut come) = (Vec::new(), HashSet::new());
             while let Some(event) = stream.next().await {
                 match event {
@@ -397,7 +405,8 @@ impl Watching<'_> {
     }
 }
 
-/// The server's words where it refuses to show what is watched, which no repetition mends: rights or the namespace are missing.
+/// The server's words where it refuses to show what is watched, which no repetition mends: rights
+/// or the namespace are missing.
 fn refusal(error: &watcher::Error) -> Option<String> {
     let (watcher::Error::InitialListFailed(kube::Error::Api(status))
     | watcher::Error::WatchStartFailed(kube::Error::Api(status))
@@ -409,8 +418,8 @@ fn refusal(error: &watcher::Error) -> Option<String> {
 }
 
 /// Between attempts at a watch: doubling, and up to a half less by chance, so that many replicas do
-/// not come back at the same moment. Shorter than the library's half minute: what changed while the API server was away is seen soon
-/// after it is back.
+/// not come back at the same moment. Shorter than the library's half minute: what changed while the
+/// API server was away is seen soon after it is back.
 #[derive(Debug, Default)]
 struct Pauses(u32);
 

@@ -181,7 +181,8 @@ impl Task {
 /// The steps of a pass on this machine.
 struct Steps<'a> {
     task: &'a mut Task,
-    /// All channels of the beginning have said whose bots they are: whoever must stand back knows it.
+    /// All channels of the beginning have said whose bots they are: whoever must stand back knows
+    /// it.
     is_settled: bool,
     /// While it is there, nobody is woken for what comes back.
     awaiting: Option<Awaiting>,
@@ -264,7 +265,8 @@ async fn ask_relay(keeper: &mut Keeper, serving: &mut Serving) {
     serving.facts = Some(facts);
 }
 
-/// Remembers the channel's bot. Another bot's dialogs are others: what the one before left waiting is set aside, not mixed in.
+/// Remembers the channel's bot. Another bot's dialogs are others: what the one before left waiting
+/// is set aside, not mixed in.
 async fn remember(
     shared: &Shared,
     channel: &ChannelRef,

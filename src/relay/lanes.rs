@@ -1,11 +1,14 @@
-//! Who is served next: one lane per customer, so that a customer's work is done in order and a stuck customer never delays another.
+//! Who is served next: one lane per customer, so that a customer's work is done in order and a
+//! stuck customer never delays another.
 //!
-//! Invariants: a lane is held by at most one worker at a time; work that is announced while its lane is held is not forgotten;
-//! lanes that failed before never take more than half of the places, so that fresh ones always find one; memory is a few words per
-//! customer *with work*, nothing per message. While the other side as a whole seems to be away the gate is shut and one lane at a
+//! Invariants: a lane is held by at most one worker at a time; work that is announced while its
+//! lane is held is not forgotten; lanes that failed before never take more than half of the places,
+//! so that fresh ones always find one; memory is a few words per customer *with work*, nothing per
+//! message. While the other side as a whole seems to be away the gate is shut and one lane at a
 //! time knocks; the first answer opens it for all at once.
 //!
-//! Must not know what the work is. Nothing here is on disk: after a start every lane with work on disk is woken.
+//! Must not know what the work is. Nothing here is on disk: after a start every lane with work on
+//! disk is woken.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,13 +21,15 @@ use crate::time::{Backoff, Clock, Millis};
 /// A MAX user id.
 pub use crate::contract::CustomerId;
 
-/// How many different lanes must fail, with no success between, before the other side counts as away: one that is stuck by itself
-/// says nothing about the others.
+/// How many different lanes must fail, with no success between, before the other side counts as
+/// away: one that is stuck by itself says nothing about the others.
 const FAILURES_OF_AN_OUTAGE: usize = 3;
-/// Between knocks at a shut gate: an eighth of the time that it has been shut, within these bounds, in milliseconds.
+/// Between knocks at a shut gate: an eighth of the time that it has been shut, within these bounds,
+/// in milliseconds.
 const KNOCK_SOONEST: Millis = 500;
 const KNOCK_LATEST: Millis = 5_000;
-/// The limit of the first knock's call; doubled by each that fails, so that a slow side is found to be well in the end.
+/// The limit of the first knock's call; doubled by each that fails, so that a slow side is found to
+/// be well in the end.
 const KNOCK_LIMIT: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from_secs(30));
 
 /// How long the other side is left alone between two tries, once it has been away so long.
@@ -77,8 +82,8 @@ enum Lane {
     Held { again: bool },
 }
 
-/// The right to work on one lane. [`Lease::finish`] says how it went; a lease that is dropped instead (a cancelled or panicking
-/// worker) makes its lane ready again.
+/// The right to work on one lane. [`Lease::finish`] says how it went; a lease that is dropped
+/// instead (a cancelled or panicking worker) makes its lane ready again.
 #[derive(Debug)]
 pub struct Lease {
     lanes: Lanes,
@@ -159,7 +164,8 @@ impl Lanes {
         }
     }
 
-    /// Nothing is known any more about when to try again: every waiting lane is ready and the gate is open. For new settings.
+    /// Nothing is known any more about when to try again: every waiting lane is ready and the gate
+    /// is open. For new settings.
     pub fn rouse_all(&self) {
         let mut state = self.lock();
         state.shut = None;
@@ -174,8 +180,9 @@ impl Lanes {
         self.shared.changed.notify_waiters();
     }
 
-    /// The other side has answered somebody else: those who wait only because it was away wait no longer. Each is released once before
-    /// its own pause is over, so that one that fails by itself is not tried with everybody's success.
+    /// The other side has answered somebody else: those who wait only because it was away wait no
+    /// longer. Each is released once before its own pause is over, so that one that fails by itself
+    /// is not tried with everybody's success.
     pub fn release(&self) {
         let mut state = self.lock();
         state.answers += 1;
@@ -202,7 +209,8 @@ impl Lanes {
 
     /// Waits for a lane that may be worked on.
     ///
-    /// One of those who wait sleeps until the next lane is due; whoever takes a lease wakes another to watch in its place.
+    /// One of those who wait sleeps until the next lane is due; whoever takes a lease wakes another
+    /// to watch in its place.
     pub async fn next(&self) -> Lease {
         loop {
             let changed = self.shared.changed.notified();
@@ -239,7 +247,8 @@ impl Lanes {
             if now < shut.knocked_at + pause {
                 return Err(Some(shut.knocked_at + pause));
             }
-            // Whoever has not failed yet, else whoever waits shortest, knocks, due or not; a failed knock sends it to the back.
+            // Whoever has not failed yet, else whoever waits shortest, knocks, due or not; a failed
+            // knock sends it to the back.
             let Some(customer) =
                 state.ready.pop_front().or_else(|| state.waiting.pop_first().map(|(_, customer)| customer))
             else {

@@ -1,8 +1,9 @@
 //! The export of spans over OTLP (HTTP, protobuf).
 //!
-//! Spans of this program only, without the events inside them: those are the log's. The collector is reached by the same transport as
-//! everything else, from a thread of the exporter's own, so that neither a slow collector nor the end of the program's runtime matters.
-//! Nothing about a trace is told to MAX, MANGO OFFICE or Creatio.
+//! Spans of this program only, without the events inside them: those are the log's. The collector
+//! is reached by the same transport as everything else, from a thread of the exporter's own, so
+//! that neither a slow collector nor the end of the program's runtime matters. Nothing about a
+//! trace is told to MAX, MANGO OFFICE or Creatio.
 
 use std::fmt;
 use std::pin::Pin;
@@ -30,7 +31,8 @@ use crate::transport::{Options, ReqwestTransport, Transport as _, Trust};
 /// Names the tracer, and is the crate whose spans are exported.
 const SCOPE: &str = env!("CARGO_CRATE_NAME");
 
-/// The variables that say where spans go, the narrower one first (OpenTelemetry specification, "OTLP Exporter Configuration").
+/// The variables that say where spans go, the narrower one first (OpenTelemetry specification,
+/// "OTLP Exporter Configuration").
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 /// A PEM file with the collector's authority.
 const CERTIFICATES: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"];
@@ -152,7 +154,8 @@ fn blot(value: &mut Value) {
     }
 }
 
-/// The exporter's way to the collector. It has a runtime of its own and blocks: the exporter calls it from its own thread only.
+/// The exporter's way to the collector. It has a runtime of its own and blocks: the exporter calls
+/// it from its own thread only.
 struct Client {
     runtime: tokio::runtime::Runtime,
     transport: ReqwestTransport,

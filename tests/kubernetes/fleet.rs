@@ -1,4 +1,5 @@
-//! Many channels without pods: relays' `/status` is a fake's, one answer of MANGO OFFICE serves every account, and no node takes the pods.
+//! Many channels without pods: relays' `/status` is a fake's, one answer of MANGO OFFICE serves
+//! every account, and no node takes the pods.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

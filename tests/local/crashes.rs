@@ -1,4 +1,5 @@
-//! A crash after any single change outside costs nothing: the next start comes to the same, and nothing is made twice.
+//! A crash after any single change outside costs nothing: the next start comes to the same, and
+//! nothing is made twice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +17,8 @@ use serde_json::Value;
 
 use crate::world::{TOKEN, World};
 
-/// Lets so many changes through; after the last of them the process is dead: its answer is lost, and nothing leaves any more.
+/// Lets so many changes through; after the last of them the process is dead: its answer is lost,
+/// and nothing leaves any more.
 struct Mortal {
     inner: ReqwestTransport,
     changes_left: Arc<AtomicUsize>,

@@ -127,7 +127,8 @@ impl World {
         )
     }
 
-    /// A channel with the group as its receiver; `more` are further lines of the spec, each with its line end.
+    /// A channel with the group as its receiver; `more` are further lines of the spec, each with
+    /// its line end.
     pub fn channel(&self, name: &str, more: &str) -> String {
         self.channel_with(name, &format!("  receiver: {{group: {{name: Поддержка}}}}\n{more}"))
     }

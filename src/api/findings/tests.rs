@@ -1,3 +1,5 @@
+//! Each mistake of a manifest, told with its field and its remedy.
+
 use proptest::prelude::*;
 use serde_json::json;
 
