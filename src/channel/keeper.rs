@@ -154,7 +154,7 @@ pub struct Keeper {
     /// Subjects to look at now, whatever their time.
     asked: BTreeSet<Subject>,
     bot: Option<KnownBot>,
-    stranger: Option<i64>,
+    unexpected_bot: Option<i64>,
     /// The token that MAX took last, and its client.
     token: Option<(SecretString, max::Client)>,
     /// The client under the manifest's token, which may not be taken yet.
@@ -203,7 +203,7 @@ impl Keeper {
             observation: Observation::default(),
             asked: BTreeSet::new(),
             bot,
-            stranger: None,
+            unexpected_bot: None,
             token: None,
             candidate: None,
             retired: Vec::new(),
@@ -293,7 +293,7 @@ impl Keeper {
                 self.generation = generation;
                 self.reconcile_at = reconcile_at;
                 self.desired = Some(desired);
-                if self.stranger.is_some() {
+                if self.unexpected_bot.is_some() {
                     // The bot may have been accepted meanwhile.
                     self.take_bot(now);
                 }
@@ -362,8 +362,8 @@ impl Keeper {
         match subject {
             Subject::Bot => desired.token.as_ref().ok().map(|_| desired.token_fingerprint()),
             Subject::Subscriptions => {
-                let taken =
-                    self.stranger.is_none() && self.observation.bot.current(&desired.token_fingerprint()).is_some();
+                let taken = self.unexpected_bot.is_none()
+                    && self.observation.bot.current(&desired.token_fingerprint()).is_some();
                 (taken && !bot_is_held).then(|| desired.token_fingerprint())
             }
             Subject::Mango => {
@@ -722,10 +722,10 @@ impl Keeper {
         let accepted =
             known.is_none_or(|known| known == seen.user_id) || !was_ours || desired.accept_bot == Some(seen.user_id);
         if !accepted {
-            self.stranger = Some(seen.user_id);
+            self.unexpected_bot = Some(seen.user_id);
             return;
         }
-        self.stranger = None;
+        self.unexpected_bot = None;
         if known.is_some_and(|known| known != seen.user_id) {
             // Whose that one is, is another question.
             self.was_ours = false;
@@ -753,7 +753,7 @@ impl Keeper {
         let bot = self.bot.as_ref()?;
         // Before the first answer of MAX the manifest's token serves: after a restart MAX may be away. One that MAX has refused or that
         // is another bot's does not.
-        let unproven = desired.token.as_ref().ok().filter(|_| self.stranger.is_none());
+        let unproven = desired.token.as_ref().ok().filter(|_| self.unexpected_bot.is_none());
         let token = self.token.as_ref().map(|(token, _)| token).or(unproven)?;
         let ours = self.is_ours();
         let retired: Vec<SecretString> = self.retired.iter().map(|(token, _)| token.clone()).collect();
@@ -765,7 +765,7 @@ impl Keeper {
     #[must_use]
     pub fn plan(&self) -> Vec<Action> {
         match &self.desired {
-            Some(desired) if self.conflict.is_none() && self.stranger.is_none() => {
+            Some(desired) if self.conflict.is_none() && self.unexpected_bot.is_none() => {
                 plan::plan(desired, &self.observation, self.bot.as_ref())
             }
             _ => Vec::new(),
@@ -877,7 +877,7 @@ impl Keeper {
             observation: &self.observation,
             conflict: self.conflict.as_ref(),
             bot: self.bot.as_ref(),
-            stranger: self.stranger,
+            unexpected_bot: self.unexpected_bot,
             intake_failure: self.intake_failure.as_ref(),
             crm_failure: self.crm_failure.as_ref(),
             relay,

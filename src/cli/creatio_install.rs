@@ -75,7 +75,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Ok::<_, String>(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(message) => {
-            eprintln!("maxchannel creatio-install: {}", telemetry::blotted(&message));
+            eprintln!("maxchannel creatio-install: {}", telemetry::redacted(&message));
             ExitCode::from(USAGE)
         }
     }
@@ -84,7 +84,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 async fn serve(args: &Args, host: &str, client: &crate::creatio::Client, package: &Package) -> bool {
     let say = |line: &str| {
         // A reader that has gone is no reason to stop half-way.
-        let _ = super::print(&telemetry::blotted(&format!("{host}: {line}\n")));
+        let _ = super::print(&telemetry::redacted(&format!("{host}: {line}\n")));
     };
     let wait = Duration::from_millis(u64::try_from(args.wait.millis()).unwrap_or_default());
     let pace = Pace { wait, ..Pace::default() };

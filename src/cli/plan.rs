@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Output::Json => as_json(&seen),
         Output::Text => as_text(&seen),
     };
-    let printed = super::print(&telemetry::blotted(&text));
+    let printed = super::print(&telemetry::redacted(&text));
     if seen.iter().all(|one| one.problems.is_empty()) { printed } else { ExitCode::from(1) }
 }
 

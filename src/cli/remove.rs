@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     });
     match outcome {
         Ok::<_, String>((lines, complete)) => {
-            let printed = super::print(&telemetry::blotted(&(lines.join("\n") + "\n")));
+            let printed = super::print(&telemetry::redacted(&(lines.join("\n") + "\n")));
             if complete { printed } else { ExitCode::from(1) }
         }
         Err(message) => {

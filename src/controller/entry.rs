@@ -199,7 +199,7 @@ fn standing(status: &MaxChannelStatus) -> Standing {
     }
 }
 
-/// The values of a Secret that are texts; each is blotted out of the logs from here on.
+/// The values of a Secret that are texts; each is redacted from the logs from here on.
 pub fn data(secret: Secret) -> BTreeMap<String, SecretString> {
     let values = secret.data.unwrap_or_default().into_iter();
     values

@@ -596,7 +596,7 @@ fn after_error(channel: Arc<Channel>, error: &Error, shared: Arc<Shared>) -> Act
         return Action::await_change();
     }
     let attempts = context.failed(&name);
-    tracing::warn!(namespace = %name.namespace, name = %name.name, attempts, "{}", telemetry::blotted(&error.to_string()));
+    tracing::warn!(namespace = %name.namespace, name = %name.name, attempts, "{}", telemetry::redacted(&error.to_string()));
     shared.again(&name, settings::jittered(&name, error.pause(attempts), context.clock.now()))
 }
 

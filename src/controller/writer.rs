@@ -344,7 +344,7 @@ impl Writer {
         if self.fence.check().is_err() {
             return;
         }
-        let note: String = telemetry::blotted(note)
+        let note: String = telemetry::redacted(note)
             .chars()
             .take(1_000)
             .scan(0, |bytes, c| {

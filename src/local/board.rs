@@ -197,7 +197,7 @@ impl Board {
     #[allow(clippy::unused_self)]
     pub(super) fn say(&self, line: &str) {
         // A reader that has gone is no reason to stop carrying messages.
-        let _ = writeln!(std::io::stdout().lock(), "{}", telemetry::blotted(line));
+        let _ = writeln!(std::io::stdout().lock(), "{}", telemetry::redacted(line));
     }
 }
 

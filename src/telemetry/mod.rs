@@ -5,13 +5,13 @@
 //! with whoever says it.
 //!
 //! Credentials live in `SecretString`, whose `Debug` is silent, and no error quotes one; spans
-//! carry names, kinds and outcomes, never a text of a customer. What has been [`hide`]n is blotted
+//! carry names, kinds and outcomes, never a text of a customer. What has been [`hide`]n is redacted
 //! out of every line and every exported span, whoever wrote it: the second lock.
 
-mod blot;
 mod level;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod redact;
 mod terminal;
 
 use std::io;
@@ -22,8 +22,8 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-pub use blot::{blotted, hide};
 pub use level::{LevelError, follow, set_level};
+pub use redact::{hide, redacted};
 pub(crate) use terminal::{colours, plain};
 
 /// How a process logs.
@@ -80,7 +80,7 @@ fn begin(format: Format, default: &str, service: Option<&'static str>) -> Runnin
     let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(terminal::colours(&io::stderr()))
-        .with_writer(blot::Blotting(io::stderr));
+        .with_writer(redact::Redacting(io::stderr));
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
         Format::Text => lines.boxed(),
         Format::Json => lines.json().boxed(),

@@ -25,7 +25,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::{Running, blotted};
+use super::{Running, redacted};
 use crate::transport::{Options, ReqwestTransport, Transport as _, Trust};
 
 /// Names the tracer, and is the crate whose spans are exported.
@@ -120,14 +120,14 @@ pub fn record_trace_id(span: &Span) {
     }
 }
 
-/// Exports what is left after blotting.
+/// Exports what is left after redaction.
 #[derive(Debug)]
 struct Blotted<E>(E);
 
 impl<E: SpanExporter> SpanExporter for Blotted<E> {
     fn export(&self, mut batch: Vec<SpanData>) -> impl Future<Output = OTelSdkResult> + Send {
         for span in &mut batch {
-            span.attributes.iter_mut().for_each(|attribute| blot(&mut attribute.value));
+            span.attributes.iter_mut().for_each(|attribute| redact(&mut attribute.value));
         }
         self.0.export(batch)
     }
@@ -145,8 +145,8 @@ impl<E: SpanExporter> SpanExporter for Blotted<E> {
     }
 }
 
-fn blot(value: &mut Value) {
-    let clean = |text: &StringValue| StringValue::from(blotted(text.as_str()));
+fn redact(value: &mut Value) {
+    let clean = |text: &StringValue| StringValue::from(redacted(text.as_str()));
     match value {
         Value::String(text) => *text = clean(text),
         Value::Array(Array::String(texts)) => texts.iter_mut().for_each(|text| *text = clean(text)),

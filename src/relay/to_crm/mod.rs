@@ -141,7 +141,7 @@ async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
         }
         let span = active.delivery("crm");
         let trying = attempt::attempt(shared, &active, creatio, &head).instrument(span.clone());
-        let tried = match shared.to_crm.knock_limit(customer).filter(|_| !files) {
+        let tried = match shared.to_crm.probe_limit(customer).filter(|_| !files) {
             // Whoever asks whether the CRM is back asks for all, and must not hang for all.
             Some(limit) => tokio::time::timeout(limit, trying)
                 .await
