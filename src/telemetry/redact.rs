@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_hidden_is_blotted_out_of_every_line_and_short_values_are_left() {
+    fn what_is_hidden_is_redacted_in_every_line_and_short_values_are_left() {
         hide(&SecretString::from("canary-4711-token"));
         hide(&SecretString::from("canary-4711-token-and-more"));
         hide(&SecretString::from("канарейка"));
