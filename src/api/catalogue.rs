@@ -319,7 +319,7 @@ entries! {
                 поставьте на этот канал аннотацию maxchannel.dev/adopt: \"true\".";
     TokenAuthorized / MaxUnreachable, None, Outage, Nobody,
         en: "MAX does not answer" => "It is retried automatically; if this lasts, look at the way from here to the API of MAX.",
-        ru: "MAX не отвечает" => "Попытки повторяются сами; если это затянулось, проверьте доступ отсюда к API MAX.";
+        ru: "MAX не отвечает" => "Попытка повторяется автоматически; если это затянулось, проверьте доступ отсюда к API MAX.";
 
     BotCardInSync / CardDiffers, None, Informational, MaxCabinet,
         en: "The bot's card in MAX differs from botCard in the manifest"
@@ -351,12 +351,12 @@ entries! {
         en: "MANGO OFFICE asks to slow down or has blocked the key for a while"
             => "It is retried automatically; if this lasts, look for other programs that use the same key.",
         ru: "MANGO OFFICE просит снизить частоту запросов или временно заблокировал ключ"
-            => "Попытки повторяются сами; если это затянулось, проверьте, не пользуются ли этим ключом другие программы.";
+            => "Попытка повторяется автоматически; если это затянулось, проверьте, не пользуются ли этим ключом другие программы.";
     AccountReady / MangoUnreachable, None, Outage, Nobody,
         en: "MANGO OFFICE does not answer"
             => "It is retried automatically; if this lasts, look at the way from here to the API of MANGO OFFICE.",
         ru: "MANGO OFFICE не отвечает"
-            => "Попытки повторяются сами; если это затянулось, проверьте доступ отсюда к API MANGO OFFICE.";
+            => "Попытка повторяется автоматически; если это затянулось, проверьте доступ отсюда к API MANGO OFFICE.";
 
     ReceiverResolved / ReceiverNotSelected, Some(6), Stalled, Engineer,
         en: "Nobody is chosen to take the dialogs: customers' messages are kept, but not answered"

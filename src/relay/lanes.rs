@@ -24,8 +24,8 @@ pub use crate::contract::CustomerId;
 /// How many different lanes must fail, with no success between, before the other side counts as
 /// away: one that is stuck by itself says nothing about the others.
 const FAILURES_OF_AN_OUTAGE: usize = 3;
-/// Between probes while the breaker is open: an eighth of the time that it has been, within these bounds,
-/// in milliseconds.
+/// Between probes while the breaker is open: an eighth of the time that it has been, within these
+/// bounds, in milliseconds.
 const PROBE_SOONEST: Millis = 500;
 const PROBE_LATEST: Millis = 5_000;
 /// The limit of the first probe's call; doubled by each that fails, so that a slow side is found to
@@ -164,8 +164,8 @@ impl Lanes {
         }
     }
 
-    /// Nothing is known any more about when to try again: every waiting lane is ready and the breaker
-    /// closed. For new settings.
+    /// Nothing is known any more about when to try again: every waiting lane is ready and the
+    /// breaker closed. For new settings.
     pub fn rouse_all(&self) {
         let mut state = self.lock();
         state.breaker = None;
