@@ -1,9 +1,10 @@
 //! Which replica leads, by a Lease of the cluster.
 //!
-//! Owns the one lease. Invariants: a holder is believed gone only when its lease has not changed for the whole duration *as seen from
-//! here*, so that no clock of another machine is trusted; every write carries the resource version that was read, so that of two who
-//! try at once one fails; a leader that could not renew for two thirds of the duration stops writing, before another may begin.
-//! Must not know what the leader does.
+//! Owns the one lease. Invariants: a holder is believed gone only when its lease has not changed
+//! for the whole duration *as seen from here*, so that no clock of another machine is trusted;
+//! every write carries the resource version that was read, so that of two who try at once one
+//! fails; a leader that could not renew for two thirds of the duration stops writing, before
+//! another may begin. Must not know what the leader does.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -56,8 +57,13 @@ impl Fence {
     }
 
     fn set(&self, until: Option<Instant>) {
-        *self.0.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
-        self.0.leads.send_if_modified(|leads| std::mem::replace(leads, until.is_some()) != until.is_some());
+        let before = std::mem::replace(&mut *self.0.until.lock().unwrap_or_else(PoisonError::into_inner), until);
+        // Renewed after it had lapsed, as by a process that stood still: passes were turned away meanwhile,
+        // and whoever asks for them when the lease is won must do so again.
+        let has_lapsed = until.is_some() && before.is_some_and(|before| before <= Instant::now());
+        self.0
+            .leads
+            .send_if_modified(|leads| std::mem::replace(leads, until.is_some()) != until.is_some() || has_lapsed);
     }
 
     fn until(&self) -> Option<Instant> {
@@ -121,7 +127,8 @@ fn renewed(before: Option<LeaseSpec>, identity: &str, duration: Duration, now: T
     }
 }
 
-/// Takes part in the election until `stop`; then the lease is given up, so that another begins at once.
+/// Takes part in the election until `stop`; then the lease is given up, so that another begins at
+/// once.
 pub async fn run(
     client: Client,
     namespace: &str,
@@ -161,17 +168,19 @@ pub async fn run(
                 }
             }
         }
-        // A follower looks more often than a leader renews, so that a lease given up is taken up soon.
+        // A follower looks more often than a leader renews, so that a lease given up is taken up
+        // soon.
         let pause = if fence.until().is_some() { duration / 3 } else { duration / 8 };
-        let lapses = fence.until();
+        let next = fence.until().map_or(began + pause, |lapses| lapses.min(began + pause));
         tokio::select! {
-            () = tokio::time::sleep_until(lapses.map_or(began + pause, |lapses| lapses.min(began + pause)).max(began + Duration::from_millis(200))) => {}
+            () = tokio::time::sleep_until(next.max(began + Duration::from_millis(200))) => {}
             () = stop.cancelled() => {}
         }
     }
 }
 
-/// Gives the lease up, so that another replica begins at once. Called when nothing is being written any more.
+/// Gives the lease up, so that another replica begins at once. Called when nothing is being written
+/// any more.
 pub async fn vacate(client: Client, namespace: &str, name: &str, identity: &str, fence: &Fence) {
     let led = fence.until().is_some();
     fence.set(None);
@@ -273,6 +282,20 @@ mod tests {
         );
         assert_eq!(second.acquire_time, first.acquire_time);
         assert_eq!(third.acquire_time, Some(MicroTime(at(30))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_renewed_after_it_had_lapsed_is_told_as_one_that_is_won() {
+        let fence = Fence::default();
+        let mut leads = fence.leads();
+        fence.set(Some(Instant::now() + DURATION));
+        assert!(*leads.borrow_and_update());
+        fence.set(Some(Instant::now() + DURATION));
+        assert!(!leads.has_changed().unwrap(), "renewed in time");
+        tokio::time::advance(DURATION).await;
+        assert_eq!(fence.check(), Err(Lost));
+        fence.set(Some(Instant::now() + DURATION));
+        assert!(leads.has_changed().unwrap() && *leads.borrow_and_update());
     }
 
     #[tokio::test(start_paused = true)]

@@ -527,7 +527,7 @@ fn settings(max: &str, mango: &str, relays: String) -> Settings {
         log_level: tokio::sync::watch::channel(None).1,
         webhook_host: None,
         webhook_ingress: None,
-        played_relays: Some(relays),
+        relay_link: controller::RelayLink::Fake { base: relays },
     }
 }
 
