@@ -1,17 +1,20 @@
-//! A double of a Creatio site with the package `MaxChannel`: sign-in, OData, chats, the package's service and outbox, and agents
-//! that are driven through a control API.
+//! A double of a Creatio site with the package `MaxChannel`: sign-in, OData, chats, the package's
+//! service and outbox, and agents that are driven through a control API.
 //!
-//! Owns: everything that a client of such a site can see over HTTP, kept in memory. A fact that no public source settles is a
-//! switch ([`Switches`]) whose default is the more hostile variant; [`Switches::friendly`] has the others. Must not share a type
-//! with the client that it tests and must not talk to anything but loopback (the hints to `NotifyUrl`).
+//! Owns: everything that a client of such a site can see over HTTP, kept in memory. A fact that no
+//! public source settles is a switch ([`Switches`]) whose default is the more hostile variant;
+//! [`Switches::friendly`] has the others. Must not share a type with the client that it tests and
+//! must not talk to anything but loopback (the hints to `NotifyUrl`).
 //!
-//! The site listens on one port, its Identity Service on another, both plain HTTP. Ready at the start: the provider row MAX, routing rules, chat statuses,
-//! one technical user with an OAuth application and a forms login ([`Options`]). People are added by control.
+//! The site listens on one port, its Identity Service on another, both plain HTTP. Ready at the
+//! start: the provider row MAX, routing rules, chat statuses, one technical user with an OAuth
+//! application and a forms login ([`Options`]). People are added by control.
 //!
 //! # Control
 //!
-//! `/control/…` on the site's port, without sign-in, outside counters and faults; `GET /control` lists the routes. Times are simulated
-//! milliseconds. Chats, users and customers are named by their ids; a customer is the `sender` of the package contract (`max:91234567`).
+//! `/control/…` on the site's port, without sign-in, outside counters and faults; `GET /control`
+//! lists the routes. Times are simulated milliseconds. Chats, users and customers are named by
+//! their ids; a customer is the `sender` of the package contract (`max:91234567`).
 //!
 //! | Route | Does |
 //! |---|---|
@@ -63,7 +66,9 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use control::{Control, OutFile, Sent};
@@ -94,7 +99,8 @@ impl Runtime {
     }
 }
 
-/// The database under the site: wording of its errors, precision of times (6 or 3 digits), and whether texts compare without case.
+/// The database under the site: wording of its errors, precision of times (6 or 3 digits), and
+/// whether texts compare without case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Dialect {
@@ -173,10 +179,12 @@ pub struct Switches {
     pub max_file_size: usize,
     /// `handOver` keeps the chat; false: a child takes over.
     pub hand_over_same_chat: bool,
-    /// A chat is empty, and cannot be closed, also where only its parents have messages. Off although it is the more hostile variant:
-    /// after a hand-over it leaves a chat that nobody can close.
+    /// A chat is empty, and cannot be closed, also where only its parents have messages. Off
+    /// although it is the more hostile variant: after a hand-over it leaves a chat that nobody can
+    /// close.
     pub own_messages_only: bool,
-    /// Calls that break the order rules of the contract are answered `bad_request`; false: taken. Recorded either way.
+    /// Calls that break the order rules of the contract are answered `bad_request`; false: taken.
+    /// Recorded either way.
     pub refuse_disorder: bool,
     /// `Seq` jumps by more than one.
     pub seq_gaps: bool,
@@ -184,7 +192,8 @@ pub struct Switches {
     pub late_row_every: u32,
     /// How late, in simulated milliseconds.
     pub late_row_ms: i64,
-    /// How long after the agent's send the request ends and its files can be downloaded, in simulated milliseconds.
+    /// How long after the agent's send the request ends and its files can be downloaded, in
+    /// simulated milliseconds.
     pub files_after_ms: i64,
     /// The most rows of one answer (`MaxEntityRowCount`).
     pub max_rows: usize,
@@ -239,7 +248,8 @@ impl Default for Switches {
 }
 
 impl Switches {
-    /// The kind variant of every fact: no late rows, no gaps, nothing rotated, every form of filter taken.
+    /// The kind variant of every fact: no late rows, no gaps, nothing rotated, every form of filter
+    /// taken.
     #[must_use]
     pub fn friendly() -> Self {
         Self {
@@ -291,6 +301,8 @@ pub struct Options {
     /// The system setting `MaxChannelNotifySecret`.
     pub notify_secret: String,
     pub switches: Switches,
+    /// The time that it shows at the start, Unix ms; none: the real one.
+    pub starts_at: Option<i64>,
 }
 
 impl fmt::Debug for Options {
@@ -323,6 +335,7 @@ impl Default for Options {
             password: "invented-password".to_owned(),
             notify_secret: "invented-notify-secret".to_owned(),
             switches: Switches::default(),
+            starts_at: None,
         }
     }
 }
@@ -330,18 +343,17 @@ impl Default for Options {
 /// A running site.
 pub struct Simulator {
     site: Arc<site::Site>,
-    crm: wire::Server,
-    identity: wire::Server,
+    /// Those of the site and of its Identity Service; none where it is called inside the process.
+    servers: Option<(wire::Server, wire::Server)>,
     ticker: tokio_util::sync::DropGuard,
 }
 
+const INSIDE: &str = "http://crm.simulator:1";
+const INSIDE_IDENTITY: &str = "http://crm.simulator:2";
+
 impl fmt::Debug for Simulator {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Simulator")
-            .field("crm", &self.crm)
-            .field("identity", &self.identity)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Simulator").field("servers", &self.servers).finish_non_exhaustive()
     }
 }
 
@@ -349,7 +361,7 @@ impl Simulator {
     /// Starts the site and its Identity Service. Fails where an address cannot be bound.
     pub async fn start(options: Options) -> io::Result<Self> {
         let (listen, identity_listen) = (options.listen, options.identity_listen);
-        let site = Arc::new(site::Site::new(options));
+        let site = Arc::new(site::Site::new(options, true));
         let at = Arc::clone(&site);
         let crm = wire::serve(listen, move |call| {
             let site = Arc::clone(&at);
@@ -363,18 +375,42 @@ impl Simulator {
         })
         .await?;
         site.set_url(crm.url());
-        let ticker = site::tick(Arc::clone(&site));
-        Ok(Self { site, crm, identity, ticker })
+        let ticker = site::tick(Arc::clone(&site), Duration::from_millis(50));
+        Ok(Self { site, servers: Some((crm, identity)), ticker })
+    }
+
+    /// A site without a network: [`Simulator::call`] is its way in, and hints do not leave it, so
+    /// that a test which pauses the time of the async runtime moves everything in it. To be made
+    /// inside that runtime.
+    pub fn inside(options: Options) -> Self {
+        let site = Arc::new(site::Site::new(options, false));
+        site.set_url(INSIDE.to_owned());
+        // Whoever asks sees what time has brought about; this is for what nobody asks for.
+        let ticker = site::tick(Arc::clone(&site), Duration::from_secs(5));
+        Self { site, servers: None, ticker }
+    }
+
+    /// One request to the site or to its Identity Service, by its address; none: the connection was
+    /// cut without an answer.
+    pub async fn call(&self, request: http::Request<Bytes>) -> Option<http::Response<Bytes>> {
+        let site = Arc::clone(&self.site);
+        let (parts, body) = request.into_parts();
+        let to_identity = parts.uri.port_u16() == Some(2);
+        let call = wire::Call::new(parts, body);
+        // A task of its own: a site goes on working when the client has hung up.
+        let work =
+            tokio::spawn(async move { if to_identity { site.identity(call).await } else { site.crm(call).await } });
+        Some(work.await.ok()??.whole())
     }
 
     /// The site's address, without a trailing slash and without the prefix.
     pub fn url(&self) -> String {
-        self.crm.url()
+        self.servers.as_ref().map_or_else(|| INSIDE.to_owned(), |(crm, _)| crm.url())
     }
 
     /// The Identity Service's address, without a trailing slash.
     pub fn identity_url(&self) -> String {
-        self.identity.url()
+        self.servers.as_ref().map_or_else(|| INSIDE_IDENTITY.to_owned(), |(_, identity)| identity.url())
     }
 
     /// The handle by which a test or a demo drives the site; the same actions as `/control`.
@@ -385,7 +421,9 @@ impl Simulator {
     /// Stops both servers and cuts their connections.
     pub async fn stop(self) {
         drop(self.ticker);
-        self.crm.stop().await;
-        self.identity.stop().await;
+        if let Some((crm, identity)) = self.servers {
+            crm.stop().await;
+            identity.stop().await;
+        }
     }
 }

@@ -1,7 +1,9 @@
-//! The HTTP floor of a double: whole requests in, whole answers out, and connections that can be cut without an answer.
+//! The HTTP floor of a double: whole requests in, whole answers out, and connections that can be
+//! cut without an answer.
 //!
-//! Owns: listening, reading bodies, running a call to its end although the client has gone (as a real site does), and cutting
-//! a connection before the first byte of an answer. Must not know Creatio or MANGO OFFICE.
+//! Owns: listening, reading bodies, running a call to its end although the client has gone (as a
+//! real site does), and cutting a connection before the first byte of an answer. Must not know
+//! Creatio or MANGO OFFICE.
 
 use std::fmt;
 use std::future::Future;
@@ -11,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -22,6 +24,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The longest request body taken; a longer one gets 413.
@@ -40,12 +43,23 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    pub fn new(parts: http::request::Parts, body: Bytes) -> Self {
+        Self {
+            path: parts.uri.path().to_owned(),
+            query: parts.uri.query().unwrap_or("").to_owned(),
+            method: parts.method,
+            headers: parts.headers,
+            body,
+        }
+    }
+
     /// A header's text; empty where it is absent or not text.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
 
-    /// The query as decoded pairs, in order. `+` stays a plus: these sites decode only percent escapes.
+    /// The query as decoded pairs, in order. `+` stays a plus: these sites decode only percent
+    /// escapes.
     pub fn pairs(&self) -> Vec<(String, String)> {
         self.query
             .split('&')
@@ -105,7 +119,12 @@ impl Reply {
     }
 
     fn into_response(self) -> http::Response<Body> {
-        let mut response = http::Response::new(Body::from(self.body));
+        self.whole().map(Body::from)
+    }
+
+    /// The answer as one whole.
+    pub fn whole(self) -> http::Response<Bytes> {
+        let mut response = http::Response::new(self.body);
         *response.status_mut() = self.status;
         for (name, value) in self.headers {
             if let Ok(value) = http::HeaderValue::from_str(&value) {
@@ -116,7 +135,8 @@ impl Reply {
     }
 }
 
-/// Simulated time: real time since the start times `scale`, plus what control has added. Milliseconds since the epoch.
+/// Simulated time: the time of the async runtime since the start times `scale`, plus what control
+/// has added. Milliseconds since the epoch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     started: Instant,
@@ -128,7 +148,12 @@ pub(crate) struct Clock {
 impl Clock {
     /// A clock that shows the real time now and runs `scale` times as fast.
     pub fn new(scale: f64) -> Self {
-        Self { started: Instant::now(), base_ms: jiff::Timestamp::now().as_millisecond(), scale, added_ms: 0 }
+        Self::starting_at(jiff::Timestamp::now().as_millisecond(), scale)
+    }
+
+    /// The same, showing another time now.
+    pub fn starting_at(base_ms: i64, scale: f64) -> Self {
+        Self { started: Instant::now(), base_ms, scale, added_ms: 0 }
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "centuries of milliseconds fit")]
@@ -146,7 +171,8 @@ impl Clock {
         self.now_ms().saturating_add(i64::try_from(ms).unwrap_or(i64::MAX))
     }
 
-    /// How long to sleep before looking again whether it is `until`; none when it is. Short, so that a moved clock is seen soon.
+    /// How long to sleep before looking again whether it is `until`; none when it is. Short, so
+    /// that a moved clock is seen soon.
     #[allow(clippy::cast_precision_loss, reason = "a pause needs no exact milliseconds")]
     pub fn pause(&self, until: i64) -> Option<Duration> {
         let left = until - self.now_ms();
@@ -209,13 +235,7 @@ where
             let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
                 return Reply::html(StatusCode::PAYLOAD_TOO_LARGE, "413 Request Entity Too Large").into_response();
             };
-            let call = Call {
-                path: parts.uri.path().to_owned(),
-                query: parts.uri.query().unwrap_or("").to_owned(),
-                method: parts.method,
-                headers: parts.headers,
-                body,
-            };
+            let call = Call::new(parts, body);
             // A task of its own: a site goes on working when the client has hung up.
             if let Ok(Some(reply)) = tokio::spawn(handle(call)).await {
                 return reply.into_response();

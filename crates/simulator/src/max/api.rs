@@ -1,11 +1,12 @@
-//! The API host: routing, token, limits, faults, and the long poll. What an operation does is in [`super::operations`].
+//! The API host: routing, token, limits, faults, and the long poll. What an operation does is in
+//! [`super::operations`].
 //!
-//! The order of checks is the one seen on the live service: path and method, token, parameters and body, recipient
-//! (MAX Bot API, order of checks). The limits stand between token and parameters.
+//! The order of checks is the one seen on the live service: path and method, token, parameters and
+//! body, recipient (MAX Bot API, order of checks). The limits stand between token and parameters.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
@@ -14,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::Shared;
 use super::compose::external_pictures;
@@ -66,7 +68,8 @@ pub(super) enum Operation {
     RemoveMember,
 }
 
-/// Method, path pattern, operation. `{chat}`, `{user}`: a number; `{mid}`, `{token}`: their documented patterns.
+/// Method, path pattern, operation. `{chat}`, `{user}`: a number; `{mid}`, `{token}`: their
+/// documented patterns.
 pub(super) const ROUTES: [(&str, &str, Operation); 33] = [
     ("GET", "/me", Operation::Me),
     ("PATCH", "/me/commands", Operation::EditCommands),
@@ -103,7 +106,8 @@ pub(super) const ROUTES: [(&str, &str, Operation); 33] = [
     ("DELETE", "/chats/{chat}/members", Operation::RemoveMember),
 ];
 
-/// The route of a request: its name for the statistics, the operation, and what stood for the placeholders.
+/// The route of a request: its name for the statistics, the operation, and what stood for the
+/// placeholders.
 fn route(method: &str, path: &str) -> Option<(String, Operation, Vec<String>)> {
     ROUTES.iter().filter(|(wanted, ..)| *wanted == method).find_map(|(_, pattern, operation)| {
         let mut parameters = Vec::new();
@@ -284,7 +288,7 @@ async fn serve(
 /// An external picture, from near addresses only.
 async fn fetch(shared: &Shared, url: &str) -> Option<Bytes> {
     guard(url).ok()?;
-    let answer = shared.client().get(url).timeout(Duration::from_secs(10)).send().await.ok()?;
+    let answer = shared.client().ok()?.get(url).timeout(Duration::from_secs(10)).send().await.ok()?;
     if !answer.status().is_success() || answer.content_length().is_some_and(|size| size > PICTURE as u64) {
         return None;
     }
@@ -314,7 +318,7 @@ async fn poll(shared: &Arc<Shared>, call: &Call) -> Result<Value, Refusal> {
     let timeout = call.number("timeout", 0, 90)?.unwrap_or(30).min(POLL_SECONDS);
     let marker = call.number("marker", i64::MIN, i64::MAX)?;
     let types = call.list("types");
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(timeout.unsigned_abs());
+    let deadline = Instant::now() + Duration::from_secs(timeout.unsigned_abs());
     let _waiting = shared.change(|world| {
         let parallel = world.switches.parallel_pollers;
         let found = world.bots.get_mut(&call.bot).ok_or_else(|| Refusal::token("Invalid access_token"))?;
@@ -346,7 +350,7 @@ async fn poll(shared: &Arc<Shared>, call: &Call) -> Result<Value, Refusal> {
             }
             Ok(found.log.look(marker, limit, types.as_deref(), omitted, filter))
         })?;
-        if !updates.is_empty() || tokio::time::Instant::now() >= deadline {
+        if !updates.is_empty() || Instant::now() >= deadline {
             return Ok(json!({"updates": updates, "marker": next}));
         }
         tokio::select! {

@@ -1,14 +1,18 @@
-//! The webhook dispatcher (MAX Bot API, webhook delivery): one update per POST, the secret in a header, only a 200 in time counts,
-//! repeats with growing pauses, and the end of a subscription that nobody answers.
+//! The webhook dispatcher (MAX Bot API, webhook delivery): one update per POST, the secret in a
+//! header, only a 200 in time counts, repeats with growing pauses, and the end of a subscription
+//! that nobody answers.
 //!
-//! Every chat of a subscription has a lane. A lane's worker makes the first attempts one after the other; what fails is repeated
-//! later by itself while newer updates go on. That is the reordering that receivers must survive.
+//! Every chat of a subscription has a lane. A lane's worker makes the first attempts one after the
+//! other; what fails is repeated later by itself while newer updates go on. That is the reordering
+//! that receivers must survive.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -102,7 +106,8 @@ pub(super) async fn work(shared: Arc<Shared>, bot: i64, subscription: u64, lane:
     }
 }
 
-/// Attempts until success or the last retry. `failed_at`: the moment of the first failure, where there was one.
+/// Attempts until success or the last retry. `failed_at`: the moment of the first failure, where
+/// there was one.
 async fn repeat(shared: Arc<Shared>, bot: i64, subscription: u64, mut job: Job, failed_at: Option<Instant>) {
     let mut first_failure = failed_at;
     let window = shared.clock.shortened(GIVE_UP_AFTER);
@@ -197,8 +202,26 @@ async fn attempt(shared: &Arc<Shared>, bot: i64, subscription: u64, job: &Job) -
     if delivered { Outcome::Delivered } else { Outcome::Failed }
 }
 
+/// One webhook call, for a receiver that is in the same process.
+#[derive(Clone, Debug)]
+pub struct WebhookCall {
+    /// The subscribed address.
+    pub url: String,
+    /// What the header `X-Max-Bot-Api-Secret` would hold.
+    pub secret: Option<String>,
+    /// The update.
+    pub body: Bytes,
+}
+
+/// A receiver in the same process: answers the status, or why there is none.
+pub type Receiver = Arc<dyn Fn(WebhookCall) -> BoxFuture<'static, Result<u16, String>> + Send + Sync>;
+
 async fn post(shared: &Shared, target: &str, secret: Option<String>, update: &Value) -> Result<u16, String> {
-    let client = shared.client();
+    if let Some(receiver) = &shared.receiver {
+        let body = serde_json::to_vec(update).map_err(|error| error.to_string())?.into();
+        return receiver(WebhookCall { url: target.to_owned(), secret, body }).await;
+    }
+    let client = shared.client()?;
     guard(target)?;
     let mut request = client
         .post(target)

@@ -1,7 +1,8 @@
 //! Connections that can be broken on demand: dropped without an answer, or reset.
 //!
-//! A handler marks its connection; the next write on it fails, so that not one byte of an answer leaves. With a certificate the
-//! connections are TLS, so that a client can be shown a root that it does not trust.
+//! A handler marks its connection; the next write on it fails, so that not one byte of an answer
+//! leaves. With a certificate the connections are TLS, so that a client can be shown a root that it
+//! does not trust.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,6 +28,15 @@ const RESET: u8 = 2;
 pub(super) struct Link(Arc<AtomicU8>);
 
 impl Link {
+    /// One that nobody has broken yet.
+    pub(super) fn whole() -> Self {
+        Self(Arc::new(AtomicU8::new(WHOLE)))
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == WHOLE
+    }
+
     /// Ends the connection in good order (FIN) before an answer.
     pub(super) fn drop_it(&self) {
         self.0.store(DROP, Ordering::SeqCst);
@@ -60,7 +70,8 @@ impl Listener for Links {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             let (stream, address) = Listener::accept(&mut self.listener).await;
-            // Answers are small and single: waiting to fill a segment would only add latency. A failure leaves it slower, not wrong.
+            // Answers are small and single: waiting to fill a segment would only add latency. A
+            // failure leaves it slower, not wrong.
             let _ = stream.set_nodelay(true);
             let stream = match &self.tls {
                 None => Stream::Plain(stream),
@@ -70,13 +81,13 @@ impl Listener for Links {
                     Ok(Err(_)) | Err(_) => continue,
                 },
             };
-            let link = Link(Arc::new(AtomicU8::new(WHOLE)));
+            let link = Link::whole();
             return (Breakable { stream, link: link.clone() }, (address, link));
         }
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
-        Ok((self.listener.local_addr()?, Link(Arc::new(AtomicU8::new(WHOLE)))))
+        Ok((self.listener.local_addr()?, Link::whole()))
     }
 }
 
@@ -120,7 +131,8 @@ impl Breakable {
             WHOLE => None,
             DROP => Some(io::ErrorKind::BrokenPipe.into()),
             _ => {
-                // Closing with zero linger is what sends the RST; where that is refused a FIN is the next best.
+                // Closing with zero linger is what sends the RST; where that is refused a FIN is
+                // the next best.
                 let _ = self.stream.tcp().set_zero_linger();
                 Some(io::ErrorKind::ConnectionReset.into())
             }
