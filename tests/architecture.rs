@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 
 /// For each module, what it may use of the crate. A module that is not named here may be used by nobody but `cli`.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("api", &[]),
-    ("transport", &[]),
-    ("telemetry", &["transport"]),
-    ("policy", &["api"]),
-    ("max", &["transport"]),
-    ("mango", &["transport"]),
-    ("creatio", &["transport"]),
+    ("time", &[]),
+    ("api", &["time"]),
+    ("transport", &["time"]),
+    ("telemetry", &["time", "transport"]),
+    ("policy", &["api", "time"]),
+    ("max", &["time", "transport"]),
+    ("mango", &["time", "transport"]),
+    ("creatio", &["time", "transport"]),
     ("creatio_package", &[]),
-    ("relay", &["policy", "max", "creatio", "telemetry", "transport"]),
-    ("channel", &["api", "policy", "max", "mango", "creatio", "creatio_package", "transport", "relay"]),
-    ("local", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "transport"]),
-    ("controller", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "transport"]),
+    ("relay", &["api", "policy", "max", "creatio", "telemetry", "time", "transport"]),
+    ("channel", &["api", "policy", "max", "mango", "creatio", "creatio_package", "time", "transport", "relay"]),
+    ("local", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"]),
+    ("controller", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"]),
 ];
 
 #[test]

@@ -11,6 +11,8 @@ mod crd;
 mod creatio_install;
 mod creatio_package;
 mod dead_letters;
+#[cfg(test)]
+mod documented;
 #[cfg(feature = "simulator")]
 mod demo;
 mod erase;
