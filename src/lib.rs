@@ -22,3 +22,4 @@ pub mod relay;
 pub mod telemetry;
 pub mod time;
 pub mod transport;
+pub mod web;

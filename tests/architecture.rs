@@ -16,9 +16,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("mango", &["time", "transport"]),
     ("creatio", &["time", "transport"]),
     ("creatio_package", &[]),
+    ("web", &["api"]),
     ("relay", &["api", "policy", "max", "creatio", "telemetry", "time", "transport"]),
     ("channel", &["api", "policy", "max", "mango", "creatio", "creatio_package", "time", "transport", "relay"]),
-    ("local", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"]),
+    (
+        "local",
+        &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport", "web"],
+    ),
     ("controller", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"]),
 ];
 

@@ -11,10 +11,10 @@ mod crd;
 mod creatio_install;
 mod creatio_package;
 mod dead_letters;
-#[cfg(test)]
-mod documented;
 #[cfg(feature = "simulator")]
 mod demo;
+#[cfg(test)]
+mod documented;
 mod erase;
 mod errors;
 pub mod files;
