@@ -17,8 +17,8 @@ INSTALLATION = [
         "Channels",
         [
             ("stat", "Channels", "Channels that the controller watches.", "short", [(f"max(maxchannel_controller_channels{{{CONTROLLER}}})", "")]),
-            ("stat", "Not Ready", "Channels whose condition Ready is not True; kubectl maxchannel -A says why.", "short", [(f'sum(maxchannel_controller_condition{{{CONTROLLER}, type="Ready", status!="True"}}) or vector(0)', "")]),
-            ("stat", "Wait for a person", "Channels whose condition Stalled is True: they do not work again by themselves.", "short", [(f'sum(maxchannel_controller_condition{{{CONTROLLER}, type="Stalled", status="True"}}) or vector(0)', "")]),
+            ("stat", "Not Ready", "Channels whose condition Ready is not True; kubectl maxchannel -A says why.", "short", [(f'max(sum by (pod) (maxchannel_controller_condition{{{CONTROLLER}, type="Ready", status!="True"}})) or vector(0)', "")]),
+            ("stat", "Wait for a person", "Channels whose condition Stalled is True: they do not work again by themselves.", "short", [(f'max(sum by (pod) (maxchannel_controller_condition{{{CONTROLLER}, type="Stalled", status="True"}})) or vector(0)', "")]),
             ("stat", "Oldest message", "How long the oldest undelivered message of all channels has waited.", "s", [("max(maxchannel_relay_oldest_message_age_seconds)", "")]),
             ("stat", "Dead letters", "Messages that were given up and are kept, of all channels.", "short", [("sum(maxchannel_relay_dead_letters)", "")]),
             ("stat", "Open dialogs", "Dialogs that are open, of all channels.", "short", [("sum(maxchannel_relay_open_dialogs)", "")]),
@@ -35,7 +35,7 @@ INSTALLATION = [
     (
         "Conditions",
         [
-            ("timeseries", "Conditions that are not True", "Channels by the condition that is False or Unknown. Stalled is good when it is False.", "short", [(f'sum by (type) (maxchannel_controller_condition{{{CONTROLLER}, type!="Stalled", status!="True"}})', "{{type}}")]),
+            ("timeseries", "Conditions that are not True", "Channels by the condition that is False or Unknown. Stalled is good when it is False.", "short", [(f'max by (type) (sum by (type, pod) (maxchannel_controller_condition{{{CONTROLLER}, type!="Stalled", status!="True"}}))', "{{type}}")]),
             ("timeseries", "Relays that are to change", "While the pods of relays change: replaced now, waiting for others, failed to come up.", "short", [(f"sum by (state) (maxchannel_controller_rollout_relays{{{CONTROLLER}}})", "{{state}}")]),
             ("timeseries", "Time to Ready", "From the making of a channel to its first Ready, of the channels made in the range.", "s", [(f"histogram_quantile(0.5, sum by (le) (rate(maxchannel_controller_time_to_ready_seconds_bucket{{{CONTROLLER}}}[$__range])))", "half"), (f"histogram_quantile(0.95, sum by (le) (rate(maxchannel_controller_time_to_ready_seconds_bucket{{{CONTROLLER}}}[$__range])))", "95 %")]),
         ],
