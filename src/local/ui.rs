@@ -150,9 +150,8 @@ async fn replay(State(page): State<Page>, Json(wanted): Json<Wanted>) -> Respons
     };
     match relay.replay(Replay { ids: wanted.ids, all: false }).await {
         Ok(done) => Json(done).into_response(),
-        Err(error) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": telemetry::plain(&error.to_string())}))).into_response()
-        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": telemetry::plain(&error.to_string())})))
+            .into_response(),
     }
 }
 
@@ -201,7 +200,10 @@ mod tests {
                 ("content-type", "application/json"),
             ]);
             assert_eq!(status(&page, "POST", "/ui/replay", &own).await, 401);
-            assert_eq!(status(&page, "POST", "/ui/replay", &[&own[..], &[("authorization", &bearer)]].concat()).await, 404);
+            assert_eq!(
+                status(&page, "POST", "/ui/replay", &[&own[..], &[("authorization", &bearer)]].concat()).await,
+                404
+            );
             assert_eq!(status(&page, "GET", "/", HOME).await, 200);
             assert_eq!(status(&page, "GET", "/ui/nothing", HOME).await, 404);
         }

@@ -45,10 +45,6 @@ impl Bot {
         self.shared.away.store(away, Ordering::Relaxed);
     }
 
-    pub(super) fn is_away(&self) -> bool {
-        self.shared.away.load(Ordering::Relaxed)
-    }
-
     pub(super) fn handed_over(&self, sender: &str) -> Vec<Millis> {
         let all = self.shared.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
         all.get(sender).cloned().unwrap_or_default()

@@ -107,7 +107,7 @@ const time = (at) => new Date(at).toLocaleTimeString(language(), { hour: '2-digi
 const size = (bytes) => (bytes >= 1024 ? `${Math.round(bytes / 1024)} KB` : `${bytes ?? 0} B`);
 
 function fileLink(href, name, bytes) {
-  return el('a', { class: 'meta', href, download: name || '' }, `📎 ${name || t('file1')} (${size(bytes)})`);
+  return el('a', { class: 'meta', href, download: name || '' }, `↓ ${name || t('file1')} (${size(bytes)})`);
 }
 
 // --- Phones
@@ -174,7 +174,12 @@ function span(seconds) {
 
 // --- Desk
 
-const OPEN = ['Waiting', 'In progress', 'InProgress', 'Bot processing', 'BotProcessing'];
+// Stock statuses of open chats; every other one is the end of a chat.
+const OPEN = {
+  '79bccffa-8c8b-4863-b376-a69d2244182b': 'waiting',
+  '81737bdd-60c7-4ef7-bb75-52c53d5c38c1': 'progress',
+  'b05fbf72-69ed-41a7-be7c-af3ec13b08c7': 'bot',
+};
 
 function customers() {
   return parts.people?.customers || [];
@@ -185,7 +190,7 @@ function chatOf(sender) {
 }
 
 function isOpen(chat) {
-  return Boolean(chat) && OPEN.includes(chat.status);
+  return Boolean(chat) && chat.statusId in OPEN;
 }
 
 function buildDesk() {
@@ -206,7 +211,7 @@ function showChats() {
     keep($('chats'), withChat.map((one) => {
       const chat = chatOf(one.sender);
       const whose = agentName(chat.agentId) || (chat.directedAgentId && isOpen(chat) ? `→ ${agentName(chat.directedAgentId)}` : '');
-      return { id: one.user, name: chat.contact || one.name, status: chat.status, whose, chosen: one.user === chosenCustomer };
+      return { id: one.user, name: chat.contact || one.name, status: t(`chat_${OPEN[chat.statusId] || 'over'}`), whose, chosen: one.user === chosenCustomer };
     }), (one) => el('button', { type: 'button', 'aria-pressed': String(one.chosen), onclick: () => {
       chosenCustomer = one.id;
       $('conversation').known = null;
@@ -217,7 +222,7 @@ function showChats() {
   }
   const chat = chatOf(`max:${chosenCustomer}`);
   const mine = isOpen(chat) && chat.agentId === chosenAgent;
-  $('accept').disabled = !isOpen(chat) || Boolean(chat.agentId) || chat.status.startsWith('Bot');
+  $('accept').disabled = !isOpen(chat) || OPEN[chat.statusId] !== 'waiting';
   $('transfer').disabled = !mine;
   $('close').disabled = !mine;
   for (const control of $('agentForm').querySelectorAll('textarea, input, button')) control.disabled = !mine;

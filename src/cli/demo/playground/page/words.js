@@ -37,6 +37,7 @@ const WORDS = {
     'Программа не отвечает: состояние канала неизвестно. Всё, что приходит, пока хранят MAX и Creatio.'],
   inGroup: ['in the group', 'в группе'], file1: ['file', 'файл'], buttons: ['Buttons of the bot', 'Кнопки бота'],
   pendingOne: ['on its way', 'в пути'], deliveredOne: ['delivered', 'доставлено'], failedOne: ['not delivered', 'не доставлено'], uncertainOne: ['uncertain', 'неизвестно'],
+  chat_waiting: ['waits', 'ждёт'], chat_progress: ['in progress', 'в работе'], chat_bot: ['with the bot', 'у бота'], chat_over: ['is over', 'завершён'],
   newChat: ['new dialog', 'новый диалог'], edited: ['edited', 'изменено'],
   in: ['in', 'через'],
   manifestTitle: ['The manifest of this channel', 'Манифест этого канала'],
