@@ -18,14 +18,34 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("creatio", &["time", "transport"]),
     ("creatio_package", &[]),
     ("web", &["api"]),
-    ("relay", &["api", "policy", "max", "creatio", "telemetry", "time", "transport"]),
-    ("channel", &["api", "policy", "max", "mango", "creatio", "creatio_package", "time", "transport", "relay"]),
+    ("contract", &["api", "creatio", "policy", "time"]),
+    ("relay", &["api", "contract", "creatio", "max", "policy", "telemetry", "time", "transport"]),
+    (
+        "channel",
+        &["api", "contract", "creatio", "creatio_package", "mango", "max", "policy", "telemetry", "time", "transport"],
+    ),
     (
         "local",
-        &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport", "web"],
+        &[
+            "api",
+            "channel",
+            "contract",
+            "creatio",
+            "mango",
+            "max",
+            "policy",
+            "relay",
+            "telemetry",
+            "time",
+            "transport",
+            "web",
+        ],
     ),
-    ("controller", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"]),
-    ("cli/relay.rs", &["relay", "creatio", "telemetry", "time", "transport"]),
+    (
+        "controller",
+        &["api", "channel", "contract", "creatio", "mango", "max", "policy", "telemetry", "time", "transport"],
+    ),
+    ("cli/relay.rs", &["contract", "creatio", "relay", "telemetry", "time", "transport"]),
 ];
 
 #[test]

@@ -59,6 +59,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     pub installation: Installation,
     pub cadence: Cadence,
+    /// By which dialogs, statuses and the relays go.
+    pub clock: Clock,
 }
 
 /// Why the runner cannot start.
@@ -116,7 +118,7 @@ pub async fn start_with_page(options: Options, stop: CancellationToken) -> Resul
 }
 
 async fn begin(options: Options, with_page: bool, stop: CancellationToken) -> Result<Running, RunError> {
-    let Options { paths, listen, data_dir, installation, cadence } = options;
+    let Options { paths, listen, data_dir, installation, cadence, clock } = options;
     if let Some(missing) = paths.iter().find(|path| !path.exists()) {
         return Err(RunError::Files(format!(
             "{} is not there: give a file or folder with manifests",
@@ -136,14 +138,8 @@ async fn begin(options: Options, with_page: bool, stop: CancellationToken) -> Re
     let page = with_page.then(|| ui::Page::new(board.clone(), relays.clone(), &data_dir, address.ip().is_loopback()));
     let page =
         page.transpose().map_err(|error| RunError::DataDir { folder: data_dir.clone(), reason: error.to_string() })?;
-    let shared = Shared {
-        clients: Arc::new(clients),
-        clock: Clock::real(),
-        relays: relays.clone(),
-        board: board.clone(),
-        data_dir,
-        cadence,
-    };
+    let shared =
+        Shared { clients: Arc::new(clients), clock, relays: relays.clone(), board: board.clone(), data_dir, cadence };
     let routes = Router::new()
         .route("/status", get(status))
         .with_state((board.clone(), relays.clone()))

@@ -23,8 +23,8 @@ use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
 use super::{Board, ShownChannel};
+use crate::contract::admin::Replay;
 use crate::page_file;
-use crate::relay::admin::Replay;
 use crate::relay::http::Relays;
 use crate::telemetry;
 use crate::web::{self, File};

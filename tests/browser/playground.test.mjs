@@ -158,7 +158,7 @@ test('evening and a holiday bring the off-hours reply', async () => {
     await page.locator(`#fault-${fault}`).click();
     await until('it stands in the manifest', async () => (await page.locator('#manifestText').inputValue()).includes('workingHours'));
   }
-  assert.equal(await page.locator('#fault-evening').isChecked(), false, 'one at a time');
+  await until('one at a time', async () => !(await page.locator('#fault-evening').isChecked()));
   await page.locator('#mend').click();
   await until('taken out again', async () => !(await page.locator('#manifestText').inputValue()).includes('workingHours'));
 });

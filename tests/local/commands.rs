@@ -119,7 +119,7 @@ async fn relay_takes_a_changed_configuration_up_and_keeps_the_good_one_when_it_i
     let mut keeper = keeper_of(&world, &world.channel("support", ""), unhurt.clone(), None);
     keeper.look(&now).await;
     keeper.act(true, &now).await;
-    let write = |config: &maxchannel::relay::RelayConfig| {
+    let write = |config: &maxchannel::contract::RelayConfig| {
         for (name, value) in config.files().unwrap() {
             std::fs::write(folder.path().join(name), value.expose_secret()).unwrap();
         }

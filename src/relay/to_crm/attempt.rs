@@ -5,6 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Attempt, Head, Verdict, add_line, files};
+use crate::contract::Trouble;
 use crate::creatio::{self, Author, ChatStatus, Direction, ErrorCode, MessageType, Receive, ReceiveAnswer};
 use crate::relay::active::Active;
 use crate::relay::dialogs::after_the_close;
@@ -16,6 +17,7 @@ use crate::relay::state::Shared;
 use crate::relay::store::closing;
 use crate::relay::store::customer::Customer;
 use crate::relay::store::to_crm::CrmTask;
+use crate::relay::trouble;
 use crate::time::{Backoff, Millis};
 
 /// How long a call that was slow while others waited is left to itself.
@@ -179,8 +181,12 @@ fn taken(shared: &Shared, head: &Head, queued: bool, chat: Option<Uuid>) -> Atte
 /// The table of error codes of the wire contract.
 fn refusal(shared: &Shared, head: &Head, code: Option<&ErrorCode>, words: &str) -> Attempt {
     match code {
-        Some(code @ (ErrorCode::ChannelNotFound | ErrorCode::ChannelInactive)) => {
-            shared.crm_failed(code.as_str());
+        Some(ErrorCode::ChannelNotFound) => {
+            shared.crm_failed(Trouble::ChannelNotFound);
+            Attempt::later(Outcome::Outage(30_000))
+        }
+        Some(ErrorCode::ChannelInactive) => {
+            shared.crm_failed(Trouble::ChannelInactive);
             Attempt::later(Outcome::Outage(30_000))
         }
         Some(ErrorCode::FileNotFound) => match &head.task {
@@ -210,26 +216,27 @@ pub(super) fn failure(shared: &Shared, head: &Head, error: &creatio::Error) -> A
         // The call may go on in the CRM; its repeat is answered as what it is.
         return Attempt::later(Outcome::Unclear(GAVE_WAY_PAUSE));
     }
-    let outage = |code, pause: Millis| {
-        shared.crm_failed(code);
+    if let Some(trouble) = trouble::of_crm(error) {
+        shared.crm_failed(trouble);
+    }
+    let outage = |pause: Millis| {
         let asked = error.retry_after().map_or(0, |after| Millis::try_from(after.as_millis()).unwrap_or(Millis::MAX));
         Attempt::later(Outcome::Outage(pause.max(asked)))
     };
     match error.class() {
-        creatio::Class::CredentialsInvalid => outage("CredentialsInvalid", 10_000),
-        creatio::Class::AccessDenied => outage("AccessDenied", 10_000),
-        creatio::Class::PackageMissing => outage("PackageMissing", 10_000),
-        creatio::Class::WrongAddress => outage("CrmUnreachable", 10_000),
-        creatio::Class::Throttled { .. } => outage("Throttled", pause(head.attempts)),
-        creatio::Class::NotUnderstood => {
-            shared.crm_failed("CrmNotUnderstood");
-            Attempt::later(Outcome::Wait(pause(head.attempts)))
+        creatio::Class::CredentialsInvalid
+        | creatio::Class::AccessDenied
+        | creatio::Class::PackageMissing
+        | creatio::Class::WrongAddress => outage(10_000),
+        creatio::Class::Throttled { .. } | creatio::Class::Transient | creatio::Class::Unreachable => {
+            outage(pause(head.attempts))
         }
-        creatio::Class::Transient | creatio::Class::Unreachable => outage("CrmUnreachable", pause(head.attempts)),
         creatio::Class::BadRequest => Verdict::Refused(error.to_string()).into(),
-        creatio::Class::NotFound | creatio::Class::AlreadyExists | creatio::Class::InUse | creatio::Class::TooLarge => {
-            Attempt::later(Outcome::Wait(pause(head.attempts)))
-        }
+        creatio::Class::NotUnderstood
+        | creatio::Class::NotFound
+        | creatio::Class::AlreadyExists
+        | creatio::Class::InUse
+        | creatio::Class::TooLarge => Attempt::later(Outcome::Wait(pause(head.attempts))),
     }
 }
 

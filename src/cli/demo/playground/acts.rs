@@ -12,7 +12,7 @@ use super::Playground;
 use super::faults::{self, Fault};
 use crate::cli::admin;
 use crate::cli::demo::stage::{MANIFESTS, NAMESPACE, SUPPORT, Stage, with_addresses};
-use crate::relay::admin::{Replay, Replayed, SOCKET};
+use crate::contract::admin::{Replay, Replayed, SOCKET};
 
 /// The most messages that one act writes.
 const BURST: usize = 1_000;
