@@ -24,10 +24,9 @@ use uuid::Uuid;
 
 use super::{Board, ShownChannel};
 use crate::contract::admin::Replay;
-use crate::page_file;
 use crate::relay::http::Relays;
 use crate::telemetry;
-use crate::web::{self, File};
+use crate::web::{self, File, page_file};
 
 /// The file of the token in the data folder.
 pub const TOKEN: &str = "status-page-token";

@@ -50,9 +50,7 @@ impl File {
     }
 }
 
-/// `page_file!("src/web", "guard.js")`: a [`File`] below the root of the project.
-#[macro_export]
-#[doc(hidden)]
+/// `page_file!("src/local/page", "status.js")`: a [`File`] below the root of the project.
 macro_rules! page_file {
     ($folder:literal, $name:literal) => {
         $crate::web::File {
@@ -62,6 +60,8 @@ macro_rules! page_file {
         }
     };
 }
+
+pub(crate) use page_file;
 
 /// The file of that name, `index.html` for an empty one.
 pub fn serve(files: &[File], name: &str) -> Response {

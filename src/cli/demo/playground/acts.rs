@@ -2,7 +2,6 @@
 
 use base64::Engine as _;
 use maxchannel_simulator::creatio::OutFile;
-use maxchannel_simulator::mango::Group;
 use maxchannel_simulator::max::{Content, DialogAction, Draft, DraftAttachment, PressWhat};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -164,10 +163,13 @@ fn on_stage(stage: &Stage, act: Act) -> Result<(), String> {
             }
             Ok(())
         }
-        Act::Accept { chat, agent } => match crm.accept(chat, agent)? {
-            true => Ok(()),
-            false => Err("another agent was faster".to_owned()),
-        },
+        Act::Accept { chat, agent } => {
+            if crm.accept(chat, agent)? {
+                Ok(())
+            } else {
+                Err("another agent was faster".to_owned())
+            }
+        }
         Act::Send { chat, agent, text, files } => {
             let files = files.iter().map(Given::as_file).collect::<Result<_, _>>()?;
             crm.send(chat, agent, &text, files)
@@ -176,7 +178,7 @@ fn on_stage(stage: &Stage, act: Act) -> Result<(), String> {
         Act::Close { chat, agent } => crm.close(chat, agent),
         Act::Member { employee, member } => {
             let mango = stage.mango.control();
-            let mut group = mango.groups().into_iter().next().unwrap_or_else(Group::default);
+            let mut group = mango.groups().into_iter().next().unwrap_or_default();
             group.members.retain(|one| *one != employee);
             if member {
                 group.members.push(employee);

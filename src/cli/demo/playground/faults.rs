@@ -131,8 +131,8 @@ fn outside(playground: &Playground, stage: &mut Stage, fault: Fault, on: bool) -
     let max = stage.max.control();
     let refused = |status: u16, code: &str, message: &str| {
         let answer = BotAnswer { status, code: code.to_owned(), message: message.to_owned() };
-        let state = if on { BotState::Refused(answer) } else { BotState::Active };
-        max.set_bot_state(stage.bot, state).map_err(|error| error.to_string())
+        let becomes = if on { BotState::Refused(answer) } else { BotState::Active };
+        max.set_bot_state(stage.bot, becomes).map_err(|error| error.to_string())
     };
     match fault {
         Fault::CrmDown => stage.crm.simulator()?.outage(on.then_some(Outage::BadGateway)),

@@ -35,8 +35,7 @@ use self::scene::Scene;
 use super::stage::Stage;
 use crate::api::Language;
 use crate::local::Shown;
-use crate::page_file;
-use crate::web::{self, File};
+use crate::web::{self, File, page_file};
 
 /// Where the page is, unless that port is taken.
 pub(super) const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8780);
