@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import { after, before, test } from 'node:test';
-import { browser, freePort, start, until, violations } from './support.mjs';
+import { PATIENCE, browser, freePort, start, until, violations } from './support.mjs';
 
 const HOSTILE = [
   '<script>globalThis.hacked = 1</script>',
@@ -25,6 +25,7 @@ const url = () => `http://127.0.0.1:${port}/`;
 async function open(options = {}) {
   const context = await chromium.newContext({ locale: 'en-US', viewport: { width: 1400, height: 1000 }, ...options });
   const opened = await context.newPage();
+  opened.setDefaultTimeout(PATIENCE);
   opened.on('pageerror', (error) => wrong.push(`${error}`));
   opened.on('request', (request) => { if (!request.url().startsWith(url())) wrong.push(`asks ${request.url()}`); });
   opened.on('console', (message) => { if (/Content Security Policy|Refused/.test(message.text())) wrong.push(message.text()); });

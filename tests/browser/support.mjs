@@ -10,7 +10,7 @@ const { chromium } = require('playwright-core');
 const AXE = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
 /** However busy the machine is. */
-export const PATIENCE = 90_000;
+export const PATIENCE = 180_000;
 
 export const browser = () => chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox'] });
 
