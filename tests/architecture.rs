@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("mango", &["time", "transport"]),
     ("creatio", &["time", "transport"]),
     ("creatio_package", &[]),
+    ("web", &["api"]),
     ("contract", &["api", "creatio", "policy", "time"]),
     ("relay", &["api", "contract", "creatio", "max", "policy", "telemetry", "time", "transport"]),
     (
@@ -26,7 +27,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "local",
-        &["api", "channel", "contract", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"],
+        &[
+            "api",
+            "channel",
+            "contract",
+            "creatio",
+            "mango",
+            "max",
+            "policy",
+            "relay",
+            "telemetry",
+            "time",
+            "transport",
+            "web",
+        ],
     ),
     (
         "controller",
