@@ -235,7 +235,7 @@ impl World {
 
     async fn run(&mut self) {
         let mut settings = self.settings.clone();
-        settings.identity = format!("controller-{}", self.dice.next());
+        settings.identity = format!("controller-{}", self.dice.throw());
         let stop = CancellationToken::new();
         let (calls, watches) = (self.server.client(), self.server.client());
         let running = controller::start(settings, calls, watches, stop.clone()).await.unwrap();
@@ -541,12 +541,11 @@ async fn whatever_happens_it_converges_touches_only_its_own_makes_nothing_twice_
     let level = std::env::var("MAXCHANNEL_LOG").unwrap_or_else(|_| "off".to_owned());
     maxchannel::telemetry::start(maxchannel::telemetry::Format::Text, &level);
     let (mango, _account) = Mango::start().await;
-    let seeds: Vec<u64> = match number("MAXCHANNEL_SEED") {
-        Some(seed) => vec![seed],
-        None => {
-            let first = u64::from(uuid::Uuid::new_v4().as_fields().0);
-            (0..number("MAXCHANNEL_SEQUENCES").unwrap_or(SEQUENCES)).map(|place| first + place).collect()
-        }
+    let seeds: Vec<u64> = if let Some(seed) = number("MAXCHANNEL_SEED") {
+        vec![seed]
+    } else {
+        let first = u64::from(uuid::Uuid::new_v4().as_fields().0);
+        (0..number("MAXCHANNEL_SEQUENCES").unwrap_or(SEQUENCES)).map(|place| first + place).collect()
     };
     let began = Instant::now();
     let played = futures::StreamExt::buffer_unordered(

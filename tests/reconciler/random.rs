@@ -8,7 +8,7 @@ impl Random {
         Self(seed)
     }
 
-    pub const fn next(&mut self) -> u64 {
+    pub const fn throw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -17,7 +17,7 @@ impl Random {
     }
 
     pub const fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.throw() % end
     }
 
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {

@@ -193,12 +193,11 @@ impl State {
             object
         });
         let shown = after.clone().or_else(|| before.clone()).unwrap_or_default();
-        match &after {
-            Some(object) => drop(self.objects.insert(key.clone(), object.clone())),
-            None => {
-                self.objects.remove(key);
-                self.applied.remove(key);
-            }
+        if let Some(object) = &after {
+            self.objects.insert(key.clone(), object.clone());
+        } else {
+            self.objects.remove(key);
+            self.applied.remove(key);
         }
         // A deletion is told with the version at which it happened.
         let last = before.clone().map(|mut last| {
@@ -516,8 +515,12 @@ impl Server {
         throw(&mut self.0.dice.lock().unwrap())
     }
 
-    fn is(&self, flag: &AtomicBool) -> bool {
-        flag.load(Ordering::SeqCst)
+    fn is_stormy(&self) -> bool {
+        self.0.stormy.load(Ordering::SeqCst)
+    }
+
+    fn is_away(&self) -> bool {
+        self.0.away.load(Ordering::SeqCst)
     }
 
     pub fn client(&self) -> kube::Client {
@@ -530,7 +533,7 @@ impl Server {
     }
 
     fn fault(&self, call: &Call) -> Option<Fault> {
-        if !self.is(&self.0.stormy) || call.plural == "leases" || call.plural == "namespaces" {
+        if !self.is_stormy() || call.plural == "leases" || call.plural == "namespaces" {
             return None;
         }
         let is_owned = OWNED.contains(&call.plural.as_str());
@@ -559,14 +562,14 @@ impl Server {
     }
 
     async fn answer(&self, call: Call) -> Answer {
-        if self.is(&self.0.away) {
+        if self.is_away() {
             return Err("connection refused".into());
         }
         if let Some(from) = call.watch_from {
-            return self.watch(call, from);
+            return Ok(self.watch(call, from));
         }
         let fault = self.fault(&call);
-        if self.is(&self.0.stormy) && self.dice(|dice| dice.below(10)) == 0 {
+        if self.is_stormy() && self.dice(|dice| dice.below(10)) == 0 {
             let pause = self.dice(|dice| dice.below(400));
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
@@ -601,9 +604,9 @@ impl Server {
         })
     }
 
-    fn watch(&self, call: Call, from: u64) -> Answer {
-        if self.is(&self.0.stormy) && self.dice(|dice| dice.below(20)) == 0 {
-            return Ok(refusal(410, "Expired", "too old resource version").answer());
+    fn watch(&self, call: Call, from: u64) -> Response<Body> {
+        if self.is_stormy() && self.dice(|dice| dice.below(20)) == 0 {
+            return refusal(410, "Expired", "too old resource version").answer();
         }
         let (sender, mut receiver) = mpsc::channel::<Bytes>(16);
         let server = self.clone();
@@ -612,7 +615,7 @@ impl Server {
             let mut changed = server.0.version.subscribe();
             loop {
                 changed.borrow_and_update();
-                if server.is(&server.0.away) {
+                if server.is_away() {
                     return;
                 }
                 let next = {
@@ -640,7 +643,7 @@ impl Server {
                 let mut line = json!({"type": type_, "object": object}).to_string().into_bytes();
                 line.push(b'\n');
                 let mut times = 1;
-                if server.is(&server.0.stormy) {
+                if server.is_stormy() {
                     let (late, luck) = server.dice(|dice| (dice.below(100), dice.below(100)));
                     let pause = match late {
                         0..70 => 0,
@@ -669,7 +672,7 @@ impl Server {
         });
         let lines = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
         let lines = futures::StreamExt::map(lines, Ok::<_, std::io::Error>);
-        Ok(Response::builder().status(200).body(Body::from_stream(lines)).unwrap())
+        Response::builder().status(200).body(Body::from_stream(lines)).unwrap()
     }
 
     // ---- What people do ----------------------------------------------------------------------------------------------------------
