@@ -476,7 +476,7 @@ impl Relay {
     /// Ends at once and in the middle of everything, as a process that is killed; what is on disk stays as it is.
     pub async fn kill(&self) {
         self.tasks.lock().await.shutdown().await;
-        self.shared.store.close().await;
+        self.shared.store.abandon().await;
     }
 
     /// Erases a person: see [`admin`].
