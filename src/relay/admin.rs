@@ -270,7 +270,8 @@ fn replay_to_crm(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerId>, StoreError
     let task = match task {
         CrmTask::Message { incoming, own, .. } => {
             let stand_by = Customer::load(tx, id)?.dialog.bot().is_some();
-            CrmTask::Message { incoming, stand_by, own }
+            // It was refused, so where it goes is decided anew, too.
+            CrmTask::Message { incoming: super::render::Incoming { placed: false, ..incoming }, stand_by, own }
         }
         task => task,
     };

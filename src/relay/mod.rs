@@ -8,6 +8,7 @@
 //!    What MAX may not have brought is a gap: noted on disk with its bound before anything behind it is taken, and kept until every
 //!    dialog that it concerns has been read back, by a timer if nobody writes. A message waits for that at most 1.5 s.
 //! 2. Each MAX message takes effect in Creatio once, whatever is repeated on either side: the message id travels as the key.
+//!    What may have been told once is told again in the same words, a kill or a closing between the two notwithstanding.
 //! 3. Per customer, order is kept in both directions; a stuck customer never delays another.
 //!    Every event has its place by MAX's time: a late one changes nothing that a younger one has decided, an original that comes after
 //!    its own edit or removal is merged with it, and what a message or a press brings about stands behind it.

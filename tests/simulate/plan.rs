@@ -40,6 +40,8 @@ pub struct Setting {
     pub slowest: u64,
     /// MAX brings updates in no order at all.
     pub unordered: bool,
+    /// MAX lets the bot read its dialogs.
+    pub reading: bool,
     /// Both sides in their harder reading where their documents leave something open.
     pub hard: bool,
 }
@@ -100,6 +102,8 @@ pub enum Step {
     // The relay and whoever runs it.
     Restart(i64),
     Kill(i64),
+    /// It is killed in the moment in which it has answered MAX for this message.
+    SayAndKill(usize, i64),
     SetClock(i64),
     Erase(usize),
 }
@@ -176,6 +180,7 @@ impl Plan {
                         | Step::LoseAnswers(_)
                         | Step::Restart(_)
                         | Step::Kill(_)
+                        | Step::SayAndKill(..)
                         | Step::MaxUnreachable
                         | Step::MaxFault(..)
                         | Step::SetClock(_)
@@ -194,6 +199,7 @@ impl Setting {
             clock_ahead: random.pick(&[0, 0, 0, 3 * MINUTE, -3 * MINUTE]),
             slowest: random.pick(&[3, 40, 40, 400]),
             unordered: random.percent(15),
+            reading: random.percent(80),
             hard: random.percent(25),
         }
     }
@@ -259,7 +265,8 @@ fn broken(random: &mut Random, customer: usize, setting: Setting) -> Step {
     let down = random.pick(&[0, 500, 5_000, 40_000]);
     match random.below(100) {
         0..12 => Step::Restart(down),
-        12..24 => Step::Kill(down),
+        12..18 => Step::Kill(down),
+        18..24 => Step::SayAndKill(customer, down),
         24..28 => Step::CrmAway(random.pick(&[Outage::Drop, Outage::BadGateway, Outage::Unavailable])),
         28..30 => Step::CrmUnreachable,
         30..38 => Step::CrmBack,

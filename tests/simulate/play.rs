@@ -193,6 +193,19 @@ impl Play {
                     self.stage.look_after_subscription().await;
                 }
             }
+            Step::SayAndKill(c, down) => {
+                // The next word of this customer's.
+                *self.stage.door.deadly.lock().unwrap() = Some(format!("клиент{c}-{:03}", self.words + 1));
+                self.write(c, false);
+                self.stage.pass(500).await;
+                self.stage.door.deadly.lock().unwrap().take();
+                self.stage.end(true).await;
+                self.stage.pass(down).await;
+                self.stage.run().await;
+                if !self.stage.is_polling() {
+                    self.stage.look_after_subscription().await;
+                }
+            }
             Step::SetClock(by) => self.stage.set_clock(by),
             Step::Erase(c) => {
                 self.stage.relay().erase(self.customers[c].id).await.unwrap();

@@ -84,6 +84,8 @@ pub struct Door {
     ended: watch::Sender<u32>,
     pub hang_ups: AtomicU32,
     pub lost_answers: AtomicU32,
+    /// The relay is killed when a body with this text is answered.
+    pub deadly: Mutex<Option<String>>,
     random: Mutex<Random>,
     /// The bodies that were answered 200, with the time.
     pub acknowledged: Mutex<HashMap<Vec<u8>, tokio::time::Instant>>,
@@ -118,6 +120,14 @@ impl Door {
         // From here on MAX may believe that it was taken, or not.
         if status == 200 {
             self.acknowledged.lock().unwrap().entry(call.body.to_vec()).or_insert_with(tokio::time::Instant::now);
+            let text = String::from_utf8_lossy(&call.body).into_owned();
+            let kills = self.deadly.lock().unwrap().take_if(|deadly| text.contains(deadly.as_str())).is_some();
+            if kills {
+                self.relay.lock().unwrap().take();
+                relay.kill().await;
+                self.ended.send_modify(|ended| *ended += 1);
+                return Ok(status);
+            }
         }
         tokio::time::sleep(Duration::from_millis(after)).await;
         if take_one(&self.lost_answers) {
@@ -161,6 +171,7 @@ impl Stage {
             ended: watch::Sender::new(0),
             hang_ups: AtomicU32::new(0),
             lost_answers: AtomicU32::new(0),
+            deadly: Mutex::default(),
             random: Mutex::new(Random::new(random.next())),
             acknowledged: Mutex::default(),
             seen: Mutex::default(),
@@ -173,6 +184,7 @@ impl Stage {
             switches.not_ready_sends = 1;
             switches.dialog_chat_id_accepted = false;
         }
+        switches.dialog_reading_allowed = setting.reading;
         if setting.unordered {
             switches.delivery_order = max::DeliveryOrder::Unordered;
         }
@@ -252,7 +264,8 @@ impl Stage {
 
     /// Ends the relay, in good order or (`kill`) not.
     pub async fn end(&mut self, kill: bool) {
-        let relay = self.door.relay.lock().unwrap().take().expect("there is a relay to end");
+        // It may have been killed already.
+        let Some(relay) = self.door.relay.lock().unwrap().take() else { return };
         if kill {
             self.door.ended.send_modify(|ended| *ended += 1);
             relay.kill().await;

@@ -29,7 +29,7 @@ pub async fn missing(play: &Play, plan: &Plan) -> Vec<String> {
     for customer in &play.customers {
         let lines = lines(play, customer);
         for (place, said) in customer.said.iter().enumerate() {
-            if is_owed(play, customer, place) && !is_there(said, &lines) {
+            if is_owed(play, plan, customer, place) && !is_there(said, &lines) {
                 missing.push(format!("promise 1/6: «{}» of {} is not with the agents", said.text, customer.sender()));
             }
         }
@@ -70,7 +70,8 @@ pub async fn broken(play: &Play, plan: &Plan) -> Vec<String> {
         .steps
         .iter()
         .any(|(step, _)| matches!(step, Step::SayTwisted(..) | Step::Odd(Odd::NoMessage | Odd::HalfEmoji)));
-    let left = play.customers.iter().any(|customer| customer.left);
+    let left =
+        !plan.setting.reading || play.customers.iter().any(|customer| customer.left || !customer.erased_at.is_empty());
     for letter in play.stage.relay().dead_letters().await.unwrap().dead_letters {
         let excused = match letter.direction {
             Direction::ToCrm => unreadable,
@@ -151,9 +152,11 @@ fn way_out(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Strin
             "Failed" if count > 0 && sent.parts == 1 => {
                 broken.push(format!("promise 4: «{}» is told as failed and has come ({error})", sent.token));
             }
-            "Failed" if !customer.left => {
+            "Failed" if !customer.left && !customer.erased_at.iter().any(|at| *at + UNDER_WAY > sent.at) => {
                 broken.push(format!("promise 4: «{}» failed without a cause ({error})", sent.token));
             }
+            // Without reading nothing can be proved.
+            "Uncertain" if !plan.setting.reading => {}
             "Uncertain" => broken.push(format!("promise 4: «{}» could have been looked for ({error})", sent.token)),
             _ => {}
         }
@@ -313,13 +316,13 @@ fn limits(play: &Play, broken: &mut Vec<String>) {
 }
 
 /// Whether the agents must have this message in the end.
-fn is_owed(play: &Play, customer: &Customer, place: usize) -> bool {
+fn is_owed(play: &Play, plan: &Plan, customer: &Customer, place: usize) -> bool {
     let said = &customer.said[place];
     if said.doubtful || said.erased_at.is_some() || said.deleted {
         return false;
     }
-    // Nobody can know of a person of whom nothing was ever brought.
-    !said.missed || was_known(play, customer, said)
+    // What MAX did not bring can only be read, and only of a person of whom something was brought before.
+    !said.missed || (plan.setting.reading && was_known(play, customer, said))
 }
 
 /// The relay had an update of the customer's before, and has not forgotten the person since.
