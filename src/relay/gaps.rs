@@ -16,11 +16,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::active::Active;
 use super::intake::Arrival;
 use super::lanes::CustomerId;
+use super::pause;
+use super::state::Shared;
 use super::store::StoreError;
 use super::store::gap::{self, Kind, Pending};
-use super::{Active, Shared, pause};
 use crate::max::update::is_time;
 use crate::max::{Class, History, Message};
 use crate::time::Millis;

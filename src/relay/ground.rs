@@ -5,8 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::config::MaxConfig;
 use super::store::Place;
+use crate::contract::config::MaxConfig;
 use crate::max;
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
 

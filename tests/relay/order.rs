@@ -1,7 +1,7 @@
 //! Every event of a customer has its place: in his dialog and in no other chat, by MAX's time and not by its arrival.
 
+use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, Receiver, Rules};
-use maxchannel::relay::config::Intake;
 use maxchannel_simulator::max::{Draft, DraftAttachment, Fault, Outcome, Twist, UpdateFault};
 use serde_json::{Value, json};
 

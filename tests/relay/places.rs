@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use maxchannel::relay::config::Intake;
+use maxchannel::contract::config::Intake;
 use maxchannel_simulator::creatio::{self, OutFile};
 use maxchannel_simulator::max::{Content, Draft, DraftAttachment, Fault, Outcome};
 

@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 
 use super::{StoreError, Tx};
-use crate::relay::Undelivered;
+use crate::contract::Undelivered;
 use crate::time::Millis;
 
 /// How things stand.

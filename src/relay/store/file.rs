@@ -98,7 +98,7 @@ impl Alone {
 
     /// How many messages would be lost with it.
     pub fn undelivered(&self) -> i64 {
-        counts::undelivered(&self.0).map_or(0, crate::relay::Undelivered::total)
+        counts::undelivered(&self.0).map_or(0, crate::contract::Undelivered::total)
     }
 }
 
