@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, Receiver, Rules};
-use maxchannel::relay::config::Intake;
 use maxchannel_simulator::creatio::Outage;
 use maxchannel_simulator::max::Twist;
 

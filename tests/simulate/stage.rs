@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use maxchannel::contract::config::{ChannelConfig, CreatioConfig, FORMAT, MaxConfig, RelayConfig, Secrets};
+use maxchannel::contract::webhook;
 use maxchannel::creatio::{Credentials, Runtime};
-use maxchannel::relay::config::{ChannelConfig, CreatioConfig, FORMAT, MaxConfig, RelayConfig, Secrets};
-use maxchannel::relay::{Ground, Relay, fingerprint};
+use maxchannel::relay::{Ground, Relay};
 use maxchannel::time::{Clock, ManualClock};
 use maxchannel::transport::{Options, Request, Response, Transport, TransportError};
 use maxchannel_simulator::{creatio, max};
@@ -291,7 +292,10 @@ impl Stage {
 
     /// What a controller does with the webhook: makes the subscription where there is none, and tells the relay of it.
     pub async fn look_after_subscription(&self) {
-        let url = format!("http://relay.simulator:1/webhooks/max/default/support/{}", fingerprint(WEBHOOK_SECRET));
+        let url = format!(
+            "http://relay.simulator:1/webhooks/max/default/support/{}",
+            webhook::fingerprint(&SecretString::from(WEBHOOK_SECRET))
+        );
         if self.subscriptions().await.is_none() {
             let body = json!({"url": url, "secret": WEBHOOK_SECRET});
             self.ask_max("POST", "/subscriptions", &body).await;
@@ -389,7 +393,10 @@ impl Stage {
 
     /// Brings an update as MAX does, past MAX.
     pub async fn bring(&self, body: Vec<u8>) {
-        let url = format!("http://relay.simulator:1/webhooks/max/default/support/{}", fingerprint(WEBHOOK_SECRET));
+        let url = format!(
+            "http://relay.simulator:1/webhooks/max/default/support/{}",
+            webhook::fingerprint(&SecretString::from(WEBHOOK_SECRET))
+        );
         let call = max::WebhookCall { url, secret: Some(WEBHOOK_SECRET.to_owned()), body: body.into() };
         // Whatever becomes of it.
         let _ = self.door.take(call).await;

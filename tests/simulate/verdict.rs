@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use maxchannel::relay::admin::Direction;
+use maxchannel::contract::admin::Direction;
 use maxchannel_simulator::max::{ChatCall, Entry};
 use serde_json::Value;
 
@@ -119,7 +119,10 @@ fn way_in(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<String
             }
         }
         for edit in &said.edits {
-            let shown = lines.iter().filter(|line| line.text.contains(edit.as_str())).count();
+            // Read back, the message itself bears the words already.
+            let is_edit =
+                |line: &&Line| line.text.contains("[Сообщение изменено]") && line.text.contains(edit.as_str());
+            let shown = lines.iter().filter(is_edit).count();
             if shown > 1 {
                 broken.push(format!("promise 2: the edit «{edit}» is {shown} times with the agents"));
             }
@@ -155,8 +158,8 @@ fn way_out(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Strin
             "Failed" if !customer.left && !customer.erased_at.iter().any(|at| *at + UNDER_WAY > sent.at) => {
                 broken.push(format!("promise 4: «{}» failed without a cause ({error})", sent.token));
             }
-            // Without reading nothing can be proved.
-            "Uncertain" if !plan.setting.reading => {}
+            // Without reading nothing can be proved, nor where the dialog's chat was forgotten with the person.
+            "Uncertain" if !plan.setting.reading || !customer.erased_at.is_empty() => {}
             "Uncertain" => broken.push(format!("promise 4: «{}» could have been looked for ({error})", sent.token)),
             _ => {}
         }
@@ -212,7 +215,7 @@ fn own_words(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Str
             // An agent had answered before, and no dialog has ended since.
             let answered = customer.sent.iter().filter(|sent| {
                 shown.iter().any(|entry| token(entry) == sent.token && entry.timestamp < at - HARDLY_LATE)
-                    && !ends.iter().any(|end| (sent.at..=*at).contains(end))
+                    && !ends.iter().any(|end| (sent.at - 100..=*at).contains(end))
             });
             for sent in answered {
                 broken.push(format!(
