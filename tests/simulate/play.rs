@@ -51,6 +51,8 @@ pub struct Customer {
     pub breaks: Vec<i64>,
     /// The person has stopped the bot or deleted the dialog at least once.
     pub left: bool,
+    /// The person has left and not come back.
+    pub away: bool,
     pub erased_at: Vec<i64>,
 }
 
@@ -103,7 +105,10 @@ impl Play {
         let (bot, now) = (self.stage.bot, self.stage.now());
         let (max, crm) = (self.stage.max.control(), self.stage.crm.control());
         match step {
-            Step::Start(c) => self.act(c, DialogAction::Start(None)),
+            Step::Start(c) => {
+                self.act(c, DialogAction::Start(None));
+                self.come_back(c);
+            }
             Step::Say(c) => drop(self.write(c, false)),
             Step::SayTwisted(c, twist) => self.twisted(c, twist),
             Step::File(c) => drop(self.write(c, true)),
@@ -122,8 +127,11 @@ impl Play {
                     self.customers[c].said[said.2].deleted = true;
                 }
             }
-            Step::Stop(c) => self.leave(c, DialogAction::Stop),
-            Step::RemoveDialog(c) => self.leave(c, DialogAction::Remove),
+            Step::Stop(c) | Step::RemoveDialog(c) => {
+                self.leave(c, if matches!(step, Step::Stop(_)) { DialogAction::Stop } else { DialogAction::Remove });
+                // Nobody comes back within the same millisecond.
+                self.stage.pass(5).await;
+            }
             Step::Clear(c) if self.customers[c].chat.is_some() => self.act(c, DialogAction::Clear),
             Step::Mute(c) if self.customers[c].chat.is_some() => self.act(c, DialogAction::Mute(now + 60_000)),
             Step::Clear(_) | Step::Mute(_) => {}
@@ -148,7 +156,10 @@ impl Play {
                     self.stage.bring(body).await;
                 }
             }
-            Step::LoseSubscription => max.drop_subscriptions(bot).unwrap(),
+            Step::LoseSubscription => {
+                max.drop_subscriptions(bot).unwrap();
+                self.miss_what_is_on_its_way();
+            }
             Step::Accept(c) => {
                 if let Some((chat, _)) = self.open_chat(c) {
                     let agent = self.stage.agents[usize::from(self.words.is_multiple_of(3))];
@@ -231,6 +242,24 @@ impl Play {
         if self.customers[c].chat.is_some() {
             self.act(c, action);
             self.customers[c].left = true;
+            self.customers[c].away = true;
+            self.customers[c].breaks.push(self.stage.now());
+        }
+    }
+
+    /// What MAX has not brought yet it never brings.
+    fn miss_what_is_on_its_way(&mut self) {
+        let acknowledged = self.stage.door.acknowledged.lock().unwrap();
+        for said in self.customers.iter_mut().flat_map(|customer| &mut customer.said) {
+            let mid = said.mid.as_bytes();
+            let is_taken = acknowledged.keys().any(|body| body.windows(mid.len()).any(|window| window == mid));
+            said.missed |= !is_taken;
+        }
+    }
+
+    /// What comes now belongs to another dialog than what was before.
+    fn come_back(&mut self, c: usize) {
+        if std::mem::take(&mut self.customers[c].away) {
             self.customers[c].breaks.push(self.stage.now());
         }
     }
@@ -266,7 +295,9 @@ impl Play {
             deleted: false,
             erased_at: None,
         });
-        Some(customer.said.len() - 1)
+        let place = customer.said.len() - 1;
+        self.come_back(c);
+        Some(place)
     }
 
     fn twisted(&mut self, c: usize, twist: Twist) {
