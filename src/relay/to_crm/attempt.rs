@@ -35,7 +35,8 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, creatio: &creatio:
     }
     match &head.task {
         CrmTask::Message { incoming, stand_by, own } => {
-            // On disk before the first call: a repeat says the same, whatever has become of the chat meanwhile.
+            // On disk before the first call: a repeat says the same, whatever has become of the
+            // chat meanwhile.
             if !*own && !incoming.placed {
                 return match chat_is_open(creatio, &head.customer).await {
                     Ok(true) => {
