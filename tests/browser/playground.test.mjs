@@ -1,6 +1,7 @@
 // The playground of `maxchannel demo` in a real browser.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import { after, before, test } from 'node:test';
 import { PATIENCE, browser, freePort, start, until, violations } from './support.mjs';
@@ -103,7 +104,7 @@ test('a hostile text from either side is text', async () => {
     await until(`on the phone: ${text.slice(0, 20)}`, async () => has(await phoneTexts(1), text));
   }
   await page.locator('#chats button').nth(1).click();
-  await until('on the desk', async () => HOSTILE.every((text) => text.length > 100 || true) && has(await texts('#conversation'), HOSTILE[0]));
+  await until('on the desk', async () => has(await texts('#conversation'), HOSTILE[0]));
   for (const option of await page.locator('#agent option').allTextContents()) {
     await page.locator('#agent').selectOption({ label: option });
     if (await page.locator('#accept').isEnabled()) {
@@ -283,6 +284,30 @@ test('another site in the same browser reaches nothing', async () => {
   const frame = await until('an answer to the frame', () => framed.frames()[1]);
   assert.equal(await frame.locator('.phone').count(), 0);
   await framed.close();
+});
+
+test('the status page of the runner tells how the channels stand, and acts for nobody without its token', async () => {
+  const [, address, file] = demo.lines().match(/the status page is (\S+); its token is in (\S+)/);
+  const status = await page.context().newPage();
+  status.setDefaultTimeout(PATIENCE);
+  status.on('pageerror', (error) => wrong.push(`${error}`));
+  await status.goto(address);
+  const section = status.getByRole('region', { name: 'demo/orders' });
+  await until('the revoked token of the second channel', async () => (await section.textContent()).includes('TokenInvalid'));
+  assert.match(await section.textContent(), /Cause: .*Remedy: .*Who mends it: /s);
+  assert.ok(!(await status.locator('main').textContent()).includes('Где мой заказ?'), 'no text of anybody');
+  assert.deepEqual(await violations(status), []);
+  if (process.env.PICTURES_FOLDER) await status.screenshot({ path: `${process.env.PICTURES_FOLDER}/status.png` });
+  const ask = (path, options) => status.evaluate(async ([where, how]) => (await fetch(where, how)).status, [path, options]);
+  const replay = (headers) => ask('/ui/replay', {
+    method: 'POST', headers: { 'content-type': 'application/json', 'x-maxchannel-page': '1', ...headers },
+    body: JSON.stringify({ namespace: 'demo', name: 'support', ids: [] }),
+  });
+  assert.equal(await replay({}), 401);
+  const token = readFileSync(file, 'utf8').trim();
+  assert.equal(await replay({ authorization: `Bearer ${token}` }), 200);
+  assert.ok(!(await status.content()).includes(token));
+  await status.close();
 });
 
 test('the page is small', async () => {

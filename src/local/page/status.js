@@ -78,7 +78,7 @@ function section(channel) {
   return el('section', { 'aria-label': `${channel.namespace}/${channel.name}` },
     el('h2', {}, `${channel.namespace}/${channel.name}`, channel.bot ? ` · ${channel.bot}` : '', channel.intake ? ` · ${channel.intake}` : ''),
     ready ? el('div', { class: `condition ${ready.status === 'True' ? 'good' : 'bad'}` }, el('b', {}, `Ready=${ready.status} ${ready.reason}`)) : null,
-    ...told.filter((one) => one.cause).map(box), el('ul', {}, ...told.filter((one) => !one.cause).map((one) => el('li', {}, `${one.type}: ${one.reason}`))),
+    ...told.filter((one) => one.cause).map(box), el('ul', {}, ...told.filter((one) => !one.cause).map((one) => el('li', { class: one.status === 'True' ? '' : 'soft' }, `${one.type}: ${one.reason}`))),
     relay ? el('dl', {}, ...figures.map(([word, value]) => el('div', {}, el('dt', {}, t(word)), el('dd', {}, String(value))))) : el('p', {}, t('norelay')), letters(channel));
 }
 

@@ -309,7 +309,7 @@ function showConditions() {
   const bad = told.filter((one) => !isGood(one));
   const head = ready ? el('div', { class: `condition ${ready.status === 'True' ? 'good' : 'bad'}`, id: 'ready' }, el('b', {}, `Ready=${ready.status} ${ready.reason}`)) : null;
   $('conditions').replaceChildren(...[head, ...bad.map(conditionBox),
-    el('ul', { class: 'goods' }, ...good.map((one) => el('li', {}, `${one.type}: ${one.reason}`)))].filter(Boolean));
+    el('ul', { class: 'goods' }, ...good.map((one) => el('li', { class: one.status === 'True' ? '' : 'soft' }, `${one.type}: ${one.reason}`)))].filter(Boolean));
 }
 
 const AROUND = ['crmDown', 'crmSlow', 'answersCut', 'relayKilled', 'subscriptionLost', 'packageMissing', 'packageOutdated', 'botTakesDialogs', 'botAway', 'evening', 'holiday'];
