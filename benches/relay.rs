@@ -145,6 +145,7 @@ impl Site {
                 off_hours_bot: None,
                 retention_seconds: 30 * 86_400,
                 suspended: false,
+                sources: Vec::new(),
                 log_level: None,
             },
             secrets: Secrets {

@@ -54,6 +54,7 @@ pub fn relay_config(
         retention_seconds: desired.retention_seconds,
         suspended: desired.suspended || !access.ours,
         installation: Some(desired.installation.as_str().to_owned()),
+        sources: desired.sources.clone(),
         log_level: None,
         intake,
     };

@@ -13,7 +13,7 @@ use super::{ChannelRef, Installation, InstallationId, fingerprint};
 use crate::api::{self, MaxChannel, SecretProblem};
 use crate::creatio;
 use crate::policy::{Millis, Rules};
-use crate::relay::config::BotConfig;
+use crate::relay::config::{BotConfig, Source};
 
 /// Take over rows in the CRM that another owner has marked (design: annotations).
 pub const ADOPT: &str = "maxchannel.dev/adopt";
@@ -117,6 +117,8 @@ pub struct Desired {
     pub rules: Rules,
     pub bot: Option<BotAccess>,
     pub off_hours_bot: Option<BotAccess>,
+    /// Where customers may come from.
+    pub sources: Vec<Source>,
     pub retention_seconds: u64,
     pub suspended: bool,
     /// [`ADOPT`] is "true" and has not done its work yet.
@@ -228,6 +230,12 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
         rules,
         bot,
         off_hours_bot,
+        sources: spec
+            .widget
+            .iter()
+            .flat_map(|widget| &widget.sources)
+            .map(|source| Source { name: source.name.clone(), title: source.title.clone() })
+            .collect(),
         retention_seconds: spec.relay.retention.seconds(),
         suspended: spec.suspend,
         adopt: manifest.annotations().get(ADOPT).is_some_and(|value| value == "true"),

@@ -28,6 +28,7 @@ mod run;
 #[cfg(feature = "simulator")]
 mod simulator;
 mod status;
+mod widget;
 
 use std::process::ExitCode;
 
@@ -71,6 +72,7 @@ enum Command {
     Status(status::Args),
     #[cfg(feature = "simulator")]
     Simulator(simulator::Args),
+    Widget(widget::Args),
     #[command(hide = true)]
     Errors(errors::Args),
 }
@@ -93,7 +95,11 @@ pub fn main() -> ExitCode {
     let mut arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let program = arguments.first().and_then(|path| std::path::Path::new(path).file_stem());
     if program.is_some_and(|name| name == status::PLUGIN) {
-        arguments.splice(1..1, ["status".into(), "--cluster".into()]);
+        if arguments.get(1).is_some_and(|first| first == widget::NAME) {
+            arguments.splice(2..2, ["--cluster".into()]);
+        } else {
+            arguments.splice(1..1, ["status".into(), "--cluster".into()]);
+        }
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -125,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         #[cfg(feature = "simulator")]
         Command::Simulator(args) => simulator::run(&args),
+        Command::Widget(args) => widget::run(&args),
         Command::Errors(args) => errors::run(&args),
     }
 }

@@ -49,6 +49,9 @@ pub struct ChannelConfig {
     pub retention_seconds: u64,
     /// True: nothing is taken or sent; webhooks are answered 503.
     pub suspended: bool,
+    /// Where customers may come from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
     /// How much the relay's own process logs, as in `MAXCHANNEL_LOG`; none: what it was started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_level: Option<String>,
@@ -63,6 +66,14 @@ pub struct MaxConfig {
     pub overridden: bool,
     /// A PEM bundle in place of the built-in Ministry root.
     pub ca_pem: Option<String>,
+}
+
+/// A place from which customers come, by the name that stands in the link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    pub name: String,
+    /// What the agent reads.
+    pub title: String,
 }
 
 /// How updates reach the relay.

@@ -7,10 +7,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::config::Source;
 use super::lanes::CustomerId;
 use super::metrics::Left;
 use super::placing::{self, Scene};
 use super::render::{self, Incoming};
+use super::start;
 pub(super) use super::store::Woken;
 use super::store::{StoreError, text_of};
 use crate::creatio::Author;
@@ -411,7 +413,7 @@ impl Stepper<'_> {
     }
 
     /// Takes the updates of one customer that wait, at most `limit`, in the order of MAX. Returns whether there may be more.
-    pub fn take_inbox(&mut self, id: CustomerId, limit: u32) -> Result<bool, StoreError> {
+    pub fn take_inbox(&mut self, id: CustomerId, limit: u32, sources: &[Source]) -> Result<bool, StoreError> {
         let rows = self
             .connection
             .prepare_cached(
@@ -427,7 +429,7 @@ impl Stepper<'_> {
         let mut customer = Customer::load(self.connection, id)?;
         for (row, raw, position, received_at) in &rows {
             let update = update::parse(raw);
-            let taken = Taken { update: &update, position: *position, received_at: *received_at, raw };
+            let taken = Taken { update: &update, position: *position, received_at: *received_at, raw, sources };
             let fate = self.take_update(&mut customer, &taken)?;
             let done = match fate {
                 Fate::Done => 1,
@@ -466,7 +468,7 @@ impl Stepper<'_> {
                     return Ok(Fate::Left(Left::Merged));
                 };
                 customer.taken = customer.taken.max(Some(position));
-                self.wrote(customer, &incoming, position, said)?;
+                self.wrote(customer, &incoming, taken, said)?;
             }
             update::Event::MessageCallback { callback_id, .. } => {
                 if let Some(callback_id) = callback_id {
@@ -474,19 +476,24 @@ impl Stepper<'_> {
                     self.queue_for_max(customer, &Origin::Press, &[part])?;
                 }
                 if let Some(incoming) = render::incoming(update, position.0) {
-                    self.wrote(customer, &incoming, position, said)?;
+                    self.wrote(customer, &incoming, taken, said)?;
                 }
             }
             update::Event::MessageEdited(_) | update::Event::MessageRemoved { .. } => {
                 let Some(incoming) = render::incoming(update, position.0) else { return Ok(Fate::Done) };
                 return self.amended(customer, &incoming, position);
             }
-            update::Event::BotStarted { .. } | update::Event::BotStopped | update::Event::DialogRemoved if is_late => {
+            update::Event::BotStarted { payload } if is_late => {
+                self.came_from(customer, payload.as_deref(), taken)?;
                 return Ok(Fate::Left(Left::Late));
             }
-            update::Event::BotStarted { .. } => {
+            update::Event::BotStopped | update::Event::DialogRemoved if is_late => {
+                return Ok(Fate::Left(Left::Late));
+            }
+            update::Event::BotStarted { payload } => {
                 customer.presence_at = customer.presence_at.max(said);
                 self.step(customer, &Event::Started, None)?;
+                self.came_from(customer, payload.as_deref(), taken)?;
             }
             update::Event::BotStopped | update::Event::DialogRemoved => {
                 customer.presence_at = customer.presence_at.max(said);
@@ -512,10 +519,13 @@ impl Stepper<'_> {
         &mut self,
         customer: &mut Customer,
         incoming: &Incoming,
-        position: Position,
+        taken: &Taken<'_>,
         said: Option<Millis>,
     ) -> Result<(), StoreError> {
+        let position = taken.position;
         let message = incoming.external_id.clone();
+        let with_origin = self.with_origin(customer, incoming, taken)?;
+        let incoming = with_origin.as_ref().unwrap_or(incoming);
         // Who has left since stays away; what he wrote before that reaches the agents all the same.
         let event = if customer.dialog.is_gone() && said.is_some_and(|at| Some(at) <= customer.presence_at) {
             Event::WroteBeforeLeaving { message }
@@ -526,6 +536,54 @@ impl Stepper<'_> {
         customer.presence_at = customer.presence_at.max(said);
         self.step(customer, &event, Some((incoming, position)))?;
         Ok(())
+    }
+
+    /// A start in a dialog in which the customer has written is told at once; before that it waits for the first message, for a
+    /// start alone opens no chat.
+    fn came_from(&mut self, customer: &Customer, payload: Option<&str>, taken: &Taken<'_>) -> Result<(), StoreError> {
+        self.woken.starts.push(start::label(payload, taken.sources));
+        let Some(line) = start::line(payload, taken.sources).filter(|_| has_talked(customer)) else { return Ok(()) };
+        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, taken.update.dedup_key().as_bytes());
+        self.history(customer, format!("note:{id}"), Author::Bot, line, taken.position.0)
+    }
+
+    /// The customer's first message with where they came from, if the start before it said so.
+    fn with_origin(
+        &self,
+        customer: &Customer,
+        incoming: &Incoming,
+        taken: &Taken<'_>,
+    ) -> Result<Option<Incoming>, StoreError> {
+        if has_talked(customer) {
+            return Ok(None);
+        }
+        let mut starts = self.connection.prepare_cached(
+            "SELECT raw FROM inbox
+             WHERE ((key >= ?1 AND key < ?2) OR (key >= ?3 AND key < ?4)) AND customer = ?5 AND at <= ?6 AND at > ?7
+             ORDER BY at DESC",
+        )?;
+        let (chat, id) = (customer.chat_id.unwrap_or_default(), customer.id);
+        let raws = starts.query_map(
+            params![
+                format!("bot_started:{chat}:{id}:"),
+                format!("bot_started:{chat}:{id};"),
+                format!("bot_started::{id}:"),
+                format!("bot_started::{id};"),
+                id,
+                taken.position.0,
+                customer.newest.map_or(Millis::MIN, |(at, _)| at)
+            ],
+            |row| text_of(row, 0),
+        )?;
+        for raw in raws {
+            if let update::Event::BotStarted { payload } = update::parse(&raw?).event
+                && let Some(line) = start::line(payload.as_deref(), taken.sources)
+            {
+                let text = [line.as_str(), &incoming.text].join("\n").trim_end().to_owned();
+                return Ok(Some(Incoming { text, ..incoming.clone() }));
+            }
+        }
+        Ok(None)
     }
 
     /// An edit or a removal goes where the message is. It opens no chat: where none is open it joins the newest one.
@@ -624,7 +682,7 @@ impl Stepper<'_> {
                 self.now()
             ])?;
         self.woken.dead_letters += 1;
-        self.wrote(customer, &note, taken.position, said)
+        self.wrote(customer, &note, taken, said)
     }
 }
 
@@ -635,6 +693,7 @@ struct Taken<'a> {
     position: Position,
     received_at: Millis,
     raw: &'a str,
+    sources: &'a [Source],
 }
 
 /// What became of an update.
@@ -643,6 +702,11 @@ enum Fate {
     /// It stands behind a closed chat, where nobody looks for an appeal.
     Unseen,
     Left(Left),
+}
+
+/// Whether what happens now joins what the customer has written before.
+fn has_talked(customer: &Customer) -> bool {
+    customer.dialog.has_written() && !matches!(customer.dialog.phase(), Phase::Closing | Phase::Left)
 }
 
 /// Only a start or a message of the dialog itself tells its chat.

@@ -280,6 +280,7 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
 /// `unread`: although the dialog is not read back.
 async fn turn(shared: &Shared, active: &Active, customer: CustomerId, unread: bool) -> Result<Turn, StoreError> {
     let rules = active.rules.clone();
+    let sources = active.config.channel.sources.clone();
     let context = shared.context();
     shared
         .store
@@ -293,7 +294,7 @@ async fn turn(shared: &Shared, active: &Active, customer: CustomerId, unread: bo
             }
             let first = gap::first_waiting(connection, customer)?.filter(|_| !is_known);
             let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
-            let more = stepper.take_inbox(customer, TURN)?;
+            let more = stepper.take_inbox(customer, TURN, &sources)?;
             if !is_known {
                 gap::introduce(connection, customer, first, context.now)?;
             }

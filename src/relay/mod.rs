@@ -64,6 +64,7 @@ mod outbox;
 mod owner;
 mod placing;
 mod render;
+mod start;
 mod store;
 mod sweep;
 mod timers;
@@ -695,6 +696,9 @@ impl Shared {
         }
         for left in &woken.left {
             self.metrics.left(*left);
+        }
+        for source in &woken.starts {
+            self.metrics.start(source);
         }
         self.metrics.dead_letters_made.inc_by(woken.dead_letters);
         self.metrics.overdue.inc_by(woken.overdue);

@@ -15,6 +15,7 @@ mod order;
 mod patience;
 mod places;
 mod rasa;
+mod starts;
 mod strange;
 mod strangers;
 mod world;

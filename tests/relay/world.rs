@@ -5,7 +5,7 @@ use std::time::Duration;
 use maxchannel::creatio::{Credentials, Runtime};
 use maxchannel::policy::{Receiver, Rules};
 use maxchannel::relay::config::{
-    BotConfig, ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets,
+    BotConfig, ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets, Source,
 };
 use maxchannel::relay::http::{Relays, router, serve};
 use maxchannel::relay::{Clock, Hand, Relay, fingerprint};
@@ -47,6 +47,7 @@ pub struct Setup {
     pub bot: Option<String>,
     pub off_hours_bot: Option<String>,
     pub off_hours_key: Option<String>,
+    pub sources: Vec<Source>,
 }
 
 pub fn quiet_rules() -> Rules {
@@ -368,6 +369,7 @@ fn config(
             off_hours_bot: bot_config(&setup.off_hours_bot),
             retention_seconds: 30 * 86_400,
             suspended: false,
+            sources: setup.sources.clone(),
             log_level: None,
         },
         secrets: Secrets {

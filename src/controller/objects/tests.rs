@@ -167,6 +167,7 @@ fn the_secret_holds_what_the_relay_reads() {
             off_hours_bot: None,
             retention_seconds: 1,
             suspended: false,
+            sources: Vec::new(),
             log_level: None,
         },
         secrets: Secrets {

@@ -118,6 +118,8 @@ pub(super) struct Woken {
     pub timers: bool,
     /// Updates that changed nothing, to be counted.
     pub left: Vec<Left>,
+    /// Starts of the bot by where they came from, to be counted.
+    pub starts: Vec<String>,
     /// Messages that became dead letters, to be counted.
     pub dead_letters: u64,
     /// Messages of the channel's own that came too late to be shown, to be counted.
