@@ -11,3 +11,4 @@ for values in charts/maxchannel/values.yaml charts/maxchannel/tests/values/*.yam
 	"$helm" lint --strict --quiet charts/maxchannel --values "$values"
 done
 "$unittest" --strict --color=false charts/maxchannel
+scripts/lint-monitoring.sh

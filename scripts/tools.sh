@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Builds the tools that `make` needs beside the Rust toolchain, each once, and prints the path of the program.
 #
-#   tools.sh cargo-deny | helm | helm-unittest | kube-router | kubeconform | kubectl
+#   tools.sh cargo-deny | helm | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml
 #
-# Kept by version outside the tree, in the user's cache. Versions are raised here and nowhere else. Exit 3: Go or Cargo is missing.
+# Kept by version outside the tree, in the user's cache. Versions are raised here and nowhere else. Exit 3: the machine lacks
+# something, which is named.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/maxchannel/tools"
@@ -33,6 +34,24 @@ go_install() { needs go Go; GOBIN=$OUT go install -trimpath -ldflags "-s -w" "$1
 cargo_install() { needs cargo "Rust's cargo"; cargo install --quiet --locked --root "$OUT" --target-dir "$OUT/build" "$1@$2" && mv "$OUT/bin/$1" "$OUT/$1" && rm -rf "$OUT/build"; }
 module_tool() { needs go Go; (cd "$1" && go build -mod=readonly -trimpath -ldflags "-s -w" -o "$OUT/" tool); }
 
+# The programs of a Debian package, taken out of it: an installation would start services.
+debian_programs() {
+	needs apt-get "apt-get (Debian or Ubuntu)"
+	cd "$OUT"
+	apt-get download "$1" || { [ "$(id -u)" = 0 ] && apt-get update -qq && apt-get download "$1"; }
+	dpkg-deb --extract "$1"_*.deb .
+	mv usr/bin/* .
+	rm -rf usr etc lib var ./*.deb
+}
+# A Python that reads YAML.
+python_yaml() {
+	for python in python3 /usr/bin/python3; do "$python" -c 'import yaml' 2>/dev/null && { command -v "$python"; return; }; done
+	{ [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; } || { echo "tools: python3 with PyYAML is missing: install the package python3-yaml" >&2; exit 3; }
+	echo "tools: installing the package python3-yaml" >&2
+	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-yaml; } >&2
+	echo /usr/bin/python3
+}
+
 case "${1:-}" in
 cargo-deny) once cargo-deny 0.20.2 cargo_install cargo-deny 0.20.2 ;;
 helm) once helm v4.3.1 go_install helm.sh/helm/v4/cmd/helm@v4.3.1 ;;
@@ -40,5 +59,8 @@ kube-router) once kube-router v2.1.0 module_tool "$here/kube-router" ;;
 kubeconform) once kubeconform v0.8.0 go_install github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0 ;;
 helm-unittest) once helm-unittest v1.1.2 module_tool "$here/helm-unittest" ;;
 kubectl) echo "$("$here/../tests/kubernetes/build.sh")/kubectl" ;;
-*) echo "usage: tools.sh cargo-deny | helm | helm-unittest | kube-router | kubeconform | kubectl" >&2; exit 2 ;;
+# Whatever release the distribution has; the name holds the first that was tried.
+prometheus | promtool) echo "$(dirname "$(once prometheus debian-2.42 debian_programs prometheus)")/$1" ;;
+python-yaml) python_yaml ;;
+*) echo "usage: tools.sh cargo-deny | helm | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml" >&2; exit 2 ;;
 esac

@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 
 /// For each module, what it may use of the crate. A module that is not named here may be used by nobody but `cli`.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("api", &[]),
-    ("transport", &[]),
-    ("telemetry", &["transport"]),
-    ("policy", &["api"]),
-    ("max", &["transport"]),
-    ("mango", &["transport"]),
-    ("creatio", &["transport"]),
+    ("time", &[]),
+    ("api", &["time"]),
+    ("transport", &["time"]),
+    ("telemetry", &["time", "transport"]),
+    ("policy", &["api", "time"]),
+    ("max", &["time", "transport"]),
+    ("mango", &["time", "transport"]),
+    ("creatio", &["time", "transport"]),
     ("creatio_package", &[]),
-    ("relay", &["policy", "max", "creatio", "telemetry", "transport"]),
-    ("channel", &["api", "policy", "max", "mango", "creatio", "creatio_package", "transport", "relay"]),
-    ("local", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "transport"]),
-    ("controller", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "transport"]),
+    ("relay", &["api", "policy", "max", "creatio", "telemetry", "time", "transport"]),
+    ("channel", &["api", "policy", "max", "mango", "creatio", "creatio_package", "time", "transport", "relay"]),
+    ("local", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"]),
+    ("controller", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"]),
 ];
 
 #[test]
@@ -91,4 +92,50 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .collect()
+}
+
+/// The pages of `docs/reference` and the name by which comments cite them.
+const REFERENCES: &[(&str, &str)] = &[
+    ("MAX Bot API reference", "max-bot-api.md"),
+    ("MANGO OFFICE API reference", "mango-office-api.md"),
+    ("Creatio API reference", "creatio-api.md"),
+];
+
+#[test]
+fn every_citation_of_a_reference_opens() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut dead = Vec::new();
+    let mut seen = 0;
+    for (name, page) in REFERENCES {
+        let text = std::fs::read_to_string(root.join("docs/reference").join(page)).unwrap();
+        let headings: Vec<&str> = text.lines().filter(|line| line.starts_with('#')).collect();
+        for folder in ["src", "crates/simulator", "tests"] {
+            for file in sources(&root.join(folder)) {
+                // A citation may go on in the next line of its comment.
+                let source = std::fs::read_to_string(&file).unwrap();
+                let prose = source.lines().map(|line| line.trim().trim_start_matches(['/', '!'])).collect::<String>();
+                for cited in prose.split(&format!("{name}, ")).skip(1) {
+                    let cited = cited.strip_prefix("section ").or(cited.strip_prefix("sections ")).unwrap_or(cited);
+                    let found = if let Some(title) = cited.strip_prefix('"') {
+                        let title = title.split('"').next().unwrap();
+                        headings.iter().any(|heading| heading.ends_with(title))
+                    } else {
+                        let number: String = cited.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+                        let number = number.trim_end_matches('.');
+                        headings.iter().any(|heading| {
+                            let own = heading.trim_start_matches(['#', ' ']).split(' ').next().unwrap();
+                            own.trim_end_matches('.') == number
+                        })
+                    };
+                    seen += 1;
+                    if !found {
+                        let cited: String = cited.chars().take(40).collect();
+                        dead.push(format!("{}: {name}, {cited}", file.strip_prefix(root).unwrap().display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(dead.is_empty(), "docs/reference has no such section:\n{}", dead.join("\n"));
+    assert!(seen > 50, "only {seen} citations were found: has their form changed?");
 }

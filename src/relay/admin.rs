@@ -26,7 +26,7 @@ use super::dialogs::{CrmTask, Customer, Origin, Part, Woken};
 use super::lanes::CustomerId;
 use super::store::{StoreError, erased, meta};
 use crate::creatio::Report;
-use crate::policy::Millis;
+use crate::time::Millis;
 
 /// The name of the socket in the channel's data folder.
 pub const SOCKET: &str = "admin.sock";

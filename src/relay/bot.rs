@@ -21,7 +21,8 @@ use super::lanes::{CustomerId, Outcome};
 use super::metrics::Odd;
 use super::store::{StoreError, text_of};
 use super::{Active, Shared};
-use crate::policy::{BotRole, Effect, Event, Millis};
+use crate::policy::{BotRole, Effect, Event};
+use crate::time::Millis;
 use crate::transport::{Options, whole_characters};
 
 /// How long a bot that failed is left alone.

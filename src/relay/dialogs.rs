@@ -18,7 +18,8 @@ use super::store::{StoreError, text_of};
 use crate::creatio::Author;
 use crate::max::update::{self, Update};
 use crate::max::{OutgoingAttachment, text};
-use crate::policy::{self, BotRole, Context, Dialog, Effect, Event, Millis, Note, Phase, ReplyPlace, Rules};
+use crate::policy::{self, BotRole, Context, Dialog, Effect, Event, Note, Phase, ReplyPlace, Rules};
+use crate::time::Millis;
 
 /// The place of a message in its dialog: (timestamp, seq) of MAX.
 pub(super) type Position = (Millis, i64);

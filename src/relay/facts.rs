@@ -10,7 +10,8 @@ use super::Shared;
 use super::lanes::CustomerId;
 use super::metrics::Way;
 use super::store::{StoreError, text_of};
-use crate::policy::{Millis, Rules};
+use crate::policy::Rules;
+use crate::time::Millis;
 
 /// What a relay knows of itself and of both sides; conditions are made of it elsewhere.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

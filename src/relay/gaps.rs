@@ -22,7 +22,7 @@ use super::store::{StoreError, Woken};
 use super::{Active, Shared, pause};
 use crate::max::update::is_time;
 use crate::max::{Class, History, Message};
-use crate::policy::Millis;
+use crate::time::Millis;
 use crate::transport::Limiter;
 
 /// How long a message waits for the reading back of what may belong before it.

@@ -19,7 +19,7 @@ use super::store::{StoreError, erased, meta};
 use super::{Active, Shared};
 use crate::max::Class;
 use crate::max::update::{self, Event};
-use crate::policy::Millis;
+use crate::time::Millis;
 
 /// Updates of one customer taken in one transaction.
 const TURN: u32 = 50;

@@ -49,7 +49,6 @@
 
 pub mod admin;
 mod bot;
-mod clock;
 pub mod config;
 mod dialogs;
 mod facts;
@@ -88,7 +87,6 @@ use tracing::field;
 use uuid::Uuid;
 
 use bot::BotState;
-pub use clock::{Clock, Hand};
 pub use config::RelayConfig;
 use facts::Health;
 pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
@@ -97,7 +95,8 @@ use metrics::{Metrics, Odd};
 pub use store::{FILE as STORE, bot_of, set_aside};
 use store::{Store, StoreError, Woken, gap, meta};
 
-use crate::policy::{BotRole, Context, Millis, Rules};
+use crate::policy::{BotRole, Context, Rules};
+use crate::time::{self, Backoff, Clock, Jitter, Millis};
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
 use crate::{creatio, max};
 
@@ -114,6 +113,16 @@ const BOT_PLACES: usize = 16;
 const CRM_WORKERS: usize = 32;
 /// How many elements that cannot be read are remembered, so that each is counted once.
 const ODD_REMEMBERED: usize = 1_000;
+/// Between attempts of whatever the relay does, unless a flow says otherwise.
+const BETWEEN_TRIES: Backoff = Backoff::Steps(&[
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+    Duration::from_mins(1),
+]);
 /// How long a stop waits for what is under way.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 
@@ -205,12 +214,9 @@ struct Shared {
     stopping: watch::Sender<bool>,
 }
 
-/// Pauses between tries, with a fifth of chance in it so that lanes do not march in step.
+/// After so many attempts; with a fifth of chance in it, so that lanes do not march in step.
 fn pause(attempts: u32) -> Millis {
-    const PAUSES: [Millis; 7] = [500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
-    let base = PAUSES[usize::try_from(attempts).unwrap_or(usize::MAX).min(PAUSES.len() - 1)];
-    let chance = Millis::from(Uuid::new_v4().as_bytes()[0]);
-    base + base * chance / (255 * 5)
+    time::millis(Jitter::longer(20).of(BETWEEN_TRIES.after(attempts)))
 }
 
 /// The public name of a webhook secret: the first 8 hex digits of its SHA-256.

@@ -25,7 +25,8 @@ use super::store::{StoreError, meta, text_of};
 use super::to_max::Sending;
 use super::{Active, Shared};
 use crate::creatio::{self, CloseReason, OddRow, OutboxKind, OutboxRow, Report};
-use crate::policy::{ClosedBy, Event, Millis};
+use crate::policy::{ClosedBy, Event};
+use crate::time::Millis;
 
 /// A look from the beginning finds rows that became visible late and those whose report was lost.
 const SWEEP_INTERVAL: Millis = 30_000;

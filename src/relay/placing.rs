@@ -10,7 +10,7 @@
 use super::dialogs::Position;
 use super::lanes::CustomerId;
 use crate::max::update::{Event, Update, is_time};
-use crate::policy::Millis;
+use crate::time::Millis;
 
 /// How far MAX's clock may be ahead of ours. What lies further ahead is no time, and would make everything after it late.
 const AHEAD: Millis = 24 * 3_600_000;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 use super::Shared;
 use super::lanes::CustomerId;
 use super::store::{StoreError, Woken};
-use crate::policy::Millis;
+use crate::time::Millis;
 
 const INTERVAL: Millis = 30_000;
 /// Customers looked at in one piece of work, so that a long queue holds nobody up.

@@ -9,7 +9,8 @@ use super::lanes::CustomerId;
 use super::store::StoreError;
 use super::store::gap::KEYS_KEPT;
 use super::{Active, Shared};
-use crate::policy::{Context, Event, Millis, Rules};
+use crate::policy::{Context, Event, Rules};
+use crate::time::Millis;
 
 const HOUSEKEEPING_INTERVAL: Millis = 600_000;
 

@@ -5,6 +5,7 @@
 //! that Creatio will never take becomes a dead letter and the agent is told.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
@@ -21,7 +22,8 @@ use super::store::{StoreError, text_of};
 use super::{Active, Shared, pause};
 use crate::creatio::{self, Author, ChatStatus, Direction, ErrorCode, FileUpload, MessageType, Receive, ReceiveAnswer};
 use crate::max;
-use crate::policy::{ClosedBy, Event, Millis, Receiver};
+use crate::policy::{ClosedBy, Event, Receiver};
+use crate::time::{Backoff, Millis};
 
 /// Calls made for one lane before others have their turn.
 const TURN: usize = 16;
@@ -35,6 +37,8 @@ const GAVE_WAY_PAUSE: Millis = 5_000;
 const NOTE: &str = "note:";
 /// How long a new appeal waits before it is looked at again while nobody takes any; a changed manifest rouses it at once.
 const RECEIVER_PAUSE: Millis = 30_000;
+/// Between questions after what Creatio has only queued (wire contract, "queued:true is no acknowledgement").
+const QUEUED: Backoff = Backoff::Steps(&[Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)]);
 /// How often an unclear closing is tried before the customer's lane goes on without it.
 const CLOSE_ATTEMPTS: u32 = 6;
 
@@ -409,19 +413,10 @@ async fn receive(shared: &Shared, creatio: &creatio::Client, head: &Head, call: 
 /// What a success is worth: `queued` is no acknowledgement.
 fn taken(shared: &Shared, head: &Head, queued: bool, chat: Option<Uuid>) -> Attempt {
     if queued {
-        return Attempt::later(Outcome::Wait(queued_pause(head.attempts)));
+        return Attempt::later(Outcome::Wait(QUEUED.millis_after(head.attempts)));
     }
     shared.crm_answered();
     Verdict::Taken { chat }.into()
-}
-
-/// After 1, 2, 5, then every 5 s (wire contract, "queued:true is no acknowledgement").
-fn queued_pause(attempts: u32) -> Millis {
-    match attempts {
-        0 => 1_000,
-        1 => 2_000,
-        _ => 5_000,
-    }
 }
 
 /// The table of error codes of the wire contract.

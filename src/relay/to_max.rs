@@ -4,6 +4,8 @@
 //! answer is lost is looked for in the dialog 5 s and 15 s later before it is sent again. What cannot be proved either way is marked
 //! uncertain and shown to the agent, never sent again and never dropped in silence.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -18,8 +20,13 @@ use crate::creatio::{MessageType, Report};
 use crate::max::{
     self, Attachment, CallbackAnswer, Class, History, Message, NewMessage, OutgoingAttachment, Recipient, UploadKind,
 };
-use crate::policy::{self, Event, Millis, Rules};
+use crate::policy::{self, Event, Rules};
+use crate::time::{Backoff, Millis};
 
+/// While MAX is still processing a file.
+const NOT_READY: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(30));
+/// While the CRM has not written a file yet.
+const ABSENT: Backoff = Backoff::doubling(Duration::from_millis(500), Duration::from_secs(30));
 /// When a send without an answer is looked for, counted from the loss of its answer.
 const LOOKS: [Millis; 2] = [5_000, 15_000];
 /// How often MAX is asked again for a file that it is still processing, or the CRM for one that it has not written yet.
@@ -375,7 +382,7 @@ fn refusal(shared: &Shared, head: &Head, part: &Part, error: &max::Error) -> Att
         }
         .into(),
         Class::NotReady if tries.not_ready < NOT_READY_ATTEMPTS => Attempt::Later {
-            outcome: Outcome::Wait((1_000 << tries.not_ready.min(5)).min(30_000)),
+            outcome: Outcome::Wait(NOT_READY.millis_after(tries.not_ready)),
             sending: None,
             tries: Tries { not_ready: tries.not_ready + 1, ..tries },
         },
@@ -405,8 +412,7 @@ async fn upload(shared: &Shared, active: &Active, head: &Head, file: &OutFile) -
         Ok(Some(download)) => download.bytes,
         // The agent's own request may not have ended yet.
         Ok(None) if tries.absent < NOT_READY_ATTEMPTS => {
-            let pause = (500 << tries.absent.min(6)).min(30_000);
-            return wait(pause, Tries { absent: tries.absent + 1, ..tries });
+            return wait(ABSENT.millis_after(tries.absent), Tries { absent: tries.absent + 1, ..tries });
         }
         Ok(None) => return failed(format!("CRM не отдаёт файл «{}»", file.name)),
         Err(error) if error.class() == crate::creatio::Class::TooLarge => {

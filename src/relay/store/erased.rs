@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
 use super::{StoreError, meta};
-use crate::policy::Millis;
+use crate::time::Millis;
 
 const SALT: &str = "erased_salt";
 

@@ -6,8 +6,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{StoreError, meta};
-use crate::policy::Millis;
 use crate::relay::lanes::CustomerId;
+use crate::time::Millis;
 
 /// How far behind its beginning a gap is read: MAX repeats for a while before it gives up, so what was
 /// missed may be older than what came last. What is known already is found by its key.

@@ -1,4 +1,4 @@
-//! The chat engine: contacts, chats and their states, live messages, agents' actions (Creatio reference §3.7, §4).
+//! The chat engine: contacts, chats and their states, live messages, agents' actions (Creatio API reference, 3.7 and 4).
 //!
 //! Owns: every change of an `OmniChat` row that people or messages bring about. Must not know HTTP.
 
@@ -16,7 +16,7 @@ pub(super) enum Direction {
     Outgoing = 2,
 }
 
-/// `UnifiedMessage.MessageType` (Creatio reference §3.3).
+/// `UnifiedMessage.MessageType` (Creatio API reference, 3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MessageType {
     Text = 0,
@@ -109,7 +109,7 @@ pub(super) struct File {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ChatError {
     NoChat,
-    /// A chat without messages cannot be completed (Creatio reference §3.1).
+    /// A chat without messages cannot be completed (Creatio API reference, 3.1).
     Empty,
     Refused(&'static str),
 }
@@ -511,7 +511,7 @@ impl World {
         Ok(())
     }
 
-    /// What completion writes (Creatio reference §4.5).
+    /// What completion writes (Creatio API reference, 4.5).
     fn finish_chat(&mut self, chat: Uuid, by: Uuid) -> Result<(), ChatError> {
         let chats = if self.switches.own_messages_only { vec![chat] } else { self.chain(chat) };
         let messages = self.messages_in(&chats);

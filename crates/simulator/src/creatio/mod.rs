@@ -103,7 +103,7 @@ pub enum Dialect {
     SqlServer,
 }
 
-/// How a site refuses a session that has ended (Creatio reference §1.1).
+/// How a site refuses a session that has ended (Creatio API reference, 1.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Expired {

@@ -1,4 +1,4 @@
-//! OData 4 over the rows of the site: lists, single rows, fields, counts, creation, change, deletion, `$metadata` (Creatio reference §2).
+//! OData 4 over the rows of the site: lists, single rows, fields, counts, creation, change, deletion, `$metadata` (Creatio API reference, 2).
 //! `$batch` is in [`super::batch`].
 //!
 //! Owns: paths, query options, bodies and error shapes of `/odata`, the rights on objects, and what the relay may write into `MaxOutbox`

@@ -1,4 +1,4 @@
-//! What the site does by itself: offers waiting chats, closes chats by time, lets files of agents appear (Creatio reference §4.2, §4.4).
+//! What the site does by itself: offers waiting chats, closes chats by time, lets files of agents appear (Creatio API reference, 4.2 and 4.4).
 //!
 //! Owns: the minute jobs. Must not know HTTP or the package.
 

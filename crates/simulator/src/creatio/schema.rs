@@ -1,4 +1,4 @@
-//! The objects of the site: names, columns, sizes, lookups, unique keys, and the rows that every site has (Creatio reference §3.1, §3.2;
+//! The objects of the site: names, columns, sizes, lookups, unique keys, and the rows that every site has (Creatio API reference, 3.1 and 3.2;
 //! package contract, "Set-up through OData"). Facts only.
 
 use uuid::{Uuid, uuid};

@@ -1,4 +1,4 @@
-//! The stock web services that a relay or an agent's page calls: chats, transfer, agents' states, files (Creatio reference §2.8, §3.5).
+//! The stock web services that a relay or an agent's page calls: chats, transfer, agents' states, files (Creatio API reference, 2.8 and 3.5).
 //!
 //! Owns: their routes and envelopes. The work itself is the chat engine's.
 
@@ -56,7 +56,7 @@ pub(super) fn http(world: &mut World, call: &Call, lower: &str, path: &str, user
     }
 }
 
-/// An exception that leaves a service (Creatio reference §3.4).
+/// An exception that leaves a service (Creatio API reference, 3.4).
 fn exception(world: &World, message: &str) -> Reply {
     match world.options.runtime {
         Runtime::Framework => Reply::html(StatusCode::INTERNAL_SERVER_ERROR, "Runtime Error"),

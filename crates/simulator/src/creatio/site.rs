@@ -411,7 +411,7 @@ fn dispatch(world: &mut World, call: &Call, target: &Target) -> Reply {
     let path = target.path.as_str();
     let lower = path.to_ascii_lowercase();
     if lower.starts_with("/servicemodel/authservice.svc/") {
-        // Always at the root, whatever the runtime (Creatio reference §1.1).
+        // Always at the root, whatever the runtime (Creatio API reference, 1.1).
         if target.prefixed {
             return Reply::html(StatusCode::UNAUTHORIZED, "401 Unauthorized");
         }

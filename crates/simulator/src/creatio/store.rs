@@ -1,6 +1,6 @@
 //! Rows of the site in memory, with the database's refusals.
 //!
-//! Owns: tables, keys, foreign keys, sizes, and how values look on the wire (Creatio reference §2.2, §2.6). A stored value is JSON:
+//! Owns: tables, keys, foreign keys, sizes, and how values look on the wire (Creatio API reference, 2.2 and 2.6). A stored value is JSON:
 //! Guids as lower-case text, times as microseconds since the epoch, an empty value as null. Must not know HTTP or chats.
 
 use std::collections::BTreeMap;

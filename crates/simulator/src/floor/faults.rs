@@ -99,7 +99,7 @@ pub enum Answer {
     Raw { status: u16, body: String },
     /// 302 to the address.
     Redirect { location: String },
-    /// One of the six error shapes of Creatio (Creatio reference §2.6), numbered 1 to 6 as there.
+    /// One of the six error shapes of Creatio (Creatio API reference, 2.6), numbered 1 to 6 as there.
     Shape { status: u16, number: u8 },
 }
 
@@ -126,7 +126,7 @@ impl Answer {
     }
 }
 
-/// One of the six error shapes (Creatio reference §2.6).
+/// One of the six error shapes (Creatio API reference, 2.6).
 pub(crate) fn shape(status: StatusCode, number: u8, message: &str) -> Reply {
     let body = match number {
         1 => json!({"error": {"code": "", "message": "An error has occurred.",

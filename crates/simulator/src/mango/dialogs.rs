@@ -1,7 +1,7 @@
 //! Sessions and messages of Манго Диалоги: what clients write, what employees do in their desk, and what the API does with both (MANGO
-//! OFFICE reference §3, §4).
+//! OFFICE API reference, 3 and 4).
 //!
-//! Owns: the states of a session with every refusal of §4.1, the messages of a chat, and which event follows from what. Events are
+//! Owns: the states of a session with every refusal, the messages of a chat, and which event follows from what. Events are
 //! put into a queue; [`super::events`] delivers them. Pure: the time is handed in.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Switches;
 use super::account::Account;
 
-/// The longest text that is taken, characters (§4).
+/// The longest text that is taken, characters (MANGO OFFICE API reference, 4).
 const LONGEST_TEXT: usize = 10_000;
 
 /// One webhook call to be made.
@@ -55,7 +55,7 @@ struct Session {
 }
 
 impl Session {
-    /// As the API shows it: the chat only once somebody has the session (§3).
+    /// As the API shows it: the chat only once somebody has the session (MANGO OFFICE API reference, 3).
     fn json(&self) -> Value {
         let mut shown = json!({"session_id": self.id, "widget": self.widget, "state": self.state,
             "update_time": self.update_time, "variables": {"social_user": self.social_user}, "group_id": self.group_id});
@@ -95,7 +95,7 @@ pub(super) struct Dialogs {
     pub events: VecDeque<Event>,
 }
 
-/// A text of §4.1.
+/// A text of the refusals (MANGO OFFICE API reference, 4.1).
 type Refusal = &'static str;
 
 impl Dialogs {
@@ -118,7 +118,7 @@ impl Dialogs {
         let number = self.number();
         let session = &self.sessions[at];
         let mut message = message;
-        // Grows, so that "all smaller ids" means something (§4.3).
+        // Grows, so that "all smaller ids" means something (MANGO OFFICE API reference, 4.3).
         message["message_id"] = json!(format!("{:012}", 700_000 + number));
         message["time"] = json!(now);
         if message["local_message_id"].is_null() {
@@ -142,9 +142,10 @@ impl Dialogs {
         said: &ClientMessage,
         now: i64,
     ) -> Result<Value, String> {
-        let open = self.sessions.iter().position(|session| {
-            session.state != "closed" && session.social_user_id() == said.social_user_id
-        });
+        let open = self
+            .sessions
+            .iter()
+            .position(|session| session.state != "closed" && session.social_user_id() == said.social_user_id);
         let is_new = open.is_none();
         let at = match open {
             Some(at) => at,
@@ -155,7 +156,7 @@ impl Dialogs {
             Some(file) => file.clone(),
             None => json!({"type": "text", "text": said.text}),
         };
-        // First the message, then its session (§4.3).
+        // First the message, then its session (MANGO OFFICE API reference, 4.3).
         let message = self.add_message(
             at,
             now,
@@ -248,9 +249,7 @@ impl Dialogs {
 
     /// The open session of somebody, for the desk.
     fn open_of(&self, social_user: &str) -> Option<usize> {
-        self.sessions
-            .iter()
-            .rposition(|session| session.state != "closed" && session.social_user_id() == social_user)
+        self.sessions.iter().rposition(|session| session.state != "closed" && session.social_user_id() == social_user)
     }
 
     /// What an employee does in the desk with somebody's open session: `take`, `answer`, `transfer`, `close`; `expire` is nobody's.
@@ -363,7 +362,7 @@ impl Dialogs {
         let before = self.sessions.iter().rposition(|session| {
             session.social_user_id() == social_user && session.widget["channels"][0]["channel_id"] == channel
         });
-        // Only to those who wrote before (§4).
+        // Only to those who wrote before (MANGO OFFICE API reference, 4).
         let Some(before) = before else { return Err("Channel not found") };
         if self.open_of(social_user).is_some() {
             return Err("Session already exists");
@@ -473,10 +472,7 @@ impl Dialogs {
         let message = self.add_message(at, now, said);
         let chat = self.sessions[at].chat_id.clone();
         for path in ["/events/cc/md/session/chat/on_recv_message", "/events/cc/md/session/chat/on_read_message"] {
-            self.event(
-                path,
-                json!({"chat_id": chat, "message_id": message["message_id"], "abonent_id": abonent}),
-            );
+            self.event(path, json!({"chat_id": chat, "message_id": message["message_id"], "abonent_id": abonent}));
         }
         Ok(json!({"message": short(&message)}))
     }

@@ -1,5 +1,5 @@
 //! The sender of webhooks: takes events from the queue, signs them, and loses, doubles, mixes up or holds them as control says (MANGO
-//! OFFICE reference §1.7). Nothing is repeated: no public source says that MANGO does.
+//! OFFICE API reference, 1.7). Nothing is repeated: no public source says that MANGO does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::account::sign;
 use super::dialogs::Event;
 use super::site::Site;
 
-/// In what form an event stands in the body; which is right is not settled (§1.7).
+/// In what form an event stands in the body; which is right is not settled (MANGO OFFICE API reference, 1.7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum BodyForm {
@@ -103,7 +103,10 @@ async fn deliver(site: &Arc<Site>, client: &reqwest::Client, event: &Event) {
         let Some(base) = &world.webhook else { return };
         let slash = if world.switches.slash_after_path { "/" } else { "" };
         let path = if world.switches.events_beside_chat {
-            event.path.replace("/chat/on_recv_message", "/on_recv_message").replace("/chat/on_read_message", "/on_read_message")
+            event
+                .path
+                .replace("/chat/on_recv_message", "/on_recv_message")
+                .replace("/chat/on_read_message", "/on_read_message")
         } else {
             event.path.to_owned()
         };

@@ -58,7 +58,7 @@ pub use super::floor::{Answer, Fault, Outage};
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 #[allow(clippy::struct_excessive_bools, reason = "each is one independent unsettled fact")]
 pub struct Switches {
-    /// Numbers come as strings in every second place (reference §1.4).
+    /// Numbers come as strings in every second place (MANGO OFFICE API reference, 1.4).
     pub loose_numbers: bool,
     /// Failures of the VPBX family carry `code`; false: `result`.
     pub failure_as_code: bool,
@@ -72,7 +72,7 @@ pub struct Switches {
     pub unknown_path_punished: bool,
     /// New sessions are given to an employee at once; false: they wait.
     pub auto_distribution: bool,
-    /// The form of webhook bodies (reference §1.7).
+    /// The form of webhook bodies (MANGO OFFICE API reference, 1.7).
     pub body_form: BodyForm,
     /// Paths of webhooks end in a slash.
     pub slash_after_path: bool,
