@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("mango", &["time", "transport"]),
     ("creatio", &["time", "transport"]),
     ("creatio_package", &[]),
-    ("relay", &["api", "policy", "max", "creatio", "telemetry", "time", "transport"]),
+    ("relay", &["api", "policy", "max", "mango", "creatio", "telemetry", "time", "transport"]),
     ("channel", &["api", "policy", "max", "mango", "creatio", "creatio_package", "time", "transport", "relay"]),
     ("local", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"]),
     ("controller", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"]),

@@ -17,6 +17,7 @@ use super::webhook::{self, Whose};
 use crate::api::ForeignSubscription;
 use crate::creatio::{self, Entity, ids};
 use crate::max;
+use crate::relay::config::MangoEmployee;
 
 /// The bot of a channel: the one that it was first authorised with, until another is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +163,14 @@ pub fn is_undisputed(desired: &Desired, observation: &Observation) -> Option<boo
 #[must_use]
 pub fn resolved(desired: &Desired, observation: &Observation) -> Option<Resolved> {
     receiver::resolve(desired.receiver.as_ref(), observation.mango.seen.as_ref()?).ok()
+}
+
+/// The receiver's people with their numbers at MANGO OFFICE, for dialogs that come through it.
+#[must_use]
+pub fn mango_employees(desired: &Desired, observation: &Observation) -> Vec<MangoEmployee> {
+    let users = observation.crm.seen.as_ref().map(|view| view.users.as_slice()).unwrap_or_default();
+    let found = resolved(desired, observation).filter(|_| desired.intake == IntakeWish::MangoDialogs);
+    found.map(|resolved| receiver::employees(&resolved, users)).unwrap_or_default()
 }
 
 /// Everything that has to change. Empty while the channel is suspended or its bot is unknown; where another has it no more than our own

@@ -221,7 +221,7 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
     Ok(Desired {
         token: word(secrets, &spec.token_secret_ref.name, &spec.token_secret_ref.key),
         account_number: spec.mango.account_number.clone(),
-        mango: mango_access(secrets, &spec.mango.credentials_secret_ref.name),
+        mango: mango_access(secrets, &spec.mango.credentials_secret_ref.name, intake == IntakeWish::MangoDialogs),
         crm_access: crm_access(secrets, &spec.creatio, &crm),
         crm,
         receiver: spec.receiver.clone(),
@@ -290,12 +290,13 @@ fn phrase(secrets: &Secrets, name: &str, key: &str) -> Credential<SecretString> 
     checked(secrets, name, key, api::passphrase)
 }
 
-fn mango_access(secrets: &Secrets, name: &str) -> Credential<MangoAccess> {
+fn mango_access(secrets: &Secrets, name: &str, dialogs: bool) -> Credential<MangoAccess> {
     let key = word(secrets, name, "apiKey")?;
     let salt = word(secrets, name, "apiSalt")?;
     Ok(MangoAccess {
         key_fingerprint: fingerprint([key.expose_secret()]),
-        fingerprint: fingerprint([key.expose_secret(), salt.expose_secret()]),
+        // With the dialogs more is looked at.
+        fingerprint: fingerprint([key.expose_secret(), salt.expose_secret(), if dialogs { "dialogs" } else { "" }]),
         api_key: key,
         api_salt: salt,
     })

@@ -336,7 +336,7 @@ fn erase_rows(connection: &Connection, id: CustomerId, now: Millis) -> Result<Er
         .query_map([id], |row| row.get(0))?
         .collect::<Result<Vec<String>, _>>()?;
     for origin in waiting {
-        if let Origin::Agent { row } = serde_json::from_str(&origin)? {
+        if let Origin::Agent { row, .. } = serde_json::from_str(&origin)? {
             let words = "данные клиента удалены администратором MaxChannel".to_owned();
             super::outbox::note_report(connection, row, &Report::Failed(words))?;
         }
@@ -374,6 +374,7 @@ fn erase_rows(connection: &Connection, id: CustomerId, now: Millis) -> Result<Er
             updates += connection.execute("DELETE FROM inbox WHERE id = ?1", [row])?;
         }
     }
+    super::store::mango::erase(connection, id)?;
     let gone = |table: &str| connection.execute(&format!("DELETE FROM {table} WHERE customer = ?1"), [id]);
     Ok(Erased {
         dialogs: connection.execute("DELETE FROM customer WHERE id = ?1", [id])?,

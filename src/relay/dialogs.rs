@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::config::Source;
-use super::lanes::CustomerId;
+pub(super) use super::lanes::CustomerId;
 use super::metrics::Left;
 use super::placing::{self, Scene};
 use super::render::{self, Incoming};
@@ -67,6 +67,9 @@ pub(super) enum Origin {
     /// An agent's, by the row of the CRM's outbox.
     Agent {
         row: Uuid,
+        /// Who wrote it; none in rows of an earlier version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Uuid>,
     },
     AutoReply {
         /// Which one; none in rows of an earlier version.
@@ -506,11 +509,11 @@ impl Stepper<'_> {
                     self.unreadable(customer, taken, said)?;
                 }
             }
+            update::Event::Unknown { .. } => super::mango::take(self, customer, taken.raw, position)?,
             update::Event::DialogCleared
             | update::Event::DialogMuted { .. }
             | update::Event::DialogUnmuted
-            | update::Event::Elsewhere
-            | update::Event::Unknown { .. } => {}
+            | update::Event::Elsewhere => {}
         }
         Ok(Fate::Done)
     }

@@ -98,6 +98,7 @@ pub fn router(relays: Relays) -> Router {
         .route("/webhooks/max/{namespace}/{name}/{installation}/{fingerprint}", post(max_webhook))
         // From before installations had ids: such a subscription works until the new one stands.
         .route("/webhooks/max/{namespace}/{name}/{fingerprint}", post(max_webhook_without_installation))
+        .route("/webhooks/mango/{namespace}/{name}/{*path}", post(mango_webhook))
         .route("/webhooks/creatio/{namespace}/{name}", post(creatio_hint))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -141,6 +142,27 @@ async fn take_webhook(
         Ok(Some(Read { bytes, length, .. })) => relay.huge_webhook(&bytes, length).await,
         // Cut off or too slow: whoever it was hears of it, and comes again.
         Ok(None) => StatusCode::BAD_REQUEST,
+        Err(_) => StatusCode::REQUEST_TIMEOUT,
+    }
+}
+
+/// An event of MANGO OFFICE. Only its body says what it is: paths differ between the documents. The cabinet tries the address with a
+/// `ping`, which says nothing and is answered alike whatever channel it names.
+async fn mango_webhook(
+    State(relays): State<Relays>,
+    Path((namespace, name, path)): Path<(String, String, String)>,
+    body: Body,
+) -> StatusCode {
+    if path.trim_end_matches('/').rsplit('/').next() == Some("ping") {
+        return StatusCode::OK;
+    }
+    let Some(relay) = relays.get(&namespace, &name).filter(Relay::takes_from_mango) else {
+        return StatusCode::FORBIDDEN;
+    };
+    // The signature is over the body: it has to be read before anything is known of the caller, so no more than an event can be.
+    match tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, LONG_BODY)).await {
+        Ok(Ok(bytes)) => relay.mango_webhook(&bytes).await,
+        Ok(Err(_)) => StatusCode::FORBIDDEN,
         Err(_) => StatusCode::REQUEST_TIMEOUT,
     }
 }

@@ -57,6 +57,7 @@ pub mod http;
 mod intake;
 mod lanes;
 mod listener;
+mod mango;
 mod metrics;
 pub mod moving;
 mod outbox;
@@ -149,6 +150,7 @@ struct Active {
     rules: Arc<Rules>,
     max: max::Client,
     creatio: Option<creatio::Client>,
+    mango: Option<mango::Mango>,
     bots: BotTransport,
 }
 
@@ -205,6 +207,7 @@ struct Shared {
     report_wake: Notify,
     timer_wake: Notify,
     gap_wake: Notify,
+    mango_wake: Notify,
     /// The CRM's hints reach us, so that looks without one may be rare.
     hints_work: AtomicBool,
     hinted: AtomicBool,
@@ -281,6 +284,7 @@ impl Relay {
             report_wake: Notify::new(),
             timer_wake: Notify::new(),
             gap_wake: Notify::new(),
+            mango_wake: Notify::new(),
             hints_work: AtomicBool::new(false),
             hinted: AtomicBool::new(false),
             store_broken: AtomicBool::new(false),
@@ -323,7 +327,8 @@ impl Relay {
         let active = Arc::new(Active::new(config, before.as_deref())?);
         let now = self.shared.clock.now();
         // Between two ways in MAX may have brought things to neither.
-        let gap = before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake);
+        let gap = before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake)
+            && active.mango.is_none();
         // What is due under the new rules is decided by a tick of every open dialog.
         self.shared
             .store
@@ -352,6 +357,17 @@ impl Relay {
     /// Takes one webhook call of MAX.
     pub async fn webhook(&self, fingerprint: &str, secret: Option<&str>, body: &[u8]) -> StatusCode {
         intake::webhook(&self.shared, fingerprint, secret, body).await
+    }
+
+    /// Whether dialogs come through MANGO OFFICE.
+    #[must_use]
+    pub fn takes_from_mango(&self) -> bool {
+        self.shared.active().is_some_and(|active| active.mango.is_some())
+    }
+
+    /// Takes one webhook call of MANGO OFFICE.
+    pub async fn mango_webhook(&self, body: &[u8]) -> StatusCode {
+        mango::webhook(&self.shared, body).await
     }
 
     /// Whether a webhook call comes from MAX: the fingerprint in its path and the secret in its header belong to one of ours.
@@ -508,7 +524,8 @@ impl Active {
         };
         let bots = ReqwestTransport::outside(Trust::public(), Addresses::Any).map_err(failed)?;
         let rules = Arc::new(channel.rules.clone());
-        Ok(Self { rules, max, creatio, bots: BotTransport(Arc::new(bots)), config })
+        let mango = mango::Mango::new(&config, before.and_then(|before| before.mango.as_ref())).map_err(failed)?;
+        Ok(Self { rules, max, creatio, mango, bots: BotTransport(Arc::new(bots)), config })
     }
 }
 
@@ -613,6 +630,7 @@ fn start_tasks(shared: &Arc<Shared>, crm_places: usize) -> JoinSet<()> {
         }};
     }
     background!(intake::poll);
+    background!(mango::run);
     background!(gaps::run);
     for _ in 0..gaps::READERS {
         background!(gaps::read);

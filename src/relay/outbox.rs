@@ -455,7 +455,7 @@ fn to_customer(
     first: bool,
 ) -> Result<(), StoreError> {
     let since = first.then(|| row.created_on.map_or(0, jiff::Timestamp::as_millisecond));
-    stepper.queue_for_max(customer, &Origin::Agent { row: row.id }, parts)?;
+    stepper.queue_for_max(customer, &Origin::Agent { row: row.id, by: row.agent_id }, parts)?;
     if let Some(since) = since {
         let sending = Sending { after_seq: None, since, look_at: None, looks: 0 };
         let inserted = stepper.connection.last_insert_rowid();

@@ -60,6 +60,7 @@ struct Head {
     part: usize,
     sending: Option<Sending>,
     attempts: u32,
+    created_at: Millis,
     customer: Customer,
     /// MAX's time of the newest update of the customer's that is known.
     heard_at: Option<Millis>,
@@ -106,6 +107,11 @@ impl From<Verdict> for Attempt {
 /// What became of the part that is next, for good.
 enum Verdict {
     Sent(Box<Message>),
+    /// MANGO OFFICE has taken it.
+    SentThroughMango {
+        mid: String,
+        at: Millis,
+    },
     /// Not a message: nothing to remember.
     Done,
     Uploaded(OutgoingAttachment),
@@ -121,7 +127,7 @@ enum Verdict {
 impl Verdict {
     fn name(&self) -> &'static str {
         match self {
-            Self::Sent(_) => "sent",
+            Self::Sent(_) | Self::SentThroughMango { .. } => "sent",
             Self::Done => "done",
             Self::Uploaded(_) => "uploaded",
             Self::AsFile => "as_file",
@@ -229,7 +235,17 @@ fn load_head(
         let heard_at = connection
             .prepare_cached("SELECT max(at) FROM inbox WHERE customer = ?1")?
             .query_row([id], |row| row.get(0))?;
-        let head = Head { id: raw.id, origin, parts, part, sending, attempts: raw.attempts, customer, heard_at };
+        let head = Head {
+            id: raw.id,
+            origin,
+            parts,
+            part,
+            sending,
+            attempts: raw.attempts,
+            created_at: raw.created_at,
+            customer,
+            heard_at,
+        };
         return Ok((Some(head), woken));
     }
 }
@@ -282,7 +298,7 @@ fn set_aside(
             "UPDATE to_max SET state = ?2, error = ?3, recorded = 1, ended_at = ?4 WHERE id = ?1",
         )?
         .execute(params![row.id, state, words, now])?;
-    if let Some(Origin::Agent { row: outbox }) = origin {
+    if let Some(Origin::Agent { row: outbox, .. }) = origin {
         let report = match state {
             "failed" => Report::Failed(words.to_owned()),
             _ => Report::Uncertain(words.to_owned()),
@@ -297,6 +313,9 @@ async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Result<Attemp
     let Some(part) = head.parts.get(head.part) else { return Ok(Verdict::Done.into()) };
     if let Some(words) = &part.odd {
         return Ok(Verdict::Failed { words: words.clone(), gone: false }.into());
+    }
+    if let Some(mango) = &active.mango {
+        return through_mango(shared, active, mango, head, part).await;
     }
     if let Some(sending) = head.sending {
         return look_back(shared, active, head, part, sending).await;
@@ -334,6 +353,46 @@ async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Result<Attemp
             later(head, outcome, Some(sending))
         }
         Err(error) => refusal(shared, head, part, &error),
+    })
+}
+
+/// Sends the part through MANGO OFFICE, where a repeat is harmless: it goes under a name of its own.
+async fn through_mango(
+    shared: &Shared,
+    active: &Active,
+    mango: &super::mango::Mango,
+    head: &Head,
+    part: &Part,
+) -> Result<Attempt, StoreError> {
+    use super::mango::{Outgoing, Sent};
+    if part.callback_id.is_some() {
+        return Ok(Verdict::Done.into());
+    }
+    if part.file.is_some() {
+        let words =
+            "через MANGO OFFICE файлы не передаются (files are not sent through MANGO OFFICE): отправьте ссылку";
+        return Ok(Verdict::Failed { words: words.to_owned(), gone: false }.into());
+    }
+    let (name, agent) = match &head.origin {
+        Origin::Agent { row, by } => (row.to_string(), *by),
+        // Numbers of rows begin anew in a new store, times do not.
+        _ => (format!("{}-{}-{}", head.customer.id, head.created_at, head.id), None),
+    };
+    let titles = part.buttons.iter().map(|button| format!("• {}", button.title));
+    let text = part.text.clone().into_iter().chain(titles).collect::<Vec<_>>().join("\n");
+    let outgoing = Outgoing {
+        customer: head.customer.id,
+        name: format!("{name}-{}", head.part),
+        text: &text,
+        agent,
+        may_begin: matches!(head.origin, Origin::Agent { .. } | Origin::Bot),
+        attempts: head.attempts,
+    };
+    Ok(match super::mango::send(shared, active, mango, &outgoing).await? {
+        Sent::Taken { mid, at } => Verdict::SentThroughMango { mid, at }.into(),
+        Sent::Needless => Verdict::Done.into(),
+        Sent::Later(outcome) => later(head, outcome, None),
+        Sent::Refused(words) => Verdict::Failed { words, gone: false }.into(),
     })
 }
 
@@ -600,6 +659,12 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     next += 1;
                     (next >= parts.len()).then_some(("sent", None))
                 }
+                Verdict::SentThroughMango { mid, at } => {
+                    parts[next].mid = Some(mid);
+                    parts[next].sent_at = Some(at);
+                    next += 1;
+                    (next >= parts.len()).then_some(("sent", None))
+                }
                 Verdict::Done => {
                     next += 1;
                     (next >= parts.len()).then_some(("sent", None))
@@ -662,7 +727,7 @@ fn conclude(
     error: Option<String>,
 ) -> Result<(), StoreError> {
     match &head.origin {
-        Origin::Agent { row } => {
+        Origin::Agent { row, .. } => {
             let report = match (state, error) {
                 ("failed", Some(words)) => Report::Failed(words),
                 ("uncertain", Some(words)) => Report::Uncertain(words),

@@ -10,6 +10,7 @@ mod dialogs;
 mod gaps;
 mod hang_ups;
 mod interleavings;
+mod mango;
 mod odd;
 mod order;
 mod patience;

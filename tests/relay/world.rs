@@ -5,7 +5,8 @@ use std::time::Duration;
 use maxchannel::creatio::{Credentials, Runtime};
 use maxchannel::policy::{Receiver, Rules};
 use maxchannel::relay::config::{
-    BotConfig, ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets, Source,
+    BotConfig, ChannelConfig, CreatioConfig, FORMAT, Intake, MangoConfig, MangoEmployee, MaxConfig, RelayConfig,
+    Secrets, Source,
 };
 use maxchannel::relay::http::{Relays, router, serve};
 use maxchannel::relay::{Relay, fingerprint};
@@ -50,6 +51,8 @@ pub struct Setup {
     pub off_hours_bot: Option<String>,
     pub off_hours_key: Option<String>,
     pub sources: Vec<Source>,
+    /// The address of MANGO OFFICE, and who the agents are there.
+    pub mango: Option<(String, Vec<MangoEmployee>)>,
 }
 
 pub fn quiet_rules() -> Rules {
@@ -152,6 +155,11 @@ impl World {
         self.rules = rules.clone();
         let config = config(&self.max, &self.crm, self.bot, rules, self.intake.clone(), &self.setup, revision);
         self.relay.apply(config).await.unwrap();
+    }
+
+    /// Who the agents are at MANGO OFFICE; takes effect with the next settings.
+    pub fn set_mango(&mut self, url: String, employees: Vec<MangoEmployee>) {
+        self.setup.mango = Some((url, employees));
     }
 
     /// The channel's data folder.
@@ -371,6 +379,10 @@ fn config(
             off_hours_bot: bot_config(&setup.off_hours_bot),
             retention_seconds: 30 * 86_400,
             suspended: false,
+            mango: setup
+                .mango
+                .as_ref()
+                .map(|(url, employees)| MangoConfig { base_url: url.parse().unwrap(), employees: employees.clone() }),
             sources: setup.sources.clone(),
             log_level: None,
         },
@@ -380,6 +392,10 @@ fn config(
             creatio: Some(Credentials::OAuth {
                 client_id: options.client_id,
                 client_secret: SecretString::from(options.client_secret),
+            }),
+            mango: setup.mango.as_ref().map(|_| {
+                let options = maxchannel_simulator::mango::Options::default();
+                (SecretString::from(options.api_key), SecretString::from(options.api_salt))
             }),
             notify: None,
             bot: None,

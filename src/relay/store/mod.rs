@@ -13,6 +13,7 @@
 
 pub(super) mod erased;
 pub(super) mod gap;
+pub(super) mod mango;
 pub(super) mod meta;
 mod schema;
 
