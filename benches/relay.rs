@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use maxchannel::contract::config::{ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets};
 use maxchannel::creatio::{Credentials, Runtime};
 use maxchannel::policy::{Receiver, Rules};
-use maxchannel::relay::config::{ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets};
 use maxchannel_simulator::{creatio, mango, max};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -324,7 +324,7 @@ async fn memory(table: &mut Table) {
     site.until("200 from /readyz", answers).await;
     tokio::time::sleep(IDLE).await;
     let relay = program.memory();
-    table.add("idle, `relay`: resident, MiB", "≤ 12", relay.all / MIB);
+    table.add("idle, `relay`: resident, MiB", "≤ 8", relay.all / MIB);
     table.add("idle, `relay`: of it not mapped from the program file, MiB", "", relay.own / MIB);
     table.add("idle, `run`: resident, MiB", "", whole.all / MIB);
     table.add("idle, `run`: of it not mapped from the program file, MiB", "", whole.own / MIB);

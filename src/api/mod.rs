@@ -27,7 +27,7 @@ pub use crd::{API_VERSION, GROUP, KIND, VERSION, crd, crd_yaml};
 pub use errors_doc::errors_markdown;
 pub use findings::{Finding, Severity, across, findings, parse, summary};
 pub use path::FieldPath;
-pub use secret::{SecretProblem, passphrase, secret_value};
+pub use secret::{SecretProblem, key, passphrase, secret_value};
 pub use spec::*;
 pub use status::{BotStatus, IntakeKind, MaxChannelStatus, RelayStatus};
 pub use values::{Date, Duration, Quantity, TimeOfDay, ValueError};

@@ -2,6 +2,17 @@
 
 use secrecy::SecretString;
 
+/// The keys of the Secrets that a manifest names, where it does not name the key itself.
+pub mod key {
+    pub const API_KEY: &str = "apiKey";
+    pub const API_SALT: &str = "apiSalt";
+    pub const CLIENT_ID: &str = "clientId";
+    pub const CLIENT_SECRET: &str = "clientSecret";
+    pub const USERNAME: &str = "username";
+    pub const PASSWORD: &str = "password";
+    pub const NOTIFY_SECRET: &str = "notifySecret";
+}
+
 /// Why a value of a Secret cannot be used; each is one sentence without the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretProblem {

@@ -31,11 +31,12 @@ use super::receiver::Directory;
 use super::relay_config::{self, Access};
 use super::report::{self, Held, RelayState, Unapplied, View};
 use super::schedule::{Cadence, Subject, Trouble};
+use super::subscription::Whose;
 use super::validate::{Desired, IntakeWish, Secrets, validate};
-use super::webhook;
 use crate::api::ChannelRef;
 use crate::api::{MaxChannel, MaxChannelStatus, Reason};
-use crate::relay::config::RelayConfig;
+use crate::contract::config::RelayConfig;
+use crate::contract::webhook;
 use crate::time::Millis;
 use crate::{creatio, max};
 
@@ -818,11 +819,11 @@ impl Keeper {
 
     fn subscription(&self) -> Option<&max::Subscription> {
         let all = plan::subscriptions(self.desired.as_ref()?, &self.observation);
-        all.into_iter().find(|(_, whose)| *whose == webhook::Whose::Current).map(|(subscription, _)| subscription)
+        all.into_iter().find(|(_, whose)| *whose == Whose::Current).map(|(subscription, _)| subscription)
     }
 
     /// When the subscription in force was made, as MAX says, and the secret that belongs to it. Another time than before means that
-    /// updates may have been missed, whoever took the one before away: the relay must be told ([`crate::relay::Relay::subscribed`]).
+    /// updates may have been missed, whoever took the one before away: the relay must be told (`SideFacts::subscribed_at`).
     #[must_use]
     pub fn subscribed(&self) -> Option<(Millis, SecretString)> {
         let made = Some(self.subscription()?.time).filter(|time| *time > 0).or(self.subscribed_at)?;

@@ -16,7 +16,6 @@
 
 pub mod claims;
 pub mod execute;
-mod installation;
 pub mod keeper;
 pub mod observe;
 pub mod plan;
@@ -24,17 +23,16 @@ pub mod receiver;
 pub mod relay_config;
 pub mod report;
 pub mod schedule;
+pub mod subscription;
 pub mod validate;
-pub mod webhook;
 
 #[cfg(test)]
 mod tests;
 
-pub use installation::InstallationId;
-use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::api::{self, Language};
+use crate::contract::InstallationId;
 
 /// What is the same for all channels of one installation.
 #[derive(Clone, Debug)]
@@ -53,25 +51,4 @@ pub struct Installation {
     pub max_error_reasons: api::ErrorReasons,
     /// The language of messages in conditions.
     pub language: Language,
-}
-
-/// Names a state of something secret without telling it: the first 16 hex digits of a SHA-256 over the parts.
-#[must_use]
-pub fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        // The length keeps ("ab", "c") and ("a", "bc") apart.
-        hash.update(part.len().to_le_bytes());
-        hash.update(part.as_bytes());
-    }
-    hex(&hash.finalize()[..8])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -4,8 +4,8 @@
 use uuid::Uuid;
 
 use crate::api::{self, Reason, ReceiverRef};
+use crate::contract::config::MangoEmployee;
 use crate::creatio::User;
-use crate::relay::config::MangoEmployee;
 
 /// An employee of the account.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,11 +2,13 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::Installation;
 use super::validate::{CrmAccess, Desired, IntakeWish};
-use super::{Installation, fingerprint, webhook};
-use crate::relay::config::{
+use crate::contract::config::{
     ChannelConfig, CreatioConfig, FORMAT, Intake, MangoConfig, MangoEmployee, MaxConfig, RelayConfig, Secrets,
 };
+use crate::contract::digest::fingerprint;
+use crate::contract::webhook;
 
 /// What of the outside may be used now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,14 +9,14 @@ use super::observe::{Failure, Observation};
 use super::plan::{self, KnownBot};
 use super::receiver;
 use super::schedule::Subject;
+use super::subscription::{self, Whose};
 use super::validate::{Desired, IntakeWish, Unusable};
-use super::webhook::{self, Whose};
 use crate::api::{
     BotStatus, ConditionType, IntakeKind, Language, MaxChannelStatus, Outcome, Pass, Reason, RelayStatus, Status,
     conditions,
 };
+use crate::contract::{Facts, Trouble, digest};
 use crate::creatio_package;
-use crate::relay::Facts;
 use crate::time::Millis;
 
 /// How long trouble with the delivery holds before it is written down.
@@ -64,14 +64,9 @@ pub struct Held {
 #[must_use]
 pub fn hold(before: Option<Held>, relay: &RelayState, now: Millis) -> Option<Held> {
     let facts = relay.facts()?;
-    let throttled = facts
-        .max
-        .code
-        .as_deref()
-        .is_some_and(|code| code == "429" || code == "too.many.requests" || code == "throttled");
     let reason = if !facts.crm.ok {
         Reason::CrmDown
-    } else if !facts.max.ok && throttled {
+    } else if !facts.max.ok && facts.max.code == Some(Trouble::Throttled) {
         Reason::MaxThrottled
     } else if facts.oldest_seconds > 60 {
         Reason::Backlog
@@ -159,7 +154,7 @@ fn echo(reconcile_at: &str) -> String {
     if reconcile_at.chars().count() <= LONGEST_ECHO {
         return reconcile_at.to_owned();
     }
-    format!("sha256:{}", super::hex(&Sha256::digest(reconcile_at.as_bytes())))
+    format!("sha256:{}", digest::hex(&Sha256::digest(reconcile_at.as_bytes())))
 }
 
 /// Kubernetes keeps times of conditions in whole seconds.
@@ -487,7 +482,7 @@ impl Of<'_> {
         let strangers: Vec<String> = seen
             .iter()
             .filter(|(_, whose)| matches!(whose, Whose::Foreign | Whose::Elsewhere))
-            .map(|(seen, _)| webhook::shown(&seen.url))
+            .map(|(seen, _)| subscription::shown(&seen.url))
             .collect();
         let strangers = strangers.join(", ");
         if self.desired.intake == IntakeWish::LongPoll {

@@ -9,12 +9,14 @@ use kube::ResourceExt;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::{Installation, InstallationId, fingerprint};
+use super::Installation;
 use crate::api::ChannelRef;
-use crate::api::{self, MaxChannel, SecretProblem};
+use crate::api::{self, MaxChannel, SecretProblem, key};
+use crate::contract::config::{BotConfig, Source};
+use crate::contract::digest::fingerprint;
+use crate::contract::{InstallationId, webhook};
 use crate::creatio;
 use crate::policy::Rules;
-use crate::relay::config::{BotConfig, Source};
 use crate::time::Millis;
 
 /// Take over rows in the CRM that another owner has marked (design: annotations).
@@ -148,7 +150,7 @@ impl Desired {
     pub fn notify_url(&self) -> String {
         let takes_hints = self.crm_access.as_ref().is_ok_and(|access| access.notify.is_some());
         match &self.public_base {
-            Some(base) if takes_hints => super::webhook::notify_address(base, &self.channel),
+            Some(base) if takes_hints => webhook::notify_address(base, &self.channel),
             _ => String::new(),
         }
     }
@@ -291,8 +293,8 @@ fn phrase(secrets: &Secrets, name: &str, key: &str) -> Credential<SecretString> 
 }
 
 fn mango_access(secrets: &Secrets, name: &str, dialogs: bool) -> Credential<MangoAccess> {
-    let key = word(secrets, name, "apiKey")?;
-    let salt = word(secrets, name, "apiSalt")?;
+    let key = word(secrets, name, key::API_KEY)?;
+    let salt = word(secrets, name, key::API_SALT)?;
     Ok(MangoAccess {
         key_fingerprint: fingerprint([key.expose_secret()]),
         // With the dialogs more is looked at.
@@ -306,20 +308,20 @@ fn crm_access(secrets: &Secrets, spec: &api::Creatio, address: &CrmAddress) -> C
     let name = spec.credentials_secret_ref.name.as_str();
     let oauth = || -> Credential<creatio::Credentials> {
         Ok(creatio::Credentials::OAuth {
-            client_id: word(secrets, name, "clientId")?.expose_secret().to_owned(),
-            client_secret: word(secrets, name, "clientSecret")?,
+            client_id: word(secrets, name, key::CLIENT_ID)?.expose_secret().to_owned(),
+            client_secret: word(secrets, name, key::CLIENT_SECRET)?,
         })
     };
     let forms = || -> Credential<creatio::Credentials> {
         Ok(creatio::Credentials::Forms {
-            username: phrase(secrets, name, "username")?.expose_secret().to_owned(),
-            password: phrase(secrets, name, "password")?,
+            username: phrase(secrets, name, key::USERNAME)?.expose_secret().to_owned(),
+            password: phrase(secrets, name, key::PASSWORD)?,
         })
     };
     let has = |key| secrets.get(name).is_some_and(|data| data.contains_key(key));
-    let credentials = if has("clientId") || has("clientSecret") {
+    let credentials = if has(key::CLIENT_ID) || has(key::CLIENT_SECRET) {
         oauth()?
-    } else if has("username") || has("password") || !secrets.contains_key(name) {
+    } else if has(key::USERNAME) || has(key::PASSWORD) || !secrets.contains_key(name) {
         forms()?
     } else {
         return Err(Unusable::Missing(format!(
@@ -330,7 +332,7 @@ fn crm_access(secrets: &Secrets, spec: &api::Creatio, address: &CrmAddress) -> C
         None => None,
         Some(reference) => Some(raw(secrets, &reference.name, &reference.key)?.to_owned()),
     };
-    let notify = if has("notifySecret") { Some(word(secrets, name, "notifySecret")?) } else { None };
+    let notify = if has(key::NOTIFY_SECRET) { Some(word(secrets, name, key::NOTIFY_SECRET)?) } else { None };
     let (who, secret) = match &credentials {
         creatio::Credentials::OAuth { client_id, client_secret } => (client_id, client_secret),
         creatio::Credentials::Forms { username, password } => (username, password),

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::installation::data_dir;
+use crate::contract::admin::SOCKET;
 use crate::relay::STORE;
-use crate::relay::admin::SOCKET;
 use crate::relay::moving::HOLD;
 use crate::transport::Trust;
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::admin::{SocketArgs, ask};
 use super::{Output, USAGE};
-use crate::relay::admin::{DeadLetters, Direction, Replay, Replayed};
+use crate::contract::admin::{DeadLetters, Direction, Replay, Replayed};
 
 /// Show what could not be delivered, and have it delivered again.
 ///

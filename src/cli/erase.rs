@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::admin::{SocketArgs, ask};
 use super::dead_letters::json;
 use super::{Output, USAGE};
-use crate::relay::admin::{Erase, Erased};
+use crate::contract::admin::{Erase, Erased};
 
 /// Erase everything that the relay holds of one customer.
 ///

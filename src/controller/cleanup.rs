@@ -26,11 +26,12 @@ use super::scope::Scope;
 use super::writer::{Deleted, is_controlled_by};
 use super::{Error, names};
 use crate::api::ChannelRef;
-use crate::api::{DeletionPolicy, MaxChannel};
+use crate::api::{DeletionPolicy, MaxChannel, key};
 use crate::channel::keeper::Done;
 use crate::channel::report::RelayState;
 use crate::channel::validate::Secrets;
-use crate::relay::Undelivered;
+use crate::contract::Undelivered;
+use crate::contract::config::file;
 use crate::time::Millis;
 
 /// How long a relay that does not say what it has is waited for after nothing comes in any more.
@@ -315,24 +316,24 @@ async fn complete(
     let api: Api<Secret> = Api::namespaced(context.writer.client().clone(), &name.namespace);
     let Some(secret) = api.get_opt(&of_relay).await? else { return Ok(()) };
     let told = entry::data(secret);
-    let mut give = |secret: &str, key: &str, file: &str| {
-        if let Some(value) = told.get(file) {
+    let mut give = |secret: &str, key: &str, from: &str| {
+        if let Some(value) = told.get(from) {
             let data: &mut BTreeMap<String, SecretString> = secrets.entry(secret.to_owned()).or_default();
             data.entry(key.to_owned()).or_insert_with(|| value.expose_secret().into());
         }
     };
-    give(&token.name, &token.key, "token");
-    for (key, file) in [
-        ("clientId", "creatioClientId"),
-        ("clientSecret", "creatioClientSecret"),
-        ("username", "creatioUsername"),
-        ("password", "creatioPassword"),
-        ("notifySecret", "creatioNotifySecret"),
+    give(&token.name, &token.key, file::TOKEN);
+    for (name, from) in [
+        (key::CLIENT_ID, file::CREATIO_CLIENT_ID),
+        (key::CLIENT_SECRET, file::CREATIO_CLIENT_SECRET),
+        (key::USERNAME, file::CREATIO_USERNAME),
+        (key::PASSWORD, file::CREATIO_PASSWORD),
+        (key::NOTIFY_SECRET, file::NOTIFY),
     ] {
-        give(&creatio.name, key, file);
+        give(&creatio.name, name, from);
     }
     if let Some(ca) = &manifest.spec.creatio.ca_secret_ref
-        && let Some(pem) = told.get("channel.json").and_then(|text| ca_of(text.expose_secret()))
+        && let Some(pem) = told.get(file::CHANNEL).and_then(|text| ca_of(text.expose_secret()))
     {
         secrets.entry(ca.name.clone()).or_default().entry(ca.key.clone()).or_insert_with(|| pem.into());
     }

@@ -21,7 +21,7 @@ use crate::channel::claims::Conflict;
 use crate::channel::keeper::{Keeper, Standing};
 use crate::channel::plan::KnownBot;
 use crate::channel::validate::Secrets;
-use crate::relay::{Facts, Undelivered};
+use crate::contract::{Facts, Undelivered};
 use crate::telemetry;
 use crate::time::Millis;
 

@@ -32,8 +32,8 @@ use crate::channel::keeper::{Brought, Done, May, Side};
 use crate::channel::relay_config::with_log_level;
 use crate::channel::report::{RelayState, Unapplied};
 use crate::channel::schedule::Subject;
-use crate::relay::http::SECRET_HEADER;
-use crate::relay::{Facts, RelayConfig};
+use crate::contract::webhook::SECRET_HEADER;
+use crate::contract::{Facts, RelayConfig};
 use crate::telemetry;
 use crate::time::{Backoff, Millis};
 use crate::transport::Options;
@@ -669,7 +669,7 @@ async fn status_key(context: &Context, name: &ChannelRef, config: Option<&RelayC
     let secret = api.get_opt(&names::relay(&name.name)).await.ok().flatten()?;
     let token = SecretString::from(String::from_utf8(secret.data?.remove("token")?.0).ok()?);
     telemetry::hide(&token);
-    Some(crate::relay::config::status_key(&token, &name.namespace, &name.name))
+    Some(crate::contract::status::key(&token, &name.namespace, &name.name))
 }
 
 /// Where a relay's own answers are.
@@ -734,15 +734,11 @@ async fn ask_at(context: &Context, request: http::request::Builder) -> Result<Fa
 /// A refusal that the relay met asks for a look at that side now, once per refusal.
 fn heed(entry: &mut Entry, now: &Facts) {
     let before = entry.facts.as_ref();
-    let news = |before: Option<&crate::relay::SideFacts>, now: &crate::relay::SideFacts| {
-        !now.ok && before.is_none_or(|before| before.ok || before.code != now.code)
-    };
-    let (max, crm) = (news(before.map(|facts| &facts.max), &now.max), news(before.map(|facts| &facts.crm), &now.crm));
-    if max {
+    if now.max.is_new_trouble(before.map(|facts| &facts.max)) {
         entry.keeper.ask(Subject::Bot);
         entry.keeper.ask(Subject::Subscriptions);
     }
-    if crm {
+    if now.crm.is_new_trouble(before.map(|facts| &facts.crm)) {
         entry.keeper.ask(Subject::Crm);
     }
 }

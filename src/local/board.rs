@@ -14,7 +14,7 @@ use crate::api::ChannelRef;
 use crate::api::{MaxChannel, MaxChannelStatus};
 use crate::channel::claims::{Claim, Conflict, conflicts};
 use crate::channel::validate::Desired;
-use crate::relay::Facts;
+use crate::contract::Facts;
 use crate::telemetry;
 
 /// Shared by all tasks. Cheap to clone.

@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::api::ChannelRef;
-use crate::channel::InstallationId;
 use crate::channel::keeper::Standing;
 use crate::channel::plan::KnownBot;
+use crate::contract::InstallationId;
 
 const BOT: &str = "bot.json";
 const STANDING: &str = "standing.json";

@@ -13,7 +13,8 @@ use crate::channel::keeper::Keeper;
 use crate::channel::plan::KnownBot;
 use crate::channel::report::RelayState;
 use crate::channel::schedule::Subject;
-use crate::relay::{Facts, Relay, RelayError, moving};
+use crate::contract::Facts;
+use crate::relay::{Relay, RelayError, moving};
 use crate::telemetry;
 use crate::time::Millis;
 
@@ -180,11 +181,11 @@ async fn act(shared: &Shared, channel: &ChannelRef, keeper: &mut Keeper, serving
 
 /// A refusal that the relay met asks for a look at that side now, once per refusal.
 fn heed(keeper: &mut Keeper, before: Option<&Facts>, now: &Facts) {
-    if !now.max.ok && before.is_none_or(|before| before.max.ok || before.max.code != now.max.code) {
+    if now.max.is_new_trouble(before.map(|facts| &facts.max)) {
         keeper.ask(Subject::Bot);
         keeper.ask(Subject::Subscriptions);
     }
-    if !now.crm.ok && before.is_none_or(|before| before.crm.ok || before.crm.code != now.crm.code) {
+    if now.crm.is_new_trouble(before.map(|facts| &facts.crm)) {
         keeper.ask(Subject::Crm);
     }
 }

@@ -23,9 +23,8 @@ use tokio::sync::Semaphore;
 
 use super::Relay;
 pub use super::listener::serve;
+use crate::contract::webhook::{SECRET_HEADER, route};
 
-/// The header in which MAX shows the secret of a subscription (MAX Bot API reference, "Webhook subscriptions").
-pub const SECRET_HEADER: &str = "x-max-bot-api-secret";
 /// The longest webhook body that is taken without more ado, bytes.
 const LONG_BODY: usize = 1024 * 1024;
 /// The longest that is taken whole, a few of them at a time.
@@ -95,11 +94,10 @@ impl Relays {
 /// The routes that every relay has; `/status` belongs to whoever runs it.
 pub fn router(relays: Relays) -> Router {
     Router::new()
-        .route("/webhooks/max/{namespace}/{name}/{installation}/{fingerprint}", post(max_webhook))
-        // From before installations had ids: such a subscription works until the new one stands.
-        .route("/webhooks/max/{namespace}/{name}/{fingerprint}", post(max_webhook_without_installation))
-        .route("/webhooks/mango/{namespace}/{name}/{*path}", post(mango_webhook))
-        .route("/webhooks/creatio/{namespace}/{name}", post(creatio_hint))
+        .route(route::MAX, post(max_webhook))
+        .route(route::MAX_WITHOUT_INSTALLATION, post(max_webhook_without_installation))
+        .route(route::MANGO, post(mango_webhook))
+        .route(route::CREATIO, post(creatio_hint))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -156,9 +154,8 @@ async fn mango_webhook(
     if path.trim_end_matches('/').rsplit('/').next() == Some("ping") {
         return StatusCode::OK;
     }
-    let Some(relay) = relays.get(&namespace, &name).filter(Relay::takes_from_mango) else {
-        return StatusCode::FORBIDDEN;
-    };
+    let relay = relays.get(&namespace, &name).filter(Relay::takes_from_mango);
+    let Some(relay) = relay else { return StatusCode::FORBIDDEN };
     // The signature is over the body: it has to be read before anything is known of the caller, so no more than an event can be.
     match tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, LONG_BODY)).await {
         Ok(Ok(bytes)) => relay.mango_webhook(&bytes).await,

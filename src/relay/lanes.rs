@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::time::{Backoff, Clock, Millis};
 
 /// A MAX user id.
-pub type CustomerId = i64;
+pub use crate::contract::CustomerId;
 
 /// How many different lanes must fail, with no success between, before the other side counts as away: one that is stuck by itself
 /// says nothing about the others.

@@ -7,8 +7,8 @@
 //! - *When*: the time of the thing itself, else that of the update, else that of its receipt. Where two bear the same millisecond, a
 //!   message comes before what happened to it, and a departure comes last.
 
-use super::dialogs::Position;
 use super::lanes::CustomerId;
+use super::store::Position;
 use crate::max::update::{Event, Update, is_time};
 use crate::time::Millis;
 

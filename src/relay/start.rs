@@ -1,75 +1,104 @@
-//! Where a customer came from, as the start of the bot tells it: one line for the agent, one word for the metrics. Pure.
-//!
-//! The payload of a start is whatever the link held, and anybody can write a link. What the manifest knows is said in the manifest's
-//! words; the rest is shown as a quotation, on one line and cut. It never becomes anything but text.
+//! How a relay begins: what an earlier run left is taken up, and a fixed number of tasks starts.
 
-use crate::max::deep_link;
+use std::sync::Arc;
 
-use super::config::Source;
+use tokio::task::JoinSet;
 
-/// The longest piece of a payload that is shown, characters.
-const SHOWN: usize = 128;
-/// What the metrics call a start without a payload, and one whose source the manifest does not know. No source can have these names.
-const NONE: &str = "_none";
-const OTHER: &str = "_other";
+use super::active::Active;
+use super::state::Shared;
+use super::store::{StoreError, Tx, customer, gap, meta, to_max as queue};
+use super::{bot, gaps, intake, mango, outbox, sweep, timers, to_crm, to_max};
+use crate::contract::config::{ChannelConfig, Intake};
+use crate::time::Millis;
 
-/// The word for the metrics: a name of the manifest or one of two others, so that no link can make new ones.
-pub(super) fn label(payload: Option<&str>, sources: &[Source]) -> String {
-    match payload.map(str::trim).filter(|payload| !payload.is_empty()) {
-        None => NONE.to_owned(),
-        Some(payload) => {
-            let source = deep_link::origin(payload).source;
-            let is_known = sources.iter().any(|known| known.name == source);
-            if is_known { source } else { OTHER.to_owned() }
-        }
+/// Files under way at once, each way.
+pub(super) const FILES_AT_ONCE: usize = 3;
+/// Lanes worked on at once, where no limit of the other side sets the number.
+pub(super) const DIALOG_PLACES: usize = 16;
+pub(super) const MAX_PLACES: usize = 32;
+pub(super) const BOT_PLACES: usize = 16;
+/// Workers towards the CRM at the least. More than the spec lets be under way: the client keeps that limit, and lets the slow give way
+/// only while others wait there.
+const CRM_WORKERS: usize = 32;
+
+/// Workers towards the CRM for these settings.
+pub(super) fn crm_workers(active: &Active) -> usize {
+    active.config.channel.creatio.as_ref().map_or(CRM_WORKERS, |creatio| creatio.in_flight.max(CRM_WORKERS))
+}
+
+/// Takes up what an earlier run left. Returns which subscription was the last that is known.
+pub(super) fn prepare(tx: &Tx<'_>, now: Millis, channel: &ChannelConfig) -> Result<Millis, StoreError> {
+    let bot_user_id = channel.bot_user_id;
+    if meta::get(tx, meta::MADE_AT)?.is_none() {
+        meta::set(tx, meta::MADE_AT, &now.to_string())?;
     }
-}
-
-/// The line for the agent; none where the start says nothing.
-pub(super) fn line(payload: Option<&str>, sources: &[Source]) -> Option<String> {
-    let payload = payload.map(plain).filter(|payload| !payload.is_empty())?;
-    let origin = deep_link::origin(&payload);
-    let Some(known) = sources.iter().find(|known| known.name == origin.source) else {
-        return Some(format!("[Клиент пришёл по ссылке с меткой «{payload}»]"));
-    };
-    let page = origin.page.map(|page| format!(", страница {}", plain(&page)));
-    let rest = origin.rest.map(|rest| format!(", метка «{rest}»"));
-    Some(format!("[Клиент пришёл: {}{}]", plain(&known.title), page.or(rest).unwrap_or_default()))
-}
-
-/// On one line, without what shows nothing, and without the brackets and quotation marks that would end ours.
-fn plain(text: &str) -> String {
-    let text: String = text.chars().filter(|c| !c.is_control() && !"[]«»".contains(*c)).collect();
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_known_source_is_told_by_its_title_and_anything_else_is_a_quotation() {
-        let sources = [Source { name: "delivery".to_owned(), title: "Доставка".to_owned() }];
-        let page = deep_link::payload("delivery", Some("/order"));
-        let long = "x".repeat(500);
-        let cut = format!("[Клиент пришёл по ссылке с меткой «{}»]", "x".repeat(SHOWN));
-        for (payload, told, counted) in [
-            (None, None, NONE),
-            (Some(" "), None, NONE),
-            (Some("delivery"), Some("[Клиент пришёл: Доставка]"), "delivery"),
-            (Some(page.as_str()), Some("[Клиент пришёл: Доставка, страница /order]"), "delivery"),
-            (Some("delivery_!"), Some("[Клиент пришёл: Доставка, метка «!»]"), "delivery"),
-            (Some("promo_2026"), Some("[Клиент пришёл по ссылке с меткой «promo_2026»]"), OTHER),
-            (Some("_none"), Some("[Клиент пришёл по ссылке с меткой «_none»]"), OTHER),
-            (
-                Some("x»]\n[Агент: верните деньги]"),
-                Some("[Клиент пришёл по ссылке с меткой «xАгент: верните деньги»]"),
-                OTHER,
-            ),
-            (Some(long.as_str()), Some(cut.as_str()), OTHER),
-        ] {
-            assert_eq!(line(payload, &sources).as_deref(), told, "{payload:?}");
-            assert_eq!(label(payload, &sources), counted, "{payload:?}");
+    // The store belongs to one bot: its messages and marker mean nothing to another.
+    match meta::number(tx, meta::BOT)? {
+        Some(known) if known != bot_user_id => {
+            return Err(StoreError::Commit(format!("it belongs to the bot {known}, not to {bot_user_id}")));
         }
+        Some(_) => {}
+        None => meta::set(tx, meta::BOT, &bot_user_id.to_string())?,
     }
+    queue::begin_looks_anew(tx)?;
+    customer::tick_open(tx, now)?;
+    // Of a long poll the marker goes on where it was; webhooks have been answered by nobody since.
+    if channel.intake == Intake::Webhook {
+        gap::note(tx, gap::newest_update(tx, Millis::MAX)?, gap::Kind::Repeated, now)?;
+    }
+    Ok(meta::number(tx, meta::SUBSCRIBED_AT)?.unwrap_or(0))
+}
+
+/// A fixed number of tasks, whatever is carried: none is left behind per message.
+pub(super) fn tasks(shared: &Arc<Shared>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let crm = shared.active().map_or(CRM_WORKERS, |active| crm_workers(&active));
+    macro_rules! workers {
+        ($count:expr, $lanes:ident, $serve:path) => {
+            for _ in 0..$count {
+                let shared = Arc::clone(shared);
+                tasks.spawn(async move {
+                    let mut stopping = shared.stopping.subscribe();
+                    loop {
+                        let lease = tokio::select! {
+                            lease = shared.$lanes.next() => lease,
+                            _ = stopping.wait_for(|stopping| *stopping) => return,
+                        };
+                        let customer = lease.customer();
+                        lease.finish($serve(&shared, customer).await);
+                        if *stopping.borrow() {
+                            return;
+                        }
+                    }
+                });
+            }
+        };
+    }
+    workers!(DIALOG_PLACES, dialogs, intake::serve);
+    workers!(crm, to_crm, to_crm::serve);
+    workers!(MAX_PLACES, to_max, to_max::serve);
+    workers!(BOT_PLACES, to_bot, bot::serve);
+    workers!(FILES_AT_ONCE, files_in, to_crm::serve_files);
+    workers!(FILES_AT_ONCE, files_out, to_max::serve_files);
+    macro_rules! background {
+        ($run:path) => {{
+            let shared = Arc::clone(shared);
+            tasks.spawn(async move {
+                let mut stopping = shared.stopping.subscribe();
+                tokio::select! { () = $run(&shared) => {}, _ = stopping.wait_for(|stopping| *stopping) => {} }
+            });
+        }};
+    }
+    background!(intake::poll);
+    background!(mango::run);
+    background!(gaps::run);
+    for _ in 0..gaps::READERS {
+        background!(gaps::read);
+    }
+    background!(outbox::run);
+    background!(outbox::reports::run);
+    background!(sweep::run);
+    background!(timers::run);
+    background!(timers::run_housekeeping);
+    tasks
 }

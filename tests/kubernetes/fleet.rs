@@ -14,8 +14,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use kube::{Api, Client};
 use maxchannel::api::MaxChannel;
+use maxchannel::contract::{Facts, SideFacts};
 use maxchannel::controller::Settings;
-use maxchannel::relay::{Facts, SideFacts};
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -138,7 +138,7 @@ async fn status(State(client): State<Client>, Path((namespace, name)): Path<(Str
         bot: well,
         oldest_seconds: 0,
         dead_letters: 0,
-        undelivered: maxchannel::relay::Undelivered::default(),
+        undelivered: maxchannel::contract::Undelivered::default(),
         open_dialogs: 0,
         last_update_at: None,
         store_writable: true,

@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Resource, ResourceExt as _};
 use maxchannel::api::MaxChannel;
-use maxchannel::channel::InstallationId;
+use maxchannel::contract::InstallationId;
 use maxchannel_simulator::creatio;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

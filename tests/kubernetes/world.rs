@@ -16,8 +16,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use maxchannel::api::{self, MaxChannel};
+use maxchannel::channel::Installation;
 use maxchannel::channel::schedule::Cadence;
-use maxchannel::channel::{Installation, InstallationId};
+use maxchannel::contract::InstallationId;
 use maxchannel::controller::{self, RelayPods, Running, Settings};
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::{Value, json};

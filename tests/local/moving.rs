@@ -1,6 +1,7 @@
 //! Two installations with the same manifests: only one of them has the bot, and it can be moved.
 
-use maxchannel::channel::{Installation, InstallationId};
+use maxchannel::channel::Installation;
+use maxchannel::contract::InstallationId;
 use maxchannel::local::{self, Board, Options, Running};
 use maxchannel_simulator::max;
 use serde_json::Value;
@@ -45,6 +46,7 @@ impl Other {
             data_dir: self.data.path().to_owned(),
             installation: Installation { id: InstallationId::of(self.id), public_url: public, ..world.installation() },
             cadence: world.cadence.clone(),
+            clock: world.clock.clone(),
         };
         let running = local::start(options, stop.clone()).await.unwrap();
         self.board = running.board.clone();

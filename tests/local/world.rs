@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use maxchannel::api::{ErrorReasons, Language};
+use maxchannel::channel::Installation;
 use maxchannel::channel::schedule::Cadence;
-use maxchannel::channel::{Installation, InstallationId};
+use maxchannel::contract::InstallationId;
 use maxchannel::local::{self, Board, Options, Running};
+use maxchannel::time::Clock;
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,7 @@ pub struct World {
     /// Whether there is a public address.
     pub public: bool,
     pub installation_id: String,
+    pub clock: Clock,
     running: Option<(Running, CancellationToken)>,
     pub board: Board,
 }
@@ -85,6 +88,7 @@ impl World {
             error_reasons: ErrorReasons::default(),
             public: true,
             installation_id: "laptop".to_owned(),
+            clock: Clock::real(),
             running: None,
             board: Board::default(),
         };
@@ -160,6 +164,7 @@ impl World {
             data_dir: self.data.path().to_owned(),
             installation: self.installation(),
             cadence: self.cadence.clone(),
+            clock: self.clock.clone(),
         };
         let running = local::start(options, stop.clone()).await.unwrap();
         self.board = running.board.clone();

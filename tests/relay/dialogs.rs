@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
+use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, OffHours, Rules, WorkingHours};
-use maxchannel::relay::config::Intake;
 use maxchannel_simulator::max::DialogAction;
 use serde_json::json;
 

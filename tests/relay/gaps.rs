@@ -1,6 +1,6 @@
 //! Gaps in what MAX brings: their bound is fixed when they begin, and they stay noted until they are read.
 
-use maxchannel::relay::config::Intake;
+use maxchannel::contract::config::Intake;
 use maxchannel_simulator::max::{Fault, Outcome};
 
 use crate::world::{Customer, World, quiet_rules};

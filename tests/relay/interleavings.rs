@@ -1,7 +1,7 @@
 //! The five interleavings that lose, double or reorder (see the head of `relay`), and the rule against each.
 
+use maxchannel::contract::config::Intake;
 use maxchannel::policy::Rules;
-use maxchannel::relay::config::Intake;
 use maxchannel_simulator::creatio::{self, Answer};
 use maxchannel_simulator::max::{Fault, Outcome, Twist, UpdateFault};
 

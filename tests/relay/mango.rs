@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use maxchannel::contract::config::{Intake, MangoEmployee};
 use maxchannel::policy::{AutoReply, Rules};
-use maxchannel::relay::config::{Intake, MangoEmployee};
 use maxchannel_simulator::mango::{self, BodyForm, ClientMessage, EventFaults, Outage, Switches};
 use serde_json::Value;
 

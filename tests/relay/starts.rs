@@ -1,7 +1,7 @@
 //! Where customers come from: the payload of a start reaches the agent as a line of text, and the metrics as a word.
 
+use maxchannel::contract::config::{Intake, Source};
 use maxchannel::max::deep_link;
-use maxchannel::relay::config::{Intake, Source};
 use maxchannel_simulator::max::DialogAction;
 
 use crate::world::{Customer, Setup, World, quiet_rules};

@@ -1,6 +1,6 @@
 //! Nothing that is a customer's word vanishes, however odd the update that brings it.
 
-use maxchannel::relay::config::Intake;
+use maxchannel::contract::config::Intake;
 use serde_json::{Value, json};
 
 use crate::order::{created, message, now, user};

@@ -6,7 +6,7 @@ use secrecy::ExposeSecret as _;
 
 use super::{Finding, schema};
 use crate::api::{
-    MaxChannel, SecretProblem,
+    MaxChannel, SecretProblem, key,
     manifest::{ChannelManifest, Manifests, SecretManifest},
     passphrase,
     path::FieldPath,
@@ -87,7 +87,7 @@ impl<'a> Firsts<'a> {
                     of(other)
                 ),
             );
-        } else if let Some(key) = value(keys, "apiKey")
+        } else if let Some(key) = value(keys, key::API_KEY)
             && let Some(other) = foreign(self.key_values.entry(key).or_insert((manifest, account.clone())))
         {
             report(
@@ -142,20 +142,20 @@ fn secrets(
     }
     if let Some(secret) = secret(&spec.mango.credentials_secret_ref.name) {
         let field = at.key("mango").key("credentialsSecretRef");
-        needs(secret, &["apiKey", "apiSalt"], secret_value, &field, report);
+        needs(secret, &[key::API_KEY, key::API_SALT], secret_value, &field, report);
     }
     let creatio = at.key("creatio");
     if let Some(secret) = secret(&spec.creatio.credentials_secret_ref.name) {
         let field = creatio.key("credentialsSecretRef");
         let has = |key: &str| secret.data.contains_key(key) || secret.binary.contains(key);
-        if has("clientId") || has("clientSecret") {
-            needs(secret, &["clientId", "clientSecret"], secret_value, &field, report);
+        if has(key::CLIENT_ID) || has(key::CLIENT_SECRET) {
+            needs(secret, &[key::CLIENT_ID, key::CLIENT_SECRET], secret_value, &field, report);
             if spec.creatio.identity_url.is_none() {
                 let message = "is missing, and clientId is used there: give the address of the identity service";
                 report(creatio.key("identityUrl"), message.to_owned());
             }
-        } else if has("username") || has("password") {
-            needs(secret, &["username", "password"], passphrase, &field, report);
+        } else if has(key::USERNAME) || has(key::PASSWORD) {
+            needs(secret, &[key::USERNAME, key::PASSWORD], passphrase, &field, report);
         } else {
             let message = format!(
                 "the Secret {} ({}) has neither clientId and clientSecret nor username and password: add one of the pairs",
@@ -163,8 +163,8 @@ fn secrets(
             );
             report(field.clone(), message);
         }
-        if has("notifySecret") {
-            needs(secret, &["notifySecret"], secret_value, &field, report);
+        if has(key::NOTIFY_SECRET) {
+            needs(secret, &[key::NOTIFY_SECRET], secret_value, &field, report);
         }
     }
     if let Some(reference) = &spec.creatio.ca_secret_ref

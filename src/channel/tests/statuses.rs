@@ -12,7 +12,7 @@ fn facts() -> Facts {
         bot: well,
         oldest_seconds: 0,
         dead_letters: 0,
-        undelivered: crate::relay::Undelivered::default(),
+        undelivered: crate::contract::Undelivered::default(),
         open_dialogs: 0,
         last_update_at: None,
         store_writable: true,

@@ -5,8 +5,8 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::relay::RelayConfig;
-use crate::relay::config::{ChannelConfig, FORMAT, Intake, MaxConfig, Secrets};
+use crate::contract::RelayConfig;
+use crate::contract::config::{ChannelConfig, FORMAT, Intake, MaxConfig, Secrets};
 
 fn blueprint(spec: &Value) -> Blueprint {
     with_pods(spec, &pods(json!({})))

@@ -1,15 +1,16 @@
 //! From events of Манго Диалоги to the inbox, and from the inbox to the rules.
 
 use http::StatusCode;
-use rusqlite::Connection;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::super::dialogs::{Customer, Position, Stepper};
 use super::super::intake::Arrival;
+use super::super::render;
+use super::super::state::Shared;
+use super::super::step::Stepper;
+use super::super::store::customer::Customer;
 use super::super::store::mango::{self as store, Known, State};
-use super::super::store::{StoreError, Woken};
-use super::super::{Shared, render};
+use super::super::store::{Position, StoreError, Tx};
 use super::{ANSWERED, CLOSED, OURS, UNDELIVERED};
 use crate::creatio::Author;
 use crate::mango::dialogs::{ChatMessage, Event, Payload, Session, SessionState};
@@ -49,12 +50,12 @@ pub(super) async fn take_events(shared: &Shared, bot: i64, events: Vec<Event>) -
     let now = shared.clock.now();
     let taken = shared
         .store
-        .change(move |connection| {
-            let mut taking = Taking { connection, bot, now, woken: Woken::default(), taken: Vec::new() };
+        .transact(move |tx| {
+            let mut taking = Taking { tx, bot, now, taken: Vec::new() };
             for event in events {
                 taking.event(event)?;
             }
-            Ok((taking.taken, taking.woken))
+            Ok(taking.taken)
         })
         .await?;
     for (kind, new) in taken {
@@ -65,10 +66,9 @@ pub(super) async fn take_events(shared: &Shared, bot: i64, events: Vec<Event>) -
 
 /// One transaction's taking of events.
 pub(super) struct Taking<'a> {
-    pub connection: &'a Connection,
+    pub tx: &'a Tx<'a>,
     pub bot: i64,
     pub now: Millis,
-    pub woken: Woken,
     pub taken: Vec<(&'static str, bool)>,
 }
 
@@ -77,9 +77,9 @@ impl Taking<'_> {
         match event {
             Event::Session(session) => self.session(&session),
             Event::Message { session_id, chat_id, message } => {
-                match store::get(self.connection, &session_id)?.filter(|known| known.is_max.is_some()) {
+                match store::get(self.tx, &session_id)?.filter(|known| known.is_max.is_some()) {
                     Some(known) => self.message(known, &chat_id, &message),
-                    None => store::hold(self.connection, &session_id, &chat_id, &message, self.now),
+                    None => store::hold(self.tx, &session_id, &chat_id, &message, self.now),
                 }
             }
             Event::Undelivered { chat_id, message_id, error } => self.undelivered(&chat_id, &message_id, &error),
@@ -88,7 +88,7 @@ impl Taking<'_> {
     }
 
     fn session(&mut self, session: &Session) -> Result<(), StoreError> {
-        let mut known = store::get(self.connection, &session.id)?.unwrap_or_default();
+        let mut known = store::get(self.tx, &session.id)?.unwrap_or_default();
         known.id.clone_from(&session.id);
         // Closed is final, and of two events the younger one counts, whichever comes first.
         let is_younger = session.updated_at >= known.updated_at || session.updated_at == 0;
@@ -117,10 +117,10 @@ impl Taking<'_> {
             known.name.clone_from(&client.name);
             known.customer = Some(customer_of(&client.id));
         }
-        store::put(self.connection, &known)?;
+        store::put(self.tx, &known)?;
         if known.customer.is_some() && known.is_max.is_some() {
-            for (chat, message) in store::release(self.connection, &session.id)? {
-                let known = store::get(self.connection, &session.id)?.unwrap_or_default();
+            for (chat, message) in store::release(self.tx, &session.id)? {
+                let known = store::get(self.tx, &session.id)?.unwrap_or_default();
                 self.message(known, &chat, &message)?;
             }
         }
@@ -131,7 +131,7 @@ impl Taking<'_> {
         let Some(customer) = known.customer.filter(|_| known.is_max == Some(true)) else { return Ok(()) };
         if known.chat.is_none() && !chat.is_empty() {
             known.chat = Some(chat.to_owned());
-            store::put(self.connection, &known)?;
+            store::put(self.tx, &known)?;
         }
         if message.local_id.starts_with(OURS) {
             return Ok(());
@@ -140,7 +140,7 @@ impl Taking<'_> {
         if message.from_client {
             if !known.brought {
                 known.brought = true;
-                store::put(self.connection, &known)?;
+                store::put(self.tx, &known)?;
             }
             let raw = as_update(customer, self.bot, &known.name, at, message).to_string();
             let arrival = Arrival::read(raw, self.bot, self.now);
@@ -153,13 +153,7 @@ impl Taking<'_> {
     }
 
     fn undelivered(&mut self, chat: &str, message: &str, error: &str) -> Result<(), StoreError> {
-        let customer = self
-            .connection
-            .prepare_cached("SELECT customer FROM mango_session WHERE chat = ?1 AND customer IS NOT NULL")?
-            .query_map([chat], |row| row.get(0))?
-            .next()
-            .transpose()?;
-        let Some(customer) = customer else { return Ok(()) };
+        let Some(customer) = store::in_chat(self.tx, chat)? else { return Ok(()) };
         let raw = json!({"update_type": UNDELIVERED, "timestamp": self.now, "error": error});
         let key = format!("{UNDELIVERED}:{message}");
         self.arrive(&Arrival::of_mango(key, customer, (self.now, 0), raw.to_string()), "other")
@@ -168,7 +162,7 @@ impl Taking<'_> {
     /// The session is over; where its client has no other, the rules are told.
     pub fn closed(&mut self, known: &Known) -> Result<(), StoreError> {
         let Some(customer) = known.customer.filter(|_| known.brought) else { return Ok(()) };
-        let others = store::of_customer(self.connection, customer)?;
+        let others = store::of_customer(self.tx, customer)?;
         if others.iter().any(|other| other.state != State::Closed) {
             return Ok(());
         }
@@ -180,10 +174,7 @@ impl Taking<'_> {
     }
 
     fn arrive(&mut self, arrival: &Arrival, kind: &'static str) -> Result<(), StoreError> {
-        let (is_new, customer) = arrival.store(self.connection, self.now)?;
-        if is_new {
-            self.woken.dialogs.extend(customer);
-        }
+        let (is_new, _) = arrival.store(self.tx, self.now)?;
         self.taken.push((kind, is_new));
         Ok(())
     }
@@ -242,7 +233,7 @@ fn as_update(customer: i64, bot: i64, name: &str, at: Millis, message: &ChatMess
 
 /// Lets the rules take what is no message of the client's.
 pub(in crate::relay) fn take(
-    stepper: &mut Stepper<'_>,
+    stepper: &Stepper<'_>,
     customer: &mut Customer,
     raw: &str,
     (at, _): Position,
@@ -257,9 +248,7 @@ pub(in crate::relay) fn take(
             stepper.step(customer, &policy::Event::AnsweredElsewhere, None)?;
         }
         // The client may have written again since.
-        Some(CLOSED)
-            if store::of_customer(stepper.connection, customer.id)?.iter().all(|one| one.state == State::Closed) =>
-        {
+        Some(CLOSED) if store::of_customer(stepper.tx, customer.id)?.iter().all(|one| one.state == State::Closed) => {
             stepper.step(customer, &policy::Event::ClosedElsewhere, None)?;
         }
         Some(UNDELIVERED) => {

@@ -15,17 +15,16 @@ mod intake;
 mod send;
 mod work;
 
-use std::sync::Arc;
-
 use secrecy::{ExposeSecret, SecretString};
 
-use super::config::{Intake, MangoConfig, RelayConfig};
+use super::ground::Ground;
 pub(super) use intake::{take, webhook};
 pub(super) use send::{Outgoing, Sent, send};
 pub(super) use work::run;
 
+use crate::contract::RelayConfig;
+use crate::contract::config::{Intake, MangoConfig};
 use crate::mango;
-use crate::transport::{Addresses, ReqwestTransport, Trust};
 
 /// Names of messages that are ours begin so.
 const OURS: &str = "mxc-";
@@ -45,7 +44,7 @@ pub(super) struct Mango {
 
 impl Mango {
     /// None: another intake, or the account's key is not known.
-    pub fn new(config: &RelayConfig, before: Option<&Self>) -> Result<Option<Self>, String> {
+    pub fn new(config: &RelayConfig, before: Option<&Self>, ground: &Ground) -> Result<Option<Self>, String> {
         let (Intake::MangoDialogs, Some(settings), Some((key, salt))) =
             (&config.channel.intake, &config.channel.mango, &config.secrets.mango)
         else {
@@ -59,13 +58,13 @@ impl Mango {
         let client = match unchanged {
             Some(before) => before.client.clone(),
             None => {
-                let transport = ReqwestTransport::outside(Trust::public(), Addresses::Any)?;
+                let transport = ground.outside(None)?;
                 let settings = mango::Settings {
                     base_url: settings.base_url.clone(),
                     api_key: key.clone(),
                     api_salt: salt.clone(),
                 };
-                mango::Client::new(Arc::new(transport), settings)
+                mango::Client::new(transport, settings)
             }
         };
         Ok(Some(Self { client, config: settings.clone(), key: key.clone(), salt: salt.clone() }))

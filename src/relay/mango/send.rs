@@ -1,11 +1,12 @@
 //! A text to the customer through Манго Диалоги. Every send bears a name made of what it is, so a repeat is recognised by MANGO
 //! itself: an agent's message never comes twice, and nothing has to be looked for.
 
-use super::super::dialogs::CustomerId;
-use super::super::lanes::Outcome;
+use super::super::active::Active;
+use super::super::lanes::{CustomerId, Outcome};
+use super::super::pause;
+use super::super::state::Shared;
 use super::super::store::StoreError;
 use super::super::store::mango::{self as store, Known, State};
-use super::super::{Active, Shared, pause};
 use super::intake::take_events;
 use super::{Mango, OURS, work};
 use crate::mango::dialogs::{DialogRefusal, Event};
@@ -56,7 +57,7 @@ pub(in crate::relay) async fn send(
     let mut handed_over = false;
     for _ in 0..STEPS {
         let customer = outgoing.customer;
-        let known = shared.store.write(move |connection| store::of_customer(connection, customer)).await?.pop();
+        let known = shared.store.transact(move |tx| store::of_customer(tx, customer)).await?.pop();
         let step = match known {
             None => return Ok(Sent::Refused("MANGO OFFICE не знает этого клиента: он ещё не писал туда".to_owned())),
             Some(known) if known.state == State::Closed => {
@@ -113,10 +114,10 @@ pub(in crate::relay) async fn send(
                 let now = shared.clock.now();
                 shared
                     .store
-                    .write(move |connection| {
-                        for known in store::of_customer(connection, customer)? {
+                    .transact(move |tx| {
+                        for known in store::of_customer(tx, customer)? {
                             if known.state != State::Closed && !listed.contains(&known.id) {
-                                store::put(connection, &Known { state: State::Closed, closed_at: now, ..known })?;
+                                store::put(tx, &Known { state: State::Closed, closed_at: now, ..known })?;
                             }
                         }
                         Ok(())

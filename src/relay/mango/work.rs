@@ -5,10 +5,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::super::store::StoreError;
+use super::super::active::Active;
+use super::super::state::Shared;
 use super::super::store::mango::{self as store, Known, State};
-use super::super::store::{Woken, meta};
-use super::super::{Active, Shared, timers};
+use super::super::store::{StoreError, meta};
+use super::super::timers;
 use super::Mango;
 use super::intake::{Taking, take_events};
 use crate::mango::dialogs::{DialogRefusal, Event};
@@ -57,10 +58,10 @@ async fn round(shared: &Shared, active: &Active) -> Result<Millis, StoreError> {
     let Some(mango) = &active.mango else { return Ok(INTERVAL) };
     let kept = i64::try_from(active.config.channel.retention_seconds).unwrap_or(i64::MAX).saturating_mul(1_000);
     let before = shared.clock.now().saturating_sub(kept);
-    shared.store.write(move |connection| store::forget(connection, before)).await?;
+    shared.store.transact(move |tx| store::forget(tx, before)).await?;
     // What an earlier run sent in its last second still counts at MANGO.
     let left = shared.send_from - shared.clock.passed();
-    let from = shared.store.write(|connection| meta::number(connection, ASK_FROM)).await?.unwrap_or(0);
+    let from = shared.store.transact(|tx| meta::number(tx, ASK_FROM)).await?.unwrap_or(0);
     let left = left.max((from - shared.clock.now()).min(130_000));
     if left > 0 {
         return Ok(left);
@@ -86,7 +87,7 @@ pub(super) async fn refused(shared: &Shared, error: &Error) -> Result<Millis, St
     tracing::warn!(%error, pause, "Манго Диалоги refuses; it is asked again later");
     if pause > OUTAGE {
         let from = (shared.clock.now() + pause).to_string();
-        shared.store.write(move |connection| meta::set(connection, ASK_FROM, &from)).await?;
+        shared.store.transact(move |tx| meta::set(tx, ASK_FROM, &from)).await?;
     }
     Ok(pause)
 }
@@ -120,7 +121,7 @@ async fn ask(shared: &Shared, active: &Active, mango: &Mango) -> Result<Result<(
             Err(error) => match error.dialog_refusal() {
                 Some(DialogRefusal::SessionClosed | DialogRefusal::SessionNotFound) => {
                     let known = Known { state: State::Closed, closed_at: shared.clock.now(), ..known };
-                    shared.store.write(move |connection| store::put(connection, &known)).await?;
+                    shared.store.transact(move |tx| store::put(tx, &known)).await?;
                 }
                 Some(_) => {}
                 None => return Ok(Err(error)),
@@ -138,15 +139,15 @@ async fn compare(shared: &Shared, bot: i64, listed: Vec<String>, began: Millis) 
     let now = shared.clock.now();
     shared
         .store
-        .change(move |connection| {
-            let mut taking = Taking { connection, bot, now, woken: Woken::default(), taken: Vec::new() };
+        .transact(move |tx| {
+            let mut taking = Taking { tx, bot, now, taken: Vec::new() };
             let mut work: Work = (Vec::new(), Vec::new(), Vec::new());
-            for known in store::open(connection)? {
+            for known in store::open(tx)? {
                 if !listed.contains(&known.id) {
                     // One that was announced while we asked may be missing.
                     if known.seen_at < began {
                         let closed = Known { state: State::Closed, closed_at: now, ..known };
-                        store::put(connection, &closed)?;
+                        store::put(tx, &closed)?;
                     }
                     continue;
                 }
@@ -160,18 +161,18 @@ async fn compare(shared: &Shared, bot: i64, listed: Vec<String>, began: Millis) 
                     work.1.push((known, employee));
                 }
             }
-            for known in store::untold(connection)? {
+            for known in store::untold(tx)? {
                 if now - known.closed_at >= GRACE {
                     taking.closed(&known)?;
-                    store::put(connection, &Known { told: true, ..known })?;
+                    store::put(tx, &Known { told: true, ..known })?;
                 }
             }
-            for known in store::finished(connection)? {
+            for known in store::finished(tx)? {
                 if let (State::Dialog, Some(employee), true) = (known.state, known.employee, known.brought) {
                     work.2.push((known, employee));
                 }
             }
-            Ok((work, taking.woken))
+            Ok(work)
         })
         .await
 }
@@ -192,9 +193,9 @@ async fn read(shared: &Shared, bot: i64, mango: &Mango, known: Known) -> Result<
     take_events(shared, bot, events).await?;
     shared
         .store
-        .write(move |connection| {
-            if let Some(now) = store::get(connection, &known.id)? {
-                store::put(connection, &Known { read_to: known.updated_at, ..now })?;
+        .transact(move |tx| {
+            if let Some(now) = store::get(tx, &known.id)? {
+                store::put(tx, &Known { read_to: known.updated_at, ..now })?;
             }
             Ok(())
         })

@@ -1,9 +1,9 @@
 //! The appeals of Манго Диалоги that are known, and messages of appeals that are not known yet.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::{StoreError, text_of};
+use super::{StoreError, Tx, text_of};
 use crate::mango::dialogs::ChatMessage;
 use crate::time::Millis;
 
@@ -32,7 +32,7 @@ CREATE INDEX mango_held_session ON mango_held (session);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum State {
+pub(in crate::relay) enum State {
     #[default]
     Pending,
     Dialog,
@@ -42,7 +42,7 @@ pub enum State {
 /// What is known of an appeal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Known {
+pub(in crate::relay) struct Known {
     pub id: String,
     pub state: State,
     pub customer: Option<i64>,
@@ -79,14 +79,14 @@ fn known(bodies: Vec<String>) -> Vec<Known> {
     bodies.iter().filter_map(|body| serde_json::from_str(body).ok()).collect()
 }
 
-pub fn get(connection: &Connection, id: &str) -> Result<Option<Known>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT body FROM mango_session WHERE id = ?1")?;
+pub(in crate::relay) fn get(tx: &Tx<'_>, id: &str) -> Result<Option<Known>, StoreError> {
+    let mut statement = tx.connection.prepare_cached("SELECT body FROM mango_session WHERE id = ?1")?;
     let body = statement.query_row([id], read).optional()?;
     Ok(body.and_then(|body| serde_json::from_str(&body).ok()))
 }
 
-pub fn put(connection: &Connection, known: &Known) -> Result<(), StoreError> {
-    connection
+pub(in crate::relay) fn put(tx: &Tx<'_>, known: &Known) -> Result<(), StoreError> {
+    tx.connection
         .prepare_cached(
             "INSERT INTO mango_session (id, customer, chat, open, body) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (id) DO UPDATE SET customer = ?2, chat = ?3, open = ?4, body = ?5",
@@ -102,28 +102,29 @@ pub fn put(connection: &Connection, known: &Known) -> Result<(), StoreError> {
 }
 
 /// Those of a customer, the newest last.
-pub fn of_customer(connection: &Connection, customer: i64) -> Result<Vec<Known>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT body FROM mango_session WHERE customer = ?1")?;
+pub(in crate::relay) fn of_customer(tx: &Tx<'_>, customer: i64) -> Result<Vec<Known>, StoreError> {
+    let mut statement = tx.connection.prepare_cached("SELECT body FROM mango_session WHERE customer = ?1")?;
     let mut found = known(statement.query_map([customer], read)?.collect::<Result<_, _>>()?);
     found.sort_by_key(|known| (known.state != State::Closed, known.updated_at));
     Ok(found)
 }
 
-pub fn open(connection: &Connection) -> Result<Vec<Known>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT body FROM mango_session WHERE open = 1")?;
+pub(in crate::relay) fn open(tx: &Tx<'_>) -> Result<Vec<Known>, StoreError> {
+    let mut statement = tx.connection.prepare_cached("SELECT body FROM mango_session WHERE open = 1")?;
     Ok(known(statement.query_map([], read)?.collect::<Result<_, _>>()?))
 }
 
 /// Closed ones that the rules have not been told of.
-pub fn untold(connection: &Connection) -> Result<Vec<Known>, StoreError> {
-    let mut statement = connection
+pub(in crate::relay) fn untold(tx: &Tx<'_>) -> Result<Vec<Known>, StoreError> {
+    let mut statement = tx
+        .connection
         .prepare_cached("SELECT body FROM mango_session WHERE open = 0 AND json_extract(body, '$.told') = 0")?;
     Ok(known(statement.query_map([], read)?.collect::<Result<_, _>>()?))
 }
 
 /// Open ones whose dialog here is over, with nothing under way in either direction.
-pub fn finished(connection: &Connection) -> Result<Vec<Known>, StoreError> {
-    let mut statement = connection.prepare_cached(
+pub(in crate::relay) fn finished(tx: &Tx<'_>) -> Result<Vec<Known>, StoreError> {
+    let mut statement = tx.connection.prepare_cached(
         "SELECT s.body FROM mango_session s JOIN customer c ON c.id = s.customer
          WHERE s.open = 1 AND c.open = 0
            AND NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.customer = c.id AND done = 0)
@@ -132,14 +133,14 @@ pub fn finished(connection: &Connection) -> Result<Vec<Known>, StoreError> {
     Ok(known(statement.query_map([], read)?.collect::<Result<_, _>>()?))
 }
 
-pub fn hold(
-    connection: &Connection,
+pub(in crate::relay) fn hold(
+    tx: &Tx<'_>,
     session: &str,
     chat: &str,
     message: &ChatMessage,
     now: Millis,
 ) -> Result<(), StoreError> {
-    connection
+    tx.connection
         .prepare_cached(
             "INSERT OR IGNORE INTO mango_held (message, session, chat, body, at) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
@@ -148,32 +149,40 @@ pub fn hold(
 }
 
 /// Takes out what waits for that session, with its chat.
-pub fn release(connection: &Connection, session: &str) -> Result<Vec<(String, ChatMessage)>, StoreError> {
-    let rows = connection
+pub(in crate::relay) fn release(tx: &Tx<'_>, session: &str) -> Result<Vec<(String, ChatMessage)>, StoreError> {
+    let rows = tx
+        .connection
         .prepare_cached("SELECT chat, body FROM mango_held WHERE session = ?1 ORDER BY message")?
         .query_map([session], |row| Ok((text_of(row, 0)?, text_of(row, 1)?)))?
         .collect::<Result<Vec<(String, String)>, _>>()?;
-    connection.prepare_cached("DELETE FROM mango_held WHERE session = ?1")?.execute([session])?;
+    tx.connection.prepare_cached("DELETE FROM mango_held WHERE session = ?1")?.execute([session])?;
     Ok(rows.into_iter().filter_map(|(chat, body)| Some((chat, serde_json::from_str(&body).ok()?))).collect())
 }
 
+/// Whose session has that chat.
+pub(in crate::relay) fn in_chat(tx: &Tx<'_>, chat: &str) -> Result<Option<i64>, StoreError> {
+    let mut statement =
+        tx.connection.prepare_cached("SELECT customer FROM mango_session WHERE chat = ?1 AND customer IS NOT NULL")?;
+    Ok(statement.query_row([chat], |row| row.get(0)).optional()?)
+}
+
 /// Forgets a person.
-pub fn erase(connection: &Connection, customer: i64) -> Result<(), StoreError> {
-    connection.execute(
+pub(in crate::relay) fn erase(tx: &Tx<'_>, customer: i64) -> Result<(), StoreError> {
+    tx.connection.execute(
         "DELETE FROM mango_held WHERE session IN (SELECT id FROM mango_session WHERE customer = ?1)",
         [customer],
     )?;
-    connection.execute("DELETE FROM mango_session WHERE customer = ?1", [customer])?;
+    tx.connection.execute("DELETE FROM mango_session WHERE customer = ?1", [customer])?;
     Ok(())
 }
 
 /// Forgets what is over and older than that.
-pub fn forget(connection: &Connection, before: Millis) -> Result<(), StoreError> {
-    connection.execute(
+pub(in crate::relay) fn forget(tx: &Tx<'_>, before: Millis) -> Result<(), StoreError> {
+    tx.connection.execute(
         "DELETE FROM mango_session WHERE open = 0 AND json_extract(body, '$.told') = 1
              AND json_extract(body, '$.closedAt') < ?1",
         [before],
     )?;
-    connection.execute("DELETE FROM mango_held WHERE at < ?1", [before])?;
+    tx.connection.execute("DELETE FROM mango_held WHERE at < ?1", [before])?;
     Ok(())
 }

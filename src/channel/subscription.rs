@@ -1,62 +1,10 @@
-//! Our address towards MAX: what it is made of and whose a subscription is.
-//!
-//! The secret is derived from the token, so that nothing has to be kept, and the address carries the secret's fingerprint, so that
-//! GET /subscriptions, which never returns a secret (MAX Bot API reference, "Webhook subscriptions"), still proves which one is in force.
-//! Before the fingerprint stands the installation, so that another one's address is never taken for a stale one of ours.
+//! Whose a subscription is that MAX lists.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
-use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{InstallationId, hex};
 use crate::api::ChannelRef;
-
-/// How many hex digits of the secret's SHA-256 stand in the address.
-const FINGERPRINT: usize = 8;
-/// Where every address of ours begins, behind the public base.
-const PREFIX: &str = "/webhooks/max/";
-
-/// base64url without padding of HMAC-SHA256(token, "webhook/<namespace>/<name>"): 43 characters of the alphabet that MAX allows.
-#[must_use]
-pub fn secret(token: &SecretString, channel: &ChannelRef) -> SecretString {
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(token.expose_secret().as_bytes()).expect("HMAC takes a key of any length");
-    mac.update(format!("webhook/{channel}").as_bytes());
-    SecretString::from(URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
-}
-
-/// The first 8 hex digits of the secret's SHA-256.
-#[must_use]
-pub fn fingerprint(secret: &SecretString) -> String {
-    let mut digits = hex(&Sha256::digest(secret.expose_secret().as_bytes()));
-    digits.truncate(FINGERPRINT);
-    digits
-}
-
-/// The path under which the relay takes updates.
-#[must_use]
-pub fn path(channel: &ChannelRef, installation: &InstallationId, fingerprint: &str) -> String {
-    format!("{PREFIX}{}/{}/{}/{fingerprint}", channel.namespace, channel.name, installation.as_str())
-}
-
-/// The whole address that MAX is given.
-#[must_use]
-pub fn address(base: &Url, channel: &ChannelRef, installation: &InstallationId, fingerprint: &str) -> String {
-    format!("{}{}", root(base), path(channel, installation, fingerprint))
-}
-
-/// Where the CRM tells of new rows in its outbox (wire contract, "Optional hint").
-#[must_use]
-pub fn notify_address(base: &Url, channel: &ChannelRef) -> String {
-    format!("{}/webhooks/creatio/{}/{}", root(base), channel.namespace, channel.name)
-}
-
-fn root(base: &Url) -> &str {
-    base.as_str().trim_end_matches('/')
-}
+use crate::contract::InstallationId;
+use crate::contract::webhook::{Address, root};
 
 /// Whose subscription an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,36 +26,6 @@ pub struct Ours<'a> {
     pub channel: &'a ChannelRef,
     pub installation: &'a InstallationId,
     pub fingerprint: &'a str,
-}
-
-/// An address of this program, taken apart.
-struct Address<'a> {
-    base: &'a str,
-    channel: ChannelRef,
-    /// None: of the form from before installations had ids.
-    installation: Option<&'a str>,
-    fingerprint: &'a str,
-}
-
-impl<'a> Address<'a> {
-    fn read(url: &'a str) -> Option<Self> {
-        let (base, rest) = url.rsplit_once(PREFIX)?;
-        let parts: Vec<&str> = rest.split('/').collect();
-        let (namespace, name, installation, fingerprint) = match parts.as_slice() {
-            [namespace, name, fingerprint] => (namespace, name, None, fingerprint),
-            [namespace, name, installation, fingerprint] => (namespace, name, Some(*installation), fingerprint),
-            _ => return None,
-        };
-        let is_fingerprint =
-            fingerprint.len() == FINGERPRINT && fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let whole = !namespace.is_empty() && !name.is_empty() && installation != Some("");
-        (is_fingerprint && whole).then(|| Self {
-            base,
-            channel: ChannelRef::new(*namespace, *name),
-            installation,
-            fingerprint,
-        })
-    }
 }
 
 /// Whose `url` is, where `current` is the address that should be there (none with long poll).
@@ -162,29 +80,6 @@ mod tests {
 
     fn channel() -> ChannelRef {
         ChannelRef::new("crm", "support")
-    }
-
-    #[test]
-    fn the_secret_is_derived_from_the_token_and_the_name_and_fits_the_alphabet_of_max() {
-        let token = SecretString::from("invented-token".to_owned());
-        let secret = secret(&token, &channel());
-        // Computed independently: HMAC-SHA256 with key "invented-token" over "webhook/crm/support".
-        assert_eq!(secret.expose_secret(), "QRRv62K6FkCjOS1ISLTSjYIgS6Bmi48CCDMcVN09SOs");
-        assert!(secret.expose_secret().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
-        assert_ne!(
-            secret.expose_secret(),
-            super::secret(&token, &ChannelRef::new("crm", "other")).expose_secret(),
-            "two channels must not share a secret"
-        );
-    }
-
-    #[test]
-    fn the_address_carries_installation_and_fingerprint_and_no_double_slash() {
-        for base in ["https://max.acme.ru", "https://max.acme.ru/", "https://max.acme.ru/gate/"] {
-            let address = address(&Url::parse(base).unwrap(), &channel(), &InstallationId::of("prod"), "0a1b2c3d");
-            let expected = format!("{}/webhooks/max/crm/support/prod/0a1b2c3d", base.trim_end_matches('/'));
-            assert_eq!(address, expected);
-        }
     }
 
     #[test]

@@ -1,0 +1,344 @@
+//! From the queue of a customer into MAX: one send at a time and in order.
+//!
+//! What keeps promise 4 of [`super`]: MAX has no idempotency key, so a note of the send is on disk before the POST, and a send whose
+//! answer is lost is looked for in the dialog 5 s and 15 s later before it is sent again. What cannot be proved either way is marked
+//! uncertain and shown to the agent, never sent again and never dropped in silence.
+
+mod look_back;
+mod send;
+mod through_mango;
+
+use tracing::Instrument as _;
+
+use super::active::Active;
+use super::lanes::{CustomerId, Outcome};
+use super::metrics::Way;
+use super::state::Shared;
+use super::step::Stepper;
+use super::store::customer::Customer;
+use super::store::to_max::{self as queue, Origin, OutFile, Part, Sending, State, Tries};
+use super::store::{StoreError, Tx, inbox, outbox, sent};
+use crate::creatio::{MessageType, Report};
+use crate::max::{Message, OutgoingAttachment};
+use crate::policy::{self, Event, Rules};
+use crate::time::Millis;
+
+/// After so long a close message is no farewell any more.
+const FAREWELL_LATE: Millis = 24 * 3_600_000;
+/// Sends made for one lane before others have their turn.
+const TURN: usize = 8;
+
+struct Head {
+    id: i64,
+    origin: Origin,
+    parts: Vec<Part>,
+    part: usize,
+    sending: Option<Sending>,
+    attempts: u32,
+    created_at: Millis,
+    customer: Customer,
+    /// MAX's time of the newest update of the customer's that is known.
+    heard_at: Option<Millis>,
+}
+
+impl Head {
+    /// The file that must be with MAX before the next part can go.
+    fn missing_file(&self) -> Option<&OutFile> {
+        let part = self.parts.get(self.part)?;
+        part.file.as_ref().filter(|_| part.uploaded.is_none() && self.sending.is_none() && part.odd.is_none())
+    }
+
+    fn tries(&self) -> Tries {
+        self.parts.get(self.part).map(|part| part.tries).unwrap_or_default()
+    }
+}
+
+/// What a try came to. Only what is settled may end a part.
+enum Attempt {
+    /// The row stays and waits, with its note of a send and the tries of its part.
+    Later {
+        outcome: Outcome,
+        sending: Option<Sending>,
+        tries: Tries,
+    },
+    Settled(Verdict),
+}
+
+impl Attempt {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Later { .. } => "later",
+            Self::Settled(verdict) => verdict.name(),
+        }
+    }
+}
+
+impl From<Verdict> for Attempt {
+    fn from(verdict: Verdict) -> Self {
+        Self::Settled(verdict)
+    }
+}
+
+/// What became of the part that is next, for good.
+enum Verdict {
+    Sent(Box<Message>),
+    /// MANGO OFFICE has taken it.
+    SentThroughMango {
+        mid: String,
+        at: Millis,
+    },
+    /// Not a message: nothing to remember.
+    Done,
+    Uploaded(OutgoingAttachment),
+    /// MAX takes it for somebody else's film or sound: as a file it goes.
+    AsFile,
+    Failed {
+        words: String,
+        gone: bool,
+    },
+    Uncertain,
+}
+
+impl Verdict {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Sent(_) | Self::SentThroughMango { .. } => "sent",
+            Self::Done => "done",
+            Self::Uploaded(_) => "uploaded",
+            Self::AsFile => "as_file",
+            Self::Failed { .. } => "failed",
+            Self::Uncertain => "uncertain",
+        }
+    }
+}
+
+/// Works on the lane of one customer, but for files: a lane that waits for one is theirs and holds nothing here.
+pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
+    work(shared, customer, false).await
+}
+
+/// Brings the file of one customer's next part to MAX, with places of its own.
+pub(super) async fn serve_files(shared: &Shared, customer: CustomerId) -> Outcome {
+    work(shared, customer, true).await
+}
+
+async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
+    let Some(active) = shared.active() else { return Outcome::Wait(1_000) };
+    // What an earlier run sent in its last second still counts at MAX.
+    let left = shared.send_from - shared.clock.passed();
+    if left > 0 {
+        return Outcome::Wait(left);
+    }
+    let mut proved = false;
+    for _ in 0..TURN {
+        let (rules, now) = (active.rules.clone(), shared.clock.now());
+        let head = shared.store.transact(move |tx| load_head(tx, customer, &rules, now)).await;
+        let head = match head {
+            Ok(head) => head,
+            Err(error) => return shared.store_failed(&error),
+        };
+        let Some(head) = head else { return if proved { Outcome::Done } else { Outcome::Idle } };
+        if head.missing_file().is_some() != files {
+            // The other kind of work is next.
+            if files { &shared.to_max } else { &shared.files_out }.wake(customer);
+            return if proved { Outcome::Done } else { Outcome::Idle };
+        }
+        if !files && head.sending.is_none() && !super::owner::is_ours(shared, &active).await {
+            return Outcome::Wait(10_000);
+        }
+        let span = active.delivery("max");
+        let tried = match send::attempt(shared, &active, &head).instrument(span.clone()).await {
+            Ok(tried) => tried,
+            Err(error) => return shared.store_failed(&error),
+        };
+        span.record("outcome", tried.name());
+        let done = match tried {
+            Attempt::Settled(verdict) => finish(shared, &active, head, verdict).instrument(span).await,
+            Attempt::Later { outcome, sending, tries } => match postpone(shared, head, sending, tries).await {
+                Ok(()) if outcome == Outcome::Wait(0) => Ok(()),
+                Ok(()) => return outcome,
+                Err(error) => Err(error),
+            },
+        };
+        match done {
+            Ok(()) => proved = true,
+            Err(error) => return shared.store_failed(&error),
+        }
+    }
+    Outcome::Done
+}
+
+/// Whether what stands at the head of a queue is still to be sent: an automatic reply only as the rules of this moment would show it,
+/// and a farewell not on the next day. Whether it waited for MAX or was replayed is the same.
+fn is_wanted(origin: &Origin, created_at: Millis, customer: &Customer, rules: &Rules, now: Millis) -> bool {
+    match origin {
+        Origin::AutoReply { reply: Some(reply) } => policy::is_wanted(rules, &customer.dialog, reply, now),
+        Origin::AutoReply { reply: None } => now - created_at <= policy::LATE,
+        Origin::CloseMessage => now - created_at <= FAREWELL_LATE,
+        Origin::Agent { .. } | Origin::Bot | Origin::Press => true,
+    }
+}
+
+fn load_head(tx: &Tx<'_>, id: CustomerId, rules: &Rules, now: Millis) -> Result<Option<Head>, StoreError> {
+    loop {
+        let Some(row) = queue::head(tx, id)? else { return Ok(None) };
+        let (origin, parts, sending) = match (row.origin, row.parts, row.sending) {
+            (Ok(origin), Ok(parts), Ok(sending)) => (origin, parts, sending),
+            (origin, _, sending) => {
+                // Where a send may have been under way nobody knows.
+                let state = if matches!(sending, Ok(None)) { State::Failed } else { State::Uncertain };
+                set_aside(tx, row.id, state, origin.ok().as_ref(), now)?;
+                continue;
+            }
+        };
+        let customer = Customer::load(tx, id)?;
+        // What may have been sent is not judged.
+        if row.part == 0 && sending.is_none() && !is_wanted(&origin, row.created_at, &customer, rules, now) {
+            tracing::debug!("a message of the channel's own came too late to be shown and is skipped");
+            queue::remove(tx, row.id)?;
+            tx.wake(|woken| woken.overdue += 1);
+            continue;
+        }
+        let heard_at = inbox::heard_at(tx, id)?;
+        let queue::Row { id, part, attempts, created_at, .. } = row;
+        return Ok(Some(Head { id, origin, parts, part, sending, attempts, created_at, customer, heard_at }));
+    }
+}
+
+/// A row that cannot be read has ended; what is behind it goes on.
+fn set_aside(tx: &Tx<'_>, row: i64, state: State, origin: Option<&Origin>, now: Millis) -> Result<(), StoreError> {
+    tracing::error!("an entry of the queue towards MAX cannot be read and is kept as a dead letter");
+    let words = "запись очереди в MAX не читается: уточните у клиента, прежде чем отправлять снова";
+    queue::end_unread(tx, row, state, words, now)?;
+    if let Some(Origin::Agent { row, .. }) = origin {
+        outbox::note_report(tx, *row, &report_of(state, words))?;
+    }
+    Ok(())
+}
+
+/// What the CRM is told of an agent's message.
+fn report_of(state: State, words: &str) -> Report {
+    match state {
+        State::Failed => Report::Failed(words.to_owned()),
+        State::Uncertain => Report::Uncertain(words.to_owned()),
+        State::Queued | State::Sent => Report::Delivered,
+    }
+}
+
+/// Lets the head wait where it is.
+async fn postpone(shared: &Shared, head: Head, sending: Option<Sending>, tries: Tries) -> Result<(), StoreError> {
+    let mut parts = head.parts;
+    if let Some(part) = parts.get_mut(head.part) {
+        part.tries = tries;
+    }
+    shared.store.transact(move |tx| queue::postpone(tx, head.id, sending.as_ref(), &parts)).await
+}
+
+/// Records what became of the part.
+async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) -> Result<(), StoreError> {
+    let from_agent = matches!(head.origin, Origin::Agent { .. });
+    let ended = shared
+        .step(active, move |stepper| {
+            let (tx, now) = (stepper.tx, stepper.context.now);
+            // The customer may have been erased while the send was under way.
+            if !queue::exists(tx, head.id)? {
+                return Ok(None);
+            }
+            let mut customer = Customer::load(tx, head.customer.id)?;
+            let mut parts = head.parts.clone();
+            let mut next = head.part;
+            let ended = match verdict {
+                Verdict::Uploaded(uploaded) => {
+                    parts[next].uploaded = Some(uploaded);
+                    None
+                }
+                Verdict::AsFile => {
+                    parts[next].uploaded = None;
+                    if let Some(file) = &mut parts[next].file {
+                        file.kind = MessageType::File;
+                    }
+                    None
+                }
+                Verdict::Sent(message) => {
+                    customer.chat_id = customer.chat_id.or(message.recipient.chat_id);
+                    customer.bot_seq = customer.bot_seq.max(Some(message.seq));
+                    sent::insert(tx, &message.mid, customer.id, now)?;
+                    parts[next].mid = Some(message.mid);
+                    parts[next].sent_at = Some(message.timestamp);
+                    next += 1;
+                    (next >= parts.len()).then_some((State::Sent, None))
+                }
+                Verdict::SentThroughMango { mid, at } => {
+                    parts[next].mid = Some(mid);
+                    parts[next].sent_at = Some(at);
+                    next += 1;
+                    (next >= parts.len()).then_some((State::Sent, None))
+                }
+                Verdict::Done => {
+                    next += 1;
+                    (next >= parts.len()).then_some((State::Sent, None))
+                }
+                Verdict::Failed { words, gone } => {
+                    if gone {
+                        stepper.step(&mut customer, &Event::Left, None)?;
+                    }
+                    let words = of_parts(&words, next, parts.len());
+                    // A replay begins anew.
+                    if let Some(part) = parts.get_mut(next) {
+                        part.tries = Tries::default();
+                    }
+                    Some((State::Failed, Some(words)))
+                }
+                Verdict::Uncertain => {
+                    let words = "MAX не подтвердил доставку: уточните у клиента, прежде чем отправлять снова";
+                    Some((State::Uncertain, Some(of_parts(words, next, parts.len()))))
+                }
+            };
+            match &ended {
+                Some((state, words)) => {
+                    queue::end(tx, head.id, &parts, next, (*state, words.as_deref()), now)?;
+                    conclude(stepper, &customer, &head, *state, words.as_deref().unwrap_or_default())?;
+                }
+                None => queue::advance(tx, head.id, &parts, next)?,
+            }
+            customer.save(tx, stepper.rules)?;
+            Ok(ended.map(|(state, _)| state))
+        })
+        .await?;
+    match ended {
+        Some(State::Sent) if from_agent => shared.metrics.delivered(Way::ToMax, shared.clock.now()),
+        Some(State::Failed) => drop(shared.metrics.dead_letters_made.inc()),
+        Some(State::Uncertain) => drop(shared.metrics.uncertain.inc()),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Tells those who wait for it what became of a message.
+fn conclude(
+    stepper: &Stepper<'_>,
+    customer: &Customer,
+    head: &Head,
+    state: State,
+    words: &str,
+) -> Result<(), StoreError> {
+    match &head.origin {
+        Origin::Agent { row, .. } => outbox::note_report(stepper.tx, *row, &report_of(state, words))?,
+        _ if state == State::Failed => queue::mark_recorded(stepper.tx, head.id)?,
+        // A close message belongs to the chat that is over: the CRM adds it to the newest one.
+        Origin::CloseMessage => stepper.release_history(customer, Some(head.id))?,
+        Origin::AutoReply { .. } | Origin::Bot if customer.dialog.has_written() => {
+            stepper.release_history(customer, None)?;
+        }
+        Origin::AutoReply { .. } | Origin::Bot | Origin::Press => {}
+    }
+    Ok(())
+}
+
+fn of_parts(words: &str, index: usize, parts: usize) -> String {
+    if parts > 1 {
+        format!("Часть {} из {parts} (part {} of {parts}): {words}", index + 1, index + 1)
+    } else {
+        words.to_owned()
+    }
+}
