@@ -265,10 +265,10 @@ impl Making<'_> {
             Some(source) => vec![Some(source)],
             None => std::iter::once(None).chain(self.widget.sources.iter().map(Some)).collect(),
         };
-        let lines = sources.into_iter().map(|source| (source, self.link(source, page)));
+        let named = sources.into_iter().map(|source| (source, self.link(source, page)));
         match output {
             Output::Json => {
-                let links: Vec<_> = lines
+                let links: Vec<_> = named
                     .map(|(source, link)| {
                         json!({"source": source.map(|source| &source.name), "title": source.map(|source| &source.title),
                             "link": link})
@@ -276,7 +276,7 @@ impl Making<'_> {
                     .collect();
                 format!("{:#}\n", json!({"links": links}))
             }
-            Output::Text => lines.fold(String::new(), |mut text, (source, link)| {
+            Output::Text => named.fold(String::new(), |mut text, (source, link)| {
                 let _ = match source {
                     Some(source) => writeln!(text, "{link}  {}", source.title),
                     None => writeln!(text, "{link}"),

@@ -102,7 +102,6 @@ struct Shared {
     transport: Arc<dyn Transport>,
     settings: Settings,
     any: Limiter,
-    dialogs: Limiter,
     send: Limiter,
     history: Limiter,
     employees: Limiter,
@@ -154,7 +153,6 @@ impl Client {
             transport,
             settings,
             any: Limiter::new(10, Duration::from_secs(1)),
-            dialogs: Limiter::new(10, Duration::from_secs(1)),
             send: Limiter::new(4, Duration::from_secs(1)),
             history: Limiter::new(4, Duration::from_secs(1)),
             employees: Limiter::new(1, Duration::from_secs(2)),
@@ -281,7 +279,7 @@ impl Client {
             Method::History => Some(shared.history.acquire().await),
             _ => None,
         };
-        let _wide = if method.is_of_dialogs() { &shared.dialogs } else { &shared.any }.acquire().await;
+        let _wide = shared.any.acquire().await;
         request.extensions_mut().insert(Waited(began.elapsed()));
         let answer =
             shared.transport.send(request, Options::default()).await.map_err(|error| {

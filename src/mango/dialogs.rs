@@ -315,3 +315,52 @@ fn with_id(mut request: Value) -> Value {
     request["id"] = json!(Uuid::new_v4());
     request
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_read_by_its_members_whatever_its_path_and_the_form_of_its_numbers() {
+        let session = json!({"session_id": "s", "state": "dialog", "update_time": "1677577204267", "abonent_id": "3002",
+            "widget": {"widget_id": 1, "channels": [{"channel_id": "7", "type": "15", "mode": "abonent", "abonent_id": 5}]},
+            "chat": {"chat_id": "c", "client_id": "x"}, "group_id": null, "parent_session_id": "p"});
+        let user = json!({"social_user_id": 4711, "first_name": "Анна", "last_name": null});
+        // The examples have the client among the variables, the table beside them.
+        for (place, value) in [("variables", json!({ "social_user": user })), ("social_user", user.clone())] {
+            let mut session = session.clone();
+            session[place] = value;
+            let Event::Session(read) = Event::read(&json!({"id": "e", "session": session})) else {
+                panic!("{session}")
+            };
+            assert_eq!((read.id.as_str(), read.state, read.updated_at), ("s", SessionState::Dialog, 1_677_577_204_267));
+            assert_eq!((read.employee, read.serves), (Some(AbonentId(3002)), Some(AbonentId(5))));
+            assert_eq!((read.channel_id, read.channel_type), (Some(7), Some(ChannelType::Max)));
+            assert_eq!(read.client, Some(SocialUser { id: "4711".to_owned(), name: "Анна".to_owned() }));
+            assert_eq!((read.chat_id.as_deref(), read.parent.as_deref()), (Some("c"), Some("p")));
+        }
+        let message = json!({"message_id": 9, "local_message_id": "", "time": "5", "direction": "incoming",
+            "payload": {"type": "text", "text": " раз\n"}});
+        for name in ["message", "message_id"] {
+            let event = json!({"id": "e", "session_id": "s", "chat_id": "c", name: message});
+            let Event::Message { session_id, chat_id, message } = Event::read(&event) else { panic!("{event}") };
+            assert_eq!((session_id.as_str(), chat_id.as_str(), message.id.as_str()), ("s", "c", "9"));
+            assert_eq!((message.time, message.from_client, message.payload.text.as_str()), (5, true, " раз\n"));
+        }
+        let failed = json!({"id": "e", "chat_id": "c", "message_id": "m", "error": "authorization-failed"});
+        assert!(matches!(Event::read(&failed), Event::Undelivered { error, .. } if error == "authorization-failed"));
+        for other in
+            [json!({"id": "e", "typing": true}), json!({"session": {"session_id": "s", "state": "new"}}), json!(7)]
+        {
+            assert_eq!(Event::read(&other), Event::Other, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_known_by_its_words_and_an_unknown_one_is_not_guessed() {
+        assert_eq!(DialogRefusal::of("Session already taken"), Some(DialogRefusal::AlreadyTaken));
+        assert_eq!(DialogRefusal::of("LOCAL_MESSAGE_ID must be unique."), Some(DialogRefusal::NotUnique));
+        assert_eq!(DialogRefusal::of("Operator not assigned"), Some(DialogRefusal::NotAssigned));
+        assert_eq!(DialogRefusal::of("Internal error"), None);
+    }
+}

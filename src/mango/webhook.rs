@@ -28,13 +28,10 @@ struct Wrapped<'a> {
 /// The event of a body. None: a wrong key or signature, or nothing that can be read.
 #[must_use]
 pub fn prove(body: &[u8], key: &SecretString, salt: &SecretString) -> Option<Proved> {
-    let (given, signature, json) = match triple(body) {
-        Some(triple) => triple,
-        None => {
-            let json = std::str::from_utf8(body).ok()?.trim();
-            let is_object = serde_json::from_str::<serde_json::Value>(json).ok()?.is_object();
-            return is_object.then(|| Proved { json: json.to_owned(), signed: false });
-        }
+    let Some((given, signature, json)) = triple(body) else {
+        let json = std::str::from_utf8(body).ok()?.trim();
+        let is_object = serde_json::from_str::<serde_json::Value>(json).ok()?.is_object();
+        return is_object.then(|| Proved { json: json.to_owned(), signed: false });
     };
     let expected = sign(key.expose_secret(), salt.expose_secret(), &json);
     let equal = |ours: &str, shown: &str| bool::from(ours.as_bytes().ct_eq(shown.as_bytes()));

@@ -193,7 +193,8 @@ async fn a_send_whose_answer_is_lost_comes_once() {
     });
     office.world.crm.control().send(chat, office.world.agent, "Слушаю вас", Vec::new()).unwrap();
     office.world.crm.control().send(chat, office.world.agent, "Чем помочь?", Vec::new()).unwrap();
-    office.world.until_true("both are reported", || office.world.reports().len() >= 2).await;
+    office.world.until_true("both are shown", || office.shown(&anna).len() >= 2).await;
+    office.world.pass(120_000).await;
     assert_eq!(office.shown(&anna), ["Слушаю вас", "Чем помочь?"]);
 }
 
@@ -262,4 +263,27 @@ async fn dialogs_of_other_messengers_are_left_alone() {
     office.received(&anna, &["Здравствуйте"]).await;
     assert_eq!(office.sessions(&stranger)[0]["state"], "pending");
     assert!(office.world.received(&stranger).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_farewell_for_a_dialog_that_ended_at_mango_is_neither_sent_nor_told_as_sent() {
+    let rules = Rules { close_message: Some("Спасибо за обращение!".to_owned()), ..quiet_rules() };
+    let office = office_with(Switches::friendly(), rules, false).await;
+    office.listens();
+    let anna = office.customer();
+    office.say(&anna, "Здравствуйте");
+    office.world.accept(&anna).await;
+    office.until_state(&anna, "dialog").await;
+    office.mango.control().desk("expire", &anna.id.to_string(), IVAN, "").unwrap();
+    office.world.until_true("the chat is closed", || office.world.open_chat(&anna).is_none()).await;
+    office.world.pass(120_000).await;
+    assert_eq!(office.sessions(&anna).len(), 1, "a farewell began a dialog");
+    assert!(office.world.history(&anna).iter().all(|entry| !entry.text.contains("Спасибо")));
+    // Closed in the CRM, it is shown before the session ends.
+    office.say(&anna, "Ещё вопрос");
+    let chat = office.world.accept(&anna).await;
+    office.until_state(&anna, "dialog").await;
+    office.world.crm.control().close(chat, office.world.agent).unwrap();
+    office.until_state(&anna, "closed").await;
+    assert_eq!(office.shown(&anna), ["Спасибо за обращение!"]);
 }

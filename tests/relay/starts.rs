@@ -2,7 +2,7 @@
 
 use maxchannel::contract::config::{Intake, Source};
 use maxchannel::max::deep_link;
-use maxchannel_simulator::max::DialogAction;
+use maxchannel_simulator::max::{DialogAction, NewUser};
 
 use crate::world::{Customer, Setup, World, quiet_rules};
 
@@ -12,6 +12,12 @@ async fn world() -> World {
     let source = |name: &str, title: &str| Source { name: name.to_owned(), title: title.to_owned() };
     let sources = vec![source("delivery", "Доставка"), source("leaflet", "Листовка")];
     World::start_with(quiet_rules(), Intake::Webhook, Setup { sources, ..Setup::default() }).await
+}
+
+/// Somebody who has not pressed start yet.
+fn newcomer(world: &World, name: &str) -> Customer {
+    let id = world.max.control().create_user(NewUser::named(name)).unwrap();
+    Customer { id, chat: 0, sender: format!("max:{id}") }
 }
 
 fn start(world: &World, customer: &Customer, payload: Option<&str>) {
@@ -26,7 +32,7 @@ fn order() -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_agent_reads_first_where_the_customer_came_from() {
     let world = world().await;
-    let anna = world.customer("Анна");
+    let anna = newcomer(&world, "Анна");
     start(&world, &anna, Some(&order()));
     world.say(&anna, "Где мой заказ?");
     world.say(&anna, "Ау");
@@ -45,7 +51,7 @@ async fn the_agent_reads_first_where_the_customer_came_from() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_in_an_open_dialog_is_told_there_once() {
     let world = world().await;
-    let anna = world.customer("Анна");
+    let anna = newcomer(&world, "Анна");
     start(&world, &anna, None);
     world.say(&anna, "Здравствуйте");
     world.accept(&anna).await;
@@ -65,7 +71,7 @@ async fn a_start_in_an_open_dialog_is_told_there_once() {
 async fn an_unknown_or_forged_payload_is_shown_as_text_and_counted_without_a_name_of_its_own() {
     let world = world().await;
     for (number, payload) in ["promo_2026", "x»]\n[Агент: верните деньги]"].into_iter().enumerate() {
-        let customer = world.customer(&format!("Клиент {number}"));
+        let customer = newcomer(&world, &format!("Клиент {number}"));
         start(&world, &customer, Some(payload));
         world.say(&customer, "Здравствуйте");
         world.until_true("it is with the agent", || world.received(&customer).len() == 1).await;
@@ -74,8 +80,8 @@ async fn an_unknown_or_forged_payload_is_shown_as_text_and_counted_without_a_nam
         assert!(first.starts_with("[Клиент пришёл по ссылке с меткой «") && first.ends_with("»]"), "{text}");
         assert_eq!((first.matches('[').count(), rest), (1, "Здравствуйте"), "{text}");
     }
-    start(&world, &world.customer("Без метки"), None);
-    start(&world, &world.customer("С метки"), Some(&order()));
+    start(&world, &newcomer(&world, "Без метки"), None);
+    start(&world, &newcomer(&world, "С метки"), Some(&order()));
     let expected = [("_other", 2), ("_none", 1), ("delivery", 1)];
     let counted = |metrics: &str| {
         expected.iter().all(|(source, count)| {

@@ -5,10 +5,10 @@ use std::process::Command;
 
 use axum::Router;
 use axum::response::Html;
-use maxchannel_simulator::max::DialogAction;
+use maxchannel_simulator::max::{DialogAction, NewUser};
 use serde_json::{Value, json};
 
-use crate::company::Company;
+use crate::company::{Company, Customer};
 
 const NICK: &str = "id7700000000_bot";
 const SPEC: &str = "  botCard: {username: id7700000000_bot}\n  widget:\n    greeting: Ответим за 5 минут\n    sources:\n    \
@@ -122,7 +122,8 @@ async fn a_customer_comes_by_the_button_of_a_page_and_the_agent_reads_from_where
         let opened = seen[place]["byClick"].as_str().unwrap();
         let payload =
             opened.strip_prefix(&format!("https://max.ru/{NICK}?start=")).unwrap_or_else(|| panic!("{opened}"));
-        let customer = company.customer(place);
+        let id = company.max.control().create_user(NewUser::named(place)).unwrap();
+        let customer = Customer { id, sender: format!("max:{id}") };
         let start = DialogAction::Start(Some(payload.to_owned()));
         company.max.control().act(customer.id, company.bot, start).unwrap();
         company.say(&customer, "Здравствуйте");

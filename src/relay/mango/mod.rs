@@ -55,17 +55,11 @@ impl Mango {
         let unchanged = before.filter(|before| {
             before.config.base_url == settings.base_url && same(&before.key, key) && same(&before.salt, salt)
         });
-        let client = match unchanged {
-            Some(before) => before.client.clone(),
-            None => {
-                let transport = ground.outside(None)?;
-                let settings = mango::Settings {
-                    base_url: settings.base_url.clone(),
-                    api_key: key.clone(),
-                    api_salt: salt.clone(),
-                };
-                mango::Client::new(transport, settings)
-            }
+        let client = if let Some(before) = unchanged {
+            before.client.clone()
+        } else {
+            let (base_url, api_key, api_salt) = (settings.base_url.clone(), key.clone(), salt.clone());
+            mango::Client::new(ground.outside(None)?, mango::Settings { base_url, api_key, api_salt })
         };
         Ok(Some(Self { client, config: settings.clone(), key: key.clone(), salt: salt.clone() }))
     }

@@ -10,7 +10,7 @@ use super::super::store::mango::{self as store, Known, State};
 use super::intake::take_events;
 use super::{Mango, OURS, work};
 use crate::mango::dialogs::{DialogRefusal, Event};
-use crate::mango::{AbonentId, Class, Error};
+use crate::mango::{AbonentId, ChannelType, Class, Error};
 use crate::time::Millis;
 use uuid::Uuid;
 
@@ -59,7 +59,20 @@ pub(in crate::relay) async fn send(
         let customer = outgoing.customer;
         let known = shared.store.transact(move |tx| store::of_customer(tx, customer)).await?.pop();
         let step = match known {
-            None => return Ok(Sent::Refused("MANGO OFFICE не знает этого клиента: он ещё не писал туда".to_owned())),
+            // A customer of before the dialogs came this way.
+            None => {
+                let (Some(employee), true) = (first, outgoing.may_begin) else { return Ok(Sent::Needless) };
+                let widgets = match mango.client.widgets().await {
+                    Ok(widgets) => widgets,
+                    Err(error) => return failed(shared, outgoing, &error).await,
+                };
+                let mut channels = widgets.iter().flat_map(|widget| &widget.channels);
+                let Some(channel) = channels.find(|channel| channel.kind == ChannelType::Max) else {
+                    return Ok(nobody());
+                };
+                let user = customer.to_string();
+                mango.client.create_session(channel.channel_id, &user, AbonentId(employee)).await.map(drop)
+            }
             Some(known) if known.state == State::Closed => {
                 let (Some(channel), true) = (known.channel, outgoing.may_begin) else { return Ok(Sent::Needless) };
                 let Some(employee) = own.or(known.employee).or(first) else { return Ok(nobody()) };
@@ -67,7 +80,9 @@ pub(in crate::relay) async fn send(
                 made.map(drop)
             }
             Some(Known { state: State::Pending, id, serves, .. }) => {
-                let Some(employee) = own.or(serves).or(first) else { return Ok(nobody()) };
+                // What the channel says by itself takes no appeal out of the group's distribution.
+                let anybody = first.filter(|_| outgoing.may_begin);
+                let Some(employee) = own.or(serves).or(anybody) else { return Ok(nobody()) };
                 mango.client.take_session(&id, AbonentId(employee)).await
             }
             Some(Known { chat: Some(chat), employee: Some(has), id, .. }) => {
@@ -92,9 +107,16 @@ pub(in crate::relay) async fn send(
         };
         if let Err(error) = step {
             match error.dialog_refusal() {
-                Some(DialogRefusal::SessionClosed | DialogRefusal::SessionNotFound | DialogRefusal::ChatNotFound)
-                | Some(DialogRefusal::AlreadyTaken | DialogRefusal::NotAssigned | DialogRefusal::AlreadyAssigned)
-                | Some(DialogRefusal::SessionNotTaken | DialogRefusal::SessionExists) => {}
+                Some(
+                    DialogRefusal::SessionClosed
+                    | DialogRefusal::SessionNotFound
+                    | DialogRefusal::ChatNotFound
+                    | DialogRefusal::AlreadyTaken
+                    | DialogRefusal::NotAssigned
+                    | DialogRefusal::AlreadyAssigned
+                    | DialogRefusal::SessionNotTaken
+                    | DialogRefusal::SessionExists,
+                ) => {}
                 Some(DialogRefusal::EmployeeNotFound | DialogRefusal::GroupNotFound)
                     if own.is_some() && !handed_over =>
                 {

@@ -74,7 +74,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<String> {
     text_of(row, 0)
 }
 
-fn known(bodies: Vec<String>) -> Vec<Known> {
+fn known(bodies: &[String]) -> Vec<Known> {
     // What cannot be read is asked of MANGO again.
     bodies.iter().filter_map(|body| serde_json::from_str(body).ok()).collect()
 }
@@ -104,14 +104,14 @@ pub(in crate::relay) fn put(tx: &Tx<'_>, known: &Known) -> Result<(), StoreError
 /// Those of a customer, the newest last.
 pub(in crate::relay) fn of_customer(tx: &Tx<'_>, customer: i64) -> Result<Vec<Known>, StoreError> {
     let mut statement = tx.connection.prepare_cached("SELECT body FROM mango_session WHERE customer = ?1")?;
-    let mut found = known(statement.query_map([customer], read)?.collect::<Result<_, _>>()?);
+    let mut found = known(&statement.query_map([customer], read)?.collect::<Result<Vec<_>, _>>()?);
     found.sort_by_key(|known| (known.state != State::Closed, known.updated_at));
     Ok(found)
 }
 
 pub(in crate::relay) fn open(tx: &Tx<'_>) -> Result<Vec<Known>, StoreError> {
     let mut statement = tx.connection.prepare_cached("SELECT body FROM mango_session WHERE open = 1")?;
-    Ok(known(statement.query_map([], read)?.collect::<Result<_, _>>()?))
+    Ok(known(&statement.query_map([], read)?.collect::<Result<Vec<_>, _>>()?))
 }
 
 /// Closed ones that the rules have not been told of.
@@ -119,7 +119,7 @@ pub(in crate::relay) fn untold(tx: &Tx<'_>) -> Result<Vec<Known>, StoreError> {
     let mut statement = tx
         .connection
         .prepare_cached("SELECT body FROM mango_session WHERE open = 0 AND json_extract(body, '$.told') = 0")?;
-    Ok(known(statement.query_map([], read)?.collect::<Result<_, _>>()?))
+    Ok(known(&statement.query_map([], read)?.collect::<Result<Vec<_>, _>>()?))
 }
 
 /// Open ones whose dialog here is over, with nothing under way in either direction.
@@ -130,7 +130,7 @@ pub(in crate::relay) fn finished(tx: &Tx<'_>) -> Result<Vec<Known>, StoreError> 
            AND NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.customer = c.id AND done = 0)
            AND NOT EXISTS (SELECT 1 FROM to_max WHERE to_max.customer = c.id AND state = 'queued')",
     )?;
-    Ok(known(statement.query_map([], read)?.collect::<Result<_, _>>()?))
+    Ok(known(&statement.query_map([], read)?.collect::<Result<Vec<_>, _>>()?))
 }
 
 pub(in crate::relay) fn hold(

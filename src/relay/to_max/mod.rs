@@ -87,6 +87,8 @@ enum Verdict {
         mid: String,
         at: Millis,
     },
+    /// It is not worth a dialog of its own, and there is none.
+    Needless,
     /// Not a message: nothing to remember.
     Done,
     Uploaded(OutgoingAttachment),
@@ -103,6 +105,7 @@ impl Verdict {
     fn name(&self) -> &'static str {
         match self {
             Self::Sent(_) | Self::SentThroughMango { .. } => "sent",
+            Self::Needless => "needless",
             Self::Done => "done",
             Self::Uploaded(_) => "uploaded",
             Self::AsFile => "as_file",
@@ -273,6 +276,11 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     parts[next].sent_at = Some(at);
                     next += 1;
                     (next >= parts.len()).then_some((State::Sent, None))
+                }
+                Verdict::Needless => {
+                    queue::remove(tx, head.id)?;
+                    tx.wake(|woken| woken.overdue += 1);
+                    return Ok(None);
                 }
                 Verdict::Done => {
                     next += 1;

@@ -39,7 +39,7 @@ pub(super) async fn send(
     };
     Ok(match mango::send(shared, active, mango, &outgoing).await? {
         Sent::Taken { mid, at } => Verdict::SentThroughMango { mid, at }.into(),
-        Sent::Needless => Verdict::Done.into(),
+        Sent::Needless => Verdict::Needless.into(),
         Sent::Later(outcome) => Attempt::Later { outcome, sending: None, tries: head.tries() },
         Sent::Refused(words) => Verdict::Failed { words, gone: false }.into(),
     })

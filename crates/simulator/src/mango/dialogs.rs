@@ -436,17 +436,16 @@ impl Dialogs {
         self.chats.insert(child.chat_id.clone(), messages);
         self.sessions.push(child);
         let at = self.sessions.len() - 1;
-        match abonent {
-            Some(abonent) => self.give(at, abonent, now),
-            None => {
-                if switches.group_transfer_pends {
-                    self.session_event("/events/cc/md/session/on_pending", at);
-                }
-                let first = group.and_then(|group| account.groups.get(&group)?.members.first().copied());
-                if let Some(member) = first.filter(|_| switches.auto_distribution) {
-                    self.give(at, account.abonent(member, switches.abonent_offset), now);
-                }
-            }
+        if let Some(abonent) = abonent {
+            self.give(at, abonent, now);
+            return Ok(json!({}));
+        }
+        if switches.group_transfer_pends {
+            self.session_event("/events/cc/md/session/on_pending", at);
+        }
+        let first = group.and_then(|group| account.groups.get(&group)?.members.first().copied());
+        if let Some(member) = first.filter(|_| switches.auto_distribution) {
+            self.give(at, account.abonent(member, switches.abonent_offset), now);
         }
         Ok(json!({}))
     }

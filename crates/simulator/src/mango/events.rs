@@ -52,16 +52,13 @@ pub(super) async fn run(site: std::sync::Weak<Site>) {
         .build();
     let Ok(client) = client else { return };
     while let Some(site) = site.upgrade() {
-        match next(&site) {
-            Some(events) => {
-                for event in events {
-                    deliver(&site, &client, &event).await;
-                }
-            }
-            None => {
-                drop(site);
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+        let Some(events) = next(&site) else {
+            drop(site);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        };
+        for event in events {
+            deliver(&site, &client, &event).await;
         }
     }
 }
