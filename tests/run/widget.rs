@@ -85,7 +85,7 @@ async fn a_customer_comes_by_the_button_of_a_page_and_the_agent_reads_from_where
     };
     let site = Router::new()
         .route("/order", axum::routing::get(page("ru")))
-        .route("/en/заказ №1", axum::routing::get(page("en")))
+        .route("/en/{*rest}", axum::routing::get(page("en")))
         .route("/plain", axum::routing::get(page("de")));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
