@@ -1,7 +1,7 @@
 //! What makes a channel work: validate -> observe -> plan -> execute -> report.
 //!
-//! Used unchanged by the local runner and by the controller in a cluster; each of them brings manifests, secrets and time in and carries
-//! statuses and relay configurations out. The steps:
+//! Used unchanged by the local runner and by the controller in a cluster; each of them brings
+//! manifests, secrets and time in and carries statuses and relay configurations out. The steps:
 //!
 //! - [`validate`]: manifest and secrets become [`Desired`](validate::Desired). Pure.
 //! - [`observe`]: what MAX, MANGO OFFICE and Creatio say. Reads, never writes.
@@ -10,14 +10,18 @@
 //! - [`execute`]: one action at a time, each harmless when repeated.
 //! - [`relay_config`]: what the relay is told. Pure.
 //! - [`report`]: everything seen becomes the status. Pure.
-//! - [`keeper`]: the order of the steps, and when which of them is due.
+//! - [`keeper`]: what was seen of one channel, and which step is due.
+//! - [`errands`]: what is under way outside.
+//! - [`pass`](mod@pass): the order of the steps.
 //!
 //! Must not know files, Kubernetes or a clock; must not decide dialogs, which are the relay's.
 
 pub mod claims;
+pub mod errands;
 pub mod execute;
 pub mod keeper;
 pub mod observe;
+pub mod pass;
 pub mod plan;
 pub mod receiver;
 pub mod relay_config;
@@ -37,17 +41,20 @@ use crate::contract::InstallationId;
 /// What is the same for all channels of one installation.
 #[derive(Clone, Debug)]
 pub struct Installation {
-    /// Stands in whatever is ours outside, so that two installations never take each other's for their own.
+    /// Stands in whatever is ours outside, so that two installations never take each other's for
+    /// their own.
     pub id: InstallationId,
     pub max_url: Url,
-    /// The address of MAX is not its own but set for a test: plain `http://` public addresses are then taken too.
+    /// The address of MAX is not its own but set for a test: plain `http://` public addresses are
+    /// then taken too.
     pub max_overridden: bool,
     /// A PEM bundle in place of the built-in Ministry root.
     pub max_ca_pem: Option<String>,
     pub mango_url: Url,
     /// What the world sees of us; beats the host of a manifest.
     pub public_url: Option<Url>,
-    /// Which answers of GET /me mean which documented error; the installation's own rows before the built-in ones.
+    /// Which answers of GET /me mean which documented error; the installation's own rows before the
+    /// built-in ones.
     pub max_error_reasons: api::ErrorReasons,
     /// The language of messages in conditions.
     pub language: Language,

@@ -34,6 +34,18 @@ pub enum RelayState {
 }
 
 impl RelayState {
+    /// Whether somebody listens under the address that is to be subscribed.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        matches!(self, Self::Running { facts, open: true, wanted } if facts.revision == *wanted)
+    }
+
+    /// Whether it runs and is on its way to what it shall be.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        matches!(self, Self::Running { .. }) && !self.listens()
+    }
+
     const fn facts(&self) -> Option<&Facts> {
         match self {
             Self::Running { facts, .. } => Some(facts),
@@ -92,7 +104,7 @@ pub struct View<'a> {
     /// The bot of the channel.
     pub bot: Option<&'a KnownBot>,
     /// The token belongs to another bot than the channel's, and nobody has accepted it: its user id.
-    pub stranger: Option<i64>,
+    pub unexpected_bot: Option<i64>,
     /// Why the last subscription was refused.
     pub intake_failure: Option<&'a Failure>,
     /// Why the last change in the CRM was refused.
@@ -295,8 +307,8 @@ impl Of<'_> {
             return self.failed(This, failure);
         }
         let Some(seen) = look.current(&self.desired.token_fingerprint()) else { return self.unknown(This) };
-        if let (Some(stranger), Some(bot)) = (self.view.stranger, self.view.bot) {
-            let detail = format!("userId {stranger}, {} {}", self.say("before", "прежде"), bot.user_id);
+        if let (Some(unexpected), Some(bot)) = (self.view.unexpected_bot, self.view.bot) {
+            let detail = format!("userId {unexpected}, {} {}", self.say("before", "прежде"), bot.user_id);
             return self.fails(This, Reason::BotChanged, &detail);
         }
         if let Some(holder) = plan::other_address(self.desired, self.view.observation) {

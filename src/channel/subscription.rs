@@ -11,7 +11,8 @@ use crate::contract::webhook::{Address, root};
 pub enum Whose {
     /// The one that should be there.
     Current,
-    /// Ours, of a token or a public address that is no longer in force, or of the form without the installation.
+    /// Ours, of a token or a public address that is no longer in force, or of the form without the
+    /// installation.
     Stale,
     /// Of another installation of this program, or of another channel of this one.
     Elsewhere,
@@ -30,9 +31,10 @@ pub struct Ours<'a> {
 
 /// Whose `url` is, where `current` is the address that should be there (none with long poll).
 ///
-/// Ours is what names this installation and this channel, wherever it stands. Of the form without an installation ours is what stands
-/// under our own public base, and wherever it may stand, what carries our path with a fingerprint that only a holder of this very
-/// token can know: so a move of the public address leaves nothing behind.
+/// Ours is what names this installation and this channel, wherever it stands. Of the form without
+/// an installation ours is what stands under our own public base, and wherever it may stand, what
+/// carries our path with a fingerprint that only a holder of this very token can know: so a move of
+/// the public address leaves nothing behind.
 #[must_use]
 pub fn whose(url: &str, current: Option<&str>, ours: Ours<'_>) -> Whose {
     if current == Some(url) {

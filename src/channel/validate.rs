@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use kube::ResourceExt;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -162,7 +161,10 @@ impl Desired {
 /// Sentences about what cannot be used, each with its field.
 pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Installation) -> Result<Desired, Vec<String>> {
     let spec = &manifest.spec;
-    let channel = ChannelRef::new(manifest.namespace().unwrap_or_else(|| "default".to_owned()), manifest.name_any());
+    let metadata = &manifest.metadata;
+    let annotation = |key: &str| metadata.annotations.as_ref()?.get(key);
+    let namespace = metadata.namespace.as_deref().unwrap_or("default");
+    let channel = ChannelRef::new(namespace, metadata.name.as_deref().unwrap_or_default());
     let mut problems = Vec::new();
     let mut url = |field: &str, text: &str| match Url::parse(text) {
         Ok(url) if url.has_host() => Some(url),
@@ -198,7 +200,7 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
         ));
     }
     let rules = Rules::from_spec(spec).map_err(|error| problems.push(format!("spec.workingHours: {error}"))).ok();
-    let accept_bot = manifest.annotations().get(ACCEPT_BOT).and_then(|text| {
+    let accept_bot = annotation(ACCEPT_BOT).and_then(|text| {
         let id = text.trim().parse().ok();
         if id.is_none() {
             problems.push(format!("metadata.annotations[{ACCEPT_BOT}]: {text:?} is not the user id of a bot"));
@@ -242,7 +244,7 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
             .collect(),
         retention_seconds: spec.relay.retention.seconds(),
         suspended: spec.suspend,
-        adopt: manifest.annotations().get(ADOPT).is_some_and(|value| value == "true"),
+        adopt: annotation(ADOPT).is_some_and(|value| value == "true"),
         accept_bot,
         installation: installation.id.clone(),
         channel,

@@ -1,4 +1,5 @@
-//! What the administrator of one channel may ask its relay for, over a unix socket in the channel's data folder.
+//! What the administrator of one channel may ask its relay for, over a unix socket in the channel's
+//! data folder.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +36,8 @@ pub struct DeadLetter {
     pub direction: Direction,
     /// `max:<user id>`.
     pub customer: String,
-    /// Whose words: `customer`, `agent`, `autoReply`, `closeMessage`, `bot`; `relay` where there are none.
+    /// Whose words: `customer`, `agent`, `autoReply`, `closeMessage`, `bot`; `relay` where there
+    /// are none.
     pub author: String,
     /// True: MAX never confirmed it, and it may be with the customer.
     pub uncertain: bool,

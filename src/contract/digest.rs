@@ -1,8 +1,10 @@
-//! Names of states that are secret or long: digests, so that both halves can compare what neither may show.
+//! Names of states that are secret or long: digests, so that both halves can compare what neither
+//! may show.
 
 use sha2::{Digest, Sha256};
 
-/// Names a state of something secret without telling it: the first 16 hex digits of a SHA-256 over the parts.
+/// Names a state of something secret without telling it: the first 16 hex digits of a SHA-256 over
+/// the parts.
 #[must_use]
 pub fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();

@@ -1,4 +1,5 @@
-//! What a relay knows of itself and of both sides, as its `/status` answers. Facts only: conditions are made of them elsewhere.
+//! What a relay knows of itself and of both sides, as its `/status` answers. Facts only: conditions
+//! are made of them elsewhere.
 
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +80,8 @@ pub struct SideFacts {
 }
 
 impl Facts {
-    /// Of a relay whose store is being moved or has left: it carries nothing, and has nothing to deliver.
+    /// Of a relay whose store is being moved or has left: it carries nothing, and has nothing to
+    /// deliver.
     #[must_use]
     pub fn of_moved(revision: &str, now: Millis) -> Self {
         let away = SideFacts { ok: false, code: Some(Trouble::StoreMoved), since: now };

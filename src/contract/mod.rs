@@ -1,4 +1,5 @@
-//! What one half tells the other: the controller (or the local runner) the relay, and the relay whoever asks.
+//! What one half tells the other: the controller (or the local runner) the relay, and the relay
+//! whoever asks.
 //!
 //! - [`config`]: what a relay is told, as `channel.json` and one file per credential.
 //! - [`Facts`] and [`Trouble`]: what a relay knows, as it answers under [`status::PATH`].
@@ -7,7 +8,8 @@
 //! - [`InstallationId`]: whose both halves are.
 //! - [`digest`]: names of what is secret or long.
 //!
-//! Whatever stands here is read by a program of another version: unknown members are ignored, and what is new may be absent.
+//! Whatever stands here is read by a program of another version: unknown members are ignored, and
+//! what is new may be absent.
 //!
 //! Must not: decide anything, or reach outside but for the files of [`config`].
 

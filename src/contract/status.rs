@@ -9,8 +9,9 @@ use sha2::Sha256;
 /// Where a relay states its facts.
 pub const PATH: &str = "/status";
 
-/// What whoever asks a relay for its `/status` shows as a bearer: derived from the bot's token, which both halves have, so that nothing has
-/// to be kept, and unlike the webhook's secret, which MAX has too.
+/// What whoever asks a relay for its `/status` shows as a bearer: derived from the bot's token,
+/// which both halves have, so that nothing has to be kept, and unlike the webhook's secret, which
+/// MAX has too.
 #[must_use]
 pub fn key(token: &SecretString, namespace: &str, name: &str) -> SecretString {
     let mut mac =

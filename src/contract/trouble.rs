@@ -1,4 +1,5 @@
-//! What is wrong with one side, as classes that both halves know: the relay names one, the controller decides by it.
+//! What is wrong with one side, as classes that both halves know: the relay names one, the
+//! controller decides by it.
 
 use serde::{Deserialize, Serialize};
 

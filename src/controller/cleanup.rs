@@ -20,6 +20,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::context::Context;
 use super::entry::{self, Entry};
 use super::pass::{self, Outcome};
+use super::relay_link;
 use super::relay_state::{self, PodState};
 use super::resource::Channel;
 use super::scope::Scope;
@@ -27,6 +28,7 @@ use super::writer::{Deleted, is_controlled_by};
 use super::{Error, names};
 use crate::api::ChannelRef;
 use crate::api::{DeletionPolicy, MaxChannel, key};
+use crate::channel;
 use crate::channel::keeper::Done;
 use crate::channel::report::RelayState;
 use crate::channel::validate::Secrets;
@@ -221,7 +223,7 @@ async fn leave(
         // Nothing outside is this channel's.
         return Ok(Ok(()));
     }
-    entry.keeper.look(&clock).await;
+    channel::pass::look(&mut entry.keeper, &clock).await;
     context.fence.check()?;
     let done = entry.keeper.leave_intake(&clock).await;
     pass::tell_changes(context, channel, &done).await;
@@ -277,9 +279,9 @@ async fn is_idle(context: &Context, scope: &Scope, entry: &mut Entry, name: &Cha
 /// What the relay has not delivered. What it said last counts while it does not answer; a relay that never answered this process has
 /// said nothing.
 async fn undelivered(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> Undelivered {
-    if let PodState::Running { ip, .. } = pass::pod_state(context, scope, name) {
+    if let Some(place) = relay_link::place(context, scope, name) {
         let config = entry.keeper.relay();
-        match pass::ask(context, name, ip, config.as_ref()).await {
+        match relay_link::ask(context, name, &place, config.as_ref()).await {
             Ok(facts) => {
                 let undelivered = facts.undelivered;
                 // Relays of an older version count dead letters only.

@@ -1,5 +1,6 @@
-//! Events on channels. The library's recorder counts a repetition by reason and action alone and keeps the words of the first; here
-//! another text is another event, and only the very same one is counted.
+//! Events on channels. The library's recorder counts a repetition by reason and action alone and
+//! keeps the words of the first; here another text is another event, and only the very same one is
+//! counted.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

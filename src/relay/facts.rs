@@ -1,4 +1,5 @@
-//! What a relay knows of itself and of both sides. Facts only: conditions are made of them elsewhere.
+//! What a relay knows of itself and of both sides. Facts only: conditions are made of them
+//! elsewhere.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -68,8 +69,8 @@ impl Shared {
     }
 }
 
-/// How long after the last refusal for too many requests MAX counts as throttling, unless it asks for
-/// longer: what it takes meanwhile, such as a poll or every tenth send, does not end it.
+/// How long after the last refusal for too many requests MAX counts as throttling, unless it asks
+/// for longer: what it takes meanwhile, such as a poll or every tenth send, does not end it.
 const THROTTLED_FOR: Millis = 15_000;
 
 /// MAX refuses for too many requests, again and again.

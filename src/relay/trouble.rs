@@ -1,4 +1,5 @@
-//! What a failed call says about the side that it went to: the one place where errors become [`Trouble`].
+//! What a failed call says about the side that it went to: the one place where errors become
+//! [`Trouble`].
 
 use crate::contract::Trouble;
 use crate::{creatio, max};

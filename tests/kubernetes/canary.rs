@@ -8,7 +8,8 @@ use secrecy::ExposeSecret as _;
 
 use crate::world::World;
 
-/// Reads every object of the namespace but the Secrets, all logs, and what every pod shows under /metrics and, to the controller, /status.
+/// Reads every object of the namespace but the Secrets, all logs, and what every pod shows under
+/// /metrics and, to the controller, /status.
 pub async fn assert_nothing_leaks(world: &World, messages: &[&str]) {
     let (crm, mango) = (creatio::Options::default(), mango::Options::default());
     let mut canaries = vec![world.token.clone(), crm.client_secret, mango.api_key, mango.api_salt];

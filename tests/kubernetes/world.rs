@@ -19,7 +19,7 @@ use maxchannel::api::{self, MaxChannel};
 use maxchannel::channel::Installation;
 use maxchannel::channel::schedule::Cadence;
 use maxchannel::contract::InstallationId;
-use maxchannel::controller::{self, RelayPods, Running, Settings};
+use maxchannel::controller::{self, RelayLink, RelayPods, Running, Settings};
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -487,7 +487,7 @@ pub fn settings(namespace: &str, max: &str, mango: &str) -> Settings {
         log_level: tokio::sync::watch::channel(None).1,
         webhook_host: None,
         webhook_ingress: None,
-        played_relays: None,
+        relay_link: RelayLink::default(),
     }
 }
 

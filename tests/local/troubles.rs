@@ -155,7 +155,7 @@ async fn another_bots_token_is_refused_until_it_is_accepted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_max_throttles_is_told_as_throttled_whatever_else_succeeds() {
-    for intake in ["webhook: {}", "longPoll: {}"] {
+    for intake in ["", "  intake: {longPoll: {}}\n"] {
         let mut world = World::new().await;
         let (clock, hand) = Clock::manual(Clock::real().now());
         world.clock = clock.clone();
@@ -166,7 +166,7 @@ async fn a_relay_that_max_throttles_is_told_as_throttled_whatever_else_succeeds(
                 hand.advance_to(clock.now() + 100);
             }
         });
-        let more = format!("  intake: {{{intake}}}\n  autoReplies: [{{after: 0s, text: Здравствуйте!}}]\n");
+        let more = format!("{intake}  autoReplies: [{{after: 0s, text: Здравствуйте!}}]\n");
         world.write("support.yaml", &world.channel("support", &more));
         world.run().await;
         world.until_ready("support").await;
@@ -181,7 +181,7 @@ async fn a_relay_that_max_throttles_is_told_as_throttled_whatever_else_succeeds(
         world.max.control().start(customer, world.bot).unwrap();
         let mut asked = 0;
         world
-            .until(&format!("the throttling is told with {intake}"), || {
+            .until(&format!("the throttling is told with {intake:?}"), || {
                 // What MAX brings meanwhile is no sign that it takes anything again.
                 asked += 1;
                 if asked % 20 == 1 {

@@ -1,9 +1,11 @@
 //! The runner between three doubles, its manifests in a folder.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use maxchannel::api::{ErrorReasons, Language};
 use maxchannel::channel::Installation;
+use maxchannel::channel::keeper::{self, Done, Keeper, May, Side};
 use maxchannel::channel::schedule::Cadence;
 use maxchannel::contract::InstallationId;
 use maxchannel::local::{self, Board, Options, Running};
@@ -127,7 +129,8 @@ impl World {
         )
     }
 
-    /// A channel with the group as its receiver; `more` are further lines of the spec, each with its line end.
+    /// A channel with the group as its receiver; `more` are further lines of the spec, each with
+    /// its line end.
     pub fn channel(&self, name: &str, more: &str) -> String {
         self.channel_with(name, &format!("  receiver: {{group: {{name: Поддержка}}}}\n{more}"))
     }
@@ -260,4 +263,18 @@ impl World {
         agents.sort();
         agents
     }
+}
+
+/// Carries out what the plan asks for, at the CRM and then at MAX, as a pass does while the relay
+/// listens.
+pub async fn act(keeper: &mut Keeper, now: keeper::Clock<'_>) -> Vec<Done> {
+    let may: May = Arc::new(|| true);
+    let mut done = Vec::new();
+    for side in [Side::Crm, Side::Max] {
+        if let Some(errand) = keeper.errand(side, true, &may, now()) {
+            let brought = errand.run().await;
+            done.extend(keeper.take(brought, now()));
+        }
+    }
+    done
 }

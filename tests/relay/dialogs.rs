@@ -1,4 +1,5 @@
-//! The rules of the product page through the whole relay, days in seconds, with restarts in between.
+//! The rules of the product page through the whole relay, days in seconds, with restarts in
+//! between.
 
 use std::sync::OnceLock;
 

@@ -1,4 +1,5 @@
-//! What is slow holds nothing that the quick need: files and texts have places of their own, each way.
+//! What is slow holds nothing that the quick need: files and texts have places of their own, each
+//! way.
 
 use std::time::Duration;
 

@@ -13,9 +13,10 @@ use crate::api::{
     secret_value,
 };
 
-/// Findings that only several manifests together show, each with the channel in which it is: an account, a key or a token that two
-/// channels have, Secrets that are at hand but lack what a channel needs, and names of Secrets that look mistyped. Each channel is held
-/// against the first that has the same thing, so that there is one finding for each, however many there are.
+/// Findings that only several manifests together show, each with the channel in which it is: an
+/// account, a key or a token that two channels have, Secrets that are at hand but lack what a
+/// channel needs, and names of Secrets that look mistyped. Each channel is held against the first
+/// that has the same thing, so that there is one finding for each, however many there are.
 pub fn across(manifests: &Manifests) -> Vec<(&ChannelManifest, Finding)> {
     let mut found = Vec::new();
     let channels: Vec<(&ChannelManifest, MaxChannel)> = manifests
@@ -250,8 +251,9 @@ impl<'a> Names<'a> {
         Self { present, named: named.collect() }
     }
 
-    /// A Secret that is not at hand may be in the cluster. Where Secrets of that namespace are at hand it is worth a word, and where one
-    /// with nearly that name is at hand and nobody asks for it, the name is mistyped.
+    /// A Secret that is not at hand may be in the cluster. Where Secrets of that namespace are at
+    /// hand it is worth a word, and where one with nearly that name is at hand and nobody asks for
+    /// it, the name is mistyped.
     fn missing(&self, manifests: &Manifests, manifest: &ChannelManifest, channel: &MaxChannel) -> Vec<Finding> {
         let namespace = manifest.namespace.as_str();
         let Some(present) = self.present.get(namespace) else { return Vec::new() };

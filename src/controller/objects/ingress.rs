@@ -10,7 +10,8 @@ use crate::api::ChannelRef;
 use crate::contract::webhook;
 use crate::controller::names;
 
-/// Only this channel's own paths, for many channels share one host; true: exactly this path, else everything under it.
+/// Only this channel's own paths, for many channels share one host; true: exactly this path, else
+/// everything under it.
 pub(super) fn paths(channel: &ChannelRef) -> [(String, bool); 2] {
     [(webhook::all_of_max(channel), false), (webhook::notify_path(channel), true)]
 }

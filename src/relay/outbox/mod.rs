@@ -90,7 +90,7 @@ pub(super) async fn run(shared: &Shared) {
         let pause = match away_since {
             // One back-off for looks and lanes: hints and wakes do not shorten it.
             Some(since) => {
-                shared.clock.sleep(super::lanes::between_knocks(shared.clock.passed() - since)).await;
+                shared.clock.sleep(super::lanes::between_probes(shared.clock.passed() - since)).await;
                 continue;
             }
             None if shared.hints_work.load(Ordering::Relaxed) => HINTED_INTERVAL,

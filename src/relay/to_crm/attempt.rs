@@ -22,7 +22,8 @@ use crate::time::{Backoff, Millis};
 
 /// How long a call that was slow while others waited is left to itself.
 const GAVE_WAY_PAUSE: Millis = 5_000;
-/// Between questions after what Creatio has only queued (wire contract, "queued:true is no acknowledgement").
+/// Between questions after what Creatio has only queued (wire contract, "queued:true is no
+/// acknowledgement").
 const QUEUED: Backoff = Backoff::Steps(&[Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)]);
 /// How often an unclear closing is tried before the customer's lane goes on without it.
 const CLOSE_ATTEMPTS: u32 = 6;
@@ -77,8 +78,8 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, creatio: &creatio:
     }
 }
 
-/// Whether the customer's chat is open in the CRM, where it may be closed before anybody has told. What is no appeal asks first, for
-/// it would open another.
+/// Whether the customer's chat is open in the CRM, where it may be closed before anybody has told.
+/// What is no appeal asks first, for it would open another.
 async fn chat_is_open(creatio: &creatio::Client, customer: &Customer) -> Result<bool, creatio::Error> {
     let Some(chat) = customer.dialog.chat().filter(|_| customer.dialog.has_open_chat()) else { return Ok(false) };
     Ok(match creatio.chat(chat).await? {
@@ -240,8 +241,8 @@ pub(super) fn failure(shared: &Shared, head: &Head, error: &creatio::Error) -> A
     }
 }
 
-/// The chat itself is asked first: after an unclear closing it may be over already, and one that was transferred goes on as another,
-/// which closing the old one would leave open without a word.
+/// The chat itself is asked first: after an unclear closing it may be over already, and one that
+/// was transferred goes on as another, which closing the old one would leave open without a word.
 async fn close(shared: &Shared, creatio: &creatio::Client, head: &Head, chat: Uuid, refused: u32) -> Attempt {
     match creatio.chat(chat).await {
         Ok(None) => return hidden(shared, chat).await,
@@ -269,7 +270,8 @@ async fn close(shared: &Shared, creatio: &creatio::Client, head: &Head, chat: Uu
             shared.crm_answered();
             Verdict::Closed { chat }.into()
         }
-        // The site answers 500 for a chat that it cannot complete; the customer must not wait for it for ever.
+        // The site answers 500 for a chat that it cannot complete; the customer must not wait for
+        // it for ever.
         Err(error) if error.status() == Some(500) && refused + 1 >= CLOSE_ATTEMPTS => {
             Verdict::Refused(error.to_string()).into()
         }
@@ -281,7 +283,8 @@ async fn close(shared: &Shared, creatio: &creatio::Client, head: &Head, chat: Uu
     }
 }
 
-/// A chat that the technical user does not see: it may be open, so nobody may be told that it is over, unless the outbox has said so.
+/// A chat that the technical user does not see: it may be open, so nobody may be told that it is
+/// over, unless the outbox has said so.
 async fn hidden(shared: &Shared, chat: Uuid) -> Attempt {
     let known = shared.store.transact(move |tx| closing::contains(tx, chat)).await;
     match known {
