@@ -100,9 +100,9 @@ async fn a_customer_comes_by_the_button_of_a_page_and_the_agent_reads_from_where
     assert_eq!(
         [&seen["order"]["name"], &seen["english"]["name"], &seen["plain"]["name"]],
         [
-            "Написать в MAX, откроется в новой вкладке",
-            "Write to us in MAX, opens in a new tab",
-            "Написать в MAX, откроется в новой вкладке"
+            "Написать в MAX (откроется в новой вкладке)",
+            "Write to us in MAX (opens in a new tab)",
+            "Написать в MAX (откроется в новой вкладке)"
         ]
     );
     assert_eq!([&seen["order"]["region"], &seen["english"]["region"]], ["Связаться с нами", "Contact us"]);
