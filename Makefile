@@ -17,7 +17,7 @@ CLUSTER ?= target/cluster
 RIGHTS = $(TEST) --test kubernetes -- --ignored rights
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
-.PHONY: help demo test test-rust test-clients test-creatio test-kubernetes test-oldest cluster-up cluster-down lint advisories generate docs docs-check bench bench-controller soak-controller image fmt
+.PHONY: help demo test test-rust test-clients test-browser test-creatio test-kubernetes test-oldest cluster-up cluster-down lint advisories generate docs docs-check bench bench-controller soak-controller image fmt
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,12 +29,16 @@ test: ## everything that CI runs but the linters
 	-scripts/mono.sh
 	$(WITH_CLUSTER) sh -c '$(TEST) && $(RIGHTS)'
 	tests/official_clients/run.sh
+	tests/browser/run.sh
 
 test-rust: ## unit, wire and end-to-end tests, without a cluster
 	$(TEST)
 
 test-clients: ## the official MAX client and a public Rust one against our simulator
 	tests/official_clients/run.sh
+
+test-browser: ## the playground and the status page in a real browser; PICTURES=1 makes the pictures of the documentation anew
+	tests/browser/run.sh
 
 test-creatio: ## the package inside Creatio, compiled and run here: the contract's tests, kills and load
 	scripts/mono.sh

@@ -111,7 +111,8 @@ enum DeadLetters {
 #[derive(Debug, clap::Args)]
 struct Channel {
     /// The channel's name.
-    channel: String,
+    #[arg(value_name = "CHANNEL")]
+    name: String,
     /// Its namespace. Default: that of the context.
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
@@ -175,7 +176,7 @@ impl Plugin {
 
 impl Channel {
     fn pod(&self) -> String {
-        format!("{}-relay-0", self.channel)
+        format!("{}-relay-0", self.name)
     }
 
     /// `kubectl VERB` in the channel's context and namespace.
@@ -269,8 +270,9 @@ pub(super) fn complete(arguments: &[OsString]) -> ExitCode {
     if offered.is_empty() || before.is_empty() {
         offered.extend(channels(before));
     }
-    let lines: String = offered.iter().filter(|word| word.starts_with(begun)).map(|word| format!("{word}\n")).collect();
-    super::print(&format!("{lines}:4\n"))
+    let mut lines: Vec<&str> = offered.iter().map(String::as_str).filter(|word| word.starts_with(begun)).collect();
+    lines.push(":4\n");
+    super::print(&lines.join("\n"))
 }
 
 /// The channels in the namespace and context that the line names so far; none where the cluster does not answer.

@@ -99,6 +99,7 @@ pub(super) type Position = (Millis, i64);
 
 /// Whose lanes have new work once the transaction is on disk.
 #[derive(Debug, Default, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each says by itself whether one thing is woken")]
 pub(super) struct Woken {
     /// Rows were changed: the disk takes what is written.
     pub written: bool,

@@ -35,6 +35,16 @@ impl Control {
         self.site.lock().account.put_employee(employee)
     }
 
+    /// Everybody of the account.
+    pub fn employees(&self) -> Vec<Employee> {
+        self.site.lock().account.employees.values().cloned().collect()
+    }
+
+    /// Its groups.
+    pub fn groups(&self) -> Vec<Group> {
+        self.site.lock().account.groups.values().cloned().collect()
+    }
+
     /// Takes an employee away, also from its groups; whether there was one.
     pub fn remove_employee(&self, user_id: i64) -> bool {
         self.site.lock().account.remove_employee(user_id)
