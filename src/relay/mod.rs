@@ -51,6 +51,7 @@
 mod active;
 pub mod admin;
 mod bot;
+mod came_from;
 mod dialogs;
 mod facts;
 mod gaps;
@@ -59,6 +60,7 @@ pub mod http;
 mod intake;
 mod lanes;
 mod listener;
+mod mango;
 mod metrics;
 pub mod moving;
 mod outbox;
@@ -201,7 +203,8 @@ impl Relay {
         let active = Arc::new(Active::new(config, before.as_deref(), &self.shared.ground)?);
         let now = self.shared.clock.now();
         // Between two ways in MAX may have brought things to neither.
-        let gap = before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake);
+        let gap = before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake)
+            && active.mango.is_none();
         // What is due under the new rules is decided by a tick of every open dialog.
         self.shared
             .store
@@ -232,6 +235,17 @@ impl Relay {
     /// Takes one webhook call of MAX.
     pub async fn webhook(&self, fingerprint: &str, secret: Option<&str>, body: &[u8]) -> StatusCode {
         intake::webhook(&self.shared, fingerprint, secret, body).await
+    }
+
+    /// Whether dialogs come through MANGO OFFICE.
+    #[must_use]
+    pub fn takes_from_mango(&self) -> bool {
+        self.shared.active().is_some_and(|active| active.mango.is_some())
+    }
+
+    /// Takes one webhook call of MANGO OFFICE.
+    pub async fn mango_webhook(&self, body: &[u8]) -> StatusCode {
+        mango::webhook(&self.shared, body).await
     }
 
     /// Whether a webhook call comes from MAX: the fingerprint in its path and the secret in its header belong to one of ours.

@@ -20,6 +20,7 @@ pub(super) mod file;
 pub(super) mod forget;
 pub(super) mod gap;
 pub(super) mod inbox;
+pub(super) mod mango;
 pub(super) mod meta;
 pub(super) mod outbox;
 mod schema;
@@ -114,6 +115,8 @@ pub(super) struct Woken {
     pub timers: bool,
     /// Updates that changed nothing, to be counted.
     pub left: Vec<Left>,
+    /// Starts of the bot by where they came from, to be counted.
+    pub starts: Vec<String>,
     /// Messages that became dead letters, to be counted.
     pub dead_letters: u64,
     /// Messages of the channel's own that came too late to be shown, to be counted.
