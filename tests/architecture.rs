@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("creatio_package", &[]),
     ("web", &["api"]),
     ("contract", &["api", "creatio", "policy", "time"]),
-    ("relay", &["api", "contract", "creatio", "max", "policy", "telemetry", "time", "transport"]),
+    ("relay", &["api", "contract", "creatio", "mango", "max", "policy", "telemetry", "time", "transport"]),
     (
         "channel",
         &["api", "contract", "creatio", "creatio_package", "mango", "max", "policy", "telemetry", "time", "transport"],

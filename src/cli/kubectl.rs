@@ -46,6 +46,8 @@ enum Action {
     Status(Rest),
     /// Show what would change outside; takes manifests, as `maxchannel plan`.
     Plan(Rest),
+    /// Make the link, the QR code and the site's button that lead customers to the bot.
+    Widget(Rest),
     /// Show what could not be delivered, and have it delivered again.
     DeadLetters {
         #[command(subcommand)]
@@ -143,6 +145,7 @@ impl Plugin {
         match self.command {
             Action::Status(Rest { rest }) => own(&["status", "--cluster"], rest),
             Action::Plan(Rest { rest }) => own(&["plan"], rest),
+            Action::Widget(Rest { rest }) => own(&["widget", "--cluster"], rest),
             Action::DeadLetters { command: DeadLetters::List { channel, show_text } } => {
                 let more = if show_text { vec!["--show-text".to_owned()] } else { Vec::new() };
                 kubectl(channel.exec(&["dead-letters", "list"], more))

@@ -31,6 +31,7 @@ mod run;
 #[cfg(feature = "simulator")]
 mod simulator;
 mod status;
+mod widget;
 
 use std::process::ExitCode;
 
@@ -74,6 +75,7 @@ enum Command {
     Status(status::Args),
     #[cfg(feature = "simulator")]
     Simulator(simulator::Args),
+    Widget(widget::Args),
     #[command(hide = true)]
     Errors(errors::Args),
 }
@@ -133,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         #[cfg(feature = "simulator")]
         Command::Simulator(args) => simulator::run(&args),
+        Command::Widget(args) => widget::run(&args),
         Command::Errors(args) => errors::run(&args),
     }
 }

@@ -140,33 +140,8 @@ pub(super) async fn ask(server: &str) -> Result<Shown, String> {
 
 /// What the channels of a cluster say of themselves.
 async fn ask_cluster(args: &Args) -> Result<Shown, String> {
-    let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
-    let config = match &args.context {
-        Some(_) => Config::from_kubeconfig(&options).await.map_err(|error| error.to_string()),
-        None => Config::infer().await.map_err(|error| error.to_string()),
-    };
-    let mut config =
-        config.map_err(|error| format!("no cluster can be asked ({error}): set KUBECONFIG or --context"))?;
-    config.proxy_url = None;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    config.read_timeout = Some(Duration::from_secs(20));
-    let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    let address = config.cluster_url.clone();
-    let client = Client::try_from(config).map_err(|error| format!("the cluster {address} cannot be asked: {error}"))?;
-    let (api, place): (Api<Channel>, _) = if args.all_namespaces {
-        (Api::all(client), "all namespaces".to_owned())
-    } else {
-        (Api::namespaced(client, &namespace), format!("the namespace {namespace}"))
-    };
-    let channels = api.list(&kube::api::ListParams::default()).await.map_err(|error| match error {
-        kube::Error::Api(status) if status.code == 404 => {
-            format!(
-                "the cluster {address} does not know MaxChannels: install the chart, or apply crds/maxchannels.yaml"
-            )
-        }
-        error => format!("the MaxChannels of {place} cannot be listed at {address}: {error}"),
-    })?;
-    let shown = channels.into_iter().map(|channel| {
+    let namespace = if args.all_namespaces { Place::All } else { Place::Namespace(args.namespace.clone()) };
+    let shown = channels(args.context.as_deref(), namespace).await?.into_iter().map(|channel| {
         let name = channel.reference();
         ShownChannel {
             status: channel.status.unwrap_or_default(),
@@ -176,6 +151,46 @@ async fn ask_cluster(args: &Args) -> Result<Shown, String> {
         }
     });
     Ok(Shown { channels: shown.collect(), problems: Vec::new() })
+}
+
+/// Whose channels a cluster is asked for.
+pub(super) enum Place {
+    All,
+    /// None: the namespace of the context.
+    Namespace(Option<String>),
+}
+
+/// The channels of a cluster.
+pub(super) async fn channels(context: Option<&str>, place: Place) -> Result<Vec<Channel>, String> {
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let config = match context {
+        Some(_) => Config::from_kubeconfig(&options).await.map_err(|error| error.to_string()),
+        None => Config::infer().await.map_err(|error| error.to_string()),
+    };
+    let mut config =
+        config.map_err(|error| format!("no cluster can be asked ({error}): set KUBECONFIG or --context"))?;
+    config.proxy_url = None;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(Duration::from_secs(20));
+    let default_namespace = config.default_namespace.clone();
+    let address = config.cluster_url.clone();
+    let client = Client::try_from(config).map_err(|error| format!("the cluster {address} cannot be asked: {error}"))?;
+    let (api, place): (Api<Channel>, _) = match place {
+        Place::All => (Api::all(client), "all namespaces".to_owned()),
+        Place::Namespace(given) => {
+            let namespace = given.unwrap_or(default_namespace);
+            (Api::namespaced(client, &namespace), format!("the namespace {namespace}"))
+        }
+    };
+    let channels = api.list(&kube::api::ListParams::default()).await.map_err(|error| match error {
+        kube::Error::Api(status) if status.code == 404 => {
+            format!(
+                "the cluster {address} does not know MaxChannels: install the chart, or apply crds/maxchannels.yaml"
+            )
+        }
+        error => format!("the MaxChannels of {place} cannot be listed at {address}: {error}"),
+    })?;
+    Ok(channels.items)
 }
 
 fn state<'a>(channel: &'a ShownChannel, condition: &str) -> (&'a str, &'a str) {

@@ -117,6 +117,7 @@ fn fresh(desired: &Desired) -> Observation {
     let directory = Directory {
         people: vec![person(1, "101", "Anna@example.com"), person(2, "102", "boris@example.com")],
         groups: vec![PersonGroup { id: 7, name: "Поддержка".to_owned(), members: vec![1, 2] }],
+        channels: Vec::new(),
     };
     if let Ok(access) = &desired.mango {
         seen.mango.take(&access.fingerprint, NOW, Ok(directory));
