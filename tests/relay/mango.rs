@@ -56,7 +56,7 @@ impl Office {
         self.mango.control().set_webhook(Some(&base));
     }
 
-    fn customer(&self) -> Customer {
+    fn customer() -> Customer {
         static NUMBERS: AtomicI64 = AtomicI64::new(91_000_001);
         let id = NUMBERS.fetch_add(1, Ordering::Relaxed);
         Customer { id, sender: format!("max:{id}"), chat: 0 }
@@ -106,7 +106,7 @@ async fn messages_go_both_ways_and_either_side_ends_both_in_every_form_of_webhoo
             Switches { body_form: form, slash_after_path: slash, events_beside_chat: beside, ..Switches::friendly() };
         let office = office(switches).await;
         office.listens();
-        let anna = office.customer();
+        let anna = Office::customer();
         office.say(&anna, "Здравствуйте & добрый день");
         office.received(&anna, &["Здравствуйте & добрый день"]).await;
         let chat = office.world.accept(&anna).await;
@@ -140,7 +140,7 @@ async fn nothing_is_lost_doubled_or_reordered_when_webhooks_are() {
         let office = office(Switches::friendly()).await;
         office.listens();
         office.mango.control().event_faults(faults);
-        let anna = office.customer();
+        let anna = Office::customer();
         let texts = ["1", "2", "3", "4", "5"];
         for text in texts {
             office.say(&anna, text);
@@ -162,7 +162,7 @@ async fn nothing_is_lost_doubled_or_reordered_when_webhooks_are() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_webhooks_asking_alone_serves_and_an_outage_loses_nothing() {
     let mut office = office(Switches::friendly()).await;
-    let anna = office.customer();
+    let anna = Office::customer();
     office.say(&anna, "раз");
     office.received(&anna, &["раз"]).await;
     office.mango.control().outage(Some(Outage::BadGateway));
@@ -181,7 +181,7 @@ async fn without_webhooks_asking_alone_serves_and_an_outage_loses_nothing() {
 async fn a_send_whose_answer_is_lost_comes_once() {
     let office = office(Switches::friendly()).await;
     office.listens();
-    let anna = office.customer();
+    let anna = Office::customer();
     office.say(&anna, "Здравствуйте");
     let chat = office.world.accept(&anna).await;
     office.until_state(&anna, "dialog").await;
@@ -204,7 +204,7 @@ async fn an_answer_in_mangos_own_desk_is_seen_in_the_crm_and_ends_the_automatic_
         AutoReply { after: 60_000, repeat_every: None, repeat_limit: 0, text: "Ищем агента".to_owned() };
     let office = office_with(Switches::friendly(), Rules { auto_replies: vec![reply], ..quiet_rules() }, true).await;
     office.listens();
-    let anna = office.customer();
+    let anna = Office::customer();
     office.say(&anna, "Здравствуйте");
     office.received(&anna, &["Здравствуйте"]).await;
     office.mango.control().desk("answer", &anna.id.to_string(), MARIA, "Я из кабинета").unwrap();
@@ -221,7 +221,7 @@ async fn an_answer_in_mangos_own_desk_is_seen_in_the_crm_and_ends_the_automatic_
 async fn who_knows_no_salt_is_refused_whatever_the_form_and_learns_nothing() {
     let office = office(Switches { body_form: BodyForm::Bare, ..Switches::friendly() }).await;
     office.listens();
-    let anna = office.customer();
+    let anna = Office::customer();
     office.say(&anna, "Здравствуйте");
     office.world.until_true("it was tried", || !office.mango.control().deliveries().is_empty()).await;
     assert!(office.mango.control().deliveries().iter().all(|delivery| delivery["status"] == 403));
@@ -250,7 +250,7 @@ async fn dialogs_of_other_messengers_are_left_alone() {
     let widget = serde_json::json!({"widget_id": 9, "name": "Telegram", "enabled": true,
         "channels": [{"channel_id": 6, "type": 6, "mode": "abonent", "abonent_id": IVAN}]});
     client.post(format!("{}/control/widgets", office.mango.url())).body(widget.to_string()).send().await.unwrap();
-    let stranger = office.customer();
+    let stranger = Office::customer();
     let said = ClientMessage {
         social_user_id: stranger.id.to_string(),
         text: "Я из Telegram".to_owned(),
@@ -258,7 +258,7 @@ async fn dialogs_of_other_messengers_are_left_alone() {
         ..ClientMessage::default()
     };
     control.say(&said).unwrap();
-    let anna = office.customer();
+    let anna = Office::customer();
     office.say(&anna, "Здравствуйте");
     office.received(&anna, &["Здравствуйте"]).await;
     assert_eq!(office.sessions(&stranger)[0]["state"], "pending");
@@ -270,7 +270,7 @@ async fn a_farewell_for_a_dialog_that_ended_at_mango_is_neither_sent_nor_told_as
     let rules = Rules { close_message: Some("Спасибо за обращение!".to_owned()), ..quiet_rules() };
     let office = office_with(Switches::friendly(), rules, false).await;
     office.listens();
-    let anna = office.customer();
+    let anna = Office::customer();
     office.say(&anna, "Здравствуйте");
     office.world.accept(&anna).await;
     office.until_state(&anna, "dialog").await;

@@ -317,10 +317,11 @@ fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet
             report(&Report::Delivered)?;
         }
         OutboxKind::Closed => {
-            // A closing from before the store says nothing of the dialogs that it knows.
+            // A closing from before the store says nothing of the dialogs that it knows, unless it is
+            // the chat of one: that came into being while the first look was on its way.
             if let Some(chat) = row.chat_id
                 && closing::note(stepper.tx, chat, now)?
-                && !first
+                && (!first || customer.dialog.chat() == Some(chat))
             {
                 let by = match &row.reason {
                     Some(CloseReason::Timeout) => ClosedBy::Timeout,
