@@ -66,6 +66,8 @@ advisories: ## known security faults of dependencies; needs the advisory databas
 generate: ## write the generated files anew: CRD, its copy in the chart, docs, dashboards
 	$(MAXCHANNEL) crd > crds/maxchannels.yaml.new && mv crds/maxchannels.yaml.new crds/maxchannels.yaml
 	scripts/chart-crd.sh
+	scripts/chart-readme.sh
+	scripts/kustomize-base.sh
 	"$$(scripts/tools.sh python-yaml)" scripts/dashboards.py
 	$(MAXCHANNEL) errors > docs/errors.md.new && mv docs/errors.md.new docs/errors.md
 

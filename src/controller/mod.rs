@@ -54,7 +54,7 @@ use context::Context;
 use entry::Entry;
 use lease::{Fence, Lost};
 use metrics::{Counted, Metrics, OutcomeLabels, ReasonLabels};
-pub use objects::{Gateway, NetworkAccess};
+pub use objects::{Gateway, NetworkAccess, PodExtras};
 pub use resource::Channel;
 pub use rollouts::Parallelism;
 use scope::{Lane, Scope};
