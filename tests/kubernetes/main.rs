@@ -29,4 +29,5 @@ mod rights;
 mod steady;
 mod trouble;
 mod verdicts;
+mod watching;
 mod world;
