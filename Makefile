@@ -17,7 +17,7 @@ CLUSTER ?= target/cluster
 RIGHTS = $(TEST) --test kubernetes -- --ignored rights
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
-.PHONY: help demo test test-rust test-clients test-creatio test-kubernetes test-oldest cluster-up cluster-down lint advisories generate bench bench-controller soak-controller image fmt sbom
+.PHONY: help demo test test-rust test-clients test-creatio test-kubernetes test-oldest cluster-up cluster-down lint advisories generate docs docs-check bench bench-controller soak-controller image fmt sbom
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,7 @@ lint: ## formatting, clippy, licences and sources of dependencies, the chart, al
 	scripts/lint-chart.sh
 	scripts/lint-gitops.sh
 	scripts/lint-release.sh
+	scripts/docs.sh check
 
 advisories: ## known security faults of dependencies; needs the advisory database's public git host
 	"$$(scripts/tools.sh cargo-deny)" check advisories
@@ -71,6 +72,13 @@ generate: ## write the generated files anew: CRD, its copy in the chart, docs, d
 	scripts/kustomize-base.sh
 	"$$(scripts/tools.sh python-yaml)" scripts/dashboards.py
 	$(MAXCHANNEL) errors > docs/errors.md.new && mv docs/errors.md.new docs/errors.md
+	scripts/docs.sh reference
+
+docs: ## serve the documentation site on 127.0.0.1:8000
+	scripts/docs.sh serve
+
+docs-check: ## build the site and open every link; the API reference must be fresh; part of lint
+	scripts/docs.sh check
 
 bench: ## memory, latency, drain and recovery of the relay; see benches/README.md
 	$(CARGO) build --release --locked --no-default-features --bin maxchannel --target-dir target/without-doubles

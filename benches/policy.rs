@@ -12,7 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use maxchannel::policy::{ClosedBy, Context, Dialog, Event, Millis, Rules, next_due, step};
+use maxchannel::policy::{ClosedBy, Context, Dialog, Event, Rules, next_due, step};
+use maxchannel::time::Millis;
 use serde_json::json;
 use uuid::Uuid;
 

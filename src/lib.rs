@@ -20,4 +20,5 @@ pub mod max;
 pub mod policy;
 pub mod relay;
 pub mod telemetry;
+pub mod time;
 pub mod transport;

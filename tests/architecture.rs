@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 
 /// For each module, what it may use of the crate. A module that is not named here may be used by nobody but `cli`.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("api", &[]),
-    ("transport", &[]),
-    ("telemetry", &["transport"]),
-    ("policy", &["api"]),
-    ("max", &["transport"]),
-    ("mango", &["transport"]),
-    ("creatio", &["transport"]),
+    ("time", &[]),
+    ("api", &["time"]),
+    ("transport", &["time"]),
+    ("telemetry", &["time", "transport"]),
+    ("policy", &["api", "time"]),
+    ("max", &["time", "transport"]),
+    ("mango", &["time", "transport"]),
+    ("creatio", &["time", "transport"]),
     ("creatio_package", &[]),
-    ("relay", &["policy", "max", "creatio", "telemetry", "transport"]),
-    ("channel", &["api", "policy", "max", "mango", "creatio", "creatio_package", "transport", "relay"]),
-    ("local", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "transport"]),
-    ("controller", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "transport"]),
+    ("relay", &["api", "policy", "max", "creatio", "telemetry", "time", "transport"]),
+    ("channel", &["api", "policy", "max", "mango", "creatio", "creatio_package", "time", "transport", "relay"]),
+    ("local", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"]),
+    ("controller", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"]),
 ];
 
 #[test]
@@ -46,6 +47,15 @@ fn every_module_of_the_crate_has_its_place() {
     let placed: BTreeSet<&str> = MAY_USE.iter().map(|(module, _)| *module).chain(["cli"]).collect();
     let missing: Vec<_> = modules.difference(&placed).collect();
     assert!(missing.is_empty(), "say in MAY_USE what these may use: {missing:?}");
+}
+
+#[test]
+fn only_the_store_speaks_to_the_database() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let is_outside = |file: &PathBuf| !file.starts_with(src.join("relay/store"));
+    let named = |file: &PathBuf| std::fs::read_to_string(file).unwrap().contains("rusqlite");
+    let wrong: Vec<_> = sources(&src).into_iter().filter(|file| is_outside(file) && named(file)).collect();
+    assert!(wrong.is_empty(), "SQL has its rooms in src/relay/store, but these name rusqlite: {wrong:?}");
 }
 
 /// The first path segment after each `crate::`, also of the members of `use crate::{…}`. Comments do not count.

@@ -490,4 +490,25 @@ fn the_schema_for_editors_is_one_json_document() {
     let (code, text) = out(&maxchannel(&["schema"]));
     let schema: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!((code, &schema["properties"]["kind"]["const"]), (0, &serde_json::json!("MaxChannel")));
+
+/// The blocks of YAML in the documents are what readers copy.
+#[test]
+fn every_channel_in_the_documents_is_taken() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md")];
+    pages.extend(fs::read_dir(root.join("docs")).expect("docs").map(|entry| entry.expect("an entry").path()));
+    let folder = Folder::new("documents");
+    let mut seen = 0;
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
+        let text = fs::read_to_string(page).expect("a page");
+        for block in text.split("```yaml\n").skip(1) {
+            let block = block.split("```").next().unwrap_or_default();
+            if block.contains("kind: MaxChannel") {
+                seen += 1;
+                let (code, said) = out(&maxchannel(&["check", "-f", &folder.file("channel.yaml", block)]));
+                assert_eq!(code, 0, "{}:\n{block}\n{said}", page.display());
+            }
+        }
+    }
+    assert!(seen >= 3, "only {seen} channels were found");
 }

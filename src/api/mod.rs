@@ -5,6 +5,7 @@
 
 mod allowed;
 pub mod catalogue;
+mod channel_ref;
 pub mod conditions;
 mod crd;
 mod editor;
@@ -21,6 +22,7 @@ pub(crate) mod yaml;
 
 pub use allowed::AllowedHosts;
 pub use catalogue::{ErrorReasons, Language, Reason};
+pub use channel_ref::ChannelRef;
 pub use conditions::{ConditionType, Outcome, Pass, Status};
 pub use crd::{API_VERSION, GROUP, KIND, VERSION, crd, crd_yaml};
 pub use editor::json_schema;

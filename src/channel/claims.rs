@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
-use super::ChannelRef;
+use crate::api::ChannelRef;
 
 /// What a channel asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

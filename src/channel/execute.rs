@@ -3,10 +3,11 @@
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use super::Installation;
 use super::observe::{self, Failure};
 use super::plan::Action;
 use super::schedule::Trouble;
-use super::{ChannelRef, Installation};
+use crate::api::ChannelRef;
 use crate::api::Reason;
 use crate::creatio::{self, Class};
 use crate::max;

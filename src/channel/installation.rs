@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::ChannelRef;
+use crate::api::ChannelRef;
 
 /// The longest id that an administrator may give.
 const LONGEST: usize = 63;

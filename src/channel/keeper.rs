@@ -32,10 +32,11 @@ use super::relay_config::{self, Access};
 use super::report::{self, Held, RelayState, Unapplied, View};
 use super::schedule::{Cadence, Subject, Trouble};
 use super::validate::{Desired, IntakeWish, Secrets, validate};
-use super::{ChannelRef, webhook};
+use super::webhook;
+use crate::api::ChannelRef;
 use crate::api::{MaxChannel, MaxChannelStatus, Reason};
-use crate::policy::Millis;
 use crate::relay::config::RelayConfig;
+use crate::time::Millis;
 use crate::{creatio, max};
 
 /// How long the relay takes calls under the address of a token that was replaced: MAX repeats a lost call after 60 s and 210 s

@@ -30,35 +30,11 @@ pub mod webhook;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-
 pub use installation::InstallationId;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::api::{self, Language};
-
-/// The name of a channel: that of its `MaxChannel`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ChannelRef {
-    pub namespace: String,
-    pub name: String,
-}
-
-impl ChannelRef {
-    #[must_use]
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
-    }
-}
-
-/// `<namespace>/<name>`.
-impl fmt::Display for ChannelRef {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.namespace, self.name)
-    }
-}
 
 /// What is the same for all channels of one installation.
 #[derive(Clone, Debug)]
@@ -92,7 +68,7 @@ pub fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
+    use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String does not fail.
         let _ = write!(text, "{byte:02x}");

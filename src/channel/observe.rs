@@ -14,7 +14,7 @@ use super::schedule::Trouble;
 use super::validate::{CrmAccess, CrmAddress, MangoAccess};
 use crate::api::Reason;
 use crate::creatio::{self, ids};
-use crate::policy::Millis;
+use crate::time::Millis;
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
 use crate::{mango, max};
 

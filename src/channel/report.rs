@@ -16,8 +16,8 @@ use crate::api::{
     conditions,
 };
 use crate::creatio_package;
-use crate::policy::Millis;
 use crate::relay::Facts;
+use crate::time::Millis;
 
 /// How long trouble with the delivery holds before it is written down.
 pub const HOLD: Millis = 60_000;
@@ -277,7 +277,7 @@ impl Of<'_> {
         say(self.view.language, english, russian)
     }
 
-    fn held_by(&self, holder: &super::ChannelRef) -> String {
+    fn held_by(&self, holder: &crate::api::ChannelRef) -> String {
         format!("{} {holder}", self.say("held by", "занято каналом"))
     }
 

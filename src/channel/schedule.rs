@@ -1,9 +1,16 @@
 //! When the outside is looked at: how often while all is well, how soon again while something fails. Pure data and arithmetic.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
-use super::ChannelRef;
-use crate::policy::Millis;
+use crate::api::ChannelRef;
+use crate::time::{self, Backoff, Jitter, Millis};
+
+/// After the first failed look in a row, and at most.
+const OUTAGE: Backoff = Backoff::doubling(Duration::from_secs(5), Duration::from_secs(30));
+const REFUSED: Backoff = Backoff::doubling(Duration::from_secs(10), Duration::from_mins(1));
+const DELICATE: Backoff = Backoff::doubling(Duration::from_mins(1), Duration::from_mins(10));
+/// Beyond MANGO's two minutes even when the spread shortens it.
+const PENALTY: Backoff = Backoff::doubling(Duration::from_secs(165), Duration::from_mins(10));
 
 /// What is looked at in one go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,7 +46,7 @@ pub struct Cadence {
     pub mango: Millis,
     pub crm: Millis,
     /// Every pause is changed by up to so many hundredths either way, so that many channels do not look at the same moment.
-    pub spread_percent: i64,
+    pub spread_percent: u32,
 }
 
 impl Default for Cadence {
@@ -65,27 +72,19 @@ impl Cadence {
         let pause = match failing {
             None => steady,
             Some((trouble, failures)) => {
-                let (first, most) = match trouble {
-                    Trouble::Outage => (5_000, 30_000),
-                    Trouble::Refused => (10_000, 60_000),
-                    Trouble::Delicate => (60_000, 600_000),
-                    // With the spread still beyond the two minutes.
-                    Trouble::Penalty => (165_000, 600_000),
+                let backoff = match trouble {
+                    Trouble::Outage => OUTAGE,
+                    Trouble::Refused => REFUSED,
+                    Trouble::Delicate => DELICATE,
+                    Trouble::Penalty => PENALTY,
                 };
-                let doubled = first << failures.saturating_sub(1).min(10);
+                let grown = backoff.millis_after(failures.saturating_sub(1));
                 // A failing look is never rarer than a steady one, but for those where haste does harm.
-                if matches!(trouble, Trouble::Outage | Trouble::Refused) {
-                    doubled.min(most).min(steady)
-                } else {
-                    doubled.min(most)
-                }
+                if matches!(trouble, Trouble::Outage | Trouble::Refused) { grown.min(steady) } else { grown }
             }
         };
-        let mut hasher = DefaultHasher::new();
-        (channel, subject, at).hash(&mut hasher);
-        let spread = self.spread_percent.clamp(0, 90);
-        let hundredths = 100 - spread + i64::try_from(hasher.finish() % 1_000).unwrap_or(0) * 2 * spread / 999;
-        pause * hundredths / 100
+        let pause = Duration::from_millis(pause.unsigned_abs());
+        time::millis(Jitter::either_way(self.spread_percent).by(pause, (channel, subject, at)))
     }
 }
 

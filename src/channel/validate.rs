@@ -9,11 +9,13 @@ use kube::ResourceExt;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::{ChannelRef, Installation, InstallationId, fingerprint};
+use super::{Installation, InstallationId, fingerprint};
+use crate::api::ChannelRef;
 use crate::api::{self, MaxChannel, SecretProblem};
 use crate::creatio;
-use crate::policy::{Millis, Rules};
+use crate::policy::Rules;
 use crate::relay::config::BotConfig;
+use crate::time::Millis;
 
 /// Take over rows in the CRM that another owner has marked (design: annotations).
 pub const ADOPT: &str = "maxchannel.dev/adopt";

@@ -11,7 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{ChannelRef, InstallationId, hex};
+use super::{InstallationId, hex};
+use crate::api::ChannelRef;
 
 /// How many hex digits of the secret's SHA-256 stand in the address.
 const FINGERPRINT: usize = 8;

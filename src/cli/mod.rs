@@ -13,10 +13,13 @@ mod creatio_package;
 mod dead_letters;
 #[cfg(feature = "simulator")]
 mod demo;
+#[cfg(test)]
+mod documented;
 mod erase;
 mod errors;
 pub mod files;
 mod installation;
+mod kubectl;
 mod man;
 mod moving;
 mod outside;
@@ -94,9 +97,14 @@ pub(crate) const USAGE: u8 = 2;
 /// Parses the arguments and runs the subcommand.
 pub fn main() -> ExitCode {
     let mut arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    let program = arguments.first().and_then(|path| std::path::Path::new(path).file_stem());
-    if program.is_some_and(|name| name == status::PLUGIN) {
-        arguments.splice(1..1, ["status".into(), "--cluster".into()]);
+    let program = arguments.first().and_then(|path| std::path::Path::new(path).file_stem()).map(ToOwned::to_owned);
+    if program.as_deref().is_some_and(|name| name == kubectl::PLUGIN) {
+        match kubectl::run(arguments.split_off(1)) {
+            Ok(code) => return code,
+            Err(words) => arguments.extend(words),
+        }
+    } else if program.as_deref().is_some_and(|name| name == kubectl::COMPLETION) {
+        return kubectl::complete(&arguments[1..]);
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::files;
 use super::installation::InstallationArgs;
+use crate::api::ChannelRef;
 use crate::api::{MaxChannelStatus, Severity};
-use crate::channel::ChannelRef;
 use crate::channel::claims::{self, Claim};
 use crate::channel::keeper::Keeper;
 use crate::channel::observe::Clients;
@@ -15,8 +15,8 @@ use crate::channel::report::RelayState;
 use crate::channel::schedule::Subject;
 use crate::channel::validate::Secrets;
 use crate::local::Memory;
-use crate::relay::Clock;
 use crate::telemetry;
+use crate::time::Clock;
 
 /// One channel, looked at.
 pub(super) struct Seen {

@@ -15,9 +15,10 @@ use axum::routing::{get, put};
 use super::USAGE;
 use super::installation::{ProxyArgs, data_dir};
 use super::run::stop_on_signals;
-use crate::policy::Millis;
 use crate::relay::http::Relays;
-use crate::relay::{self, Clock, Facts, Relay, RelayConfig, moving};
+use crate::relay::{self, Facts, Relay, RelayConfig, moving};
+use crate::time::Clock;
+use crate::time::Millis;
 use crate::{telemetry, transport};
 
 /// Between two looks at the configuration.

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use super::installation::{InstallationArgs, data_dir};
 use super::{USAGE, outside};
 use crate::local::Lock;
-use crate::relay::Clock;
 use crate::telemetry;
+use crate::time::Clock;
 
 /// Take the objects of channels outside away.
 ///

@@ -12,9 +12,10 @@ use super::{Output, USAGE, files};
 use crate::{
     api::{Duration, manifest::ChannelManifest, yaml},
     policy::{
-        Millis, OffHours, Phase, Rules,
+        OffHours, Phase, Rules,
         timeline::{self, Act, Line, Party},
     },
+    time::Millis,
 };
 
 /// What happens after the last event is told for so long: one day more than the longest auto-close.

@@ -53,9 +53,6 @@ pub(super) struct Args {
     output: Output,
 }
 
-/// The name under which kubectl finds the program as its plugin `kubectl maxchannel`.
-pub(super) const PLUGIN: &str = "kubectl-maxchannel";
-
 pub(super) fn run(args: &Args) -> ExitCode {
     let fails = |message: &str| {
         super::complain("status", args.output, message);

@@ -25,13 +25,13 @@ use super::resource::Channel;
 use super::scope::Scope;
 use super::writer::{Deleted, is_controlled_by};
 use super::{Error, names};
+use crate::api::ChannelRef;
 use crate::api::{DeletionPolicy, MaxChannel};
-use crate::channel::ChannelRef;
 use crate::channel::keeper::Done;
 use crate::channel::report::RelayState;
 use crate::channel::validate::Secrets;
-use crate::policy::Millis;
 use crate::relay::Undelivered;
+use crate::time::Millis;
 
 /// How long a relay that does not say what it has is waited for after nothing comes in any more.
 const DRAIN: Millis = 30_000;

@@ -15,10 +15,10 @@ use super::resource::Channel;
 use super::rollouts::Rollouts;
 use super::scope::{Happened, Listener, Scope};
 use super::writer::Writer;
-use crate::channel::ChannelRef;
+use crate::api::ChannelRef;
 use crate::channel::claims::{Claim, Conflict, conflicts};
 use crate::channel::observe::Clients;
-use crate::relay::Clock;
+use crate::time::Clock;
 use crate::transport::Transport;
 
 /// See the module.

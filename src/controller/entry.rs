@@ -21,9 +21,9 @@ use crate::channel::claims::Conflict;
 use crate::channel::keeper::{Keeper, Standing};
 use crate::channel::plan::KnownBot;
 use crate::channel::validate::Secrets;
-use crate::policy::Millis;
 use crate::relay::{Facts, Undelivered};
 use crate::telemetry;
+use crate::time::Millis;
 
 /// A manifest, or what is wrong with it, one sentence each.
 pub type Judged = Result<Arc<MaxChannel>, Vec<String>>;

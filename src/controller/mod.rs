@@ -61,8 +61,9 @@ use scope::{Lane, Scope};
 pub use settings::{RelayDefaults, RelayPods, Settings};
 use writer::Writer;
 
-use crate::channel::ChannelRef;
+use crate::api::ChannelRef;
 use crate::channel::observe::Clients;
+use crate::time::Backoff;
 use crate::transport::{self, Addresses, ReqwestTransport, Trust};
 use crate::{max, telemetry};
 
@@ -81,6 +82,12 @@ const PASS_LIMIT: Duration = Duration::from_secs(150);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks for the definition.
 const CRD_PAUSE: Duration = Duration::from_secs(5);
+/// After a pass that failed. Somebody changed the object meanwhile: the watch brings it at once.
+const AFTER_CONFLICT: Backoff = Backoff::doubling(Duration::from_millis(200), Duration::from_secs(10));
+/// Only a person can mend it.
+const AFTER_REFUSAL: Backoff = Backoff::doubling(Duration::from_secs(5), Duration::from_mins(2));
+const AFTER_BUG: Backoff = Backoff::doubling(Duration::from_mins(1), Duration::from_mins(10));
+const AFTER_OUTAGE: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_mins(1));
 
 /// Why a pass ended early.
 #[derive(Debug, thiserror::Error)]
@@ -117,16 +124,14 @@ impl Error {
 
     /// How long after the `attempts`-th failure in a row the next pass comes.
     fn pause(&self, attempts: u32) -> Duration {
-        let (first, most) = match self {
-            // Somebody changed the object meanwhile: the watch brings it at once.
-            Self::Api(kube::Error::Api(status)) if status.is_conflict() => (200, 10_000),
-            // Only a person can mend it.
-            Self::Api(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => (5_000, 120_000),
-            Self::Foreign(_) => (5_000, 120_000),
-            Self::Bug(_) | Self::Panicked => (60_000, 600_000),
-            Self::Api(_) | Self::Lost(_) | Self::Late => (1_000, 60_000),
+        let backoff = match self {
+            Self::Api(kube::Error::Api(status)) if status.is_conflict() => AFTER_CONFLICT,
+            Self::Api(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => AFTER_REFUSAL,
+            Self::Foreign(_) => AFTER_REFUSAL,
+            Self::Bug(_) | Self::Panicked => AFTER_BUG,
+            Self::Api(_) | Self::Lost(_) | Self::Late => AFTER_OUTAGE,
         };
-        Duration::from_millis((first << attempts.saturating_sub(1).min(10)).min(most))
+        backoff.after(attempts.saturating_sub(1))
     }
 }
 

@@ -26,16 +26,16 @@ use super::rollouts::{self, Turn};
 use super::scope::Scope;
 use super::writer::{Change, Deleted, Live, Owned, is_controlled_by, is_other_wish};
 use super::{Error, compare, events, names, volume};
+use crate::api::ChannelRef;
 use crate::api::{ConditionType, Reason, conditions};
-use crate::channel::ChannelRef;
 use crate::channel::keeper::{Brought, Done, May, Side};
 use crate::channel::relay_config::with_log_level;
 use crate::channel::report::{RelayState, Unapplied};
 use crate::channel::schedule::Subject;
-use crate::policy::Millis;
 use crate::relay::http::SECRET_HEADER;
 use crate::relay::{Facts, RelayConfig};
 use crate::telemetry;
+use crate::time::{Backoff, Millis};
 use crate::transport::Options;
 
 /// Between two looks at something that is about to change.
@@ -45,10 +45,9 @@ const MOMENT: Duration = Duration::from_millis(250);
 /// A due look that could not be made must not spin.
 const NOT_SOONER: Millis = 2_000;
 /// How long the kubelet is waited for before the pod is touched again.
-const TOUCH_AGAIN: Millis = 3_000;
-/// The longest such wait. After an API server that was away the kubelet's own watches come back at any time within a minute, and a
-/// touch before that brings nothing.
-const TOUCH_AGAIN_MOST: Millis = 10_000;
+/// The longest wait is short, because after an API server that was away the kubelet's own watches
+/// come back at any time within a minute, and a touch before that brings nothing.
+const TOUCH_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(3), Duration::from_secs(10));
 /// After so many touches, which is some five minutes, the relay itself must be refusing the configuration: then it is touched rarely.
 const TOUCHES: u32 = 30;
 const TOUCH_RARELY: Millis = 120_000;
@@ -749,13 +748,8 @@ fn heed(entry: &mut Entry, now: &Facts) {
 }
 
 /// How long the kubelet is waited for after it was touched `times` times again.
-const fn touch_pause(times: u32) -> Millis {
-    match times {
-        0 => TOUCH_AGAIN,
-        1 => TOUCH_AGAIN * 2,
-        2..TOUCHES => TOUCH_AGAIN_MOST,
-        _ => TOUCH_RARELY,
-    }
+fn touch_pause(times: u32) -> Millis {
+    if times < TOUCHES { TOUCH_AGAIN.millis_after(times) } else { TOUCH_RARELY }
 }
 
 /// Makes the kubelet bring the configuration to the pod now, and again where it was faster than its own cache.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::channel::ChannelRef;
+use crate::api::ChannelRef;
 
 /// So many that wait make a pause as long again.
 const MANY: usize = 100;

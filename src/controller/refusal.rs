@@ -4,16 +4,15 @@
 //! object) ends the pass, which comes again by itself.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::Error;
 use crate::api::Reason;
 use crate::channel::report::Unapplied;
-use crate::policy::Millis;
+use crate::time::{Backoff, Millis};
 
-/// Until the first repetition; each further one waits twice as long.
-const FIRST: Millis = 2_000;
-/// Nobody tells us of a quota that was raised: a refused step is tried this often.
-const MOST: Millis = 20_000;
+/// Until the next repetition; seldom rarer, because nobody tells us of a quota that was raised.
+const AGAIN: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from_secs(20));
 
 /// What was refused, by step: the kind of the object, or another word for what was tried.
 #[derive(Debug, Default)]
@@ -64,7 +63,7 @@ impl Refusals {
         if times == 0 && !unapplied.is_harmless {
             tracing::warn!(step, reason = %unapplied.reason, "refused: {}", unapplied.detail);
         }
-        let until = now + (FIRST << times.min(10)).min(MOST);
+        let until = now + AGAIN.millis_after(times);
         self.0.insert(step, Refused { unapplied, wish: wish.to_owned(), times, until });
     }
 

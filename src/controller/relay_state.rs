@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use super::warnings::Warning;
 use crate::api::Reason;
 use crate::channel::report::RelayState;
-use crate::policy::Millis;
+use crate::time::Millis;
 
 /// What a pod says of itself.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,8 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::names;
+use crate::api::ChannelRef;
 use crate::api::{self, API_VERSION, GROUP, KIND, MaxChannel, MaxChannelStatus, VERSION};
-use crate::channel::ChannelRef;
 
 /// See the module.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

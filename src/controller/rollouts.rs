@@ -13,7 +13,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt as _;
 use tokio::time::Instant;
 
-use crate::channel::ChannelRef;
+use crate::api::ChannelRef;
 
 /// A relay that takes longer has not come up.
 const PATIENCE: Duration = Duration::from_mins(3);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
-use std::hash::{BuildHasher as _, Hash, Hasher as _, RandomState};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ use serde::de::DeserializeOwned;
 use super::names;
 use super::queue::Queue;
 use super::resource::Channel;
-use crate::channel::ChannelRef;
+use crate::api::ChannelRef;
+use crate::time::{self, Jitter};
 
 /// How many kinds are watched.
 const CACHES: usize = 8;
@@ -404,25 +405,23 @@ fn refusal(error: &watcher::Error) -> Option<String> {
     matches!(status.code, 403 | 404).then(|| status.message.clone())
 }
 
-/// Between attempts at a watch: doubling up to [`Pauses::MOST`], and up to a half less by chance, so that many replicas do
+/// Between attempts at a watch: doubling, and up to a half less by chance, so that many replicas do
 /// not come back at the same moment. Shorter than the library's half minute: what changed while the API server was away is seen soon
 /// after it is back.
 #[derive(Debug, Default)]
 struct Pauses(u32);
 
 impl Pauses {
-    const FIRST: Duration = Duration::from_millis(500);
-    const MOST: Duration = Duration::from_secs(8);
+    const GROWING: time::Backoff = time::Backoff::doubling(Duration::from_millis(500), Duration::from_secs(8));
 }
 
 impl Iterator for Pauses {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let whole = (Self::FIRST * (1 << self.0.min(5))).min(Self::MOST);
+        let whole = Self::GROWING.after(self.0);
         self.0 = self.0.saturating_add(1);
-        let hundredths = 50 + u32::try_from(RandomState::new().build_hasher().finish() % 51).unwrap_or(0);
-        Some(whole * hundredths / 100)
+        Some(Jitter::shorter(50).of(whole))
     }
 }
 

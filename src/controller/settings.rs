@@ -1,7 +1,6 @@
 //! How the controller is set up, and what that fills in where a manifest is silent.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -11,11 +10,12 @@ use tokio::sync::watch;
 use super::objects::{Gateway, NetworkAccess, PodExtras};
 use super::rollouts::Parallelism;
 use crate::api::{
-    AllowedHosts, Ingress, Intake, MaxChannel, Resources, SecretRef, Storage, Toleration, VolumeClaim, Webhook,
+    AllowedHosts, ChannelRef, Ingress, Intake, MaxChannel, Resources, SecretRef, Storage, Toleration, VolumeClaim,
+    Webhook,
 };
+use crate::channel::Installation;
 use crate::channel::schedule::Cadence;
-use crate::channel::{ChannelRef, Installation};
-use crate::policy::Millis;
+use crate::time::{Jitter, Millis};
 
 /// What relays have where their channels say nothing.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -146,10 +146,7 @@ impl Settings {
 /// A pause, up to a fifth longer or shorter, so that many channels do not come at the same moment.
 #[must_use]
 pub fn jittered(channel: &ChannelRef, pause: Duration, now: Millis) -> Duration {
-    let mut hasher = DefaultHasher::new();
-    (channel, now).hash(&mut hasher);
-    let thousandths = 800 + u32::try_from(hasher.finish() % 401).unwrap_or(0);
-    pause * thousandths / 1_000
+    Jitter::either_way(20).by(pause, (channel, now))
 }
 
 #[cfg(test)]

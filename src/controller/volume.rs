@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::context::Context;
 use super::{Error, names};
+use crate::api::ChannelRef;
 use crate::api::Reason;
-use crate::channel::ChannelRef;
 use crate::channel::report::Unapplied;
 
 /// Keeps the template of the claim that the StatefulSet has: the claim itself is what changes.

@@ -1,17 +1,18 @@
 //! What the cluster itself tells of a relay that does not run: the events of its StatefulSet, claim and pod. Read only while the relay
 //! does not run, and more rarely the longer that lasts.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
 
 use super::context::Context;
-use crate::channel::ChannelRef;
-use crate::policy::Millis;
+use crate::api::ChannelRef;
+use crate::time::{Backoff, Millis};
 
 /// Until they are read again; each further time twice as long.
-const FIRST: Millis = 1_000;
-const MOST: Millis = 15_000;
+const AGAIN: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(15));
 
 /// One warning, repeated as often as it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl Warnings {
         if self.due.is_some_and(|due| now < due) {
             return false;
         }
-        self.due = Some(now + (FIRST << self.read.min(10)).min(MOST));
+        self.due = Some(now + AGAIN.millis_after(self.read));
         self.read = self.read.saturating_add(1);
         let api: Api<Event> = Api::namespaced(context.writer.client().clone(), &channel.namespace);
         match api.list(&ListParams::default().fields(&format!("involvedObject.{about}")).limit(200)).await {

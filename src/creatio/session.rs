@@ -19,18 +19,17 @@ use url::Url;
 use super::error::{Class, Error, excerpt, fault, is_html, retry_after};
 use super::wire::{Kind, Outlet, encode};
 use super::{Credentials, Runtime, Settings, lenient};
+use crate::time::Backoff;
 use crate::transport::{Options, Request, Response};
 
 /// Share of a token's life after which it is renewed (Creatio API reference, 1.3: 80-90 %), in percent.
 const RENEW_AFTER: u32 = 85;
 /// Life of a token that does not say (Creatio API reference, 1.3).
 const DEFAULT_LIFE: i64 = 3600;
-/// Pause after the first refused sign-in; doubled by each further one.
-const FIRST_PAUSE: Duration = Duration::from_secs(30);
+/// After a refused sign-in.
+const AFTER_REFUSAL: Backoff = Backoff::doubling(Duration::from_secs(30), Duration::from_mins(15));
 /// Pause after a sign-in that failed for another reason.
 const FAILED_PAUSE: Duration = Duration::from_millis(400);
-/// Longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_mins(15);
 /// Between attempts to renew a token that still serves.
 const RENEW_AGAIN: Duration = Duration::from_secs(15);
 /// How long a permission refused right after a sign-in is not asked for with another sign-in.
@@ -390,7 +389,7 @@ impl Sessions {
                 // Those who come in a crowd share one failure.
                 let mut until = at + FAILED_PAUSE;
                 if error.class() == Class::CredentialsInvalid {
-                    until = at + LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.saturating_pow(state.refusals.min(10)));
+                    until = at + AFTER_REFUSAL.after(state.refusals);
                     state.refusals += 1;
                 }
                 state.failed = Some(Failed { at, until, error: error.clone() });

@@ -10,8 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::api::ChannelRef;
 use crate::api::{MaxChannel, MaxChannelStatus};
-use crate::channel::ChannelRef;
 use crate::channel::claims::{Claim, Conflict, conflicts};
 use crate::channel::validate::Desired;
 use crate::relay::Facts;

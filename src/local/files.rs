@@ -11,10 +11,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk;
+use crate::api::ChannelRef;
 use crate::api::manifest::{ChannelManifest, Manifests, SecretManifest};
-use crate::channel::ChannelRef;
 use crate::channel::validate::Secrets;
-use crate::policy::Millis;
+use crate::time::Millis;
 
 /// How long a manifest that has vanished still counts, milliseconds.
 pub const GRACE: Millis = 5_000;

@@ -5,9 +5,10 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::api::ChannelRef;
+use crate::channel::InstallationId;
 use crate::channel::keeper::Standing;
 use crate::channel::plan::KnownBot;
-use crate::channel::{ChannelRef, InstallationId};
 
 const BOT: &str = "bot.json";
 const STANDING: &str = "standing.json";

@@ -27,14 +27,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::ChannelRef;
 use crate::api::{self, MaxChannel};
+use crate::channel::Installation;
 use crate::channel::observe::Clients;
 use crate::channel::schedule::Cadence;
 use crate::channel::validate::{Secrets, validate};
-use crate::channel::{ChannelRef, Installation};
+use crate::relay;
 use crate::relay::http::Relays;
-use crate::relay::{self, Clock};
 use crate::telemetry;
+use crate::time::Clock;
 
 pub use board::{Board, Shown, ShownChannel};
 pub use memory::{Lock, Memory, installation_id};

@@ -7,15 +7,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, field};
 
 use super::{Input, Memory, Shared};
+use crate::api::ChannelRef;
 use crate::api::{MaxChannelStatus, Reason};
-use crate::channel::ChannelRef;
 use crate::channel::keeper::Keeper;
 use crate::channel::plan::KnownBot;
 use crate::channel::report::RelayState;
 use crate::channel::schedule::Subject;
-use crate::policy::Millis;
 use crate::relay::{Facts, Relay, RelayError, moving};
 use crate::telemetry;
+use crate::time::Millis;
 
 /// Between two looks at the relay.
 const RELAY_INTERVAL: Millis = 2_000;

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use jiff::{Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-use super::Millis;
 use crate::api;
+use crate::time::Millis;
 
 const SECOND: i64 = 1000;
 const DAY: i64 = 86_400;

@@ -72,6 +72,3 @@ pub use hours::{UnknownZone, WorkingHours};
 pub use replies::{LATE, ReplyPlace, TOGETHER, is_wanted};
 pub use rules::{AutoReply, OffHours, Receiver, Rules};
 pub use step::{next_due, step};
-
-/// Milliseconds since 1970-01-01T00:00:00Z, or a span in milliseconds.
-pub type Millis = i64;

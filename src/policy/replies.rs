@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AutoReply, Dialog, Effect, Millis, ReplySet, Rules,
+    AutoReply, Dialog, Effect, ReplySet, Rules,
     dialog::{Closing, Current, Holder},
 };
+use crate::time::Millis;
 
 /// An overdue reply is sent if it is at most this late.
 pub const LATE: Millis = 5 * 60 * 1000;

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Millis, ReplySet, UnknownZone, WorkingHours};
+use super::{ReplySet, UnknownZone, WorkingHours};
 use crate::api;
+use crate::time::Millis;
 
 /// One automatic reply (product page, section 6).
 ///

@@ -3,10 +3,11 @@
 use uuid::Uuid;
 
 use super::{
-    BotRole, Context, Dialog, Effect, Event, Millis, Note, Receiver, Rules,
+    BotRole, Context, Dialog, Effect, Event, Note, Receiver, Rules,
     dialog::{Closing, Current, Fate, Holder},
     replies,
 };
+use crate::time::Millis;
 
 /// Applies one event. The effects are to be carried out in their order, and recorded together with the dialog.
 pub fn step(rules: &Rules, dialog: &mut Dialog, event: &Event, context: Context) -> Vec<Effect> {

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    BotRole, ClosedBy, Context, Dialog, Effect, Event, Millis, Note, OffHours, Phase, Receiver, ReplySet, Rules,
+    BotRole, ClosedBy, Context, Dialog, Effect, Event, Note, OffHours, Phase, Receiver, ReplySet, Rules,
     dialog::Holder, next_due, step,
 };
+use crate::time::Millis;
 
 /// Somebody does something.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,16 +17,17 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixSocket};
 
 use super::Shared;
-use super::dialogs::{CrmTask, Customer, Origin, Part, Woken};
 use super::lanes::CustomerId;
-use super::store::{StoreError, erased, meta};
+use super::store::customer::{self, Customer};
+use super::store::to_crm::{self, CrmTask};
+use super::store::to_max::{self, Origin, State as Ended};
+use super::store::{StoreError, Tx, closing, inbox, meta, outbox, sent, to_bot};
 use crate::creatio::Report;
-use crate::policy::Millis;
+use crate::time::Millis;
 
 /// The name of the socket in the channel's data folder.
 pub const SOCKET: &str = "admin.sock";
@@ -155,12 +156,12 @@ fn failed(error: &StoreError) -> (StatusCode, String) {
 
 async fn list(State(shared): State<Arc<Shared>>, Query(listing): Query<Listing>) -> Answer<DeadLetters> {
     let now = shared.clock.now();
-    let found = shared.store.write(move |connection| dead_letters(connection, now, listing.text)).await;
+    let found = shared.store.transact(move |tx| dead_letters(tx, now, listing.text)).await;
     found.map(Json).map_err(|error| failed(&error))
 }
 
 async fn replay(State(shared): State<Arc<Shared>>, Json(wanted): Json<Replay>) -> Answer<Replayed> {
-    let done = shared.store.change(move |connection| replay_rows(connection, &wanted)).await;
+    let done = shared.store.transact(move |tx| replay_rows(tx, &wanted)).await;
     let replayed = done.map_err(|error| failed(&error))?;
     tracing::info!(count = replayed.replayed.len(), "dead letters are tried again");
     Ok(Json(replayed))
@@ -168,83 +169,56 @@ async fn replay(State(shared): State<Arc<Shared>>, Json(wanted): Json<Replay>) -
 
 async fn erase(State(shared): State<Arc<Shared>>, Json(Erase { customer }): Json<Erase>) -> Answer<Erased> {
     let now = shared.clock.now();
-    let done = shared
-        .store
-        .change(move |connection| {
-            let woken = Woken { reports: true, timers: true, ..Woken::default() };
-            Ok((erase_rows(connection, customer, now)?, woken))
-        })
-        .await;
+    let done = shared.store.transact(move |tx| erase_rows(tx, customer, now)).await;
     let erased = done.map_err(|error| failed(&error))?;
     shared.store.purge().await.map_err(|error| failed(&error))?;
     tracing::info!("a person was erased from the store");
     Ok(Json(erased))
 }
 
-fn dead_letters(connection: &Connection, now: Millis, with_text: bool) -> Result<DeadLetters, StoreError> {
+fn dead_letters(tx: &Tx<'_>, now: Millis, with_text: bool) -> Result<DeadLetters, StoreError> {
     let age = |created_at: Millis| ((now - created_at) / 1_000).max(0);
     let mut found = Vec::new();
     let most = i64::try_from(LISTED).unwrap_or(i64::MAX) + 1;
-    let rows = connection
-        .prepare_cached(
-            "SELECT id, customer, body, coalesce(error, ''), created_at FROM to_crm WHERE dead = 1 ORDER BY id LIMIT ?1",
-        )?
-        .query_map([most], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?
-        .collect::<Result<Vec<(i64, CustomerId, String, String, Millis)>, _>>()?;
-    for (id, customer, body, reason, created_at) in rows {
+    for dead in to_crm::dead(tx, most)? {
         // One that cannot be read is listed all the same, without its words.
-        let (author, text) = match serde_json::from_str(&body) {
-            Ok(CrmTask::Message { incoming, .. }) => ("customer".to_owned(), Some(incoming.text)),
-            Ok(CrmTask::History { author, text, .. }) => (author_name(author)?, Some(text)),
-            Ok(CrmTask::HandOver | CrmTask::Close { .. }) | Err(_) => ("relay".to_owned(), None),
+        let (author, text) = match dead.task {
+            Some(CrmTask::Message { incoming, .. }) => ("customer".to_owned(), Some(incoming.text)),
+            Some(CrmTask::History { author, text, .. }) => (author_name(author)?, Some(text)),
+            Some(CrmTask::HandOver | CrmTask::Close { .. }) | None => ("relay".to_owned(), None),
         };
         let letter = DeadLetter {
-            id: format!("crm-{id}"),
+            id: format!("crm-{}", dead.id),
             direction: Direction::ToCrm,
-            customer: format!("max:{customer}"),
+            customer: format!("max:{}", dead.customer),
             author,
             uncertain: false,
-            age_seconds: age(created_at),
-            reason,
+            age_seconds: age(dead.created_at),
+            reason: dead.reason,
             text: text.filter(|_| with_text),
         };
-        found.push((created_at, letter));
+        found.push((dead.created_at, letter));
     }
-    let rows = connection
-        .prepare_cached(
-            "SELECT id, customer, origin, parts, state, coalesce(error, ''), created_at FROM to_max
-             WHERE state IN ('failed', 'uncertain') ORDER BY id LIMIT ?1",
-        )?
-        .query_map([most], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
-        })?
-        .collect::<Result<Vec<(i64, CustomerId, String, String, String, String, Millis)>, _>>()?;
-    for (id, customer, origin, parts, state, reason, created_at) in rows {
-        let author = match serde_json::from_str(&origin) {
+    for dead in to_max::dead(tx, most)? {
+        let author = match dead.origin {
             Ok(Origin::Agent { .. }) => "agent",
             Ok(Origin::AutoReply { .. }) => "autoReply",
             Ok(Origin::CloseMessage) => "closeMessage",
             Ok(Origin::Bot) => "bot",
             Ok(Origin::Press) | Err(_) => "relay",
         };
-        let text = if with_text {
-            let parts: Vec<Part> = serde_json::from_str(&parts).unwrap_or_default();
-            let words = parts.into_iter().map(|part| part.text.or_else(|| part.file.map(|file| file.name)));
-            Some(words.flatten().collect::<Vec<_>>().join("\n"))
-        } else {
-            None
-        };
+        let words = dead.parts.into_iter().filter_map(|part| part.text.or_else(|| part.file.map(|file| file.name)));
         let letter = DeadLetter {
-            id: format!("max-{id}"),
+            id: format!("max-{}", dead.id),
             direction: Direction::ToMax,
-            customer: format!("max:{customer}"),
+            customer: format!("max:{}", dead.customer),
             author: author.to_owned(),
-            uncertain: state == "uncertain",
-            age_seconds: age(created_at),
-            reason,
-            text,
+            uncertain: dead.state == Ended::Uncertain,
+            age_seconds: age(dead.created_at),
+            reason: dead.reason,
+            text: with_text.then(|| words.collect::<Vec<_>>().join("\n")),
         };
-        found.push((created_at, letter));
+        found.push((dead.created_at, letter));
     }
     found.sort_by_key(|(created_at, _)| *created_at);
     let more = found.len() > LISTED;
@@ -255,26 +229,21 @@ fn author_name(author: crate::creatio::Author) -> Result<String, StoreError> {
     Ok(serde_json::to_value(author)?.as_str().unwrap_or_default().to_owned())
 }
 
-fn replay_rows(connection: &Connection, wanted: &Replay) -> Result<(Replayed, Woken), StoreError> {
+fn replay_rows(tx: &Tx<'_>, wanted: &Replay) -> Result<Replayed, StoreError> {
     let ids = if wanted.all {
-        let mut all = connection
-            .prepare(
-                "SELECT 'crm-' || id FROM to_crm WHERE dead = 1
-                 UNION ALL SELECT 'max-' || id FROM to_max WHERE state = 'failed'",
-            )?
-            .query_map([], |row| row.get(0))?
-            .collect::<Result<Vec<String>, _>>()?;
+        let crm = to_crm::dead_ids(tx)?.into_iter().map(|row| format!("crm-{row}"));
+        let mut all: Vec<String> = crm.collect();
+        all.extend(to_max::failed_ids(tx)?.into_iter().map(|row| format!("max-{row}")));
         all.extend(wanted.ids.iter().cloned());
         all
     } else {
         wanted.ids.clone()
     };
     let mut outcome = Replayed::default();
-    let mut woken = Woken::default();
     for id in ids {
         let found = match id.split_once('-').map(|(queue, row)| (queue, row.parse::<i64>())) {
-            Some(("crm", Ok(row))) => replay_to_crm(connection, row)?.inspect(|customer| woken.crm.push(*customer)),
-            Some(("max", Ok(row))) => replay_to_max(connection, row)?.inspect(|customer| woken.max.push(*customer)),
+            Some(("crm", Ok(row))) => replay_to_crm(tx, row)?,
+            Some(("max", Ok(row))) => to_max::revive(tx, row)?,
             _ => None,
         };
         match found {
@@ -283,114 +252,46 @@ fn replay_rows(connection: &Connection, wanted: &Replay) -> Result<(Replayed, Wo
             None => outcome.unknown.push(id),
         }
     }
-    Ok((outcome, woken))
+    Ok(outcome)
 }
 
 /// Puts a dead row back into its queue, in its own place. Who stands by is decided anew: a bot may have handed over since.
-fn replay_to_crm(connection: &Connection, row: i64) -> Result<Option<CustomerId>, StoreError> {
-    let found: Option<(CustomerId, String)> = connection
-        .prepare_cached("SELECT customer, body FROM to_crm WHERE id = ?1 AND dead = 1")?
-        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let Some((id, body)) = found else { return Ok(None) };
-    let task = match serde_json::from_str(&body)? {
+fn replay_to_crm(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerId>, StoreError> {
+    let Some((id, task)) = to_crm::dead_task(tx, row)? else { return Ok(None) };
+    let task = match task {
         CrmTask::Message { incoming, own, .. } => {
-            let stand_by = Customer::load(connection, id)?.dialog.bot().is_some();
+            let stand_by = Customer::load(tx, id)?.dialog.bot().is_some();
             CrmTask::Message { incoming, stand_by, own }
         }
         task => task,
     };
-    connection
-        .prepare_cached(
-            "UPDATE to_crm SET dead = 0, error = NULL, attempted = 0, attempts = 0, timestamp = NULL, body = ?2 WHERE id = ?1",
-        )?
-        .execute(params![row, serde_json::to_string(&task)?])?;
-    Ok(Some(id))
-}
-
-/// Sends a message again from the part that was not delivered; what was sent before it is not repeated.
-fn replay_to_max(connection: &Connection, row: i64) -> Result<Option<CustomerId>, StoreError> {
-    let found: Option<(CustomerId, String, String)> = connection
-        .prepare_cached(
-            "SELECT customer, origin, state FROM to_max WHERE id = ?1 AND state IN ('failed', 'uncertain')",
-        )?
-        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
-    let Some((id, origin, state)) = found else { return Ok(None) };
-    // A failed one has no entry in the CRM's history yet, an uncertain one has.
-    let wants_entry = state == "failed"
-        && matches!(serde_json::from_str(&origin)?, Origin::AutoReply { .. } | Origin::CloseMessage | Origin::Bot);
-    connection
-        .prepare_cached(
-            "UPDATE to_max SET state = 'queued', error = NULL, sending = NULL, attempts = 0, ended_at = NULL,
-                               recorded = CASE WHEN ?2 THEN 0 ELSE recorded END WHERE id = ?1",
-        )?
-        .execute(params![row, wants_entry])?;
+    to_crm::revive(tx, row, id, &task)?;
     Ok(Some(id))
 }
 
 /// Takes away every row of a customer's. What an agent wrote and MAX has not got is reported as failed.
-fn erase_rows(connection: &Connection, id: CustomerId, now: Millis) -> Result<Erased, StoreError> {
-    let waiting = connection
-        .prepare("SELECT origin FROM to_max WHERE customer = ?1 AND state = 'queued'")?
-        .query_map([id], |row| row.get(0))?
-        .collect::<Result<Vec<String>, _>>()?;
-    for origin in waiting {
-        if let Origin::Agent { row } = serde_json::from_str(&origin)? {
-            let words = "данные клиента удалены администратором MaxChannel".to_owned();
-            super::outbox::note_report(connection, row, &Report::Failed(words))?;
-        }
+fn erase_rows(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<Erased, StoreError> {
+    for row in to_max::agents_waiting(tx, id)? {
+        let words = "данные клиента удалены администратором MaxChannel".to_owned();
+        outbox::note_report(tx, row, &Report::Failed(words))?;
     }
+    let customer = Customer::load(tx, id)?;
     // The closing of a chat that nobody remembers would send a close message to somebody who asked to be forgotten.
-    if let Some(chat) = Customer::load(connection, id)?.dialog.chat() {
-        super::outbox::note_closing(connection, chat, now)?;
+    if let Some(chat) = customer.dialog.chat() {
+        closing::note(tx, chat, now)?;
     }
     // Else a gap in the webhooks would bring back from MAX what is erased here. By MAX's time, which may be ahead of ours, and later
     // than the last erasure: what is being read back is for the row that was.
-    let newest: Option<Millis> = connection.query_row(
-        "SELECT max(at) FROM (SELECT max(at) AS at FROM inbox WHERE customer = ?1
-                              UNION ALL SELECT taken_at FROM customer WHERE id = ?1)",
-        [id],
-        |row| row.get(0),
-    )?;
-    let last = meta::number(connection, meta::ERASED_AT)?;
+    let newest = inbox::heard_at(tx, id)?.max(customer.taken.map(|(at, _)| at));
+    let last = meta::number(tx, meta::ERASED_AT)?;
     let erased_at = now.max(newest.unwrap_or(0) + 1).max(last.unwrap_or(0) + 1);
-    meta::set(connection, meta::ERASED_AT, &erased_at.to_string())?;
-    let keys = connection
-        .prepare("SELECT key FROM inbox WHERE customer = ?1")?
-        .query_map([id], |row| row.get(0))?
-        .collect::<Result<Vec<String>, _>>()?;
-    let strangers = connection
-        .prepare("SELECT id, key, raw FROM inbox WHERE customer IS NULL AND instr(raw, ?1) > 0")?
-        .query_map([id.to_string()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-        .collect::<Result<Vec<(i64, String, String)>, _>>()?;
-    let mut updates = 0;
-    for key in keys {
-        erased::remember(connection, &key, now)?;
-    }
-    for (row, key, raw) in strangers {
-        if names(&raw, id) {
-            erased::remember(connection, &key, now)?;
-            updates += connection.execute("DELETE FROM inbox WHERE id = ?1", [row])?;
-        }
-    }
-    let gone = |table: &str| connection.execute(&format!("DELETE FROM {table} WHERE customer = ?1"), [id]);
+    meta::set(tx, meta::ERASED_AT, &erased_at.to_string())?;
     Ok(Erased {
-        dialogs: connection.execute("DELETE FROM customer WHERE id = ?1", [id])?,
-        updates: updates + gone("inbox")?,
-        to_crm: gone("to_crm")?,
-        to_max: gone("to_max")?,
-        sent: gone("sent")?,
-        to_bot: gone("to_bot")?,
-    })
-}
-
-/// Whether an update that belongs to no dialog names this person, as far as it can be read at all: the number must stand by itself.
-fn names(raw: &str, id: CustomerId) -> bool {
-    let number = id.to_string();
-    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
-    raw.match_indices(&number).any(|(at, found)| {
-        let bytes = raw.as_bytes();
-        !is_digit(at.checked_sub(1).and_then(|before| bytes.get(before))) && !is_digit(bytes.get(at + found.len()))
+        dialogs: customer::remove(tx, id)?,
+        updates: inbox::erase(tx, id, now)?,
+        to_crm: to_crm::remove_of(tx, id)?,
+        to_max: to_max::remove_of(tx, id)?,
+        sent: sent::remove_of(tx, id)?,
+        to_bot: to_bot::remove_of(tx, id)?,
     })
 }

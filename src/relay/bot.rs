@@ -9,19 +9,22 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rusqlite::{OptionalExtension, params};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 use tracing::Instrument as _;
 
 use super::config::BotConfig;
-use super::dialogs::{Button, Customer, Origin, Part, Question, Stepper, Woken, text_parts};
+use super::dialogs::text_parts;
 use super::lanes::{CustomerId, Outcome};
 use super::metrics::Odd;
-use super::store::{StoreError, text_of};
+use super::store::StoreError;
+use super::store::customer::Customer;
+use super::store::to_bot::{self, Question};
+use super::store::to_max::{Button, Origin, Part};
 use super::{Active, Shared};
-use crate::policy::{BotRole, Effect, Event, Millis};
+use crate::policy::{BotRole, Effect, Event};
+use crate::time::Millis;
 use crate::transport::{Options, whole_characters};
 
 /// How long a bot that failed is left alone.
@@ -73,14 +76,10 @@ pub(super) async fn serve(shared: &Shared, id: CustomerId) -> Outcome {
     let Some(active) = shared.active() else { return Outcome::Wait(1_000) };
     let head = shared
         .store
-        .write(move |connection| {
-            let found = connection
-                .prepare_cached("SELECT id, body FROM to_bot WHERE customer = ?1 ORDER BY id LIMIT 1")?
-                .query_row([id], |row| Ok((row.get::<_, i64>(0)?, text_of(row, 1)?)))
-                .optional()?;
-            let Some((row, body)) = found else { return Ok(None) };
-            let dialog = Customer::load(connection, id)?.dialog;
-            let Ok(question) = serde_json::from_str::<Question>(&body) else {
+        .transact(move |tx| {
+            let Some((row, question)) = to_bot::head(tx, id)? else { return Ok(None) };
+            let dialog = Customer::load(tx, id)?.dialog;
+            let Some(question) = question else {
                 // Nobody knows what was asked: as if the bot had not answered it.
                 let bot = dialog.bot().unwrap_or(BotRole::Receiver);
                 let question = Question { bot, dialog: dialog.number(), text: String::new() };
@@ -237,17 +236,14 @@ async fn finish(
     question: Question,
     answer: Option<Answer>,
 ) -> Result<(), StoreError> {
-    let rules = active.rules.clone();
-    let context = shared.context();
     shared
-        .store
-        .change(move |connection| {
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
-            if connection.prepare_cached("DELETE FROM to_bot WHERE id = ?1")?.execute(params![row])? == 0 {
+        .step(active, move |stepper| {
+            let tx = stepper.tx;
+            if !to_bot::remove(tx, row)? {
                 // The customer has been erased meanwhile.
-                return Ok(((), stepper.woken));
+                return Ok(());
             }
-            let mut customer = Customer::load(connection, id)?;
+            let mut customer = Customer::load(tx, id)?;
             if customer.dialog.number() == question.dialog {
                 match answer {
                     None => drop(stepper.step(&mut customer, &Event::BotFailed, None)?),
@@ -265,9 +261,9 @@ async fn finish(
                         }
                     }
                 }
-                customer.save(connection, &rules)?;
+                customer.save(tx, stepper.rules)?;
             }
-            Ok(((), stepper.woken))
+            Ok(())
         })
         .await
 }

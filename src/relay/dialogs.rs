@@ -1,253 +1,44 @@
 //! One step of a customer's dialog, inside the transaction that also records what follows from it.
 //!
-//! Owns the row of a customer and the rows that the rules' effects become: messages for the CRM and for MAX, questions to a bot.
-//! Must not do I/O: it works on a connection inside [`super::store::Store::change`] and says in [`Woken`] whom to wake after the commit.
+//! The rules' effects become rows: messages for the CRM and for MAX, questions to a bot.
+//! Must not do I/O: it works on a [`Tx`] and notes in it whom to wake after the commit.
 
-use rusqlite::{Connection, OptionalExtension, params};
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::lanes::CustomerId;
 use super::metrics::Left;
 use super::placing::{self, Scene};
 use super::render::{self, Incoming};
-pub(super) use super::store::Woken;
-use super::store::{StoreError, text_of};
+use super::store::customer::Customer;
+use super::store::inbox::{self, State};
+use super::store::to_bot::{self, Question};
+use super::store::to_crm::{self, CrmTask};
+use super::store::to_max::{self, Origin, Part};
+use super::store::{Position, StoreError, Tx};
+use super::{Active, Shared};
 use crate::creatio::Author;
+use crate::max::text;
 use crate::max::update::{self, Update};
-use crate::max::{OutgoingAttachment, text};
-use crate::policy::{self, BotRole, Context, Dialog, Effect, Event, Millis, Note, Phase, ReplyPlace, Rules};
-
-/// The place of a message in its dialog: (timestamp, seq) of MAX.
-pub(super) type Position = (Millis, i64);
-
-/// A row of `customer`.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Customer {
-    pub id: CustomerId,
-    pub chat_id: Option<i64>,
-    pub name: String,
-    pub dialog: Dialog,
-    pub barrier: i64,
-    pub taken: Option<Position>,
-    /// The newest message or press: the history goes behind it.
-    pub newest: Option<Position>,
-    /// The newest start, message, press or departure, by MAX's clock: what is older decides nothing about who is there.
-    pub presence_at: Option<Millis>,
-    pub delivered: Option<Position>,
-    pub crm_timestamp: Millis,
-    pub bot_seq: Option<i64>,
-}
-
-/// What one entry of the queue towards the CRM does.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "task", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub(super) enum CrmTask {
-    /// A message of the customer's, or (`own` false) an edit or removal of one.
-    Message { incoming: Incoming, stand_by: bool, own: bool },
-    /// An entry of the history that the customer has seen already.
-    History { external_id: String, author: Author, text: String, sent_at: Millis },
-    /// Ends stand-by in the dialog's chat.
-    HandOver,
-    /// Closes a chat. `refused`: how often the CRM could not.
-    Close {
-        chat: Uuid,
-        #[serde(default)]
-        refused: u32,
-    },
-}
-
-/// Whose words go to the customer, and who wants to know what became of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "from", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub(super) enum Origin {
-    /// An agent's, by the row of the CRM's outbox.
-    Agent {
-        row: Uuid,
-    },
-    AutoReply {
-        /// Which one; none in rows of an earlier version.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reply: Option<ReplyPlace>,
-    },
-    CloseMessage,
-    Bot,
-    /// The end of the spinner on a pressed button.
-    Press,
-}
-
-/// One send of a message.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Part {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// A file of the CRM that is to be fetched.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<OutFile>,
-    /// The same once MAX has it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uploaded: Option<OutgoingAttachment>,
-    /// What stands here cannot be read: why, in the words for the agent. It is never sent, and the message has failed with it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub odd: Option<String>,
-    /// Buttons under the text.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub buttons: Vec<Button>,
-    /// How often it was tried in vain, by cause.
-    #[serde(skip_serializing_if = "Tries::is_none")]
-    pub tries: Tries,
-    /// The press that is answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub callback_id: Option<String>,
-    /// The message in MAX that it became.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mid: Option<String>,
-    /// When MAX took it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sent_at: Option<Millis>,
-}
-
-/// What was tried in vain, each cause by itself: one never uses up the patience for another, and an outage none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Tries {
-    /// MAX was still processing the file.
-    pub not_ready: u32,
-    /// The CRM had not written the file yet.
-    pub absent: u32,
-    /// The CRM refused the file.
-    pub refused: u32,
-    /// The CRM failed to give the file while it was well otherwise.
-    pub failed: u32,
-}
-
-impl Tries {
-    fn is_none(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// A file of an agent's message.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct OutFile {
-    pub id: Uuid,
-    pub name: String,
-    pub mime_type: String,
-    pub kind: crate::creatio::MessageType,
-}
-
-/// A button of a bot.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Button {
-    pub title: String,
-    pub payload: String,
-}
-
-/// A question to a bot.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Question {
-    pub bot: BotRole,
-    /// [`Dialog::number`] at the time of asking: an answer that comes in another dialog is dropped.
-    pub dialog: u32,
-    pub text: String,
-}
+use crate::policy::{self, Context, Effect, Event, Note, ReplyPlace, Rules};
+use crate::time::Millis;
 
 /// What a step needs beside the customer.
+#[derive(Clone, Copy)]
 pub(super) struct Stepper<'a> {
-    pub connection: &'a Connection,
+    pub tx: &'a Tx<'a>,
     pub rules: &'a Rules,
     pub context: Context,
-    pub woken: Woken,
 }
 
-/// A dialog as it stands on disk. One that cannot be read begins anew: a customer must not be stuck for ever, nor stop the others.
-pub(super) fn read_dialog(json: &str) -> Dialog {
-    serde_json::from_str(json).unwrap_or_else(|error| {
-        tracing::error!(%error, "the state of a dialog in the store cannot be read; the dialog begins anew");
-        Dialog::default()
-    })
-}
-
-impl Customer {
-    /// The customer's row, or a new one that is not on disk before [`Customer::save`].
-    pub fn load(connection: &Connection, id: CustomerId) -> Result<Self, StoreError> {
-        let mut statement = connection.prepare_cached(
-            "SELECT chat_id, name, dialog, barrier, taken_at, taken_seq, delivered_at, delivered_seq, crm_timestamp,
-                    bot_seq, newest_at, newest_seq, presence_at
-             FROM customer WHERE id = ?1",
-        )?;
-        let found = statement
-            .query_row([id], |row| {
-                let pair = |at, seq| -> rusqlite::Result<Option<Position>> {
-                    Ok(row.get::<_, Option<i64>>(at)?.zip(row.get::<_, Option<i64>>(seq)?))
-                };
-                Ok((
-                    Self {
-                        id,
-                        chat_id: row.get(0)?,
-                        name: text_of(row, 1)?,
-                        dialog: Dialog::default(),
-                        barrier: row.get(3)?,
-                        taken: pair(4, 5)?,
-                        delivered: pair(6, 7)?,
-                        crm_timestamp: row.get(8)?,
-                        bot_seq: row.get(9)?,
-                        newest: pair(10, 11)?,
-                        presence_at: row.get(12)?,
-                    },
-                    text_of(row, 2)?,
-                ))
-            })
-            .optional()?;
-        match found {
-            Some((customer, dialog)) => Ok(Self { dialog: read_dialog(&dialog), ..customer }),
-            None => Ok(Self { id, ..Self::default() }),
-        }
-    }
-
-    pub fn save(&self, connection: &Connection, rules: &Rules) -> Result<(), StoreError> {
-        connection
-            .prepare_cached(
-                "INSERT INTO customer (id, chat_id, name, dialog, due_at, open, barrier, taken_at, taken_seq, delivered_at,
-                                       delivered_seq, crm_timestamp, bot_seq, newest_at, newest_seq, presence_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
-                 ON CONFLICT (id) DO UPDATE SET chat_id = ?2, name = ?3, dialog = ?4, due_at = ?5, open = ?6, barrier = ?7,
-                    taken_at = ?8, taken_seq = ?9, delivered_at = ?10, delivered_seq = ?11, crm_timestamp = ?12, bot_seq = ?13,
-                    newest_at = ?14, newest_seq = ?15, presence_at = ?16",
-            )?
-            .execute(params![
-                self.id,
-                self.chat_id,
-                self.name,
-                serde_json::to_string(&self.dialog)?,
-                policy::next_due(rules, &self.dialog),
-                self.dialog.phase() != Phase::Idle,
-                self.barrier,
-                self.taken.map(|(at, _)| at),
-                self.taken.map(|(_, seq)| seq),
-                self.delivered.map(|(at, _)| at),
-                self.delivered.map(|(_, seq)| seq),
-                self.crm_timestamp,
-                self.bot_seq,
-                self.newest.map(|(at, _)| at),
-                self.newest.map(|(_, seq)| seq),
-                self.presence_at,
-            ])?;
-        Ok(())
-    }
-
-    /// Whose dialog has that chat in MAX.
-    pub fn in_chat(connection: &Connection, chat: i64) -> Result<Option<CustomerId>, StoreError> {
-        let mut statement = connection.prepare_cached("SELECT id FROM customer WHERE chat_id = ?1")?;
-        Ok(statement.query_row([chat], |row| row.get(0)).optional()?)
-    }
-
-    /// The newest message known in the dialog, whoever wrote it.
-    pub fn newest_seq(&self) -> Option<i64> {
-        self.bot_seq.max(self.taken.map(|(_, seq)| seq))
+impl Shared {
+    /// Steps dialogs by the rules in force, in one transaction with all that follows from it.
+    pub(super) async fn step<T: Send + 'static>(
+        &self,
+        active: &Active,
+        work: impl FnOnce(&Stepper<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (rules, context) = (active.rules.clone(), self.context());
+        self.store.transact(move |tx| work(&Stepper { tx, rules: &rules, context })).await
     }
 }
 
@@ -258,7 +49,7 @@ impl Stepper<'_> {
 
     /// Applies one event and records its effects. `subject` is the message that the event is about, with its place in the dialog.
     pub fn step(
-        &mut self,
+        &self,
         customer: &mut Customer,
         event: &Event,
         subject: Option<(&Incoming, Position)>,
@@ -267,12 +58,12 @@ impl Stepper<'_> {
         for effect in &effects {
             self.record(customer, effect, event, subject)?;
         }
-        self.woken.timers = true;
+        self.tx.wake(|woken| woken.timers = true);
         Ok(effects)
     }
 
     fn record(
-        &mut self,
+        &self,
         customer: &mut Customer,
         effect: &Effect,
         event: &Event,
@@ -287,15 +78,8 @@ impl Stepper<'_> {
                 }
             }
             Effect::ReleaseHistory => self.release_history(customer, None)?,
-            Effect::DropHistory => {
-                // A close message belongs to the chat before and is kept.
-                self.connection
-                    .prepare_cached(
-                        "UPDATE to_max SET recorded = 1
-                         WHERE customer = ?1 AND recorded = 0 AND json_extract(origin, '$.from') <> 'closeMessage'",
-                    )?
-                    .execute([customer.id])?;
-            }
+            // A close message belongs to the chat before and is kept.
+            Effect::DropHistory => to_max::drop_history(self.tx, customer.id)?,
             Effect::SendAutoReply { set, index, occurrence, text } => {
                 let dialog = customer.dialog.number();
                 let reply = ReplyPlace { dialog, set: *set, index: *index, occurrence: *occurrence };
@@ -307,10 +91,7 @@ impl Stepper<'_> {
             Effect::AskBot { bot } => {
                 let text = subject.map_or_else(|| "/start".to_owned(), |(incoming, _)| incoming.question.clone());
                 let question = Question { bot: *bot, dialog: customer.dialog.number(), text };
-                self.connection
-                    .prepare_cached("INSERT INTO to_bot (customer, body, created_at) VALUES (?1, ?2, ?3)")?
-                    .execute(params![customer.id, serde_json::to_string(&question)?, self.now()])?;
-                self.woken.bot.push(customer.id);
+                to_bot::push(self.tx, customer.id, &question, self.now())?;
             }
             // Whoever stepped the bot's answer looks for this effect and sends what he holds.
             Effect::SendBotAnswer => {}
@@ -328,30 +109,19 @@ impl Stepper<'_> {
     }
 
     /// A message behind everything of its own time; see `relay`, "Order".
-    pub fn queue_for_crm(
-        &mut self,
-        customer: &Customer,
-        task: &CrmTask,
-        (at, seq): Position,
-    ) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO to_crm (customer, body, barrier, at, seq, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![customer.id, serde_json::to_string(task)?, customer.barrier, at, seq, self.now()])?;
-        self.woken.crm.push(customer.id);
-        Ok(())
+    pub fn queue_for_crm(&self, customer: &Customer, task: &CrmTask, place: Position) -> Result<(), StoreError> {
+        to_crm::push(self.tx, customer, task, place, self.now())
     }
 
     /// A hand-over or a closing: nothing of this customer passes it in either direction.
-    fn control(&mut self, customer: &mut Customer, task: &CrmTask) -> Result<(), StoreError> {
+    fn control(&self, customer: &mut Customer, task: &CrmTask) -> Result<(), StoreError> {
         customer.barrier += 1;
         self.queue_for_crm(customer, task, (0, 0))
     }
 
     /// An entry of the history goes behind the newest message that the dialog has.
     pub fn history(
-        &mut self,
+        &self,
         customer: &Customer,
         external_id: String,
         author: Author,
@@ -359,91 +129,60 @@ impl Stepper<'_> {
         sent_at: Millis,
     ) -> Result<(), StoreError> {
         let task = CrmTask::History { external_id, author, text, sent_at };
-        self.queue_for_crm(customer, &task, customer.newest.max(customer.taken).unwrap_or((0, 0)))
+        self.queue_for_crm(customer, &task, customer.end_of_dialog())
     }
 
-    pub fn queue_for_max(&mut self, customer: &Customer, origin: &Origin, parts: &[Part]) -> Result<(), StoreError> {
-        // An agent's words are in the CRM already, and a press leaves none.
-        let recorded = matches!(origin, Origin::Agent { .. } | Origin::Press);
-        self.connection
-            .prepare_cached(
-                "INSERT INTO to_max (customer, origin, parts, recorded, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![
-                customer.id,
-                serde_json::to_string(origin)?,
-                serde_json::to_string(parts)?,
-                recorded,
-                self.now()
-            ])?;
-        self.woken.max.push(customer.id);
-        Ok(())
+    /// A message behind all others of the customer's. Returns its row.
+    pub fn queue_for_max(&self, customer: &Customer, origin: &Origin, parts: &[Part]) -> Result<i64, StoreError> {
+        to_max::push(self.tx, customer.id, origin, parts, self.now())
     }
 
-    /// Writes the history entries of what the customer has been shown and the CRM does not know yet: of one row of `to_max`, or of all.
-    pub fn release_history(&mut self, customer: &Customer, only: Option<i64>) -> Result<(), StoreError> {
-        let rows = self
-            .connection
-            .prepare_cached(
-                "SELECT id, origin, parts, ended_at FROM to_max
-                 WHERE customer = ?1 AND recorded = 0 AND state IN ('sent', 'uncertain') AND (?2 IS NULL OR id = ?2) ORDER BY id",
-            )?
-            .query_map(params![customer.id, only], |row| Ok((row.get(0)?, text_of(row, 1)?, text_of(row, 2)?, row.get(3)?)))?
-            .collect::<Result<Vec<(i64, String, String, Option<Millis>)>, _>>()?;
-        for (id, origin, parts, ended_at) in rows {
-            let author = match serde_json::from_str(&origin) {
+    /// Writes the history entries of what the customer has been shown and the CRM does not know yet: of one message, or of all.
+    pub fn release_history(&self, customer: &Customer, only: Option<i64>) -> Result<(), StoreError> {
+        for message in to_max::unrecorded(self.tx, customer.id, only)? {
+            let author = match message.origin {
                 Ok(Origin::AutoReply { .. }) => Some(Author::AutoReply),
                 Ok(Origin::CloseMessage) => Some(Author::CloseMessage),
                 Ok(Origin::Bot) => Some(Author::Bot),
                 // What cannot be read has no entry, and holds up none.
                 Ok(Origin::Agent { .. } | Origin::Press) | Err(_) => None,
             };
-            let parts: Vec<Part> = serde_json::from_str(&parts).unwrap_or_default();
-            for (index, part) in parts.into_iter().enumerate() {
+            for (index, part) in message.parts.into_iter().enumerate() {
                 let (Some(author), Some(text)) = (author, part.text) else { continue };
-                let external_id = part.mid.unwrap_or_else(|| format!("out:{id}:{index}"));
-                let sent_at = part.sent_at.or(ended_at).unwrap_or(self.context.now);
+                let external_id = part.mid.unwrap_or_else(|| format!("out:{}:{index}", message.id));
+                let sent_at = part.sent_at.or(message.ended_at).unwrap_or(self.context.now);
                 self.history(customer, external_id, author, text, sent_at)?;
             }
-            self.connection.prepare_cached("UPDATE to_max SET recorded = 1 WHERE id = ?1")?.execute([id])?;
+            to_max::mark_recorded(self.tx, message.id)?;
         }
         Ok(())
     }
 
     /// Takes the updates of one customer that wait, at most `limit`, in the order of MAX. Returns whether there may be more.
-    pub fn take_inbox(&mut self, id: CustomerId, limit: u32) -> Result<bool, StoreError> {
-        let rows = self
-            .connection
-            .prepare_cached(
-                "SELECT id, raw, at, seq, received_at FROM inbox WHERE customer = ?1 AND done = 0 ORDER BY at, seq, id LIMIT ?2",
-            )?
-            .query_map(params![id, limit], |row| {
-                Ok((row.get(0)?, row.get(1)?, (row.get(2)?, row.get(3)?), row.get(4)?))
-            })?
-            .collect::<Result<Vec<(i64, String, Position, Millis)>, _>>()?;
+    pub fn take_inbox(&self, id: CustomerId, limit: u32) -> Result<bool, StoreError> {
+        let rows = inbox::waiting(self.tx, id, limit)?;
         if rows.is_empty() {
             return Ok(false);
         }
-        let mut customer = Customer::load(self.connection, id)?;
-        for (row, raw, position, received_at) in &rows {
-            let update = update::parse(raw);
-            let taken = Taken { update: &update, position: *position, received_at: *received_at, raw };
-            let fate = self.take_update(&mut customer, &taken)?;
-            let done = match fate {
-                Fate::Done => 1,
-                Fate::Unseen => 2,
+        let mut customer = Customer::load(self.tx, id)?;
+        for row in &rows {
+            let update = update::parse(&row.raw);
+            let taken = Taken { update: &update, position: row.position, received_at: row.received_at, raw: &row.raw };
+            let state = match self.take_update(&mut customer, &taken)? {
+                Fate::Done => State::Taken,
+                Fate::Unseen => State::Unseen,
                 Fate::Left(left) => {
-                    self.woken.left.push(left);
-                    if left == Left::NoChat { 2 } else { 1 }
+                    self.tx.wake(|woken| woken.left.push(left));
+                    if left == Left::NoChat { State::Unseen } else { State::Taken }
                 }
             };
-            self.connection.prepare_cached("UPDATE inbox SET done = ?2 WHERE id = ?1")?.execute([*row, done])?;
+            inbox::set_state(self.tx, row.id, state)?;
         }
-        customer.save(self.connection, self.rules)?;
+        customer.save(self.tx, self.rules)?;
         Ok(rows.len() == limit as usize)
     }
 
-    fn take_update(&mut self, customer: &mut Customer, taken: &Taken<'_>) -> Result<Fate, StoreError> {
+    fn take_update(&self, customer: &mut Customer, taken: &Taken<'_>) -> Result<Fate, StoreError> {
         let Taken { update, position, received_at, .. } = *taken;
         let scene = Scene::of(update);
         if !scene.is_in_dialog(customer.chat_id) {
@@ -509,7 +248,7 @@ impl Stepper<'_> {
 
     /// A message or a press of the customer's. `said`: its time, if MAX told it.
     fn wrote(
-        &mut self,
+        &self,
         customer: &mut Customer,
         incoming: &Incoming,
         position: Position,
@@ -529,12 +268,7 @@ impl Stepper<'_> {
     }
 
     /// An edit or a removal goes where the message is. It opens no chat: where none is open it joins the newest one.
-    fn amended(
-        &mut self,
-        customer: &mut Customer,
-        incoming: &Incoming,
-        position: Position,
-    ) -> Result<Fate, StoreError> {
+    fn amended(&self, customer: &mut Customer, incoming: &Incoming, position: Position) -> Result<Fate, StoreError> {
         let message = incoming.external_id.clone();
         let effects = self.step(customer, &Event::Amended { message }, Some((incoming, position)))?;
         if effects.iter().any(|effect| matches!(effect, Effect::Receive { .. })) {
@@ -544,7 +278,7 @@ impl Stepper<'_> {
             return Ok(Fate::Left(Left::NoChat));
         }
         let task = after_the_close(incoming, self.now());
-        self.queue_for_crm(customer, &task, customer.newest.max(customer.taken).unwrap_or((0, 0)))?;
+        self.queue_for_crm(customer, &task, customer.end_of_dialog())?;
         Ok(Fate::Unseen)
     }
 
@@ -558,26 +292,15 @@ impl Stepper<'_> {
         position: Position,
     ) -> Result<Option<Incoming>, StoreError> {
         let original = render::incoming(update, position.0);
-        let (edits, after_edits) =
-            (format!("message_edited:{}:", message.mid), format!("message_edited:{};", message.mid));
-        let known = self
-            .connection
-            .prepare_cached(
-                "SELECT raw, done FROM inbox
-                 WHERE customer = ?1 AND done > 0 AND (key = ?2 OR (key >= ?3 AND key < ?4)) ORDER BY at, seq, id",
-            )?
-            .query_map(params![customer.id, format!("message_removed:{}", message.mid), edits, after_edits], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?
-            .collect::<Result<Vec<(String, i64)>, _>>()?;
+        let known = inbox::amendments(self.tx, customer.id, &message.mid)?;
         // What still waits in the queue comes behind the original by its own place.
         if known.is_empty() || self.waits_for_crm(customer, &message.mid)? {
             return Ok(original);
         }
         let mut newest = None;
-        for (raw, done) in &known {
+        for (raw, state) in &known {
             match update::parse(raw).event {
-                update::Event::MessageEdited(edited) if *done == 2 => newest = Some(edited),
+                update::Event::MessageEdited(edited) if *state == State::Unseen => newest = Some(edited),
                 _ => return Ok(None),
             }
         }
@@ -586,44 +309,18 @@ impl Stepper<'_> {
 
     /// Whether an edit or removal of that message waits for the CRM and has not been attempted.
     fn waits_for_crm(&self, customer: &Customer, mid: &str) -> Result<bool, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT body FROM to_crm WHERE customer = ?1 AND dead = 0 AND attempted = 0")?;
-        let bodies = statement.query_map([customer.id], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
-        for body in bodies {
-            if let CrmTask::Message { incoming, own: false, .. } = serde_json::from_str(&body)?
-                && incoming.replaces == render::id_in_crm(mid)
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let replaces = render::id_in_crm(mid);
+        Ok(to_crm::untried(self.tx, customer.id)?
+            .iter()
+            .any(|task| matches!(task, CrmTask::Message { incoming, own: false, .. } if incoming.replaces == replaces)))
     }
 
     /// What is a message and cannot be read is kept as a dead letter, and the agents are called to it.
-    fn unreadable(
-        &mut self,
-        customer: &mut Customer,
-        taken: &Taken<'_>,
-        said: Option<Millis>,
-    ) -> Result<(), StoreError> {
+    fn unreadable(&self, customer: &mut Customer, taken: &Taken<'_>, said: Option<Millis>) -> Result<(), StoreError> {
         let (letter, note) = render::unreadable(taken.raw, taken.update.dedup_key());
         let task = CrmTask::Message { incoming: letter, stand_by: false, own: true };
-        self.connection
-            .prepare_cached(
-                "INSERT INTO to_crm (customer, body, barrier, at, seq, dead, error, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)",
-            )?
-            .execute(params![
-                customer.id,
-                serde_json::to_string(&task)?,
-                customer.barrier,
-                taken.position.0,
-                taken.position.1,
-                "MAX прислал сообщение, в котором нет того, что в нём обязательно",
-                self.now()
-            ])?;
-        self.woken.dead_letters += 1;
+        let reason = "MAX прислал сообщение, в котором нет того, что в нём обязательно";
+        to_crm::push_dead(self.tx, customer, &task, taken.position, reason, self.now())?;
         self.wrote(customer, &note, taken.position, said)
     }
 }

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Shared;
-use super::lanes::CustomerId;
 use super::metrics::Way;
-use super::store::{StoreError, text_of};
-use crate::policy::{Millis, Rules};
+use super::store::counts::{self, Counts};
+use super::store::{StoreError, Tx, customer};
+use crate::policy::Rules;
+use crate::time::Millis;
 
 /// What a relay knows of itself and of both sides; conditions are made of it elsewhere.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,8 +138,8 @@ impl Shared {
         let now = self.clock.now();
         let active = self.active();
         let rules = active.as_ref().map(|active| active.rules.clone()).unwrap_or_default();
-        let (oldest, undelivered, open_dialogs, auto_close) =
-            self.store.write(move |connection| state_of(connection, &rules)).await.unwrap_or_default();
+        let (Counts { oldest, undelivered, open_dialogs }, auto_close) =
+            self.store.transact(move |tx| state_of(tx, &rules)).await.unwrap_or_default();
         let health = self.health();
         let mut crm = health.of_crm();
         if self.ownership.is_elsewhere() && active.as_ref().is_some_and(|active| !active.config.channel.suspended) {
@@ -173,40 +174,10 @@ impl Health {
     }
 }
 
-type State = (Option<Millis>, Undelivered, i64, Vec<AutoClose>);
-
-fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, StoreError> {
-    let oldest = connection.query_row(
-        "SELECT min(at) FROM (SELECT min(created_at) AS at FROM to_crm WHERE dead = 0
-                              UNION ALL SELECT min(created_at) FROM to_max WHERE state = 'queued'
-                              UNION ALL SELECT min(received_at) FROM inbox WHERE done = 0)",
-        [],
-        |row| row.get(0),
-    )?;
-    // What is kept is counted by the database itself at every change: counting thousands of rows would hold the one writer. What waits
-    // stands in indexes of its own.
-    let count = |name: &str| {
-        connection
-            .prepare_cached("SELECT count FROM tally WHERE name = ?1")?
-            .query_row([name], |row| row.get::<_, i64>(0))
-    };
-    let (dead_letters, open) = (count("dead")?, count("open")?);
-    let undelivered = connection
-        .prepare_cached(
-            "SELECT (SELECT count(*) FROM to_crm WHERE dead = 0) + (SELECT count(*) FROM inbox WHERE done = 0),
-                    (SELECT count(*) FROM to_max WHERE state = 'queued')",
-        )?
-        .query_row([], |row| Ok(Undelivered { to_crm: row.get(0)?, to_max: row.get(1)?, dead_letters }))?;
+fn state_of(tx: &Tx<'_>, rules: &Rules) -> Result<(Counts, Vec<AutoClose>), StoreError> {
     let mut closing = Vec::new();
     if rules.auto_close.is_some() {
-        let rows = connection
-            .prepare_cached(
-                "SELECT id, dialog FROM customer WHERE open = 1 AND due_at IS NOT NULL ORDER BY due_at LIMIT 200",
-            )?
-            .query_map([], |row| Ok((row.get(0)?, text_of(row, 1)?)))?
-            .collect::<Result<Vec<(CustomerId, String)>, _>>()?;
-        for (id, dialog) in rows {
-            let dialog = super::dialogs::read_dialog(&dialog);
+        for (id, dialog) in customer::soonest_due(tx)? {
             if let Some(at) = dialog.auto_close_at(rules) {
                 closing.push(AutoClose { customer: format!("max:{id}"), at });
             }
@@ -214,17 +185,7 @@ fn state_of(connection: &rusqlite::Connection, rules: &Rules) -> Result<State, S
         closing.sort_by_key(|closing| closing.at);
         closing.truncate(20);
     }
-    Ok((oldest, undelivered, open, closing))
-}
-
-pub(super) fn undelivered(connection: &rusqlite::Connection) -> rusqlite::Result<Undelivered> {
-    connection.query_row(
-        "SELECT (SELECT count(*) FROM to_crm WHERE dead = 0) + (SELECT count(*) FROM inbox WHERE done = 0),
-                (SELECT count(*) FROM to_max WHERE state = 'queued'),
-                (SELECT count(*) FROM to_crm WHERE dead = 1) + (SELECT count(*) FROM to_max WHERE state = 'failed')",
-        [],
-        |row| Ok(Undelivered { to_crm: row.get(0)?, to_max: row.get(1)?, dead_letters: row.get(2)? }),
-    )
+    Ok((counts::read(tx)?, closing))
 }
 
 impl SideFacts {

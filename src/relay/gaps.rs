@@ -17,12 +17,12 @@ use tokio::sync::Notify;
 
 use super::intake::Arrival;
 use super::lanes::CustomerId;
+use super::store::StoreError;
 use super::store::gap::{self, Kind, Pending};
-use super::store::{StoreError, Woken};
 use super::{Active, Shared, pause};
 use crate::max::update::is_time;
 use crate::max::{Class, History, Message};
-use crate::policy::Millis;
+use crate::time::Millis;
 use crate::transport::Limiter;
 
 /// How long a message waits for the reading back of what may belong before it.
@@ -223,9 +223,9 @@ pub(super) async fn run(shared: &Shared) {
 async fn fill(shared: &Shared, open: CustomerId, all: CustomerId) -> Result<(CustomerId, CustomerId), StoreError> {
     let (found, everybody) = shared
         .store
-        .write(move |connection| {
-            let found = gap::open_dialogs(connection, open, FILL)?;
-            let everybody = if found.is_empty() { gap::everybody(connection, all, FILL)? } else { Vec::new() };
+        .transact(move |tx| {
+            let found = gap::open_dialogs(tx, open, FILL)?;
+            let everybody = if found.is_empty() { gap::everybody(tx, all, FILL)? } else { Vec::new() };
             Ok((found, everybody))
         })
         .await?;
@@ -240,10 +240,7 @@ async fn fill(shared: &Shared, open: CustomerId, all: CustomerId) -> Result<(Cus
 async fn note_refused(shared: &Shared) -> Result<(), StoreError> {
     let Some(since) = shared.readings.take_refused() else { return Ok(()) };
     let now = shared.clock.now();
-    let noted = shared.store.change(move |connection| {
-        gap::note(connection, since, Kind::Repeated, now)?;
-        Ok(((), Woken { gaps: true, ..Woken::default() }))
-    });
+    let noted = shared.store.transact(move |tx| gap::note(tx, since, Kind::Repeated, now));
     noted.await.inspect_err(|_| shared.readings.note_refused(since))
 }
 
@@ -272,7 +269,7 @@ pub(super) async fn read(shared: &Shared) {
 /// False: MAX did not answer, and the gap stays.
 async fn read_one(shared: &Shared, active: &Active, id: CustomerId) -> Result<bool, StoreError> {
     let now = shared.clock.now();
-    let Some(pending) = shared.store.write(move |connection| gap::pending(connection, id, now)).await? else {
+    let Some(pending) = shared.store.transact(move |tx| gap::pending(tx, id, now)).await? else {
         return Ok(true);
     };
     let (arrivals, bot_seq) = match missed(shared, active, &pending).await {
@@ -288,21 +285,20 @@ async fn read_one(shared: &Shared, active: &Active, id: CustomerId) -> Result<bo
     };
     let found = shared
         .store
-        .change(move |connection| {
+        .transact(move |tx| {
             // The person may have been erased while MAX was asked: then nothing of it is kept.
-            if !gap::is_same(connection, id, &pending)? {
-                return Ok((0, Woken::default()));
+            if !gap::is_same(tx, id, &pending)? {
+                return Ok(0);
             }
             let mut found = 0;
             for arrival in &arrivals {
                 // Only of this dialog's customer, whatever a page holds.
                 if arrival.is_of(id) {
-                    found += u64::from(arrival.store(connection, now)?.0);
+                    found += u64::from(arrival.store(tx, now)?.0);
                 }
             }
-            gap::close(connection, id, &pending, bot_seq)?;
-            let dialogs = if found > 0 { vec![id] } else { Vec::new() };
-            Ok((found, Woken { dialogs, ..Woken::default() }))
+            gap::close(tx, id, &pending, bot_seq)?;
+            Ok(found)
         })
         .await?;
     shared.metrics.read_back.inc_by(found);

@@ -5,26 +5,24 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::StatusCode;
-use rusqlite::{Connection, params};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::config::Intake;
-use super::dialogs::{Customer, Position, Stepper, Woken};
+
 use super::lanes::{CustomerId, Outcome};
 use super::placing::{self, Scene, Whose};
 use super::store::gap::{self, Kind, Pending};
-use super::store::{StoreError, erased, meta};
+use super::store::{Position, StoreError, Tx, customer::Customer, inbox, meta};
 use super::{Active, Shared};
 use crate::max::Class;
 use crate::max::update::{self, Event};
-use crate::policy::Millis;
+use crate::time::Millis;
 
 /// Updates of one customer taken in one transaction.
 const TURN: u32 = 50;
 const POLL_TIMEOUT: Duration = Duration::from_secs(30);
-const MARKER: &str = "marker";
 
 /// One update as it goes into the inbox.
 pub(super) struct Arrival {
@@ -59,29 +57,14 @@ impl Arrival {
     }
 
     /// Writes it down unless it is known. Returns whether it was new, and whose it is, if anybody's.
-    pub fn store(&self, connection: &Connection, now: Millis) -> Result<(bool, Option<CustomerId>), StoreError> {
+    pub fn store(&self, tx: &Tx<'_>, now: Millis) -> Result<(bool, Option<CustomerId>), StoreError> {
         let customer = match self.whose {
             Whose::Customer(customer) => Some(customer),
-            Whose::DialogOf(chat) => Customer::in_chat(connection, chat)?,
+            Whose::DialogOf(chat) => Customer::in_chat(tx, chat)?,
             Whose::Nobody => None,
         };
-        if erased::contains(connection, &self.key)? {
-            return Ok((false, customer));
-        }
-        let inserted = connection
-            .prepare_cached(
-                "INSERT OR IGNORE INTO inbox (key, customer, at, seq, raw, received_at, done) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![
-                self.key,
-                customer,
-                self.position.0,
-                self.position.1,
-                self.raw,
-                now,
-                customer.is_none()
-            ])?;
-        Ok((inserted > 0, customer))
+        let is_new = inbox::insert(tx, &self.key, customer, self.position, &self.raw, now)?;
+        Ok((is_new, customer))
     }
 }
 
@@ -123,7 +106,7 @@ pub(super) async fn huge(shared: &Shared, beginning: &[u8], length: usize) -> St
     let key = format!("huge:{length}:{}", super::hex(&Sha256::digest(beginning)[..16]));
     let arrival = Arrival { key, whose: Whose::Nobody, position: (0, 0), raw, kind: "huge" };
     let now = shared.clock.now();
-    match shared.store.write(move |connection| arrival.store(connection, now)).await {
+    match shared.store.transact(move |tx| arrival.store(tx, now)).await {
         Ok((new, _)) => {
             shared.metrics.update("huge", new);
             tracing::error!(
@@ -148,23 +131,19 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
     let gap = shared.readings.take_refused();
     let stored = shared
         .store
-        .change(move |connection| {
+        .transact(move |tx| {
             let mut taken = Vec::with_capacity(arrivals.len());
-            let mut woken = Woken { gaps: gap.is_some(), ..Woken::default() };
             if let Some(since) = gap {
-                gap::note(connection, since, Kind::Repeated, now)?;
+                gap::note(tx, since, Kind::Repeated, now)?;
             }
             for arrival in arrivals {
-                let (is_new, customer) = arrival.store(connection, now)?;
+                let (is_new, customer) = arrival.store(tx, now)?;
                 taken.push((is_new, customer.is_some(), arrival.kind));
-                if is_new {
-                    woken.dialogs.extend(customer);
-                }
             }
             if let Some(marker) = marker {
-                meta::set(connection, MARKER, &marker.to_string())?;
+                meta::set(tx, meta::MARKER, &marker.to_string())?;
             }
-            Ok((taken, woken))
+            Ok(taken)
         })
         .await;
     let arrivals = stored.inspect_err(|_| gap.into_iter().for_each(|since| shared.readings.note_refused(since)))?;
@@ -202,7 +181,7 @@ pub(super) async fn poll(shared: &Shared) {
             }
             continue;
         }
-        let marker = match shared.store.write(|connection| meta::number(connection, MARKER)).await {
+        let marker = match shared.store.transact(|tx| meta::number(tx, meta::MARKER)).await {
             Ok(marker) => marker,
             Err(error) => {
                 tracing::error!(%error, "the long-poll marker cannot be read");
@@ -279,25 +258,22 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
 
 /// `unread`: although the dialog is not read back.
 async fn turn(shared: &Shared, active: &Active, customer: CustomerId, unread: bool) -> Result<Turn, StoreError> {
-    let rules = active.rules.clone();
-    let context = shared.context();
     shared
-        .store
-        .change(move |connection| {
-            let is_known = gap::is_known(connection, customer)?;
+        .step(active, move |stepper| {
+            let (tx, now) = (stepper.tx, stepper.context.now);
+            let is_known = gap::is_known(tx, customer)?;
             if is_known
                 && !unread
-                && let Some(pending) = gap::pending(connection, customer, context.now)?
+                && let Some(pending) = gap::pending(tx, customer, now)?
             {
-                return Ok((Turn::Behind(pending), Woken::default()));
+                return Ok(Turn::Behind(pending));
             }
-            let first = gap::first_waiting(connection, customer)?.filter(|_| !is_known);
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
+            let first = gap::first_waiting(tx, customer)?.filter(|_| !is_known);
             let more = stepper.take_inbox(customer, TURN)?;
             if !is_known {
-                gap::introduce(connection, customer, first, context.now)?;
+                gap::introduce(tx, customer, first, now)?;
             }
-            Ok((Turn::Taken { more }, stepper.woken))
+            Ok(Turn::Taken { more })
         })
         .await
 }

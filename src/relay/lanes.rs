@@ -9,11 +9,11 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::clock::Clock;
-use crate::policy::Millis;
+use crate::time::{Backoff, Clock, Millis};
 
 /// A MAX user id.
 pub type CustomerId = i64;
@@ -25,8 +25,7 @@ const FAILURES_OF_AN_OUTAGE: usize = 3;
 const KNOCK_SOONEST: Millis = 500;
 const KNOCK_LATEST: Millis = 5_000;
 /// The limit of the first knock's call; doubled by each that fails, so that a slow side is found to be well in the end.
-const FIRST_KNOCK_LIMIT: Millis = 2_000;
-const LAST_KNOCK_LIMIT: Millis = 30_000;
+const KNOCK_LIMIT: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from_secs(30));
 
 /// How long the other side is left alone between two tries, once it has been away so long.
 pub(super) fn between_knocks(away: Millis) -> Millis {
@@ -189,11 +188,10 @@ impl Lanes {
 
     /// How long the call of this customer may take, if it is a knock.
     #[must_use]
-    pub fn knock_limit(&self, customer: CustomerId) -> Option<std::time::Duration> {
+    pub fn knock_limit(&self, customer: CustomerId) -> Option<Duration> {
         let state = self.lock();
         let shut = state.shut.as_ref().filter(|shut| shut.knocking == Some(customer))?;
-        let limit = (FIRST_KNOCK_LIMIT << shut.knocks.min(8)).min(LAST_KNOCK_LIMIT);
-        Some(std::time::Duration::from_millis(limit.unsigned_abs()))
+        Some(KNOCK_LIMIT.after(shut.knocks))
     }
 
     /// How many customers have work or wait.
@@ -396,7 +394,7 @@ impl Drop for Lease {
 mod tests {
     use super::*;
 
-    fn lanes(places: usize) -> (Lanes, super::super::clock::Hand) {
+    fn lanes(places: usize) -> (Lanes, crate::time::ManualClock) {
         let (clock, hand) = Clock::manual(0);
         let lanes = Lanes::new(clock, places);
         lanes.enable(true);

@@ -49,7 +49,6 @@
 
 pub mod admin;
 mod bot;
-mod clock;
 pub mod config;
 mod dialogs;
 mod facts;
@@ -77,7 +76,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::http::StatusCode;
-use rusqlite::params;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -87,16 +85,16 @@ use tracing::field;
 use uuid::Uuid;
 
 use bot::BotState;
-pub use clock::{Clock, Hand};
 pub use config::RelayConfig;
 use facts::Health;
 pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
 use lanes::{Lanes, Outcome};
 use metrics::{Metrics, Odd};
 pub use store::{FILE as STORE, bot_of, set_aside};
-use store::{Store, StoreError, Woken, gap, meta};
+use store::{Store, StoreError, Tx, Woken, customer, gap, meta};
 
-use crate::policy::{BotRole, Context, Millis, Rules};
+use crate::policy::{BotRole, Context, Rules};
+use crate::time::{self, Backoff, Clock, Jitter, Millis};
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
 use crate::{creatio, max};
 
@@ -113,6 +111,16 @@ const BOT_PLACES: usize = 16;
 const CRM_WORKERS: usize = 32;
 /// How many elements that cannot be read are remembered, so that each is counted once.
 const ODD_REMEMBERED: usize = 1_000;
+/// Between attempts of whatever the relay does, unless a flow says otherwise.
+const BETWEEN_TRIES: Backoff = Backoff::Steps(&[
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+    Duration::from_mins(1),
+]);
 /// How long a stop waits for what is under way.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 
@@ -204,12 +212,9 @@ struct Shared {
     stopping: watch::Sender<bool>,
 }
 
-/// Pauses between tries, with a fifth of chance in it so that lanes do not march in step.
+/// After so many attempts; with a fifth of chance in it, so that lanes do not march in step.
 fn pause(attempts: u32) -> Millis {
-    const PAUSES: [Millis; 7] = [500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
-    let base = PAUSES[usize::try_from(attempts).unwrap_or(usize::MAX).min(PAUSES.len() - 1)];
-    let chance = Millis::from(Uuid::new_v4().as_bytes()[0]);
-    base + base * chance / (255 * 5)
+    time::millis(Jitter::longer(20).of(BETWEEN_TRIES.after(attempts)))
 }
 
 /// The public name of a webhook secret: the first 8 hex digits of its SHA-256.
@@ -232,7 +237,7 @@ impl Relay {
         let store = Store::open(&data_dir.join(store::FILE))?;
         let now = clock.now();
         let channel = active.config.channel.clone();
-        let subscribed_at = store.write(move |connection| prepare(connection, now, &channel)).await?;
+        let subscribed_at = store.transact(move |tx| prepare(tx, now, &channel)).await?;
         // Without it messages are carried all the same.
         let admin = admin::bind(data_dir)
             .inspect_err(|error| {
@@ -320,12 +325,14 @@ impl Relay {
         // What is due under the new rules is decided by a tick of every open dialog.
         self.shared
             .store
-            .change(move |connection| {
-                connection.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
+            .transact(move |tx| {
+                customer::tick_open(tx, now)?;
                 if gap {
-                    gap::note(connection, gap::newest_update(connection, Millis::MAX)?, gap::Kind::Lasting, now)?;
+                    gap::note(tx, gap::newest_update(tx, Millis::MAX)?, gap::Kind::Lasting, now)?;
                 }
-                Ok(((), Woken { timers: true, gaps: true, ..Woken::default() }))
+                // What was suspended goes on.
+                tx.wake(|woken| woken.gaps = true);
+                Ok(())
             })
             .await?;
         self.shared.activate(active);
@@ -386,16 +393,15 @@ impl Relay {
         let noted = self
             .shared
             .store
-            .change(move |connection| {
-                let before = meta::number(connection, meta::SUBSCRIBED_AT)?;
+            .transact(move |tx| {
+                let before = meta::number(tx, meta::SUBSCRIBED_AT)?;
                 // The first one has no gap before it, and a start has its own.
-                let gaps = before.is_some_and(|before| before != at);
-                if gaps {
+                if before.is_some_and(|before| before != at) {
                     // What came by the new subscription already is behind the gap.
-                    gap::note(connection, gap::newest_update(connection, at)?, gap::Kind::Lasting, now)?;
+                    gap::note(tx, gap::newest_update(tx, at)?, gap::Kind::Lasting, now)?;
                 }
-                meta::set(connection, meta::SUBSCRIBED_AT, &at.to_string())?;
-                Ok(((), Woken { gaps, ..Woken::default() }))
+                meta::set(tx, meta::SUBSCRIBED_AT, &at.to_string())?;
+                Ok(())
             })
             .await;
         // Else it is not known yet, and whoever told it tells it again.
@@ -429,8 +435,7 @@ impl Relay {
     pub async fn can_write(&self) -> bool {
         if !self.is_open() && self.shared.store.is_alive() {
             let now = self.shared.clock.now();
-            let tried =
-                self.shared.store.write(move |connection| meta::set(connection, "tried_at", &now.to_string())).await;
+            let tried = self.shared.store.transact(move |tx| meta::set(tx, meta::TRIED_AT, &now.to_string())).await;
             self.shared.store_broken.store(tried.is_err(), Ordering::Relaxed);
         }
         self.is_open()
@@ -529,41 +534,26 @@ fn same_credentials(one: Option<&creatio::Credentials>, other: Option<&creatio::
 }
 
 /// Takes up what an earlier run left. Returns which subscription was the last that is known.
-fn prepare(
-    connection: &rusqlite::Connection,
-    now: Millis,
-    channel: &config::ChannelConfig,
-) -> Result<Millis, StoreError> {
+fn prepare(tx: &Tx<'_>, now: Millis, channel: &config::ChannelConfig) -> Result<Millis, StoreError> {
     let bot_user_id = channel.bot_user_id;
-    if meta::get(connection, meta::MADE_AT)?.is_none() {
-        meta::set(connection, meta::MADE_AT, &now.to_string())?;
+    if meta::get(tx, meta::MADE_AT)?.is_none() {
+        meta::set(tx, meta::MADE_AT, &now.to_string())?;
     }
     // The store belongs to one bot: its messages and marker mean nothing to another.
-    match meta::number(connection, "bot_user_id")? {
+    match meta::number(tx, meta::BOT)? {
         Some(known) if known != bot_user_id => {
             return Err(StoreError::Commit(format!("it belongs to the bot {known}, not to {bot_user_id}")));
         }
         Some(_) => {}
-        None => meta::set(connection, "bot_user_id", &bot_user_id.to_string())?,
+        None => meta::set(tx, meta::BOT, &bot_user_id.to_string())?,
     }
-    // A send that was under way when the last run ended: its looks count from now.
-    let sending = connection
-        .prepare("SELECT id, sending FROM to_max WHERE state = 'queued' AND sending IS NOT NULL")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<Vec<(i64, String)>, _>>()?;
-    for (id, json) in sending {
-        // One that cannot be read is told when its turn comes.
-        let Ok(note) = serde_json::from_str::<to_max::Sending>(&json) else { continue };
-        let note = to_max::Sending { look_at: None, looks: 0, ..note };
-        connection
-            .execute("UPDATE to_max SET sending = ?2 WHERE id = ?1", params![id, serde_json::to_string(&note)?])?;
-    }
-    connection.execute("UPDATE customer SET due_at = ?1 WHERE open = 1", [now])?;
+    store::to_max::begin_looks_anew(tx)?;
+    customer::tick_open(tx, now)?;
     // Of a long poll the marker goes on where it was; webhooks have been answered by nobody since.
     if channel.intake == config::Intake::Webhook {
-        gap::note(connection, gap::newest_update(connection, Millis::MAX)?, gap::Kind::Repeated, now)?;
+        gap::note(tx, gap::newest_update(tx, Millis::MAX)?, gap::Kind::Repeated, now)?;
     }
-    Ok(meta::number(connection, meta::SUBSCRIBED_AT)?.unwrap_or(0))
+    Ok(meta::number(tx, meta::SUBSCRIBED_AT)?.unwrap_or(0))
 }
 
 /// A fixed number of tasks, whatever is carried: none is left behind per message.
@@ -669,8 +659,9 @@ impl Shared {
     }
 
     fn announce(&self, woken: &Woken) {
-        // Whoever announces has just written.
-        self.store_broken.store(false, Ordering::Relaxed);
+        if woken.written {
+            self.store_broken.store(false, Ordering::Relaxed);
+        }
         // The first word of a dialog: from now on agents may answer at any moment.
         if !woken.crm.is_empty() && !self.any_open.swap(true, Ordering::Relaxed) {
             self.outbox_wake.notify_one();

@@ -12,9 +12,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
-
-use super::store::{FILE, meta};
+use super::store::FILE;
+use super::store::file::{Alone, bot_of_copy};
 
 /// The name of the file that holds a folder.
 pub const HOLD: &str = "hold";
@@ -32,8 +31,8 @@ pub enum MoveError {
     Absent(PathBuf),
     #[error("the store in {0} was taken away already: `maxchannel export --undo` puts it to work here again")]
     Moved(PathBuf),
-    #[error("the relay does not let go of the store in {folder} ({source}): stop it, and try again")]
-    InUse { folder: PathBuf, source: rusqlite::Error },
+    #[error("the relay does not let go of the store in {folder} ({reason}): stop it, and try again")]
+    InUse { folder: PathBuf, reason: String },
     #[error("what is brought is not a relay's store ({0})")]
     NotAStore(String),
     #[error("the store is of bot {brought}, and this channel's is of bot {here}: nothing is changed")]
@@ -99,9 +98,9 @@ pub fn export(folder: &Path, to: &mut impl Write, kept: bool) -> Result<u64, Mov
         return Err(MoveError::Absent(folder.to_owned()));
     }
     hold(folder, if kept { "export" } else { MOVED })?;
-    let copied = alone(folder, CLOSING).and_then(|connection| {
+    let copied = alone(folder).and_then(|store| {
         // The log is folded into the file, so that the file is all.
-        drop(connection);
+        drop(store);
         let mut file = File::open(&path).map_err(at(&path))?;
         let bytes = io::copy(&mut file, to).map_err(at(&path))?;
         to.flush().map_err(at(&path))?;
@@ -140,7 +139,7 @@ fn take_in(folder: &Path, incoming: &Path, from: &mut impl Read) -> Result<Impor
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(incoming).map_err(at(incoming))?;
     io::copy(from, &mut file).and_then(|_| file.sync_all()).map_err(at(incoming))?;
-    let brought = bot_of(incoming).map_err(|error| MoveError::NotAStore(error.to_string()))?;
+    let brought = bot_of_copy(incoming).map_err(MoveError::NotAStore)?;
     let had_moved = has_moved(folder);
     if !had_moved {
         hold(folder, "import")?;
@@ -156,17 +155,16 @@ fn replace(folder: &Path, incoming: &Path, brought: i64, had_moved: bool) -> Res
     let path = folder.join(FILE);
     let mut aside = None;
     if path.exists() {
-        let connection = alone(folder, CLOSING)?;
-        let here = meta::number(&connection, "bot_user_id").ok().flatten();
-        if let Some(here) = here.filter(|here| *here != brought) {
+        let store = alone(folder)?;
+        if let Some(here) = store.bot().filter(|here| *here != brought) {
             return Err(MoveError::OtherBot { brought, here });
         }
         // What has left already may be replaced by what comes back.
-        let undelivered = if had_moved { 0 } else { undelivered(&connection) };
+        let undelivered = if had_moved { 0 } else { store.undelivered() };
         if undelivered > 0 {
             return Err(MoveError::Undelivered(undelivered));
         }
-        drop(connection);
+        drop(store);
         let place = (1..10_000)
             .map(|number| folder.join(if number == 1 { "replaced".to_owned() } else { format!("replaced-{number}") }))
             .find(|place| !place.exists())
@@ -186,65 +184,17 @@ fn replace(folder: &Path, incoming: &Path, brought: i64, had_moved: bool) -> Res
     Ok(aside)
 }
 
-/// The store with nobody else in it, its log folded into the file.
-fn alone(folder: &Path, patience: Duration) -> Result<Connection, MoveError> {
-    let open = || -> Result<Connection, rusqlite::Error> {
-        let connection = Connection::open_with_flags(folder.join(FILE), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        connection.busy_timeout(patience)?;
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        connection.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        Ok(connection)
-    };
-    // Whoever holds it without end makes some versions answer at once instead of waiting.
-    let began = std::time::Instant::now();
-    loop {
-        match open() {
-            Ok(connection) => return Ok(connection),
-            Err(source) if began.elapsed() >= patience => {
-                return Err(MoveError::InUse { folder: folder.to_owned(), source });
-            }
-            Err(_) => std::thread::sleep(Duration::from_millis(100)),
-        }
-    }
-}
-
-fn bot_of(file: &Path) -> Result<i64, rusqlite::Error> {
-    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if verdict != "ok" {
-        return Err(rusqlite::Error::InvalidParameterName(verdict));
-    }
-    let bot: String = connection.query_row("SELECT value FROM meta WHERE key = 'bot_user_id'", [], |row| row.get(0))?;
-    bot.parse().map_err(|_| rusqlite::Error::InvalidParameterName(bot))
-}
-
-fn undelivered(connection: &Connection) -> i64 {
-    super::facts::undelivered(connection).map_or(0, super::Undelivered::total)
+fn alone(folder: &Path) -> Result<Alone, MoveError> {
+    Alone::open(folder, CLOSING).map_err(|reason| MoveError::InUse { folder: folder.to_owned(), reason })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn store(folder: &Path, bot: i64, waiting: bool) {
-        fs::create_dir_all(folder).unwrap();
-        let connection = Connection::open(folder.join(FILE)).unwrap();
-        connection.pragma_update(None, "journal_mode", "WAL").unwrap();
-        connection
-            .execute_batch(
-                "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT); CREATE TABLE to_crm (dead INTEGER);
-                 CREATE TABLE to_max (state TEXT); CREATE TABLE inbox (done INTEGER);",
-            )
-            .unwrap();
-        connection.execute("INSERT INTO meta VALUES ('bot_user_id', ?1)", [bot.to_string()]).unwrap();
-        if waiting {
-            connection.execute("INSERT INTO to_max VALUES ('queued')", []).unwrap();
-        }
-    }
+    use crate::relay::store::file::make as store;
 
     fn waiting(folder: &Path) -> i64 {
-        undelivered(&Connection::open(folder.join(FILE)).unwrap())
+        alone(folder).unwrap().undelivered()
     }
 
     #[test]

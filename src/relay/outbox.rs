@@ -14,18 +14,19 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use rusqlite::{Connection, OptionalExtension, params};
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::dialogs::{Customer, Origin, OutFile, Part, Stepper, Woken, text_parts};
+use super::dialogs::{Stepper, text_parts};
 use super::lanes::CustomerId;
 use super::metrics::Odd;
-use super::store::{StoreError, meta, text_of};
-use super::to_max::Sending;
+use super::store::customer::{self, Customer};
+use super::store::outbox::{self as rows, Waiting};
+use super::store::to_max::{self, Origin, OutFile, Part, Sending};
+use super::store::{StoreError, closing, meta};
 use super::{Active, Shared};
 use crate::creatio::{self, CloseReason, OddRow, OutboxKind, OutboxRow, Report};
-use crate::policy::{ClosedBy, Event, Millis};
+use crate::policy::{ClosedBy, Event};
+use crate::time::Millis;
 
 /// A look from the beginning finds rows that became visible late and those whose report was lost.
 const SWEEP_INTERVAL: Millis = 30_000;
@@ -37,8 +38,6 @@ const CHATS_FIRST_OVERLAP: Millis = 24 * 3_600_000;
 /// Between two looks while no dialog is open, and while hints arrive.
 const IDLE_INTERVAL: Millis = 15_000;
 const HINTED_INTERVAL: Millis = 30_000;
-/// Set once the store has seen the whole outbox.
-const LOOKED: &str = "outbox_looked";
 /// Hints closer together than this are one.
 const HINT_SPACING: Millis = 100;
 /// A report that the CRM does not show after so long was lost.
@@ -177,11 +176,7 @@ async fn look(
 ) -> Result<usize, LookError> {
     let (first, any_open) = shared
         .store
-        .write(|connection| {
-            let any_open =
-                connection.query_row("SELECT EXISTS (SELECT 1 FROM customer WHERE open = 1)", [], |row| row.get(0))?;
-            Ok((meta::get(connection, LOOKED)?.is_none(), any_open))
-        })
+        .transact(|tx| Ok((meta::get(tx, meta::OUTBOX_LOOKED)?.is_none(), customer::any_open(tx)?)))
         .await?;
     shared.any_open.store(any_open, Ordering::Relaxed);
     let source = active.config.channel.channel_source();
@@ -200,7 +195,7 @@ async fn look(
         take(shared, active, rows, first).await?
     };
     if first {
-        shared.store.write(|connection| meta::set(connection, LOOKED, "1")).await?;
+        shared.store.transact(|tx| meta::set(tx, meta::OUTBOX_LOOKED, "1")).await?;
     }
     shared.crm_answered();
     Ok(new)
@@ -244,23 +239,21 @@ async fn note_odd(shared: &Shared, odd: Vec<OddRow>) -> Result<(), StoreError> {
     let unnamed = odd.iter().filter(|odd| odd.id.is_none() && shared.is_first_look_at(odd)).count();
     let new = shared
         .store
-        .change(move |connection| {
+        .transact(move |tx| {
             let mut new = 0;
-            let mut woken = Woken::default();
             for odd in &odd {
                 let Some(id) = odd.id else { continue };
-                if is_known(connection, id, &fresh, &mut woken)? {
+                if rows::is_known(tx, id, fresh.contains(&id))? {
                     continue;
                 }
-                insert(connection, id, now)?;
+                rows::insert(tx, id, now)?;
                 let what =
                     if odd.members.is_empty() { String::new() } else { format!(" ({})", odd.members.join(", ")) };
                 let words = format!("запись исходящих CRM не читается{what}: клиенту ничего не отправлено");
-                note_report(connection, id, &Report::Failed(words))?;
-                woken.reports = true;
+                rows::note_report(tx, id, &Report::Failed(words))?;
                 new += 1;
             }
-            Ok((new, woken))
+            Ok(new)
         })
         .await?;
     let new = new + unnamed;
@@ -286,40 +279,25 @@ fn certain(seen: Vec<OutboxRow>, again: Vec<OutboxRow>) -> Vec<OutboxRow> {
 }
 
 async fn any_unknown(shared: &Shared, rows: &[OutboxRow]) -> Result<bool, StoreError> {
-    let ids: Vec<String> = rows.iter().map(|row| row.id.to_string()).collect();
-    shared
-        .store
-        .write(move |connection| {
-            let mut known = connection.prepare_cached("SELECT 1 FROM outbox WHERE id = ?1")?;
-            for id in ids {
-                if !known.exists([id])? {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        })
-        .await
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    shared.store.transact(move |tx| rows::any_unknown(tx, &ids)).await
 }
 
 async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: bool) -> Result<usize, StoreError> {
     if rows.is_empty() || !super::owner::is_ours(shared, active).await {
         return Ok(0);
     }
-    let rules = active.rules.clone();
-    let context = shared.context();
     let fresh = shared.fresh_reports();
     let (new, odd_files) = shared
-        .store
-        .change(move |connection| {
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
+        .step(active, move |stepper| {
             let (mut new, mut odd_files) = (0, 0);
             for row in &rows {
-                if take_row(&mut stepper, row, first, &fresh)? {
+                if take_row(stepper, row, first, &fresh)? {
                     new += 1;
                     odd_files += row.odd_files.len() + usize::from(row.files_unreadable);
                 }
             }
-            Ok(((new, odd_files), stepper.woken))
+            Ok((new, odd_files))
         })
         .await?;
     shared.metrics.set_aside(Odd::OutboxFile, odd_files);
@@ -327,27 +305,19 @@ async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: boo
 }
 
 /// Takes one row unless it was taken before. Returns whether it was new. `first`: the store has never seen the outbox.
-fn take_row(
-    stepper: &mut Stepper<'_>,
-    row: &OutboxRow,
-    first: bool,
-    fresh: &HashSet<Uuid>,
-) -> Result<bool, StoreError> {
+fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet<Uuid>) -> Result<bool, StoreError> {
     let now = stepper.context.now;
-    if is_known(stepper.connection, row.id, fresh, &mut stepper.woken)? {
+    if rows::is_known(stepper.tx, row.id, fresh.contains(&row.id))? {
         return Ok(false);
     }
-    insert(stepper.connection, row.id, now)?;
-    let report = |stepper: &mut Stepper<'_>, report: &Report| {
-        stepper.woken.reports = true;
-        note_report(stepper.connection, row.id, report)
-    };
+    rows::insert(stepper.tx, row.id, now)?;
+    let report = |report: &Report| rows::note_report(stepper.tx, row.id, report);
     let Some(customer) = customer_id(&row.recipient) else {
         let words = format!("получатель «{}» не из MAX", row.recipient);
-        report(stepper, &Report::Failed(words))?;
+        report(&Report::Failed(words))?;
         return Ok(true);
     };
-    let mut customer = Customer::load(stepper.connection, customer)?;
+    let mut customer = Customer::load(stepper.tx, customer)?;
     match &row.kind {
         OutboxKind::Message => match parts(row) {
             Ok(parts) => {
@@ -356,24 +326,24 @@ fn take_row(
                 }
                 to_customer(stepper, &customer, row, &parts, first)?;
             }
-            Err(words) => report(stepper, &Report::Failed(words.to_owned()))?,
+            Err(words) => report(&Report::Failed(words.to_owned()))?,
         },
         OutboxKind::Accepted => {
             if let Some(chat) = row.chat_id {
                 stepper.step(&mut customer, &Event::AgentAccepted { chat }, None)?;
             }
-            report(stepper, &Report::Delivered)?;
+            report(&Report::Delivered)?;
         }
         OutboxKind::Transferred => {
             if let (Some(parent), Some(chat)) = (row.parent_chat_id, row.chat_id) {
                 stepper.step(&mut customer, &Event::Transferred { parent, chat }, None)?;
             }
-            report(stepper, &Report::Delivered)?;
+            report(&Report::Delivered)?;
         }
         OutboxKind::Closed => {
             // A closing from before the store says nothing of the dialogs that it knows.
             if let Some(chat) = row.chat_id
-                && note_closing(stepper.connection, chat, now)?
+                && closing::note(stepper.tx, chat, now)?
                 && !first
             {
                 let by = match &row.reason {
@@ -383,38 +353,14 @@ fn take_row(
                 };
                 stepper.step(&mut customer, &Event::ChatClosed { chat, by }, None)?;
             }
-            report(stepper, &Report::Delivered)?;
+            report(&Report::Delivered)?;
         }
         OutboxKind::Other(kind) => {
-            report(stepper, &Report::Failed(format!("вид записи «{kind}» этой версии MaxChannel неизвестен")))?;
+            report(&Report::Failed(format!("вид записи «{kind}» этой версии MaxChannel неизвестен")))?;
         }
     }
-    customer.save(stepper.connection, stepper.rules)?;
+    customer.save(stepper.tx, stepper.rules)?;
     Ok(true)
-}
-
-/// Whether a row was taken before. Pending still, although reported: then the report was lost, and repeating it tells the customer
-/// nothing twice.
-fn is_known(connection: &Connection, row: Uuid, fresh: &HashSet<Uuid>, woken: &mut Woken) -> Result<bool, StoreError> {
-    let id = row.to_string();
-    let known: Option<Millis> = connection
-        .prepare_cached("SELECT reported FROM outbox WHERE id = ?1")?
-        .query_row([&id], |found| found.get(0))
-        .optional()?;
-    if known.is_some_and(|reported| reported > 0) && !fresh.contains(&row) {
-        connection
-            .prepare_cached("UPDATE outbox SET reported = 0 WHERE id = ?1 AND report IS NOT NULL")?
-            .execute([&id])?;
-        woken.reports = true;
-    }
-    Ok(known.is_some())
-}
-
-fn insert(connection: &Connection, row: Uuid, now: Millis) -> Result<(), StoreError> {
-    connection
-        .prepare_cached("INSERT INTO outbox (id, taken_at) VALUES (?1, ?2)")?
-        .execute(params![row.to_string(), now])?;
-    Ok(())
 }
 
 /// `max:<user id>` (wire contract, "Recipient").
@@ -447,66 +393,18 @@ fn parts(row: &OutboxRow) -> Result<Vec<Part>, &'static str> {
 /// What waits when a store looks for the first time may have been sent by a relay whose store is lost: it is looked for before it is
 /// sent. Not by the row's time: the clocks of the CRM and ours may differ.
 fn to_customer(
-    stepper: &mut Stepper<'_>,
+    stepper: &Stepper<'_>,
     customer: &Customer,
     row: &OutboxRow,
     parts: &[Part],
     first: bool,
 ) -> Result<(), StoreError> {
     let since = first.then(|| row.created_on.map_or(0, jiff::Timestamp::as_millisecond));
-    stepper.queue_for_max(customer, &Origin::Agent { row: row.id }, parts)?;
+    let message = stepper.queue_for_max(customer, &Origin::Agent { row: row.id }, parts)?;
     if let Some(since) = since {
-        let sending = Sending { after_seq: None, since, look_at: None, looks: 0 };
-        let inserted = stepper.connection.last_insert_rowid();
-        stepper
-            .connection
-            .prepare_cached("UPDATE to_max SET sending = ?2 WHERE id = ?1")?
-            .execute(params![inserted, serde_json::to_string(&sending)?])?;
+        to_max::note_sending(stepper.tx, message, &Sending { after_seq: None, since, look_at: None, looks: 0 })?;
     }
     Ok(())
-}
-
-/// Notes that a chat is over. False: that was known.
-pub(super) fn note_closing(connection: &Connection, chat: Uuid, now: Millis) -> Result<bool, StoreError> {
-    let inserted = connection
-        .prepare_cached("INSERT OR IGNORE INTO closing (chat, at) VALUES (?1, ?2)")?
-        .execute(params![chat.to_string(), now])?;
-    Ok(inserted > 0)
-}
-
-/// Whether a chat is known to be over.
-pub(super) fn is_closed(connection: &Connection, chat: Uuid) -> Result<bool, StoreError> {
-    Ok(connection.prepare_cached("SELECT 1 FROM closing WHERE chat = ?1")?.exists([chat.to_string()])?)
-}
-
-/// A report as it stands on disk.
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "state", content = "error", rename_all = "camelCase")]
-enum StoredReport {
-    Delivered,
-    Failed(String),
-    Uncertain(String),
-}
-
-/// Notes what is to be reported of a row.
-pub(super) fn note_report(connection: &Connection, row: Uuid, report: &Report) -> Result<(), StoreError> {
-    let stored = match report.clone() {
-        Report::Delivered => StoredReport::Delivered,
-        Report::Failed(words) => StoredReport::Failed(words),
-        Report::Uncertain(words) => StoredReport::Uncertain(words),
-    };
-    connection
-        .prepare_cached("UPDATE outbox SET report = ?2, reported = 0, attempts = 0 WHERE id = ?1")?
-        .execute(params![row.to_string(), serde_json::to_string(&stored)?])?;
-    Ok(())
-}
-
-/// A report that waits, with its text on disk.
-struct Waiting {
-    row: Uuid,
-    stored: String,
-    report: Report,
-    attempts: u32,
 }
 
 /// Reports finished rows until the relay stops: several at once, one of each row at a time. One that fails waits by itself.
@@ -521,7 +419,7 @@ pub(super) async fn run_reports(shared: &Shared) {
         later.retain(|_, until| *until > now);
         // While the CRM is away the look at the outbox asks for all.
         if let Some((_, creatio)) = ready(shared).filter(|_| !shared.crm_is_away()) {
-            let (waiting, odd) = shared.store.write(waiting_reports).await.unwrap_or_default();
+            let (waiting, odd) = shared.store.transact(rows::waiting).await.unwrap_or_default();
             shared.metrics.set_aside(Odd::StoreRow, odd);
             for report in waiting {
                 let again = report.attempts > 0;
@@ -560,66 +458,21 @@ async fn send_report(shared: &Shared, creatio: creatio::Client, waiting: Waiting
         shared.note_reported(row);
     }
     let now = shared.clock.now();
-    let written = shared.store.write(move |connection| note_sent(connection, row, &stored, done, now)).await;
+    let written = shared.store.transact(move |tx| rows::note_sent(tx, row, &stored, done, now)).await;
     let failed = !done || written.is_err();
     (row, failed.then(|| super::pause(attempts)))
-}
-
-/// A report counts only if it is still the one that was sent: a replay may have brought another meanwhile, which has its turn yet.
-fn note_sent(connection: &Connection, row: Uuid, sent: &str, done: bool, now: Millis) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "UPDATE outbox SET attempts = attempts + 1, reported = CASE WHEN ?3 THEN ?4 ELSE 0 END
-             WHERE id = ?1 AND report = ?2",
-        )?
-        .execute(params![row.to_string(), sent, done, now])?;
-    Ok(())
-}
-
-/// The reports that wait, and how many could not be read: those are told as failed, so that neither they nor the others wait for ever.
-fn waiting_reports(connection: &Connection) -> Result<(Vec<Waiting>, usize), StoreError> {
-    let rows = connection
-        .prepare_cached(
-            "SELECT id, report, attempts FROM outbox WHERE report IS NOT NULL AND reported = 0
-             ORDER BY attempts, taken_at LIMIT 256",
-        )?
-        .query_map([], |row| Ok((text_of(row, 0)?, text_of(row, 1)?, row.get(2)?)))?
-        .collect::<Result<Vec<(String, String, u32)>, _>>()?;
-    let mut waiting = Vec::new();
-    let mut odd = 0;
-    for (id, stored, attempts) in rows {
-        let Ok(row) = id.parse::<Uuid>() else {
-            // Nobody can be told anything of it.
-            odd += 1;
-            connection.prepare_cached("UPDATE outbox SET reported = taken_at WHERE id = ?1")?.execute([&id])?;
-            continue;
-        };
-        let report = match serde_json::from_str(&stored) {
-            Ok(StoredReport::Delivered) => Report::Delivered,
-            Ok(StoredReport::Failed(words)) => Report::Failed(words),
-            Ok(StoredReport::Uncertain(words)) => Report::Uncertain(words),
-            Err(_) => {
-                odd += 1;
-                let words = "запись о доставке не читается: уточните у клиента, прежде чем отправлять снова";
-                note_report(connection, row, &Report::Failed(words.to_owned()))?;
-                continue;
-            }
-        };
-        waiting.push(Waiting { row, stored, report, attempts });
-    }
-    Ok((waiting, odd))
 }
 
 /// A chat that is completed, has no child and no `closed` row counts as closed; the row has the first word, so the chats count only
 /// after a full sweep of the outbox that began after they were read.
 async fn look_at_chats(shared: &Shared, active: &Active, creatio: &creatio::Client) -> Result<(), LookError> {
-    let open = shared.store.write(open_chats).await?;
+    let open = shared.store.transact(customer::open_chats).await?;
     let since = shared
         .store
-        .write(|connection| {
-            Ok(match meta::number(connection, "chats_seen")? {
+        .transact(|tx| {
+            Ok(match meta::number(tx, meta::CHATS_SEEN)? {
                 Some(seen) => seen - CHATS_OVERLAP,
-                None => meta::number(connection, meta::MADE_AT)?.unwrap_or(0) - CHATS_FIRST_OVERLAP,
+                None => meta::number(tx, meta::MADE_AT)?.unwrap_or(0) - CHATS_FIRST_OVERLAP,
             })
         })
         .await?;
@@ -636,39 +489,22 @@ async fn look_at_chats(shared: &Shared, active: &Active, creatio: &creatio::Clie
     if !over.is_empty() {
         look(shared, active, creatio, &mut 0).await?;
     }
-    let rules = active.rules.clone();
-    let context = shared.context();
     shared
-        .store
-        .change(move |connection| {
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
+        .step(active, move |stepper| {
+            let tx = stepper.tx;
             for (customer, chat) in over {
-                if note_closing(connection, chat, context.now)? {
-                    let mut customer = Customer::load(connection, customer)?;
+                if closing::note(tx, chat, stepper.context.now)? {
+                    let mut customer = Customer::load(tx, customer)?;
                     stepper.step(&mut customer, &Event::ChatClosed { chat, by: ClosedBy::Agent }, None)?;
-                    customer.save(connection, &rules)?;
+                    customer.save(tx, stepper.rules)?;
                 }
             }
             // By the CRM's own clock; before the first change of a chat there is nothing to go by but ours.
-            if newest > meta::number(connection, "chats_seen")? {
-                meta::set(connection, "chats_seen", &newest.unwrap_or_default().to_string())?;
+            if newest > meta::number(tx, meta::CHATS_SEEN)? {
+                meta::set(tx, meta::CHATS_SEEN, &newest.unwrap_or_default().to_string())?;
             }
-            Ok(((), stepper.woken))
+            Ok(())
         })
         .await?;
     Ok(())
-}
-
-fn open_chats(connection: &Connection) -> Result<Vec<(CustomerId, Uuid)>, StoreError> {
-    let rows = connection
-        .prepare_cached("SELECT id, dialog FROM customer WHERE open = 1")?
-        .query_map([], |row| Ok((row.get(0)?, text_of(row, 1)?)))?
-        .collect::<Result<Vec<(CustomerId, String)>, _>>()?;
-    let mut open = Vec::new();
-    for (id, dialog) in rows {
-        if let Some(chat) = super::dialogs::read_dialog(&dialog).chat() {
-            open.push((id, chat));
-        }
-    }
-    Ok(open)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Active, Shared};
 use crate::creatio::{MaxChannelSettings, ids};
-use crate::policy::Millis;
+use crate::time::Millis;
 
 /// How long an answer is trusted.
 const TRUSTED: Millis = 2_000;

@@ -7,10 +7,10 @@
 //! - *When*: the time of the thing itself, else that of the update, else that of its receipt. Where two bear the same millisecond, a
 //!   message comes before what happened to it, and a departure comes last.
 
-use super::dialogs::Position;
 use super::lanes::CustomerId;
+use super::store::Position;
 use crate::max::update::{Event, Update, is_time};
-use crate::policy::Millis;
+use crate::time::Millis;
 
 /// How far MAX's clock may be ahead of ours. What lies further ahead is no time, and would make everything after it late.
 const AHEAD: Millis = 24 * 3_600_000;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::creatio::MessageType;
 use crate::max::update::{Event, Update, is_time};
 use crate::max::{Attachment, Link, LinkMark, Message, vcard};
-use crate::policy::Millis;
+use crate::time::Millis;
 
 /// An update of a customer's that concerns the CRM.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -5,23 +5,25 @@
 //! that Creatio will never take becomes a dead letter and the agent is told.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
-use rusqlite::{OptionalExtension, params};
 use tracing::Instrument as _;
 use url::Url;
 use uuid::Uuid;
 
-use super::dialogs::{CrmTask, Customer, Position, Stepper, Woken};
 use super::lanes::{CustomerId, Outcome};
 use super::metrics::Way;
 use super::placing::is_before;
 use super::render::{self, Incoming, IncomingFile, StoredFile};
-use super::store::{StoreError, text_of};
+use super::store::customer::Customer;
+use super::store::to_crm::{self as queue, CrmTask};
+use super::store::{Position, StoreError, Tx, closing};
 use super::{Active, Shared, pause};
 use crate::creatio::{self, Author, ChatStatus, Direction, ErrorCode, FileUpload, MessageType, Receive, ReceiveAnswer};
 use crate::max;
-use crate::policy::{ClosedBy, Event, Millis, Receiver};
+use crate::policy::{ClosedBy, Event, Receiver};
+use crate::time::{Backoff, Millis};
 
 /// Calls made for one lane before others have their turn.
 const TURN: usize = 16;
@@ -35,6 +37,8 @@ const GAVE_WAY_PAUSE: Millis = 5_000;
 const NOTE: &str = "note:";
 /// How long a new appeal waits before it is looked at again while nobody takes any; a changed manifest rouses it at once.
 const RECEIVER_PAUSE: Millis = 30_000;
+/// Between questions after what Creatio has only queued (wire contract, "queued:true is no acknowledgement").
+const QUEUED: Backoff = Backoff::Steps(&[Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)]);
 /// How often an unclear closing is tried before the customer's lane goes on without it.
 const CLOSE_ATTEMPTS: u32 = 6;
 
@@ -170,60 +174,44 @@ async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
 /// Lets the head wait where it is.
 async fn postpone(shared: &Shared, head: &Head, outcome: Outcome, changed: Option<CrmTask>) -> Outcome {
     let row = head.id;
-    let body = changed.map(|task| serde_json::to_string(&task));
-    let written = shared
-        .store
-        .write(move |connection| {
-            connection
-                .prepare_cached("UPDATE to_crm SET attempts = attempts + 1, body = coalesce(?2, body) WHERE id = ?1")?
-                .execute(params![row, body.transpose()?])?;
-            Ok(())
-        })
-        .await;
+    let written = shared.store.transact(move |tx| queue::postpone(tx, row, changed.as_ref())).await;
     written.map_or_else(|error| shared.store_failed(&error), |()| outcome)
 }
 
 async fn load(shared: &Shared, active: &Active, customer: CustomerId) -> Result<Option<Head>, StoreError> {
     let receiver = active.rules.receiver;
-    shared.store.write(move |connection| load_head(connection, customer, receiver)).await
+    shared.store.transact(move |tx| load_head(tx, customer, receiver)).await
 }
 
 /// Reads the head and marks it, so that after a crash it is the head still and says the same.
-fn load_head(
-    connection: &rusqlite::Connection,
-    id: CustomerId,
-    receiver: Receiver,
-) -> Result<Option<Head>, StoreError> {
+fn load_head(tx: &Tx<'_>, id: CustomerId, receiver: Receiver) -> Result<Option<Head>, StoreError> {
     loop {
-        let Some((row, body, attempts, position, timestamp, attempted)) = next_row(connection, id)? else {
-            return Ok(None);
-        };
-        let Ok(task) = serde_json::from_str::<CrmTask>(&body) else {
-            set_aside(connection, row)?;
+        let Some(row) = queue::head(tx, id)? else { return Ok(None) };
+        let Some(task) = row.task else {
+            set_aside(tx, row.id)?;
             continue;
         };
-        let customer = Customer::load(connection, id)?;
-        let timestamp = match (timestamp, &task) {
+        let customer = Customer::load(tx, id)?;
+        let timestamp = match (row.timestamp, &task) {
             (Some(timestamp), _) => timestamp,
             (None, CrmTask::History { sent_at, .. }) => *sent_at,
-            (None, _) => position.0.max(customer.crm_timestamp + 1),
+            (None, _) => row.position.0.max(customer.crm_timestamp + 1),
         };
         // A dialog whose chat the agents have goes on, and so does what may have reached the CRM before.
         let waits = receiver == Receiver::Absent
             && matches!(task, CrmTask::Message { own: true, .. })
-            && !attempted
+            && !row.attempted
             && customer.dialog.chat().is_none();
         if !waits {
-            connection
-                .prepare_cached("UPDATE to_crm SET attempted = 1, timestamp = ?2 WHERE id = ?1 AND attempted = 0")?
-                .execute(params![row, timestamp])?;
+            queue::mark_attempted(tx, row.id, timestamp)?;
         }
-        return Ok(Some(Head { id: row, task, attempts, position, timestamp, waits, customer }));
+        let queue::Row { id, attempts, position, .. } = row;
+        return Ok(Some(Head { id, task, attempts, position, timestamp, waits, customer }));
     }
 }
 
 /// A row that cannot be read becomes a dead letter in its place, and a note in the dialog says so: what is behind it goes on.
-fn set_aside(connection: &rusqlite::Connection, row: i64) -> Result<(), StoreError> {
+fn set_aside(tx: &Tx<'_>, row: i64) -> Result<(), StoreError> {
     tracing::error!("an entry of the queue towards the CRM cannot be read and is kept as a dead letter");
     let note = Incoming {
         external_id: format!("{NOTE}{}", Uuid::new_v4()),
@@ -232,37 +220,7 @@ fn set_aside(connection: &rusqlite::Connection, row: i64) -> Result<(), StoreErr
         ..Incoming::default()
     };
     let task = CrmTask::Message { incoming: note, stand_by: false, own: true };
-    connection
-        .prepare_cached(
-            "INSERT INTO to_crm (customer, body, barrier, at, seq, created_at)
-             SELECT customer, ?2, barrier, at, seq, created_at FROM to_crm WHERE id = ?1",
-        )?
-        .execute(params![row, serde_json::to_string(&task)?])?;
-    connection
-        .prepare_cached("UPDATE to_crm SET dead = 1, error = 'запись очереди не читается' WHERE id = ?1")?
-        .execute([row])?;
-    Ok(())
-}
-
-type NextRow = (i64, String, u32, Position, Option<Millis>, bool);
-
-fn next_row(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<NextRow>, StoreError> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT id, body, attempts, at, seq, timestamp, attempted FROM to_crm WHERE customer = ?1 AND dead = 0
-             ORDER BY attempted DESC, barrier, at, seq, id LIMIT 1",
-        )?
-        .query_row([id], |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                text_of(row, 1)?,
-                row.get::<_, u32>(2)?,
-                (row.get::<_, Millis>(3)?, row.get::<_, i64>(4)?),
-                row.get::<_, Option<Millis>>(5)?,
-                row.get::<_, bool>(6)?,
-            ))
-        })
-        .optional()?)
+    queue::replace(tx, row, &task, "запись очереди не читается")
 }
 
 async fn attempt(shared: &Shared, active: &Active, creatio: &creatio::Client, head: &Head) -> Attempt {
@@ -409,19 +367,10 @@ async fn receive(shared: &Shared, creatio: &creatio::Client, head: &Head, call: 
 /// What a success is worth: `queued` is no acknowledgement.
 fn taken(shared: &Shared, head: &Head, queued: bool, chat: Option<Uuid>) -> Attempt {
     if queued {
-        return Attempt::later(Outcome::Wait(queued_pause(head.attempts)));
+        return Attempt::later(Outcome::Wait(QUEUED.millis_after(head.attempts)));
     }
     shared.crm_answered();
     Verdict::Taken { chat }.into()
-}
-
-/// After 1, 2, 5, then every 5 s (wire contract, "queued:true is no acknowledgement").
-fn queued_pause(attempts: u32) -> Millis {
-    match attempts {
-        0 => 1_000,
-        1 => 2_000,
-        _ => 5_000,
-    }
 }
 
 /// The table of error codes of the wire contract.
@@ -524,7 +473,7 @@ async fn close(shared: &Shared, creatio: &creatio::Client, head: &Head, chat: Uu
 
 /// A chat that the technical user does not see: it may be open, so nobody may be told that it is over, unless the outbox has said so.
 async fn hidden(shared: &Shared, chat: Uuid) -> Attempt {
-    let known = shared.store.write(move |connection| super::outbox::is_closed(connection, chat)).await;
+    let known = shared.store.transact(move |tx| closing::contains(tx, chat)).await;
     match known {
         Ok(true) => {
             shared.note_hidden_chat(chat, false);
@@ -691,31 +640,21 @@ fn add_line(text: &mut String, line: &str) {
 
 /// Records what became of the head, steps the dialog, and takes the next head in the same commit.
 async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) -> Result<Option<Head>, StoreError> {
-    let rules = active.rules.clone();
-    let context = shared.context();
     let delivered = matches!((&head.task, &verdict), (CrmTask::Message { .. }, Verdict::Taken { .. }));
     let dead = matches!(verdict, Verdict::Refused(_));
     let next = shared
-        .store
-        .change(move |connection| {
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
+        .step(active, move |stepper| {
+            let (tx, rules, now) = (stepper.tx, stepper.rules, stepper.context.now);
             // The customer may have been erased while the call was under way.
-            if !connection.prepare_cached("SELECT 1 FROM to_crm WHERE id = ?1")?.exists([head.id])? {
-                return Ok((load_head(connection, head.customer.id, rules.receiver)?, stepper.woken));
+            if !queue::exists(tx, head.id)? {
+                return load_head(tx, head.customer.id, rules.receiver);
             }
             // Read anew: the dialog may have moved while the call was under way.
-            let mut customer = Customer::load(connection, head.customer.id)?;
-            let remove = |connection: &rusqlite::Connection| {
-                connection.prepare_cached("DELETE FROM to_crm WHERE id = ?1")?.execute([head.id])
-            };
+            let mut customer = Customer::load(tx, head.customer.id)?;
             match (verdict, &head.task) {
-                (Verdict::Changed(task), _) => {
-                    connection
-                        .prepare_cached("UPDATE to_crm SET body = ?2, attempts = 0 WHERE id = ?1")?
-                        .execute(params![head.id, serde_json::to_string(&task)?])?;
-                }
+                (Verdict::Changed(task), _) => queue::change(tx, head.id, &task)?,
                 (Verdict::Taken { chat }, CrmTask::Message { incoming, own, .. }) => {
-                    remove(connection)?;
+                    queue::remove(tx, head.id)?;
                     customer.crm_timestamp = customer.crm_timestamp.max(head.timestamp);
                     if *own {
                         customer.delivered = customer.delivered.max(Some(head.position));
@@ -727,7 +666,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     }
                 }
                 (Verdict::Taken { chat }, CrmTask::HandOver) => {
-                    remove(connection)?;
+                    queue::remove(tx, head.id)?;
                     if let (Some(parent), Some(chat)) = (customer.dialog.chat(), chat)
                         && parent != chat
                     {
@@ -735,26 +674,24 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     }
                 }
                 (Verdict::Moved { parent, chat }, _) => {
-                    remove(connection)?;
+                    queue::remove(tx, head.id)?;
                     stepper.step(&mut customer, &Event::Transferred { parent, chat }, None)?;
                 }
                 (Verdict::Closed { chat }, _) => {
-                    remove(connection)?;
-                    if super::outbox::note_closing(connection, chat, context.now)? {
+                    queue::remove(tx, head.id)?;
+                    if closing::note(tx, chat, now)? {
                         stepper.step(&mut customer, &Event::ChatClosed { chat, by: ClosedBy::Relay }, None)?;
                     }
                 }
                 (Verdict::Refused(reason), task) => {
-                    connection
-                        .prepare_cached("UPDATE to_crm SET dead = 1, error = ?2 WHERE id = ?1")?
-                        .execute(params![head.id, reason])?;
+                    queue::bury(tx, head.id, &reason)?;
                     if let CrmTask::Message { incoming, stand_by, own } = task
                         && !incoming.external_id.starts_with(NOTE)
                     {
                         let text = format!("[CRM не приняла сообщение клиента: {reason}. Администратор MaxChannel может передать его снова]");
                         let external_id = format!("{NOTE}{}", Uuid::new_v4());
                         if customer.dialog.chat().is_some() || !*own {
-                            stepper.history(&customer, external_id, Author::Bot, text, context.now)?;
+                            stepper.history(&customer, external_id, Author::Bot, text, now)?;
                         } else {
                             // Nobody reads the history of a chat that is not there: the note itself calls the agents.
                             let note = Incoming { external_id, text, ..Incoming::default() };
@@ -763,13 +700,10 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                         }
                     }
                 }
-                (Verdict::Taken { .. } | Verdict::Needless, _) => {
-                    remove(connection)?;
-                }
+                (Verdict::Taken { .. } | Verdict::Needless, _) => queue::remove(tx, head.id)?,
             }
-            customer.save(connection, &rules)?;
-            let woken = stepper.woken;
-            Ok((load_head(connection, customer.id, rules.receiver)?, woken))
+            customer.save(tx, rules)?;
+            load_head(tx, customer.id, rules.receiver)
         })
         .await?;
     if delivered {

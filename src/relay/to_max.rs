@@ -4,22 +4,29 @@
 //! answer is lost is looked for in the dialog 5 s and 15 s later before it is sent again. What cannot be proved either way is marked
 //! uncertain and shown to the agent, never sent again and never dropped in silence.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use rusqlite::{OptionalExtension, params};
-use serde::{Deserialize, Serialize};
 use tracing::Instrument as _;
 
-use super::dialogs::{Button, Customer, Origin, OutFile, Part, Stepper, Tries, Woken};
+use super::dialogs::Stepper;
 use super::lanes::{CustomerId, Outcome};
 use super::metrics::Way;
-use super::store::{StoreError, text_of};
+use super::store::customer::Customer;
+use super::store::to_max::{self as queue, Button, Origin, OutFile, Part, Sending, State, Tries};
+use super::store::{StoreError, Tx, inbox, outbox, sent};
 use super::{Active, Shared, pause};
 use crate::creatio::{MessageType, Report};
 use crate::max::{
     self, Attachment, CallbackAnswer, Class, History, Message, NewMessage, OutgoingAttachment, Recipient, UploadKind,
 };
-use crate::policy::{self, Event, Millis, Rules};
+use crate::policy::{self, Event, Rules};
+use crate::time::{Backoff, Millis};
 
+/// While MAX is still processing a file.
+const NOT_READY: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(30));
+/// While the CRM has not written a file yet.
+const ABSENT: Backoff = Backoff::doubling(Duration::from_millis(500), Duration::from_secs(30));
 /// When a send without an answer is looked for, counted from the loss of its answer.
 const LOOKS: [Millis; 2] = [5_000, 15_000];
 /// How often MAX is asked again for a file that it is still processing, or the CRM for one that it has not written yet.
@@ -30,21 +37,6 @@ const REFUSED_ATTEMPTS: u32 = 4;
 const FAREWELL_LATE: Millis = 24 * 3_600_000;
 /// Sends made for one lane before others have their turn.
 const TURN: usize = 8;
-
-/// The note of a send that may be under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Sending {
-    /// The newest message known in the dialog before the send; what we look for comes after it.
-    pub after_seq: Option<i64>,
-    /// Where no message is known: what we look for is not older than this.
-    pub since: Millis,
-    /// When it is looked for next, in the passed time of this run; none before its answer was lost, and after a start.
-    #[serde(default)]
-    pub look_at: Option<Millis>,
-    /// How many looks have found nothing.
-    pub looks: usize,
-}
 
 struct Head {
     id: i64,
@@ -144,7 +136,7 @@ async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
     let mut proved = false;
     for _ in 0..TURN {
         let (rules, now) = (active.rules.clone(), shared.clock.now());
-        let head = shared.store.change(move |connection| load_head(connection, customer, &rules, now)).await;
+        let head = shared.store.transact(move |tx| load_head(tx, customer, &rules, now)).await;
         let head = match head {
             Ok(head) => head,
             Err(error) => return shared.store_failed(&error),
@@ -191,99 +183,50 @@ fn is_wanted(origin: &Origin, created_at: Millis, customer: &Customer, rules: &R
     }
 }
 
-fn load_head(
-    connection: &rusqlite::Connection,
-    id: CustomerId,
-    rules: &Rules,
-    now: Millis,
-) -> Result<(Option<Head>, Woken), StoreError> {
-    let mut woken = Woken::default();
+fn load_head(tx: &Tx<'_>, id: CustomerId, rules: &Rules, now: Millis) -> Result<Option<Head>, StoreError> {
     loop {
-        let Some(raw) = next_row(connection, id)? else { return Ok((None, woken)) };
-        let origin = serde_json::from_str::<Origin>(&raw.origin);
-        let parts = serde_json::from_str(&raw.parts);
-        let sending = raw.sending.as_deref().map(serde_json::from_str).transpose();
-        let (origin, parts, sending) = match (origin, parts, sending) {
+        let Some(row) = queue::head(tx, id)? else { return Ok(None) };
+        let (origin, parts, sending) = match (row.origin, row.parts, row.sending) {
             (Ok(origin), Ok(parts), Ok(sending)) => (origin, parts, sending),
-            (origin, _, _) => {
-                set_aside(connection, &raw, origin.as_ref().ok(), now, &mut woken)?;
+            (origin, _, sending) => {
+                // Where a send may have been under way nobody knows.
+                let state = if matches!(sending, Ok(None)) { State::Failed } else { State::Uncertain };
+                set_aside(tx, row.id, state, origin.ok().as_ref(), now)?;
                 continue;
             }
         };
-        let part = usize::try_from(raw.part).unwrap_or(usize::MAX);
-        let customer = Customer::load(connection, id)?;
+        let customer = Customer::load(tx, id)?;
         // What may have been sent is not judged.
-        if part == 0 && sending.is_none() && !is_wanted(&origin, raw.created_at, &customer, rules, now) {
+        if row.part == 0 && sending.is_none() && !is_wanted(&origin, row.created_at, &customer, rules, now) {
             tracing::debug!("a message of the channel's own came too late to be shown and is skipped");
-            connection.prepare_cached("DELETE FROM to_max WHERE id = ?1")?.execute([raw.id])?;
-            woken.overdue += 1;
+            queue::remove(tx, row.id)?;
+            tx.wake(|woken| woken.overdue += 1);
             continue;
         }
-        let heard_at = connection
-            .prepare_cached("SELECT max(at) FROM inbox WHERE customer = ?1")?
-            .query_row([id], |row| row.get(0))?;
-        let head = Head { id: raw.id, origin, parts, part, sending, attempts: raw.attempts, customer, heard_at };
-        return Ok((Some(head), woken));
+        let heard_at = inbox::heard_at(tx, id)?;
+        let queue::Row { id, part, attempts, .. } = row;
+        return Ok(Some(Head { id, origin, parts, part, sending, attempts, customer, heard_at }));
     }
 }
 
-/// A row as it stands on disk.
-struct RawRow {
-    id: i64,
-    origin: String,
-    parts: String,
-    part: u32,
-    sending: Option<String>,
-    attempts: u32,
-    created_at: Millis,
-}
-
-fn next_row(connection: &rusqlite::Connection, id: CustomerId) -> Result<Option<RawRow>, StoreError> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT id, origin, parts, part, sending, attempts, created_at FROM to_max
-             WHERE customer = ?1 AND state = 'queued' ORDER BY id LIMIT 1",
-        )?
-        .query_row([id], |row| {
-            Ok(RawRow {
-                id: row.get(0)?,
-                origin: text_of(row, 1)?,
-                parts: text_of(row, 2)?,
-                part: row.get(3)?,
-                sending: Some(text_of(row, 4)?).filter(|text| !text.is_empty()),
-                attempts: row.get(5)?,
-                created_at: row.get(6)?,
-            })
-        })
-        .optional()?)
-}
-
-/// A row that cannot be read has failed, or is uncertain where a send may have been under way; what is behind it goes on.
-fn set_aside(
-    connection: &rusqlite::Connection,
-    row: &RawRow,
-    origin: Option<&Origin>,
-    now: Millis,
-    woken: &mut Woken,
-) -> Result<(), StoreError> {
+/// A row that cannot be read has ended; what is behind it goes on.
+fn set_aside(tx: &Tx<'_>, row: i64, state: State, origin: Option<&Origin>, now: Millis) -> Result<(), StoreError> {
     tracing::error!("an entry of the queue towards MAX cannot be read and is kept as a dead letter");
     let words = "запись очереди в MAX не читается: уточните у клиента, прежде чем отправлять снова";
-    let state = if row.sending.is_some() { "uncertain" } else { "failed" };
-    connection
-        .prepare_cached(
-            // From now on it is kept as long as others, however old it is.
-            "UPDATE to_max SET state = ?2, error = ?3, recorded = 1, ended_at = ?4 WHERE id = ?1",
-        )?
-        .execute(params![row.id, state, words, now])?;
-    if let Some(Origin::Agent { row: outbox }) = origin {
-        let report = match state {
-            "failed" => Report::Failed(words.to_owned()),
-            _ => Report::Uncertain(words.to_owned()),
-        };
-        super::outbox::note_report(connection, *outbox, &report)?;
-        woken.reports = true;
+    queue::end_unread(tx, row, state, words, now)?;
+    if let Some(Origin::Agent { row }) = origin {
+        outbox::note_report(tx, *row, &report_of(state, words))?;
     }
     Ok(())
+}
+
+/// What the CRM is told of an agent's message.
+fn report_of(state: State, words: &str) -> Report {
+    match state {
+        State::Failed => Report::Failed(words.to_owned()),
+        State::Uncertain => Report::Uncertain(words.to_owned()),
+        State::Queued | State::Sent => Report::Delivered,
+    }
 }
 
 async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Result<Attempt, StoreError> {
@@ -307,7 +250,8 @@ async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Result<Attemp
     // By MAX's clock, since it is MAX's messages that are held against it: ours may be ahead or behind.
     let since = head.heard_at.unwrap_or_else(|| shared.max_time());
     let sending = Sending { after_seq: head.customer.newest_seq(), since, look_at: None, looks: 0 };
-    note(shared, head.id, Some(sending)).await?;
+    let row = head.id;
+    shared.store.transact(move |tx| queue::note_sending(tx, row, &sending)).await?;
     Ok(match active.max.send(to, &new_message(part)).await {
         Ok(message) => {
             shared.max_answered();
@@ -375,7 +319,7 @@ fn refusal(shared: &Shared, head: &Head, part: &Part, error: &max::Error) -> Att
         }
         .into(),
         Class::NotReady if tries.not_ready < NOT_READY_ATTEMPTS => Attempt::Later {
-            outcome: Outcome::Wait((1_000 << tries.not_ready.min(5)).min(30_000)),
+            outcome: Outcome::Wait(NOT_READY.millis_after(tries.not_ready)),
             sending: None,
             tries: Tries { not_ready: tries.not_ready + 1, ..tries },
         },
@@ -405,8 +349,7 @@ async fn upload(shared: &Shared, active: &Active, head: &Head, file: &OutFile) -
         Ok(Some(download)) => download.bytes,
         // The agent's own request may not have ended yet.
         Ok(None) if tries.absent < NOT_READY_ATTEMPTS => {
-            let pause = (500 << tries.absent.min(6)).min(30_000);
-            return wait(pause, Tries { absent: tries.absent + 1, ..tries });
+            return wait(ABSENT.millis_after(tries.absent), Tries { absent: tries.absent + 1, ..tries });
         }
         Ok(None) => return failed(format!("CRM не отдаёт файл «{}»", file.name)),
         Err(error) if error.class() == crate::creatio::Class::TooLarge => {
@@ -452,17 +395,6 @@ fn upload_kind(file: &OutFile) -> UploadKind {
     }
 }
 
-async fn note(shared: &Shared, row: i64, sending: Option<Sending>) -> Result<(), StoreError> {
-    shared
-        .store
-        .write(move |connection| {
-            let json = sending.as_ref().map(serde_json::to_string).transpose()?;
-            connection.prepare_cached("UPDATE to_max SET sending = ?2 WHERE id = ?1")?.execute(params![row, json])?;
-            Ok(())
-        })
-        .await
-}
-
 /// Looks whether a send without an answer is in the dialog.
 async fn look_back(
     shared: &Shared,
@@ -506,16 +438,8 @@ async fn look_back(
     let mut candidates: Vec<Message> =
         history.into_iter().filter(|message| is_match(message, part, bot, &sending)).collect();
     candidates.sort_by_key(|message| (message.timestamp, message.seq));
-    let ours = shared
-        .store
-        .write({
-            let mids: Vec<String> = candidates.iter().map(|message| message.mid.clone()).collect();
-            move |connection| {
-                let mut known = connection.prepare_cached("SELECT 1 FROM sent WHERE mid = ?1")?;
-                mids.iter().map(|mid| Ok(known.exists([mid])?)).collect::<Result<Vec<bool>, StoreError>>()
-            }
-        })
-        .await?;
+    let mids: Vec<String> = candidates.iter().map(|message| message.mid.clone()).collect();
+    let ours = shared.store.transact(move |tx| sent::are_ours(tx, &mids)).await?;
     if let Some(found) = candidates.into_iter().zip(ours).find_map(|(message, ours)| (!ours).then_some(message)) {
         return Ok(Verdict::Sent(Box::new(found)).into());
     }
@@ -543,32 +467,20 @@ async fn postpone(shared: &Shared, head: Head, sending: Option<Sending>, tries: 
     if let Some(part) = parts.get_mut(head.part) {
         part.tries = tries;
     }
-    shared
-        .store
-        .write(move |connection| {
-            let sending = sending.as_ref().map(serde_json::to_string).transpose()?;
-            connection
-                .prepare_cached("UPDATE to_max SET sending = ?2, parts = ?3, attempts = attempts + 1 WHERE id = ?1")?
-                .execute(params![head.id, sending, serde_json::to_string(&parts)?])?;
-            Ok(())
-        })
-        .await
+    shared.store.transact(move |tx| queue::postpone(tx, head.id, sending.as_ref(), &parts)).await
 }
 
 /// Records what became of the part.
 async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) -> Result<(), StoreError> {
-    let rules = active.rules.clone();
-    let context = shared.context();
     let from_agent = matches!(head.origin, Origin::Agent { .. });
     let ended = shared
-        .store
-        .change(move |connection| {
-            let mut stepper = Stepper { connection, rules: &rules, context, woken: Woken::default() };
+        .step(active, move |stepper| {
+            let (tx, now) = (stepper.tx, stepper.context.now);
             // The customer may have been erased while the send was under way.
-            if !connection.prepare_cached("SELECT 1 FROM to_max WHERE id = ?1")?.exists([head.id])? {
-                return Ok((None, stepper.woken));
+            if !queue::exists(tx, head.id)? {
+                return Ok(None);
             }
-            let mut customer = Customer::load(connection, head.customer.id)?;
+            let mut customer = Customer::load(tx, head.customer.id)?;
             let mut parts = head.parts.clone();
             let mut next = head.part;
             let ended = match verdict {
@@ -586,17 +498,15 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                 Verdict::Sent(message) => {
                     customer.chat_id = customer.chat_id.or(message.recipient.chat_id);
                     customer.bot_seq = customer.bot_seq.max(Some(message.seq));
-                    connection
-                        .prepare_cached("INSERT OR IGNORE INTO sent (mid, customer, at) VALUES (?1, ?2, ?3)")?
-                        .execute(params![message.mid, customer.id, context.now])?;
+                    sent::insert(tx, &message.mid, customer.id, now)?;
                     parts[next].mid = Some(message.mid);
                     parts[next].sent_at = Some(message.timestamp);
                     next += 1;
-                    (next >= parts.len()).then_some(("sent", None))
+                    (next >= parts.len()).then_some((State::Sent, None))
                 }
                 Verdict::Done => {
                     next += 1;
-                    (next >= parts.len()).then_some(("sent", None))
+                    (next >= parts.len()).then_some((State::Sent, None))
                 }
                 Verdict::Failed { words, gone } => {
                     if gone {
@@ -607,41 +517,28 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     if let Some(part) = parts.get_mut(next) {
                         part.tries = Tries::default();
                     }
-                    Some(("failed", Some(words)))
+                    Some((State::Failed, Some(words)))
                 }
                 Verdict::Uncertain => {
                     let words = "MAX не подтвердил доставку: уточните у клиента, прежде чем отправлять снова";
-                    Some(("uncertain", Some(of_parts(words, next, parts.len()))))
+                    Some((State::Uncertain, Some(of_parts(words, next, parts.len()))))
                 }
             };
-            let (state, error) = match &ended {
-                Some((state, error)) => (*state, error.clone()),
-                None => ("queued", None),
-            };
-            connection
-                .prepare_cached(
-                    "UPDATE to_max SET parts = ?2, part = ?3, sending = NULL, attempts = 0, state = ?4, error = ?5,
-                                       ended_at = ?6 WHERE id = ?1",
-                )?
-                .execute(params![
-                    head.id,
-                    serde_json::to_string(&parts)?,
-                    i64::try_from(next).unwrap_or(i64::MAX),
-                    state,
-                    error,
-                    ended.as_ref().map(|_| context.now)
-                ])?;
-            if ended.is_some() {
-                conclude(&mut stepper, &customer, &head, state, error)?;
+            match &ended {
+                Some((state, words)) => {
+                    queue::end(tx, head.id, &parts, next, (*state, words.as_deref()), now)?;
+                    conclude(stepper, &customer, &head, *state, words.as_deref().unwrap_or_default())?;
+                }
+                None => queue::advance(tx, head.id, &parts, next)?,
             }
-            customer.save(connection, &rules)?;
-            Ok((ended.map(|(state, _)| state), stepper.woken))
+            customer.save(tx, stepper.rules)?;
+            Ok(ended.map(|(state, _)| state))
         })
         .await?;
     match ended {
-        Some("sent") if from_agent => shared.metrics.delivered(Way::ToMax, shared.clock.now()),
-        Some("failed") => drop(shared.metrics.dead_letters_made.inc()),
-        Some("uncertain") => drop(shared.metrics.uncertain.inc()),
+        Some(State::Sent) if from_agent => shared.metrics.delivered(Way::ToMax, shared.clock.now()),
+        Some(State::Failed) => drop(shared.metrics.dead_letters_made.inc()),
+        Some(State::Uncertain) => drop(shared.metrics.uncertain.inc()),
         _ => {}
     }
     Ok(())
@@ -649,25 +546,15 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
 
 /// Tells those who wait for it what became of a message.
 fn conclude(
-    stepper: &mut Stepper<'_>,
+    stepper: &Stepper<'_>,
     customer: &Customer,
     head: &Head,
-    state: &str,
-    error: Option<String>,
+    state: State,
+    words: &str,
 ) -> Result<(), StoreError> {
     match &head.origin {
-        Origin::Agent { row } => {
-            let report = match (state, error) {
-                ("failed", Some(words)) => Report::Failed(words),
-                ("uncertain", Some(words)) => Report::Uncertain(words),
-                _ => Report::Delivered,
-            };
-            super::outbox::note_report(stepper.connection, *row, &report)?;
-            stepper.woken.reports = true;
-        }
-        _ if state == "failed" => {
-            stepper.connection.prepare_cached("UPDATE to_max SET recorded = 1 WHERE id = ?1")?.execute([head.id])?;
-        }
+        Origin::Agent { row } => outbox::note_report(stepper.tx, *row, &report_of(state, words))?,
+        _ if state == State::Failed => queue::mark_recorded(stepper.tx, head.id)?,
         // A close message belongs to the chat that is over: the CRM adds it to the newest one.
         Origin::CloseMessage => stepper.release_history(customer, Some(head.id))?,
         Origin::AutoReply { .. } | Origin::Bot if customer.dialog.has_written() => {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use maxchannel::api::ChannelRef;
 use maxchannel::api::{self, MaxChannelStatus, manifest::Manifests};
-use maxchannel::channel::ChannelRef;
 use maxchannel::channel::keeper::Keeper;
 use maxchannel::channel::observe::Clients;
 use maxchannel::channel::plan::KnownBot;

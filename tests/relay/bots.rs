@@ -1,4 +1,4 @@
-//! Dialogs that a bot holds, through the whole relay (see `docs/bots.md`).
+//! Dialogs that a bot holds, through the whole relay (see `docs/bots.en.md`).
 
 use maxchannel::policy::{AutoReply, Receiver, Rules};
 use maxchannel::relay::config::Intake;

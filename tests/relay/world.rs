@@ -8,7 +8,9 @@ use maxchannel::relay::config::{
     BotConfig, ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets,
 };
 use maxchannel::relay::http::{Relays, router, serve};
-use maxchannel::relay::{Clock, Hand, Relay, fingerprint};
+use maxchannel::relay::{Relay, fingerprint};
+use maxchannel::time::Clock;
+use maxchannel::time::ManualClock;
 use maxchannel_simulator::{creatio, max};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -35,7 +37,7 @@ pub struct World {
     rules: Rules,
     intake: Intake,
     setup: Setup,
-    hand: Hand,
+    hand: ManualClock,
     base: String,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::networking::v1::{
 };
 
 use super::{Blueprint, PORT_NAME};
-use crate::channel::ChannelRef;
+use crate::api::ChannelRef;
 use crate::controller::names;
 
 /// Only this channel's own paths, for many channels share one host; true: exactly this path, else everything under it.

@@ -27,8 +27,8 @@ pub use stateful_set::{PodExtras, stateful_set};
 
 use super::names;
 use super::settings::RelayPods;
+use crate::api::ChannelRef;
 use crate::api::{self, MaxChannel};
-use crate::channel::ChannelRef;
 
 /// Where the relay listens in its pod.
 pub const PORT: i32 = 8080;

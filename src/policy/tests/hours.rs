@@ -10,7 +10,8 @@ use jiff::{
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::policy::{Millis, WorkingHours};
+use crate::policy::WorkingHours;
+use crate::time::Millis;
 
 const MINUTE: Millis = 60_000;
 const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];

@@ -7,9 +7,10 @@ use uuid::Uuid;
 
 use super::hours::{Plan, moments, plans};
 use crate::policy::{
-    AutoReply, ClosedBy, Context, Dialog, Effect, Event, LATE, Millis, OffHours, Receiver, ReplySet, Rules, TOGETHER,
-    next_due, step,
+    AutoReply, ClosedBy, Context, Dialog, Effect, Event, LATE, OffHours, Receiver, ReplySet, Rules, TOGETHER, next_due,
+    step,
 };
+use crate::time::Millis;
 
 const MINUTE: Millis = 60_000;
 const FAR: Millis = 2 * 1440 * MINUTE;

@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::policy::{
-    Millis, Receiver, Rules,
+    Receiver, Rules,
     timeline::{Act, Line, Party, play},
 };
+use crate::time::Millis;
 
 /// Monday, 2026-11-23, 10:00 in Moscow.
 const START: &str = "2026-11-23T07:00:00Z";

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::policy::{
-    AutoReply, ClosedBy, Context, Dialog, Effect, Event, Millis, OffHours, Phase, Receiver, ReplySet, Rules, next_due,
-    step,
+    AutoReply, ClosedBy, Context, Dialog, Effect, Event, OffHours, Phase, Receiver, ReplySet, Rules, next_due, step,
 };
+use crate::time::Millis;
 
 const MINUTE: Millis = 60_000;
 

@@ -1,33 +1,33 @@
 //! The keys of updates of people who were erased. MAX may repeat such an update, or show it when a dialog
 //! is read back, and neither may bring the person back. Kept is a keyed digest, nothing that names anybody.
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use sha2::{Digest, Sha256};
 
-use super::{StoreError, meta};
-use crate::policy::Millis;
+use super::{StoreError, Tx, meta};
+use crate::time::Millis;
 
 const SALT: &str = "erased_salt";
 
 /// Remembers an update that is erased.
-pub(in crate::relay) fn remember(connection: &Connection, key: &str, now: Millis) -> Result<(), StoreError> {
-    let salt = if let Some(salt) = meta::get(connection, SALT)? {
+pub(in crate::relay) fn remember(tx: &Tx<'_>, key: &str, now: Millis) -> Result<(), StoreError> {
+    let salt = if let Some(salt) = meta::get(tx, SALT)? {
         salt
     } else {
         let salt = uuid::Uuid::new_v4().to_string();
-        meta::set(connection, SALT, &salt)?;
+        meta::set(tx, SALT, &salt)?;
         salt
     };
-    connection
+    tx.connection
         .prepare_cached("INSERT OR IGNORE INTO erased (digest, at) VALUES (?1, ?2)")?
         .execute(params![digest(&salt, key), now])?;
     Ok(())
 }
 
 /// Whether this update was erased.
-pub(in crate::relay) fn contains(connection: &Connection, key: &str) -> Result<bool, StoreError> {
-    let Some(salt) = meta::get(connection, SALT)? else { return Ok(false) };
-    Ok(connection.prepare_cached("SELECT 1 FROM erased WHERE digest = ?1")?.exists([digest(&salt, key)])?)
+pub(in crate::relay) fn contains(tx: &Tx<'_>, key: &str) -> Result<bool, StoreError> {
+    let Some(salt) = meta::get(tx, SALT)? else { return Ok(false) };
+    Ok(tx.connection.prepare_cached("SELECT 1 FROM erased WHERE digest = ?1")?.exists([digest(&salt, key)])?)
 }
 
 fn digest(salt: &str, key: &str) -> Vec<u8> {

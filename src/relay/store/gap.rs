@@ -3,11 +3,11 @@
 //! A gap's bound is fixed when the gap is noted, from what was on disk before it, so that nothing that
 //! arrives later moves it. It stays until every dialog that it concerns has been read back.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 
-use super::{StoreError, meta};
-use crate::policy::Millis;
+use super::{StoreError, Tx, meta};
 use crate::relay::lanes::CustomerId;
+use crate::time::Millis;
 
 /// How far behind its beginning a gap is read: MAX repeats for a while before it gives up, so what was
 /// missed may be older than what came last. What is known already is found by its key.
@@ -45,14 +45,11 @@ pub(in crate::relay) struct Pending {
 }
 
 /// Notes a gap that began at `since` by MAX's time.
-pub(in crate::relay) fn note(
-    connection: &Connection,
-    since: Millis,
-    kind: Kind,
-    now: Millis,
-) -> Result<(), StoreError> {
+pub(in crate::relay) fn note(tx: &Tx<'_>, since: Millis, kind: Kind, now: Millis) -> Result<(), StoreError> {
+    tx.wake(|woken| woken.gaps = true);
     let lasting = kind == Kind::Lasting;
-    let newest = connection
+    let newest = tx
+        .connection
         .prepare_cached("SELECT id, since, lasting, noted_at FROM gap ORDER BY id DESC LIMIT 1")?
         .query_row([], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, Millis>(1)?, row.get::<_, bool>(2)?, row.get::<_, Millis>(3)?))
@@ -63,34 +60,36 @@ pub(in crate::relay) fn note(
         id = newest + 1;
         if lasting_before == lasting && (0..SPACING).contains(&(now - noted_at)) {
             begun = since.min(begun_before);
-            connection.execute("DELETE FROM gap WHERE id = ?1", [newest])?;
+            tx.connection.execute("DELETE FROM gap WHERE id = ?1", [newest])?;
         }
     }
-    connection
+    tx.connection
         .prepare_cached("INSERT INTO gap (id, since, lasting, noted_at) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![id, begun, lasting, now])?;
-    connection.execute("DELETE FROM gap WHERE noted_at < ?1 AND id < ?2", params![now - KEPT, id])?;
+    tx.connection.execute("DELETE FROM gap WHERE noted_at < ?1 AND id < ?2", params![now - KEPT, id])?;
     Ok(())
 }
 
 /// When the newest update came that is older than `before`, by MAX's time; the making of the store where
 /// there is none. What is missing behind it is younger.
-pub(in crate::relay) fn newest_update(connection: &Connection, before: Millis) -> Result<Millis, StoreError> {
-    let newest = connection
+pub(in crate::relay) fn newest_update(tx: &Tx<'_>, before: Millis) -> Result<Millis, StoreError> {
+    let newest = tx
+        .connection
         .prepare_cached("SELECT at FROM inbox WHERE at < ?1 AND at > 0 ORDER BY id DESC LIMIT 1")?
         .query_row([before], |row| row.get(0))
         .optional()?;
-    Ok(newest.unwrap_or(meta::number(connection, meta::MADE_AT)?.unwrap_or(0)))
+    Ok(newest.unwrap_or(meta::number(tx, meta::MADE_AT)?.unwrap_or(0)))
 }
 
 /// Whether this store knows the customer by an update: nobody else has anything that could be missing.
-pub(in crate::relay) fn is_known(connection: &Connection, id: CustomerId) -> Result<bool, StoreError> {
-    Ok(connection.prepare_cached("SELECT 1 FROM customer WHERE id = ?1 AND known_at IS NOT NULL")?.exists([id])?)
+pub(in crate::relay) fn is_known(tx: &Tx<'_>, id: CustomerId) -> Result<bool, StoreError> {
+    Ok(tx.connection.prepare_cached("SELECT 1 FROM customer WHERE id = ?1 AND known_at IS NOT NULL")?.exists([id])?)
 }
 
 /// When the oldest update of a customer that is not taken was made, by MAX's time.
-pub(in crate::relay) fn first_waiting(connection: &Connection, id: CustomerId) -> Result<Option<Millis>, StoreError> {
-    Ok(connection
+pub(in crate::relay) fn first_waiting(tx: &Tx<'_>, id: CustomerId) -> Result<Option<Millis>, StoreError> {
+    Ok(tx
+        .connection
         .prepare_cached("SELECT min(at) FROM inbox WHERE customer = ?1 AND done = 0 AND at > 0")?
         .query_row([id], |row| row.get(0))?)
 }
@@ -98,15 +97,15 @@ pub(in crate::relay) fn first_waiting(connection: &Connection, id: CustomerId) -
 /// The first updates of a customer are taken, of which the oldest was made at `first`. What is older than the store or than an
 /// erasure is never read, and a gap that MAX closes by itself is none of theirs.
 pub(in crate::relay) fn introduce(
-    connection: &Connection,
+    tx: &Tx<'_>,
     id: CustomerId,
     first: Option<Millis>,
     now: Millis,
 ) -> Result<(), StoreError> {
-    let floor = meta::number(connection, meta::MADE_AT)?.max(meta::number(connection, meta::ERASED_AT)?);
+    let floor = meta::number(tx, meta::MADE_AT)?.max(meta::number(tx, meta::ERASED_AT)?);
     // Our clock may be ahead of MAX's.
     let known_at = floor.map(|floor| floor.min(first.unwrap_or(floor)));
-    connection
+    tx.connection
         .prepare_cached(
             "UPDATE customer SET known_at = ?2, read_back = coalesce(
                 (SELECT min(id) - 1 FROM gap WHERE lasting = 1 AND noted_at > ?3), (SELECT max(id) FROM gap), -1)
@@ -117,12 +116,9 @@ pub(in crate::relay) fn introduce(
 }
 
 /// What is to be read of a dialog, if anything.
-pub(in crate::relay) fn pending(
-    connection: &Connection,
-    id: CustomerId,
-    now: Millis,
-) -> Result<Option<Pending>, StoreError> {
-    let found = connection
+pub(in crate::relay) fn pending(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<Option<Pending>, StoreError> {
+    let found = tx
+        .connection
         .prepare_cached(
             "SELECT max(gap.id), min(gap.since), customer.chat_id, customer.open, customer.known_at
              FROM customer, gap WHERE customer.id = ?1 AND gap.id > customer.read_back GROUP BY customer.id",
@@ -134,7 +130,7 @@ pub(in crate::relay) fn pending(
     let Some((gap, begun, Some(chat_id), open, known_at)) = found else { return Ok(None) };
     let floor = match known_at {
         Some(known_at) => Some(known_at),
-        None => meta::number(connection, meta::ERASED_AT)?.max(meta::number(connection, meta::MADE_AT)?),
+        None => meta::number(tx, meta::ERASED_AT)?.max(meta::number(tx, meta::MADE_AT)?),
     };
     let floor = floor.unwrap_or(0);
     // Further back the keys are gone that tell what is known.
@@ -144,12 +140,12 @@ pub(in crate::relay) fn pending(
 
 /// Those whose dialog is open and not read back, in the order of their ids behind `after`.
 pub(in crate::relay) fn open_dialogs(
-    connection: &Connection,
+    tx: &Tx<'_>,
     after: CustomerId,
     most: usize,
 ) -> Result<Vec<CustomerId>, StoreError> {
     customers(
-        connection,
+        tx,
         "SELECT id FROM customer WHERE open = 1 AND chat_id IS NOT NULL AND id > ?1
          AND read_back < (SELECT max(id) FROM gap) ORDER BY id LIMIT ?2",
         after,
@@ -158,13 +154,9 @@ pub(in crate::relay) fn open_dialogs(
 }
 
 /// The same of everybody, where a gap is one that MAX does not repeat.
-pub(in crate::relay) fn everybody(
-    connection: &Connection,
-    after: CustomerId,
-    most: usize,
-) -> Result<Vec<CustomerId>, StoreError> {
+pub(in crate::relay) fn everybody(tx: &Tx<'_>, after: CustomerId, most: usize) -> Result<Vec<CustomerId>, StoreError> {
     customers(
-        connection,
+        tx,
         "SELECT id FROM customer WHERE chat_id IS NOT NULL AND id > ?1
          AND read_back < (SELECT max(id) FROM gap WHERE lasting = 1) ORDER BY id LIMIT ?2",
         after,
@@ -172,37 +164,29 @@ pub(in crate::relay) fn everybody(
     )
 }
 
-fn customers(
-    connection: &Connection,
-    sql: &str,
-    after: CustomerId,
-    most: usize,
-) -> Result<Vec<CustomerId>, StoreError> {
+fn customers(tx: &Tx<'_>, sql: &str, after: CustomerId, most: usize) -> Result<Vec<CustomerId>, StoreError> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let mut statement = connection.prepare_cached(sql)?;
+    let mut statement = tx.connection.prepare_cached(sql)?;
     let found = statement.query_map(params![after, most], |row| row.get(0))?;
     Ok(found.collect::<Result<_, _>>()?)
 }
 
 /// Whether this is still the customer whose dialog was asked for.
-pub(in crate::relay) fn is_same(
-    connection: &Connection,
-    id: CustomerId,
-    pending: &Pending,
-) -> Result<bool, StoreError> {
-    Ok(connection
+pub(in crate::relay) fn is_same(tx: &Tx<'_>, id: CustomerId, pending: &Pending) -> Result<bool, StoreError> {
+    Ok(tx
+        .connection
         .prepare_cached("SELECT 1 FROM customer WHERE id = ?1 AND known_at IS ?2")?
         .exists(params![id, pending.known_at])?)
 }
 
 /// A dialog has been read back; `bot_seq` is the newest message of the bot's that it showed.
 pub(in crate::relay) fn close(
-    connection: &Connection,
+    tx: &Tx<'_>,
     id: CustomerId,
     pending: &Pending,
     bot_seq: Option<i64>,
 ) -> Result<(), StoreError> {
-    connection
+    tx.connection
         .prepare_cached(
             "UPDATE customer SET read_back = max(read_back, ?2), bot_seq = coalesce(max(bot_seq, ?3), bot_seq, ?3)
              WHERE id = ?1",

@@ -2,7 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::StoreError;
+use super::{StoreError, Tx};
+
+/// The user id of the bot whose messages these are.
+pub(in crate::relay) const BOT: &str = "bot_user_id";
 
 /// When the store was made, milliseconds since the epoch: nothing older is imported.
 pub(in crate::relay) const MADE_AT: &str = "made_at";
@@ -13,22 +16,40 @@ pub(in crate::relay) const ERASED_AT: &str = "erased_at";
 /// When MAX says that the subscription last told of was made, milliseconds since the epoch.
 pub(in crate::relay) const SUBSCRIBED_AT: &str = "subscribed_at";
 
+/// Where the long poll goes on.
+pub(in crate::relay) const MARKER: &str = "marker";
+
+/// Set once the store has seen the whole outbox of the CRM.
+pub(in crate::relay) const OUTBOX_LOOKED: &str = "outbox_looked";
+
+/// The newest change of a chat that was seen, by the CRM's clock.
+pub(in crate::relay) const CHATS_SEEN: &str = "chats_seen";
+
+/// When it was last tried whether the disk takes anything.
+pub(in crate::relay) const TRIED_AT: &str = "tried_at";
+
 /// The fact of that name, if it was ever set.
-pub(in crate::relay) fn get(connection: &Connection, key: &str) -> Result<Option<String>, StoreError> {
-    Ok(connection
-        .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
-        .query_row([key], |row| row.get(0))
-        .optional()?)
+pub(in crate::relay) fn get(tx: &Tx<'_>, key: &str) -> Result<Option<String>, StoreError> {
+    Ok(read(tx.connection, key)?)
 }
 
 /// The same where it is a whole number.
-pub(in crate::relay) fn number(connection: &Connection, key: &str) -> Result<Option<i64>, StoreError> {
-    Ok(get(connection, key)?.and_then(|text| text.parse().ok()))
+pub(in crate::relay) fn number(tx: &Tx<'_>, key: &str) -> Result<Option<i64>, StoreError> {
+    Ok(number_in(tx.connection, key)?)
+}
+
+/// The same of a store that no relay has open.
+pub(super) fn number_in(connection: &Connection, key: &str) -> rusqlite::Result<Option<i64>> {
+    Ok(read(connection, key)?.and_then(|text| text.parse().ok()))
+}
+
+fn read(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?.query_row([key], |row| row.get(0)).optional()
 }
 
 /// Sets a fact.
-pub(in crate::relay) fn set(connection: &Connection, key: &str, value: &str) -> Result<(), StoreError> {
-    connection
+pub(in crate::relay) fn set(tx: &Tx<'_>, key: &str, value: &str) -> Result<(), StoreError> {
+    tx.connection
         .prepare_cached("INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2")?
         .execute([key, value])?;
     Ok(())

@@ -1,21 +1,35 @@
 //! The relay's disk: one SQLite file (WAL, `synchronous=FULL`) and the one thread that owns it.
 //!
-//! Every piece of work is a closure over a connection inside a transaction. The thread takes all that
-//! wait, runs each within a savepoint, commits once, and only then tells the callers: an answer from
-//! [`Store::write`] or [`Store::change`] means "on disk". A closure that fails takes back its own
-//! changes and nobody else's. Where SQLite itself takes the transaction back (a full disk), everyone
-//! who shared it is told so.
+//! Every piece of work is a closure over a [`Tx`]. The thread takes all that wait, runs each within a
+//! savepoint, commits once, and only then tells the callers: an answer from [`Store::transact`] means
+//! "on disk". A closure that fails takes back its own changes and nobody else's. Where SQLite itself
+//! takes the transaction back (a full disk), everyone who shared it is told so.
 //!
-//! What a commit gives others to do is announced by this thread, not by the caller: a caller that has
-//! gone meanwhile (an HTTP client that hung up) leaves no work behind that nobody knows of.
+//! What a commit gives others to do is noted in the [`Tx`] by whoever writes it, and announced by this
+//! thread, not by the caller: a caller that has gone meanwhile (an HTTP client that hung up) leaves no
+//! work behind that nobody knows of.
 //!
-//! Nothing outside this folder and the closures handed in touches the database.
+//! One file per table holds its rows, its states and its queries by name. SQL stands nowhere else: the
+//! connection in a [`Tx`] is seen in this folder only.
 
+pub(super) mod closing;
+pub(super) mod counts;
+pub(super) mod customer;
 pub(super) mod erased;
+pub(super) mod file;
+pub(super) mod forget;
 pub(super) mod gap;
+pub(super) mod inbox;
 pub(super) mod meta;
+pub(super) mod outbox;
 mod schema;
+pub(super) mod sent;
+pub(super) mod to_bot;
+pub(super) mod to_crm;
+pub(super) mod to_max;
+pub(super) mod waiting;
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -23,8 +37,11 @@ use std::sync::{Arc, OnceLock};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+pub use file::{FILE, bot_of, set_aside};
+
 use super::lanes::CustomerId;
 use super::metrics::Left;
+use crate::time::Millis;
 
 /// How many pieces of work share one commit at the most, so that no caller waits for ever.
 const LARGEST_GROUP: usize = 512;
@@ -63,50 +80,27 @@ impl StoreError {
     }
 }
 
-/// The store's file in the data folder; its companions begin with the same name.
-pub const FILE: &str = "relay.db";
-
-/// The bot whose messages the store in this folder holds; none where there is no store that can be read.
-#[must_use]
-pub fn bot_of(folder: &Path) -> Option<i64> {
-    let path = folder.join(FILE);
-    if !path.exists() {
-        return None;
-    }
-    let _ = make_private(&path);
-    meta::number(&Connection::open(path).ok()?, "bot_user_id").ok()?
+/// One piece of work inside a transaction, with what it gives others to do.
+pub(super) struct Tx<'a> {
+    connection: &'a Connection,
+    woken: RefCell<Woken>,
 }
 
-/// Puts the store of a former bot into a folder of its own beside (`bot-<id>`): another bot's dialogs are others. None where there was
-/// no store. No relay may run on it.
-///
-/// # Errors
-/// The files cannot be moved.
-pub fn set_aside(folder: &Path, former: i64) -> std::io::Result<Option<PathBuf>> {
-    let files: Vec<PathBuf> = std::fs::read_dir(folder)?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.is_file() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(FILE)))
-        .collect();
-    if files.is_empty() {
-        return Ok(None);
+impl Tx<'_> {
+    /// Notes what is to be done once this is on disk.
+    pub fn wake(&self, note: impl FnOnce(&mut Woken)) {
+        note(&mut self.woken.borrow_mut());
     }
-    let mut aside = folder.join(format!("bot-{former}"));
-    for number in 2.. {
-        if !aside.exists() {
-            break;
-        }
-        aside = folder.join(format!("bot-{former}-{number}"));
-    }
-    std::fs::create_dir(&aside)?;
-    for file in files {
-        std::fs::rename(&file, aside.join(file.file_name().unwrap_or_default()))?;
-    }
-    Ok(Some(aside))
 }
+
+/// The place of a message in its dialog: (timestamp, seq) of MAX.
+pub(super) type Position = (Millis, i64);
 
 /// Whose lanes have new work once the transaction is on disk.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Woken {
+    /// Rows were changed: the disk takes what is written.
+    pub written: bool,
     /// There are updates in the inbox.
     pub dialogs: Vec<CustomerId>,
     pub crm: Vec<CustomerId>,
@@ -164,7 +158,7 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let failed =
             |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open { path: path.to_owned(), source };
-        make_private(path).map_err(|error| failed(error.into()))?;
+        file::make_private(path).map_err(|error| failed(error.into()))?;
         let mut connection = Connection::open(path).map_err(|error| failed(error.into()))?;
         // What is deleted or moved is overwritten: an erased person must not be read in a free page.
         connection.pragma_update(None, "secure_delete", "ON").map_err(|error| failed(error.into()))?;
@@ -196,33 +190,14 @@ impl Store {
         !self.jobs.is_closed()
     }
 
-    /// Runs `work` inside a transaction; returns after the commit. `work` must not block on anything but
-    /// the connection, and must not give any lane work: see [`Store::change`].
-    ///
-    /// # Errors
-    /// `work` failed or the disk refused; then nothing of it was kept.
-    pub async fn write<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.hand_in(move |connection| Ok((work(connection)?, None))).await
-    }
-
-    /// The same for work that says whose lanes have new work. They are woken after the commit, whatever
-    /// has become of the caller.
+    /// Runs `work` inside a transaction; returns after the commit. Reads go through it, too. `work` must not block on anything but
+    /// the transaction. What it notes in it is announced after the commit, whatever has become of the caller.
     ///
     /// # Errors
     /// `work` failed or the disk refused; then nothing of it was kept and nobody is woken.
-    pub async fn change<T: Send + 'static>(
+    pub async fn transact<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<(T, Woken), StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.hand_in(move |connection| work(connection).map(|(value, woken)| (value, Some(woken)))).await
-    }
-
-    async fn hand_in<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<(T, Option<Woken>), StoreError> + Send + 'static,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
@@ -230,7 +205,9 @@ impl Store {
             Box::new(move |committed: Result<(), &str>, announce: Option<&Announce>| {
                 let outcome = match (outcome, committed) {
                     (Some(Ok((value, woken))), Ok(())) => {
-                        if let (Some(announce), Some(woken)) = (announce, woken) {
+                        if let Some(announce) = announce
+                            && woken != Woken::default()
+                        {
                             announce(woken);
                         }
                         Ok(value)
@@ -268,7 +245,7 @@ impl Store {
 }
 
 /// A column as text, whatever stands in it: a row that somebody has damaged is read and judged like any other.
-pub(super) fn text_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
+fn text_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
     use rusqlite::types::ValueRef;
     Ok(match row.get_ref(column)? {
         ValueRef::Null => String::new(),
@@ -281,16 +258,20 @@ pub(super) fn text_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Resul
 /// Leaves the transaction as it was where `work` fails, or no transaction at all where that cannot be.
 fn in_savepoint<T>(
     connection: &Connection,
-    work: impl FnOnce(&Connection) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
+    work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
+) -> Result<(T, Woken), StoreError> {
     connection.execute_batch("SAVEPOINT job")?;
-    let outcome = work(connection).and_then(|value| {
+    let tx = Tx { connection, woken: RefCell::default() };
+    let before = connection.total_changes();
+    let outcome = work(&tx).and_then(|value| {
         // A savepoint that outlived its transaction would be one of its own, and its release a commit.
         if connection.is_autocommit() {
             return Err(StoreError::Commit(TAKEN_BACK.to_owned()));
         }
         connection.execute_batch("RELEASE job")?;
-        Ok(value)
+        let mut woken = tx.woken.take();
+        woken.written |= connection.total_changes() > before;
+        Ok((value, woken))
     });
     if outcome.is_err()
         && !connection.is_autocommit()
@@ -380,24 +361,6 @@ fn in_transaction(connection: &Connection, mut next: impl FnMut() -> Option<Job>
     }
 }
 
-/// The file of the store and its companions are for its owner only, and so is its folder; one that belongs to somebody else, such as a
-/// volume's, stays as it is.
-fn make_private(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-    if let Some(folder) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let _ = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700));
-    }
-    // SQLite gives its log the mode of the file.
-    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-    for end in ["", "-wal", "-shm", "-journal"] {
-        let mut companion = path.as_os_str().to_owned();
-        companion.push(end);
-        let _ = std::fs::set_permissions(companion, std::fs::Permissions::from_mode(0o600));
-    }
-    Ok(())
-}
-
 fn purge(connection: &Connection) -> Result<(), String> {
     // The copy that is made meanwhile stands in the same folder; there may be no other to write to.
     if let Some(folder) = connection.path().and_then(|path| Path::new(path).parent()).and_then(Path::to_str) {
@@ -424,8 +387,8 @@ mod tests {
             let store = store.clone();
             async move {
                 store
-                    .write(move |connection| {
-                        connection.execute("INSERT INTO meta (key, value) VALUES (?1, '1')", [key])?;
+                    .transact(move |tx| {
+                        tx.connection.execute("INSERT INTO meta (key, value) VALUES (?1, '1')", [key])?;
                         if fail { Err(StoreError::Commit("made to fail".to_owned())) } else { Ok(()) }
                     })
                     .await
@@ -434,8 +397,8 @@ mod tests {
         let (first, second, third) = tokio::join!(set("a", false), set("b", true), set("c", false));
         assert!(first.is_ok() && second.is_err() && third.is_ok());
         let keys = store
-            .write(|connection| {
-                let mut statement = connection.prepare("SELECT key FROM meta WHERE value = '1' ORDER BY key")?;
+            .transact(|tx| {
+                let mut statement = tx.connection.prepare("SELECT key FROM meta WHERE value = '1' ORDER BY key")?;
                 let keys = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
                 Ok(keys)
             })
@@ -458,9 +421,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join(FILE)).unwrap();
         store
-            .write(|connection| {
-                let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
-                connection.query_row(&format!("PRAGMA max_page_count = {}", pages + 40), [], |_| Ok(()))?;
+            .transact(|tx| {
+                let pages: i64 = tx.connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+                tx.connection.query_row(&format!("PRAGMA max_page_count = {}", pages + 40), [], |_| Ok(()))?;
                 Ok(())
             })
             .await
@@ -470,7 +433,7 @@ mod tests {
         let gate = tokio::spawn({
             let store = store.clone();
             async move {
-                let waited = store.write(move |_| {
+                let waited = store.transact(move |_| {
                     let _ = wait.recv();
                     Ok(())
                 });
@@ -482,9 +445,8 @@ mod tests {
                 let store = store.clone();
                 tokio::spawn(async move {
                     let length = if number % 3 == 0 { 60_000 } else { 50 };
-                    let written = store
-                        .write(move |connection| meta::set(connection, &format!("n{number}"), &"x".repeat(length)))
-                        .await;
+                    let written =
+                        store.transact(move |tx| meta::set(tx, &format!("n{number}"), &"x".repeat(length))).await;
                     (number, written.is_ok())
                 })
             })
@@ -498,9 +460,9 @@ mod tests {
             told.push(writer.await.unwrap());
         }
         let kept = store
-            .write(move |connection| {
+            .transact(move |tx| {
                 told.into_iter()
-                    .map(|(number, ok)| Ok((number, ok, meta::get(connection, &format!("n{number}"))?.is_some())))
+                    .map(|(number, ok)| Ok((number, ok, meta::get(tx, &format!("n{number}"))?.is_some())))
                     .collect::<Result<Vec<(u32, bool, bool)>, StoreError>>()
             })
             .await
@@ -518,9 +480,9 @@ mod tests {
         let (woke, mut woken) = mpsc::unbounded_channel();
         store.set_announce(move |woken| drop(woke.send(woken.crm)));
         let waking = |customer: CustomerId, fail: bool| {
-            store.change(move |_| {
-                let woken = Woken { crm: vec![customer], ..Woken::default() };
-                if fail { Err(StoreError::Commit("made to fail".to_owned())) } else { Ok(((), woken)) }
+            store.transact(move |tx| {
+                tx.wake(|woken| woken.crm.push(customer));
+                if fail { Err(StoreError::Commit("made to fail".to_owned())) } else { Ok(()) }
             })
         };
         // Handed in, and left before the answer.
@@ -536,13 +498,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join(FILE)).unwrap();
         let panicked = store
-            .write(|connection| -> Result<(), StoreError> {
-                meta::set(connection, "half", "done")?;
+            .transact(|tx| -> Result<(), StoreError> {
+                meta::set(tx, "half", "done")?;
                 panic!("made to panic")
             })
             .await;
         assert!(panicked.is_err());
-        assert_eq!(store.write(|connection| meta::get(connection, "half")).await.unwrap(), None);
+        assert_eq!(store.transact(|tx| meta::get(tx, "half")).await.unwrap(), None);
         assert!(store.is_alive());
     }
 }

@@ -1,4 +1,4 @@
-//! The relay's two times: that of the wall, by which dialogs go, and the time since the start, by which pauses go.
+//! Two times: that of the wall, by which dialogs go, and the time since the start, by which pauses go.
 //!
 //! The wall clock is read at the start and carried on by the monotonic one. Once a minute the two are compared: a drift of up to a
 //! second is taken over, a larger difference (a clock set by somebody, a machine that slept) only when it is the same a minute later,
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
-use crate::policy::Millis;
+use super::Millis;
 
 /// Where the relay's time comes from. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,9 +38,9 @@ struct Correction {
     jump: Option<Millis>,
 }
 
-/// The hand that moves a manual clock.
+/// Moves the clock that [`Clock::manual`] made with it.
 #[derive(Clone, Debug)]
-pub struct Hand(watch::Sender<Moment>);
+pub struct ManualClock(watch::Sender<Moment>);
 
 #[derive(Clone, Copy, Debug)]
 struct Moment {
@@ -64,16 +64,16 @@ impl Clock {
 
     /// A clock that stands at `now` until its hand is moved.
     #[must_use]
-    pub fn manual(now: Millis) -> (Self, Hand) {
+    pub fn manual(now: Millis) -> (Self, ManualClock) {
         let (sender, receiver) = watch::channel(Moment { passed: now, set_by: 0 });
-        (Self(Source::Manual(receiver)), Hand(sender))
+        (Self(Source::Manual(receiver)), ManualClock(sender))
     }
 
     /// Milliseconds that have passed, by a clock that nobody sets; where it began has no meaning.
     #[must_use]
     pub fn passed(&self) -> Millis {
         match &self.0 {
-            Source::Real(real) => millis(real.started.elapsed()),
+            Source::Real(real) => super::millis(real.started.elapsed()),
             Source::Manual(now) => now.borrow().passed,
         }
     }
@@ -128,7 +128,7 @@ async fn manual(now: &watch::Receiver<Moment>, is_it: impl Fn(&Moment) -> bool) 
     }
 }
 
-impl Hand {
+impl ManualClock {
     /// Moves the clock on to where the wall shows `at`; passed time never goes back.
     pub fn advance_to(&self, at: Millis) {
         self.0.send_if_modified(|now| {
@@ -146,7 +146,7 @@ impl Hand {
 
 impl Real {
     fn now(&self) -> Millis {
-        let elapsed = millis(self.started.elapsed());
+        let elapsed = super::millis(self.started.elapsed());
         let mut correction = self.correction.lock().unwrap_or_else(PoisonError::into_inner);
         if elapsed - correction.compared_at >= COMPARISON_INTERVAL {
             correction.compare(elapsed, wall() - (self.wall_at_start + elapsed));
@@ -177,11 +177,7 @@ impl Correction {
 }
 
 fn wall() -> Millis {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(millis).unwrap_or_default()
-}
-
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(super::millis).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,0 +1,145 @@
+//! Updates of MAX as they came in.
+
+use rusqlite::params;
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+
+use super::{Position, StoreError, Tx, erased};
+use crate::relay::lanes::CustomerId;
+use crate::time::Millis;
+
+/// What has become of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::relay) enum State {
+    Waiting,
+    Taken,
+    /// Taken; an edit or removal that the agents have not been shown.
+    Unseen,
+}
+
+impl ToSql for State {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(match self {
+            Self::Waiting => 0_i64,
+            Self::Taken => 1,
+            Self::Unseen => 2,
+        }))
+    }
+}
+
+impl FromSql for State {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match i64::column_result(value)? {
+            0 => Ok(Self::Waiting),
+            1 => Ok(Self::Taken),
+            2 => Ok(Self::Unseen),
+            other => Err(FromSqlError::OutOfRange(other)),
+        }
+    }
+}
+
+/// An update that waits.
+pub(in crate::relay) struct Row {
+    pub id: i64,
+    pub raw: String,
+    pub position: Position,
+    pub received_at: Millis,
+}
+
+/// Writes an update down and wakes whose it is, unless it is known, or of somebody who was erased. What is nobody's waits for
+/// nothing. Returns whether it was new.
+pub(in crate::relay) fn insert(
+    tx: &Tx<'_>,
+    key: &str,
+    customer: Option<CustomerId>,
+    (at, seq): Position,
+    raw: &str,
+    now: Millis,
+) -> Result<bool, StoreError> {
+    if erased::contains(tx, key)? {
+        return Ok(false);
+    }
+    let state = if customer.is_some() { State::Waiting } else { State::Taken };
+    let inserted = tx
+        .connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO inbox (key, customer, at, seq, raw, received_at, done)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![key, customer, at, seq, raw, now, state])?;
+    if inserted > 0 {
+        tx.wake(|woken| woken.dialogs.extend(customer));
+    }
+    Ok(inserted > 0)
+}
+
+/// The updates of one customer that wait, in the order of MAX.
+pub(in crate::relay) fn waiting(tx: &Tx<'_>, id: CustomerId, most: u32) -> Result<Vec<Row>, StoreError> {
+    let mut statement = tx.connection.prepare_cached(
+        "SELECT id, raw, at, seq, received_at FROM inbox
+         WHERE customer = ?1 AND done = 0 ORDER BY at, seq, id LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![id, most], |row| {
+        Ok(Row { id: row.get(0)?, raw: row.get(1)?, position: (row.get(2)?, row.get(3)?), received_at: row.get(4)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(in crate::relay) fn set_state(tx: &Tx<'_>, row: i64, state: State) -> Result<(), StoreError> {
+    tx.connection.prepare_cached("UPDATE inbox SET done = ?2 WHERE id = ?1")?.execute(params![row, state])?;
+    Ok(())
+}
+
+/// The edits and the removal of one message that are taken, in the order of MAX.
+pub(in crate::relay) fn amendments(tx: &Tx<'_>, id: CustomerId, mid: &str) -> Result<Vec<(String, State)>, StoreError> {
+    let mut statement = tx.connection.prepare_cached(
+        "SELECT raw, done FROM inbox
+         WHERE customer = ?1 AND done > 0 AND (key = ?2 OR (key >= ?3 AND key < ?4)) ORDER BY at, seq, id",
+    )?;
+    let removal = format!("message_removed:{mid}");
+    let (edits, behind_edits) = (format!("message_edited:{mid}:"), format!("message_edited:{mid};"));
+    let found = statement.query_map(params![id, removal, edits, behind_edits], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// MAX's time of the customer's newest update.
+pub(in crate::relay) fn heard_at(tx: &Tx<'_>, id: CustomerId) -> Result<Option<Millis>, StoreError> {
+    let mut statement = tx.connection.prepare_cached("SELECT max(at) FROM inbox WHERE customer = ?1")?;
+    Ok(statement.query_row([id], |row| row.get(0))?)
+}
+
+/// Takes every update of a customer's away, and the update of nobody's that name the person; their keys are remembered as those
+/// of somebody who was erased. Returns how many that were.
+pub(in crate::relay) fn erase(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<usize, StoreError> {
+    let keys = tx
+        .connection
+        .prepare("SELECT key FROM inbox WHERE customer = ?1")?
+        .query_map([id], |row| row.get(0))?
+        .collect::<Result<Vec<String>, _>>()?;
+    for key in keys {
+        erased::remember(tx, &key, now)?;
+    }
+    let strangers = tx
+        .connection
+        .prepare("SELECT id, key, raw FROM inbox WHERE customer IS NULL AND instr(raw, ?1) > 0")?
+        .query_map([id.to_string()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<Vec<(i64, String, String)>, _>>()?;
+    let mut gone = 0;
+    for (row, key, raw) in strangers {
+        if names(&raw, id) {
+            erased::remember(tx, &key, now)?;
+            gone += tx.connection.execute("DELETE FROM inbox WHERE id = ?1", [row])?;
+        }
+    }
+    Ok(gone + tx.connection.execute("DELETE FROM inbox WHERE customer = ?1", [id])?)
+}
+
+/// Whether an update that belongs to no dialog names this person, as far as it can be read at all: the number must stand by
+/// itself.
+fn names(raw: &str, id: CustomerId) -> bool {
+    let number = id.to_string();
+    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+    raw.match_indices(&number).any(|(at, found)| {
+        let bytes = raw.as_bytes();
+        !is_digit(at.checked_sub(1).and_then(|before| bytes.get(before))) && !is_digit(bytes.get(at + found.len()))
+    })
+}
