@@ -490,6 +490,7 @@ fn the_schema_for_editors_is_one_json_document() {
     let (code, text) = out(&maxchannel(&["schema"]));
     let schema: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!((code, &schema["properties"]["kind"]["const"]), (0, &serde_json::json!("MaxChannel")));
+}
 
 /// The blocks of YAML in the documents are what readers copy.
 #[test]

@@ -130,7 +130,7 @@ impl Prometheus {
         let mut address: url::Url = format!("{}/api/v1/{path}", self.url).parse().unwrap();
         address.query_pairs_mut().extend_pairs(parameters);
         let answer = reqwest::get(address).await;
-        let answer: Value = answer.ok()?.json().await.ok()?;
+        let answer: Value = serde_json::from_slice(&answer.ok()?.bytes().await.ok()?).ok()?;
         assert_eq!(answer["status"], "success", "{parameters:?}: {answer}");
         Some(answer["data"]["result"].clone())
     }
