@@ -81,7 +81,7 @@ docs-check: ## build the site and open every link; the API reference must be fre
 	scripts/docs.sh check
 
 bench: ## memory, latency, drain and recovery of the relay; see benches/README.md
-	$(CARGO) build --release --locked --no-default-features --bin maxchannel --target-dir target/without-doubles
+	$(CARGO) build --release --locked --no-default-features --bin maxchannel --bin maxchannel-relay --target-dir target/without-doubles
 	BENCH_PROGRAM="$$PWD/target/without-doubles/$(CARGO_BUILD_TARGET)/release/maxchannel" $(CARGO) bench --locked
 
 bench-controller: ## the controller with 100, 1 000 and 5 000 channels on a real API server; minutes

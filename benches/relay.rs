@@ -321,7 +321,7 @@ async fn memory(table: &mut Table) {
     site.until("200 from /readyz", answers).await;
     tokio::time::sleep(IDLE).await;
     let relay = program.memory();
-    table.add("idle, `relay`: resident, MiB", "≤ 12", relay.all / MIB);
+    table.add("idle, `relay`: resident, MiB", "≤ 8", relay.all / MIB);
     table.add("idle, `relay`: of it not mapped from the program file, MiB", "", relay.own / MIB);
     table.add("idle, `run`: resident, MiB", "", whole.all / MIB);
     table.add("idle, `run`: of it not mapped from the program file, MiB", "", whole.own / MIB);

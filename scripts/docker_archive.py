@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes a container image with one static binary and nothing else, as a docker-archive tar, without a container engine.
+"""Writes a container image with a static binary, those beside it, and nothing else, as a docker-archive tar, without a container engine.
 
 The archive holds manifest.json, the configuration and one layer, each named after its SHA-256 (Docker image specification v1.2, "Combined Image
 JSON + Filesystem Changeset Format"), as `docker load` and `ctr images import` take it. The same binary gives the same bytes: every time is zero.
@@ -27,8 +27,9 @@ def tar(files: list[tuple[str, bytes, int]]) -> bytes:
     return buffer.getvalue()
 
 
-def image(binary: bytes, name: str, tag: str) -> bytes:
-    layer = tar([(name, binary, 0o555)])
+def image(binaries: list[pathlib.Path], tag: str) -> bytes:
+    name = binaries[0].name
+    layer = tar([(binary.name, binary.read_bytes(), 0o555) for binary in binaries])
     layer_id = hashlib.sha256(layer).hexdigest()
     config = json.dumps({
         "architecture": "amd64",
@@ -36,7 +37,7 @@ def image(binary: bytes, name: str, tag: str) -> bytes:
         # With the path `kubectl exec POD -- maxchannel …` finds it.
         "config": {"Entrypoint": [f"/{name}"], "Env": ["PATH=/"], "User": "65532:65532", "WorkingDir": "/"},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_id}"]},
-        "history": [{"created_by": f"COPY {name} /{name}"}],
+        "history": [{"created_by": f"COPY {' '.join(binary.name for binary in binaries)} /"}],
     }, sort_keys=True).encode()
     config_name = f"{hashlib.sha256(config).hexdigest()}.json"
     manifest = json.dumps([{"Config": config_name, "RepoTags": [tag], "Layers": [f"{layer_id}.tar"]}]).encode()
@@ -46,14 +47,17 @@ def image(binary: bytes, name: str, tag: str) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", type=pathlib.Path, required=True, help="a statically linked x86-64 program")
+    parser.add_argument("--beside", type=pathlib.Path, action="append", default=[], help="another that lies beside it")
     parser.add_argument("--tag", required=True, help="name:tag of the image")
     parser.add_argument("--output", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
-    binary = arguments.binary.read_bytes()
-    if b"/ld-linux" in binary[:4096]:
-        raise SystemExit(f"{arguments.binary} is linked dynamically and would not start in an image without libraries: build it with -C target-feature=+crt-static")
+    binaries = [arguments.binary, *arguments.beside]
+    for binary in binaries:
+        with binary.open("rb") as file:
+            if b"/ld-linux" in file.read(4096):
+                raise SystemExit(f"{binary} is linked dynamically and would not start in an image without libraries: build it with -C target-feature=+crt-static")
     new = arguments.output.with_suffix(".new")
-    new.write_bytes(image(binary, arguments.binary.name, arguments.tag))
+    new.write_bytes(image(binaries, arguments.tag))
     new.replace(arguments.output)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds maxchannel statically and writes it as a container image, without a container engine: target/maxchannel-image.tar, tagged localhost/maxchannel:dev.
+# Builds maxchannel and maxchannel-relay statically and writes them as a container image, without a container engine: target/maxchannel-image.tar, tagged localhost/maxchannel:dev.
 #
 #   [PROFILE=dev|release] [FEATURES=otlp] make-image.sh
 #
@@ -17,13 +17,15 @@ dev) folder=debug options=(--test architecture) ;;
 release) folder=release options=(--release --no-default-features) ;;
 *) echo "make-image: PROFILE is '$PROFILE': it must be dev or release" >&2; exit 2 ;;
 esac
-cargo build --locked --bin maxchannel --features "${FEATURES:-}" "${options[@]}"
+cargo build --locked --bin maxchannel --bin maxchannel-relay --features "${FEATURES:-}" "${options[@]}"
 
 # Debug information stays in target/: the image is imported faster without it.
 target=${CARGO_TARGET_DIR:-target}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-strip --strip-debug -o "$work/maxchannel" "$target/$CARGO_BUILD_TARGET/$folder/maxchannel"
+for program in maxchannel maxchannel-relay; do
+	strip --strip-debug -o "$work/$program" "$target/$CARGO_BUILD_TARGET/$folder/$program"
+done
 mkdir -p target
-python3 scripts/docker_archive.py --binary "$work/maxchannel" --tag localhost/maxchannel:dev --output target/maxchannel-image.tar
+python3 scripts/docker_archive.py --binary "$work/maxchannel" --beside "$work/maxchannel-relay" --tag localhost/maxchannel:dev --output target/maxchannel-image.tar
 echo "make-image: target/maxchannel-image.tar ($(($(stat -c %s target/maxchannel-image.tar) / 1048576)) MiB, localhost/maxchannel:dev, ${PROFILE:-dev})" >&2

@@ -123,9 +123,11 @@ fn wrong_usage_and_unreadable_files_end_in_exit_code_2_with_a_sentence() {
 fn in_the_image_the_program_is_found_by_its_name() {
     let folder = Folder::new("image");
     let program = folder.file("maxchannel", b"not a real program");
+    let relay = folder.file("maxchannel-relay", b"nor is this");
     let image = folder.0.join("image.tar");
     let written = Command::new("python3")
-        .args(["scripts/docker_archive.py", "--binary", &program, "--tag", "localhost/x:dev", "--output"])
+        .args(["scripts/docker_archive.py", "--binary", &program, "--beside", &relay])
+        .args(["--tag", "localhost/x:dev", "--output"])
         .arg(&image)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
@@ -135,6 +137,8 @@ fn in_the_image_the_program_is_found_by_its_name() {
     let dockerfile =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Dockerfile")).expect("the Dockerfile");
     assert!(bytes.contains(r#""Env": ["PATH=/"]"#) && dockerfile.contains("\nENV PATH=/\n"));
+    // `maxchannel relay` becomes what lies beside it.
+    assert!(bytes.contains("nor is this") && dockerfile.contains("/maxchannel /maxchannel-relay /\n"));
 }
 
 /// The exit code, stdout and stderr.

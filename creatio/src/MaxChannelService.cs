@@ -121,12 +121,13 @@ namespace Terrasoft.Configuration.MaxChannel
 			if (!Guid.TryParse(query["id"], out id) || !isComplete || content == null) {
 				return Refused(BadRequest);
 			}
-			long most = MaxFileBytes();
+			int? size = StoredSize(id);
+			// What was taken once is not too big for a repeat, even where the setting is lower now.
+			long most = Math.Max(MaxFileBytes(), size ?? 0);
 			using (MemoryStream bytes = ReadUpTo(content, most)) {
 				if (bytes == null) {
 					return new MaxFileResponse { ErrorCode = "file_too_big", MaxBytes = most };
 				}
-				int? size = StoredSize(id);
 				if (size == bytes.Length) {
 					return new MaxFileResponse { Success = true, Duplicate = true };
 				}
@@ -134,7 +135,15 @@ namespace Terrasoft.Configuration.MaxChannel
 					// A file without its bytes: the request that began to store it has died.
 					FileEntity(id, true).Delete();
 				}
-				Save(id, MaxDatabase.Cut(name, MaxNames.MediumText), mimeType, bytes);
+				try {
+					Save(id, MaxDatabase.Cut(name, MaxNames.MediumText), mimeType, bytes);
+				} catch (Exception) {
+					// Another request with the same file was faster.
+					if (StoredSize(id) != bytes.Length) {
+						throw;
+					}
+					return new MaxFileResponse { Success = true, Duplicate = true };
+				}
 			}
 			return new MaxFileResponse { Success = true, Duplicate = false };
 		}
@@ -237,6 +246,13 @@ namespace Terrasoft.Configuration.MaxChannel
 			if (wrong != null) {
 				return Refusal(BadRequest, wrong);
 			}
+			// A repeat is known by its key, whatever would be said of the message today.
+			var inbox = new MaxInbox(UserConnection);
+			MaxKey key = inbox.Find(request.ChannelSource, request.ExternalId);
+			bool duplicate = key != null;
+			if (duplicate && key.State == MaxNames.KeyDone) {
+				return Stored(request, key, true);
+			}
 			MaxChannelRow channel = MaxDatabase.ChannelBySource(UserConnection, request.ChannelSource);
 			if (channel == null) {
 				return Refusal("channel_not_found", "There is no channel with this source.");
@@ -244,17 +260,37 @@ namespace Terrasoft.Configuration.MaxChannel
 			if (!channel.IsActive) {
 				return Refusal("channel_inactive", "The channel is not active.");
 			}
-			var inbox = new MaxInbox(UserConnection);
-			var customer = new MaxSenderLock(UserConnection, request.ChannelSource, request.Sender);
-			MaxKey key = inbox.Find(request.ChannelSource, request.ExternalId);
-			bool duplicate = key != null;
 			if (key == null) {
-				MaxReceiveResponse refusal = CheckNew(request, customer);
-				if (refusal != null) {
-					return refusal;
-				}
 				duplicate = !inbox.Add(request);
 				key = inbox.Find(request.ChannelSource, request.ExternalId);
+			}
+			// History goes past the library's lock on a chat, and past ours.
+			return request.IsIncoming
+				? ProcessAlone(inbox, key, channel, request, duplicate)
+				: ProcessKey(inbox, key, channel, request, duplicate, null);
+		}
+
+		/// <summary>Of the requests of one customer only one works at a time; the others are answered "queued".</summary>
+		private MaxReceiveResponse ProcessAlone(MaxInbox inbox, MaxKey key, MaxChannelRow channel, MaxReceiveRequest request,
+				bool duplicate) {
+			var customer = new MaxSenderLock(UserConnection, request.ChannelSource, request.Sender);
+			if (!customer.TryAcquire()) {
+				return Queued(request, duplicate);
+			}
+			try {
+				// Read again: who held the customer until now may have stored this very message.
+				key = inbox.Find(request.ChannelSource, request.ExternalId);
+				return ProcessKey(inbox, key, channel, request, duplicate, customer);
+			} finally {
+				customer.Release();
+			}
+		}
+
+		/// <summary>A key that is gone was given back by another request with the same message: the repeat makes it anew.</summary>
+		private MaxReceiveResponse ProcessKey(MaxInbox inbox, MaxKey key, MaxChannelRow channel, MaxReceiveRequest request,
+				bool duplicate, MaxSenderLock customer) {
+			if (key == null) {
+				return Queued(request, duplicate);
 			}
 			if (key.State == MaxNames.KeyDone || FinishStored(inbox, key, channel, request)) {
 				return Stored(request, key, duplicate);
@@ -262,23 +298,19 @@ namespace Terrasoft.Configuration.MaxChannel
 			if (key.State == MaxNames.KeyTaken && !MaxInbox.IsStale(key)) {
 				return Queued(request, duplicate);
 			}
-			// History goes past the library's lock on a chat, and past ours.
-			if (!request.IsIncoming) {
-				return inbox.Take(key) ? Hand(inbox, key, channel, request, duplicate, null) : Queued(request, true);
+			MaxReceiveResponse refusal = key.State == MaxNames.KeyQueued ? CheckNew(request, customer) : null;
+			if (refusal != null) {
+				return inbox.Free(key) ? refusal : Queued(request, true);
 			}
-			if (!customer.TryAcquire()) {
-				return Queued(request, duplicate);
-			}
-			try {
-				return inbox.Take(key) ? Hand(inbox, key, channel, request, duplicate, customer) : Queued(request, true);
-			} finally {
-				customer.Release();
-			}
+			return inbox.Take(key) ? Hand(inbox, key, channel, request, duplicate, customer) : Queued(request, true);
 		}
 
-		/// <summary>What only a new message can break; null where nothing is wrong.</summary>
+		/// <summary>
+		/// What only a message that was handed to nobody yet can break; null where nothing is wrong. Times are judged under the
+		/// customer's lock, where no other request can be storing the same message.
+		/// </summary>
 		private MaxReceiveResponse CheckNew(MaxReceiveRequest request, MaxSenderLock customer) {
-			if (request.IsIncoming && request.Timestamp <= customer.LastTimestamp()) {
+			if (customer != null && request.Timestamp <= customer.LastTimestamp()) {
 				return Refusal(BadRequest, "The timestamp does not grow.");
 			}
 			foreach (MaxAttachment file in request.Files) {

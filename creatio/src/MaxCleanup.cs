@@ -24,11 +24,13 @@ namespace Terrasoft.Configuration.MaxChannel
 			try {
 				DateTime before = DateTime.UtcNow.AddDays(-MaxNames.KeepDays);
 				string[] finished = { MaxNames.Delivered, MaxNames.Failed, MaxNames.Uncertain };
+				// What still waits after so long was given up by the relay.
+				string[] ended = { MaxNames.KeyDone, MaxNames.KeyQueued };
 				(new Delete(connection).From(MaxNames.Outbox)
 					.Where("State").In(Column.Parameters(finished))
 					.And("CreatedOn").IsLess(Column.Parameter(before)) as Delete).Execute();
 				(new Delete(connection).From(MaxNames.Inbound)
-					.Where("State").IsEqual(Column.Parameter(MaxNames.KeyDone))
+					.Where("State").In(Column.Parameters(ended))
 					.And("CreatedOn").IsLess(Column.Parameter(before)) as Delete).Execute();
 			} catch (Exception error) {
 				MaxLog.Warn("Old rows were not deleted; it is tried again later.", error);

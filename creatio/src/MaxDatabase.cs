@@ -128,10 +128,12 @@ namespace Terrasoft.Configuration.MaxChannel
 
 		/// <summary>The contact's chats in the channel, the newest first.</summary>
 		public static List<MaxChatRow> Chats(UserConnection connection, Guid channelId, Guid contactId) {
-			return ReadChats(ChatColumns(connection)
+			List<MaxChatRow> chats = ReadChats(ChatColumns(connection)
 				.Where("ChannelId").IsEqual(Column.Parameter(channelId))
 				.And("ContactId").IsEqual(Column.Parameter(contactId))
-				.OrderByDesc("CreatedOn") as Select);
+				.OrderByAsc("CreatedOn") as Select);
+			chats.Reverse();
+			return chats;
 		}
 
 		public static bool HasChild(UserConnection connection, Guid chatId) {

@@ -81,6 +81,21 @@ namespace Terrasoft.Configuration.MaxChannel
 		}
 
 		private bool Add(string channelSource, string externalId, string sender, string author, string replaces, string state) {
+			try {
+				AddRow(channelSource, externalId, sender, author, replaces, state);
+				return true;
+			} catch (Exception) {
+				if (Find(channelSource, externalId) != null) {
+					return false;
+				}
+			}
+			// Another request had the key and has given it back meanwhile; or something is wrong, and then it fails again.
+			AddRow(channelSource, externalId, sender, author, replaces, state);
+			return true;
+		}
+
+		private void AddRow(string channelSource, string externalId, string sender, string author, string replaces,
+				string state) {
 			DateTime now = DateTime.UtcNow;
 			var insert = new Insert(_connection).Into(MaxNames.Inbound)
 				.Set("Id", Column.Parameter(Guid.NewGuid()))
@@ -96,15 +111,7 @@ namespace Terrasoft.Configuration.MaxChannel
 				.Set("TakenOn", Column.Parameter(now))
 				.Set("ChatId", Column.Parameter(Guid.Empty))
 				.Set("ContactId", Column.Parameter(Guid.Empty));
-			try {
-				insert.Execute();
-				return true;
-			} catch (Exception) {
-				if (Find(channelSource, externalId) == null) {
-					throw;
-				}
-				return false;
-			}
+			insert.Execute();
 		}
 
 		/// <summary>From the state that was read to Taken, by one statement; false where another request was faster.</summary>
@@ -118,7 +125,11 @@ namespace Terrasoft.Configuration.MaxChannel
 			if (key.State == MaxNames.KeyTaken) {
 				update = update.And("TakenOn").IsLess(Column.Parameter(Stale())) as Update;
 			}
-			return update.Execute() == 1;
+			if (update.Execute() != 1) {
+				return false;
+			}
+			key.State = MaxNames.KeyTaken;
+			return true;
 		}
 
 		public static bool IsStale(MaxKey key) {
@@ -142,10 +153,20 @@ namespace Terrasoft.Configuration.MaxChannel
 			key.ContactId = contactId;
 		}
 
-		/// <summary>What could not be stored is as if it had never come.</summary>
-		public void Free(MaxKey key) {
+		/// <summary>
+		/// What could not be stored is as if it had never come; false where another request has gone on with the key.
+		/// </summary>
+		public bool Free(MaxKey key) {
 			(new Delete(_connection).From(MaxNames.Inbound)
-				.Where("Id").IsEqual(Column.Parameter(key.Id)) as Delete).Execute();
+				.Where("Id").IsEqual(Column.Parameter(key.Id))
+				.And("State").IsEqual(Column.Parameter(key.State)) as Delete).Execute();
+			bool stands = false;
+			var select = new Select(_connection)
+				.Column("Id")
+				.From(MaxNames.Inbound)
+				.Where("Id").IsEqual(Column.Parameter(key.Id)) as Select;
+			select.ExecuteReader(reader => stands = true);
+			return !stands;
 		}
 	}
 

@@ -65,8 +65,9 @@ namespace Terrasoft.Configuration.MaxChannel
 			var update = new Update(_connection, MaxNames.Counter)
 				.Set("LastSeq", QueryColumnExpression.Add(new QueryColumnExpression("LastSeq"), Column.Parameter(1)))
 				.Where("Name").IsEqual(Column.Parameter(MaxNames.OutboxCounter)) as Update;
-			if (update.Execute(executor) == 0) {
-				int first = LastSeq(executor, MaxNames.Outbox, "Seq", null) + 1;
+			// Inside the transaction that the executor has begun.
+			if (update.Execute() == 0) {
+				int first = HighestSeq() + 1;
 				DateTime now = DateTime.UtcNow;
 				new Insert(_connection).Into(MaxNames.Counter)
 					.Set("Id", Column.Parameter(MaxNames.OutboxCounterId))
@@ -77,16 +78,18 @@ namespace Terrasoft.Configuration.MaxChannel
 					.Execute(executor);
 				return first;
 			}
-			return LastSeq(executor, MaxNames.Counter, "LastSeq", MaxNames.OutboxCounter);
+			// Read by the writing executor: never of a replica.
+			var select = new Select(_connection).Column("LastSeq").From(MaxNames.Counter)
+				.Where("Name").IsEqual(Column.Parameter(MaxNames.OutboxCounter)) as Select;
+			return select.ExecuteScalar<int>(executor);
 		}
 
-		/// <summary>The highest value of a column, 0 where there is no row. Read by the writing executor: never of a replica.</summary>
-		private int LastSeq(DBExecutor executor, string table, string column, string name) {
-			var query = new Select(_connection).Top(1).Column(column).From(table) as Select;
-			var select = (name == null
-				? query.OrderByDesc(column)
-				: query.Where("Name").IsEqual(Column.Parameter(name))) as Select;
-			return select.ExecuteScalar<int>(executor);
+		/// <summary>Only where the counter's row is lost, so never on a site that is in order.</summary>
+		private int HighestSeq() {
+			int highest = 0;
+			var select = new Select(_connection).Column("Seq").From(MaxNames.Outbox) as Select;
+			select.ExecuteReader(reader => highest = Math.Max(highest, reader.GetColumnValue<int>("Seq")));
+			return highest;
 		}
 
 		private void InsertRow(DBExecutor executor, MaxOutboxRow row, int seq) {

@@ -24,7 +24,7 @@ mod man;
 mod moving;
 mod outside;
 mod plan;
-mod relay;
+pub mod relay;
 mod remove;
 mod reports;
 mod rules;

@@ -1,6 +1,7 @@
 //! `maxchannel relay`: the message half of one channel, as it runs in a cluster.
 
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,9 @@ use crate::time::Clock;
 use crate::time::Millis;
 use crate::{telemetry, transport};
 
+/// The program of its own that this command becomes.
+const PROGRAM: &str = "maxchannel-relay";
+const THREADS: usize = 2;
 /// Between two looks at the configuration.
 const CONFIG_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -49,15 +53,56 @@ pub(super) struct Args {
     proxy: ProxyArgs,
 }
 
+/// `maxchannel-relay`: the same as a program of its own. Nothing that a relay does not need is reached from here, so nothing of it is
+/// linked in: it takes half of the memory.
+#[derive(Debug, clap::Parser)]
+#[command(name = PROGRAM, version, about = "Carry the messages of one channel", max_term_width = 100)]
+struct Program {
+    #[command(flatten)]
+    args: Args,
+}
+
+/// Parses the arguments of `maxchannel-relay` and carries messages.
+pub fn main() -> ExitCode {
+    match <Program as clap::Parser>::try_parse() {
+        Ok(Program { args }) => carry(&args),
+        Err(error) => {
+            // A closed pipe leaves nobody to tell.
+            let _ = error.print();
+            ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
+        }
+    }
+}
+
+/// Becomes `maxchannel-relay` where that lies beside this program, and serves by itself where it does not.
 pub(super) fn run(args: &Args) -> ExitCode {
+    let beside = std::env::current_exe().ok().map(|path| path.with_file_name(PROGRAM)).filter(|path| path.is_file());
+    if let Some(program) = beside {
+        // The first two are this program and `relay`. It comes back only where the other cannot be started.
+        let error = std::process::Command::new(&program).args(std::env::args_os().skip(2)).exec();
+        eprintln!(
+            "maxchannel relay: {} cannot be started ({error}), this program serves in its place",
+            program.display()
+        );
+    }
+    carry(args)
+}
+
+fn carry(args: &Args) -> ExitCode {
     let _telemetry = telemetry::start_service(telemetry::Format::Json, "warn,maxchannel=info", "maxchannel-relay");
-    match super::in_runtime(serve(args)) {
+    match in_runtime(serve(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, message)) => {
             eprintln!("maxchannel relay: {message}");
             ExitCode::from(code)
         }
     }
+}
+
+/// Two threads are enough for one channel, on however large a machine.
+fn in_runtime<T>(work: impl Future<Output = Result<T, (u8, String)>>) -> Result<T, (u8, String)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
+    runtime.map_err(super::RuntimeError)?.block_on(work)
 }
 
 async fn serve(args: &Args) -> Result<(), (u8, String)> {

@@ -66,6 +66,7 @@ async fn serve(args: &Args) -> std::io::Result<()> {
         files_listen: args.files_listen,
         time_scale: args.time_scale,
         switches,
+        ..max::Options::default()
     })
     .await?;
     let mango_options =

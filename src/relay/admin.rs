@@ -20,8 +20,8 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixSocket};
 
-use super::Shared;
 use super::lanes::CustomerId;
+use super::state::Shared;
 use super::store::customer::{self, Customer};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, State as Ended};
@@ -155,25 +155,34 @@ fn failed(error: &StoreError) -> (StatusCode, String) {
 }
 
 async fn list(State(shared): State<Arc<Shared>>, Query(listing): Query<Listing>) -> Answer<DeadLetters> {
+    list_letters(&shared, listing.text).await.map(Json).map_err(|error| failed(&error))
+}
+
+pub(super) async fn list_letters(shared: &Shared, with_text: bool) -> Result<DeadLetters, StoreError> {
     let now = shared.clock.now();
-    let found = shared.store.transact(move |tx| dead_letters(tx, now, listing.text)).await;
-    found.map(Json).map_err(|error| failed(&error))
+    shared.store.transact(move |tx| dead_letters(tx, now, with_text)).await
 }
 
 async fn replay(State(shared): State<Arc<Shared>>, Json(wanted): Json<Replay>) -> Answer<Replayed> {
-    let done = shared.store.transact(move |tx| replay_rows(tx, &wanted)).await;
-    let replayed = done.map_err(|error| failed(&error))?;
+    replay_letters(&shared, wanted).await.map(Json).map_err(|error| failed(&error))
+}
+
+pub(super) async fn replay_letters(shared: &Shared, wanted: Replay) -> Result<Replayed, StoreError> {
+    let replayed = shared.store.transact(move |tx| replay_rows(tx, &wanted)).await?;
     tracing::info!(count = replayed.replayed.len(), "dead letters are tried again");
-    Ok(Json(replayed))
+    Ok(replayed)
 }
 
 async fn erase(State(shared): State<Arc<Shared>>, Json(Erase { customer }): Json<Erase>) -> Answer<Erased> {
+    erase_person(&shared, customer).await.map(Json).map_err(|error| failed(&error))
+}
+
+pub(super) async fn erase_person(shared: &Shared, customer: CustomerId) -> Result<Erased, StoreError> {
     let now = shared.clock.now();
-    let done = shared.store.transact(move |tx| erase_rows(tx, customer, now)).await;
-    let erased = done.map_err(|error| failed(&error))?;
-    shared.store.purge().await.map_err(|error| failed(&error))?;
+    let erased = shared.store.transact(move |tx| erase_rows(tx, customer, now)).await?;
+    shared.store.purge().await?;
     tracing::info!("a person was erased from the store");
-    Ok(Json(erased))
+    Ok(erased)
 }
 
 fn dead_letters(tx: &Tx<'_>, now: Millis, with_text: bool) -> Result<DeadLetters, StoreError> {

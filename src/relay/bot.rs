@@ -14,15 +14,16 @@ use serde::Deserialize;
 use serde_json::Value;
 use tracing::Instrument as _;
 
+use super::active::Active;
 use super::config::BotConfig;
-use super::dialogs::text_parts;
 use super::lanes::{CustomerId, Outcome};
 use super::metrics::Odd;
+use super::state::Shared;
+use super::step::text_parts;
 use super::store::StoreError;
 use super::store::customer::Customer;
 use super::store::to_bot::{self, Question};
 use super::store::to_max::{Button, Origin, Part};
-use super::{Active, Shared};
 use crate::policy::{BotRole, Effect, Event};
 use crate::time::Millis;
 use crate::transport::{Options, whole_characters};

@@ -1,7 +1,4 @@
-//! One step of a customer's dialog, inside the transaction that also records what follows from it.
-//!
-//! The rules' effects become rows: messages for the CRM and for MAX, questions to a bot.
-//! Must not do I/O: it works on a [`Tx`] and notes in it whom to wake after the commit.
+//! What MAX has told of a dialog, taken in the order of MAX: each update becomes a step, or is left and counted.
 
 use uuid::Uuid;
 
@@ -9,155 +6,18 @@ use super::lanes::CustomerId;
 use super::metrics::Left;
 use super::placing::{self, Scene};
 use super::render::{self, Incoming};
+use super::step::Stepper;
 use super::store::customer::Customer;
 use super::store::inbox::{self, State};
-use super::store::to_bot::{self, Question};
 use super::store::to_crm::{self, CrmTask};
-use super::store::to_max::{self, Origin, Part};
-use super::store::{Position, StoreError, Tx};
-use super::{Active, Shared};
+use super::store::to_max::{Origin, Part};
+use super::store::{Position, StoreError};
 use crate::creatio::Author;
-use crate::max::text;
 use crate::max::update::{self, Update};
-use crate::policy::{self, Context, Effect, Event, Note, ReplyPlace, Rules};
+use crate::policy::{Effect, Event};
 use crate::time::Millis;
 
-/// What a step needs beside the customer.
-#[derive(Clone, Copy)]
-pub(super) struct Stepper<'a> {
-    pub tx: &'a Tx<'a>,
-    pub rules: &'a Rules,
-    pub context: Context,
-}
-
-impl Shared {
-    /// Steps dialogs by the rules in force, in one transaction with all that follows from it.
-    pub(super) async fn step<T: Send + 'static>(
-        &self,
-        active: &Active,
-        work: impl FnOnce(&Stepper<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (rules, context) = (active.rules.clone(), self.context());
-        self.store.transact(move |tx| work(&Stepper { tx, rules: &rules, context })).await
-    }
-}
-
 impl Stepper<'_> {
-    fn now(&self) -> Millis {
-        self.context.now
-    }
-
-    /// Applies one event and records its effects. `subject` is the message that the event is about, with its place in the dialog.
-    pub fn step(
-        &self,
-        customer: &mut Customer,
-        event: &Event,
-        subject: Option<(&Incoming, Position)>,
-    ) -> Result<Vec<Effect>, StoreError> {
-        let effects = policy::step(self.rules, &mut customer.dialog, event, self.context);
-        for effect in &effects {
-            self.record(customer, effect, event, subject)?;
-        }
-        self.tx.wake(|woken| woken.timers = true);
-        Ok(effects)
-    }
-
-    fn record(
-        &self,
-        customer: &mut Customer,
-        effect: &Effect,
-        event: &Event,
-        subject: Option<(&Incoming, Position)>,
-    ) -> Result<(), StoreError> {
-        match effect {
-            Effect::Receive { stand_by } => {
-                if let Some((incoming, position)) = subject {
-                    let own = matches!(event, Event::Wrote { .. } | Event::WroteBeforeLeaving { .. });
-                    let task = CrmTask::Message { incoming: incoming.clone(), stand_by: *stand_by, own };
-                    self.queue_for_crm(customer, &task, position)?;
-                }
-            }
-            Effect::ReleaseHistory => self.release_history(customer, None)?,
-            // A close message belongs to the chat before and is kept.
-            Effect::DropHistory => to_max::drop_history(self.tx, customer.id)?,
-            Effect::SendAutoReply { set, index, occurrence, text } => {
-                let dialog = customer.dialog.number();
-                let reply = ReplyPlace { dialog, set: *set, index: *index, occurrence: *occurrence };
-                self.queue_for_max(customer, &Origin::AutoReply { reply: Some(reply) }, &text_parts(text))?;
-            }
-            Effect::SendCloseMessage { text } => {
-                self.queue_for_max(customer, &Origin::CloseMessage, &text_parts(text))?;
-            }
-            Effect::AskBot { bot } => {
-                let text = subject.map_or_else(|| "/start".to_owned(), |(incoming, _)| incoming.question.clone());
-                let question = Question { bot: *bot, dialog: customer.dialog.number(), text };
-                to_bot::push(self.tx, customer.id, &question, self.now())?;
-            }
-            // Whoever stepped the bot's answer looks for this effect and sends what he holds.
-            Effect::SendBotAnswer => {}
-            Effect::HandOver => self.control(customer, &CrmTask::HandOver)?,
-            Effect::CloseChat { chat } => self.control(customer, &CrmTask::Close { chat: *chat, refused: 0 })?,
-            Effect::TellAgent { note, .. } => {
-                let text = match note {
-                    Note::CustomerLeft => "[Клиент остановил бота или удалил диалог: сообщения до него не доходят]",
-                };
-                let external_id = format!("note:{}", Uuid::new_v4());
-                self.history(customer, external_id, Author::Bot, text.to_owned(), self.now())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A message behind everything of its own time; see `relay`, "Order".
-    pub fn queue_for_crm(&self, customer: &Customer, task: &CrmTask, place: Position) -> Result<(), StoreError> {
-        to_crm::push(self.tx, customer, task, place, self.now())
-    }
-
-    /// A hand-over or a closing: nothing of this customer passes it in either direction.
-    fn control(&self, customer: &mut Customer, task: &CrmTask) -> Result<(), StoreError> {
-        customer.barrier += 1;
-        self.queue_for_crm(customer, task, (0, 0))
-    }
-
-    /// An entry of the history goes behind the newest message that the dialog has.
-    pub fn history(
-        &self,
-        customer: &Customer,
-        external_id: String,
-        author: Author,
-        text: String,
-        sent_at: Millis,
-    ) -> Result<(), StoreError> {
-        let task = CrmTask::History { external_id, author, text, sent_at };
-        self.queue_for_crm(customer, &task, customer.end_of_dialog())
-    }
-
-    /// A message behind all others of the customer's. Returns its row.
-    pub fn queue_for_max(&self, customer: &Customer, origin: &Origin, parts: &[Part]) -> Result<i64, StoreError> {
-        to_max::push(self.tx, customer.id, origin, parts, self.now())
-    }
-
-    /// Writes the history entries of what the customer has been shown and the CRM does not know yet: of one message, or of all.
-    pub fn release_history(&self, customer: &Customer, only: Option<i64>) -> Result<(), StoreError> {
-        for message in to_max::unrecorded(self.tx, customer.id, only)? {
-            let author = match message.origin {
-                Ok(Origin::AutoReply { .. }) => Some(Author::AutoReply),
-                Ok(Origin::CloseMessage) => Some(Author::CloseMessage),
-                Ok(Origin::Bot) => Some(Author::Bot),
-                // What cannot be read has no entry, and holds up none.
-                Ok(Origin::Agent { .. } | Origin::Press) | Err(_) => None,
-            };
-            for (index, part) in message.parts.into_iter().enumerate() {
-                let (Some(author), Some(text)) = (author, part.text) else { continue };
-                let external_id = part.mid.unwrap_or_else(|| format!("out:{}:{index}", message.id));
-                let sent_at = part.sent_at.or(message.ended_at).unwrap_or(self.context.now);
-                self.history(customer, external_id, author, text, sent_at)?;
-            }
-            to_max::mark_recorded(self.tx, message.id)?;
-        }
-        Ok(())
-    }
-
     /// Takes the updates of one customer that wait, at most `limit`, in the order of MAX. Returns whether there may be more.
     pub fn take_inbox(&self, id: CustomerId, limit: u32) -> Result<bool, StoreError> {
         let rows = inbox::waiting(self.tx, id, limit)?;
@@ -356,9 +216,4 @@ pub(super) fn after_the_close(incoming: &Incoming, now: Millis) -> CrmTask {
         text: render::after_the_close(incoming),
         sent_at: now,
     }
-}
-
-/// A text as the sends that it takes.
-pub(super) fn text_parts(text: &str) -> Vec<Part> {
-    text::split(text).into_iter().map(|part| Part { text: Some(part.to_owned()), ..Part::default() }).collect()
 }

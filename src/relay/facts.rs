@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Shared;
 use super::metrics::Way;
+use super::state::Shared;
 use super::store::counts::{self, Counts};
 use super::store::{StoreError, Tx, customer};
 use crate::policy::Rules;

@@ -11,15 +11,18 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use super::active::Active;
 use super::intake::Arrival;
 use super::lanes::CustomerId;
+use super::pause;
+use super::state::Shared;
 use super::store::StoreError;
 use super::store::gap::{self, Kind, Pending};
-use super::{Active, Shared, pause};
 use crate::max::update::is_time;
 use crate::max::{Class, History, Message};
 use crate::time::Millis;
@@ -153,7 +156,7 @@ impl Readings {
                 not_before
             };
             match not_before {
-                Some(until) => tokio::time::sleep_until(until.into()).await,
+                Some(until) => tokio::time::sleep_until(until).await,
                 None => changed.await,
             }
         }

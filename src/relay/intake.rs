@@ -11,11 +11,12 @@ use subtle::ConstantTimeEq;
 
 use super::config::Intake;
 
+use super::active::Active;
 use super::lanes::{CustomerId, Outcome};
 use super::placing::{self, Scene, Whose};
+use super::state::Shared;
 use super::store::gap::{self, Kind, Pending};
 use super::store::{Position, StoreError, Tx, customer::Customer, inbox, meta};
-use super::{Active, Shared};
 use crate::max::Class;
 use crate::max::update::{self, Event};
 use crate::time::Millis;

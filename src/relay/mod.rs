@@ -47,12 +47,14 @@
 //!
 //! Must not: know Kubernetes, set anything up outside, or write a condition; [`Facts`] states facts, others judge them.
 
+mod active;
 pub mod admin;
 mod bot;
 pub mod config;
 mod dialogs;
 mod facts;
 mod gaps;
+mod ground;
 pub mod http;
 mod intake;
 mod lanes;
@@ -63,54 +65,36 @@ mod outbox;
 mod owner;
 mod placing;
 mod render;
+mod start;
+mod state;
+mod step;
 mod store;
 mod sweep;
 mod timers;
 mod to_crm;
 mod to_max;
 
-use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::http::StatusCode;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tracing::field;
-use uuid::Uuid;
 
-use bot::BotState;
+use active::Active;
 pub use config::RelayConfig;
-use facts::Health;
 pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
-use lanes::{Lanes, Outcome};
-use metrics::{Metrics, Odd};
+pub use ground::Ground;
+use state::Shared;
 pub use store::{FILE as STORE, bot_of, set_aside};
-use store::{Store, StoreError, Tx, Woken, customer, gap, meta};
+use store::{Store, StoreError, customer, gap, meta};
 
-use crate::policy::{BotRole, Context, Rules};
 use crate::time::{self, Backoff, Clock, Jitter, Millis};
-use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
-use crate::{creatio, max};
 
-/// The longest file carried, bytes: each stands whole in memory for a moment.
-const LARGEST_FILE: usize = 50 * 1024 * 1024;
-/// Files under way at once, each way.
-const FILES_AT_ONCE: usize = 3;
-/// Lanes worked on at once, where no limit of the other side sets the number.
-const DIALOG_PLACES: usize = 16;
-const MAX_PLACES: usize = 32;
-const BOT_PLACES: usize = 16;
-/// Workers towards the CRM at the least. More than the spec lets be under way: the client keeps that limit, and lets the slow give way
-/// only while others wait there.
-const CRM_WORKERS: usize = 32;
-/// How many elements that cannot be read are remembered, so that each is counted once.
-const ODD_REMEMBERED: usize = 1_000;
 /// Between attempts of whatever the relay does, unless a flow says otherwise.
 const BETWEEN_TRIES: Backoff = Backoff::Steps(&[
     Duration::from_millis(500),
@@ -140,78 +124,6 @@ pub enum RelayError {
     Settings { channel: String, reason: String },
 }
 
-/// The settings in force with the clients made of them.
-#[derive(Debug)]
-struct Active {
-    config: RelayConfig,
-    rules: Arc<Rules>,
-    max: max::Client,
-    creatio: Option<creatio::Client>,
-    bots: BotTransport,
-}
-
-/// The transport to bots, whose `Debug` says nothing.
-#[derive(Clone)]
-struct BotTransport(Arc<dyn Transport>);
-
-impl std::fmt::Debug for BotTransport {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("BotTransport")
-    }
-}
-
-impl std::ops::Deref for BotTransport {
-    type Target = dyn Transport;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.0
-    }
-}
-
-#[derive(Debug)]
-struct Shared {
-    store: Store,
-    clock: Clock,
-    active: watch::Sender<Option<Arc<Active>>>,
-    dialogs: Lanes,
-    to_crm: Lanes,
-    to_max: Lanes,
-    to_bot: Lanes,
-    /// Customers whose next message waits for its files: towards the CRM, and towards MAX. Each has places of its own, so that a file
-    /// host that hangs holds up no text and not the other way.
-    files_in: Lanes,
-    files_out: Lanes,
-    /// Files that MAX gave since the start.
-    files_fetched: AtomicU64,
-    /// How far MAX's clock is ahead of passed time, by what it has sent; [`Millis::MIN`]: not known.
-    max_ahead: AtomicI64,
-    /// Rows reported a moment ago, when in passed time.
-    reported: Mutex<HashMap<Uuid, Millis>>,
-    metrics: Metrics,
-    health: Mutex<Health>,
-    readings: gaps::Readings,
-    /// Nothing is sent to MAX before [`Clock::passed`] says so.
-    send_from: Millis,
-    last_update_at: AtomicI64,
-    /// The subscription whose gap is known, by its time; 0 for none.
-    subscribed_at: AtomicI64,
-    ownership: owner::Ownership,
-    /// A dialog is open, so the outbox is looked at often.
-    any_open: AtomicBool,
-    largest_file: AtomicUsize,
-    outbox_wake: Notify,
-    report_wake: Notify,
-    timer_wake: Notify,
-    gap_wake: Notify,
-    /// The CRM's hints reach us, so that looks without one may be rare.
-    hints_work: AtomicBool,
-    hinted: AtomicBool,
-    store_broken: AtomicBool,
-    /// Elements of the outbox that cannot be read and have no id to be told by.
-    odd_seen: Mutex<HashSet<creatio::OddRow>>,
-    stopping: watch::Sender<bool>,
-}
-
 /// After so many attempts; with a fifth of chance in it, so that lanes do not march in step.
 fn pause(attempts: u32) -> Millis {
     time::millis(Jitter::longer(20).of(BETWEEN_TRIES.after(attempts)))
@@ -233,58 +145,36 @@ impl Relay {
     /// # Errors
     /// The store cannot be opened, or an address or certificate of the settings is not usable.
     pub async fn open(config: RelayConfig, data_dir: &Path, clock: Clock) -> Result<Self, RelayError> {
-        let active = Active::new(config, None)?;
-        let store = Store::open(&data_dir.join(store::FILE))?;
+        Self::open_on(Ground::Real, config, data_dir, clock).await
+    }
+
+    /// The same on another ground.
+    ///
+    /// # Errors
+    /// As for [`Relay::open`].
+    pub async fn open_on(
+        ground: Ground,
+        config: RelayConfig,
+        data_dir: &Path,
+        clock: Clock,
+    ) -> Result<Self, RelayError> {
+        let active = Active::new(config, None, &ground)?;
+        let store = Store::open_in(&data_dir.join(store::FILE), ground.place_of_store())?;
         let now = clock.now();
         let channel = active.config.channel.clone();
-        let subscribed_at = store.transact(move |tx| prepare(tx, now, &channel)).await?;
+        let subscribed_at = store.transact(move |tx| start::prepare(tx, now, &channel)).await?;
         // Without it messages are carried all the same.
-        let admin = admin::bind(data_dir)
+        let admin = ground
+            .is_real()
+            .then(|| admin::bind(data_dir))
+            .transpose()
             .inspect_err(|error| {
                 let path = data_dir.join(admin::SOCKET);
                 tracing::error!(%error, path = %path.display(), "dead letters and erasure need a socket, which cannot be made here");
             })
-            .ok();
-        let healthy = SideFacts { ok: true, code: None, since: now };
-        let in_flight = active.config.channel.creatio.as_ref().map_or(8, |creatio| creatio.in_flight);
-        let shared = Arc::new(Shared {
-            dialogs: Lanes::new(clock.clone(), DIALOG_PLACES),
-            to_crm: Lanes::new(clock.clone(), in_flight.max(CRM_WORKERS)),
-            to_max: Lanes::new(clock.clone(), MAX_PLACES),
-            to_bot: Lanes::new(clock.clone(), BOT_PLACES),
-            files_in: Lanes::new(clock.clone(), FILES_AT_ONCE),
-            files_out: Lanes::new(clock.clone(), FILES_AT_ONCE),
-            files_fetched: AtomicU64::new(0),
-            max_ahead: AtomicI64::new(Millis::MIN),
-            reported: Mutex::default(),
-            store,
-            send_from: clock.passed() + 1_000,
-            clock,
-            active: watch::Sender::new(None),
-            metrics: Metrics::new(),
-            health: Mutex::new(Health {
-                max: healthy.clone(),
-                crm: healthy.clone(),
-                bot: healthy,
-                bot_away_until: [Millis::MIN; 2],
-                hidden_chats: HashMap::new(),
-            }),
-            readings: gaps::Readings::new(),
-            last_update_at: AtomicI64::new(0),
-            subscribed_at: AtomicI64::new(subscribed_at),
-            ownership: owner::Ownership::default(),
-            any_open: AtomicBool::new(true),
-            largest_file: AtomicUsize::new(LARGEST_FILE),
-            outbox_wake: Notify::new(),
-            report_wake: Notify::new(),
-            timer_wake: Notify::new(),
-            gap_wake: Notify::new(),
-            hints_work: AtomicBool::new(false),
-            hinted: AtomicBool::new(false),
-            store_broken: AtomicBool::new(false),
-            odd_seen: Mutex::default(),
-            stopping: watch::Sender::new(false),
-        });
+            .ok()
+            .flatten();
+        let shared = Shared::new(ground, store, clock, &active, subscribed_at);
         shared.activate(Arc::new(active));
         // Weak, for the store's thread ends when the last handle is gone.
         let announced = Arc::downgrade(&shared);
@@ -294,7 +184,7 @@ impl Relay {
             }
         });
         sweep::once(&shared).await?;
-        let mut tasks = start_tasks(&shared, in_flight);
+        let mut tasks = start::tasks(&shared);
         if let Some(listener) = admin {
             let shared = Arc::clone(&shared);
             tasks.spawn(async move {
@@ -318,7 +208,7 @@ impl Relay {
         if before.as_ref().is_some_and(|before| before.config.channel.revision == config.channel.revision) {
             return Ok(());
         }
-        let active = Arc::new(Active::new(config, before.as_deref())?);
+        let active = Arc::new(Active::new(config, before.as_deref(), &self.shared.ground)?);
         let now = self.shared.clock.now();
         // Between two ways in MAX may have brought things to neither.
         let gap = before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake);
@@ -452,6 +342,36 @@ impl Relay {
         self.shared.metrics.text()
     }
 
+    /// Ends at once and in the middle of everything, as a process that is killed; what is on disk stays as it is.
+    pub async fn kill(&self) {
+        self.tasks.lock().await.shutdown().await;
+        self.shared.store.close().await;
+    }
+
+    /// Erases a person: see [`admin`].
+    ///
+    /// # Errors
+    /// The store could not be written.
+    pub async fn erase(&self, customer: i64) -> Result<admin::Erased, StoreError> {
+        admin::erase_person(&self.shared, customer).await
+    }
+
+    /// What was not delivered, and what is uncertain, without the words.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub async fn dead_letters(&self) -> Result<admin::DeadLetters, StoreError> {
+        admin::list_letters(&self.shared, false).await
+    }
+
+    /// Tries dead letters again.
+    ///
+    /// # Errors
+    /// The store could not be written.
+    pub async fn replay(&self, wanted: admin::Replay) -> Result<admin::Replayed, StoreError> {
+        admin::replay_letters(&self.shared, wanted).await
+    }
+
     /// Stops taking and sending, lets what is under way end, and closes the store. Everything is on disk when it returns.
     pub async fn stop(&self) {
         self.shared.stopping.send_replace(true);
@@ -461,346 +381,5 @@ impl Relay {
             tasks.shutdown().await;
         }
         self.shared.store.close().await;
-    }
-}
-
-impl Active {
-    fn new(config: RelayConfig, before: Option<&Self>) -> Result<Self, RelayError> {
-        let channel = &config.channel;
-        let failed = |reason: String| RelayError::Settings {
-            channel: format!("{}/{}", channel.namespace, channel.name),
-            reason,
-        };
-        let (api, files) =
-            max::transports(channel.max.overridden, channel.max.ca_pem.as_deref(), &channel.max.base_url)
-                .map_err(failed)?;
-        let settings = max::Settings { base_url: channel.max.base_url.clone(), token: config.secrets.token.clone() };
-        let max = match before {
-            Some(before) if before.config.channel.max == channel.max => before.max.with_settings(settings),
-            _ => max::Client::new(api, files, settings),
-        };
-        // The same client goes on where nothing of it has changed: its limits count what was sent a moment ago.
-        let unchanged = before.filter(|before| {
-            before.config.channel.creatio == channel.creatio
-                && same_credentials(before.config.secrets.creatio.as_ref(), config.secrets.creatio.as_ref())
-        });
-        let creatio = match (&channel.creatio, &config.secrets.creatio) {
-            _ if unchanged.is_some() => unchanged.and_then(|before| before.creatio.clone()),
-            (Some(settings), Some(credentials)) => {
-                let trust = match &settings.ca_pem {
-                    Some(pem) => Trust::with_pem(pem).map_err(failed)?,
-                    None => Trust::public(),
-                };
-                let transport = ReqwestTransport::outside(trust, Addresses::Any).map_err(failed)?;
-                let settings = creatio::Settings {
-                    url: settings.url.clone(),
-                    identity_url: settings.identity_url.clone(),
-                    runtime: settings.runtime,
-                    credentials: credentials.clone(),
-                    requests_per_second: settings.requests_per_second,
-                    in_flight: settings.in_flight,
-                };
-                Some(creatio::Client::new(Arc::new(transport), settings))
-            }
-            _ => None,
-        };
-        let bots = ReqwestTransport::outside(Trust::public(), Addresses::Any).map_err(failed)?;
-        let rules = Arc::new(channel.rules.clone());
-        Ok(Self { rules, max, creatio, bots: BotTransport(Arc::new(bots)), config })
-    }
-}
-
-impl Active {
-    /// Ours that `shown` is equal to, if any.
-    fn webhook_secret(&self, shown: &str) -> Option<&SecretString> {
-        let mut ours = self.config.secrets.webhook.iter();
-        ours.find(|ours| bool::from(ours.expose_secret().as_bytes().ct_eq(shown.as_bytes())))
-    }
-}
-
-fn same_credentials(one: Option<&creatio::Credentials>, other: Option<&creatio::Credentials>) -> bool {
-    use creatio::Credentials::{Forms, OAuth};
-    let same = |one: &SecretString, other: &SecretString| one.expose_secret() == other.expose_secret();
-    match (one, other) {
-        (Some(OAuth { client_id, client_secret }), Some(OAuth { client_id: id, client_secret: secret })) => {
-            client_id == id && same(client_secret, secret)
-        }
-        (Some(Forms { username, password }), Some(Forms { username: name, password: word })) => {
-            username == name && same(password, word)
-        }
-        (None, None) => true,
-        _ => false,
-    }
-}
-
-/// Takes up what an earlier run left. Returns which subscription was the last that is known.
-fn prepare(tx: &Tx<'_>, now: Millis, channel: &config::ChannelConfig) -> Result<Millis, StoreError> {
-    let bot_user_id = channel.bot_user_id;
-    if meta::get(tx, meta::MADE_AT)?.is_none() {
-        meta::set(tx, meta::MADE_AT, &now.to_string())?;
-    }
-    // The store belongs to one bot: its messages and marker mean nothing to another.
-    match meta::number(tx, meta::BOT)? {
-        Some(known) if known != bot_user_id => {
-            return Err(StoreError::Commit(format!("it belongs to the bot {known}, not to {bot_user_id}")));
-        }
-        Some(_) => {}
-        None => meta::set(tx, meta::BOT, &bot_user_id.to_string())?,
-    }
-    store::to_max::begin_looks_anew(tx)?;
-    customer::tick_open(tx, now)?;
-    // Of a long poll the marker goes on where it was; webhooks have been answered by nobody since.
-    if channel.intake == config::Intake::Webhook {
-        gap::note(tx, gap::newest_update(tx, Millis::MAX)?, gap::Kind::Repeated, now)?;
-    }
-    Ok(meta::number(tx, meta::SUBSCRIBED_AT)?.unwrap_or(0))
-}
-
-/// A fixed number of tasks, whatever is carried: none is left behind per message.
-fn start_tasks(shared: &Arc<Shared>, crm_places: usize) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
-    macro_rules! workers {
-        ($count:expr, $lanes:ident, $serve:path) => {
-            for _ in 0..$count {
-                let shared = Arc::clone(shared);
-                tasks.spawn(async move {
-                    let mut stopping = shared.stopping.subscribe();
-                    loop {
-                        let lease = tokio::select! {
-                            lease = shared.$lanes.next() => lease,
-                            _ = stopping.wait_for(|stopping| *stopping) => return,
-                        };
-                        let customer = lease.customer();
-                        lease.finish($serve(&shared, customer).await);
-                        if *stopping.borrow() {
-                            return;
-                        }
-                    }
-                });
-            }
-        };
-    }
-    workers!(DIALOG_PLACES, dialogs, intake::serve);
-    workers!(crm_places.max(CRM_WORKERS), to_crm, to_crm::serve);
-    workers!(MAX_PLACES, to_max, to_max::serve);
-    workers!(BOT_PLACES, to_bot, bot::serve);
-    workers!(FILES_AT_ONCE, files_in, to_crm::serve_files);
-    workers!(FILES_AT_ONCE, files_out, to_max::serve_files);
-    macro_rules! background {
-        ($run:path) => {{
-            let shared = Arc::clone(shared);
-            tasks.spawn(async move {
-                let mut stopping = shared.stopping.subscribe();
-                tokio::select! { () = $run(&shared) => {}, _ = stopping.wait_for(|stopping| *stopping) => {} }
-            });
-        }};
-    }
-    background!(intake::poll);
-    background!(gaps::run);
-    for _ in 0..gaps::READERS {
-        background!(gaps::read);
-    }
-    background!(outbox::run);
-    background!(outbox::run_reports);
-    background!(sweep::run);
-    background!(timers::run);
-    background!(timers::run_housekeeping);
-    tasks
-}
-
-impl Active {
-    /// The span of one thing that is carried: which way, for which channel, and what came of it; never what or whose.
-    fn delivery(&self, to: &'static str) -> tracing::Span {
-        let channel = &self.config.channel;
-        crate::telemetry::traced(tracing::info_span!(
-            "delivery",
-            to,
-            namespace = %channel.namespace,
-            name = %channel.name,
-            outcome = field::Empty,
-            trace_id = field::Empty,
-        ))
-    }
-}
-
-impl Shared {
-    fn active(&self) -> Option<Arc<Active>> {
-        self.active.borrow().clone()
-    }
-
-    fn activate(&self, active: Arc<Active>) {
-        let running = !active.config.channel.suspended;
-        let has_crm = active.creatio.is_some();
-        if let Some(creatio) = &active.config.channel.creatio {
-            self.to_crm.set_places(creatio.in_flight.max(CRM_WORKERS));
-        }
-        self.active.send_replace(Some(active));
-        self.dialogs.enable(true);
-        self.to_crm.enable(running && has_crm);
-        self.to_max.enable(running);
-        self.to_bot.enable(running);
-        self.files_in.enable(running && has_crm);
-        self.files_out.enable(running);
-        for lanes in [&self.to_crm, &self.to_max, &self.to_bot, &self.files_in, &self.files_out] {
-            lanes.rouse_all();
-        }
-        self.outbox_wake.notify_one();
-        self.report_wake.notify_one();
-    }
-
-    fn context(&self) -> Context {
-        let health = self.health();
-        let away = |role: usize| health.bot_away_until[role] > self.clock.passed();
-        Context { now: self.clock.now(), bot_away: away(0), off_hours_bot_away: away(1) }
-    }
-
-    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn announce(&self, woken: &Woken) {
-        if woken.written {
-            self.store_broken.store(false, Ordering::Relaxed);
-        }
-        // The first word of a dialog: from now on agents may answer at any moment.
-        if !woken.crm.is_empty() && !self.any_open.swap(true, Ordering::Relaxed) {
-            self.outbox_wake.notify_one();
-        }
-        for customer in &woken.dialogs {
-            self.dialogs.wake(*customer);
-        }
-        for customer in &woken.crm {
-            self.to_crm.wake(*customer);
-        }
-        for customer in &woken.max {
-            self.to_max.wake(*customer);
-        }
-        for customer in &woken.bot {
-            self.to_bot.wake(*customer);
-        }
-        if woken.reports {
-            self.report_wake.notify_one();
-        }
-        if woken.timers {
-            self.timer_wake.notify_one();
-        }
-        for left in &woken.left {
-            self.metrics.left(*left);
-        }
-        self.metrics.dead_letters_made.inc_by(woken.dead_letters);
-        self.metrics.overdue.inc_by(woken.overdue);
-        if woken.gaps {
-            self.gap_wake.notify_one();
-        }
-    }
-
-    /// Whether an element that cannot be read was not seen before, as far as is remembered.
-    fn is_first_look_at(&self, odd: &creatio::OddRow) -> bool {
-        let mut seen = self.odd_seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() >= ODD_REMEMBERED {
-            seen.clear();
-        }
-        seen.insert(odd.clone())
-    }
-
-    fn largest_file(&self) -> usize {
-        self.largest_file.load(Ordering::Relaxed)
-    }
-
-    fn set_largest_file(&self, bytes: u64) {
-        self.largest_file.store(usize::try_from(bytes).unwrap_or(LARGEST_FILE).min(LARGEST_FILE), Ordering::Relaxed);
-    }
-
-    /// MAX has just given a message this time.
-    fn note_max_time(&self, time: Millis) {
-        self.max_ahead.fetch_max(time - self.clock.passed(), Ordering::Relaxed);
-    }
-
-    /// What MAX's clock shows, as far as is known.
-    fn max_time(&self) -> Millis {
-        match self.max_ahead.load(Ordering::Relaxed) {
-            Millis::MIN => self.clock.now(),
-            ahead => self.clock.passed() + ahead,
-        }
-    }
-
-    /// The first answer after a failure wakes all who wait for MAX.
-    fn max_answered(&self) {
-        if self.health().max.set_ok(self.clock.now()) {
-            self.to_max.release();
-            self.files_in.release();
-            self.files_out.release();
-        }
-    }
-
-    fn max_failed(&self, code: &str) {
-        let now = self.clock.now();
-        self.health().max.set_failed(code, now);
-    }
-
-    /// The first answer after a failure wakes all who wait for the CRM.
-    fn crm_answered(&self) {
-        if self.health().crm.set_ok(self.clock.now()) {
-            self.to_crm.release();
-            self.files_in.release();
-            self.files_out.release();
-            self.report_wake.notify_one();
-        }
-    }
-
-    /// Nothing of the CRM answers, as far as is known.
-    fn crm_is_away(&self) -> bool {
-        let health = self.health();
-        let away = ["CrmUnreachable", "Throttled", "CredentialsInvalid"];
-        !health.crm.ok && health.crm.code.as_deref().is_some_and(|code| away.contains(&code))
-    }
-
-    /// Whether the technical user cannot see a chat that it has to close.
-    fn note_hidden_chat(&self, chat: Uuid, hidden: bool) {
-        let now = self.clock.now();
-        let mut health = self.health();
-        if hidden {
-            health.hidden_chats.entry(chat).or_insert(now);
-        } else {
-            health.hidden_chats.remove(&chat);
-        }
-    }
-
-    fn crm_is_well(&self) -> bool {
-        self.health().crm.ok
-    }
-
-    fn crm_failed(&self, code: &str) {
-        let now = self.clock.now();
-        self.health().crm.set_failed(code, now);
-    }
-
-    fn note_bot(&self, role: BotRole, state: BotState) {
-        let (now, passed) = (self.clock.now(), self.clock.passed());
-        let mut health = self.health();
-        let away_until = match state {
-            BotState::Away => passed + bot::AWAY,
-            BotState::Well | BotState::NotUnderstood => Millis::MIN,
-        };
-        health.bot_away_until[usize::from(role == BotRole::OffHours)] = away_until;
-        match state {
-            BotState::Well => drop(health.bot.set_ok(now)),
-            BotState::NotUnderstood => health.bot.set_failed("BotNotUnderstood", now),
-            BotState::Away => health.bot.set_failed("BotUnreachable", now),
-        }
-    }
-
-    /// A step that could not be written is tried again; it took no effect.
-    fn store_failed(&self, error: &StoreError) -> Outcome {
-        if error.is_odd_row() {
-            // One row says nothing about the disk.
-            self.metrics.set_aside(Odd::StoreRow, 1);
-            tracing::error!(%error, "a row of the store cannot be read; the others go on");
-            return Outcome::Unclear(60_000);
-        }
-        self.metrics.store_failures.inc();
-        self.store_broken.store(!matches!(error, StoreError::Closed), Ordering::Relaxed);
-        tracing::error!(%error, "a step could not be written to disk and is tried again");
-        Outcome::Unclear(1_000)
     }
 }

@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use super::{Active, Shared};
+use super::active::Active;
+use super::state::Shared;
 use crate::creatio::{MaxChannelSettings, ids};
 use crate::time::Millis;
 

@@ -3,8 +3,8 @@
 //! Every commit wakes the lanes that it gives work to, and a lane is only left when nothing waits in it,
 //! so this finds something after a start, and else only what an error of this program has left behind.
 
-use super::Shared;
 use super::lanes::CustomerId;
+use super::state::Shared;
 use super::store::StoreError;
 use super::store::waiting::Queue;
 use crate::time::Millis;

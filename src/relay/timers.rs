@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::dialogs::Stepper;
+use super::active::Active;
+use super::state::Shared;
+use super::step::Stepper;
 use super::store::StoreError;
 use super::store::customer::{self, Customer};
 use super::store::forget::Forgotten;
-use super::{Active, Shared};
 use crate::policy::Event;
 use crate::time::Millis;
 

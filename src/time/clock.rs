@@ -3,7 +3,8 @@
 //! The wall clock is read at the start and carried on by the monotonic one. Once a minute the two are compared: a drift of up to a
 //! second is taken over, a larger difference (a clock set by somebody, a machine that slept) only when it is the same a minute later,
 //! so that a clock that jumps and comes back is not noticed. Rules hold under jumps by themselves (`policy`, "Time"); pauses between
-//! tries never see one. Tests put a clock of their own in this place and play days in seconds.
+//! tries never see one. Tests put a clock of their own in this place and play days in seconds: one that a hand moves, or one that goes with
+//! the time of the async runtime, which a test can pause and move as a whole.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -20,6 +21,7 @@ pub struct Clock(Source);
 enum Source {
     Real(Arc<Real>),
     Manual(watch::Receiver<Moment>),
+    Runtime(tokio::time::Instant, watch::Receiver<Moment>),
 }
 
 #[derive(Debug)]
@@ -69,19 +71,27 @@ impl Clock {
         (Self(Source::Manual(receiver)), ManualClock(sender))
     }
 
+    /// A clock that shows `now` at once and goes with the time of the async runtime; the manual one only sets its wall.
+    #[must_use]
+    pub fn of_runtime(now: Millis) -> (Self, ManualClock) {
+        let (sender, receiver) = watch::channel(Moment { passed: now, set_by: 0 });
+        (Self(Source::Runtime(tokio::time::Instant::now(), receiver)), ManualClock(sender))
+    }
+
     /// Milliseconds that have passed, by a clock that nobody sets; where it began has no meaning.
     #[must_use]
     pub fn passed(&self) -> Millis {
         match &self.0 {
             Source::Real(real) => super::millis(real.started.elapsed()),
             Source::Manual(now) => now.borrow().passed,
+            Source::Runtime(started, _) => super::millis(started.elapsed()),
         }
     }
 
     /// Returns when [`Clock::passed`] is `at` or more.
     pub async fn sleep_until_passed(&self, at: Millis) {
         match &self.0 {
-            Source::Real(_) => {
+            Source::Real(_) | Source::Runtime(..) => {
                 tokio::time::sleep(Duration::from_millis((at - self.passed()).max(0).unsigned_abs())).await;
             }
             Source::Manual(now) => manual(now, |moment| moment.passed >= at).await,
@@ -96,6 +106,10 @@ impl Clock {
             Source::Manual(now) => {
                 let now = *now.borrow();
                 now.passed + now.set_by
+            }
+            Source::Runtime(started, began) => {
+                let began = *began.borrow();
+                began.passed + began.set_by + super::millis(started.elapsed())
             }
         }
     }
@@ -112,6 +126,20 @@ impl Clock {
                 tokio::time::sleep(Duration::from_millis(left.min(COMPARISON_INTERVAL).unsigned_abs())).await;
             },
             Source::Manual(now) => manual(now, |moment| moment.passed + moment.set_by >= at).await,
+            Source::Runtime(_, began) => {
+                let mut began = began.clone();
+                loop {
+                    let left = at - self.now();
+                    if left <= 0 {
+                        return;
+                    }
+                    let left = Duration::from_millis(left.unsigned_abs());
+                    // Until then, or until somebody sets the wall.
+                    if let Ok(Err(_)) = tokio::time::timeout(left, began.changed()).await {
+                        tokio::time::sleep(left).await;
+                    }
+                }
+            }
         }
     }
 

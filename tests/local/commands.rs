@@ -132,6 +132,12 @@ async fn relay_takes_a_changed_configuration_up_and_keeps_the_good_one_when_it_i
     let process = Process::start(&["relay", "--config", &config, "--listen", &listen, "--data-dir", &data], &world);
     let revision = first.channel.revision.clone();
     until("the facts are told", port, "/status", |facts| facts["revision"] == revision.as_str()).await;
+    let program = std::fs::read_link(format!("/proc/{}/exe", process.0.id())).unwrap();
+    assert!(
+        program.ends_with("maxchannel-relay"),
+        "{} carries, the small program beside it does not",
+        program.display()
+    );
 
     let tell = async |secret: &str| {
         let url = format!("http://127.0.0.1:{port}/subscription/1767225600000");

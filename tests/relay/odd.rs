@@ -108,7 +108,7 @@ async fn a_damaged_row_of_the_store_is_set_aside_alone() {
     world.say(&anna, "пропадёт");
     world.say(&anna, "дойдёт");
     while world.relay.facts().await.open_dialogs < 2 || !world.relay.metrics().await.contains(QUEUED) {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        world.moment().await;
     }
     world.stop().await;
     let connection = rusqlite::Connection::open(world.data_dir().join("relay.db")).unwrap();

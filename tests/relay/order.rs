@@ -84,7 +84,7 @@ async fn left(world: &World, reason: &str, at_least: u64) {
         if count >= at_least {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        world.moment().await;
     }
     panic!("fewer than {at_least} updates were left as {reason}");
 }
@@ -265,7 +265,7 @@ async fn an_edit_or_a_removal_after_the_close_opens_no_chat() {
     };
     let until_open = async |count: &str| {
         while open().await != count {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            world.moment().await;
         }
     };
     until_open("0").await;
@@ -331,13 +331,13 @@ async fn replies_that_waited_for_max_are_judged_when_they_are_sent() {
             world.crm.control().send(chat, world.agent, "Слушаю", Vec::new()).unwrap();
             let before = looks(&world).await;
             while looks(&world).await < before + 12 {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                world.moment().await;
             }
-            // A send that waits for its turn in the dialog was judged before the answer came: let it be refused, too.
-            let before = refused(&world).await;
-            while refused(&world).await < before + 2 {
-                world.pass(SECOND).await;
-            }
+        }
+        // A send that waits for its turn in the dialog was judged before: let it be refused, too.
+        let before = refused(&world).await;
+        while refused(&world).await < before + 2 {
+            world.pass(SECOND).await;
         }
         world.max.control().clear_faults();
         world.until_true("MAX takes messages again", || !world.seen(&anna).is_empty()).await;

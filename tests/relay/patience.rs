@@ -110,7 +110,7 @@ async fn a_chat_that_cannot_be_seen_is_told_and_is_never_taken_for_closed() {
     world.crm.control().hide(chat, true);
     let denied = async {
         while world.relay.facts().await.crm.code.as_deref() != Some("AccessDenied") {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            world.moment().await;
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), denied).await.expect("nobody was told");
@@ -142,7 +142,7 @@ async fn a_replay_is_not_undone_by_the_slow_report_of_the_failure_before_it() {
     world.crm.control().send(chat, world.agent, "ответ", Vec::new()).unwrap();
     let dead = async {
         while world.relay.facts().await.dead_letters == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            world.moment().await;
         }
     };
     dead.await;

@@ -1,4 +1,5 @@
-//! A relay between two doubles, with a clock that runs fast.
+//! A relay between two simulators. Its clock stands still but for what a test lets pass: [`World::pass`] days, and every look of
+//! [`World::until`] a moment.
 
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ use uuid::Uuid;
 
 pub const TOKEN: &str = "invented-token-of-a-bot-0001";
 const WEBHOOK_SECRET: &str = "invented-webhook-secret";
-/// How many times faster than a real clock the relay's runs.
-const SPEED: i64 = 40;
+/// How much time passes for the relay between two looks of a test that waits for something.
+const MOMENT: i64 = 200;
 /// How long a test waits for something before it fails, in real time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -39,7 +40,7 @@ pub struct World {
     setup: Setup,
     hand: ManualClock,
     base: String,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    server: tokio::task::JoinHandle<()>,
 }
 
 /// What only some worlds have.
@@ -74,21 +75,11 @@ impl World {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let app = router(relays.clone());
-        let mut tasks = vec![tokio::spawn(serve(listener, app, CancellationToken::new()))];
-        tasks.push(tokio::spawn({
-            let (clock, hand) = (clock.clone(), hand.clone());
-            async move {
-                let mut ticks = tokio::time::interval(Duration::from_millis(5));
-                loop {
-                    ticks.tick().await;
-                    hand.advance_to(clock.now() + 5 * SPEED);
-                }
-            }
-        }));
+        let server = tokio::spawn(serve(listener, app, CancellationToken::new()));
         let config = config(&max, &crm, bot, rules.clone(), intake.clone(), &setup, 1);
         let relay = Relay::open(config, data.path(), clock.clone()).await.unwrap();
         relays.insert("default", "support", relay.clone());
-        let world = Self { max, crm, bot, agent, relay, relays, clock, data, rules, intake, setup, hand, base, tasks };
+        let world = Self { max, crm, bot, agent, relay, relays, clock, data, rules, intake, setup, hand, base, server };
         if world.intake == Intake::Webhook {
             world.subscribe().await;
         }
@@ -173,6 +164,12 @@ impl World {
         }
     }
 
+    /// A moment passes for the relay, and as much for the calls under way as they need in truth.
+    pub async fn moment(&self) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        self.hand.advance_to(self.clock.now() + MOMENT);
+    }
+
     /// The relay's clock stands at `at` at once, as after a night in which nothing happened.
     pub fn jump_to(&self, at: i64) {
         self.hand.advance_to(at);
@@ -253,7 +250,7 @@ impl World {
             .collect()
     }
 
-    /// Asks again and again until there is an answer.
+    /// Asks again and again, a moment apart, until there is an answer.
     pub async fn until<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -261,7 +258,7 @@ impl World {
                 return found;
             }
             assert!(tokio::time::Instant::now() < deadline, "this did not come about: {what}\n{}", self.shown());
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            self.moment().await;
         }
     }
 
@@ -289,9 +286,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.server.abort();
     }
 }
 

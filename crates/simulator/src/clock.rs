@@ -1,27 +1,37 @@
 //! The clock of the doubles: wall time that is told as it is, and long waits that can be shortened.
 //!
-//! Times that a double *tells* (timestamps of messages, `expires`) are real Unix times, so that whoever reads them can compare them
-//! with its own clock. Periods that it *waits* (retry pauses, the 24 hours that updates are kept, lives of addresses) are divided by
+//! Times that a double *tells* (timestamps of messages, `expires`) are Unix times that go with the time of the async runtime, so that
+//! whoever reads them can compare them with its own clock, and a test that pauses that time moves these, too. Periods that it *waits* (retry pauses, the 24 hours that updates are kept, lives of addresses) are divided by
 //! the scale. Rates per second are never scaled.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Tells the time and shortens periods.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     scale: f64,
+    started: Instant,
+    base_ms: i64,
 }
 
 impl Clock {
     /// `scale` 1.0 keeps periods as they are; 60.0 turns a minute into a second. Values that are not positive numbers count as 1.0.
     pub fn new(scale: f64) -> Self {
-        Self { scale: if scale.is_finite() && scale > 0.0 { scale } else { 1.0 } }
+        Self::starting_at(jiff::Timestamp::now().as_millisecond(), scale)
+    }
+
+    /// The same, showing another time now.
+    pub fn starting_at(base_ms: i64, scale: f64) -> Self {
+        let scale = if scale.is_finite() && scale > 0.0 { scale } else { 1.0 };
+        Self { scale, started: Instant::now(), base_ms }
     }
 
     /// Unix time, milliseconds.
     pub fn now_ms(self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        let elapsed = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.base_ms.saturating_add(elapsed)
     }
 
     /// How long `period` lasts here.

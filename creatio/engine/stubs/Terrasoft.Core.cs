@@ -336,7 +336,6 @@ namespace Terrasoft.Core.DB
 		internal string Source;
 		internal List<KeyValuePair<bool, Func<Row, bool>>> Conditions = new List<KeyValuePair<bool, Func<Row, bool>>>();
 		internal string Order;
-		internal bool IsDescending;
 
 		internal Table Table {
 			get { return Database.Table(Source); }
@@ -359,12 +358,6 @@ namespace Terrasoft.Core.DB
 			return this;
 		}
 
-		public Query OrderByDesc(string column) {
-			Order = column;
-			IsDescending = true;
-			return this;
-		}
-
 		internal List<Row> Matching() {
 			IEnumerable<Row> rows = Database.Rows(Source).Where(row => {
 				bool holds = true;
@@ -374,9 +367,7 @@ namespace Terrasoft.Core.DB
 				return holds;
 			});
 			if (Order != null) {
-				rows = IsDescending
-					? rows.Reverse().OrderByDescending(row => row.Get(Order), Comparer<object>.Default)
-					: rows.OrderBy(row => row.Get(Order), Comparer<object>.Default);
+				rows = rows.OrderBy(row => row.Get(Order), Comparer<object>.Default);
 			}
 			return rows.ToList();
 		}

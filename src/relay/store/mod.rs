@@ -155,7 +155,16 @@ impl Store {
     ///
     /// # Errors
     /// The file cannot be opened, is damaged or is newer than this program.
+    #[cfg(test)]
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_in(path, Place::Thread)
+    }
+
+    /// The same, at work in that place.
+    ///
+    /// # Errors
+    /// The file cannot be opened, is damaged or is newer than this program.
+    pub fn open_in(path: &Path, place: Place) -> Result<Self, StoreError> {
         let failed =
             |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open { path: path.to_owned(), source };
         file::make_private(path).map_err(|error| failed(error.into()))?;
@@ -173,10 +182,15 @@ impl Store {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let announce = Arc::new(OnceLock::new());
         let known = Arc::clone(&announce);
-        std::thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || work(connection, queue, &known))
-            .map_err(|error| failed(error.into()))?;
+        match place {
+            Place::Thread => {
+                std::thread::Builder::new()
+                    .name("store".to_owned())
+                    .spawn(move || work(connection, queue, &known))
+                    .map_err(|error| failed(error.into()))?;
+            }
+            Place::Runtime => drop(tokio::spawn(work_in_runtime(connection, queue, known))),
+        }
         Ok(Self { jobs, announce })
     }
 
@@ -282,44 +296,73 @@ fn in_savepoint<T>(
     outcome
 }
 
+/// Where the store does its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a thread of its own, so that the disk holds nobody up.
+    Thread,
+    /// In a task of the async runtime, whose time then waits for the disk: for tests that move time.
+    Runtime,
+}
+
 fn work(connection: Connection, mut queue: mpsc::Receiver<Order>, announce: &OnceLock<Announce>) {
-    let mut closing = None;
-    while closing.is_none() {
-        let first = match queue.blocking_recv() {
-            Some(Order::Work(job)) => job,
-            Some(Order::Purge(reply)) => {
-                let _ = reply.send(purge(&connection));
-                continue;
-            }
-            Some(Order::Close(reply)) => {
-                closing = Some(reply);
-                break;
-            }
-            None => break,
-        };
-        let mut purging = None;
-        let mut first = Some(first);
-        let next = || {
-            if let Some(job) = first.take() {
-                return Some(job);
-            }
-            // Whoever wants more than work ends the group.
-            if purging.is_some() || closing.is_some() {
-                return None;
-            }
-            match queue.try_recv() {
-                Ok(Order::Work(job)) => return Some(job),
-                Ok(Order::Purge(reply)) => purging = Some(reply),
-                Ok(Order::Close(reply)) => closing = Some(reply),
-                Err(_) => {}
-            }
-            None
-        };
-        in_transaction(&connection, next, announce.get());
-        if let Some(reply) = purging {
-            let _ = reply.send(purge(&connection));
+    while let Some(order) = queue.blocking_recv() {
+        if let Some(closing) = work_off(&connection, order, &mut queue, announce) {
+            return close(connection, Some(closing));
         }
     }
+    close(connection, None);
+}
+
+async fn work_in_runtime(connection: Connection, mut queue: mpsc::Receiver<Order>, announce: Arc<OnceLock<Announce>>) {
+    while let Some(order) = queue.recv().await {
+        if let Some(closing) = work_off(&connection, order, &mut queue, &announce) {
+            return close(connection, Some(closing));
+        }
+    }
+    close(connection, None);
+}
+
+/// Works off one order and, if that is work, what waits behind it. Gives back whom to tell of the close, if that was asked for.
+fn work_off(
+    connection: &Connection,
+    order: Order,
+    queue: &mut mpsc::Receiver<Order>,
+    announce: &OnceLock<Announce>,
+) -> Option<oneshot::Sender<()>> {
+    let mut first = match order {
+        Order::Work(job) => Some(job),
+        Order::Purge(reply) => {
+            let _ = reply.send(purge(connection));
+            return None;
+        }
+        Order::Close(reply) => return Some(reply),
+    };
+    let (mut purging, mut closing) = (None, None);
+    let next = || {
+        if let Some(job) = first.take() {
+            return Some(job);
+        }
+        // Whoever wants more than work ends the group.
+        if purging.is_some() || closing.is_some() {
+            return None;
+        }
+        match queue.try_recv() {
+            Ok(Order::Work(job)) => return Some(job),
+            Ok(Order::Purge(reply)) => purging = Some(reply),
+            Ok(Order::Close(reply)) => closing = Some(reply),
+            Err(_) => {}
+        }
+        None
+    };
+    in_transaction(connection, next, announce.get());
+    if let Some(reply) = purging {
+        let _ = reply.send(purge(connection));
+    }
+    closing
+}
+
+fn close(connection: Connection, closing: Option<oneshot::Sender<()>>) {
     // A clean close folds the log into the file; where it cannot, the next start does.
     let _ = fold(&connection);
     drop(connection);

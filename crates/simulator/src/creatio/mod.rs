@@ -63,7 +63,9 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use control::{Control, OutFile, Sent};
@@ -291,6 +293,8 @@ pub struct Options {
     /// The system setting `MaxChannelNotifySecret`.
     pub notify_secret: String,
     pub switches: Switches,
+    /// The time that it shows at the start, Unix ms; none: the real one.
+    pub starts_at: Option<i64>,
 }
 
 impl fmt::Debug for Options {
@@ -323,6 +327,7 @@ impl Default for Options {
             password: "invented-password".to_owned(),
             notify_secret: "invented-notify-secret".to_owned(),
             switches: Switches::default(),
+            starts_at: None,
         }
     }
 }
@@ -330,18 +335,17 @@ impl Default for Options {
 /// A running site.
 pub struct Simulator {
     site: Arc<site::Site>,
-    crm: wire::Server,
-    identity: wire::Server,
+    /// Those of the site and of its Identity Service; none where it is called inside the process.
+    servers: Option<(wire::Server, wire::Server)>,
     ticker: tokio_util::sync::DropGuard,
 }
 
+const INSIDE: &str = "http://crm.simulator:1";
+const INSIDE_IDENTITY: &str = "http://crm.simulator:2";
+
 impl fmt::Debug for Simulator {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Simulator")
-            .field("crm", &self.crm)
-            .field("identity", &self.identity)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Simulator").field("servers", &self.servers).finish_non_exhaustive()
     }
 }
 
@@ -349,7 +353,7 @@ impl Simulator {
     /// Starts the site and its Identity Service. Fails where an address cannot be bound.
     pub async fn start(options: Options) -> io::Result<Self> {
         let (listen, identity_listen) = (options.listen, options.identity_listen);
-        let site = Arc::new(site::Site::new(options));
+        let site = Arc::new(site::Site::new(options, true));
         let at = Arc::clone(&site);
         let crm = wire::serve(listen, move |call| {
             let site = Arc::clone(&at);
@@ -363,18 +367,40 @@ impl Simulator {
         })
         .await?;
         site.set_url(crm.url());
-        let ticker = site::tick(Arc::clone(&site));
-        Ok(Self { site, crm, identity, ticker })
+        let ticker = site::tick(Arc::clone(&site), Duration::from_millis(50));
+        Ok(Self { site, servers: Some((crm, identity)), ticker })
+    }
+
+    /// A site without a network: [`Simulator::call`] is its way in, and hints do not leave it, so that a test which pauses the time of
+    /// the async runtime moves everything in it. To be made inside that runtime.
+    pub fn inside(options: Options) -> Self {
+        let site = Arc::new(site::Site::new(options, false));
+        site.set_url(INSIDE.to_owned());
+        // Whoever asks sees what time has brought about; this is for what nobody asks for.
+        let ticker = site::tick(Arc::clone(&site), Duration::from_secs(5));
+        Self { site, servers: None, ticker }
+    }
+
+    /// One request to the site or to its Identity Service, by its address; none: the connection was cut without an answer.
+    pub async fn call(&self, request: http::Request<Bytes>) -> Option<http::Response<Bytes>> {
+        let site = Arc::clone(&self.site);
+        let (parts, body) = request.into_parts();
+        let to_identity = parts.uri.port_u16() == Some(2);
+        let call = wire::Call::new(parts, body);
+        // A task of its own: a site goes on working when the client has hung up.
+        let work =
+            tokio::spawn(async move { if to_identity { site.identity(call).await } else { site.crm(call).await } });
+        Some(work.await.ok()??.whole())
     }
 
     /// The site's address, without a trailing slash and without the prefix.
     pub fn url(&self) -> String {
-        self.crm.url()
+        self.servers.as_ref().map_or_else(|| INSIDE.to_owned(), |(crm, _)| crm.url())
     }
 
     /// The Identity Service's address, without a trailing slash.
     pub fn identity_url(&self) -> String {
-        self.identity.url()
+        self.servers.as_ref().map_or_else(|| INSIDE_IDENTITY.to_owned(), |(_, identity)| identity.url())
     }
 
     /// The handle by which a test or a demo drives the site; the same actions as `/control`.
@@ -385,7 +411,9 @@ impl Simulator {
     /// Stops both servers and cuts their connections.
     pub async fn stop(self) {
         drop(self.ticker);
-        self.crm.stop().await;
-        self.identity.stop().await;
+        if let Some((crm, identity)) = self.servers {
+            crm.stop().await;
+            identity.stop().await;
+        }
     }
 }

@@ -159,11 +159,7 @@ fn begin_receive(world: &mut World, body: &[u8]) -> (Begin, Option<Flight>) {
     };
     let customer = (request.channel_source.clone(), request.sender.clone());
     let key = (request.channel_source.clone(), request.external_id.clone());
-    match world.channel_by_source(&request.channel_source) {
-        None => return (Begin::Answer(refusal("channel_not_found", "There is no channel with this source.")), None),
-        Some((_, false)) => return (Begin::Answer(refusal("channel_inactive", "The channel is not active.")), None),
-        Some((_, true)) => {}
-    }
+    // What is stored is answered for as it was, whatever has become of the channel.
     // The request that nobody sees has let go of the lock: what it left in the queue is stored first.
     let free = world.package.lanes.get(&customer).is_none_or(|lane| !lane.locked && lane.locked_calls == 0);
     if free {
@@ -177,6 +173,11 @@ fn begin_receive(world: &mut World, body: &[u8]) -> (Begin, Option<Flight>) {
         }
         lane.in_flight.retain(|name| *name != request.external_id);
         return (Begin::Answer(answer(true, false, message, chat, contact)), None);
+    }
+    match world.channel_by_source(&request.channel_source) {
+        None => return (Begin::Answer(refusal("channel_not_found", "There is no channel with this source.")), None),
+        Some((_, false)) => return (Begin::Answer(refusal("channel_inactive", "The channel is not active.")), None),
+        Some((_, true)) => {}
     }
     if let Err(refused) = check_order(world, &customer, &key, &request) {
         return (Begin::Answer(refused), None);

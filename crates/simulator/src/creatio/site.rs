@@ -64,7 +64,10 @@ impl World {
         let technical = Uuid::new_v4();
         let mut world = Self {
             switches: options.switches.clone(),
-            clock: Clock::new(options.time_scale),
+            clock: match options.starts_at {
+                Some(base_ms) => Clock::starting_at(base_ms, options.time_scale),
+                None => Clock::new(options.time_scale),
+            },
             options,
             url: String::new(),
             db: Db::default(),
@@ -188,16 +191,19 @@ struct Target {
 }
 
 impl Site {
-    pub fn new(options: Options) -> Self {
+    /// `hints`: they leave over the network.
+    pub fn new(options: Options, hints: bool) -> Self {
         let work = Duration::from_millis(options.work_ms);
         // Without a TLS provider no client can be built, and then no hints leave.
-        let hints = reqwest::Client::builder()
-            .tls_backend_preconfigured(loopback_tls())
-            .no_proxy()
-            .timeout(Duration::from_secs(2))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .ok();
+        let client = || {
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(loopback_tls())
+                .no_proxy()
+                .timeout(Duration::from_secs(2))
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+        };
+        let hints = hints.then(client).and_then(Result::ok);
         Self { world: Mutex::new(World::new(options)), hints, work }
     }
 
@@ -356,11 +362,11 @@ impl Site {
 }
 
 /// Moves the site on even when nobody calls.
-pub(super) fn tick(site: Arc<Site>) -> tokio_util::sync::DropGuard {
+pub(super) fn tick(site: Arc<Site>, every: Duration) -> tokio_util::sync::DropGuard {
     let stop = tokio_util::sync::CancellationToken::new();
     let guard = stop.clone().drop_guard();
     tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {

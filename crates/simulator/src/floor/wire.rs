@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -22,6 +22,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The longest request body taken; a longer one gets 413.
@@ -40,6 +41,16 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    pub fn new(parts: http::request::Parts, body: Bytes) -> Self {
+        Self {
+            path: parts.uri.path().to_owned(),
+            query: parts.uri.query().unwrap_or("").to_owned(),
+            method: parts.method,
+            headers: parts.headers,
+            body,
+        }
+    }
+
     /// A header's text; empty where it is absent or not text.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
@@ -105,7 +116,12 @@ impl Reply {
     }
 
     fn into_response(self) -> http::Response<Body> {
-        let mut response = http::Response::new(Body::from(self.body));
+        self.whole().map(Body::from)
+    }
+
+    /// The answer as one whole.
+    pub fn whole(self) -> http::Response<Bytes> {
+        let mut response = http::Response::new(self.body);
         *response.status_mut() = self.status;
         for (name, value) in self.headers {
             if let Ok(value) = http::HeaderValue::from_str(&value) {
@@ -116,7 +132,7 @@ impl Reply {
     }
 }
 
-/// Simulated time: real time since the start times `scale`, plus what control has added. Milliseconds since the epoch.
+/// Simulated time: the time of the async runtime since the start times `scale`, plus what control has added. Milliseconds since the epoch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     started: Instant,
@@ -128,7 +144,12 @@ pub(crate) struct Clock {
 impl Clock {
     /// A clock that shows the real time now and runs `scale` times as fast.
     pub fn new(scale: f64) -> Self {
-        Self { started: Instant::now(), base_ms: jiff::Timestamp::now().as_millisecond(), scale, added_ms: 0 }
+        Self::starting_at(jiff::Timestamp::now().as_millisecond(), scale)
+    }
+
+    /// The same, showing another time now.
+    pub fn starting_at(base_ms: i64, scale: f64) -> Self {
+        Self { started: Instant::now(), base_ms, scale, added_ms: 0 }
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "centuries of milliseconds fit")]
@@ -209,13 +230,7 @@ where
             let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
                 return Reply::html(StatusCode::PAYLOAD_TOO_LARGE, "413 Request Entity Too Large").into_response();
             };
-            let call = Call {
-                path: parts.uri.path().to_owned(),
-                query: parts.uri.query().unwrap_or("").to_owned(),
-                method: parts.method,
-                headers: parts.headers,
-                body,
-            };
+            let call = Call::new(parts, body);
             // A task of its own: a site goes on working when the client has hung up.
             if let Ok(Some(reply)) = tokio::spawn(handle(call)).await {
                 return reply.into_response();

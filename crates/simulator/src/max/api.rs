@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::Shared;
 use super::compose::external_pictures;
@@ -284,7 +285,7 @@ async fn serve(
 /// An external picture, from near addresses only.
 async fn fetch(shared: &Shared, url: &str) -> Option<Bytes> {
     guard(url).ok()?;
-    let answer = shared.client().get(url).timeout(Duration::from_secs(10)).send().await.ok()?;
+    let answer = shared.client().ok()?.get(url).timeout(Duration::from_secs(10)).send().await.ok()?;
     if !answer.status().is_success() || answer.content_length().is_some_and(|size| size > PICTURE as u64) {
         return None;
     }
@@ -314,7 +315,7 @@ async fn poll(shared: &Arc<Shared>, call: &Call) -> Result<Value, Refusal> {
     let timeout = call.number("timeout", 0, 90)?.unwrap_or(30).min(POLL_SECONDS);
     let marker = call.number("marker", i64::MIN, i64::MAX)?;
     let types = call.list("types");
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(timeout.unsigned_abs());
+    let deadline = Instant::now() + Duration::from_secs(timeout.unsigned_abs());
     let _waiting = shared.change(|world| {
         let parallel = world.switches.parallel_pollers;
         let found = world.bots.get_mut(&call.bot).ok_or_else(|| Refusal::token("Invalid access_token"))?;
@@ -346,7 +347,7 @@ async fn poll(shared: &Arc<Shared>, call: &Call) -> Result<Value, Refusal> {
             }
             Ok(found.log.look(marker, limit, types.as_deref(), omitted, filter))
         })?;
-        if !updates.is_empty() || tokio::time::Instant::now() >= deadline {
+        if !updates.is_empty() || Instant::now() >= deadline {
             return Ok(json!({"updates": updates, "marker": next}));
         }
         tokio::select! {

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -197,8 +199,26 @@ async fn attempt(shared: &Arc<Shared>, bot: i64, subscription: u64, job: &Job) -
     if delivered { Outcome::Delivered } else { Outcome::Failed }
 }
 
+/// One webhook call, for a receiver that is in the same process.
+#[derive(Clone, Debug)]
+pub struct WebhookCall {
+    /// The subscribed address.
+    pub url: String,
+    /// What the header `X-Max-Bot-Api-Secret` would hold.
+    pub secret: Option<String>,
+    /// The update.
+    pub body: Bytes,
+}
+
+/// A receiver in the same process: answers the status, or why there is none.
+pub type Receiver = Arc<dyn Fn(WebhookCall) -> BoxFuture<'static, Result<u16, String>> + Send + Sync>;
+
 async fn post(shared: &Shared, target: &str, secret: Option<String>, update: &Value) -> Result<u16, String> {
-    let client = shared.client();
+    if let Some(receiver) = &shared.receiver {
+        let body = serde_json::to_vec(update).map_err(|error| error.to_string())?.into();
+        return receiver(WebhookCall { url: target.to_owned(), secret, body }).await;
+    }
+    let client = shared.client()?;
     guard(target)?;
     let mut request = client
         .post(target)

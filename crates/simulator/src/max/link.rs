@@ -27,6 +27,15 @@ const RESET: u8 = 2;
 pub(super) struct Link(Arc<AtomicU8>);
 
 impl Link {
+    /// One that nobody has broken yet.
+    pub(super) fn whole() -> Self {
+        Self(Arc::new(AtomicU8::new(WHOLE)))
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == WHOLE
+    }
+
     /// Ends the connection in good order (FIN) before an answer.
     pub(super) fn drop_it(&self) {
         self.0.store(DROP, Ordering::SeqCst);
@@ -70,13 +79,13 @@ impl Listener for Links {
                     Ok(Err(_)) | Err(_) => continue,
                 },
             };
-            let link = Link(Arc::new(AtomicU8::new(WHOLE)));
+            let link = Link::whole();
             return (Breakable { stream, link: link.clone() }, (address, link));
         }
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
-        Ok((self.listener.local_addr()?, Link(Arc::new(AtomicU8::new(WHOLE)))))
+        Ok((self.listener.local_addr()?, Link::whole()))
     }
 }
 

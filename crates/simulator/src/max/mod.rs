@@ -33,8 +33,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::routing::any;
+use bytes::Bytes;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
@@ -48,6 +50,7 @@ pub use control::{
     BotChange, BotView, Content, Control, ControlError, Draft, DraftAttachment, Entry, EntryAttachment, NewBot,
     NewUser, PressWhat, SubscriptionView, Transcript,
 };
+pub use dispatch::{Receiver, WebhookCall};
 pub use faults::{Fault, Outcome, Twist, UpdateFault};
 pub use rates::ChatCall;
 pub use statistics::{HighestInChat, StatisticsReport, WebhookAttempt};
@@ -72,13 +75,15 @@ pub struct Options {
     pub time_scale: f64,
     /// The open questions.
     pub switches: Switches,
+    /// The time that it shows at the start, Unix ms; none: the real one.
+    pub starts_at: Option<i64>,
 }
 
 impl Default for Options {
     /// Any free loopback ports, true time, webhooks over plain HTTP on any port.
     fn default() -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { listen: any, files_listen: any, time_scale: 1.0, switches: Switches::for_tests() }
+        Self { listen: any, files_listen: any, time_scale: 1.0, switches: Switches::for_tests(), starts_at: None }
     }
 }
 
@@ -122,18 +127,8 @@ impl Simulator {
         let files_listener = TcpListener::bind(options.files_listen).await?;
         let url = format!("{scheme}://{}", listener.local_addr()?);
         let files_url = format!("{scheme}://{}", files_listener.local_addr()?);
-        let clock = Clock::new(options.time_scale);
-        let shared = Arc::new(Shared {
-            world: Mutex::new(World::new(clock, options.switches, files_url.clone())),
-            clock,
-            version: watch::Sender::new(0),
-            paused: watch::Sender::new(false),
-            posts: Semaphore::new(dispatch::POSTS_AT_ONCE),
-            client: RwLock::new(dispatch::client("").map_err(io::Error::other)?),
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            runtime: tokio::runtime::Handle::current(),
-        });
+        let shared = Shared::new(options, &files_url, None);
+        shared.set_client(dispatch::client("").map_err(io::Error::other)?);
         let control = any(control_http::handle).with_state(Control { shared: shared.clone() });
         let api = Router::new()
             .route("/control", control.clone())
@@ -154,6 +149,26 @@ impl Simulator {
             });
         }
         Ok(Self { shared, url, files_url })
+    }
+
+    /// A double without a network: [`Simulator::call`] is its way in and `receiver` takes its webhooks, so that a test which pauses
+    /// the time of the async runtime moves everything in it. To be made inside that runtime.
+    pub fn inside(options: Options, receiver: Receiver) -> Self {
+        let (url, files_url) = ("http://max.simulator:1".to_owned(), "http://max.simulator:2".to_owned());
+        Self { shared: Shared::new(options, &files_url, Some(receiver)), url, files_url }
+    }
+
+    /// One request to the API host or to a file host, by its address; none: the connection was cut without a whole answer.
+    pub async fn call(&self, request: http::Request<Bytes>) -> Option<http::Response<Bytes>> {
+        let link = link::Link::whole();
+        let to_files = self.files_url.ends_with(&format!(":{}", request.uri().port_u16().unwrap_or_default()));
+        let request = request.map(Body::from);
+        let (state, from) = (State(self.shared.clone()), ConnectInfo(link.clone()));
+        let answer =
+            if to_files { files::handle(state, from, request).await } else { api::handle(state, from, request).await };
+        let (parts, body) = answer.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.ok()?;
+        link.is_whole().then(|| http::Response::from_parts(parts, body))
     }
 
     /// The address of the API host and the control, without a slash at the end.
@@ -186,7 +201,6 @@ impl Drop for Simulator {
 }
 
 /// What the servers, the dispatcher and the control share.
-#[derive(Debug)]
 struct Shared {
     world: Mutex<World>,
     clock: Clock,
@@ -194,13 +208,40 @@ struct Shared {
     version: watch::Sender<u64>,
     paused: watch::Sender<bool>,
     posts: Semaphore,
-    client: RwLock<reqwest::Client>,
+    client: RwLock<Option<reqwest::Client>>,
+    /// Takes the webhooks in the place of the network.
+    receiver: Option<Receiver>,
     stop: CancellationToken,
     tasks: TaskTracker,
     runtime: tokio::runtime::Handle,
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Shared").field("world", &self.world).finish_non_exhaustive()
+    }
+}
+
 impl Shared {
+    fn new(options: Options, files_url: &str, receiver: Option<Receiver>) -> Arc<Self> {
+        let clock = match options.starts_at {
+            Some(base_ms) => Clock::starting_at(base_ms, options.time_scale),
+            None => Clock::new(options.time_scale),
+        };
+        Arc::new(Self {
+            world: Mutex::new(World::new(clock, options.switches, files_url.to_owned())),
+            clock,
+            version: watch::Sender::new(0),
+            paused: watch::Sender::new(false),
+            posts: Semaphore::new(dispatch::POSTS_AT_ONCE),
+            client: RwLock::new(None),
+            receiver,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            runtime: tokio::runtime::Handle::current(),
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -243,12 +284,13 @@ impl Shared {
         );
     }
 
-    fn client(&self) -> reqwest::Client {
-        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn client(&self) -> Result<reqwest::Client, String> {
+        let client = self.client.read().unwrap_or_else(PoisonError::into_inner).clone();
+        client.ok_or_else(|| "this double is not on a network".to_owned())
     }
 
     fn set_client(&self, client: reqwest::Client) {
-        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = Some(client);
     }
 
     /// The platform ends a subscription without a word.

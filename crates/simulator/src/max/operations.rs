@@ -1,10 +1,10 @@
 //! What each operation of the Bot API does to the state (MAX Bot API, all operations).
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::api::Operation;
 use super::dispatch::Subscription;

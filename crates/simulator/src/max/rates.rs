@@ -1,7 +1,9 @@
 //! Requests per second: counted for every host and chat, and refused above the limits (MAX Bot API, rate limits).
 
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::refusal::Refusal;
 use super::switches::{RateScope, Switches};

@@ -99,6 +99,10 @@ async fn a_repeat_gets_the_first_answer_and_stores_nothing(site: Site) {
     let again = site.receive(&message("mid.1", 1000)).await;
     assert_eq!(again, with(first.clone(), &json!({"duplicate": true})));
     assert_eq!(site.transcript(SENDER).await.len(), 1);
+    // Also while the channel is switched off: what is stored is not sent again.
+    site.update("Channel", site.channel, &json!({"IsActive": false})).await;
+    assert_eq!(site.receive(&message("mid.1", 1000)).await, again);
+    site.update("Channel", site.channel, &json!({"IsActive": true})).await;
     // Also when the chat is over, and another one goes on.
     let chat = guid(&first["chatId"]);
     site.accept(chat, site.agent).await;

@@ -222,11 +222,8 @@ async fn two_receives_of_one_customer_at_once_store_both_once_in_one_chat() {
             let repeat = until_stored(Arc::clone(&site), one.clone());
             let (first, second, third) =
                 tokio::join!(until_stored(Arc::clone(&site), one), repeat, until_stored(Arc::clone(&site), other));
-            let succeeded = [&first, &second].map(|answer| answer["success"] == true);
-            // A request that comes after the later message is refused for its time, also where its twin was stored before.
-            if succeeded == [true, true] {
-                assert_eq!(first["messageId"], second["messageId"]);
-            }
+            // Both say the same of it, also where the later message was stored between the two.
+            assert_eq!(first["messageId"], second["messageId"], "{variant:?}, round {round}: {first} {second}");
             let mut expected = vec![format!("one.{round}")];
             // What the site took later with an earlier time is refused, as it would be by any order of calls.
             if third["success"] == true {
@@ -234,11 +231,53 @@ async fn two_receives_of_one_customer_at_once_store_both_once_in_one_chat() {
             }
             let mut stored = of_customer(&site.transcript(&sender).await);
             stored.sort();
-            if succeeded == [false, false] {
+            if first["success"] == false {
                 expected.remove(0);
             }
             assert_eq!(stored, expected, "{variant:?}, round {round}");
             assert_eq!(site.chats(&sender).await.len(), 1, "{variant:?}, round {round}");
+        }
+    }
+}
+
+/// Whatever is wrong with a message, two requests with it that come at once are answered alike.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_receives_of_one_message_at_once_are_answered_alike_also_where_it_is_refused() {
+    for variant in VERSIONS {
+        let Some(site) = Site::package(variant).await else { return };
+        let site = Arc::new(site);
+        for round in 0..10_i64 {
+            let sender = json!({"sender": format!("max:{round}")});
+            let image = json!({"type": "image", "attachments": [{"id": Uuid::from_u128(u128::MAX), "name": "a.jpg",
+                "mimeType": "image/jpeg", "size": 1, "type": "image"}]});
+            let history = json!({"direction": "outgoing", "author": "bot"});
+            until_stored(Arc::clone(&site), with(message(&format!("first.{round}"), 1000), &sender)).await;
+            for (kind, id, wrong) in [("bad_request", "time", &json!({})), ("file_not_found", "file", &image)] {
+                let time = if id == "time" { 1000 } else { 2000 };
+                let body = with(with(message(&format!("{id}.{round}"), time), &sender), wrong);
+                let twin = until_stored(Arc::clone(&site), body.clone());
+                let (one, other) = tokio::join!(until_stored(Arc::clone(&site), body), twin);
+                assert_eq!((&one["errorCode"], &other["errorCode"]), (&json!(kind), &json!(kind)), "{variant:?}");
+            }
+            let body = with(with(message(&format!("history.{round}"), 1), &sender), &history);
+            let twin = until_stored(Arc::clone(&site), body.clone());
+            let (one, other) = tokio::join!(until_stored(Arc::clone(&site), body), twin);
+            assert_eq!((&one["success"], &one["messageId"]), (&json!(true), &other["messageId"]));
+            let stored = site.transcript(sender["sender"].as_str().unwrap()).await;
+            let expected = [format!("text of first.{round}"), format!("text of history.{round}")];
+            assert_eq!(names(&stored, "text"), expected, "{variant:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_uploads_of_one_file_at_once_both_succeed() {
+    for variant in VERSIONS {
+        let Some(site) = Site::package(variant).await else { return };
+        for round in 0..10_u128 {
+            let id = Uuid::from_u128(round + 1);
+            let (one, other) = tokio::join!(site.upload(id, b"bytes".to_vec()), site.upload(id, b"bytes".to_vec()));
+            assert_eq!((&one["success"], &other["success"]), (&json!(true), &json!(true)), "{one} {other}");
         }
     }
 }

@@ -4,35 +4,24 @@
 //! answer is lost is looked for in the dialog 5 s and 15 s later before it is sent again. What cannot be proved either way is marked
 //! uncertain and shown to the agent, never sent again and never dropped in silence.
 
-use std::time::Duration;
+mod look_back;
+mod send;
 
-use bytes::Bytes;
 use tracing::Instrument as _;
 
-use super::dialogs::Stepper;
+use super::active::Active;
 use super::lanes::{CustomerId, Outcome};
 use super::metrics::Way;
+use super::state::Shared;
+use super::step::Stepper;
 use super::store::customer::Customer;
-use super::store::to_max::{self as queue, Button, Origin, OutFile, Part, Sending, State, Tries};
+use super::store::to_max::{self as queue, Origin, OutFile, Part, Sending, State, Tries};
 use super::store::{StoreError, Tx, inbox, outbox, sent};
-use super::{Active, Shared, pause};
 use crate::creatio::{MessageType, Report};
-use crate::max::{
-    self, Attachment, CallbackAnswer, Class, History, Message, NewMessage, OutgoingAttachment, Recipient, UploadKind,
-};
+use crate::max::{Message, OutgoingAttachment};
 use crate::policy::{self, Event, Rules};
-use crate::time::{Backoff, Millis};
+use crate::time::Millis;
 
-/// While MAX is still processing a file.
-const NOT_READY: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(30));
-/// While the CRM has not written a file yet.
-const ABSENT: Backoff = Backoff::doubling(Duration::from_millis(500), Duration::from_secs(30));
-/// When a send without an answer is looked for, counted from the loss of its answer.
-const LOOKS: [Millis; 2] = [5_000, 15_000];
-/// How often MAX is asked again for a file that it is still processing, or the CRM for one that it has not written yet.
-const NOT_READY_ATTEMPTS: u32 = 10;
-/// The same where the CRM refuses the file.
-const REFUSED_ATTEMPTS: u32 = 4;
 /// After so long a close message is no farewell any more.
 const FAREWELL_LATE: Millis = 24 * 3_600_000;
 /// Sends made for one lane before others have their turn.
@@ -151,7 +140,7 @@ async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
             return Outcome::Wait(10_000);
         }
         let span = active.delivery("max");
-        let tried = match attempt(shared, &active, &head).instrument(span.clone()).await {
+        let tried = match send::attempt(shared, &active, &head).instrument(span.clone()).await {
             Ok(tried) => tried,
             Err(error) => return shared.store_failed(&error),
         };
@@ -227,238 +216,6 @@ fn report_of(state: State, words: &str) -> Report {
         State::Uncertain => Report::Uncertain(words.to_owned()),
         State::Queued | State::Sent => Report::Delivered,
     }
-}
-
-async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Result<Attempt, StoreError> {
-    let Some(part) = head.parts.get(head.part) else { return Ok(Verdict::Done.into()) };
-    if let Some(words) = &part.odd {
-        return Ok(Verdict::Failed { words: words.clone(), gone: false }.into());
-    }
-    if let Some(sending) = head.sending {
-        return look_back(shared, active, head, part, sending).await;
-    }
-    let to = Recipient::User(head.customer.id);
-    if let Some(callback_id) = &part.callback_id {
-        let answer = CallbackAnswer { notification: Some("Принято".to_owned()), message: None };
-        // Only the spinner hangs on it, and it is worth nothing later.
-        let _ = active.max.answer_callback(to, callback_id, &answer).await;
-        return Ok(Verdict::Done.into());
-    }
-    if let Some(file) = head.missing_file() {
-        return Ok(upload(shared, active, head, file).await);
-    }
-    // By MAX's clock, since it is MAX's messages that are held against it: ours may be ahead or behind.
-    let since = head.heard_at.unwrap_or_else(|| shared.max_time());
-    let sending = Sending { after_seq: head.customer.newest_seq(), since, look_at: None, looks: 0 };
-    let row = head.id;
-    shared.store.transact(move |tx| queue::note_sending(tx, row, &sending)).await?;
-    Ok(match active.max.send(to, &new_message(part)).await {
-        Ok(message) => {
-            shared.max_answered();
-            shared.note_max_time(message.timestamp);
-            tracing::debug!(mid = message.mid, part = head.part + 1, of = head.parts.len(), "MAX has taken a message");
-            Verdict::Sent(Box::new(message)).into()
-        }
-        Err(error) if error.may_have_been_sent() => {
-            let pause = LOOKS[0].max(asked(&error));
-            let sending = Sending { look_at: Some(shared.clock.passed() + pause), ..sending };
-            let outcome = if error.is_not_understood() {
-                shared.max_failed("MaxNotUnderstood");
-                Outcome::Wait(pause)
-            } else {
-                Outcome::Outage(pause)
-            };
-            later(head, outcome, Some(sending))
-        }
-        Err(error) => refusal(shared, head, part, &error),
-    })
-}
-
-fn later(head: &Head, outcome: Outcome, sending: Option<Sending>) -> Attempt {
-    Attempt::Later { outcome, sending, tries: head.tries() }
-}
-
-/// How long MAX asks to be left alone.
-fn asked(error: &max::Error) -> Millis {
-    error.retry_after().map_or(0, |after| Millis::try_from(after.as_millis()).unwrap_or(Millis::MAX))
-}
-
-fn new_message(part: &Part) -> NewMessage {
-    let mut attachments: Vec<OutgoingAttachment> = part.uploaded.clone().into_iter().collect();
-    if !part.buttons.is_empty() {
-        // One to a row: titles of any length can be read. What exceeds MAX's bounds would make it refuse the whole message.
-        let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
-        let row = |button: &Button| vec![(cut(&button.title, 128), cut(&button.payload, 1024))];
-        attachments.push(OutgoingAttachment::keyboard(part.buttons.iter().take(29).map(row).collect()));
-    }
-    NewMessage { text: part.text.clone(), attachments: (!attachments.is_empty()).then_some(attachments) }
-}
-
-/// An answer that says: not sent.
-fn refusal(shared: &Shared, head: &Head, part: &Part, error: &max::Error) -> Attempt {
-    let outage = |pause: Millis| later(head, Outcome::Outage(pause.max(asked(error))), None);
-    let failed = |words: String| Verdict::Failed { words, gone: false }.into();
-    let tries = head.tries();
-    match error.class() {
-        Class::Unauthorized => {
-            shared.max_failed(error.code().unwrap_or("Unauthorized"));
-            outage(10_000)
-        }
-        Class::AccountBlocked => {
-            shared.max_failed(error.code().unwrap_or("AccountBlocked"));
-            outage(60_000)
-        }
-        Class::Throttled { .. } => {
-            shared.metrics.throttled.inc();
-            shared.max_failed("throttled");
-            outage(1_000)
-        }
-        Class::RecipientGone => Verdict::Failed {
-            words: "клиент остановил бота или удалил диалог".to_owned(),
-            gone: true,
-        }
-        .into(),
-        Class::NotReady if tries.not_ready < NOT_READY_ATTEMPTS => Attempt::Later {
-            outcome: Outcome::Wait(NOT_READY.millis_after(tries.not_ready)),
-            sending: None,
-            tries: Tries { not_ready: tries.not_ready + 1, ..tries },
-        },
-        Class::NotReady => failed("MAX не смог обработать файл".to_owned()),
-        Class::ForeignMedia if !matches!(part.uploaded, None | Some(OutgoingAttachment::File(_))) => {
-            Verdict::AsFile.into()
-        }
-        Class::Transient => {
-            shared.max_failed("MaxUnreachable");
-            outage(pause(head.attempts))
-        }
-        Class::ForeignMedia
-        | Class::NotFound
-        | Class::PollRefused
-        | Class::Refused
-        | Class::TooLarge
-        | Class::ForbiddenAddress => failed(format!("MAX отказал: {}", error.message())),
-    }
-}
-
-async fn upload(shared: &Shared, active: &Active, head: &Head, file: &OutFile) -> Attempt {
-    let failed = |words: String| Verdict::Failed { words, gone: false }.into();
-    let wait = |pause: Millis, tries| Attempt::Later { outcome: Outcome::Wait(pause), sending: None, tries };
-    let tries = head.tries();
-    let Some(creatio) = &active.creatio else { return wait(5_000, tries) };
-    let bytes: Bytes = match creatio.download_file(file.id, super::LARGEST_FILE).await {
-        Ok(Some(download)) => download.bytes,
-        // The agent's own request may not have ended yet.
-        Ok(None) if tries.absent < NOT_READY_ATTEMPTS => {
-            return wait(ABSENT.millis_after(tries.absent), Tries { absent: tries.absent + 1, ..tries });
-        }
-        Ok(None) => return failed(format!("CRM не отдаёт файл «{}»", file.name)),
-        Err(error) if error.class() == crate::creatio::Class::TooLarge => {
-            return failed(format!("файл «{}» слишком велик", file.name));
-        }
-        Err(error) => {
-            use crate::creatio::Class as Crm;
-            let asked =
-                error.retry_after().map_or(0, |after| Millis::try_from(after.as_millis()).unwrap_or(Millis::MAX));
-            let pause = pause(head.attempts).max(asked);
-            let counted = match error.class() {
-                // An outage of the CRM says nothing about the file, and nothing that was counted in it counts.
-                _ if !shared.crm_is_well() => Tries { refused: 0, failed: 0, ..tries },
-                Crm::Throttled { .. } | Crm::CredentialsInvalid => tries,
-                Crm::Transient | Crm::Unreachable => Tries { failed: tries.failed + 1, ..tries },
-                _ => Tries { refused: tries.refused + 1, ..tries },
-            };
-            // Everything else of the CRM is well, so it is this file, and the customer's next messages wait behind it.
-            if counted.failed >= NOT_READY_ATTEMPTS || counted.refused >= REFUSED_ATTEMPTS {
-                return failed(format!("CRM не отдаёт файл «{}»", file.name));
-            }
-            return wait(pause, counted);
-        }
-    };
-    match active.max.upload(upload_kind(file), &file.name, &file.mime_type, bytes).await {
-        Ok(uploaded) => Verdict::Uploaded(uploaded).into(),
-        Err(error) => refusal(shared, head, &head.parts[head.part], &error),
-    }
-}
-
-/// What MAX takes as a picture, film or sound; everything else is a file (MAX Bot API reference, "Limits").
-fn upload_kind(file: &OutFile) -> UploadKind {
-    let subtype = file.mime_type.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
-    match file.kind {
-        MessageType::Image if ["jpg", "jpeg", "png", "gif", "tiff", "bmp", "heic"].contains(&subtype.as_str()) => {
-            UploadKind::Image
-        }
-        MessageType::Video if ["mp4", "quicktime", "mov", "x-matroska", "mkv", "webm"].contains(&subtype.as_str()) => {
-            UploadKind::Video
-        }
-        MessageType::Audio => UploadKind::Audio,
-        _ => UploadKind::File,
-    }
-}
-
-/// Looks whether a send without an answer is in the dialog.
-async fn look_back(
-    shared: &Shared,
-    active: &Active,
-    head: &Head,
-    part: &Part,
-    sending: Sending,
-) -> Result<Attempt, StoreError> {
-    let now = shared.clock.passed();
-    let look_at = sending.look_at.unwrap_or(now + LOOKS[0]);
-    let sending = Sending { look_at: Some(look_at), ..sending };
-    if look_at > now {
-        return Ok(later(head, Outcome::Wait(look_at - now), Some(sending)));
-    }
-    let looks = sending.looks + 1;
-    // Not found: once more after a while, then it was not sent.
-    let again =
-        LOOKS.get(looks).map(|next| Sending { looks, look_at: Some(look_at + next - LOOKS[looks - 1]), ..sending });
-    let Some(chat_id) = head.customer.chat_id else {
-        // Without the dialog's id there is nothing to look into.
-        return Ok(match again {
-            Some(again) => later(head, Outcome::Wait(0), Some(again)),
-            None => Verdict::Uncertain.into(),
-        });
-    };
-    shared.metrics.look_backs.inc();
-    let history = match active.max.messages(chat_id, History { before: None, after: None, count: 100 }).await {
-        Ok(history) => history,
-        Err(error) => {
-            let refused =
-                error.status().is_some_and(|status| (400..500).contains(&status) && status != 401 && status != 429)
-                    || matches!(error.class(), Class::Refused | Class::NotFound | Class::RecipientGone);
-            return Ok(if refused {
-                Verdict::Uncertain.into()
-            } else {
-                later(head, Outcome::Outage(asked(&error).max(2_000)), Some(sending))
-            });
-        }
-    };
-    let bot = active.config.channel.bot_user_id;
-    let mut candidates: Vec<Message> =
-        history.into_iter().filter(|message| is_match(message, part, bot, &sending)).collect();
-    candidates.sort_by_key(|message| (message.timestamp, message.seq));
-    let mids: Vec<String> = candidates.iter().map(|message| message.mid.clone()).collect();
-    let ours = shared.store.transact(move |tx| sent::are_ours(tx, &mids)).await?;
-    if let Some(found) = candidates.into_iter().zip(ours).find_map(|(message, ours)| (!ours).then_some(message)) {
-        return Ok(Verdict::Sent(Box::new(found)).into());
-    }
-    Ok(later(head, Outcome::Wait(0), again))
-}
-
-fn is_match(message: &Message, part: &Part, bot: i64, sending: &Sending) -> bool {
-    let words = |text: &Option<String>| text.as_deref().unwrap_or_default().trim().to_owned();
-    let files =
-        message.attachments.iter().filter(|attachment| !matches!(attachment, Attachment::InlineKeyboard)).count();
-    let newer = match sending.after_seq {
-        Some(seq) => message.seq > seq,
-        // Clocks of different machines: a minute of doubt is on the side of not sending twice.
-        None => message.timestamp >= sending.since - 60_000,
-    };
-    message.sender.as_ref().is_some_and(|sender| sender.id == bot)
-        && newer
-        && words(&message.text) == words(&part.text)
-        && files == usize::from(part.uploaded.is_some() || part.file.is_some())
 }
 
 /// Lets the head wait where it is.

@@ -7,23 +7,25 @@
 //! an earlier row of the same customer may lie behind: then only that is taken which was seen before a second reading from the
 //! beginning, together with what that reading shows before it. The cursor spares reading a long row of waiting rows at every look.
 
+mod chats;
+pub(super) mod reports;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::PoisonError;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use uuid::Uuid;
 
-use super::dialogs::{Stepper, text_parts};
+use super::active::Active;
 use super::lanes::CustomerId;
 use super::metrics::Odd;
+use super::state::Shared;
+use super::step::{Stepper, text_parts};
 use super::store::customer::{self, Customer};
-use super::store::outbox::{self as rows, Waiting};
+use super::store::outbox as rows;
 use super::store::to_max::{self, Origin, OutFile, Part, Sending};
 use super::store::{StoreError, closing, meta};
-use super::{Active, Shared};
 use crate::creatio::{self, CloseReason, OddRow, OutboxKind, OutboxRow, Report};
 use crate::policy::{ClosedBy, Event};
 use crate::time::Millis;
@@ -31,18 +33,11 @@ use crate::time::Millis;
 /// A look from the beginning finds rows that became visible late and those whose report was lost.
 const SWEEP_INTERVAL: Millis = 30_000;
 const CHATS_INTERVAL: Millis = 60_000;
-/// How far a look at the chats reaches back behind the newest change seen: long transactions become visible late (Creatio API, 5.4).
-const CHATS_OVERLAP: Millis = 30_000;
-/// How far the first look reaches back behind the making of the store, for a CRM whose clock is behind ours.
-const CHATS_FIRST_OVERLAP: Millis = 24 * 3_600_000;
 /// Between two looks while no dialog is open, and while hints arrive.
 const IDLE_INTERVAL: Millis = 15_000;
 const HINTED_INTERVAL: Millis = 30_000;
 /// Hints closer together than this are one.
 const HINT_SPACING: Millis = 100;
-/// A report that the CRM does not show after so long was lost.
-const REPORT_VISIBLE: Millis = 10_000;
-const REPORTS_AT_ONCE: usize = 4;
 
 /// Looks at the outbox until the relay stops.
 pub(super) async fn run(shared: &Shared) {
@@ -82,7 +77,7 @@ pub(super) async fn run(shared: &Shared) {
         }
         if away_since.is_none() && shared.clock.passed() - chats_at >= CHATS_INTERVAL {
             chats_at = shared.clock.passed();
-            if let Err(error) = look_at_chats(shared, &active, &creatio).await {
+            if let Err(error) = chats::look(shared, &active, &creatio).await {
                 tracing::debug!(%error, "the chats could not be looked at");
             }
         }
@@ -115,25 +110,7 @@ pub(super) async fn run(shared: &Shared) {
     }
 }
 
-impl Shared {
-    /// A row was reported a moment ago.
-    fn note_reported(&self, row: Uuid) {
-        let now = self.clock.passed();
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        reported.retain(|_, at| now - *at <= REPORT_VISIBLE);
-        reported.insert(row, now);
-    }
-
-    /// Rows that may be shown as pending still although their report has arrived. Of an earlier run none is known: repeating a report
-    /// does no harm.
-    fn fresh_reports(&self) -> HashSet<Uuid> {
-        let now = self.clock.passed();
-        let reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        reported.iter().filter(|(_, at)| now - **at <= REPORT_VISIBLE).map(|(row, _)| *row).collect()
-    }
-}
-
-fn ready(shared: &Shared) -> Option<(std::sync::Arc<Active>, creatio::Client)> {
+fn ready(shared: &Shared) -> Option<(Arc<Active>, creatio::Client)> {
     let active = shared.active().filter(|active| !active.config.channel.suspended)?;
     let creatio = active.creatio.clone()?;
     Some((active, creatio))
@@ -404,107 +381,5 @@ fn to_customer(
     if let Some(since) = since {
         to_max::note_sending(stepper.tx, message, &Sending { after_seq: None, since, look_at: None, looks: 0 })?;
     }
-    Ok(())
-}
-
-/// Reports finished rows until the relay stops: several at once, one of each row at a time. One that fails waits by itself.
-pub(super) async fn run_reports(shared: &Shared) {
-    let mut under_way = FuturesUnordered::new();
-    // Rows under way, with whether they had failed before.
-    let mut busy: HashMap<Uuid, bool> = HashMap::new();
-    // Rows that failed, until when, in passed time.
-    let mut later: HashMap<Uuid, Millis> = HashMap::new();
-    loop {
-        let now = shared.clock.passed();
-        later.retain(|_, until| *until > now);
-        // While the CRM is away the look at the outbox asks for all.
-        if let Some((_, creatio)) = ready(shared).filter(|_| !shared.crm_is_away()) {
-            let (waiting, odd) = shared.store.transact(rows::waiting).await.unwrap_or_default();
-            shared.metrics.set_aside(Odd::StoreRow, odd);
-            for report in waiting {
-                let again = report.attempts > 0;
-                let retries = busy.values().filter(|again| **again).count();
-                let full = busy.len() >= REPORTS_AT_ONCE || (again && retries >= REPORTS_AT_ONCE / 2);
-                if full || busy.contains_key(&report.row) || later.contains_key(&report.row) {
-                    continue;
-                }
-                busy.insert(report.row, again);
-                under_way.push(send_report(shared, creatio.clone(), report));
-            }
-        }
-        let due = later.values().min().copied();
-        tokio::select! {
-            Some((row, failed)) = under_way.next(), if !under_way.is_empty() => {
-                busy.remove(&row);
-                if let Some(pause) = failed {
-                    later.insert(row, shared.clock.passed() + pause);
-                }
-            }
-            () = shared.clock.sleep_until_passed(due.unwrap_or_default()), if due.is_some() => {}
-            () = shared.report_wake.notified() => {}
-        }
-    }
-}
-
-/// Reports one row. Returns how long it has to wait where that failed.
-async fn send_report(shared: &Shared, creatio: creatio::Client, waiting: Waiting) -> (Uuid, Option<Millis>) {
-    let Waiting { row, stored, report, attempts } = waiting;
-    let done = match creatio.report(row, &report).await {
-        Ok(()) => true,
-        // The package deletes finished rows after 30 days.
-        Err(error) => error.class() == creatio::Class::NotFound,
-    };
-    if done {
-        shared.note_reported(row);
-    }
-    let now = shared.clock.now();
-    let written = shared.store.transact(move |tx| rows::note_sent(tx, row, &stored, done, now)).await;
-    let failed = !done || written.is_err();
-    (row, failed.then(|| super::pause(attempts)))
-}
-
-/// A chat that is completed, has no child and no `closed` row counts as closed; the row has the first word, so the chats count only
-/// after a full sweep of the outbox that began after they were read.
-async fn look_at_chats(shared: &Shared, active: &Active, creatio: &creatio::Client) -> Result<(), LookError> {
-    let open = shared.store.transact(customer::open_chats).await?;
-    let since = shared
-        .store
-        .transact(|tx| {
-            Ok(match meta::number(tx, meta::CHATS_SEEN)? {
-                Some(seen) => seen - CHATS_OVERLAP,
-                None => meta::number(tx, meta::MADE_AT)?.unwrap_or(0) - CHATS_FIRST_OVERLAP,
-            })
-        })
-        .await?;
-    let since = jiff::Timestamp::from_millisecond(since).unwrap_or_default();
-    let completed = creatio.completed_chats(active.config.channel.channel_id(), since).await?;
-    let newest = completed.iter().filter_map(|chat| chat.modified_on).map(jiff::Timestamp::as_millisecond).max();
-    let completed: HashSet<Uuid> = completed.into_iter().map(|chat| chat.id).collect();
-    let mut over = Vec::new();
-    for (customer, chat) in open.into_iter().filter(|(_, chat)| completed.contains(chat)) {
-        if creatio.children(chat).await?.is_empty() {
-            over.push((customer, chat));
-        }
-    }
-    if !over.is_empty() {
-        look(shared, active, creatio, &mut 0).await?;
-    }
-    shared
-        .step(active, move |stepper| {
-            let tx = stepper.tx;
-            for (customer, chat) in over {
-                if closing::note(tx, chat, stepper.context.now)? {
-                    let mut customer = Customer::load(tx, customer)?;
-                    stepper.step(&mut customer, &Event::ChatClosed { chat, by: ClosedBy::Agent }, None)?;
-                    customer.save(tx, stepper.rules)?;
-                }
-            }
-            // By the CRM's own clock; before the first change of a chat there is nothing to go by but ours.
-            if newest > meta::number(tx, meta::CHATS_SEEN)? {
-                meta::set(tx, meta::CHATS_SEEN, &newest.unwrap_or_default().to_string())?;
-            }
-            Ok(())
-        })
-        .await?;
     Ok(())
 }

@@ -1,0 +1,166 @@
+//! A customer's file: fetched from MAX, and put into the CRM before the message that it belongs to.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use url::Url;
+
+use super::attempt::failure;
+use super::{Attempt, Head, Verdict, add_line};
+use crate::creatio::{self, FileUpload, MessageType};
+use crate::max;
+use crate::relay::active::Active;
+use crate::relay::lanes::Outcome;
+use crate::relay::pause;
+use crate::relay::render::{self, Incoming, IncomingFile, StoredFile};
+use crate::relay::state::Shared;
+use crate::relay::store::to_crm::CrmTask;
+use crate::time::Millis;
+
+/// How often the fetching of one file is tried before the message goes without it: of one that fails while others come, and of one
+/// that fails while none comes, which may be an outage of the file host.
+const FILE_ATTEMPTS: u32 = 8;
+const FILE_OUTAGES: u32 = 60;
+
+/// Fetches one file from MAX and puts it into the CRM; the message goes on without it where that cannot be.
+pub(super) async fn store(
+    shared: &Shared,
+    active: &Active,
+    creatio: &creatio::Client,
+    head: &Head,
+    incoming: &Incoming,
+    index: usize,
+) -> Attempt {
+    let CrmTask::Message { stand_by, own, .. } = &head.task else { return Verdict::Needless.into() };
+    let task = |incoming| CrmTask::Message { incoming, stand_by: *stand_by, own: *own };
+    let changed = |incoming| Verdict::Changed(task(incoming)).into();
+    let without = |reason: &str| {
+        let mut rest = incoming.clone();
+        let file = rest.files.remove(index);
+        add_line(&mut rest.text, &render::missing_file(&file.name, reason));
+        changed(rest)
+    };
+    let file = &incoming.files[index];
+    let fetched = shared.files_fetched.load(Ordering::Relaxed);
+    let (bytes, mime_type, name) = match fetch(&active.max, file, shared.largest_file()).await {
+        Ok(found) => found,
+        Err(FetchError::NoAddress) => return without("у него нет адреса"),
+        Err(FetchError::Max(error)) => {
+            let mut counted = incoming.clone();
+            let tried = &mut counted.files[index];
+            match error.class() {
+                max::Class::TooLarge => return without("он больше, чем принимает CRM"),
+                max::Class::ForbiddenAddress => return without("он лежит не на серверах MAX"),
+                max::Class::NotFound => return without("MAX его больше не отдаёт"),
+                max::Class::Refused => return without("MAX его не отдаёт"),
+                // These say nothing about the file.
+                max::Class::Unauthorized | max::Class::AccountBlocked | max::Class::Throttled { .. } => {}
+                // Others came meanwhile, or the host answered for this one: it is this file.
+                _ if error.status() == Some(500) || shared.files_fetched.load(Ordering::Relaxed) > fetched => {
+                    tried.failures += 1;
+                }
+                _ => tried.outages += 1,
+            }
+            if tried.failures >= FILE_ATTEMPTS || tried.outages >= FILE_OUTAGES {
+                return without("MAX его не отдаёт");
+            }
+            let asked =
+                error.retry_after().map_or(0, |after| Millis::try_from(after.as_millis()).unwrap_or(Millis::MAX));
+            let pause = pause(tried.failures.max(head.attempts)).max(asked);
+            return Attempt::Later(Outcome::Wait(pause), Some(task(counted)));
+        }
+    };
+    shared.files_fetched.fetch_add(1, Ordering::Relaxed);
+    let size = bytes.len() as u64;
+    match creatio.upload_file(file.id, &name, &mime_type, bytes).await {
+        Ok(FileUpload::Stored { .. }) => {
+            let mut with = incoming.clone();
+            with.files[index].name = name;
+            with.files[index].stored = Some(StoredFile { mime_type, size });
+            changed(with)
+        }
+        Ok(FileUpload::TooBig { max_bytes }) => {
+            if let Some(limit) = max_bytes {
+                shared.set_largest_file(limit);
+            }
+            without("он больше, чем принимает CRM")
+        }
+        Err(error) => failure(shared, head, &error),
+    }
+}
+
+/// Why a file cannot be had from MAX.
+enum FetchError {
+    NoAddress,
+    Max(max::Error),
+}
+
+impl From<max::Error> for FetchError {
+    fn from(error: max::Error) -> Self {
+        Self::Max(error)
+    }
+}
+
+fn address_of(attachment: &max::Attachment) -> Option<&Url> {
+    match attachment {
+        max::Attachment::Image(image) => image.url.as_ref(),
+        max::Attachment::Video(video) => video.url.as_ref(),
+        max::Attachment::Audio(audio) => audio.url.as_ref(),
+        max::Attachment::File(file) => file.url.as_ref(),
+        _ => None,
+    }
+}
+
+async fn fetch(max: &max::Client, file: &IncomingFile, largest: usize) -> Result<(Bytes, String, String), FetchError> {
+    let mut address = file.url.clone();
+    if let (None, Some(token)) = (&address, &file.video_token) {
+        address = max.video(token).await?.mp4.into_iter().next().map(|(_, url)| url);
+    }
+    let first = match &address {
+        Some(url) => Some(max.download(url, largest).await),
+        None => None,
+    };
+    let download = match first {
+        Some(Ok(download)) => download,
+        Some(Err(error)) if ![max::Class::NotFound, max::Class::Refused].contains(error.class()) => {
+            return Err(error.into());
+        }
+        // Addresses expire; the message itself has a fresh one.
+        expired_or_none => {
+            let fresh = max.message(&file.mid).await?;
+            let attachments = match fresh.link {
+                Some(link) if file.in_link => link.attachments,
+                _ => fresh.attachments,
+            };
+            let url = attachments.get(file.index).and_then(address_of).filter(|url| Some(*url) != address.as_ref());
+            match (url, expired_or_none) {
+                (Some(url), _) => max.download(url, largest).await?,
+                (None, Some(Err(error))) => return Err(error.into()),
+                (None, _) => return Err(FetchError::NoAddress),
+            }
+        }
+    };
+    let name = match file.kind {
+        MessageType::File => file.name.clone(),
+        _ => with_extension(&file.name, &download.mime),
+    };
+    Ok((download.bytes, download.mime, name))
+}
+
+/// Pictures, sounds and films come without a name: theirs ends as their content says.
+fn with_extension(name: &str, mime_type: &str) -> String {
+    let extension = match mime_type {
+        "image/jpeg" => "jpg",
+        "image/png" => "png",
+        "image/gif" => "gif",
+        "image/webp" => "webp",
+        "video/mp4" => "mp4",
+        "video/webm" => "webm",
+        "audio/mpeg" => "mp3",
+        "audio/ogg" => "ogg",
+        "audio/mp4" => "m4a",
+        _ => return name.to_owned(),
+    };
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    format!("{stem}.{extension}")
+}
