@@ -94,7 +94,7 @@ image: ## target/maxchannel-image.tar, tagged localhost/maxchannel:dev; PROFILE=
 	PROFILE=$(PROFILE) FEATURES=$(FEATURES) scripts/make-image.sh
 
 sbom: ## target/maxchannel.cdx.json: what the program is built from (CycloneDX)
-	scripts/sbom.sh
+	python3 scripts/sbom.py target/maxchannel.cdx.json
 
 fmt: ## format the sources
 	$(CARGO) fmt

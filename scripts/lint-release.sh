@@ -35,4 +35,4 @@ tar -tzf "$work/maxchannel-chart-$version.tgz" | grep -E '/(tests/values|ci|test
 touch "$work/a.tar.gz" "$work/a.json"
 scripts/release.sh checksums "$work"
 (cd "$work" && sha256sum --check --strict --quiet SHA256SUMS)
-scripts/sbom.sh
+python3 scripts/sbom.py target/maxchannel.cdx.json

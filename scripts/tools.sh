@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the tools that `make` needs beside the Rust toolchain, each once, and prints the path of the program.
 #
-#   tools.sh actionlint | cargo-cyclonedx | cargo-deny | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml
+#   tools.sh actionlint | cargo-deny | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml
 #
 # Kept by version outside the tree, in the user's cache. Versions are raised here and nowhere else. Exit 3: the machine lacks
 # something, which is named.
@@ -54,7 +54,6 @@ python_yaml() {
 
 case "${1:-}" in
 actionlint) once actionlint v1.7.7 go_install github.com/rhysd/actionlint/cmd/actionlint@v1.7.7 ;;
-cargo-cyclonedx) once cargo-cyclonedx 0.5.9 cargo_install cargo-cyclonedx 0.5.9 ;;
 cargo-deny) once cargo-deny 0.20.2 cargo_install cargo-deny 0.20.2 ;;
 helm) once helm v4.3.1 go_install helm.sh/helm/v4/cmd/helm@v4.3.1 ;;
 helm-docs) once helm-docs v1.14.2 go_install github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 ;;
@@ -65,5 +64,5 @@ kubectl) echo "$("$here/../tests/kubernetes/build.sh")/kubectl" ;;
 # Whatever release the distribution has; the name holds the first that was tried.
 prometheus | promtool) echo "$(dirname "$(once prometheus debian-2.42 debian_programs prometheus)")/$1" ;;
 python-yaml) python_yaml ;;
-*) echo "usage: tools.sh actionlint | cargo-cyclonedx | cargo-deny | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml" >&2; exit 2 ;;
+*) echo "usage: tools.sh actionlint | cargo-deny | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml" >&2; exit 2 ;;
 esac
