@@ -1,11 +1,12 @@
-//! How many steps of the policy one core does, and what an open dialog weighs: `cargo bench --bench policy`.
+//! How many steps of the policy one core does, and what an open dialog weighs:
+//! `cargo bench --bench policy`.
 //!
-//! 10 000 customers live through a whole dialog each, with the rules of the example in the README: the start button, a message, its
-//! reply times, an agent who accepts and answers, more messages, the closing. As the relay does, each step is followed by asking when
-//! the next is due.
+//! 10 000 customers live through a whole dialog each, with the rules of the example in the README:
+//! the start button, a message, its reply times, an agent who accepts and answers, more messages,
+//! the closing. As the relay does, each step is followed by asking when the next is due.
 //!
-//! Asked for: 1 million a second on one core. Measured on two shared cores: 13 million steps, 7 million with the question; an open dialog
-//! is 200 bytes as a value, 245 as JSON.
+//! Asked for: 1 million a second on one core. Measured on two shared cores: 13 million steps, 7
+//! million with the question; an open dialog is 200 bytes as a value, 245 as JSON.
 
 use std::{
     hint::black_box,

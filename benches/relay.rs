@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use maxchannel::contract::config::{ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets};
 use maxchannel::creatio::{Credentials, Runtime};
 use maxchannel::policy::{Receiver, Rules};
-use maxchannel::relay::config::{ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets};
 use maxchannel_simulator::{creatio, mango, max};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};

@@ -1,9 +1,10 @@
-//! `maxchannel` connects a MAX bot to MANGO OFFICE and to the CRM Creatio by one manifest and carries every customer message to an
-//! agent and every answer back.
+//! `maxchannel` connects a MAX bot to MANGO OFFICE and to the CRM Creatio by one manifest and
+//! carries every customer message to an agent and every answer back.
 //!
 //! Dependencies point one way, and `tests/architecture.rs` keeps it so:
-//! `api <- policy <- {max, mango, creatio} <- channel <- {controller, local}`; [`relay`] uses [`policy`] and the clients, never the
-//! controller; a simulator shares no type with the client that it tests.
+//! `time <- api <- policy <- {max, mango, creatio} <- contract <- channel <- {controller, local}`.
+//! [`relay`] uses [`policy`], the clients and the [`contract`], and neither half of the rest names
+//! it; a simulator shares no type with the client that it tests.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
@@ -11,6 +12,7 @@
 pub mod api;
 pub mod channel;
 pub mod cli;
+pub mod contract;
 pub mod controller;
 pub mod creatio;
 pub mod creatio_package;

@@ -5,8 +5,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// For each module, what it may use of the crate. A module that is not named here may be used by nobody but `cli`; a file of `cli` that
-/// is named is linked into `maxchannel-relay`, which must not reach the rest.
+/// For each module, what it may use of the crate. A module that is not named here may be used by
+/// nobody but `cli`; a file of `cli` that is named is linked into `maxchannel-relay`, which must
+/// not reach the rest.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("api", &["time"]),
@@ -17,11 +18,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("mango", &["time", "transport"]),
     ("creatio", &["time", "transport"]),
     ("creatio_package", &[]),
-    ("relay", &["api", "policy", "max", "creatio", "telemetry", "time", "transport"]),
-    ("channel", &["api", "policy", "max", "mango", "creatio", "creatio_package", "time", "transport", "relay"]),
-    ("local", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"]),
-    ("controller", &["api", "channel", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"]),
-    ("cli/relay.rs", &["relay", "creatio", "telemetry", "time", "transport"]),
+    ("contract", &["api", "creatio", "policy", "time"]),
+    ("relay", &["api", "contract", "creatio", "max", "policy", "telemetry", "time", "transport"]),
+    (
+        "channel",
+        &["api", "contract", "creatio", "creatio_package", "mango", "max", "policy", "telemetry", "time", "transport"],
+    ),
+    (
+        "local",
+        &["api", "channel", "contract", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"],
+    ),
+    (
+        "controller",
+        &["api", "channel", "contract", "creatio", "mango", "max", "policy", "telemetry", "time", "transport"],
+    ),
+    ("cli/relay.rs", &["contract", "creatio", "relay", "telemetry", "time", "transport"]),
 ];
 
 #[test]
@@ -60,7 +71,8 @@ fn only_the_store_speaks_to_the_database() {
     assert!(wrong.is_empty(), "SQL has its rooms in src/relay/store, but these name rusqlite: {wrong:?}");
 }
 
-/// The first path segment after each `crate::`, also of the members of `use crate::{…}`. Comments do not count.
+/// The first path segment after each `crate::`, also of the members of `use crate::{…}`. Comments
+/// do not count.
 fn used_modules(text: &str) -> BTreeSet<String> {
     let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     let mut used = BTreeSet::new();
@@ -106,6 +118,116 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .collect()
+}
+
+/// Where the Kubernetes client may be named. The resource itself is derived by it and judged by its
+/// CEL.
+#[test]
+fn only_the_controller_and_its_commands_know_the_kubernetes_client() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let is_home =
+        |path: &str| path.starts_with("controller/") || ["cli/controller.rs", "cli/status.rs"].contains(&path);
+    let is_schema = |path: &str, line: &str| {
+        path.starts_with("api/")
+            && ["KubeSchema", "CustomResource", "core::Rule", "core::cel"].iter().any(|of| line.contains(of))
+    };
+    let mut wrong = Vec::new();
+    for file in sources(&src) {
+        let path = file.strip_prefix(&src).unwrap().display().to_string();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let named = code.filter(|line| line.contains("kube::") && !is_home(&path) && !is_schema(&path, line));
+        wrong.extend(named.map(|line| format!("{path}: {}", line.trim())));
+    }
+    assert!(wrong.is_empty(), "these belong under controller/:\n{}", wrong.join("\n"));
+}
+
+/// The longest line of code that has no text in it; sentences are not broken.
+const CODE_COLUMNS: usize = 120;
+/// The longest line of prose, but for rows of tables.
+const PROSE_COLUMNS: usize = 100;
+/// The rooms where that holds; one that is mended joins them.
+const WITHIN_COLUMNS: &[&str] = &[
+    "crates/simulator/src/max/",
+    "crates/simulator/tests/max_simulator",
+    "src/channel/claims.rs",
+    "src/channel/errands.rs",
+    "src/channel/pass.rs",
+    "src/contract/facts.rs",
+    "src/contract/trouble.rs",
+    "src/controller/context.rs",
+    "src/controller/relay_link.rs",
+    "src/controller/scope.rs",
+    "src/creatio_package/",
+    "src/local/runner.rs",
+    "src/relay/lanes.rs",
+    "src/relay/to_crm/",
+    "src/telemetry/",
+    "src/time/",
+    "tests/architecture.rs",
+    "tests/local/",
+];
+/// The longest function of the product, in lines. Tests are tables, and as long as what they
+/// promise.
+const FUNCTION_LINES: usize = 120;
+
+#[test]
+fn the_sources_are_tidy() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut wrong = Vec::new();
+    for folder in ["src", "tests", "benches", "crates/simulator"] {
+        for file in sources(&root.join(folder)) {
+            let path = file.strip_prefix(root).unwrap().display().to_string();
+            let text = std::fs::read_to_string(&file).unwrap();
+            if !text.starts_with("//!") {
+                wrong.push(format!("{path}: the first line says nothing of what the file is for (//!)"));
+            }
+            let is_prose_bound = WITHIN_COLUMNS.iter().any(|room| path.starts_with(room));
+            for (number, line) in (1..).zip(text.lines()) {
+                let columns = line.chars().count();
+                let is_prose = line.trim_start().starts_with("//");
+                let is_row = line.trim_start().trim_start_matches(['/', '!', ' ']).starts_with('|');
+                if is_prose && is_prose_bound && !is_row && columns > PROSE_COLUMNS {
+                    wrong.push(format!("{path}:{number}: a comment of {columns} columns"));
+                }
+                if !is_prose && columns > CODE_COLUMNS && !line.contains(['"', '\u{1b}']) && is_code(&text, number) {
+                    wrong.push(format!("{path}:{number}: code of {columns} columns"));
+                }
+            }
+            let is_test = path.contains("tests") || path.starts_with("benches");
+            for (name, lines) in functions(&text).into_iter().filter(|(_, lines)| !is_test && *lines > FUNCTION_LINES) {
+                wrong.push(format!("{path}: the function {name} has {lines} lines"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether a line stands outside of a text of several lines: an even number of quotes before it.
+fn is_code(text: &str, number: usize) -> bool {
+    let before = text.lines().take(number - 1).filter(|line| !line.trim_start().starts_with("//"));
+    before.map(|line| line.replace("\\\"", "").replace("'\"'", "").matches('"').count()).sum::<usize>() % 2 == 0
+}
+
+/// The functions of a file with their lengths, as rustfmt lays them out.
+fn functions(text: &str) -> Vec<(&str, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let head = line.trim_start();
+        let indent = &line[..line.len() - head.len()];
+        let words = head.split(['(', '<']).next().unwrap_or_default();
+        let Some((modifiers, name)) = words.split_once("fn ") else { continue };
+        if !modifiers
+            .split_whitespace()
+            .all(|word| ["pub", "pub(crate)", "pub(super)", "const", "async"].contains(&word))
+        {
+            continue;
+        }
+        let end = lines[start..].iter().position(|line| *line == format!("{indent}}}"));
+        found.extend(end.map(|length| (name, length + 1)));
+    }
+    found
 }
 
 /// The pages of `docs/reference` and the name by which comments cite them.

@@ -1,7 +1,7 @@
 //! Which hosts an installation lets its channels send credentials and messages to. Pure.
 //!
-//! Whoever may write a MaxChannel names a Secret of his namespace and an address of his choice: without this list he can have the one sent
-//! to the other.
+//! Whoever may write a MaxChannel names a Secret of his namespace and an address of his choice:
+//! without this list he can have the one sent to the other.
 
 use std::str::FromStr;
 
@@ -20,7 +20,8 @@ const FIELDS: [&[&str]; 4] = [
     &["spec", "offHours", "bot", "url"],
 ];
 
-/// Hosts (`acme.creatio.com`) and domains (`*.creatio.com`, with everything under them); none at all: every host is allowed.
+/// Hosts (`acme.creatio.com`) and domains (`*.creatio.com`, with everything under them); none at
+/// all: every host is allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedHosts(Vec<Allowed>);
 
@@ -58,7 +59,8 @@ impl AllowedHosts {
         entries.into_iter().map(entry).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Reads a policy file: YAML or JSON with the member `allowedHosts`, such as the values of the chart.
+    /// Reads a policy file: YAML or JSON with the member `allowedHosts`, such as the values of the
+    /// chart.
     ///
     /// # Errors
     /// One sentence, with the line where there is one.
@@ -83,7 +85,8 @@ impl AllowedHosts {
             })
     }
 
-    /// Every address of a manifest whose host is not allowed. What is no address at all is for the other findings.
+    /// Every address of a manifest whose host is not allowed. What is no address at all is for the
+    /// other findings.
     #[must_use]
     pub fn findings(&self, manifest: &Value) -> Vec<Finding> {
         let judge = |keys: &&[&str]| {

@@ -1,7 +1,9 @@
-//! The catalogue: what each reason of a condition means, which documented error it is, what mends it and who can, in Russian and
-//! English. Conditions, events, `maxchannel status`, `check`, `docs/errors.md` and alerts all read it, so that they use the same words.
+//! The catalogue: what each reason of a condition means, which documented error it is, what mends
+//! it and who can, in Russian and English. Conditions, events, `maxchannel status`, `check`,
+//! `docs/errors.md` and alerts all read it, so that they use the same words.
 //!
-//! The numbers 1 to 7 are those of the product page, section «Ошибки и решения при подключении канала MAX».
+//! The numbers 1 to 7 are those of the product page, section «Ошибки и решения при подключении
+//! канала MAX».
 
 use std::{fmt, str::FromStr};
 
@@ -11,7 +13,8 @@ use super::{conditions::ConditionType, yaml};
 
 macro_rules! reasons {
     ($($reason:ident),* $(,)?) => {
-        /// The reason of a condition: stable words, the same in conditions, events, metrics and logs.
+        /// The reason of a condition: stable words, the same in conditions, events, metrics and
+        /// logs.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub enum Reason {
             $(#[allow(missing_docs)] $reason),*
@@ -31,7 +34,8 @@ macro_rules! reasons {
 
 reasons! {
     // Success.
-    Ready, Valid, Authorized, InSync, CardNotGiven, Connected, Resolved, Active, Subscribed, Polling, Available, Delivering,
+    Ready, Valid, Authorized, InSync, CardNotGiven,
+    Connected, Resolved, Active, Subscribed, Polling, Available, Delivering,
     NotStalled,
     // Not known.
     NotChecked,
@@ -40,7 +44,8 @@ reasons! {
     // SpecValid.
     InvalidSpec,
     // ObjectsApplied.
-    Applied, QuotaExceeded, PolicyRefused, RightsMissing, ObjectRefused, ForeignObject, VolumeNotResized, RolloutWaiting,
+    Applied, QuotaExceeded, PolicyRefused, RightsMissing, ObjectRefused,
+    ForeignObject, VolumeNotResized, RolloutWaiting,
     RolloutHalted,
     // TokenAuthorized.
     TokenNotFound, TokenInvalid, BotUnderModeration, LegalEntityAccessDenied, AuthorizationFailed, BotChanged, BotInUse,
@@ -58,7 +63,8 @@ reasons! {
     // IntakeReady.
     NotSubscribed, ForeignSubscription, CertificateRejected, MangoNotConnected,
     // RelayAvailable.
-    RelayStarting, ConfigPending, StoreUnwritable, VolumePending, ImagePullFailed, CrashLooping, RelayUnreachable, PodRefused,
+    RelayStarting, ConfigPending, StoreUnwritable, VolumePending, ImagePullFailed, CrashLooping,
+    RelayUnreachable, PodRefused,
     Unschedulable, MountFailed, ContainerFailed, PodNotStarting, NodeLost,
     // DeliveryHealthy.
     Backlog, DeadLetters, CrmDown, MaxThrottled,
@@ -146,13 +152,14 @@ impl Mender {
             (Self::CrmAdmin, Language::Russian) => "администратор CRM",
             (Self::Engineer, Language::English) => "the platform engineer",
             (Self::Engineer, Language::Russian) => "инженер платформы",
-            (Self::Nobody, Language::English) => "nobody: it ends by itself",
+            (Self::Nobody, Language::English) => "nobody: it passes on its own",
             (Self::Nobody, Language::Russian) => "никто: проходит само",
         }
     }
 }
 
-/// Cause and remedy in one language: one or more sentences each, the cause without a full stop at its end.
+/// Cause and remedy in one language: one or more sentences each, the cause without a full stop at
+/// its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Text {
     pub cause: &'static str,
@@ -227,24 +234,24 @@ entries! {
 
     ObjectsApplied / QuotaExceeded, None, Stalled, Engineer,
         en: "A quota of the namespace leaves no room for the channel's objects"
-            => "Raise the ResourceQuota, or free what uses it up; it is tried again by itself.",
+            => "Raise the ResourceQuota, or free what uses it up; it is retried automatically.",
         ru: "Квота пространства имён не оставляет места для объектов канала"
-            => "Увеличьте ResourceQuota или освободите то, что её занимает; попытки повторяются сами.";
+            => "Увеличьте ResourceQuota или освободите то, что её занимает; попытка повторяется автоматически.";
     ObjectsApplied / PolicyRefused, None, Stalled, Engineer,
         en: "A policy of the cluster refuses an object of the channel"
-            => "Change the policy or webhook that is named, or make an exception for the objects of the relays; it is tried again by \
-                itself.",
+            => "Change the policy or webhook that is named, or make an exception for the objects of the relays; it is \
+                retried automatically.",
         ru: "Политика кластера не пропускает объект канала"
-            => "Измените названную политику или вебхук либо сделайте исключение для объектов релеев; попытки повторяются сами.";
+            => "Измените названную политику или вебхук либо сделайте исключение для объектов релеев; попытка повторяется автоматически.";
     ObjectsApplied / RightsMissing, None, Stalled, Engineer,
         en: "The controller lacks rights in the cluster"
-            => "Give its ServiceAccount the rights of the chart's roles (rbac.create); it is tried again by itself.",
+            => "Give its ServiceAccount the rights of the chart's roles (rbac.create); it is retried automatically.",
         ru: "Контроллеру не хватает прав в кластере"
-            => "Выдайте его ServiceAccount права из ролей чарта (rbac.create); попытки повторяются сами.";
+            => "Выдайте его ServiceAccount права из ролей чарта (rbac.create); попытка повторяется автоматически.";
     ObjectsApplied / ObjectRefused, None, Stalled, Engineer,
         en: "The API server does not take an object of the channel"
-            => "Correct what it names; it is tried again by itself.",
-        ru: "API-сервер не принимает объект канала" => "Исправьте то, что он называет; попытки повторяются сами.";
+            => "Correct what it names; it is retried automatically.",
+        ru: "API-сервер не принимает объект канала" => "Исправьте то, что он называет; попытка повторяется автоматически.";
     ObjectsApplied / ForeignObject, None, Stalled, Engineer,
         en: "An object that is not this channel's has a name that the channel needs, and is left untouched"
             => "Delete or rename that object, or give the channel another name.",
@@ -257,14 +264,14 @@ entries! {
             => "Используйте StorageClass с allowVolumeExpansion или верните прежние размер и класс.";
     ObjectsApplied / RolloutWaiting, None, Informational, Nobody,
         en: "The relay goes on as it is: changed relays are replaced a few at a time, and others are being replaced now"
-            => "Its turn comes by itself.",
+            => "Nothing: its turn comes automatically.",
         ru: "Релей пока работает в прежнем виде: изменённые релеи заменяются понемногу, сейчас очередь других"
-            => "Очередь дойдёт сама.";
+            => "Ничего делать не нужно: очередь дойдёт автоматически.";
     ObjectsApplied / RolloutHalted, None, Informational, Engineer,
         en: "The relay goes on as it is: a changed relay did not come up, so no others are replaced"
-            => "See why that one does not come up; once it does, the others follow by themselves.",
+            => "See why that one does not come up; once it does, the others follow automatically.",
         ru: "Релей пока работает в прежнем виде: один из изменённых релеев не запустился, поэтому остальные не заменяются"
-            => "Выясните, почему он не запускается; как только он заработает, остальные будут заменены сами.";
+            => "Выясните, почему он не запускается; как только он заработает, остальные будут заменены автоматически.";
 
     TokenAuthorized / TokenNotFound, Some(1), Stalled, MaxCabinet,
         en: "The bot's token is not there: MAX has not issued it yet, or nobody has copied it"
@@ -292,7 +299,7 @@ entries! {
             => "Зарегистрируйте и верифицируйте профиль партнёра в MAX; если прав нет, назначьте представителя с правом первой или \
                 единственной подписи.";
     TokenAuthorized / AuthorizationFailed, Some(5), Stalled, MaxCabinet,
-        en: "MAX did not authorise the token, and its answer is none of the known ones"
+        en: "MAX did not authorise the token, and its answer is not one of the known ones"
             => "Look at the bot's status in MAX, make sure that its token was issued, and put it into the Secret once more.",
         ru: "Токен не авторизован: MAX отказал, и такого ответа нет среди известных"
             => "Проверьте статус бота в MAX, убедитесь, что токен выдан, и поместите его в Secret ещё раз.";
@@ -311,8 +318,8 @@ entries! {
             => "Удалите один из двух каналов или укажите здесь токен отдельного бота; чтобы перенести бота сюда из другой установки, \
                 поставьте на этот канал аннотацию maxchannel.dev/adopt: \"true\".";
     TokenAuthorized / MaxUnreachable, None, Outage, Nobody,
-        en: "MAX does not answer" => "It is tried again by itself; if this lasts, look at the way from here to the API of MAX.",
-        ru: "MAX не отвечает" => "Попытки повторяются сами; если это затянулось, проверьте доступ отсюда к API MAX.";
+        en: "MAX does not answer" => "It is retried automatically; if this lasts, look at the way from here to the API of MAX.",
+        ru: "MAX не отвечает" => "Попытка повторяется автоматически; если это затянулось, проверьте доступ отсюда к API MAX.";
 
     BotCardInSync / CardDiffers, None, Informational, MaxCabinet,
         en: "The bot's card in MAX differs from botCard in the manifest"
@@ -342,14 +349,14 @@ entries! {
             => "Удалите один из двух каналов или укажите здесь другой Лицевой счёт.";
     AccountReady / Throttled, None, Outage, Nobody,
         en: "MANGO OFFICE asks to slow down or has blocked the key for a while"
-            => "It is tried again by itself; if this lasts, look for other programs that use the same key.",
+            => "It is retried automatically; if this lasts, look for other programs that use the same key.",
         ru: "MANGO OFFICE просит снизить частоту запросов или временно заблокировал ключ"
-            => "Попытки повторяются сами; если это затянулось, проверьте, не пользуются ли этим ключом другие программы.";
+            => "Попытка повторяется автоматически; если это затянулось, проверьте, не пользуются ли этим ключом другие программы.";
     AccountReady / MangoUnreachable, None, Outage, Nobody,
         en: "MANGO OFFICE does not answer"
-            => "It is tried again by itself; if this lasts, look at the way from here to the API of MANGO OFFICE.",
+            => "It is retried automatically; if this lasts, look at the way from here to the API of MANGO OFFICE.",
         ru: "MANGO OFFICE не отвечает"
-            => "Попытки повторяются сами; если это затянулось, проверьте доступ отсюда к API MANGO OFFICE.";
+            => "Попытка повторяется автоматически; если это затянулось, проверьте доступ отсюда к API MANGO OFFICE.";
 
     ReceiverResolved / ReceiverNotSelected, Some(6), Stalled, Engineer,
         en: "Nobody is chosen to take the dialogs: customers' messages are kept, but not answered"
@@ -435,13 +442,13 @@ entries! {
             => "Удалите его там, а чтобы забрать себе, поставьте на этот канал аннотацию maxchannel.dev/adopt: \"true\".";
     CrmConnected / CrmUnreachable, None, Outage, CrmAdmin,
         en: "The CRM does not answer, or not in its own language"
-            => "Messages are kept and it is tried again by itself; if this lasts, look at creatio.url and at the CRM.",
+            => "Messages are kept, and the connection is retried automatically; if this lasts, look at creatio.url and at the CRM.",
         ru: "CRM не отвечает или отвечает не так, как должна"
-            => "Сообщения сохраняются, попытки повторяются сами; если это затянулось, проверьте creatio.url и саму CRM.";
+            => "Сообщения сохраняются, попытка повторяется автоматически; если это затянулось, проверьте creatio.url и саму CRM.";
 
     IntakeReady / NotSubscribed, None, Waiting, Nobody,
         en: "MAX does not send the updates to this relay yet"
-            => "The subscription is made by itself; if this lasts, the detail names what MAX refuses.",
+            => "The subscription is made automatically; if this lasts, the detail names what MAX refuses.",
         ru: "MAX ещё не присылает обновления этому каналу"
             => "Подписка оформляется сама; если это затянулось, в подробностях указано, что не принимает MAX.";
     IntakeReady / ForeignSubscription, None, Stalled, Engineer,
@@ -484,7 +491,7 @@ entries! {
         ru: "Релей раз за разом останавливается" => "Прочитайте журнал его пода; принятые сообщения сохранены на томе.";
     RelayAvailable / PodRefused, None, Stalled, Engineer,
         en: "The cluster refuses the relay's pod or its volume claim"
-            => "Raise the quota, or change the policy, that is named; the pod is made again by itself.",
+            => "Raise the quota, or change the policy, that is named; the pod is made again automatically.",
         ru: "Кластер не принимает под релея или запрос его тома"
             => "Увеличьте названную квоту или измените политику; под будет создан сам.";
     RelayAvailable / Unschedulable, None, Stalled, Engineer,
@@ -524,12 +531,12 @@ entries! {
         en: "The CRM takes no messages now" => "They are kept and delivered in order when it is back.",
         ru: "CRM сейчас не принимает сообщения" => "Они сохраняются и будут доставлены по порядку, когда она вернётся.";
     DeliveryHealthy / MaxThrottled, None, Informational, Nobody,
-        en: "MAX asks to send more slowly" => "The relay slows down by itself; answers arrive later.",
+        en: "MAX asks to send more slowly" => "The relay slows down automatically; answers arrive later.",
         ru: "MAX просит отправлять реже" => "Релей снижает темп сам; ответы приходят с задержкой.";
 
     Ready / DeletionWaits, None, Waiting, Engineer,
         en: "The channel is being deleted, which waits so that no message is lost"
-            => "It ends by itself once everything is delivered; `maxchannel dead-letters` shows what was given up and `maxchannel export` \
+            => "It ends automatically once everything is delivered; `maxchannel dead-letters` shows what was given up and `maxchannel export` \
                 keeps the store. To drop the messages annotate the channel with maxchannel.dev/force-delete: \"true\".",
         ru: "Канал удаляется, но удаление ждёт, чтобы ни одно сообщение не пропало"
             => "Удаление завершится само, когда всё будет доставлено; недоставленное показывает `maxchannel dead-letters`, а \
@@ -549,8 +556,8 @@ const TOKEN_REASONS: [Reason; 5] = [
     Reason::MaxUnreachable,
 ];
 
-/// One row of the table that gives an answer of GET /me its reason. What a row leaves out matches everything; it gives at least one of
-/// `status`, `code` and `messageContains`.
+/// One row of the table that gives an answer of GET /me its reason. What a row leaves out matches
+/// everything; it gives at least one of `status`, `code` and `messageContains`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ErrorReason {
@@ -567,8 +574,9 @@ pub struct ErrorReason {
     pub reason: Reason,
 }
 
-/// Gives answers of MAX to GET /me their reasons (the setting `maxErrorReasons`). MAX shows neither moderation nor the company's
-/// status by any documented answer (MAX Bot API reference, section 2.6); who learns such an answer adds a row without a release.
+/// Gives answers of MAX to GET /me their reasons (the setting `maxErrorReasons`). MAX shows neither
+/// moderation nor the company's status by any documented answer (MAX Bot API reference, section
+/// 2.6); who learns such an answer adds a row without a release.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct ErrorReasons(Vec<ErrorReason>);

@@ -1,7 +1,8 @@
-//! The conditions of a channel: their types, their order, how one pass becomes the next list, and what `Ready` and `Stalled` say.
+//! The conditions of a channel: their types, their order, how one pass becomes the next list, and
+//! what `Ready` and `Stalled` say.
 //!
-//! Pure: the time and the previous list come in, the next list goes out. `lastTransitionTime` moves only with the status, so that a
-//! steady channel is never written anew.
+//! Pure: the time and the previous list come in, the next list goes out. `lastTransitionTime` moves
+//! only with the status, so that a steady channel is never written anew.
 
 use std::{fmt, str::FromStr};
 
@@ -140,14 +141,16 @@ impl Outcome {
         Self { condition, status: Status::True, reason, message: message.into() }
     }
 
-    /// The condition does not hold; the message is made of the catalogue's cause, the detail, if it is not empty, and the remedy.
+    /// The condition does not hold; the message is made of the catalogue's cause, the detail, if it
+    /// is not empty, and the remedy.
     pub fn fails(condition: ConditionType, reason: Reason, detail: &str, language: Language) -> Self {
         let message = catalogue::entry(condition, reason)
             .map_or_else(|| detail.to_owned(), |entry| entry.message(detail, language));
         Self { condition, status: Status::False, reason, message }
     }
 
-    /// The condition holds, with something worth knowing from the catalogue, such as [`Reason::FallbackServing`].
+    /// The condition holds, with something worth knowing from the catalogue, such as
+    /// [`Reason::FallbackServing`].
     pub fn holds_but(condition: ConditionType, reason: Reason, detail: &str, language: Language) -> Self {
         Self { status: Status::True, ..Self::fails(condition, reason, detail, language) }
     }
@@ -175,11 +178,11 @@ pub struct Pass<'a> {
     pub deletion: Option<&'a str>,
 }
 
-/// The next list of conditions: the outcomes of this pass, those of earlier passes for what was not looked at now, `Unknown` for what
-/// was never looked at, and `Ready` and `Stalled` on top of them.
+/// The next list of conditions: the outcomes of this pass, those of earlier passes for what was not
+/// looked at now, `Unknown` for what was never looked at, and `Ready` and `Stalled` on top of them.
 ///
-/// Outcomes for `Ready` and `Stalled` themselves are ignored. The result has every type once, in the order of [`ConditionType::ALL`],
-/// and is equal to `previous` where nothing has changed.
+/// Outcomes for `Ready` and `Stalled` themselves are ignored. The result has every type once, in
+/// the order of [`ConditionType::ALL`], and is equal to `previous` where nothing has changed.
 pub fn next(previous: &[Condition], outcomes: &[Outcome], pass: Pass<'_>) -> Vec<Condition> {
     let mut conditions: Vec<Condition> = ConditionType::ALL
         .into_iter()
@@ -218,10 +221,12 @@ fn merged(previous: &[Condition], outcome: &Outcome, pass: Pass<'_>) -> Conditio
     }
 }
 
-/// `Ready`: true where all of [`ConditionType::READY`] are; else it carries the reason and the message of the first that is not.
+/// `Ready`: true where all of [`ConditionType::READY`] are; else it carries the reason and the
+/// message of the first that is not.
 ///
-/// An outage after a success leaves it true for [`OUTAGE_GRACE`], with the outage's reason: every condition that is false must be an
-/// outage younger than that. What is `Unknown` beside an outage counts as its consequence.
+/// An outage after a success leaves it true for [`OUTAGE_GRACE`], with the outage's reason: every
+/// condition that is false must be an outage younger than that. What is `Unknown` beside an outage
+/// counts as its consequence.
 fn ready(previous: &[Condition], conditions: &[Condition], pass: Pass<'_>) -> Outcome {
     let outcome =
         |status, reason, message: String| Outcome { condition: ConditionType::Ready, status, reason, message };
@@ -231,7 +236,8 @@ fn ready(previous: &[Condition], conditions: &[Condition], pass: Pass<'_>) -> Ou
         return outcome(Status::False, Reason::DeletionWaits, message);
     }
     if pass.suspended {
-        // True: it is as its owner wants it, so that whoever waits for readiness (Flux, `kubectl wait`) has what was asked for.
+        // True: it is as its owner wants it, so that whoever waits for readiness (Flux,
+        // `kubectl wait`) has what was asked for.
         let entry = catalogue::entry(ConditionType::Ready, Reason::Suspended);
         let message = entry.map_or_else(String::new, |entry| entry.message("", pass.language));
         return outcome(Status::True, Reason::Suspended, message);
@@ -241,7 +247,8 @@ fn ready(previous: &[Condition], conditions: &[Condition], pass: Pass<'_>) -> Ou
         .filter_map(|condition| Some((condition, find(conditions, condition)?)))
         .filter(|(_, condition)| condition.status != Status::True.as_str())
         .collect();
-    // A condition that is only unknown says less than one that is known to fail, wherever they stand.
+    // A condition that is only unknown says less than one that is known to fail, wherever they
+    // stand.
     let refused = failing.iter().find(|(_, condition)| condition.status == Status::False.as_str());
     let Some((_, first)) = refused.or(failing.first()) else {
         let message = match pass.language {
@@ -264,7 +271,8 @@ fn ready(previous: &[Condition], conditions: &[Condition], pass: Pass<'_>) -> Ou
     outcome(status, reason, first.message.clone())
 }
 
-/// `Stalled`: true while one of [`ConditionType::READY`] fails for a reason that only a person can mend; it names the first.
+/// `Stalled`: true while one of [`ConditionType::READY`] fails for a reason that only a person can
+/// mend; it names the first.
 fn stalled(conditions: &[Condition], pass: Pass<'_>) -> Outcome {
     let first = ConditionType::READY
         .into_iter()

@@ -1,7 +1,7 @@
 //! The CustomResourceDefinition, generated from the types, and its text.
 //!
-//! Two things differ from what the derive gives: nothing is `nullable` (an empty field would count as given, and is refused with a
-//! sentence instead), and an enumeration never lists `null`.
+//! Two things differ from what the derive gives: nothing is `nullable` (an empty field would count
+//! as given, and is refused with a sentence instead), and an enumeration never lists `null`.
 
 use std::sync::LazyLock;
 

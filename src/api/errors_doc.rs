@@ -7,7 +7,8 @@ use super::{
     catalogue::{Class, ENTRIES, Entry, Language},
 };
 
-/// The text of `docs/errors.md`: the documented errors by number, then every reason by condition, in English and Russian.
+/// The text of `docs/errors.md`: the documented errors by number, then every reason by condition,
+/// in English and Russian.
 pub fn errors_markdown() -> String {
     let mut page = String::from(
         "<!-- Generated from src/api/catalogue.rs by `make generate`; do not edit. -->\n\
@@ -57,7 +58,7 @@ fn anchor(entry: &Entry) -> String {
 const fn class(class: Class) -> &'static str {
     match class {
         Class::Informational => "Informational: `Ready` does not depend on it · Справочно: на `Ready` не влияет.",
-        Class::Waiting => "Passes by itself or by a step of the program · Проходит само или после шага программы.",
+        Class::Waiting => "Passes on its own or by a step of the program · Проходит само или после шага программы.",
         Class::Outage => {
             "An outage: after a success `Ready` stays true for 15 minutes · Сбой на той стороне: после успешной работы `Ready` \
              остаётся True 15 минут."

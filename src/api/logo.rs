@@ -1,6 +1,8 @@
-//! The bot's logo: whether MAX would take it. Only the first bytes of the picture are looked at, never its pixels.
+//! The bot's logo: whether MAX would take it. Only the first bytes of the picture are looked at,
+//! never its pixels.
 //!
-//! The rules are those of the product page, "Карточка бота: ключевые требования к полям": 500x500 px, at most 5 MB, JPG or PNG, 1:1.
+//! The rules are those of the product page, "Карточка бота: ключевые требования к полям": 500x500
+//! px, at most 5 MB, JPG or PNG, 1:1.
 
 /// The side of the square, in pixels.
 const SIDE: u32 = 500;
@@ -94,7 +96,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_looked_at_without_a_panic(kind in 0usize..3, tail in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_looked_at_without_a_panic(
+            kind in 0usize..3,
+            tail in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
             let head: &[u8] = [b"".as_slice(), b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"][kind];
             let _ = logo_findings(&[head, &tail].concat());
         }

@@ -1,7 +1,8 @@
-//! Manifests as texts: several YAML documents become channels and Secrets, and what cannot be read becomes sentences with file and line.
+//! Manifests as texts: several YAML documents become channels and Secrets, and what cannot be read
+//! becomes sentences with file and line.
 //!
-//! No I/O. A broken document never hides the others. The values of Secrets are in [`SecretString`] from here on, and no error, note or
-//! `Debug` shows them.
+//! No I/O. A broken document never hides the others. The values of Secrets are in [`SecretString`]
+//! from here on, and no error, note or `Debug` shows them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -80,7 +81,8 @@ impl ChannelManifest {
         Source { file: self.source.file.clone(), line }
     }
 
-    /// Everything that is wrong with it, each with its place. What is said of the way it is written is not said of the value again.
+    /// Everything that is wrong with it, each with its place. What is said of the way it is written
+    /// is not said of the value again.
     pub fn findings(&self) -> Vec<(Source, Finding)> {
         self.with_misread(findings::findings(&self.value))
     }
@@ -142,7 +144,8 @@ enum Kind {
 }
 
 impl Manifests {
-    /// Reads the documents of one file. A second manifest of the same kind, namespace and name is an error, and the first stays.
+    /// Reads the documents of one file. A second manifest of the same kind, namespace and name is
+    /// an error, and the first stays.
     pub fn add(&mut self, file: &str, text: &str) {
         let is_json = Path::new(file).extension().is_some_and(|end| end.eq_ignore_ascii_case("json"));
         for document in yaml::documents(text, is_json) {
@@ -166,7 +169,8 @@ impl Manifests {
         self.secret(namespace, name).is_some() || self.closed.contains(&(namespace.to_owned(), name.to_owned()))
     }
 
-    /// What could not be read, and what others may read differently than kubectl: none of it may be taken for granted.
+    /// What could not be read, and what others may read differently than kubectl: none of it may be
+    /// taken for granted.
     pub fn doubts(&self) -> impl Iterator<Item = Note> {
         let misread = self.channels.iter().flat_map(|channel| {
             let errors = channel.misread.iter().filter(|(_, finding)| finding.severity == Severity::Error);

@@ -29,7 +29,7 @@ pub use editor::json_schema;
 pub use errors_doc::errors_markdown;
 pub use findings::{Finding, Severity, across, findings, parse, summary};
 pub use path::FieldPath;
-pub use secret::{SecretProblem, passphrase, secret_value};
+pub use secret::{SecretProblem, key, passphrase, secret_value};
 pub use spec::*;
 pub use status::{BotStatus, IntakeKind, MaxChannelStatus, RelayStatus};
 pub use values::{Date, Duration, Quantity, TimeOfDay, ValueError};

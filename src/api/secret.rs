@@ -1,19 +1,32 @@
-//! What counts as a usable value of a Secret. Values stay in [`SecretString`]; no error quotes them.
+//! What counts as a usable value of a Secret. Values stay in [`SecretString`]; no error quotes
+//! them.
 
 use secrecy::SecretString;
+
+/// The keys of the Secrets that a manifest names, where it does not name the key itself.
+pub mod key {
+    pub const API_KEY: &str = "apiKey";
+    pub const API_SALT: &str = "apiSalt";
+    pub const CLIENT_ID: &str = "clientId";
+    pub const CLIENT_SECRET: &str = "clientSecret";
+    pub const USERNAME: &str = "username";
+    pub const PASSWORD: &str = "password";
+    pub const NOTIFY_SECRET: &str = "notifySecret";
+}
 
 /// Why a value of a Secret cannot be used; each is one sentence without the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretProblem {
     #[error("it is empty: put the value in")]
     Empty,
-    #[error("it has a blank or a line end inside: copy it once more, in one piece")]
+    #[error("it has a space or a line break inside: copy it once more, in one piece")]
     Blank,
     #[error("it has characters that no such value has (control, invisible or non-Latin ones): copy it once more")]
     Character,
 }
 
-/// A token, key or salt: visible Latin characters. Blanks, line ends and invisible marks around it are trimmed, inside they are refused.
+/// A token, key or salt: visible Latin characters. Blanks, line ends and invisible marks around it
+/// are trimmed, inside they are refused.
 pub fn secret_value(raw: &str) -> Result<SecretString, SecretProblem> {
     // Copying from a page brings zero-width marks and byte-order marks along.
     let invisible = |c: char| c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
@@ -30,7 +43,8 @@ pub fn secret_value(raw: &str) -> Result<SecretString, SecretProblem> {
     Ok(SecretString::from(value))
 }
 
-/// A login or password: any characters but control ones. Only line ends around it are trimmed, because blanks may belong to it.
+/// A login or password: any characters but control ones. Only line ends around it are trimmed,
+/// because blanks may belong to it.
 pub fn passphrase(raw: &str) -> Result<SecretString, SecretProblem> {
     let value = raw.trim_matches(['\r', '\n']);
     if value.is_empty() {

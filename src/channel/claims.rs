@@ -15,7 +15,8 @@ pub struct Claim {
     /// Place among the files, where no times decide.
     pub place: usize,
     pub account_number: String,
-    /// Fingerprint of the MANGO API key, where it is known: two numbers with one key are one account.
+    /// Fingerprint of the MANGO API key, where it is known: two numbers with one key are one
+    /// account.
     pub api_key: Option<String>,
     /// The bot's user id, where it is known.
     pub bot: Option<i64>,
@@ -30,8 +31,9 @@ pub enum Conflict {
     Bot { holder: ChannelRef },
 }
 
-/// The channels that must stand back, each with the holder. The older resource keeps what both ask for: by creation time, those
-/// without one last, then by place. A channel that stands back holds nothing itself.
+/// The channels that must stand back, each with the holder. The older resource keeps what both ask
+/// for: by creation time, those without one last, then by place. A channel that stands back holds
+/// nothing itself.
 #[must_use]
 pub fn conflicts(claims: &[Claim]) -> BTreeMap<ChannelRef, Conflict> {
     let mut by_age: Vec<&Claim> = claims.iter().collect();

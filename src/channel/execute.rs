@@ -1,4 +1,5 @@
-//! One action at a time. Each is harmless when it is repeated, so a crash after any of them costs nothing.
+//! One action at a time. Each is harmless when it is repeated, so a crash after any of them costs
+//! nothing.
 
 use secrecy::SecretString;
 use uuid::Uuid;
@@ -29,7 +30,8 @@ pub struct Tools<'a> {
 /// Carries one action out.
 ///
 /// # Errors
-/// A reason of `IntakeReady` or `TokenAuthorized` for actions at MAX, of `CrmConnected` for those in the CRM.
+/// A reason of `IntakeReady` or `TokenAuthorized` for actions at MAX, of `CrmConnected` for those
+/// in the CRM.
 pub async fn execute(action: &Action, tools: &Tools<'_>) -> Result<(), Failure> {
     match action {
         Action::Subscribe { address } => tools
@@ -91,7 +93,8 @@ fn in_crm<'a>(tools: &Tools<'a>) -> Result<&'a creatio::Client, Failure> {
     })
 }
 
-/// What a refused subscription means. MAX has no code for it, only words (MAX Bot API reference, "Webhook subscriptions").
+/// What a refused subscription means. MAX has no code for it, only words (MAX Bot API reference,
+/// "Webhook subscriptions").
 fn intake_failure(error: &max::Error, installation: &Installation) -> Failure {
     let detail = error.to_string();
     match error.class() {

@@ -1,16 +1,10 @@
-//! The order of the steps and when each of them is due, for one channel. Keeps what was seen between passes; holds no clock of its own.
+//! What is kept of one channel between passes, and which step is due when; holds no clock of its own.
 //!
-//! A shell (local runner or controller) runs this pass whenever [`Keeper::due`] has come or something has changed:
-//!
-//! 1. [`Keeper::set`] with the manifest and the secrets of the moment, [`Keeper::set_conflict`] with what other channels hold;
-//! 2. [`Keeper::look`]: looks that are due;
-//! 3. [`Keeper::relay`]: the configuration that the relay shall have. The shell brings it there before it goes on, so that an address is
-//!    subscribed only once somebody listens under it;
-//! 4. [`Keeper::act`]: what the plan says;
-//! 5. [`Keeper::report`]: the status.
-//!
-//! A shell with many channels does not wait for the outside: [`Keeper::errand`] hands out what is due at one side, which then goes on by
-//! itself, and [`Keeper::take`] takes in what it has brought. Until then a pass works with what is known.
+//! The order of the steps is [`pass`](super::pass). A shell gives [`Keeper::set`] the manifest and the
+//! secrets of the moment and [`Keeper::set_conflict`] what other channels hold. Nobody waits for the
+//! outside: [`Keeper::errand`] hands out what is due at one side, which then goes on by itself, and
+//! [`Keeper::take`] takes in what it has brought. Until then a pass works with what is known.
+//! [`Keeper::relay`] is the configuration that the relay shall have, [`Keeper::report`] the status.
 //!
 //! A token counts once MAX has taken it: until then the relay keeps the one before, and a wrong paste stops nothing.
 
@@ -31,11 +25,11 @@ use super::receiver::Directory;
 use super::relay_config::{self, Access};
 use super::report::{self, Held, RelayState, Unapplied, View};
 use super::schedule::{Cadence, Subject, Trouble};
+use super::subscription::Whose;
 use super::validate::{Desired, IntakeWish, Secrets, validate};
-use super::webhook;
 use crate::api::ChannelRef;
 use crate::api::{MaxChannel, MaxChannelStatus, Reason};
-use crate::relay::config::RelayConfig;
+use crate::contract::{Facts, RelayConfig, webhook};
 use crate::time::Millis;
 use crate::{creatio, max};
 
@@ -160,7 +154,7 @@ pub struct Keeper {
     /// Subjects to look at now, whatever their time.
     asked: BTreeSet<Subject>,
     bot: Option<KnownBot>,
-    stranger: Option<i64>,
+    unexpected_bot: Option<i64>,
     /// The token that MAX took last, and its client.
     token: Option<(SecretString, max::Client)>,
     /// The client under the manifest's token, which may not be taken yet.
@@ -209,7 +203,7 @@ impl Keeper {
             observation: Observation::default(),
             asked: BTreeSet::new(),
             bot,
-            stranger: None,
+            unexpected_bot: None,
             token: None,
             candidate: None,
             retired: Vec::new(),
@@ -299,7 +293,7 @@ impl Keeper {
                 self.generation = generation;
                 self.reconcile_at = reconcile_at;
                 self.desired = Some(desired);
-                if self.stranger.is_some() {
+                if self.unexpected_bot.is_some() {
                     // The bot may have been accepted meanwhile.
                     self.take_bot(now);
                 }
@@ -329,6 +323,18 @@ impl Keeper {
         self.unapplied = Some(unapplied);
     }
 
+    /// Takes in what the relay says of both sides: a refusal that it met asks for a look at that side now,
+    /// once per refusal.
+    pub fn hear(&mut self, before: Option<&Facts>, now: &Facts) {
+        if now.max.is_new_trouble(before.map(|facts| &facts.max)) {
+            self.ask(Subject::Bot);
+            self.ask(Subject::Subscriptions);
+        }
+        if now.crm.is_new_trouble(before.map(|facts| &facts.crm)) {
+            self.ask(Subject::Crm);
+        }
+    }
+
     /// Asks for a look at a subject now, for instance because the relay was refused.
     pub fn ask(&mut self, subject: Subject) {
         self.asked.insert(subject);
@@ -356,8 +362,8 @@ impl Keeper {
         match subject {
             Subject::Bot => desired.token.as_ref().ok().map(|_| desired.token_fingerprint()),
             Subject::Subscriptions => {
-                let taken =
-                    self.stranger.is_none() && self.observation.bot.current(&desired.token_fingerprint()).is_some();
+                let taken = self.unexpected_bot.is_none()
+                    && self.observation.bot.current(&desired.token_fingerprint()).is_some();
                 (taken && !bot_is_held).then(|| desired.token_fingerprint())
             }
             Subject::Mango => {
@@ -385,6 +391,12 @@ impl Keeper {
         }
     }
 
+    /// Whether MAX has not been asked yet whose the manifest's token is, and is going to be.
+    #[must_use]
+    pub fn awaits_bot(&self) -> bool {
+        self.is_first_look(Subject::Bot)
+    }
+
     /// Whether a subject was not looked at yet under the present credentials, and is going to be.
     fn is_first_look(&self, subject: Subject) -> bool {
         let (basis, at, ..) = self.last(subject);
@@ -406,14 +418,6 @@ impl Keeper {
         };
         let failing = failure.map(|failure| (failure.trouble, failures)).or(step.map(|failure| (failure.trouble, 2)));
         Some(at + self.cadence.pause(&self.channel, subject, at, failing))
-    }
-
-    /// When the next pass is due; none while nothing can be looked at.
-    #[must_use]
-    pub fn due(&self) -> Option<Millis> {
-        let all = [Subject::Bot, Subject::Subscriptions, Subject::Mango, Subject::Crm];
-        let handed_over = self.taken_over.map(|at| at + HANDING_OVER);
-        all.into_iter().filter_map(|subject| self.due_of(subject)).chain(handed_over).min()
     }
 
     /// Whether the bot is this channel's, as far as can be known now: nobody else has it, what would say so has been looked at, and
@@ -477,11 +481,16 @@ impl Keeper {
     /// What is to be done at a side now: a look that is due, else the changes that the plan asks for. Changes at MAX wait until
     /// `intake_open`: somebody listens.
     pub fn errand(&mut self, side: Side, intake_open: bool, may: &May, now: Millis) -> Option<Errand> {
-        let due = side.subjects().iter().find_map(|subject| Some((*subject, self.due_basis(*subject, now)?)));
-        if let Some((subject, basis)) = due {
-            return self.look_at(subject, basis);
+        if side.subjects().iter().any(|subject| self.due_basis(*subject, now).is_some()) {
+            return self.look_due(side, now);
         }
         self.changes(side, intake_open, may)
+    }
+
+    /// The next look that is due at a side.
+    pub fn look_due(&mut self, side: Side, now: Millis) -> Option<Errand> {
+        let due = side.subjects().iter().find_map(|subject| Some((*subject, self.due_basis(*subject, now)?)));
+        due.and_then(|(subject, basis)| self.look_at(subject, basis))
     }
 
     fn look_at(&mut self, subject: Subject, basis: String) -> Option<Errand> {
@@ -674,38 +683,9 @@ impl Keeper {
         Vec::new()
     }
 
-    /// Looks at everything that is due. `clock` tells the time at the end of each look.
-    pub async fn look(&mut self, clock: Clock<'_>) {
-        self.look_at_max(clock).await;
-        self.look_at_the_rest(clock).await;
-    }
-
     /// The basis of a subject that is due.
     fn due_basis(&self, subject: Subject, now: Millis) -> Option<String> {
         self.due_of(subject).filter(|due| *due <= now).and_then(|_| self.basis(subject))
-    }
-
-    /// The bot, and then the subscriptions, as far as they are due.
-    pub async fn look_at_max(&mut self, clock: Clock<'_>) {
-        for subject in [Subject::Bot, Subject::Subscriptions] {
-            let due = self.due_basis(subject, clock());
-            if let Some(errand) = due.and_then(|basis| self.look_at(subject, basis)) {
-                let brought = errand.run().await;
-                self.take(brought, clock());
-            }
-        }
-        self.note_standing();
-    }
-
-    /// MANGO OFFICE and the CRM side by side, as far as they are due.
-    pub async fn look_at_the_rest(&mut self, clock: Clock<'_>) {
-        let now = clock();
-        let mut due = |subject| self.due_basis(subject, now).and_then(|basis| self.look_at(subject, basis));
-        let errands: Vec<Errand> = [Subject::Mango, Subject::Crm].into_iter().filter_map(&mut due).collect();
-        for brought in futures::future::join_all(errands.into_iter().map(Errand::run)).await {
-            self.take(brought, clock());
-        }
-        self.note_standing();
     }
 
     /// The client under the manifest's token.
@@ -742,10 +722,10 @@ impl Keeper {
         let accepted =
             known.is_none_or(|known| known == seen.user_id) || !was_ours || desired.accept_bot == Some(seen.user_id);
         if !accepted {
-            self.stranger = Some(seen.user_id);
+            self.unexpected_bot = Some(seen.user_id);
             return;
         }
-        self.stranger = None;
+        self.unexpected_bot = None;
         if known.is_some_and(|known| known != seen.user_id) {
             // Whose that one is, is another question.
             self.was_ours = false;
@@ -773,7 +753,7 @@ impl Keeper {
         let bot = self.bot.as_ref()?;
         // Before the first answer of MAX the manifest's token serves: after a restart MAX may be away. One that MAX has refused or that
         // is another bot's does not.
-        let unproven = desired.token.as_ref().ok().filter(|_| self.stranger.is_none());
+        let unproven = desired.token.as_ref().ok().filter(|_| self.unexpected_bot.is_none());
         let token = self.token.as_ref().map(|(token, _)| token).or(unproven)?;
         let ours = self.is_ours();
         let retired: Vec<SecretString> = self.retired.iter().map(|(token, _)| token.clone()).collect();
@@ -785,34 +765,20 @@ impl Keeper {
     #[must_use]
     pub fn plan(&self) -> Vec<Action> {
         match &self.desired {
-            Some(desired) if self.conflict.is_none() && self.stranger.is_none() => {
+            Some(desired) if self.conflict.is_none() && self.unexpected_bot.is_none() => {
                 plan::plan(desired, &self.observation, self.bot.as_ref())
             }
             _ => Vec::new(),
         }
     }
 
-    /// Carries the plan out and looks again at what was changed. Actions at MAX wait until `intake_open`: somebody listens.
-    pub async fn act(&mut self, intake_open: bool, clock: Clock<'_>) -> Vec<Done> {
-        let may: May = Arc::new(|| true);
-        let mut done = Vec::new();
-        // The mark in the CRM says whose the bot is: it goes first.
-        for side in [Side::Crm, Side::Max] {
-            if let Some(errand) = self.changes(side, intake_open, &may) {
-                let brought = errand.run().await;
-                done.extend(self.take(brought, clock()));
-            }
-        }
-        done
-    }
-
     fn subscription(&self) -> Option<&max::Subscription> {
         let all = plan::subscriptions(self.desired.as_ref()?, &self.observation);
-        all.into_iter().find(|(_, whose)| *whose == webhook::Whose::Current).map(|(subscription, _)| subscription)
+        all.into_iter().find(|(_, whose)| *whose == Whose::Current).map(|(subscription, _)| subscription)
     }
 
     /// When the subscription in force was made, as MAX says, and the secret that belongs to it. Another time than before means that
-    /// updates may have been missed, whoever took the one before away: the relay must be told ([`crate::relay::Relay::subscribed`]).
+    /// updates may have been missed, whoever took the one before away: the relay must be told (`SideFacts::subscribed_at`).
     #[must_use]
     pub fn subscribed(&self) -> Option<(Millis, SecretString)> {
         let made = Some(self.subscription()?.time).filter(|time| *time > 0).or(self.subscribed_at)?;
@@ -911,7 +877,7 @@ impl Keeper {
             observation: &self.observation,
             conflict: self.conflict.as_ref(),
             bot: self.bot.as_ref(),
-            stranger: self.stranger,
+            unexpected_bot: self.unexpected_bot,
             intake_failure: self.intake_failure.as_ref(),
             crm_failure: self.crm_failure.as_ref(),
             relay,

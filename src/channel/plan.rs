@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::observe::{Observation, Rows};
 use super::receiver::{self, Agents, Resolved};
+use super::subscription::{self, Whose};
 use super::validate::{Desired, IntakeWish};
-use super::webhook::{self, Whose};
 use crate::api::ForeignSubscription;
+use crate::contract::webhook;
 use crate::creatio::{self, Entity, ids};
 use crate::max;
 
@@ -71,7 +72,7 @@ pub enum Action {
 }
 
 fn without_query<S: Serializer>(address: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&webhook::shown(address))
+    serializer.serialize_str(&subscription::shown(address))
 }
 
 impl Action {
@@ -92,7 +93,7 @@ impl fmt::Display for Action {
             Self::Subscribe { address } => write!(formatter, "+ MAX subscription {address}"),
             Self::Unsubscribe { address, foreign } => {
                 let whose = if *foreign { ", another program's" } else { "" };
-                write!(formatter, "- MAX subscription {}{whose}", webhook::shown(address))
+                write!(formatter, "- MAX subscription {}{whose}", subscription::shown(address))
             }
             Self::Create { collection, id, columns } => {
                 write!(formatter, "+ Creatio {collection} {id}: {}", list(columns))
@@ -144,7 +145,7 @@ pub fn other_address(desired: &Desired, observation: &Observation) -> Option<Str
     if ours.is_some_and(|ours| ours < elsewhere) {
         return None;
     }
-    Some(format!("{} ({})", webhook::holder(elsewhere.1)?, webhook::shown(elsewhere.1)))
+    Some(format!("{} ({})", subscription::holder(elsewhere.1)?, subscription::shown(elsewhere.1)))
 }
 
 /// Whether nothing outside says that the bot is another's: the channel's own mark stands in the CRM, and MAX calls nobody else of this
@@ -323,13 +324,13 @@ pub fn subscriptions<'a>(desired: &Desired, observation: &'a Observation) -> Vec
     let wanted = wanted_address(desired);
     let fingerprint = webhook::fingerprint(&webhook::secret(token, &desired.channel));
     let seen = observation.subscriptions.seen.iter().flatten();
-    let ours = webhook::Ours {
+    let ours = subscription::Ours {
         base: desired.public_base.as_ref(),
         channel: &desired.channel,
         installation: &desired.installation,
         fingerprint: &fingerprint,
     };
-    seen.map(|seen| (seen, webhook::whose(&seen.url, wanted.as_deref(), ours))).collect()
+    seen.map(|seen| (seen, subscription::whose(&seen.url, wanted.as_deref(), ours))).collect()
 }
 
 fn intake(desired: &Desired, observation: &Observation) -> Vec<Action> {

@@ -2,9 +2,11 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::Installation;
 use super::validate::{CrmAccess, Desired, IntakeWish};
-use super::{Installation, fingerprint, webhook};
-use crate::relay::config::{ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets};
+use crate::contract::config::{ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets};
+use crate::contract::digest::fingerprint;
+use crate::contract::webhook;
 
 /// What of the outside may be used now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

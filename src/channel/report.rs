@@ -9,14 +9,14 @@ use super::observe::{Failure, Observation};
 use super::plan::{self, KnownBot};
 use super::receiver;
 use super::schedule::Subject;
+use super::subscription::{self, Whose};
 use super::validate::{Desired, IntakeWish, Unusable};
-use super::webhook::{self, Whose};
 use crate::api::{
     BotStatus, ConditionType, IntakeKind, Language, MaxChannelStatus, Outcome, Pass, Reason, RelayStatus, Status,
     conditions,
 };
+use crate::contract::{Facts, Trouble, digest};
 use crate::creatio_package;
-use crate::relay::Facts;
 use crate::time::Millis;
 
 /// How long trouble with the delivery holds before it is written down.
@@ -34,6 +34,18 @@ pub enum RelayState {
 }
 
 impl RelayState {
+    /// Whether somebody listens under the address that is to be subscribed.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        matches!(self, Self::Running { facts, open: true, wanted } if facts.revision == *wanted)
+    }
+
+    /// Whether it runs and is on its way to what it shall be.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        matches!(self, Self::Running { .. }) && !self.listens()
+    }
+
     const fn facts(&self) -> Option<&Facts> {
         match self {
             Self::Running { facts, .. } => Some(facts),
@@ -64,14 +76,9 @@ pub struct Held {
 #[must_use]
 pub fn hold(before: Option<Held>, relay: &RelayState, now: Millis) -> Option<Held> {
     let facts = relay.facts()?;
-    let throttled = facts
-        .max
-        .code
-        .as_deref()
-        .is_some_and(|code| code == "429" || code == "too.many.requests" || code == "throttled");
     let reason = if !facts.crm.ok {
         Reason::CrmDown
-    } else if !facts.max.ok && throttled {
+    } else if !facts.max.ok && facts.max.code == Some(Trouble::Throttled) {
         Reason::MaxThrottled
     } else if facts.oldest_seconds > 60 {
         Reason::Backlog
@@ -97,7 +104,7 @@ pub struct View<'a> {
     /// The bot of the channel.
     pub bot: Option<&'a KnownBot>,
     /// The token belongs to another bot than the channel's, and nobody has accepted it: its user id.
-    pub stranger: Option<i64>,
+    pub unexpected_bot: Option<i64>,
     /// Why the last subscription was refused.
     pub intake_failure: Option<&'a Failure>,
     /// Why the last change in the CRM was refused.
@@ -159,7 +166,7 @@ fn echo(reconcile_at: &str) -> String {
     if reconcile_at.chars().count() <= LONGEST_ECHO {
         return reconcile_at.to_owned();
     }
-    format!("sha256:{}", super::hex(&Sha256::digest(reconcile_at.as_bytes())))
+    format!("sha256:{}", digest::hex(&Sha256::digest(reconcile_at.as_bytes())))
 }
 
 /// Kubernetes keeps times of conditions in whole seconds.
@@ -300,8 +307,8 @@ impl Of<'_> {
             return self.failed(This, failure);
         }
         let Some(seen) = look.current(&self.desired.token_fingerprint()) else { return self.unknown(This) };
-        if let (Some(stranger), Some(bot)) = (self.view.stranger, self.view.bot) {
-            let detail = format!("userId {stranger}, {} {}", self.say("before", "прежде"), bot.user_id);
+        if let (Some(unexpected), Some(bot)) = (self.view.unexpected_bot, self.view.bot) {
+            let detail = format!("userId {unexpected}, {} {}", self.say("before", "прежде"), bot.user_id);
             return self.fails(This, Reason::BotChanged, &detail);
         }
         if let Some(holder) = plan::other_address(self.desired, self.view.observation) {
@@ -487,7 +494,7 @@ impl Of<'_> {
         let strangers: Vec<String> = seen
             .iter()
             .filter(|(_, whose)| matches!(whose, Whose::Foreign | Whose::Elsewhere))
-            .map(|(seen, _)| webhook::shown(&seen.url))
+            .map(|(seen, _)| subscription::shown(&seen.url))
             .collect();
         let strangers = strangers.join(", ");
         if self.desired.intake == IntakeWish::LongPoll {

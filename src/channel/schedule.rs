@@ -1,4 +1,5 @@
-//! When the outside is looked at: how often while all is well, how soon again while something fails. Pure data and arithmetic.
+//! When the outside is looked at: how often while all is well, how soon again while something
+//! fails. Pure data and arithmetic.
 
 use std::time::Duration;
 
@@ -34,7 +35,8 @@ pub enum Trouble {
     Refused,
     /// Asking again soon makes it worse: a password that locks its user.
     Delicate,
-    /// Asking again sooner than MANGO's two minutes blocks the key (MANGO OFFICE API reference, "Penalty box for wrong requests").
+    /// Asking again sooner than MANGO's two minutes blocks the key (MANGO OFFICE API reference,
+    /// "Penalty box for wrong requests").
     Penalty,
 }
 
@@ -45,7 +47,8 @@ pub struct Cadence {
     pub subscriptions: Millis,
     pub mango: Millis,
     pub crm: Millis,
-    /// Every pause is changed by up to so many hundredths either way, so that many channels do not look at the same moment.
+    /// Every pause is changed by up to so many hundredths either way, so that many channels do not
+    /// look at the same moment.
     pub spread_percent: u32,
 }
 
@@ -65,7 +68,8 @@ impl Cadence {
         }
     }
 
-    /// The pause after a look at `at` that was the `failures`-th failure in a row for `trouble`, or a success.
+    /// The pause after a look at `at` that was the `failures`-th failure in a row for `trouble`, or
+    /// a success.
     #[must_use]
     pub fn pause(&self, channel: &ChannelRef, subject: Subject, at: Millis, failing: Option<(Trouble, u32)>) -> Millis {
         let steady = self.steady(subject);
@@ -79,7 +83,8 @@ impl Cadence {
                     Trouble::Penalty => PENALTY,
                 };
                 let grown = backoff.millis_after(failures.saturating_sub(1));
-                // A failing look is never rarer than a steady one, but for those where haste does harm.
+                // A failing look is never rarer than a steady one, but for those where haste does
+                // harm.
                 if matches!(trouble, Trouble::Outage | Trouble::Refused) { grown.min(steady) } else { grown }
             }
         };

@@ -5,16 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use kube::ResourceExt;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::{Installation, InstallationId, fingerprint};
+use super::Installation;
 use crate::api::ChannelRef;
-use crate::api::{self, MaxChannel, SecretProblem};
+use crate::api::{self, MaxChannel, SecretProblem, key};
+use crate::contract::config::BotConfig;
+use crate::contract::digest::fingerprint;
+use crate::contract::{InstallationId, webhook};
 use crate::creatio;
 use crate::policy::Rules;
-use crate::relay::config::BotConfig;
 use crate::time::Millis;
 
 /// Take over rows in the CRM that another owner has marked (design: annotations).
@@ -146,7 +147,7 @@ impl Desired {
     pub fn notify_url(&self) -> String {
         let takes_hints = self.crm_access.as_ref().is_ok_and(|access| access.notify.is_some());
         match &self.public_base {
-            Some(base) if takes_hints => super::webhook::notify_address(base, &self.channel),
+            Some(base) if takes_hints => webhook::notify_address(base, &self.channel),
             _ => String::new(),
         }
     }
@@ -158,7 +159,10 @@ impl Desired {
 /// Sentences about what cannot be used, each with its field.
 pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Installation) -> Result<Desired, Vec<String>> {
     let spec = &manifest.spec;
-    let channel = ChannelRef::new(manifest.namespace().unwrap_or_else(|| "default".to_owned()), manifest.name_any());
+    let metadata = &manifest.metadata;
+    let annotation = |key: &str| metadata.annotations.as_ref()?.get(key);
+    let namespace = metadata.namespace.as_deref().unwrap_or("default");
+    let channel = ChannelRef::new(namespace, metadata.name.as_deref().unwrap_or_default());
     let mut problems = Vec::new();
     let mut url = |field: &str, text: &str| match Url::parse(text) {
         Ok(url) if url.has_host() => Some(url),
@@ -194,7 +198,7 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
         ));
     }
     let rules = Rules::from_spec(spec).map_err(|error| problems.push(format!("spec.workingHours: {error}"))).ok();
-    let accept_bot = manifest.annotations().get(ACCEPT_BOT).and_then(|text| {
+    let accept_bot = annotation(ACCEPT_BOT).and_then(|text| {
         let id = text.trim().parse().ok();
         if id.is_none() {
             problems.push(format!("metadata.annotations[{ACCEPT_BOT}]: {text:?} is not the user id of a bot"));
@@ -232,7 +236,7 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
         off_hours_bot,
         retention_seconds: spec.relay.retention.seconds(),
         suspended: spec.suspend,
-        adopt: manifest.annotations().get(ADOPT).is_some_and(|value| value == "true"),
+        adopt: annotation(ADOPT).is_some_and(|value| value == "true"),
         accept_bot,
         installation: installation.id.clone(),
         channel,
@@ -283,8 +287,8 @@ fn phrase(secrets: &Secrets, name: &str, key: &str) -> Credential<SecretString> 
 }
 
 fn mango_access(secrets: &Secrets, name: &str) -> Credential<MangoAccess> {
-    let key = word(secrets, name, "apiKey")?;
-    let salt = word(secrets, name, "apiSalt")?;
+    let key = word(secrets, name, key::API_KEY)?;
+    let salt = word(secrets, name, key::API_SALT)?;
     Ok(MangoAccess {
         key_fingerprint: fingerprint([key.expose_secret()]),
         fingerprint: fingerprint([key.expose_secret(), salt.expose_secret()]),
@@ -297,20 +301,20 @@ fn crm_access(secrets: &Secrets, spec: &api::Creatio, address: &CrmAddress) -> C
     let name = spec.credentials_secret_ref.name.as_str();
     let oauth = || -> Credential<creatio::Credentials> {
         Ok(creatio::Credentials::OAuth {
-            client_id: word(secrets, name, "clientId")?.expose_secret().to_owned(),
-            client_secret: word(secrets, name, "clientSecret")?,
+            client_id: word(secrets, name, key::CLIENT_ID)?.expose_secret().to_owned(),
+            client_secret: word(secrets, name, key::CLIENT_SECRET)?,
         })
     };
     let forms = || -> Credential<creatio::Credentials> {
         Ok(creatio::Credentials::Forms {
-            username: phrase(secrets, name, "username")?.expose_secret().to_owned(),
-            password: phrase(secrets, name, "password")?,
+            username: phrase(secrets, name, key::USERNAME)?.expose_secret().to_owned(),
+            password: phrase(secrets, name, key::PASSWORD)?,
         })
     };
     let has = |key| secrets.get(name).is_some_and(|data| data.contains_key(key));
-    let credentials = if has("clientId") || has("clientSecret") {
+    let credentials = if has(key::CLIENT_ID) || has(key::CLIENT_SECRET) {
         oauth()?
-    } else if has("username") || has("password") || !secrets.contains_key(name) {
+    } else if has(key::USERNAME) || has(key::PASSWORD) || !secrets.contains_key(name) {
         forms()?
     } else {
         return Err(Unusable::Missing(format!(
@@ -321,7 +325,7 @@ fn crm_access(secrets: &Secrets, spec: &api::Creatio, address: &CrmAddress) -> C
         None => None,
         Some(reference) => Some(raw(secrets, &reference.name, &reference.key)?.to_owned()),
     };
-    let notify = if has("notifySecret") { Some(word(secrets, name, "notifySecret")?) } else { None };
+    let notify = if has(key::NOTIFY_SECRET) { Some(word(secrets, name, key::NOTIFY_SECRET)?) } else { None };
     let (who, secret) = match &credentials {
         creatio::Credentials::OAuth { client_id, client_secret } => (client_id, client_secret),
         creatio::Credentials::Forms { username, password } => (username, password),

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::installation::data_dir;
+use crate::contract::admin::SOCKET;
 use crate::relay::STORE;
-use crate::relay::admin::SOCKET;
 use crate::relay::moving::HOLD;
 use crate::transport::Trust;
 
@@ -17,10 +17,12 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SocketArgs {
-    /// The data folder of the running `maxchannel run` or `maxchannel relay`. Default ~/.local/share/maxchannel.
+    /// The data folder of the running `maxchannel run` or `maxchannel relay`. Default
+    /// ~/.local/share/maxchannel.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// The channel, where the data folder has several: `namespace/name`, or `name` in the namespace `default`.
+    /// The channel, where the data folder has several: `namespace/name`, or `name` in the namespace
+    /// `default`.
     #[arg(long, value_name = "NAMESPACE/NAME")]
     channel: Option<String>,
 }
@@ -124,7 +126,8 @@ pub(super) async fn ask<T: DeserializeOwned>(
         let refused = format!("the relay behind {} does not answer: is it running?", socket.display());
         if error.is_connect() { refused } else { format!("the relay behind {}: {error}", socket.display()) }
     };
-    // Reqwest wants to know how to do TLS even where there is none, and would ask the machine for its roots: an image has none.
+    // Reqwest wants to know how to do TLS even where there is none, and would ask the machine for
+    // its roots: an image has none.
     let tls = Trust::public().client_config()?;
     let client = reqwest::Client::builder()
         .no_proxy()

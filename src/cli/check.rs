@@ -156,7 +156,7 @@ fn online(args: &Args, manifests: &Manifests) -> Result<Vec<Line>, String> {
                 .find(|manifest| (&manifest.namespace, &manifest.name) == (&channel.namespace, &channel.name));
             let place = manifest.map(|manifest| manifest.place(&FieldPath::default()));
             let (file, number) = place.map_or_else(|| (channel.to_string(), 0), |place| (place.file, place.line));
-            let message = telemetry::blotted(problem);
+            let message = telemetry::redacted(problem);
             let finding = Finding { severity: Severity::Error, field: FieldPath::default(), message };
             Line { file, number, finding, channel: Some(channel.to_string()) }
         })

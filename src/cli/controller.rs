@@ -13,7 +13,7 @@ use super::installation::InstallationArgs;
 use super::run::stop_on_signals;
 use crate::api;
 use crate::channel::schedule::Cadence;
-use crate::controller::{self, RelayDefaults, RelayPods, Settings, lease};
+use crate::controller::{self, RelayDefaults, RelayLink, RelayPods, Settings, lease};
 use crate::telemetry;
 
 /// Watch the MaxChannels of a cluster and bring everything they need about.
@@ -179,7 +179,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
         log_level: telemetry::follow(args.log_level_file.clone()),
         webhook_host: args.webhook_host.clone().filter(|host| !host.is_empty()),
         webhook_ingress,
-        played_relays: None,
+        relay_link: RelayLink::default(),
     })
 }
 

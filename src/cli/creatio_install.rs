@@ -1,4 +1,5 @@
-//! `maxchannel creatio-install`: installs, upgrades or removes the package in the CRMs of some manifests.
+//! `maxchannel creatio-install`: installs, upgrades or removes the package in the CRMs of some
+//! manifests.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,20 +19,24 @@ use crate::telemetry;
 
 /// Install the package in Creatio, or upgrade or remove it.
 ///
-/// Signs in with an administrator's credentials from a Secret of the manifests (keys username and password, or clientId and
-/// clientSecret), uploads the package, makes a backup, installs, shows the site's own log, restarts the site and waits until the new
-/// version answers. A restart signs everybody out: choose a quiet hour; messages wait meanwhile and none is lost. May be repeated at
-/// any time. Exit code 0: the version is there; 1: it is not; 2: wrong usage, or a file cannot be read.
+/// Signs in with an administrator's credentials from a Secret of the manifests (keys username and
+/// password, or clientId and clientSecret), uploads the package, makes a backup, installs, shows
+/// the site's own log, restarts the site and waits until the new version answers. A restart signs
+/// everybody out: choose a quiet hour; messages wait meanwhile and none is lost. May be repeated at
+/// any time. Exit code 0: the version is there; 1: it is not; 2: wrong usage, or a file cannot be
+/// read.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel creatio-install -f channel.yaml -f admin.yaml --admin-secret creatio-admin\n  \
                         maxchannel creatio-install -f channels/ --admin-secret creatio-admin --remove"
 )]
 pub(super) struct Args {
-    /// Files or folders with the manifests of the channels and the administrator's Secret; `-` is stdin.
+    /// Files or folders with the manifests of the channels and the administrator's Secret; `-` is
+    /// stdin.
     #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., required = true)]
     paths: Vec<PathBuf>,
-    /// The name of the Secret with the administrator's credentials. Keep it out of the cluster: it is needed here only.
+    /// The name of the Secret with the administrator's credentials. Keep it out of the cluster: it
+    /// is needed here only.
     #[arg(long, value_name = "NAME")]
     admin_secret: String,
     /// How the site compiles the package.
@@ -70,7 +75,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Ok::<_, String>(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(message) => {
-            eprintln!("maxchannel creatio-install: {}", telemetry::blotted(&message));
+            eprintln!("maxchannel creatio-install: {}", telemetry::redacted(&message));
             ExitCode::from(USAGE)
         }
     }
@@ -79,7 +84,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 async fn serve(args: &Args, host: &str, client: &crate::creatio::Client, package: &Package) -> bool {
     let say = |line: &str| {
         // A reader that has gone is no reason to stop half-way.
-        let _ = super::print(&telemetry::blotted(&format!("{host}: {line}\n")));
+        let _ = super::print(&telemetry::redacted(&format!("{host}: {line}\n")));
     };
     let wait = Duration::from_millis(u64::try_from(args.wait.millis()).unwrap_or_default());
     let pace = Pace { wait, ..Pace::default() };

@@ -10,14 +10,16 @@ use crate::creatio_package::{self, NAME, VERSION, archive};
 
 /// Write the package for Creatio into a file.
 ///
-/// The file goes into the Application Hub of the site ("Install from file"), or is installed by `maxchannel creatio-install`. The
-/// same program always writes the same bytes. Keep the file's name: Creatio calls the application after it.
+/// The file goes into the Application Hub of the site ("Install from file"), or is installed by
+/// `maxchannel creatio-install`. The same program always writes the same bytes. Keep the file's
+/// name: Creatio calls the application after it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel creatio-package -o MaxChannel.gz\n  maxchannel creatio-package -o MaxChannel.zip --form simple"
 )]
 pub(super) struct Args {
-    /// Where to write it: a file that ends in .gz or .zip, or a folder, into which MaxChannel.gz is written.
+    /// Where to write it: a file that ends in .gz or .zip, or a folder, into which MaxChannel.gz is
+    /// written.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// How the site compiles the package.

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use super::admin::{SocketArgs, ask};
 use super::{Output, USAGE};
-use crate::relay::admin::{DeadLetters, Direction, Replay, Replayed};
+use crate::contract::admin::{DeadLetters, Direction, Replay, Replayed};
 
 /// Show what could not be delivered, and have it delivered again.
 ///
-/// Asks the running relay through a socket in its data folder; in a cluster by `kubectl exec` in the relay's pod.
+/// Asks the running relay through a socket in its data folder; in a cluster by `kubectl exec` in
+/// the relay's pod.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel dead-letters list\n  maxchannel dead-letters replay max-17 crm-4 --channel crm/support\n  \
@@ -44,8 +45,9 @@ struct List {
 
 /// Deliver dead letters again.
 ///
-/// A customer's message goes back into the queue to the CRM. A message to a customer is sent again, and the agent's message is reported
-/// Delivered once it is. Exit code 0: all are tried again; 1: an id names no dead letter; 2: nobody answers.
+/// A customer's message goes back into the queue to the CRM. A message to a customer is sent again,
+/// and the agent's message is reported Delivered once it is. Exit code 0: all are tried again; 1:
+/// an id names no dead letter; 2: nobody answers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  maxchannel dead-letters replay max-17 crm-4")]
 struct ReplayArgs {

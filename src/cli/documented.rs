@@ -42,7 +42,8 @@ fn pages() -> Vec<PathBuf> {
     found
 }
 
-/// The lines of fenced blocks without a language or of a shell, and those that are indented by four; continued lines joined.
+/// The lines of fenced blocks without a language or of a shell, and those that are indented by
+/// four; continued lines joined.
 fn shell_lines(page: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut fence: Option<bool> = None;
@@ -68,7 +69,8 @@ fn shell_lines(page: &str) -> Vec<String> {
     lines
 }
 
-/// The words of each call of the program in a line, without what the shell takes for itself. Also behind `kubectl exec … --`.
+/// The words of each call of the program in a line, without what the shell takes for itself. Also
+/// behind `kubectl exec … --`.
 fn commands(line: &str) -> Vec<Vec<String>> {
     let mut calls = Vec::new();
     let mut current: Vec<String> = Vec::new();

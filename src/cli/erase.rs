@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use super::admin::{SocketArgs, ask};
 use super::dead_letters::json;
 use super::{Output, USAGE};
-use crate::relay::admin::{Erase, Erased};
+use crate::contract::admin::{Erase, Erased};
 
 /// Erase everything that the relay holds of one customer.
 ///
-/// Asks the running relay through a socket in its data folder; in a cluster by `kubectl exec` in the relay's pod. What waits for the
-/// customer is not sent any more, and the agent is told. What the CRM and MAX hold is theirs to erase. Should the customer write again,
-/// that is a first contact. Exit code 0: erased, or nothing was known; 2: nobody answers.
+/// Asks the running relay through a socket in its data folder; in a cluster by `kubectl exec` in
+/// the relay's pod. What waits for the customer is not sent any more, and the agent is told. What
+/// the CRM and MAX hold is theirs to erase. Should the customer write again, that is a first
+/// contact. Exit code 0: erased, or nothing was known; 2: nobody answers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  maxchannel erase --customer 91234567 --channel crm/support")]
 pub(super) struct Args {

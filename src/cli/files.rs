@@ -6,8 +6,9 @@ use crate::api::manifest::Manifests;
 pub(super) use crate::local::disk::{FileError, read_bytes, read_file};
 use crate::local::disk::{list, read_stream};
 
-/// The manifests of files, of folders with everything below them (`.yaml`, `.yml`, `.json`, hidden entries left out), and of stdin
-/// (`-`), and what could not be read. Files are read in the order given, those of a folder by name.
+/// The manifests of files, of folders with everything below them (`.yaml`, `.yml`, `.json`, hidden
+/// entries left out), and of stdin (`-`), and what could not be read. Files are read in the order
+/// given, those of a folder by name.
 pub fn read(paths: &[PathBuf]) -> (Manifests, Vec<FileError>) {
     let mut manifests = Manifests::default();
     let (files, mut errors) = list(paths);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use url::Url;
 
 use crate::api::{self, ErrorReasons, Language};
-use crate::channel::{Installation, InstallationId};
+use crate::channel::Installation;
+use crate::contract::InstallationId;
 use crate::transport::{self, Proxy};
 use crate::{local, mango, max, telemetry};
 

@@ -8,7 +8,8 @@ use clap::CommandFactory as _;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  maxchannel man | man -l -\n  maxchannel man --out ~/.local/share/man/man1")]
 pub(super) struct Args {
-    /// The folder; it is made where it is missing. One page a command: maxchannel.1, maxchannel-check.1 and so on.
+    /// The folder; it is made where it is missing. One page a command: maxchannel.1,
+    /// maxchannel-check.1 and so on.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

@@ -11,9 +11,10 @@ use crate::relay::moving::{self, MoveError};
 
 /// Take a channel's store out, to bring it to another installation.
 ///
-/// The running relay closes the store, which is then written out whole, and keeps it closed: nothing is delivered from here any more, and
-/// MAX keeps what comes in. The file holds customers' messages. Exit code 0: it is written; 1: there is no store, or it has left
-/// already; 2: wrong usage, or an I/O error; then the relay goes on as before.
+/// The running relay closes the store, which is then written out whole, and keeps it closed:
+/// nothing is delivered from here any more, and MAX keeps what comes in. The file holds customers'
+/// messages. Exit code 0: it is written; 1: there is no store, or it has left already; 2: wrong
+/// usage, or an I/O error; then the relay goes on as before.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel export --channel default/support > support.store\n  kubectl exec support-relay-0 -- \
@@ -26,7 +27,8 @@ pub(super) struct ExportArgs {
     /// Go on here: the file is a backup. Never bring it anywhere while this relay works.
     #[arg(long, conflicts_with = "undo")]
     keep: bool,
-    /// Put a store that was taken out to work here again. Only where the file was not brought anywhere.
+    /// Put a store that was taken out to work here again. Only where the file was not brought
+    /// anywhere.
     #[arg(long)]
     undo: bool,
     #[command(flatten)]
@@ -35,9 +37,9 @@ pub(super) struct ExportArgs {
 
 /// Bring a channel's store here that `maxchannel export` has written.
 ///
-/// The running relay closes its store, which is set aside, and goes on with the one that is brought. Refused where that is another bot's,
-/// and where the one here has undelivered messages. Exit code 0: it is in force; 1: refused, nothing has changed; 2: wrong usage, or an
-/// I/O error.
+/// The running relay closes its store, which is set aside, and goes on with the one that is
+/// brought. Refused where that is another bot's, and where the one here has undelivered messages.
+/// Exit code 0: it is in force; 1: refused, nothing has changed; 2: wrong usage, or an I/O error.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel import --channel default/support support.store\n  kubectl exec -i support-relay-0 -- \

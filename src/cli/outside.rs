@@ -11,6 +11,7 @@ use crate::api::{MaxChannelStatus, Severity};
 use crate::channel::claims::{self, Claim};
 use crate::channel::keeper::Keeper;
 use crate::channel::observe::Clients;
+use crate::channel::pass;
 use crate::channel::report::RelayState;
 use crate::channel::schedule::Subject;
 use crate::channel::validate::Secrets;
@@ -69,8 +70,9 @@ pub(super) async fn look(paths: &[PathBuf], data_dir: &Path, args: &Installation
     for one in &mut seen {
         one.keeper.set_conflict(conflicts.get(&one.channel).cloned());
         let absent = RelayState::Absent { detail: String::new() };
-        one.keeper.look(&now).await;
-        // MANGO OFFICE answers one list every two seconds, also where another command has just asked.
+        pass::look(&mut one.keeper, &now).await;
+        // MANGO OFFICE answers one list every two seconds, also where another command has just
+        // asked.
         for _ in 0..2 {
             let status = one.keeper.report(&absent, now());
             if !status.conditions.iter().any(|condition| condition.reason == "Throttled") {
@@ -78,7 +80,7 @@ pub(super) async fn look(paths: &[PathBuf], data_dir: &Path, args: &Installation
             }
             clock.sleep(3_000).await;
             one.keeper.ask(Subject::Mango);
-            one.keeper.look(&now).await;
+            pass::look(&mut one.keeper, &now).await;
         }
         let status = one.keeper.report(&absent, now());
         one.problems = status

@@ -13,9 +13,10 @@ use crate::telemetry;
 
 /// Show what would change outside, without changing it.
 ///
-/// Asks MAX, MANGO OFFICE and Creatio how things are and prints one line per change that `maxchannel run` would make: `+` something new,
-/// `~` other values, `-` something taken away. Exit code 0: everything could be looked at; 1: not everything; 2: wrong usage, or a
-/// file cannot be read.
+/// Asks MAX, MANGO OFFICE and Creatio how things are and prints one line per change that
+/// `maxchannel run` would make: `+` something new, `~` other values, `-` something taken away. Exit
+/// code 0: everything could be looked at; 1: not everything; 2: wrong usage, or a file cannot be
+/// read.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel plan -f channels/ --public-url https://max.acme.ru\n  maxchannel plan -f channel.yaml \
@@ -25,7 +26,8 @@ pub(super) struct Args {
     /// Files or folders with manifests; `-` is stdin.
     #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., required = true)]
     paths: Vec<PathBuf>,
-    /// The data folder of `maxchannel run`, which knows the bots of the channels. Default ~/.local/share/maxchannel.
+    /// The data folder of `maxchannel run`, which knows the bots of the channels. Default
+    /// ~/.local/share/maxchannel.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// The form of the result.
@@ -52,7 +54,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Output::Json => as_json(&seen),
         Output::Text => as_text(&seen),
     };
-    let printed = super::print(&telemetry::blotted(&text));
+    let printed = super::print(&telemetry::redacted(&text));
     if seen.iter().all(|one| one.problems.is_empty()) { printed } else { ExitCode::from(1) }
 }
 

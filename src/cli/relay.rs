@@ -16,8 +16,9 @@ use axum::routing::{get, put};
 use super::USAGE;
 use super::installation::{ProxyArgs, data_dir};
 use super::run::stop_on_signals;
+use crate::contract::{Facts, RelayConfig, webhook};
 use crate::relay::http::Relays;
-use crate::relay::{self, Facts, Relay, RelayConfig, moving};
+use crate::relay::{self, Relay, moving};
 use crate::time::Clock;
 use crate::time::Millis;
 use crate::{telemetry, transport};
@@ -140,7 +141,7 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
     };
     let in_force = Arc::new(Mutex::new(revision.clone()));
     let routes = Router::new()
-        .route("/status", get(facts))
+        .route(crate::contract::status::PATH, get(facts))
         .route("/subscription/{made}", put(subscription))
         .with_state(At {
             relays: relays.clone(),
@@ -263,7 +264,7 @@ async fn subscription(
     axum::extract::Path(made): axum::extract::Path<Millis>,
     headers: HeaderMap,
 ) -> StatusCode {
-    let secret = headers.get(relay::http::SECRET_HEADER).and_then(|value| value.to_str().ok());
+    let secret = headers.get(webhook::SECRET_HEADER).and_then(|value| value.to_str().ok());
     match (relays.get(&namespace, &name), secret) {
         (Some(relay), Some(secret)) if relay.is_ours(secret) => {
             relay.subscribed(made).await;

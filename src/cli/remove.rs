@@ -11,9 +11,11 @@ use crate::time::Clock;
 
 /// Take the objects of channels outside away.
 ///
-/// Removes our webhook subscriptions in MAX, makes the channels in Creatio inactive (Creatio keeps channels that have chats) and empties
-/// their owner marks. What belongs to another owner stays. Stop `maxchannel run` first, or it makes everything again. Stored messages
-/// stay in the data folder. Exit code 0: all is away; 1: something could not be taken away; 2: wrong usage, or a file cannot be read.
+/// Removes our webhook subscriptions in MAX, makes the channels in Creatio inactive (Creatio keeps
+/// channels that have chats) and empties their owner marks. What belongs to another owner stays.
+/// Stop `maxchannel run` first, or it makes everything again. Stored messages stay in the data
+/// folder. Exit code 0: all is away; 1: something could not be taken away; 2: wrong usage, or a
+/// file cannot be read.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel remove -f channels/\n  maxchannel plan -f channels/   # what is there before"
@@ -58,7 +60,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     });
     match outcome {
         Ok::<_, String>((lines, complete)) => {
-            let printed = super::print(&telemetry::blotted(&(lines.join("\n") + "\n")));
+            let printed = super::print(&telemetry::redacted(&(lines.join("\n") + "\n")));
             if complete { printed } else { ExitCode::from(1) }
         }
         Err(message) => {

@@ -12,6 +12,7 @@ use super::installation::{InstallationArgs, data_dir};
 use crate::channel::schedule::Cadence;
 use crate::local::{self, Options};
 use crate::telemetry;
+use crate::time::Clock;
 
 /// Run channels from manifests on this machine, without a cluster.
 ///
@@ -57,7 +58,8 @@ pub(super) fn run(args: Args) -> ExitCode {
     }
     let options = match (args.installation.installation(), data_dir(args.data_dir)) {
         (Ok(installation), Ok(data_dir)) => {
-            Options { paths: args.paths, listen: args.listen, data_dir, installation, cadence: Cadence::default() }
+            let (cadence, clock) = (Cadence::default(), Clock::real());
+            Options { paths: args.paths, listen: args.listen, data_dir, installation, cadence, clock }
         }
         (Err(message), _) | (_, Err(message)) => return fails(&message),
     };

@@ -20,17 +20,20 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::context::Context;
 use super::entry::{self, Entry};
 use super::pass::{self, Outcome};
+use super::relay_link;
 use super::relay_state::{self, PodState};
 use super::resource::Channel;
 use super::scope::Scope;
 use super::writer::{Deleted, is_controlled_by};
 use super::{Error, names};
 use crate::api::ChannelRef;
-use crate::api::{DeletionPolicy, MaxChannel};
+use crate::api::{DeletionPolicy, MaxChannel, key};
+use crate::channel;
 use crate::channel::keeper::Done;
 use crate::channel::report::RelayState;
 use crate::channel::validate::Secrets;
-use crate::relay::Undelivered;
+use crate::contract::Undelivered;
+use crate::contract::config::file;
 use crate::time::Millis;
 
 /// How long a relay that does not say what it has is waited for after nothing comes in any more.
@@ -220,7 +223,7 @@ async fn leave(
         // Nothing outside is this channel's.
         return Ok(Ok(()));
     }
-    entry.keeper.look(&clock).await;
+    channel::pass::look(&mut entry.keeper, &clock).await;
     context.fence.check()?;
     let done = entry.keeper.leave_intake(&clock).await;
     pass::tell_changes(context, channel, &done).await;
@@ -276,9 +279,9 @@ async fn is_idle(context: &Context, scope: &Scope, entry: &mut Entry, name: &Cha
 /// What the relay has not delivered. What it said last counts while it does not answer; a relay that never answered this process has
 /// said nothing.
 async fn undelivered(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> Undelivered {
-    if let PodState::Running { ip, .. } = pass::pod_state(context, scope, name) {
+    if let Some(place) = relay_link::place(context, scope, name) {
         let config = entry.keeper.relay();
-        match pass::ask(context, name, ip, config.as_ref()).await {
+        match relay_link::ask(context, name, &place, config.as_ref()).await {
             Ok(facts) => {
                 let undelivered = facts.undelivered;
                 // Relays of an older version count dead letters only.
@@ -315,24 +318,24 @@ async fn complete(
     let api: Api<Secret> = Api::namespaced(context.writer.client().clone(), &name.namespace);
     let Some(secret) = api.get_opt(&of_relay).await? else { return Ok(()) };
     let told = entry::data(secret);
-    let mut give = |secret: &str, key: &str, file: &str| {
-        if let Some(value) = told.get(file) {
+    let mut give = |secret: &str, key: &str, from: &str| {
+        if let Some(value) = told.get(from) {
             let data: &mut BTreeMap<String, SecretString> = secrets.entry(secret.to_owned()).or_default();
             data.entry(key.to_owned()).or_insert_with(|| value.expose_secret().into());
         }
     };
-    give(&token.name, &token.key, "token");
-    for (key, file) in [
-        ("clientId", "creatioClientId"),
-        ("clientSecret", "creatioClientSecret"),
-        ("username", "creatioUsername"),
-        ("password", "creatioPassword"),
-        ("notifySecret", "creatioNotifySecret"),
+    give(&token.name, &token.key, file::TOKEN);
+    for (name, from) in [
+        (key::CLIENT_ID, file::CREATIO_CLIENT_ID),
+        (key::CLIENT_SECRET, file::CREATIO_CLIENT_SECRET),
+        (key::USERNAME, file::CREATIO_USERNAME),
+        (key::PASSWORD, file::CREATIO_PASSWORD),
+        (key::NOTIFY_SECRET, file::NOTIFY),
     ] {
-        give(&creatio.name, key, file);
+        give(&creatio.name, name, from);
     }
     if let Some(ca) = &manifest.spec.creatio.ca_secret_ref
-        && let Some(pem) = told.get("channel.json").and_then(|text| ca_of(text.expose_secret()))
+        && let Some(pem) = told.get(file::CHANNEL).and_then(|text| ca_of(text.expose_secret()))
     {
         secrets.entry(ca.name.clone()).or_default().entry(ca.key.clone()).or_insert_with(|| pem.into());
     }

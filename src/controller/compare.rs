@@ -4,8 +4,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde_json::Value;
 
-/// Whether everything that is wanted stands in `live`. What the server or others have added to maps does not matter; in lists it does,
-/// because there an addition cannot be told from a change.
+/// Whether everything that is wanted stands in `live`. What the server or others have added to maps
+/// does not matter; in lists it does, because there an addition cannot be told from a change.
 #[must_use]
 pub fn contains(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {

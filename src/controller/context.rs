@@ -8,7 +8,6 @@ use tokio::sync::watch;
 
 use super::Settings;
 use super::entry::Entry;
-use super::errands::Places;
 use super::lease::Fence;
 use super::metrics::{ConditionLabels, Metrics, RolloutLabels};
 use super::resource::Channel;
@@ -17,6 +16,7 @@ use super::scope::{Happened, Listener, Scope};
 use super::writer::Writer;
 use crate::api::ChannelRef;
 use crate::channel::claims::{Claim, Conflict, conflicts};
+use crate::channel::errands::Places;
 use crate::channel::observe::Clients;
 use crate::time::Clock;
 use crate::transport::Transport;
@@ -39,14 +39,22 @@ pub struct Context {
 
 #[derive(Debug, Default)]
 struct State {
-    claims: BTreeMap<ChannelRef, Claim>,
-    shared: Shared,
+    channels: HashMap<ChannelRef, Record>,
+    named: Named,
     /// None: to be found out anew.
     conflicts: Option<BTreeMap<ChannelRef, Conflict>>,
-    entries: HashMap<ChannelRef, Arc<tokio::sync::Mutex<Entry>>>,
+}
+
+/// Everything that is kept of one channel; gone with it. Passes change [`Entry`], the watch the
+/// rest.
+#[derive(Debug, Default)]
+struct Record {
+    claim: Option<Claim>,
+    entry: Option<Arc<tokio::sync::Mutex<Entry>>>,
     /// Grows with everything that a pass under way should not ignore.
-    versions: HashMap<ChannelRef, watch::Sender<u64>>,
-    attempts: HashMap<ChannelRef, u32>,
+    version: watch::Sender<u64>,
+    /// How many passes in a row have failed.
+    attempts: u32,
 }
 
 impl std::fmt::Debug for Context {
@@ -101,34 +109,38 @@ impl Context {
 
     /// What is kept of a channel, made by `new` where there is nothing yet.
     pub fn entry(&self, channel: &ChannelRef, new: impl FnOnce() -> Entry) -> Arc<tokio::sync::Mutex<Entry>> {
-        self.state().entries.entry(channel.clone()).or_insert_with(|| Arc::new(tokio::sync::Mutex::new(new()))).clone()
+        let mut state = self.state();
+        let entry = &mut state.channels.entry(channel.clone()).or_default().entry;
+        entry.get_or_insert_with(|| Arc::new(tokio::sync::Mutex::new(new()))).clone()
     }
 
     /// Forgets what was kept: another replica may change everything now.
     pub fn forget_all(&self) {
         let mut state = self.state();
-        state.entries.clear();
-        state.attempts.clear();
+        for record in state.channels.values_mut() {
+            record.entry = None;
+            record.attempts = 0;
+        }
         self.metrics.objects_in_backoff.set(0);
     }
 
     /// Tells of everything that a pass under way should not ignore.
     pub fn version(&self, channel: &ChannelRef) -> watch::Receiver<u64> {
-        self.state().versions.entry(channel.clone()).or_default().subscribe()
+        self.state().channels.entry(channel.clone()).or_default().version.subscribe()
     }
 
     fn changed(&self, channel: &ChannelRef) {
-        if let Some(version) = self.state().versions.get(channel) {
-            version.send_modify(|version| *version += 1);
+        if let Some(record) = self.state().channels.get(channel) {
+            record.version.send_modify(|version| *version += 1);
         }
     }
 
-    /// Completes a channel's claim by what a pass has found out, and says who holds what it asks for. Those who are newly in each
-    /// other's way, or no longer, are kicked.
+    /// Completes a channel's claim by what a pass has found out, and says who holds what it asks
+    /// for. Those who are newly in each other's way, or no longer, are kicked.
     pub fn claim(&self, channel: &ChannelRef, api_key: Option<String>, bot: Option<i64>) -> Option<Conflict> {
         let kicked = {
             let mut state = self.state();
-            let before = state.claims.get(channel)?;
+            let before = state.claim(channel)?;
             // What could not be found out this time is as before.
             let claim =
                 Claim { api_key: api_key.or(before.api_key.clone()), bot: bot.or(before.bot), ..before.clone() };
@@ -145,10 +157,10 @@ impl Context {
     /// How often in a row the passes of a channel have failed, with this one.
     pub fn failed(&self, channel: &ChannelRef) -> u32 {
         let mut state = self.state();
-        let attempts = state.attempts.entry(channel.clone()).or_default();
-        *attempts = attempts.saturating_add(1);
-        let attempts = *attempts;
-        self.metrics.objects_in_backoff.set(i64::try_from(state.attempts.len()).unwrap_or(i64::MAX));
+        let record = state.channels.entry(channel.clone()).or_default();
+        record.attempts = record.attempts.saturating_add(1);
+        let attempts = record.attempts;
+        self.metrics.objects_in_backoff.set(state.failing());
         attempts
     }
 
@@ -175,22 +187,24 @@ impl Context {
 
     pub fn succeeded(&self, channel: &ChannelRef) {
         let mut state = self.state();
-        if state.attempts.remove(channel).is_some() {
-            self.metrics.objects_in_backoff.set(i64::try_from(state.attempts.len()).unwrap_or(i64::MAX));
+        let attempts = state.channels.get_mut(channel).map(|record| std::mem::take(&mut record.attempts));
+        if attempts.is_some_and(|attempts| attempts > 0) {
+            self.metrics.objects_in_backoff.set(state.failing());
         }
     }
 }
 
-/// How many claims name each account number, key and bot. As long as none is named twice there is nothing to settle, and looking at all
-/// claims whenever one changes would take a time that grows with the square of the channels.
+/// How many claims name each account number, key and bot. As long as none is named twice there is
+/// nothing to settle, and looking at all claims whenever one changes would take a time that grows
+/// with the square of the channels.
 #[derive(Debug, Default)]
-struct Shared {
+struct Named {
     counts: HashMap<String, usize>,
     /// Names that are there more than once.
     named_twice: usize,
 }
 
-impl Shared {
+impl Named {
     fn names(claim: &Claim) -> impl Iterator<Item = String> {
         let key = claim.api_key.as_ref().map(|key| format!("key {key}"));
         let bot = claim.bot.map(|bot| format!("bot {bot}"));
@@ -221,27 +235,40 @@ impl Shared {
 impl State {
     /// False: it was the same before.
     fn put(&mut self, claim: Claim) -> bool {
-        if self.claims.get(&claim.channel) == Some(&claim) {
+        if self.claim(&claim.channel) == Some(&claim) {
             return false;
         }
-        self.take(&claim.channel.clone());
-        self.shared.add(&claim);
-        self.claims.insert(claim.channel.clone(), claim);
+        self.named.add(&claim);
+        let record = self.channels.entry(claim.channel.clone()).or_default();
+        if let Some(before) = record.claim.replace(claim) {
+            self.named.remove(&before);
+        }
         true
     }
 
+    /// The channel is gone, and everything that was kept of it.
     fn take(&mut self, channel: &ChannelRef) {
-        if let Some(claim) = self.claims.remove(channel) {
-            self.shared.remove(&claim);
+        if let Some(claim) = self.channels.remove(channel).and_then(|record| record.claim) {
+            self.named.remove(&claim);
         }
+    }
+
+    fn claim(&self, channel: &ChannelRef) -> Option<&Claim> {
+        self.channels.get(channel)?.claim.as_ref()
+    }
+
+    /// How many channels' last passes have failed.
+    fn failing(&self) -> i64 {
+        let failing = self.channels.values().filter(|record| record.attempts > 0).count();
+        i64::try_from(failing).unwrap_or(i64::MAX)
     }
 
     /// Finds the conflicts anew; answers whose have changed.
     fn settle(&mut self) -> Vec<ChannelRef> {
-        let found = if self.shared.named_twice == 0 {
+        let found = if self.named.named_twice == 0 {
             BTreeMap::new()
         } else {
-            conflicts(&self.claims.values().cloned().collect::<Vec<_>>())
+            conflicts(&self.channels.values().filter_map(|record| record.claim.clone()).collect::<Vec<_>>())
         };
         let before = self.conflicts.replace(found.clone()).unwrap_or_default();
         let mut changed: Vec<ChannelRef> = found
@@ -261,9 +288,6 @@ impl Listener for Context {
             let mut state = self.state();
             if happened == Happened::Deleted {
                 state.take(&name);
-                state.entries.remove(&name);
-                state.versions.remove(&name);
-                state.attempts.remove(&name);
                 state.settle()
             } else if wish_changed {
                 let bot = channel.status.as_ref().and_then(|status| status.bot.as_ref());
@@ -272,8 +296,8 @@ impl Listener for Context {
                     created: channel.metadata.creation_timestamp.as_ref().map(|Time(time)| *time),
                     place: 0,
                     account_number: channel.account_number().unwrap_or_default().to_owned(),
-                    api_key: state.claims.get(&name).and_then(|claim| claim.api_key.clone()),
-                    bot: bot.map(|bot| bot.user_id).or_else(|| state.claims.get(&name)?.bot),
+                    api_key: state.claim(&name).and_then(|claim| claim.api_key.clone()),
+                    bot: bot.map(|bot| bot.user_id).or_else(|| state.claim(&name)?.bot),
                 };
                 if state.put(claim) {
                     // Found out anew when it is asked for: at the start thousands come in a row.
@@ -331,6 +355,6 @@ mod tests {
         for name in ["b", "c", "d"] {
             state.take(&ChannelRef::new("n", name));
         }
-        assert!(state.shared.counts.is_empty() && state.shared.named_twice == 0);
+        assert!(state.named.counts.is_empty() && state.named.named_twice == 0);
     }
 }

@@ -10,7 +10,6 @@ use secrecy::SecretString;
 
 use super::Error;
 use super::context::Context;
-use super::errands::Errands;
 use super::refusal::Refusals;
 use super::resource::Channel;
 use super::scope::Scope;
@@ -18,10 +17,11 @@ use super::warnings::Warnings;
 use super::writer::Memory;
 use crate::api::{self, ConditionType, MaxChannel, MaxChannelStatus, Reason};
 use crate::channel::claims::Conflict;
+use crate::channel::errands::Errands;
 use crate::channel::keeper::{Keeper, Standing};
 use crate::channel::plan::KnownBot;
 use crate::channel::validate::Secrets;
-use crate::relay::{Facts, Undelivered};
+use crate::contract::{Facts, Undelivered};
 use crate::telemetry;
 use crate::time::Millis;
 
@@ -199,7 +199,7 @@ fn standing(status: &MaxChannelStatus) -> Standing {
     }
 }
 
-/// The values of a Secret that are texts; each is blotted out of the logs from here on.
+/// The values of a Secret that are texts; each is redacted from the logs from here on.
 pub fn data(secret: Secret) -> BTreeMap<String, SecretString> {
     let values = secret.data.unwrap_or_default().into_iter();
     values

@@ -1,5 +1,6 @@
-//! Events on channels. The library's recorder counts a repetition by reason and action alone and keeps the words of the first; here
-//! another text is another event, and only the very same one is counted.
+//! Events on channels. The library's recorder counts a repetition by reason and action alone and
+//! keeps the words of the first; here another text is another event, and only the very same one is
+//! counted.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use super::{action, names};
 use crate::api::Language;
 use crate::channel::keeper::Done;
 use crate::channel::plan::Action;
-use crate::channel::webhook;
+use crate::channel::subscription;
 
 /// The same words within this time are one event that is counted.
 const SERIES: Duration = Duration::from_mins(6);
@@ -155,19 +156,19 @@ fn words(action: &Action, language: Language) -> (String, &'static str, String, 
             "Subscribed".to_owned(),
             action::SUBSCRIBE,
             say("MAX is told to call the relay", "Канал подписан на обновления MAX"),
-            webhook::shown(address),
+            subscription::shown(address),
         ),
         Action::Unsubscribe { address, foreign: false } => (
             "Unsubscribed".to_owned(),
             action::UNSUBSCRIBE,
             say("MAX is told to call this address no more", "Подписка в MAX снята"),
-            webhook::shown(address),
+            subscription::shown(address),
         ),
         Action::Unsubscribe { address, foreign: true } => (
             "ForeignSubscriptionRemoved".to_owned(),
             action::UNSUBSCRIBE,
             say("Another program's subscription in MAX is removed", "Подписка другой программы в MAX снята"),
-            webhook::shown(address),
+            subscription::shown(address),
         ),
         Action::Create { collection, id, .. } => {
             let (noun, what) = noun(collection, language);

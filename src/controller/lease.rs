@@ -1,9 +1,10 @@
 //! Which replica leads, by a Lease of the cluster.
 //!
-//! Owns the one lease. Invariants: a holder is believed gone only when its lease has not changed for the whole duration *as seen from
-//! here*, so that no clock of another machine is trusted; every write carries the resource version that was read, so that of two who
-//! try at once one fails; a leader that could not renew for two thirds of the duration stops writing, before another may begin.
-//! Must not know what the leader does.
+//! Owns the one lease. Invariants: a holder is believed gone only when its lease has not changed
+//! for the whole duration *as seen from here*, so that no clock of another machine is trusted;
+//! every write carries the resource version that was read, so that of two who try at once one
+//! fails; a leader that could not renew for two thirds of the duration stops writing, before
+//! another may begin. Must not know what the leader does.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -121,7 +122,8 @@ fn renewed(before: Option<LeaseSpec>, identity: &str, duration: Duration, now: T
     }
 }
 
-/// Takes part in the election until `stop`; then the lease is given up, so that another begins at once.
+/// Takes part in the election until `stop`; then the lease is given up, so that another begins at
+/// once.
 pub async fn run(
     client: Client,
     namespace: &str,
@@ -161,17 +163,19 @@ pub async fn run(
                 }
             }
         }
-        // A follower looks more often than a leader renews, so that a lease given up is taken up soon.
+        // A follower looks more often than a leader renews, so that a lease given up is taken up
+        // soon.
         let pause = if fence.until().is_some() { duration / 3 } else { duration / 8 };
-        let lapses = fence.until();
+        let next = fence.until().map_or(began + pause, |lapses| lapses.min(began + pause));
         tokio::select! {
-            () = tokio::time::sleep_until(lapses.map_or(began + pause, |lapses| lapses.min(began + pause)).max(began + Duration::from_millis(200))) => {}
+            () = tokio::time::sleep_until(next.max(began + Duration::from_millis(200))) => {}
             () = stop.cancelled() => {}
         }
     }
 }
 
-/// Gives the lease up, so that another replica begins at once. Called when nothing is being written any more.
+/// Gives the lease up, so that another replica begins at once. Called when nothing is being written
+/// any more.
 pub async fn vacate(client: Client, namespace: &str, name: &str, identity: &str, fence: &Fence) {
     let led = fence.until().is_some();
     fence.set(None);

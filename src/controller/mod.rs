@@ -15,7 +15,6 @@ mod cleanup;
 mod compare;
 mod context;
 mod entry;
-mod errands;
 mod events;
 mod http;
 pub mod lease;
@@ -25,6 +24,7 @@ pub mod objects;
 mod pass;
 mod queue;
 mod refusal;
+mod relay_link;
 mod relay_state;
 mod resource;
 mod rollouts;
@@ -37,7 +37,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
@@ -48,6 +48,7 @@ use kube::{Api, Client, ResourceExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, field};
 
 use context::Context;
@@ -55,6 +56,7 @@ use entry::Entry;
 use lease::{Fence, Lost};
 use metrics::{Counted, Metrics, OutcomeLabels, ReasonLabels};
 pub use objects::{Gateway, NetworkAccess, PodExtras};
+pub use relay_link::RelayLink;
 pub use resource::Channel;
 pub use rollouts::Parallelism;
 use scope::{Lane, Scope};
@@ -251,7 +253,7 @@ async fn run(context: Arc<Context>, client: Client, watching: Client, listener: 
             for watch in watches {
                 // Ended with the others.
                 tasks.spawn(async move {
-                    let _ended = AbortOnDrop(watch).await;
+                    let _ended = AbortOnDropHandle::new(watch).await;
                 });
             }
             for (lane, kicked) in lanes {
@@ -333,23 +335,6 @@ fn own_pod(namespace: &str, pod: &str) -> k8s_openapi::api::core::v1::ObjectRefe
         namespace: Some(namespace.to_owned()),
         name: Some(pod.to_owned()),
         ..Default::default()
-    }
-}
-
-#[derive(Debug)]
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl<T> Future for AbortOnDrop<T> {
-    type Output = Result<T, tokio::task::JoinError>;
-
-    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
-        self.0.poll_unpin(context)
     }
 }
 
@@ -563,7 +548,8 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
         }
     };
     // A task of its own: the library would poll all passes under way whenever one of them can go on, and on one core.
-    let work = async { AbortOnDrop(tokio::spawn(work.instrument(span))).await.map_err(|_| Error::Panicked)? };
+    let work =
+        async { AbortOnDropHandle::new(tokio::spawn(work.instrument(span))).await.map_err(|_| Error::Panicked)? };
     let outcome = tokio::select! {
         biased;
         // Another may lead from now on: whatever is under way is dropped.
@@ -610,7 +596,7 @@ fn after_error(channel: Arc<Channel>, error: &Error, shared: Arc<Shared>) -> Act
         return Action::await_change();
     }
     let attempts = context.failed(&name);
-    tracing::warn!(namespace = %name.namespace, name = %name.name, attempts, "{}", telemetry::blotted(&error.to_string()));
+    tracing::warn!(namespace = %name.namespace, name = %name.name, attempts, "{}", telemetry::redacted(&error.to_string()));
     shared.again(&name, settings::jittered(&name, error.pause(attempts), context.clock.now()))
 }
 

@@ -8,13 +8,15 @@ pub const MANAGER: &str = "maxchannel";
 pub const REPORTER: &str = "maxchannel.dev/controller";
 /// Keeps a channel until nothing of it is left outside.
 pub const FINALIZER: &str = "maxchannel.dev/cleanup";
-/// On owned objects: a hash of what was applied, so that a field that is no longer wanted is noticed too.
+/// On owned objects: a hash of what was applied, so that a field that is no longer wanted is
+/// noticed too.
 pub const APPLIED: &str = "maxchannel.dev/applied";
-/// On the relay's pod: changed after the configuration, which makes the kubelet bring the volume up to date within a second.
+/// On the relay's pod: changed after the configuration, which makes the kubelet bring the volume up
+/// to date within a second.
 pub const CONFIG: &str = "maxchannel.dev/config";
 
-/// On the relay's volume claim, which the StatefulSet makes: the uid of the channel for which it was made. A claim that was there
-/// before does not have it, whatever its name and labels are.
+/// On the relay's volume claim, which the StatefulSet makes: the uid of the channel for which it
+/// was made. A claim that was there before does not have it, whatever its name and labels are.
 pub const CHANNEL: &str = "maxchannel.dev/channel";
 /// On a channel: delete it at once, and let what is undelivered go with it.
 pub const FORCE_DELETE: &str = "maxchannel.dev/force-delete";

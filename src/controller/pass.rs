@@ -1,47 +1,40 @@
 //! One pass over one channel, as a table of contents: dereference -> validate -> observe -> build -> apply -> plan and execute -> status.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::runtime::events::EventType;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt as _};
-use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
 use super::context::Context;
 use super::entry::{Entry, Settled};
-use super::objects::{self, Blueprint, HTTPRoute, PORT, PORT_NAME};
+use super::objects::{self, Blueprint, HTTPRoute};
 use super::refusal;
-use super::relay_state::{self, PodState};
+use super::relay_link;
 use super::resource::Channel;
 use super::rollouts::{self, Turn};
 use super::scope::Scope;
-use super::writer::{Change, Deleted, Live, Owned, is_controlled_by, is_other_wish};
+use super::writer::{Change, Deleted, Live, Owned, Writer, is_controlled_by, is_other_wish};
 use super::{Error, compare, events, names, volume};
 use crate::api::ChannelRef;
 use crate::api::{ConditionType, Reason, conditions};
+use crate::channel;
+use crate::channel::errands::Awaiting;
 use crate::channel::keeper::{Brought, Done, May, Side};
+use crate::channel::pass::{MOMENT, Shell};
 use crate::channel::relay_config::with_log_level;
 use crate::channel::report::{RelayState, Unapplied};
-use crate::channel::schedule::Subject;
-use crate::relay::http::SECRET_HEADER;
-use crate::relay::{Facts, RelayConfig};
-use crate::telemetry;
+use crate::contract::RelayConfig;
 use crate::time::{Backoff, Millis};
-use crate::transport::Options;
 
 /// Between two looks at something that is about to change.
 const SOON: Millis = 1_000;
-/// How long a pass waits for what it has sent outside. Most of it is back by then, and one pass tells all of it.
-const MOMENT: Duration = Duration::from_millis(250);
 /// A due look that could not be made must not spin.
 const NOT_SOONER: Millis = 2_000;
 /// How long the kubelet is waited for before the pod is touched again.
@@ -51,12 +44,6 @@ const TOUCH_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(3), Duration:
 /// After so many touches, which is some five minutes, the relay itself must be refusing the configuration: then it is touched rarely.
 const TOUCHES: u32 = 30;
 const TOUCH_RARELY: Millis = 120_000;
-/// How long a relay may take to state its facts.
-const ASK_LIMIT: Duration = Duration::from_secs(3);
-
-/// A relay that does not know our key.
-const REFUSED: &str = "its /status answers 403";
-
 /// What a pass did.
 #[derive(Debug)]
 pub struct Outcome {
@@ -92,48 +79,97 @@ pub async fn pass(
     let judged = entry.judge(channel, context);
     entry.keeper.set(judged.as_deref().map_err(Clone::clone), &secrets, clock());
     entry.keeper.set_generation(channel.metadata.generation.unwrap_or(0));
-    claim(context, entry, &name);
-
-    let mut relay = Serving::default();
+    let relay = Serving::default();
     if !is_held {
+        claim(context, entry, &name);
         // Whatever were made outside now could stay there for ever.
         let wrote = report(context, channel, entry, &relay.state).await?;
         let again_in = next(context, &name, entry, false, clock());
         let again_in = Duration::from_millis(again_in.unsigned_abs());
         return Ok(Outcome { changed: wrote, waiting: true, again_in });
     }
-    // What is remembered needs no answer from outside: a relay that lost an object has it back before anybody is asked.
-    Box::pin(relay.serve(context, scope, channel, entry)).await?;
-    let until = Instant::now() + MOMENT;
-    let awaiting = entry.errands.expect();
-    let mut is_sent = false;
-    loop {
-        is_sent |= relay.send(context, scope, entry, &name);
-        // What an earlier pass has sent and waited for already is not waited for again.
-        let next = if is_sent { entry.errands.next(until).await } else { entry.errands.arrived() };
-        let Some(brought) = next else { break };
-        relay.take(entry, brought, clock());
-        claim(context, entry, &name);
-        // What was found out may mean another configuration.
-        Box::pin(relay.serve(context, scope, channel, entry)).await?;
-    }
-    drop(awaiting);
-    while let Some(brought) = entry.errands.arrived() {
-        relay.take(entry, brought, clock());
-        // Between the last look and this one: the rest is for the next pass.
-        scope.kick(&name);
-    }
-    tell_changes(context, channel, &relay.done).await;
-    follow_rollout(context, scope, channel, &relay.state).await;
-    let waits_for_relay = !tell_subscription(context, scope, entry, &name).await || relay.is_pending();
+    let mut steps = Steps { context, scope, channel, entry, name, relay, awaiting: None, until: None, waiting: false };
+    channel::pass::pass(&mut steps).await?;
+    let Steps { waiting, ref relay, .. } = steps;
+    Ok(Outcome { changed: relay.changed, waiting, again_in: steps.pause() })
+}
 
-    let wrote = report(context, channel, entry, &relay.state).await?;
-    let now = clock();
-    Ok(Outcome {
-        changed: relay.changed || wrote,
-        waiting: waits_for_relay,
-        again_in: Duration::from_millis(next(context, &name, entry, waits_for_relay, now).unsigned_abs()),
-    })
+/// The steps of a pass in a cluster.
+struct Steps<'a> {
+    context: &'a Context,
+    scope: &'a Arc<Scope>,
+    channel: &'a Arc<Channel>,
+    entry: &'a mut Entry,
+    name: ChannelRef,
+    relay: Serving,
+    /// While it is there, nobody is kicked for what comes back.
+    awaiting: Option<Awaiting>,
+    /// Until when what was sent is waited for.
+    until: Option<Instant>,
+    /// Something is on its way to the relay.
+    waiting: bool,
+}
+
+impl Steps<'_> {
+    fn now(&self) -> Millis {
+        self.context.clock.now()
+    }
+
+    fn pause(&self) -> Duration {
+        let millis = next(self.context, &self.name, self.entry, self.waiting, self.now());
+        Duration::from_millis(millis.unsigned_abs())
+    }
+}
+
+impl Shell for Steps<'_> {
+    type Error = Error;
+    type Brought = Brought;
+
+    async fn claim(&mut self) {
+        claim(self.context, self.entry, &self.name);
+    }
+
+    /// What is remembered needs no answer from outside: a relay that lost an object has it back before
+    /// anybody is asked.
+    async fn serve(&mut self) -> Result<(), Error> {
+        Box::pin(self.relay.serve(self.context, self.scope, self.channel, self.entry)).await
+    }
+
+    fn send(&mut self, side: Side) -> bool {
+        let now = self.now();
+        let fence = self.context.fence.clone();
+        let may: May = Arc::new(move || fence.check().is_ok());
+        let Entry { keeper, errands, .. } = &mut *self.entry;
+        self.awaiting.get_or_insert_with(|| errands.expect());
+        let (scope, name) = (self.scope.clone(), self.name.clone());
+        errands.send_due(keeper, (side, &self.relay.state), &may, now, move || scope.kick(&name))
+    }
+
+    async fn next(&mut self, is_awaited: bool) -> Option<Brought> {
+        let until = *self.until.get_or_insert_with(|| Instant::now() + MOMENT);
+        self.entry.errands.next_or_arrived(is_awaited, until).await
+    }
+
+    fn take(&mut self, brought: Brought) {
+        let now = self.now();
+        self.relay.take(self.entry, brought, now);
+    }
+
+    async fn report(&mut self) -> Result<(), Error> {
+        drop(self.awaiting.take());
+        while let Some(brought) = self.entry.errands.arrived() {
+            self.take(brought);
+            // Between the last look and this one: the rest is for the next pass.
+            self.scope.kick(&self.name);
+        }
+        let (context, channel) = (self.context, self.channel);
+        tell_changes(context, channel, &self.relay.done).await;
+        follow_rollout(context, self.scope, channel, &self.relay.state).await;
+        let is_told = relay_link::tell_subscription(context, self.scope, self.entry, &self.name).await;
+        self.waiting = !is_told || self.relay.state.is_pending();
+        self.relay.changed |= report(context, channel, self.entry, &self.relay.state).await?;
+        Ok(())
+    }
 }
 
 /// Tells how a relay that is being replaced comes up, and whose turn is next.
@@ -205,19 +241,6 @@ impl Default for Serving {
 }
 
 impl Serving {
-    fn is_pending(&self) -> bool {
-        match &self.state {
-            RelayState::Running { facts, open, wanted } => !open || facts.revision != *wanted,
-            // The watch tells when it changes.
-            RelayState::Absent { .. } | RelayState::Failed { .. } => false,
-        }
-    }
-
-    /// Whether somebody listens under the address that is to be subscribed.
-    fn listens(&self) -> bool {
-        matches!(&self.state, RelayState::Running { facts, open: true, wanted } if facts.revision == *wanted)
-    }
-
     /// Brings the owned objects to what they shall be and asks the relay how it is.
     async fn serve(
         &mut self,
@@ -240,7 +263,7 @@ impl Serving {
         let config = entry.keeper.relay().map(|config| with_log_level(config, level.as_deref()));
         let Some(manifest) = entry.good.clone() else {
             // Never usable: what an earlier process has made stays as it is.
-            self.state = look(context, scope, entry, &name, None).await;
+            self.state = relay_link::look(context, scope, entry, &name, None).await;
             return Ok(());
         };
         let settings = &context.settings;
@@ -270,7 +293,7 @@ impl Serving {
         }
         // Asked once per pass, unless there is news for the relay.
         if self.changed || !std::mem::replace(&mut self.asked, true) {
-            self.state = look(context, scope, entry, &name, config.as_ref()).await;
+            self.state = relay_link::look(context, scope, entry, &name, config.as_ref()).await;
         } else if let (RelayState::Running { wanted, .. }, Some(config)) = (&mut self.state, &config) {
             wanted.clone_from(&config.channel.revision);
         }
@@ -400,6 +423,19 @@ impl Serving {
                 self.changed |= refusals.take("HTTPRoute", &object, &wish, now, removed)?.unwrap_or(false);
             }
         }
+        self.tell_objects(writer, channel, blueprint, changes).await;
+        Ok(())
+    }
+
+    /// Events for what was made or made again.
+    async fn tell_objects(
+        &mut self,
+        writer: &Writer,
+        channel: &Channel,
+        blueprint: &Blueprint,
+        changes: Vec<(&str, Change)>,
+    ) {
+        let name = &blueprint.channel;
         for (kind, change) in changes {
             self.changed |= change != Change::None;
             match change {
@@ -426,29 +462,6 @@ impl Serving {
                 _ => {}
             }
         }
-        Ok(())
-    }
-
-    /// Sends on its way what is due at each side; whether there was anything.
-    fn send(&self, context: &Context, scope: &Arc<Scope>, entry: &mut Entry, name: &ChannelRef) -> bool {
-        let fence = context.fence.clone();
-        let may: May = Arc::new(move || fence.check().is_ok());
-        let Entry { keeper, errands, .. } = entry;
-        errands.keep_only(|side| keeper.basis_at(side));
-        let mut is_sent = false;
-        // The CRM first: the mark in it says whose the bot is.
-        for side in [Side::Crm, Side::Mango, Side::Max] {
-            if errands.is_busy(side) {
-                continue;
-            }
-            let is_open = self.listens() && !errands.is_changing(Side::Crm);
-            if let Some(errand) = keeper.errand(side, is_open, &may, context.clock.now()) {
-                let (scope, name) = (scope.clone(), name.clone());
-                errands.send(side, keeper.basis_at(side), errand, move || scope.kick(&name));
-                is_sent = true;
-            }
-        }
-        is_sent
     }
 
     /// Takes in what an errand has brought.
@@ -514,7 +527,7 @@ async fn prune(context: &Context, scope: &Scope, channel: &Channel, kept: &BTree
     Ok(changed)
 }
 
-fn is_ours(object: &impl kube::Resource, channel: &Channel) -> bool {
+pub fn is_ours(object: &impl kube::Resource, channel: &Channel) -> bool {
     channel.metadata.uid.as_deref().is_some_and(|uid| is_controlled_by(object, uid))
 }
 
@@ -562,191 +575,6 @@ pub async fn remove_objects(context: &Context, scope: &Scope, channel: &Channel)
     prune(context, scope, channel, &BTreeSet::new()).await
 }
 
-/// How it stands with the relay now.
-pub async fn look(
-    context: &Context,
-    scope: &Scope,
-    entry: &mut Entry,
-    name: &ChannelRef,
-    config: Option<&RelayConfig>,
-) -> RelayState {
-    let (ip, ready) = match pod_state(context, scope, name) {
-        PodState::Running { ip, ready } => (ip, ready),
-        PodState::Down(_) => {
-            entry.facts = None;
-            return with_words(context, scope, entry, name).await;
-        }
-    };
-    if ready {
-        entry.warnings.clear();
-    }
-    // By the way that everybody else takes, and over a connection of its own: for a moment after the pod is ready its Service leads
-    // nowhere yet, and a connection from before the API server was away goes on where a new one is refused.
-    let key = status_key(context, name, config).await;
-    let by_service = match service_address(scope, name).filter(|_| ready && context.settings.played_relays.is_none()) {
-        Some(service) => {
-            let request = status_request(format!("http://{service}/status"), key.as_ref());
-            ask_at(context, request.header(CONNECTION, "close")).await.ok()
-        }
-        None => None,
-    };
-    let open = ready && (by_service.is_some() || context.settings.played_relays.is_some());
-    let answer = match by_service {
-        Some(facts) => Ok(facts),
-        None => ask_with(context, name, ip, key.as_ref()).await,
-    };
-    // A token was replaced, and the relay is not under the new one yet: it is as it was when it was asked last.
-    if let (Err(detail), Some(facts), Some(config)) = (&answer, &entry.facts, config)
-        && detail == REFUSED
-    {
-        return RelayState::Running { facts: Box::new(facts.clone()), open, wanted: config.channel.revision.clone() };
-    }
-    match answer {
-        Ok(facts) => {
-            heed(entry, &facts);
-            let wanted = config.map_or_else(|| facts.revision.clone(), |config| config.channel.revision.clone());
-            entry.facts = Some(facts.clone());
-            RelayState::Running { facts: Box::new(facts), open, wanted }
-        }
-        Err(detail) if ready => RelayState::Failed { reason: Reason::RelayUnreachable, detail },
-        Err(_) => RelayState::Absent { detail: String::new() },
-    }
-}
-
-/// Why there is no pod to ask, in the cluster's own words.
-async fn with_words(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> RelayState {
-    let pod = own_pod(scope, name);
-    let is_made = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace)).is_some();
-    if is_made || pod.is_some() {
-        let about = relay_state::tells(pod.as_deref(), &names::relay(&name.name), &names::claim(&name.name));
-        entry.warnings.read(context, name, &about).await;
-    } else {
-        entry.warnings.clear();
-    }
-    match relay_state::of_pod(pod.as_deref(), &entry.warnings.all, context.clock.now()) {
-        PodState::Down(state) => state,
-        PodState::Running { .. } => RelayState::Absent { detail: String::new() },
-    }
-}
-
-/// The relay's own words. The error changes only with its kind.
-pub async fn ask(
-    context: &Context,
-    name: &ChannelRef,
-    ip: IpAddr,
-    config: Option<&RelayConfig>,
-) -> Result<Facts, String> {
-    let key = status_key(context, name, config).await;
-    ask_with(context, name, ip, key.as_ref()).await
-}
-
-async fn ask_with(
-    context: &Context,
-    name: &ChannelRef,
-    ip: IpAddr,
-    key: Option<&SecretString>,
-) -> Result<Facts, String> {
-    ask_at(context, status_request(format!("{}/status", base(context, name, ip)), key)).await
-}
-
-fn status_request(url: String, key: Option<&SecretString>) -> http::request::Builder {
-    let request = http::Request::get(url);
-    match key {
-        Some(key) => request.header(AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
-        None => request,
-    }
-}
-
-/// What the relay lets us read its status for. Where nothing is wanted of it now, what it was told last says.
-async fn status_key(context: &Context, name: &ChannelRef, config: Option<&RelayConfig>) -> Option<SecretString> {
-    if let Some(config) = config {
-        return Some(config.status_key());
-    }
-    if context.settings.played_relays.is_some() {
-        return None;
-    }
-    let api: Api<Secret> = Api::namespaced(context.writer.client().clone(), &name.namespace);
-    let secret = api.get_opt(&names::relay(&name.name)).await.ok().flatten()?;
-    let token = SecretString::from(String::from_utf8(secret.data?.remove("token")?.0).ok()?);
-    telemetry::hide(&token);
-    Some(crate::relay::config::status_key(&token, &name.namespace, &name.name))
-}
-
-/// Where a relay's own answers are.
-fn base(context: &Context, name: &ChannelRef, ip: IpAddr) -> String {
-    match &context.settings.played_relays {
-        Some(base) => format!("{base}/{}/{}", name.namespace, name.name),
-        None => format!("http://{}", SocketAddr::new(ip, u16::try_from(PORT).unwrap_or(8080))),
-    }
-}
-
-/// Tells the relay which subscription is in force, where it knows of another: what MAX could not bring between the two is read back.
-/// False: it must be told again.
-async fn tell_subscription(context: &Context, scope: &Scope, entry: &Entry, name: &ChannelRef) -> bool {
-    let (Some(facts), Some((made, secret))) = (&entry.facts, entry.keeper.subscribed()) else { return true };
-    if facts.subscribed_at == Some(made) || context.fence.check().is_err() {
-        return true;
-    }
-    let PodState::Running { ip, .. } = pod_state(context, scope, name) else { return true };
-    let url = format!("{}/subscription/{made}", base(context, name, ip));
-    let request = http::Request::put(url).header(SECRET_HEADER, secret.expose_secret()).body(Bytes::new());
-    let Ok(request) = request else { return false };
-    let answer = context.relays.send(request, Options { timeout: ASK_LIMIT, max_answer: 1_024 }).await;
-    match answer.map(|answer| answer.status().as_u16()) {
-        // A relay of an older version: it reads back when it starts.
-        Ok(200..300 | 404) => true,
-        // Not under its newest configuration yet, or on its way.
-        Ok(_) | Err(_) => false,
-    }
-}
-
-/// How it stands with the pod; a played relay always runs.
-pub fn pod_state(context: &Context, scope: &Scope, name: &ChannelRef) -> PodState {
-    if context.settings.played_relays.is_some() {
-        return PodState::Running { ip: IpAddr::from([127, 0, 0, 1]), ready: true };
-    }
-    relay_state::of_pod(own_pod(scope, name).as_deref(), &[], context.clock.now())
-}
-
-fn service_address(scope: &Scope, name: &ChannelRef) -> Option<SocketAddr> {
-    let channel = scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace))?;
-    let service: Arc<Service> =
-        scope.services.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace))?;
-    if !is_ours(&*service, &channel) {
-        return None;
-    }
-    let spec = service.spec.as_ref()?;
-    let port = spec.ports.iter().flatten().find(|port| port.name.as_deref() == Some(PORT_NAME))?.port;
-    Some(SocketAddr::new(spec.cluster_ip.as_deref()?.parse().ok()?, u16::try_from(port).ok()?))
-}
-
-async fn ask_at(context: &Context, request: http::request::Builder) -> Result<Facts, String> {
-    let request = request.body(Bytes::new()).map_err(|error| error.to_string())?;
-    let options = Options { timeout: ASK_LIMIT, max_answer: 256 * 1024 };
-    let answer = context.relays.send(request, options).await.map_err(|_| "its /status does not answer".to_owned())?;
-    if !answer.status().is_success() {
-        let code = answer.status().as_u16();
-        return Err(if code == 403 { REFUSED.to_owned() } else { format!("its /status answers {code}") });
-    }
-    serde_json::from_slice(answer.body()).map_err(|error| format!("its /status is not understood: {error}"))
-}
-
-/// A refusal that the relay met asks for a look at that side now, once per refusal.
-fn heed(entry: &mut Entry, now: &Facts) {
-    let before = entry.facts.as_ref();
-    let news = |before: Option<&crate::relay::SideFacts>, now: &crate::relay::SideFacts| {
-        !now.ok && before.is_none_or(|before| before.ok || before.code != now.code)
-    };
-    let (max, crm) = (news(before.map(|facts| &facts.max), &now.max), news(before.map(|facts| &facts.crm), &now.crm));
-    if max {
-        entry.keeper.ask(Subject::Bot);
-        entry.keeper.ask(Subject::Subscriptions);
-    }
-    if crm {
-        entry.keeper.ask(Subject::Crm);
-    }
-}
-
 /// How long the kubelet is waited for after it was touched `times` times again.
 fn touch_pause(times: u32) -> Millis {
     if times < TOUCHES { TOUCH_AGAIN.millis_after(times) } else { TOUCH_RARELY }
@@ -761,7 +589,7 @@ async fn touch(
     revision: &str,
 ) -> Result<bool, Error> {
     let now = context.clock.now();
-    let Some(pod) = own_pod(scope, name).filter(|_| context.settings.played_relays.is_none()) else { return Ok(false) };
+    let Some(pod) = own_pod(scope, name).filter(|_| context.settings.relay_link.has_pods()) else { return Ok(false) };
     let times = match &entry.touched {
         Some((touched, times, at)) if touched == revision => {
             if now - at < touch_pause(*times) {

@@ -1,8 +1,10 @@
-//! Which channels wait for a pass: for a metric, and to leave time for them. The order of passes is the library's, and no fair one: where
-//! looks at what is well took all the time there is, some would wait for ever.
+//! Which channels wait for a pass: for a metric, and to leave time for them. The order of passes is
+//! the library's, and no fair one: where looks at what is well took all the time there is, some
+//! would wait for ever.
 //!
-//! A channel waits from the moment when something has happened to it, or when the time of its next look has come, until a pass over it
-//! begins; what happens during a pass waits for the next one. A look that lies in the future is no waiting.
+//! A channel waits from the moment when something has happened to it, or when the time of its next
+//! look has come, until a pass over it begins; what happens during a pass waits for the next one. A
+//! look that lies in the future is no waiting.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

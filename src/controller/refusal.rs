@@ -1,7 +1,8 @@
-//! What the API server refuses: put into words for the status, remembered, and asked for again after a while.
+//! What the API server refuses: put into words for the status, remembered, and asked for again
+//! after a while.
 //!
-//! A refusal ends nothing but its own step. What is no refusal (the server is away, asks to slow down, or has a newer version of the
-//! object) ends the pass, which comes again by itself.
+//! A refusal ends nothing but its own step. What is no refusal (the server is away, asks to slow
+//! down, or has a newer version of the object) ends the pass, which comes again by itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -125,7 +126,8 @@ pub fn reason(error: &Error) -> Option<(Reason, String)> {
     Some((reason, words))
 }
 
-/// What words of refusal mean, whoever repeats them: the server's to us, or to one of its own controllers in an event.
+/// What words of refusal mean, whoever repeats them: the server's to us, or to one of its own
+/// controllers in an event.
 #[must_use]
 pub fn of_words(words: &str) -> Reason {
     if is_policy(words) {

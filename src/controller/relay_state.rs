@@ -23,13 +23,15 @@ const CRASHES: i32 = 3;
 
 /// So long a pod may look for a node: a new one may be on its way.
 const UNSCHEDULED: Millis = 15_000;
-/// A pod that is being deleted and stays longer after its time than this: nobody is there to end it.
+/// A pod that is being deleted and stays longer after its time than this: nobody is there to end
+/// it.
 const OVERDUE: Millis = 30_000;
 /// A warning that is repeated so often is no passing one.
 const REPEATED: i32 = 3;
 
-/// What tells most about a relay that does not run, as a field selector of events names it: the object that makes the pod, its claim
-/// while no node can be found for want of it, or the pod itself.
+/// What tells most about a relay that does not run, as a field selector of events names it: the
+/// object that makes the pod, its claim while no node can be found for want of it, or the pod
+/// itself.
 #[must_use]
 pub fn tells(pod: Option<&Pod>, relay: &str, claim: &str) -> String {
     match pod {
@@ -85,7 +87,8 @@ pub fn of_pod(pod: Option<&Pod>, warnings: &[Warning], now: Millis) -> PodState 
         Some(address) => format!("the node at {address}"),
         None => "its node".to_owned(),
     };
-    // The kubelet sets both together; the control plane takes back the first alone when it hears nothing of the node any more.
+    // The kubelet sets both together; the control plane takes back the first alone when it hears
+    // nothing of the node any more.
     let is_silent = condition("Ready").is_some_and(|ready| ready.status == "False") && is_true("ContainersReady");
     let is_overdue =
         pod.metadata.deletion_timestamp.as_ref().is_some_and(|time| now - time.0.as_millisecond() > OVERDUE);

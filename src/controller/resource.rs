@@ -1,7 +1,8 @@
 //! A channel as the API server has it: typed metadata around a value that nobody has judged yet.
 //!
-//! The watch takes whatever stands in the cluster, so that one object that no longer fits the types (after a change of the definition,
-//! or where rules were loosened by hand) neither stalls the others nor itself: it gets `SpecValid=False`, and can still be deleted.
+//! The watch takes whatever stands in the cluster, so that one object that no longer fits the types
+//! (after a change of the definition, or where rules were loosened by hand) neither stalls the
+//! others nor itself: it gets `SpecValid=False`, and can still be deleted.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -103,13 +104,15 @@ impl Channel {
         self.controller_owner_ref(&())
     }
 
-    /// The number of the account, also of a manifest that is otherwise wrong: it still holds the account.
+    /// The number of the account, also of a manifest that is otherwise wrong: it still holds the
+    /// account.
     #[must_use]
     pub fn account_number(&self) -> Option<&str> {
         self.spec.pointer("/mango/accountNumber").and_then(Value::as_str)
     }
 
-    /// The names of all Secrets that the manifest refers to: the members `…SecretRef` wherever they stand.
+    /// The names of all Secrets that the manifest refers to: the members `…SecretRef` wherever they
+    /// stand.
     #[must_use]
     pub fn secret_names(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();

@@ -1,7 +1,9 @@
-//! A changed relay comes to a few channels at a time, and no further once one of them does not come up.
+//! A changed relay comes to a few channels at a time, and no further once one of them does not come
+//! up.
 //!
-//! Counted is what was written, not what a watch shows that may be late: a relay is away from the moment of the write until the
-//! StatefulSet as written, by its generation, has the new pod ready. Those that an earlier process has begun show by their StatefulSets.
+//! Counted is what was written, not what a watch shows that may be late: a relay is away from the
+//! moment of the write until the StatefulSet as written, by its generation, has the new pod ready.
+//! Those that an earlier process has begun show by their StatefulSets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -117,7 +119,8 @@ impl Rollouts {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this channel's relay may be replaced now. `unfinished` are those whose StatefulSets say that they are not done.
+    /// Whether this channel's relay may be replaced now. `unfinished` are those whose StatefulSets
+    /// say that they are not done.
     pub fn may_begin(&self, channel: &ChannelRef, all: usize, unfinished: &[ChannelRef]) -> Turn {
         let mut state = self.state();
         if state.away.contains_key(channel) {
@@ -148,7 +151,8 @@ impl Rollouts {
         }
     }
 
-    /// Takes in how it stands with a relay: what the watch has of its StatefulSet, and why it cannot run, if it says so.
+    /// Takes in how it stands with a relay: what the watch has of its StatefulSet, and why it
+    /// cannot run, if it says so.
     pub fn look(&self, channel: &ChannelRef, found: Option<&StatefulSet>, failing: Option<&str>) -> News {
         let mut state = self.state();
         let mut news = News::default();

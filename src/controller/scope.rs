@@ -1,7 +1,9 @@
-//! What is watched of one namespace, or of all: the channels, what they own, their pods, and the metadata of Secrets.
+//! What is watched of one namespace, or of all: the channels, what they own, their pods, and the
+//! metadata of Secrets.
 //!
-//! Caches are kept warm whether this replica leads or not. Every event that concerns a channel becomes a kick of that channel; what a
-//! person wrote also interrupts a pass under way, which would finish with what is no longer wanted.
+//! Caches are kept warm whether this replica leads or not. Every event that concerns a channel
+//! becomes a kick of that channel; what a person wrote also interrupts a pass under way, which
+//! would finish with what is no longer wanted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
@@ -45,10 +47,11 @@ pub struct Scope {
     pub pods: Store<Pod>,
     /// What waits for a pass.
     pub queue: Queue,
-    /// How many caches have been filled. Not asked of the stores: each wakes only the last of those that wait for it, and the library's
-    /// own loop waits too (kube-runtime, `DelayedInit`).
+    /// How many caches have been filled. Not asked of the stores: each wakes only the last of those
+    /// that wait for it, and the library's own loop waits too (kube-runtime, `DelayedInit`).
     filled: tokio::sync::watch::Sender<usize>,
-    /// Kinds that the server refuses to show, with its words: the namespace is gone, or the rights in it are.
+    /// Kinds that the server refuses to show, with its words: the namespace is gone, or the rights
+    /// in it are.
     refused: tokio::sync::watch::Sender<BTreeMap<String, String>>,
     /// By lane.
     kicks: [mpsc::UnboundedSender<ObjectRef<Channel>>; 3],
@@ -59,17 +62,24 @@ pub struct Scope {
 #[derive(Debug, Default)]
 struct Index {
     by_secret: HashMap<(String, String), BTreeSet<ChannelRef>>,
-    secrets_of: HashMap<ChannelRef, BTreeSet<String>>,
-    wishes: HashMap<ChannelRef, u64>,
-    /// Kinds of owned objects that were deleted since the last pass.
-    deleted: BTreeMap<ChannelRef, BTreeSet<&'static str>>,
-    /// Events of owned objects so far.
-    events: HashMap<ChannelRef, u64>,
+    channels: HashMap<ChannelRef, Known>,
     /// Caches that were filled anew so far: what was deleted meanwhile shows by its absence only.
     fillings: u64,
 }
 
-/// Who asks for a pass. Each kind has places of its own, so that neither many looks nor deletions that wait keep an edit waiting.
+/// What was last seen of one channel.
+#[derive(Debug, Default)]
+struct Known {
+    secrets: BTreeSet<String>,
+    wish: u64,
+    /// Kinds of owned objects that were deleted since the last pass.
+    deleted: BTreeSet<&'static str>,
+    /// Events of owned objects so far.
+    events: u64,
+}
+
+/// Who asks for a pass. Each kind has places of its own, so that neither many looks nor deletions
+/// that wait keep an edit waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     Usual,
@@ -161,7 +171,9 @@ impl Scope {
         ];
         macro_rules! owned {
             ($($kind:literal: $type:ty => $writer:expr),* $(,)?) => {
-                $(tasks.push(at.keep(ours.clone(), $writer, |scope: &Scope, object: &$type, happened| scope.owned($kind, object, happened)));)*
+                $(tasks.push(at.keep(ours.clone(), $writer, |scope: &Scope, object: &$type, happened| {
+                    scope.owned($kind, object, happened);
+                }));)*
             };
         }
         owned!(
@@ -240,13 +252,13 @@ impl Scope {
 
     /// The kinds of owned objects that were deleted since the last call.
     pub fn take_deleted(&self, channel: &ChannelRef) -> BTreeSet<&'static str> {
-        self.index().deleted.remove(channel).unwrap_or_default()
+        self.index().channels.get_mut(channel).map(|known| std::mem::take(&mut known.deleted)).unwrap_or_default()
     }
 
     /// Changes whenever an owned object of the channel may have changed.
     pub fn events(&self, channel: &ChannelRef) -> (u64, u64) {
         let index = self.index();
-        (index.events.get(channel).copied().unwrap_or(0), index.fillings)
+        (index.channels.get(channel).map_or(0, |known| known.events), index.fillings)
     }
 
     fn users_of(&self, namespace: &str, name: &str) -> BTreeSet<ChannelRef> {
@@ -261,10 +273,10 @@ impl Scope {
         let Some(instance) = labels.get(names::LABEL_INSTANCE) else { return };
         let channel = ChannelRef::new(object.namespace().unwrap_or_default(), instance);
         let mut index = self.index();
-        if index.wishes.contains_key(&channel) {
-            *index.events.entry(channel.clone()).or_default() += 1;
+        if let Some(known) = index.channels.get_mut(&channel) {
+            known.events += 1;
             if happened == Happened::Deleted {
-                index.deleted.entry(channel.clone()).or_default().insert(kind);
+                known.deleted.insert(kind);
             }
         }
         drop(index);
@@ -275,8 +287,9 @@ impl Scope {
         let name = channel.reference();
         let mut index = self.index();
         let secrets = if happened == Happened::Deleted { BTreeSet::new() } else { channel.secret_names() };
-        let before = index.secrets_of.remove(&name).unwrap_or_default();
-        for gone in before.difference(&secrets) {
+        let before = index.channels.remove(&name);
+        let none = BTreeSet::new();
+        for gone in before.as_ref().map_or(&none, |known| &known.secrets).difference(&secrets) {
             let key = (name.namespace.clone(), gone.clone());
             if let Some(users) = index.by_secret.get_mut(&key) {
                 users.remove(&name);
@@ -289,18 +302,15 @@ impl Scope {
             index.by_secret.entry((name.namespace.clone(), secret.clone())).or_default().insert(name.clone());
         }
         if happened == Happened::Deleted {
-            index.wishes.remove(&name);
-            index.deleted.remove(&name);
-            index.events.remove(&name);
             return Changed { wish: true, any: false, edit: false };
         }
-        index.secrets_of.insert(name.clone(), secrets);
         let wish = channel.wish();
-        let before = index.wishes.insert(name, wish);
-        let wish_changed = before != Some(wish);
+        let wish_changed = before.as_ref().is_none_or(|known| known.wish != wish);
         // At the start all are new, and nobody has just changed them.
         let edit = wish_changed && (before.is_some() || self.is_filled());
-        // What we write ourselves, the status and the finalizer, needs no further pass; a lost finalizer does.
+        index.channels.insert(name, Known { secrets, wish, ..before.unwrap_or_default() });
+        // What we write ourselves, the status and the finalizer, needs no further pass; a lost
+        // finalizer does.
         Changed { wish: wish_changed, any: wish_changed || !channel.is_held(), edit }
     }
 }
@@ -347,7 +357,8 @@ impl Watching<'_> {
             let mut stream = std::pin::pin!(stream);
             let mut told = String::new();
             let mut is_filled = false;
-            // While the cache is filled anew: what it had, and what has come. The rest was deleted while nobody watched.
+            // While the cache is filled anew: what it had, and what has come. The rest was deleted
+            // while nobody watched.
             let (mut before, mut come) = (Vec::new(), HashSet::new());
             while let Some(event) = stream.next().await {
                 match event {
@@ -394,7 +405,8 @@ impl Watching<'_> {
     }
 }
 
-/// The server's words where it refuses to show what is watched, which no repetition mends: rights or the namespace are missing.
+/// The server's words where it refuses to show what is watched, which no repetition mends: rights
+/// or the namespace are missing.
 fn refusal(error: &watcher::Error) -> Option<String> {
     let (watcher::Error::InitialListFailed(kube::Error::Api(status))
     | watcher::Error::WatchStartFailed(kube::Error::Api(status))
@@ -406,8 +418,8 @@ fn refusal(error: &watcher::Error) -> Option<String> {
 }
 
 /// Between attempts at a watch: doubling, and up to a half less by chance, so that many replicas do
-/// not come back at the same moment. Shorter than the library's half minute: what changed while the API server was away is seen soon
-/// after it is back.
+/// not come back at the same moment. Shorter than the library's half minute: what changed while the
+/// API server was away is seen soon after it is back.
 #[derive(Debug, Default)]
 struct Pauses(u32);
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::objects::{Gateway, NetworkAccess, PodExtras};
+use super::relay_link::RelayLink;
 use super::rollouts::Parallelism;
 use crate::api::{
     AllowedHosts, ChannelRef, Ingress, Intake, MaxChannel, Resources, SecretRef, Storage, Toleration, VolumeClaim,
@@ -67,8 +68,7 @@ pub struct Settings {
     pub webhook_host: Option<String>,
     /// The Ingress of channels with a host and without an ingress of their own.
     pub webhook_ingress: Option<Ingress>,
-    /// Where `/<namespace>/<name>/status` plays all relays: for measuring the controller without pods.
-    pub played_relays: Option<String>,
+    pub relay_link: RelayLink,
 }
 
 /// What every relay's pod and the objects beside it have of the installation.

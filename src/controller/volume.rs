@@ -1,5 +1,5 @@
-//! A relay's volume claim is enlarged in place. The StatefulSet's template of it cannot be changed and is left as it is, so that the
-//! relay is not restarted for it.
+//! A relay's volume claim is enlarged in place. The StatefulSet's template of it cannot be changed
+//! and is left as it is, so that the relay is not restarted for it.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;

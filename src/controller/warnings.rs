@@ -1,5 +1,5 @@
-//! What the cluster itself tells of a relay that does not run: the events of its StatefulSet, claim and pod. Read only while the relay
-//! does not run, and more rarely the longer that lasts.
+//! What the cluster itself tells of a relay that does not run: the events of its StatefulSet, claim
+//! and pod. Read only while the relay does not run, and more rarely the longer that lasts.
 
 use std::time::Duration;
 
@@ -43,7 +43,8 @@ impl Warnings {
         self.due
     }
 
-    /// Reads the warnings about an object, named by its uid or name as a field selector takes it, if that is due. Whether they were read.
+    /// Reads the warnings about an object, named by its uid or name as a field selector takes it,
+    /// if that is due. Whether they were read.
     pub async fn read(&mut self, context: &Context, channel: &ChannelRef, about: &str) -> bool {
         let now = context.clock.now();
         if self.about != about {

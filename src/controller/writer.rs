@@ -1,7 +1,9 @@
-//! Every write to the API server but the lease's. Nothing is written that is so already, and nothing once this replica leads no more.
+//! Every write to the API server but the lease's. Nothing is written that is so already, and
+//! nothing once this replica leads no more.
 //!
-//! What was applied last is remembered per object, so that neither a watch that lags behind nor a value that the server writes in
-//! another form (`1000m` becomes `1`) makes a second write of the same.
+//! What was applied last is remembered per object, so that neither a watch that lags behind nor a
+//! value that the server writes in another form (`1000m` becomes `1`) makes a second write of the
+//! same.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -64,7 +66,8 @@ pub enum Change {
     Recreated,
 }
 
-/// Whether an object carries the channel's own controller reference. Names and labels say nothing: anybody may give them.
+/// Whether an object carries the channel's own controller reference. Names and labels say nothing:
+/// anybody may give them.
 #[must_use]
 pub fn is_controlled_by(object: &impl Resource, uid: &str) -> bool {
     controller_of(object).is_some_and(|owner| owner.uid == uid)
@@ -130,9 +133,11 @@ impl Writer {
         &self.client
     }
 
-    /// Makes an object as it shall be. `live` is what the watch knows, by which most calls see that nothing is to do. Else the object is
-    /// read: the watch lags behind, has no data of Secrets, and does not show what others have made under the name. What is there and
-    /// does not carry the channel's controller reference is left alone, and what is ours is written at the version that was read.
+    /// Makes an object as it shall be. `live` is what the watch knows, by which most calls see that
+    /// nothing is to do. Else the object is read: the watch lags behind, has no data of Secrets,
+    /// and does not show what others have made under the name. What is there and does not carry the
+    /// channel's controller reference is left alone, and what is ours is written at the version
+    /// that was read.
     ///
     /// # Errors
     /// The object is another's, or the API server refuses or does not answer.
@@ -190,10 +195,12 @@ impl Writer {
             change = if same_wish { Change::Repaired } else { Change::Changed };
         }
         let answer = match self.patch(&api, &name, &body, live.as_ref()).await {
-            // What was taken before is good: what stands in its way are others' edits, which our apply leaves where they are.
+            // What was taken before is good: what stands in its way are others' edits, which our
+            // apply leaves where they are.
             Err(Error::Api(kube::Error::Api(status)))
                 if status.is_invalid()
-                    // A policy says nothing about the object that is there, which must not be lost to it.
+                    // A policy says nothing about the object that is there, which must not be lost
+                    // to it.
                     && !refusal::is_policy(&status.message)
                     && live.is_some() && (same_wish || is_immutable(&status.message)) =>
             {
@@ -235,8 +242,8 @@ impl Writer {
         Ok(api.patch(name, &PatchParams::apply(names::MANAGER).force(), &Patch::Apply(&body)).await?)
     }
 
-    /// Deletes the object of that name where it is the channel's by `is_ours`; another's is left alone. Answers whether there is none
-    /// any more that is ours.
+    /// Deletes the object of that name where it is the channel's by `is_ours`; another's is left
+    /// alone. Answers whether there is none any more that is ours.
     ///
     /// # Errors
     /// As for [`Writer::apply`].
@@ -278,7 +285,8 @@ impl Writer {
         self.fence.check()?;
         let api: Api<Channel> = Api::namespaced(self.client.clone(), &channel.namespace().unwrap_or_default());
         let mut body = json!({"apiVersion": API_VERSION, "kind": KIND, "status": status});
-        // An apply of a status must not make a channel that has just gone: the server refuses another uid.
+        // An apply of a status must not make a channel that has just gone: the server refuses
+        // another uid.
         body["metadata"] = json!({"name": channel.name_any(), "uid": channel.uid()});
         let parameters = PatchParams::apply(names::MANAGER).force();
         match api.patch_status(&channel.name_any(), &parameters, &Patch::Apply(&body)).await {
@@ -288,7 +296,8 @@ impl Writer {
         }
     }
 
-    /// Adds our finalizer to a channel, or takes it away; refused by the server where the channel has changed meanwhile.
+    /// Adds our finalizer to a channel, or takes it away; refused by the server where the channel
+    /// has changed meanwhile.
     ///
     /// # Errors
     /// As for [`Writer::apply`].
@@ -324,7 +333,8 @@ impl Writer {
         }
     }
 
-    /// Tells of something on a channel. A failure to do so is logged and nothing else: events are for people.
+    /// Tells of something on a channel. A failure to do so is logged and nothing else: events are
+    /// for people.
     pub async fn event(&self, channel: &Channel, type_: EventType, reason: &str, action: &str, note: &str) {
         self.tell(&channel.object_ref(&()), type_, reason, action, note).await;
     }
@@ -334,7 +344,7 @@ impl Writer {
         if self.fence.check().is_err() {
             return;
         }
-        let note: String = telemetry::blotted(note)
+        let note: String = telemetry::redacted(note)
             .chars()
             .take(1_000)
             .scan(0, |bytes, c| {

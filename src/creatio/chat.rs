@@ -1,4 +1,5 @@
-//! Chats of stock Creatio: the row of `OmniChat` and the closing (Creatio API reference, 3.1, 3.2, 3.5, 5.4).
+//! Chats of stock Creatio: the row of `OmniChat` and the closing (Creatio API reference, 3.1, 3.2,
+//! 3.5, 5.4).
 
 use std::collections::HashSet;
 
@@ -82,7 +83,8 @@ pub struct Chat {
     /// The chat that this one was transferred from.
     pub parent: Option<Uuid>,
     pub contact: Option<Uuid>,
-    /// The last message came from the customer. System messages count as outgoing, so "false" does not mean that an agent wrote.
+    /// The last message came from the customer. System messages count as outgoing, so "false" does
+    /// not mean that an agent wrote.
     pub last_message_incoming: bool,
     pub modified_on: Option<Timestamp>,
     pub completed_on: Option<Timestamp>,
@@ -124,10 +126,12 @@ impl From<WireChat> for Chat {
 }
 
 impl Client {
-    /// Closes a chat. Does nothing to a completed one; the site answers 500 for a chat without messages.
+    /// Closes a chat. Does nothing to a completed one; the site answers 500 for a chat without
+    /// messages.
     ///
     /// # Errors
-    /// The site refuses, or no answer came; then read [`Client::chat`] before anything else is sent for this customer.
+    /// The site refuses, or no answer came; then read [`Client::chat`] before anything else is sent
+    /// for this customer.
     pub async fn close_chat(&self, chat: Uuid) -> Result<(), Error> {
         let path = "rest/OmnichannelChatService/CloseActiveChat";
         let about = format!("the closing of chat {chat}");
@@ -159,9 +163,10 @@ impl Client {
         Ok(rows.into_iter().map(Chat::from).collect())
     }
 
-    /// All completed chats of a channel that changed since a time, those that were closed while a bot held them included, of each
-    /// status the oldest change first. Take the newest `modified_on` of the last look less an overlap of 10 to 30 s, since long
-    /// transactions become visible late (Creatio API reference, 5.4). Whether one of them has ended or gone on says
+    /// All completed chats of a channel that changed since a time, those that were closed while a
+    /// bot held them included, of each status the oldest change first. Take the newest
+    /// `modified_on` of the last look less an overlap of 10 to 30 s, since long transactions become
+    /// visible late (Creatio API reference, 5.4). Whether one of them has ended or gone on says
     /// [`Client::children`].
     ///
     /// # Errors
@@ -199,8 +204,9 @@ impl Client {
             if !full || (skip > 0 && chats.len() == known) {
                 return Ok(chats);
             }
-            // Go on from the last change rather than by number: a chat that changes meanwhile moves to the end, and the others
-            // would slip past a number. Only within one and the same time the number is left.
+            // Go on from the last change rather than by number: a chat that changes meanwhile moves
+            // to the end, and the others would slip past a number. Only within one and the same
+            // time the number is left.
             match newest.map(whole_milliseconds) {
                 Some(newest) if newest > since => (since, skip) = (newest, 0),
                 _ => skip += PAGE,

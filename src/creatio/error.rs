@@ -1,7 +1,7 @@
 //! What went wrong at the CRM, as a class to act on and one sentence to read.
 //!
-//! Creatio has no registry of error codes; the shapes of Creatio API reference, 2.6, are tried in their order and the deepest inner
-//! message is taken.
+//! Creatio has no registry of error codes; the shapes of Creatio API reference, 2.6, are tried in
+//! their order and the deepest inner message is taken.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,7 +20,8 @@ pub enum Class {
     AccessDenied,
     /// The package MaxChannel is not installed on the site, or not the version needed.
     PackageMissing,
-    /// Something answers, but it is no Creatio or no Identity Service: the address in the spec is wrong.
+    /// Something answers, but it is no Creatio or no Identity Service: the address in the spec is
+    /// wrong.
     WrongAddress,
     /// The object is not there.
     NotFound,
@@ -86,7 +87,8 @@ impl Error {
         self.retry_after
     }
 
-    /// The call was slow and others waited for its place: its answer was not awaited, which says nothing about the site.
+    /// The call was slow and others waited for its place: its answer was not awaited, which says
+    /// nothing about the site.
     pub fn gave_way(&self) -> bool {
         self.gave_way
     }
@@ -96,8 +98,8 @@ impl Error {
         self.class
     }
 
-    /// Whether the site may have done what was asked although the answer says or is nothing of the kind. Read back by id, or repeat
-    /// the call under the same key.
+    /// Whether the site may have done what was asked although the answer says or is nothing of the
+    /// kind. Read back by id, or repeat the call under the same key.
     pub fn may_have_been_done(&self) -> bool {
         self.may_have_been_done
     }
@@ -132,7 +134,8 @@ pub(super) struct Fault {
 /// Longest piece of a foreign text in a sentence, in characters.
 const EXCERPT: usize = 200;
 
-/// Whether the answer is a page for people, by its content type or, where that is absent, by its first character.
+/// Whether the answer is a page for people, by its content type or, where that is absent, by its
+/// first character.
 pub(super) fn is_html(answer: &Response) -> bool {
     let start = answer.body().trim_ascii_start();
     if start.is_empty() {
@@ -147,7 +150,8 @@ pub(super) fn is_html(answer: &Response) -> bool {
     }
 }
 
-/// Reads the six shapes of Creatio API reference, 2.6. `None` where a body says nothing of a failure.
+/// Reads the six shapes of Creatio API reference, 2.6. `None` where a body says nothing of a
+/// failure.
 pub(super) fn fault(answer: &Response) -> Option<Fault> {
     let body = answer.body();
     if is_html(answer) {
@@ -214,8 +218,8 @@ fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     value.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
-/// The class of a refusal by its status and what its body says (Creatio API reference, 2.6). `deleting`: the same foreign key error
-/// means something else there.
+/// The class of a refusal by its status and what its body says (Creatio API reference, 2.6).
+/// `deleting`: the same foreign key error means something else there.
 pub(super) fn classify(status: StatusCode, fault: &Fault, deleting: bool, retry_after: Option<Duration>) -> Class {
     let all = fault.everything.to_lowercase();
     let has = |needles: &[&str]| needles.iter().any(|needle| all.contains(needle));
@@ -225,7 +229,8 @@ pub(super) fn classify(status: StatusCode, fault: &Fault, deleting: bool, retry_
     if has(&["23503", "reference constraint", "foreign key constraint"]) {
         return if deleting { Class::InUse } else { Class::BadRequest };
     }
-    // Unknown columns, values too long, required columns left empty: the same row will be refused again, whatever the status.
+    // Unknown columns, values too long, required columns left empty: the same row will be refused
+    // again, whatever the status.
     if has(&["could not find a property", "22001", "value too long", "would be truncated", "23502"]) {
         return Class::BadRequest;
     }

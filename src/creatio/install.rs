@@ -1,9 +1,10 @@
-//! Installing, upgrading and removing the package MaxChannel on a site, with an administrator's credentials
-//! (docs/reference/creatio-package.md, "Installation").
+//! Installing, upgrading and removing the package MaxChannel on a site, with an administrator's
+//! credentials (docs/reference/creatio-package.md, "Installation").
 //!
-//! A site says `success` before it has compiled, and may say nothing at all because a proxy has given up: so the log is
-//! read while it works, and only the package's own `ping` with the new version counts as installed. Must not be used
-//! with the technical user's credentials, and must not keep an administrator's.
+//! A site says `success` before it has compiled, and may say nothing at all because a proxy has
+//! given up: so the log is read while it works, and only the package's own `ping` with the new
+//! version counts as installed. Must not be used with the technical user's credentials, and must
+//! not keep an administrator's.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! Readers for what the two runtimes and two databases write differently: null, `""`, the zero Guid and 0001-01-01 mean none, and
-//! numbers and flags may come as text (Creatio API reference, 2.2 and 10.3).
+//! Readers for what the two runtimes and two databases write differently: null, `""`, the zero Guid
+//! and 0001-01-01 mean none, and numbers and flags may come as text (Creatio API reference, 2.2 and
+//! 10.3).
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -69,7 +70,8 @@ pub(super) fn opt_flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
     })
 }
 
-/// A time; none for null, empty and the year 1. One without a zone is UTC (Creatio API reference, 3.5).
+/// A time; none for null, empty and the year 1. One without a zone is UTC (Creatio API reference,
+/// 3.5).
 pub(super) fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<jiff::Timestamp>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     let text = text.trim();

@@ -1,4 +1,5 @@
-//! The part of OData 4 that is used: one row, lists, create with an own id, patch, delete (Creatio API reference, 2.1, 2.2, 2.6).
+//! The part of OData 4 that is used: one row, lists, create with an own id, patch, delete (Creatio
+//! API reference, 2.1, 2.2, 2.6).
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -44,7 +45,8 @@ pub enum Deleted {
     Gone,
 }
 
-/// Options of a read. Values inside a filter come from [`text_literal`], [`guid_literal`] and [`time_literal`].
+/// Options of a read. Values inside a filter come from [`text_literal`], [`guid_literal`] and
+/// [`time_literal`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
     select: Option<String>,
@@ -189,8 +191,9 @@ impl Client {
         Err(Error::new(Class::Transient, false, sentence))
     }
 
-    /// The rows of the first answer, which are of one moment, and whether there are more. The site's own next page goes on by an
-    /// offset: where rows leave the list meanwhile, it passes over as many that are still in it.
+    /// The rows of the first answer, which are of one moment, and whether there are more. The
+    /// site's own next page goes on by an offset: where rows leave the list meanwhile, it passes
+    /// over as many that are still in it.
     pub(super) async fn first_rows(
         &self,
         collection: &str,
@@ -245,8 +248,8 @@ impl Client {
         self.rows(T::COLLECTION, &query).await
     }
 
-    /// Creates a row under an id made by the caller, so that doing it twice makes one row. After an error that may have been done,
-    /// call it again: it then answers [`Created::AlreadyThere`].
+    /// Creates a row under an id made by the caller, so that doing it twice makes one row. After an
+    /// error that may have been done, call it again: it then answers [`Created::AlreadyThere`].
     ///
     /// # Errors
     /// The site refuses for another reason than the id, or no answer came.
@@ -259,8 +262,9 @@ impl Client {
         match self.wire.expect_done(&call, &answer) {
             Ok(()) => Ok(Created::New),
             Err(error) if error.class() == Class::AlreadyExists => Ok(Created::AlreadyThere),
-            // A site that hides its details says the same for a duplicate as for any fault, and a fault may come after the row
-            // was stored (Creatio API reference, 2.6 and 7.1): only a look tells.
+            // A site that hides its details says the same for a duplicate as for any fault, and a
+            // fault may come after the row was stored (Creatio API reference, 2.6 and 7.1): only a
+            // look tells.
             Err(error) if matches!(error.class(), Class::Transient | Class::BadRequest) => {
                 match self.row::<Value>(collection, id, &Query::new().select("Id")).await {
                     Ok(Some(_)) => Ok(Created::AlreadyThere),
@@ -326,7 +330,8 @@ impl Client {
         error
     }
 
-    /// The address of the next page, only on the host that the spec names: anything else would get the session.
+    /// The address of the next page, only on the host that the spec names: anything else would get
+    /// the session.
     fn next_link(&self, collection: &str, link: &str) -> Result<Url, Error> {
         let foreign = || {
             Error::new(

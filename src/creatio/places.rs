@@ -1,8 +1,10 @@
 //! Who may have a request under way at the site, within the spec's limit of all together.
 //!
-//! Each kind of work has places of its own, so that none waits for another: the outbox, the reports, and everything else, of which
-//! files take few. Where a kind is full and others wait, calls that take much longer than calls usually take keep half of its places
-//! at most: the youngest of them beyond that give way. Their answer is not awaited; every call of the relay may be repeated.
+//! Each kind of work has places of its own, so that none waits for another: the outbox, the
+//! reports, and everything else, of which files take few. Where a kind is full and others wait,
+//! calls that take much longer than calls usually take keep half of its places at most: the
+//! youngest of them beyond that give way. Their answer is not awaited; every call of the relay may
+//! be repeated.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,7 +30,8 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// `all`: at most so many requests under way, 0 is taken as 1. Fewer than four cannot be divided.
+    /// `all`: at most so many requests under way, 0 is taken as 1. Fewer than four cannot be
+    /// divided.
     pub fn new(all: usize) -> Self {
         let all = all.max(1);
         let (outbox, reports) = match all {
@@ -82,7 +85,8 @@ struct State {
 #[derive(Debug)]
 struct Held {
     number: u64,
-    /// When the request left; none while our own limits hold it back, which says nothing of the site.
+    /// When the request left; none while our own limits hold it back, which says nothing of the
+    /// site.
     sent: Option<Instant>,
     may_give_way: bool,
     gives_way: Arc<Notify>,
@@ -151,7 +155,8 @@ impl Room {
         }
     }
 
-    /// A place, or when there may be too many slow calls. Where there are, the youngest of them is asked to give way.
+    /// A place, or when there may be too many slow calls. Where there are, the youngest of them is
+    /// asked to give way.
     fn try_enter(self: &Arc<Self>, may_give_way: bool) -> Result<Place, Option<Instant>> {
         let now = Instant::now();
         let mut state = self.lock();
@@ -208,7 +213,8 @@ mod tests {
         for one in hanging {
             answered += usize::from(one.await.unwrap());
         }
-        // Of the five places of this kind two are kept, and as many more as the quick ones, one at a time, leave.
+        // Of the five places of this kind two are kept, and as many more as the quick ones, one at
+        // a time, leave.
         assert!((2..=4).contains(&answered), "{answered} of the hanging calls were awaited");
     }
 

@@ -1,7 +1,9 @@
-//! Signing in, in both kinds, and knowing when one is no longer signed in (Creatio API reference, 1).
+//! Signing in, in both kinds, and knowing when one is no longer signed in (Creatio API reference,
+//! 1).
 //!
-//! Invariants: one sign-in at a time, whoever waits takes its result; a refused sign-in is not repeated before a growing pause is
-//! over, since too many wrong ones lock the user; an expired session is recognised by the answer, never by a failed transport.
+//! Invariants: one sign-in at a time, whoever waits takes its result; a refused sign-in is not
+//! repeated before a growing pause is over, since too many wrong ones lock the user; an expired
+//! session is recognised by the answer, never by a failed transport.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,7 +24,8 @@ use super::{Credentials, Runtime, Settings, lenient};
 use crate::time::Backoff;
 use crate::transport::{Options, Request, Response};
 
-/// Share of a token's life after which it is renewed (Creatio API reference, 1.3: 80-90 %), in percent.
+/// Share of a token's life after which it is renewed (Creatio API reference, 1.3: 80-90 %), in
+/// percent.
 const RENEW_AFTER: u32 = 85;
 /// Life of a token that does not say (Creatio API reference, 1.3).
 const DEFAULT_LIFE: i64 = 3600;
@@ -58,7 +61,8 @@ pub(super) enum Lost {
 }
 
 impl Lost {
-    /// The shapes of Creatio API reference, 1.1. `file`: a page may be the wanted answer if it comes as a file.
+    /// The shapes of Creatio API reference, 1.1. `file`: a page may be the wanted answer if it
+    /// comes as a file.
     pub fn seen(answer: &Response, root: &Url, file: bool) -> Option<Self> {
         match answer.status() {
             StatusCode::UNAUTHORIZED => Some(Self::Unauthorized),
@@ -160,7 +164,8 @@ fn hide(text: &mut String, secret: &str) {
     }
 }
 
-/// The cookies of one site. Paths and life-times are not looked at: all go with every call (Creatio API reference, 1.1).
+/// The cookies of one site. Paths and life-times are not looked at: all go with every call (Creatio
+/// API reference, 1.1).
 #[derive(Default)]
 struct Jar {
     cookies: Vec<(String, SecretString)>,
@@ -177,7 +182,8 @@ impl Jar {
                 || parts.any(|attribute| {
                     let (key, value) = attribute.split_once('=').unwrap_or((attribute, ""));
                     let (key, value) = (key.trim().to_ascii_lowercase(), value.trim());
-                    // A cookie is taken back by an end in the past; servers write 0, a negative age or the year 1970.
+                    // A cookie is taken back by an end in the past; servers write 0, a negative age
+                    // or the year 1970.
                     (key == "max-age" && value.parse::<i64>().is_ok_and(|age| age <= 0))
                         || (key == "expires" && value.contains("1970"))
                 });
@@ -279,7 +285,8 @@ impl Sessions {
         }
     }
 
-    /// The prefix of all paths but the sign-in. The site is asked once; a failure to ask is not remembered.
+    /// The prefix of all paths but the sign-in. The site is asked once; a failure to ask is not
+    /// remembered.
     pub async fn prefix(&self, outlet: &Outlet) -> Result<&'static str, Error> {
         match self.known_prefix() {
             Some(prefix) => Ok(prefix),
@@ -340,7 +347,8 @@ impl Sessions {
         self.sign_in(outlet, &mut state, asked).await
     }
 
-    /// Another session than the one that was refused; whoever comes second takes what the first one got.
+    /// Another session than the one that was refused; whoever comes second takes what the first one
+    /// got.
     pub async fn renew(&self, outlet: &Outlet, refused: &Session) -> Result<Arc<Session>, Error> {
         let asked = Instant::now();
         let mut state = self.state.lock().await;
@@ -557,7 +565,8 @@ impl Sessions {
         Ok(Proof::Cookies(Mutex::new(jar)))
     }
 
-    /// One exchange of the sign-in or of a probe: the call it is for has not been sent, so nothing may have been done.
+    /// One exchange of the sign-in or of a probe: the call it is for has not been sent, so nothing
+    /// may have been done.
     async fn exchange(&self, outlet: &Outlet, kind: Kind, request: Request, about: &str) -> Result<Response, Error> {
         let options = Options { max_answer: 1024 * 1024, ..Options::default() };
         outlet.send(kind, request, options).await.map_err(|error| error.error(about, false))
@@ -573,7 +582,8 @@ impl Sessions {
         Error::new(class, false, self.scrub(sentence)).answered(answer)
     }
 
-    /// Whether a path was refused for lack of a right a moment ago, so that signing in again cannot help.
+    /// Whether a path was refused for lack of a right a moment ago, so that signing in again cannot
+    /// help.
     pub fn is_denied(&self, path: &str) -> bool {
         let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
         denied.get(resource(path)).is_some_and(|at| Instant::now() < *at + DENIED)

@@ -1,6 +1,8 @@
-//! The rows that make a channel in the CRM (contract, "Set-up through OData"), as typed reads and as what is written.
+//! The rows that make a channel in the CRM (contract, "Set-up through OData"), as typed reads and
+//! as what is written.
 //!
-//! Every row has an id made from the channel source, so that a crash, a move or a rename makes nothing twice.
+//! Every row has an id made from the channel source, so that a crash, a move or a rename makes
+//! nothing twice.
 
 use std::collections::HashSet;
 
@@ -171,7 +173,8 @@ pub struct User {
 }
 
 impl User {
-    /// Whether this is the user with that e-mail; case does not count (contract, "Set-up through OData").
+    /// Whether this is the user with that e-mail; case does not count (contract, "Set-up through
+    /// OData").
     pub fn has_email(&self, email: &str) -> bool {
         let email = email.trim();
         !email.is_empty() && self.email.to_lowercase() == email.to_lowercase()
@@ -209,7 +212,8 @@ struct WireContact {
     email: String,
 }
 
-/// `SysAdminUnitTypeValue` of a user, as against roles and organisations (contract, "Set-up through OData").
+/// `SysAdminUnitTypeValue` of a user, as against roles and organisations (contract, "Set-up through
+/// OData").
 const USER: i64 = 4;
 /// Rows of users on one page.
 const PAGE: usize = 200;
@@ -244,14 +248,16 @@ impl Client {
     /// All active users with their e-mails; whoever looks for one compares here, without case.
     ///
     /// # Errors
-    /// The site refuses, or no answer came. A site has at least one active user, the one that asks, so an empty list is an error.
+    /// The site refuses, or no answer came. A site has at least one active user, the one that asks,
+    /// so an empty list is an error.
     pub async fn users(&self) -> Result<Vec<User>, Error> {
         let narrow = Query::new()
             .select("Id,Name,Email,Active,SysAdminUnitTypeValue,ContactId")
             .filter(format!("SysAdminUnitTypeValue eq {USER} and Active eq true"));
         let users = match self.all_users(&narrow).await {
             Ok(users) if !users.is_empty() => return Ok(users),
-            // A site that knows one of the columns under no such name refuses or finds nothing: read all and choose here.
+            // A site that knows one of the columns under no such name refuses or finds nothing:
+            // read all and choose here.
             Ok(_) => self.all_users(&Query::new()).await?,
             Err(error) if matches!(error.class(), Class::BadRequest) => self.all_users(&Query::new()).await?,
             Err(error) => return Err(error),

@@ -1,8 +1,9 @@
 //! The two archives in which a package travels: the vendor's `.gz`, and a `.zip` around it.
 //!
-//! A `.gz` is one gzip member around records without count or terminator: length of the name in UTF-16 units, the
-//! name in UTF-16LE with `\` between folders, length of the content in bytes, the content; lengths are 32-bit little
-//! endian (docs/reference/creatio-package.md, "Archive"). Both archives are the same bytes for the same files.
+//! A `.gz` is one gzip member around records without count or terminator: length of the name in
+//! UTF-16 units, the name in UTF-16LE with `\` between folders, length of the content in bytes, the
+//! content; lengths are 32-bit little endian (docs/reference/creatio-package.md, "Archive"). Both
+//! archives are the same bytes for the same files.
 
 use std::io::{self, Read as _, Write as _};
 
@@ -69,7 +70,8 @@ pub fn unpack(bytes: &[u8]) -> Result<Vec<File>, ArchiveError> {
 /// Never in practice: everything happens in memory.
 pub fn zip(name: &str, archive: &[u8]) -> io::Result<Vec<u8>> {
     let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
-    // The content is compressed already. No time of the machine: the same archive makes the same bytes.
+    // The content is compressed already. No time of the machine: the same archive makes the same
+    // bytes.
     let options = zip::write::SimpleFileOptions::default()
         .compression_method(zip::CompressionMethod::Stored)
         .last_modified_time(zip::DateTime::default());

@@ -1,9 +1,10 @@
-//! What the package holds: the objects of `creatio/objects.json`, the sources of `creatio/src`, and the rows that the
-//! installation writes.
+//! What the package holds: the objects of `creatio/objects.json`, the sources of `creatio/src`, and
+//! the rows that the installation writes.
 //!
-//! Names and ids are for ever: the site finds package, schemas, columns and rows by their ids alone, and tables and
-//! OData collections are called as the objects are. Ids that are ours are UUIDv5 of what they name. Ids of stock
-//! schemas and columns are the vendor's (docs/reference/creatio-package.md, "Stock ids").
+//! Names and ids are for ever: the site finds package, schemas, columns and rows by their ids
+//! alone, and tables and OData collections are called as the objects are. Ids that are ours are
+//! UUIDv5 of what they name. Ids of stock schemas and columns are the vendor's
+//! (docs/reference/creatio-package.md, "Stock ids").
 
 use std::sync::LazyLock;
 
@@ -14,9 +15,11 @@ use uuid::Uuid;
 pub const NAME: &str = "MaxChannel";
 /// The package's version, raised with every change of what it holds; `ping` answers it.
 pub const VERSION: &str = "1.0.0";
-/// When [`VERSION`] was made, milliseconds since 1970 in whole seconds: a site takes an upgrade only where this differs.
+/// When [`VERSION`] was made, milliseconds since 1970 in whole seconds: a site takes an upgrade
+/// only where this differs.
 pub const MODIFIED_ON: i64 = 1_795_910_400_000;
-/// Who publishes it. On a site whose own publisher has another name the package is read-only, as it should be.
+/// Who publishes it. On a site whose own publisher has another name the package is read-only, as it
+/// should be.
 pub const MAINTAINER: &str = "MaxChannel";
 /// The oldest version of Creatio for which schemas are written.
 pub const CREATED_IN: &str = "8.1.0.0";
@@ -24,7 +27,8 @@ pub const CREATED_IN: &str = "8.1.0.0";
 /// Namespace of all ids that are ours (UUIDv5 of the DNS name `maxchannel.dev`).
 const NAMESPACE: Uuid = Uuid::from_u128(0xbab0_6c62_a577_5588_8533_7dd8_7715_2375);
 
-/// The id of something of ours, by what it is: `package/MaxChannel`, `schema/MaxOutbox`, `column/MaxOutbox.Seq`.
+/// The id of something of ours, by what it is: `package/MaxChannel`, `schema/MaxOutbox`,
+/// `column/MaxOutbox.Seq`.
 pub fn id(what: &str) -> Uuid {
     Uuid::new_v5(&NAMESPACE, what.as_bytes())
 }
@@ -147,7 +151,8 @@ pub struct Column {
     pub required: bool,
 }
 
-/// What an administrator grants the technical user on an object: `read`, `append`, `edit`, `delete`.
+/// What an administrator grants the technical user on an object: `read`, `append`, `edit`,
+/// `delete`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Rights {
     pub technical: Vec<String>,
@@ -240,7 +245,8 @@ fn id_column() -> StockColumn {
     StockColumn { key: true, ..stock("Id", 0xae0e_45ca_c495_4fe7_a39d_3ab7_278e_1617, Type::Guid) }
 }
 
-/// Stock objects into which rows are written: name, id, columns (docs/reference/creatio-package.md, "Stock ids").
+/// Stock objects into which rows are written: name, id, columns (docs/reference/creatio-package.md,
+/// "Stock ids").
 fn stock_object(name: &str) -> Option<(Uuid, Vec<StockColumn>)> {
     let lookup_name = || stock("Name", 0x736c_30a7_c0ec_4fa9_b034_2552_b319_b633, Type::MediumText);
     let (id, columns) = match name {
@@ -314,7 +320,8 @@ fn binding(row: &Row) -> Binding {
     }
 }
 
-/// Who may do what with an object: administrators everything, everybody else nothing until an administrator says so.
+/// Who may do what with an object: administrators everything, everybody else nothing until an
+/// administrator says so.
 fn rights(object: &Object) -> Binding {
     let may = |position: i64, unit: Uuid, name: &'static str, allowed: bool| {
         vec![

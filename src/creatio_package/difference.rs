@@ -1,5 +1,6 @@
 //! Reads an object's difference to its parent and applies it, as a site does at installation
-//! (docs/reference/creatio-package.md, "Objects"). A difference that this reader refuses never leaves the program.
+//! (docs/reference/creatio-package.md, "Objects"). A difference that this reader refuses never
+//! leaves the program.
 
 use serde_json::Value;
 
@@ -101,8 +102,8 @@ fn steps(path: &str) -> Option<Vec<Step>> {
 /// Applies a difference to the parent.
 ///
 /// # Errors
-/// A member is set that is not there or added that is, an element or a place does not exist, or an order leaves an
-/// element out.
+/// A member is set that is not there or added that is, an element or a place does not exist, or an
+/// order leaves an element out.
 pub fn apply(parent: &Value, text: &str) -> Result<Value, DifferenceError> {
     let mut object = parent.clone();
     for (line, change) in parse(text)? {

@@ -1,9 +1,10 @@
 //! The files of the package: descriptors, schemas, resources and rows, in the vendor's forms
 //! (docs/reference/creatio-package.md).
 //!
-//! An object is written as its difference to the stock object `BaseEntity`: lines of an operation, a path and a JSON
-//! value. [`apply`](super::difference::apply) reads them back. JSON is strict, one member a line, without a byte order
-//! mark; every folder is written in the order of [`definition`](super::definition).
+//! An object is written as its difference to the stock object `BaseEntity`: lines of an operation,
+//! a path and a JSON value. [`apply`](super::difference::apply) reads them back. JSON is strict,
+//! one member a line, without a byte order mark; every folder is written in the order of
+//! [`definition`](super::definition).
 
 use std::fmt::Write as _;
 
@@ -15,7 +16,8 @@ use super::definition::{self as def, Binding, Cell, Column, Object, Source, Word
 
 /// `BaseEntity`, the stock parent of every object of ours.
 pub const BASE_ENTITY: Uuid = Uuid::from_u128(0x1bab_9dcf_17d5_49f8_9536_8e00_64f1_dce0);
-/// The parent's columns in their order: Id, CreatedOn, CreatedBy, ModifiedOn, ModifiedBy, ProcessListeners.
+/// The parent's columns in their order: Id, CreatedOn, CreatedBy, ModifiedOn, ModifiedBy,
+/// ProcessListeners.
 pub const INHERITED: [&str; 6] = [
     "ae0e45ca-c495-4fe7-a39d-3ab7278e1617",
     "e80190a5-03b2-4095-90f7-a193a960adee",
@@ -121,7 +123,8 @@ pub(super) fn object(object: &Object) -> Vec<File> {
     files
 }
 
-/// The object as its difference to [`BASE_ENTITY`]. `=` sets, `+` adds, `-` removes, `~` says the order of a list.
+/// The object as its difference to [`BASE_ENTITY`]. `=` sets, `+` adds, `-` removes, `~` says the
+/// order of a list.
 fn difference(object: &Object) -> String {
     let name = object.name.as_str();
     let schema = schema_id(name);
@@ -302,8 +305,9 @@ pub(super) fn binding(binding: &Binding) -> Vec<File> {
     files
 }
 
-/// The project of form A and what keeps it out of the site's main build. The site writes the references of its own
-/// libraries anew; those under "3rd Party References" stay, and without them the chat's classes are not found.
+/// The project of form A and what keeps it out of the site's main build. The site writes the
+/// references of its own libraries anew; those under "3rd Party References" stay, and without them
+/// the chat's classes are not found.
 pub(super) fn project() -> Vec<File> {
     let name = def::NAME;
     let reference = |library: &str, hint: &str| {

@@ -1,10 +1,13 @@
-//! The package MaxChannel that is installed into Creatio, made from its sources: `maxchannel creatio-package`.
+//! The package MaxChannel that is installed into Creatio, made from its sources:
+//! `maxchannel creatio-package`.
 //!
-//! Owns: what the package is called and holds ([`definition`]), the vendor's forms of it ([`metadata`]), the archives
-//! ([`archive`]) and the reader that checks what was written ([`difference`]). Pure: no file, no clock, no network.
+//! Owns: what the package is called and holds ([`definition`]), the vendor's forms of it
+//! ([`metadata`]), the archives ([`archive`]) and the reader that checks what was written
+//! ([`difference`]). Pure: no file, no clock, no network.
 //!
-//! Invariants: the same program makes the same bytes; every id is the same for ever; no binary of ours or of the
-//! vendor's is in the package, the site compiles the sources. Must not install anything: that is `creatio`'s.
+//! Invariants: the same program makes the same bytes; every id is the same for ever; no binary of
+//! ours or of the vendor's is in the package, the site compiles the sources. Must not install
+//! anything: that is `creatio`'s.
 
 pub mod archive;
 pub mod definition;
@@ -70,8 +73,8 @@ pub fn package(form: Form) -> std::io::Result<Vec<u8>> {
     archive::pack(&files(form))
 }
 
-/// Whether a version that a site answers is older than the one that this program installs. A version that is none of
-/// numbers and dots is not judged.
+/// Whether a version that a site answers is older than the one that this program installs. A
+/// version that is none of numbers and dots is not judged.
 #[must_use]
 pub fn is_older(version: &str) -> bool {
     let numbers = |text: &str| text.split('.').map(|part| part.parse::<u32>().ok()).collect::<Option<Vec<u32>>>();

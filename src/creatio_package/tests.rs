@@ -1,4 +1,5 @@
-//! What the generator promises: one description, the vendor's forms, the same bytes, and nothing that refers to nothing.
+//! What the generator promises: one description, the vendor's forms, the same bytes, and nothing
+//! that refers to nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,8 @@ fn is(path: &str, extension: &str) -> bool {
     std::path::Path::new(path).extension().is_some_and(|own| own == extension)
 }
 
-/// The stock parent as far as a difference touches it (docs/reference/creatio-package.md, "Objects").
+/// The stock parent as far as a difference touches it (docs/reference/creatio-package.md,
+/// "Objects").
 fn base_entity() -> Value {
     let columns: Vec<Value> = ["Id", "CreatedOn", "CreatedBy", "ModifiedOn", "ModifiedBy", "ProcessListeners"]
         .into_iter()
@@ -161,8 +163,9 @@ fn names_version_and_sources_are_the_same_wherever_they_are_said() {
     assert!(matches!(provider.rows[0][0], Cell::Id(id) if id == def::id("channel-provider/MAX")));
 }
 
-/// A site takes an upgrade only with another version and another date: whoever changes what is in the package sees this
-/// test fail, and raises `VERSION`, `MODIFIED_ON` and the C# constant before he accepts the new snapshot.
+/// A site takes an upgrade only with another version and another date: whoever changes what is in
+/// the package sees this test fail, and raises `VERSION`, `MODIFIED_ON` and the C# constant before
+/// he accepts the new snapshot.
 #[test]
 fn what_is_in_the_package_of_this_version() {
     let shown = |file: &File| {

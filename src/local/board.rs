@@ -1,4 +1,5 @@
-//! What the tasks of one process know of each other: who holds which account and bot, and how each channel stands.
+//! What the tasks of one process know of each other: who holds which account and bot, and how each
+//! channel stands.
 //!
 //! Memory only, no I/O but the lines that tell of changes.
 
@@ -14,7 +15,7 @@ use crate::api::ChannelRef;
 use crate::api::{MaxChannel, MaxChannelStatus};
 use crate::channel::claims::{Claim, Conflict, conflicts};
 use crate::channel::validate::Desired;
-use crate::relay::Facts;
+use crate::contract::Facts;
 use crate::telemetry;
 
 /// Shared by all tasks. Cheap to clone.
@@ -52,8 +53,9 @@ pub struct ShownChannel {
     pub namespace: String,
     pub name: String,
     pub status: MaxChannelStatus,
-    /// What the channel's relay knows of itself, as a relay in a cluster shows it under its own `/status`: what waits, and which
-    /// dialogs will be closed for silence when. Absent while there is no relay.
+    /// What the channel's relay knows of itself, as a relay in a cluster shows it under its own
+    /// `/status`: what waits, and which dialogs will be closed for silence when. Absent while there
+    /// is no relay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay: Option<Facts>,
 }
@@ -191,10 +193,11 @@ impl Board {
     }
 
     /// One line for people on stdout.
-    #[allow(clippy::unused_self)] // The board is where news is told; a method keeps the tasks from printing by themselves.
+    // The board is where news is told; a method keeps the tasks from printing by themselves.
+    #[allow(clippy::unused_self)]
     pub(super) fn say(&self, line: &str) {
         // A reader that has gone is no reason to stop carrying messages.
-        let _ = writeln!(std::io::stdout().lock(), "{}", telemetry::blotted(line));
+        let _ = writeln!(std::io::stdout().lock(), "{}", telemetry::redacted(line));
     }
 }
 

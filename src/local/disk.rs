@@ -20,8 +20,9 @@ pub struct FileError {
     pub reason: String,
 }
 
-/// The files meant by the paths: files as they are, and of folders everything below them that ends in `.yaml`, `.yml` or `.json`.
-/// A folder that cannot be read is told beside them and hides no other.
+/// The files meant by the paths: files as they are, and of folders everything below them that ends
+/// in `.yaml`, `.yml` or `.json`. A folder that cannot be read is told beside them and hides no
+/// other.
 pub fn list(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<FileError>) {
     let (mut files, mut errors) = (Vec::new(), Vec::new());
     for path in paths {

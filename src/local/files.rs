@@ -1,9 +1,11 @@
 //! The manifests of one machine: files and folders, read again every second.
 //!
-//! What stands in a file counts until the file says something else. A file that is broken or half-written keeps what it said before, and
-//! what is wrong is told with file and line. What has vanished counts for [`GRACE`] more, because editors and git replace files by
-//! taking them away for a moment; after that it is gone here, and nothing is changed outside. A file or folder that is there and cannot
-//! be read (no right, no file handle left) says nothing: whatever stood below it still counts.
+//! What stands in a file counts until the file says something else. A file that is broken or
+//! half-written keeps what it said before, and what is wrong is told with file and line. What has
+//! vanished counts for [`GRACE`] more, because editors and git replace files by taking them away
+//! for a moment; after that it is gone here, and nothing is changed outside. A file or folder that
+//! is there and cannot be read (no right, no file handle left) says nothing: whatever stood below
+//! it still counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};

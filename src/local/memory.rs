@@ -1,18 +1,20 @@
-//! What the runner remembers over restarts: of a channel, in its own folder, its bot, so that a restart while MAX is away still relays,
-//! and whose the bot is; of the data folder the installation's id, and a lock, so that two runners never share a store.
+//! What the runner remembers over restarts: of a channel, in its own folder, its bot, so that a
+//! restart while MAX is away still relays, and whose the bot is; of the data folder the
+//! installation's id, and a lock, so that two runners never share a store.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::api::ChannelRef;
-use crate::channel::InstallationId;
 use crate::channel::keeper::Standing;
 use crate::channel::plan::KnownBot;
+use crate::contract::InstallationId;
 
 const BOT: &str = "bot.json";
 const STANDING: &str = "standing.json";
-/// In the data folder, not in a channel's: what is copied to another machine with a channel is not who we are.
+/// In the data folder, not in a channel's: what is copied to another machine with a channel is not
+/// who we are.
 const INSTALLATION: &str = "installation";
 
 /// A channel's folder.
@@ -47,7 +49,8 @@ impl Memory {
             .ok()
     }
 
-    /// Puts the store of a former bot into a folder of its own beside; none where there was no store.
+    /// Puts the store of a former bot into a folder of its own beside; none where there was no
+    /// store.
     ///
     /// # Errors
     /// One sentence.

@@ -57,6 +57,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     pub installation: Installation,
     pub cadence: Cadence,
+    /// By which dialogs, statuses and the relays go.
+    pub clock: Clock,
 }
 
 /// Why the runner cannot start.
@@ -102,7 +104,7 @@ impl Running {
 /// # Errors
 /// A path, the address or the data folder cannot be used.
 pub async fn start(options: Options, stop: CancellationToken) -> Result<Running, RunError> {
-    let Options { paths, listen, data_dir, installation, cadence } = options;
+    let Options { paths, listen, data_dir, installation, cadence, clock } = options;
     if let Some(missing) = paths.iter().find(|path| !path.exists()) {
         return Err(RunError::Files(format!(
             "{} is not there: give a file or folder with manifests",
@@ -119,14 +121,8 @@ pub async fn start(options: Options, stop: CancellationToken) -> Result<Running,
         crate::transport::listen(listen).await.map_err(|source| RunError::Listen { address: listen, source })?;
     let address = listener.local_addr().map_err(|source| RunError::Listen { address: listen, source })?;
     let (board, relays) = (Board::default(), Relays::default());
-    let shared = Shared {
-        clients: Arc::new(clients),
-        clock: Clock::real(),
-        relays: relays.clone(),
-        board: board.clone(),
-        data_dir,
-        cadence,
-    };
+    let shared =
+        Shared { clients: Arc::new(clients), clock, relays: relays.clone(), board: board.clone(), data_dir, cadence };
     let routes = Router::new()
         .route("/status", get(status))
         .with_state((board.clone(), relays.clone()))

@@ -1,19 +1,26 @@
 //! One channel's task: the passes of its keeper, and its relay.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, field};
 
 use super::{Input, Memory, Shared};
 use crate::api::ChannelRef;
 use crate::api::{MaxChannelStatus, Reason};
-use crate::channel::keeper::Keeper;
+use crate::channel::claims::Conflict;
+use crate::channel::errands::{Awaiting, Errands};
+use crate::channel::keeper::{Brought, Keeper, May, Side};
+use crate::channel::pass::{MOMENT, Shell, pass};
 use crate::channel::plan::KnownBot;
 use crate::channel::report::RelayState;
-use crate::channel::schedule::Subject;
-use crate::relay::{Facts, Relay, RelayError, moving};
+use crate::contract::Facts;
+use crate::relay::{Relay, RelayError, moving};
 use crate::telemetry;
 use crate::time::Millis;
 
@@ -33,6 +40,20 @@ struct Serving {
     facts: Option<Facts>,
 }
 
+impl Serving {
+    fn state(&self) -> RelayState {
+        match (&self.relay, &self.facts, &self.failure) {
+            (Some(relay), Some(facts), _) => RelayState::Running {
+                facts: Box::new(facts.clone()),
+                open: relay.is_open(),
+                wanted: self.wanted.clone(),
+            },
+            (_, _, Some((detail, _))) => RelayState::Failed { reason: Reason::StoreUnwritable, detail: detail.clone() },
+            _ => RelayState::Absent { detail: String::new() },
+        }
+    }
+}
+
 pub(super) async fn run(
     shared: Shared,
     channel: ChannelRef,
@@ -43,43 +64,53 @@ pub(super) async fn run(
     let mut keeper = Keeper::new(channel.clone(), shared.clients.clone(), memory.bot(), MaxChannelStatus::default());
     keeper.recall(memory.standing());
     keeper.set_cadence(shared.cadence.clone());
-    let mut conflicts = shared.board.conflicts();
-    let mut serving = Serving::default();
+    let conflicts = shared.board.conflicts();
     let mut standing = keeper.standing().clone();
+    let mut task = Task {
+        remembered: keeper.bot().cloned(),
+        errands: Errands::new(Arc::default()),
+        serving: Serving::default(),
+        wake: Arc::default(),
+        shared,
+        channel,
+        memory,
+        keeper,
+        conflicts,
+    };
     loop {
         let given = input.borrow_and_update().clone();
-        let conflict = conflicts.borrow_and_update().get(&channel).cloned();
-        keeper.set(given.manifest.as_ref().map_err(Clone::clone), &given.secrets, shared.clock.now());
-        keeper.set_conflict(conflict);
+        task.begin(&given);
         let span = telemetry::traced(tracing::debug_span!(
             "pass",
-            namespace = %channel.namespace,
-            name = %channel.name,
+            namespace = %task.channel.namespace,
+            name = %task.channel.name,
             trace_id = field::Empty,
         ));
+        let mut steps = Steps { task: &mut task, is_settled: false, awaiting: None, until: None };
         tokio::select! {
             () = stop.cancelled() => break,
-            // A change does not wait for a side that hangs; what was under way is looked at anew.
+            // A change does not wait for a side that hangs.
             changed = input.changed() => if changed.is_err() { break } else { continue },
-            () = pass(&shared, &channel, &memory, &mut keeper, &mut serving, &mut conflicts).instrument(span) => {}
+            outcome = pass(&mut steps).instrument(span) => { let Ok(()) = outcome; }
         }
-        if *keeper.standing() != standing {
-            standing = keeper.standing().clone();
-            if let Err(error) = memory.keep_standing(&standing) {
-                tracing::error!("{channel}: {error}");
+        drop(steps);
+        if *task.keeper.standing() != standing {
+            standing = task.keeper.standing().clone();
+            if let Err(error) = task.memory.keep_standing(&standing) {
+                tracing::error!("{}: {error}", task.channel);
             }
         }
-        let now = shared.clock.now();
-        // A due look that could not be made (nobody to ask) must not spin.
-        let next = keeper.due().map_or(RELAY_INTERVAL, |due| due.saturating_sub(now)).clamp(200, RELAY_INTERVAL);
+        let pause = task.pause();
         tokio::select! {
             () = stop.cancelled() => break,
             changed = input.changed() => if changed.is_err() { break },
-            _ = conflicts.changed() => {}
-            () = tokio::time::sleep(Duration::from_millis(next.unsigned_abs())) => {}
+            _ = task.conflicts.changed() => {}
+            () = task.wake.notified() => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
     // Taken from the port first: MAX is told to come again.
+    let Task { shared, channel, serving, .. } = task;
     shared.relays.remove(&channel.namespace, &channel.name);
     shared.relays.set_closed(&channel.namespace, &channel.name, false);
     if let Some(relay) = serving.relay {
@@ -87,45 +118,140 @@ pub(super) async fn run(
     }
 }
 
-async fn pass(
-    shared: &Shared,
-    channel: &ChannelRef,
-    memory: &Memory,
-    keeper: &mut Keeper,
-    serving: &mut Serving,
-    conflicts: &mut watch::Receiver<std::collections::BTreeMap<ChannelRef, crate::channel::claims::Conflict>>,
-) {
-    let clock = || shared.clock.now();
-    let before = keeper.bot().cloned();
-    // A bot that is remembered needs no answer of MAX: what waits goes on while the looks are under way.
-    if let Some(bot) = &before {
-        shared.board.claim_bot(channel, bot.user_id);
+/// What is kept of the channel between passes.
+struct Task {
+    shared: Shared,
+    channel: ChannelRef,
+    memory: Memory,
+    keeper: Keeper,
+    /// The bot that the data folder has.
+    remembered: Option<KnownBot>,
+    conflicts: watch::Receiver<BTreeMap<ChannelRef, Conflict>>,
+    /// What is under way outside.
+    errands: Errands,
+    /// Something came back while no pass waited for it.
+    wake: Arc<Notify>,
+    serving: Serving,
+}
+
+impl Task {
+    fn now(&self) -> Millis {
+        self.shared.clock.now()
     }
-    keeper.set_conflict(conflicts.borrow().get(channel).cloned());
-    serve(shared, channel, memory, keeper, serving).await;
-    keeper.look_at_max(&clock).await;
-    if let Some(bot) = keeper.bot() {
-        if before.as_ref() != Some(bot) {
-            remember(shared, channel, memory, before.as_ref(), bot, serving).await;
+
+    /// Takes the manifest and the secrets of the moment.
+    fn begin(&mut self, given: &Input) {
+        let now = self.now();
+        self.keeper.set(given.manifest.as_ref().map_err(Clone::clone), &given.secrets, now);
+        self.learn_conflict();
+    }
+
+    fn learn_conflict(&mut self) {
+        let conflict = self.conflicts.borrow_and_update().get(&self.channel).cloned();
+        self.keeper.set_conflict(conflict);
+    }
+
+    /// Until the next pass.
+    fn pause(&self) -> Duration {
+        let due = self.keeper.due_at(|side| !self.errands.is_busy(side));
+        // A due look that could not be made (nobody to ask) must not spin.
+        let next = due.map_or(RELAY_INTERVAL, |due| due.saturating_sub(self.now())).clamp(200, RELAY_INTERVAL);
+        Duration::from_millis(next.unsigned_abs())
+    }
+
+    /// Takes in what came back from outside, and tells what was changed there.
+    fn take(&mut self, brought: Brought) {
+        let now = self.now();
+        for step in self.keeper.take(brought, now) {
+            let channel = &self.channel;
+            match step.outcome {
+                Ok(()) => self.shared.board.say(&format!("{channel}: {}", step.action)),
+                Err(failure) => tracing::warn!("{channel}: {} did not succeed: {}", step.action, failure.detail),
+            }
         }
-        shared.board.claim_bot(channel, bot.user_id);
     }
-    shared.board.looked(channel);
-    if keeper.status().conditions.is_empty() {
-        report(shared, channel, keeper, serving);
+
+    fn report(&mut self) {
+        let now = self.now();
+        let status = self.keeper.report(&self.serving.state(), now).clone();
+        self.shared.board.publish(&self.channel, &status);
     }
-    shared.board.settled().await;
-    keeper.set_conflict(conflicts.borrow().get(channel).cloned());
-    serve(shared, channel, memory, keeper, serving).await;
-    act(shared, channel, keeper, serving).await;
-    ask_relay(keeper, serving).await;
-    report(shared, channel, keeper, serving);
-    keeper.look_at_the_rest(&clock).await;
-    // What was found out (an owner elsewhere) may mean another configuration.
-    serve(shared, channel, memory, keeper, serving).await;
-    act(shared, channel, keeper, serving).await;
-    ask_relay(keeper, serving).await;
-    report(shared, channel, keeper, serving);
+}
+
+/// The steps of a pass on this machine.
+struct Steps<'a> {
+    task: &'a mut Task,
+    /// All channels of the beginning have said whose bots they are: whoever must stand back knows
+    /// it.
+    is_settled: bool,
+    /// While it is there, nobody is woken for what comes back.
+    awaiting: Option<Awaiting>,
+    /// Until when what was sent is waited for.
+    until: Option<Instant>,
+}
+
+impl Shell for Steps<'_> {
+    type Error = Infallible;
+    type Brought = Brought;
+
+    async fn claim(&mut self) {
+        let Task { shared, channel, memory, keeper, remembered, serving, .. } = &mut *self.task;
+        if let Some(bot) = keeper.bot() {
+            if remembered.as_ref() != Some(bot) {
+                remember(shared, channel, memory, remembered.as_ref(), bot, serving).await;
+                *remembered = Some(bot.clone());
+            }
+            shared.board.claim_bot(channel, bot.user_id);
+        }
+        if !self.is_settled && !self.task.keeper.awaits_bot() {
+            self.task.shared.board.looked(&self.task.channel);
+            if self.task.keeper.status().conditions.is_empty() {
+                self.task.report();
+            }
+            self.task.shared.board.settled().await;
+            self.is_settled = true;
+        }
+        self.task.learn_conflict();
+    }
+
+    async fn serve(&mut self) -> Result<(), Infallible> {
+        let Task { shared, channel, memory, keeper, serving, .. } = &mut *self.task;
+        serve(shared, channel, memory, keeper, serving).await;
+        ask_relay(keeper, serving).await;
+        Ok(())
+    }
+
+    fn send(&mut self, side: Side) -> bool {
+        // Whose the bot is counts for the rest.
+        if side != Side::Max && !self.is_settled {
+            return false;
+        }
+        let now = self.task.now();
+        let Task { keeper, errands, serving, wake, .. } = &mut *self.task;
+        self.awaiting.get_or_insert_with(|| errands.expect());
+        let (may, wake): (May, _) = (Arc::new(|| true), wake.clone());
+        errands.send_due(keeper, (side, &serving.state()), &may, now, move || wake.notify_one())
+    }
+
+    async fn next(&mut self, is_awaited: bool) -> Option<Brought> {
+        let until = *self.until.get_or_insert_with(|| Instant::now() + MOMENT);
+        self.task.errands.next_or_arrived(is_awaited, until).await
+    }
+
+    fn take(&mut self, brought: Brought) {
+        self.task.take(brought);
+    }
+
+    async fn report(&mut self) -> Result<(), Infallible> {
+        drop(self.awaiting.take());
+        while let Some(brought) = self.task.errands.arrived() {
+            self.task.take(brought);
+            // Between the last look and this one: the rest is for the next pass.
+            self.task.wake.notify_one();
+        }
+        self.task.report();
+        Ok(())
+    }
 }
 
 /// Takes in what the relay says, and tells it of the subscription.
@@ -135,11 +261,12 @@ async fn ask_relay(keeper: &mut Keeper, serving: &mut Serving) {
         relay.subscribed(made).await;
     }
     let facts = relay.facts().await;
-    heed(keeper, serving.facts.as_ref(), &facts);
+    keeper.hear(serving.facts.as_ref(), &facts);
     serving.facts = Some(facts);
 }
 
-/// Remembers the channel's bot. Another bot's dialogs are others: what the one before left waiting is set aside, not mixed in.
+/// Remembers the channel's bot. Another bot's dialogs are others: what the one before left waiting
+/// is set aside, not mixed in.
 async fn remember(
     shared: &Shared,
     channel: &ChannelRef,
@@ -165,27 +292,6 @@ async fn remember(
     }
     if let Err(error) = memory.keep_bot(bot) {
         tracing::error!("{channel}: {error}");
-    }
-}
-
-async fn act(shared: &Shared, channel: &ChannelRef, keeper: &mut Keeper, serving: &Serving) {
-    let clock = || shared.clock.now();
-    for step in keeper.act(serving.relay.is_some(), &clock).await {
-        match step.outcome {
-            Ok(()) => shared.board.say(&format!("{channel}: {}", step.action)),
-            Err(failure) => tracing::warn!("{channel}: {} did not succeed: {}", step.action, failure.detail),
-        }
-    }
-}
-
-/// A refusal that the relay met asks for a look at that side now, once per refusal.
-fn heed(keeper: &mut Keeper, before: Option<&Facts>, now: &Facts) {
-    if !now.max.ok && before.is_none_or(|before| before.max.ok || before.max.code != now.max.code) {
-        keeper.ask(Subject::Bot);
-        keeper.ask(Subject::Subscriptions);
-    }
-    if !now.crm.ok && before.is_none_or(|before| before.crm.ok || before.crm.code != now.crm.code) {
-        keeper.ask(Subject::Crm);
     }
 }
 
@@ -247,18 +353,4 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &
             serving.failure = Some((error, now));
         }
     }
-}
-
-fn report(shared: &Shared, channel: &ChannelRef, keeper: &mut Keeper, serving: &Serving) {
-    let state = match (&serving.relay, &serving.facts, &serving.failure) {
-        (Some(relay), Some(facts), _) => RelayState::Running {
-            facts: Box::new(facts.clone()),
-            open: relay.is_open(),
-            wanted: serving.wanted.clone(),
-        },
-        (_, _, Some((detail, _))) => RelayState::Failed { reason: Reason::StoreUnwritable, detail: detail.clone() },
-        _ => RelayState::Absent { detail: String::new() },
-    };
-    let status = keeper.report(&state, shared.clock.now()).clone();
-    shared.board.publish(channel, &status);
 }

@@ -60,7 +60,8 @@ const KNOWN: &[(u16, Meaning, &str)] = &[
     (6000, Meaning::Refused, "fax error"),
 ];
 
-/// The nearest known code: 2219 counts as 2210, else as 2200, else as 2000 (MANGO OFFICE API reference, 2.8, the documented rule).
+/// The nearest known code: 2219 counts as 2210, else as 2200, else as 2000 (MANGO OFFICE API
+/// reference, 2.8, the documented rule).
 pub(super) fn meaning(code: u16) -> (Meaning, &'static str) {
     [1, 10, 100, 1000]
         .into_iter()

@@ -206,7 +206,8 @@ async fn answers_are_read_with_numbers_as_texts_and_members_missing_or_null() {
     assert_eq!(channels[3].serving, Serving::Question(vec![question]));
 }
 
-/// All three envelopes and bare HTTP failures; the call is that of the balance, or of the widgets where a code differs there.
+/// All three envelopes and bare HTTP failures; the call is that of the balance, or of the widgets
+/// where a code differs there.
 #[tokio::test(start_paused = true)]
 async fn every_refusal_has_its_class_by_its_nearest_known_code() {
     let balance = "balance";

@@ -7,7 +7,8 @@ use url::Url;
 use super::lenient;
 use super::message::User;
 
-/// One attachment of a message. Every optional part may be missing or null; an address that is not a URL counts as missing.
+/// One attachment of a message. Every optional part may be missing or null; an address that is not
+/// a URL counts as missing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Attachment {
     /// Normally webp, without a file name.
@@ -28,7 +29,8 @@ pub enum Attachment {
     Location(Location),
     /// The buttons of a message of the bot: nothing of it concerns us.
     InlineKeyboard,
-    /// A type this program does not know, or a known one whose parts do not fit. `kind` is the word MAX used, empty if none.
+    /// A type this program does not know, or a known one whose parts do not fit. `kind` is the word
+    /// MAX used, empty if none.
     Unknown { kind: String },
 }
 

@@ -316,7 +316,8 @@ impl Client {
     async fn exchange(&self, outgoing: Outgoing<'_>) -> Result<Response, Error> {
         let call = outgoing.call;
         let Some(authorization) = &self.authorization else {
-            let reason = "the token is empty or holds blanks or other characters that no token has, nothing was sent";
+            let reason =
+                "the token is empty or contains spaces or other characters that no token has, nothing was sent";
             return Err(call.not_made(Class::Unauthorized, reason));
         };
         let mut headers = HeaderMap::new();

@@ -1,4 +1,5 @@
-//! What went wrong in a call, and what it means for the caller (MAX Bot API reference, "Catalogue of errors").
+//! What went wrong in a call, and what it means for the caller (MAX Bot API reference, "Catalogue
+//! of errors").
 
 use std::fmt;
 use std::time::Duration;
@@ -7,20 +8,23 @@ use serde_json::Value;
 
 use crate::transport::{Response, TransportError};
 
-/// What a failure asks of the caller. The set of codes is open: what is not known is [`Class::Refused`] with MAX's own words.
+/// What a failure asks of the caller. The set of codes is open: what is not known is
+/// [`Class::Refused`] with MAX's own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Class {
     /// The token is not accepted (any 401, `deprecated.token`): stop using it, no repeats.
     Unauthorized,
     /// The bot as a whole is blocked: pause, look at GET /me with long pauses.
     AccountBlocked,
-    /// The customer has stopped the bot, removed the dialog or never started it: close the dialog, no repeats until `bot_started`.
+    /// The customer has stopped the bot, removed the dialog or never started it: close the dialog,
+    /// no repeats until `bot_started`.
     RecipientGone,
     /// An attachment is still being processed: repeat the same send after 1, 2, 4 s, then longer.
     NotReady,
     /// A video or audio token counts as another owner's: upload once more, then send as a file.
     ForeignMedia,
-    /// The thing asked for is not there (any more): a message, a video, an expired download address.
+    /// The thing asked for is not there (any more): a message, a video, an expired download
+    /// address.
     NotFound,
     /// Long polling is not possible now (405 or 409 of GET /updates): look at the subscriptions.
     PollRefused,
@@ -30,13 +34,16 @@ pub enum Class {
     Refused,
     /// The file is longer than the caller takes.
     TooLarge,
-    /// An attachment's address leads to a host or address from which nothing is fetched; nothing was sent.
+    /// An attachment's address leads to a host or address from which nothing is fetched; nothing
+    /// was sent.
     ForbiddenAddress,
-    /// No answer, a 5xx, or an answer that is not of this API: may pass. See [`Error::may_have_been_sent`] before repeating a send.
+    /// No answer, a 5xx, or an answer that is not of this API: may pass. See
+    /// [`Error::may_have_been_sent`] before repeating a send.
     Transient,
 }
 
-/// A failed call. `Display` is one sentence: what happened, to which call, what to do. It never holds the token or a body.
+/// A failed call. `Display` is one sentence: what happened, to which call, what to do. It never
+/// holds the token or a body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error {
     pub(super) class: Class,
@@ -66,7 +73,8 @@ impl Error {
         &self.class
     }
 
-    /// The HTTP status, where there was an answer. 200 with a class other than [`Class::Transient`] is `success: false`.
+    /// The HTTP status, where there was an answer. 200 with a class other than [`Class::Transient`]
+    /// is `success: false`.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.status
@@ -84,9 +92,10 @@ impl Error {
         &self.message
     }
 
-    /// Whether the change that the call asks for (a message, an edit, a subscription) may have taken effect all the same: the
-    /// connection was lost after the request may have left, a time-out, a 5xx, an answer that cannot be read. Always false for reads
-    /// and for uploads and downloads, which put nothing before a customer.
+    /// Whether the change that the call asks for (a message, an edit, a subscription) may have
+    /// taken effect all the same: the connection was lost after the request may have left, a
+    /// time-out, a 5xx, an answer that cannot be read. Always false for reads and for uploads and
+    /// downloads, which put nothing before a customer.
     #[must_use]
     pub fn may_have_been_sent(&self) -> bool {
         self.may_have_been_sent
@@ -189,7 +198,8 @@ impl Call {
         self.error(class, Some(status), code, message, false)
     }
 
-    /// 2xx with a body that is not what the call answers with: whatever sent it, the change may have been made.
+    /// 2xx with a body that is not what the call answers with: whatever sent it, the change may
+    /// have been made.
     pub(super) fn unreadable(self, answer: &Response) -> Error {
         let message = match shape(answer.body()) {
             Some(shape) => format!("{shape} where JSON was expected: check the address and what stands before it"),
@@ -198,7 +208,8 @@ impl Call {
         self.error(Class::Transient, Some(answer.status().as_u16()), None, message, true)
     }
 
-    /// An answer of an upload or download host other than 2xx. Those know nothing of the token, so nothing they say is about it.
+    /// An answer of an upload or download host other than 2xx. Those know nothing of the token, so
+    /// nothing they say is about it.
     pub(super) fn foreign(self, answer: &Response, gone: Class) -> Error {
         let status = answer.status().as_u16();
         let (code, message) = words(answer, &[]);
@@ -219,8 +230,8 @@ impl Call {
     }
 }
 
-/// The table of MAX Bot API reference, "Catalogue of errors". Code and message are both looked at: the service has been seen to put
-/// the same key into either.
+/// The table of MAX Bot API reference, "Catalogue of errors". Code and message are both looked at:
+/// the service has been seen to put the same key into either.
 fn classify(status: u16, code: &str, message: &str, retry_after: Option<Duration>, call: Call) -> Class {
     let (code, message) = (code.to_lowercase(), message.to_lowercase());
     let says = |key: &str| code.contains(key) || message.contains(key);
@@ -256,7 +267,8 @@ fn retry_after(answer: &Response) -> Option<Duration> {
     crate::transport::retry_after(answer.headers())
 }
 
-/// Code and message of an answer, in one line each, without the secrets that were part of the request.
+/// Code and message of an answer, in one line each, without the secrets that were part of the
+/// request.
 fn words(answer: &Response, secrets: &[&str]) -> (Option<String>, String) {
     if answer.status().is_redirection() {
         return (None, "a redirect, which is not followed: check the address".to_owned());

@@ -1,5 +1,5 @@
-//! The two steps of an upload and the download of an attachment: other hosts than the API's, which never see the bot token (MAX Bot
-//! API reference, "Uploads and attachments").
+//! The two steps of an upload and the download of an attachment: other hosts than the API's, which
+//! never see the bot token (MAX Bot API reference, "Uploads and attachments").
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
@@ -29,8 +29,9 @@ fn is_max_file_host(host: &str) -> bool {
         .any(|domain| host.strip_suffix(domain).is_some_and(|before| before.is_empty() || before.ends_with('.')))
 }
 
-/// The address to fetch an attachment from, or `None` where nothing is fetched: hosts of MAX over https (plain http is raised to it),
-/// and the host of the API itself, which tests may have put elsewhere, on any port.
+/// The address to fetch an attachment from, or `None` where nothing is fetched: hosts of MAX over
+/// https (plain http is raised to it), and the host of the API itself, which tests may have put
+/// elsewhere, on any port.
 pub(super) fn download_address(url: &Url, api: &Url) -> Option<Url> {
     let host = url.host_str()?;
     match url.scheme() {
@@ -45,12 +46,14 @@ pub(super) fn download_address(url: &Url, api: &Url) -> Option<Url> {
     }
 }
 
-/// The address to upload to. The API has named it, so any host will do, but only over https (with the exceptions of downloads).
+/// The address to upload to. The API has named it, so any host will do, but only over https (with
+/// the exceptions of downloads).
 pub(super) fn upload_address(url: &Url, api: &Url) -> Option<Url> {
     download_address(url, api).or_else(|| (url.scheme() == "https" && url.has_host()).then(|| url.clone()))
 }
 
-/// A form with the one field `data`. Names are escaped as browsers do (HTML standard, "Multipart form data").
+/// A form with the one field `data`. Names are escaped as browsers do (HTML standard, "Multipart
+/// form data").
 pub(super) fn multipart(boundary: &str, name: &str, mime: &str, bytes: &Bytes) -> Bytes {
     let name = name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A");
     let mime = if http::HeaderValue::from_str(mime).is_ok() && mime.contains('/') { mime } else { OCTETS };
@@ -65,8 +68,9 @@ pub(super) fn multipart(boundary: &str, name: &str, mime: &str, bytes: &Bytes) -
     whole.freeze()
 }
 
-/// The token to send, from what the upload host answered and what POST /uploads gave before it: `photos` for images, `token` for
-/// files, and for video and audio the earlier one, with an answer that is not JSON (`<retval>1</retval>`).
+/// The token to send, from what the upload host answered and what POST /uploads gave before it:
+/// `photos` for images, `token` for files, and for video and audio the earlier one, with an answer
+/// that is not JSON (`<retval>1</retval>`).
 pub(super) fn upload_token(kind: UploadKind, earlier: Option<String>, answer: &[u8]) -> Option<String> {
     let json: Option<Value> = serde_json::from_slice(answer).ok();
     let object = json.as_ref().and_then(Value::as_object);

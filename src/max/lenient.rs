@@ -1,9 +1,11 @@
-//! Reading of what is odd: one field that is not as expected never costs a message (MAX Bot API reference, "Wire conventions": optional
-//! means absent or null; tolerance rules of "Update types").
+//! Reading of what is odd: one field that is not as expected never costs a message (MAX Bot API
+//! reference, "Wire conventions": optional means absent or null; tolerance rules of "Update
+//! types").
 //!
-//! [`value`] reads a text piece by piece where it cannot be read whole: half an emoji is replaced, a number that no number holds or
-//! a nesting that is too deep becomes null, of two equal keys the last counts. The functions below it read single fields: absent,
-//! null and "not of the expected type" are the same, and a number written as a text is a number.
+//! [`value`] reads a text piece by piece where it cannot be read whole: half an emoji is replaced,
+//! a number that no number holds or a nesting that is too deep becomes null, of two equal keys the
+//! last counts. The functions below it read single fields: absent, null and "not of the expected
+//! type" are the same, and a number written as a text is a number.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -35,8 +37,8 @@ fn pieces(raw: &str, depth: usize) -> Option<Value> {
     Some(items.into_iter().map(piece).collect())
 }
 
-/// The text with each lone half of a surrogate pair replaced by U+FFFD: some clients cut a text in the middle of an emoji, and no
-/// string can hold a half.
+/// The text with each lone half of a surrogate pair replaced by U+FFFD: some clients cut a text in
+/// the middle of an emoji, and no string can hold a half.
 pub(super) fn sound(raw: &str) -> Cow<'_, str> {
     const REPLACEMENT: &str = "\\ufffd";
     let bytes = raw.as_bytes();

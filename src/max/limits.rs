@@ -1,6 +1,8 @@
-//! The limits of MAX, kept before they are met (MAX Bot API reference, "Rate limits and retries" and "Long polling").
+//! The limits of MAX, kept before they are met (MAX Bot API reference, "Rate limits and retries"
+//! and "Long polling").
 //!
-//! Each request waits for its dialog first and for the host last, so that one busy dialog never holds places that others need.
+//! Each request waits for its dialog first and for the host last, so that one busy dialog never
+//! holds places that others need.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,7 +19,8 @@ const PER_DIALOG: usize = 2;
 /// Polls in any one second.
 const POLLS: usize = 2;
 const WINDOW: Duration = Duration::from_secs(1);
-/// Idle dialogs are forgotten when this many are known, or twice as many as were busy at the last look.
+/// Idle dialogs are forgotten when this many are known, or twice as many as were busy at the last
+/// look.
 const SWEEP_FROM: usize = 512;
 
 pub(super) struct Limits {
@@ -70,7 +73,8 @@ impl Limits {
     fn dialog(&self, dialog: Recipient) -> Arc<Limiter> {
         let mut dialogs = self.dialogs.lock().unwrap_or_else(PoisonError::into_inner);
         if dialogs.limiters.len() >= dialogs.sweep_at {
-            // A limiter that someone else holds may be about to be used: forgetting it would let a second one count from zero.
+            // A limiter that someone else holds may be about to be used: forgetting it would let a
+            // second one count from zero.
             dialogs.limiters.retain(|_, limiter| Arc::strong_count(limiter) > 1 || !limiter.is_idle());
             dialogs.sweep_at = (dialogs.limiters.len() * 2).max(SWEEP_FROM);
         }

@@ -1,5 +1,6 @@
-//! What MAX tells us: bots, people, messages, subscriptions (MAX Bot API reference, "Shared objects"). Reading is lenient: only what a
-//! thing cannot be named without is required. All ids are `i64`: `seq` exceeds 2^53.
+//! What MAX tells us: bots, people, messages, subscriptions (MAX Bot API reference, "Shared
+//! objects"). Reading is lenient: only what a thing cannot be named without is required. All ids
+//! are `i64`: `seq` exceeds 2^53.
 
 use serde::{Deserialize, Deserializer};
 use url::Url;
@@ -41,7 +42,8 @@ pub struct User {
 }
 
 impl User {
-    /// First and last name with one blank between; the nick, else an empty text, where neither is given.
+    /// First and last name with one blank between; the nick, else an empty text, where neither is
+    /// given.
     #[must_use]
     pub fn name(&self) -> String {
         let last = self.last_name.as_deref().unwrap_or_default();
@@ -62,7 +64,8 @@ pub struct Addressee {
     /// `dialog`, `chat` or `channel`; an open set.
     #[serde(default, deserialize_with = "lenient::text_or_empty")]
     pub chat_type: String,
-    /// In a dialog: who it was written to. The bot for a customer's message, the customer for the bot's.
+    /// In a dialog: who it was written to. The bot for a customer's message, the customer for the
+    /// bot's.
     #[serde(default, deserialize_with = "lenient::integer")]
     pub user_id: Option<i64>,
 }
@@ -106,7 +109,8 @@ pub struct Link {
 /// An address behind words of a text, which the text itself does not show.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct LinkMark {
-    /// Where the words begin, and how long they are: UTF-16 units, though MAX does not document the unit.
+    /// Where the words begin, and how long they are: UTF-16 units, though MAX does not document the
+    /// unit.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub from: usize,
     #[serde(default, deserialize_with = "lenient::or_default")]
@@ -244,7 +248,8 @@ impl<'de> Deserialize<'de> for VideoDetails {
     }
 }
 
-/// The answer of GET /subscriptions. Without the list it is another system's answer, and not "no subscriptions".
+/// The answer of GET /subscriptions. Without the list it is another system's answer, and not "no
+/// subscriptions".
 #[derive(Deserialize)]
 pub(super) struct SubscriptionList {
     #[serde(deserialize_with = "lenient::list")]

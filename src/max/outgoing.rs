@@ -1,14 +1,16 @@
-//! What we send: recipients, messages, attachments, answers and actions, in the shapes of the MAX Bot API reference, "POST /messages"
-//! and "Outgoing attachment payloads". Nothing is written as null: a field we have nothing to say about is absent.
+//! What we send: recipients, messages, attachments, answers and actions, in the shapes of the MAX
+//! Bot API reference, "POST /messages" and "Outgoing attachment payloads". Nothing is written as
+//! null: a field we have nothing to say about is absent.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Whom a message goes to. It travels in the query, never in the body (MAX Bot API reference, "POST /messages").
+/// Whom a message goes to. It travels in the query, never in the body (MAX Bot API reference, "POST
+/// /messages").
 ///
-/// Use [`Recipient::User`] for a dialog, always: a dialog's chat id was seen refused, and the limit of two per second is kept by this
-/// value, so one dialog named in two ways would be counted twice.
+/// Use [`Recipient::User`] for a dialog, always: a dialog's chat id was seen refused, and the limit
+/// of two per second is kept by this value, so one dialog named in two ways would be counted twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Recipient {
     /// A person who has started the bot, by user id.
@@ -17,14 +19,16 @@ pub enum Recipient {
     Chat(i64),
 }
 
-/// The body of POST /messages and PUT /messages. At least one of text and attachments must carry content.
+/// The body of POST /messages and PUT /messages. At least one of text and attachments must carry
+/// content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewMessage {
-    /// Plain text, at most 4000 UTF-16 units: see [`super::text::split`]. No mark-up is interpreted.
+    /// Plain text, at most 4000 UTF-16 units: see [`super::text::split`]. No mark-up is
+    /// interpreted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// In an edit: `None` keeps what is there, an empty list removes it, a list replaces it. A file or audio must be alone; pictures
-    /// and videos mix, up to 12 (MAX Bot API reference, "Limits").
+    /// In an edit: `None` keeps what is there, an empty list removes it, a list replaces it. A file
+    /// or audio must be alone; pictures and videos mix, up to 12 (MAX Bot API reference, "Limits").
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attachments: Option<Vec<OutgoingAttachment>>,
 }
@@ -45,8 +49,9 @@ impl NewMessage {
 
 /// An attachment of a message of ours (MAX Bot API reference, "Outgoing attachment payloads").
 ///
-/// Uploaded ones are named by the token that [`super::Client::upload`] gave. The same bot may send it again in other messages, so it
-/// may be stored and sent later; a token belongs to the type it was uploaded as.
+/// Uploaded ones are named by the token that [`super::Client::upload`] gave. The same bot may send
+/// it again in other messages, so it may be stored and sent later; a token belongs to the type it
+/// was uploaded as.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "payload", rename_all = "snake_case")]
 pub enum OutgoingAttachment {
@@ -69,9 +74,10 @@ impl OutgoingAttachment {
         }
     }
 
-    /// Rows of buttons, each a title and what `message_callback` brings back when it is pressed. MAX takes titles of 1 to 128
-    /// characters, payloads of up to 1024, 7 buttons in a row and 29 rows (MAX Bot API reference, "Inline keyboard": 30 are documented,
-    /// 29 were seen accepted). A keyboard may stand beside any other attachment.
+    /// Rows of buttons, each a title and what `message_callback` brings back when it is pressed.
+    /// MAX takes titles of 1 to 128 characters, payloads of up to 1024, 7 buttons in a row and 29
+    /// rows (MAX Bot API reference, "Inline keyboard": 30 are documented, 29 were seen accepted). A
+    /// keyboard may stand beside any other attachment.
     #[must_use]
     pub fn keyboard(rows: Vec<Vec<(String, String)>>) -> Self {
         let button = |(text, payload)| Button::Callback { text, payload };
@@ -161,5 +167,6 @@ pub struct History {
     pub count: u32,
 }
 
-/// The longest wait that GET /updates keeps to since 2026-05-11 (MAX Bot API reference, "Long polling").
+/// The longest wait that GET /updates keeps to since 2026-05-11 (MAX Bot API reference, "Long
+/// polling").
 pub(super) const LONGEST_POLL: Duration = Duration::from_secs(30);

@@ -1,13 +1,14 @@
-//! Cutting of long texts: MAX takes at most 4000 characters a message (MAX Bot API reference, "POST /messages"; the unit is not
-//! documented, so the strictest reading is kept: UTF-16 units).
+//! Cutting of long texts: MAX takes at most 4000 characters a message (MAX Bot API reference, "POST
+//! /messages"; the unit is not documented, so the strictest reading is kept: UTF-16 units).
 
 /// UTF-16 units in one message.
 pub const LONGEST: usize = 4000;
 
-/// Parts of at most [`LONGEST`] UTF-16 units that together are the text again, byte for byte, without its blank ends and without parts
-/// that show nothing, which MAX refuses. Cut after a paragraph, else a line, else a word, else between characters, never inside what
-/// is shown as one (an emoji of several code points, a letter with its accents). No part but the last is shorter than half of what
-/// fits. A text that shows nothing has no parts.
+/// Parts of at most [`LONGEST`] UTF-16 units that together are the text again, byte for byte,
+/// without its blank ends and without parts that show nothing, which MAX refuses. Cut after a
+/// paragraph, else a line, else a word, else between characters, never inside what is shown as one
+/// (an emoji of several code points, a letter with its accents). No part but the last is shorter
+/// than half of what fits. A text that shows nothing has no parts.
 #[must_use]
 pub fn split(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
@@ -36,7 +37,8 @@ fn shows_nothing(character: char) -> bool {
         || character.is_control()
         || matches!(character,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
             | '\u{ffa0}')
 }
 
@@ -72,8 +74,8 @@ fn is_blank(character: char) -> bool {
     character.is_whitespace() && !matches!(character, '\u{a0}' | '\u{202f}')
 }
 
-/// Whether what stands before and after `at` is not shown as one character: the part of Unicode Standard Annex 29 that chat texts
-/// are made of.
+/// Whether what stands before and after `at` is not shown as one character: the part of Unicode
+/// Standard Annex 29 that chat texts are made of.
 fn may_cut(text: &str, at: usize) -> bool {
     let (before, after) = text.split_at(at);
     let (Some(previous), Some(next)) = (before.chars().next_back(), after.chars().next()) else { return true };
@@ -90,7 +92,8 @@ fn is_regional(character: char) -> bool {
     ('\u{1f1e6}'..='\u{1f1ff}').contains(&character)
 }
 
-/// Characters that belong to the one before: accents, variation selectors, skin tones, tags, joiners.
+/// Characters that belong to the one before: accents, variation selectors, skin tones, tags,
+/// joiners.
 fn joins(character: char) -> bool {
     matches!(character,
         '\u{300}'..='\u{36f}' | '\u{483}'..='\u{489}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}'

@@ -1,5 +1,6 @@
-//! Whom MAX's clients trust (MAX Bot API reference, "Certificates"): the public roots and the root of the Russian Ministry of Digital
-//! Development, for MAX hosts only. The root is pinned, never a sub CA, because those change.
+//! Whom MAX's clients trust (MAX Bot API reference, "Certificates"): the public roots and the root
+//! of the Russian Ministry of Digital Development, for MAX hosts only. The root is pinned, never a
+//! sub CA, because those change.
 
 use std::sync::Arc;
 
@@ -15,8 +16,9 @@ pub type Transports = (Arc<dyn Transport>, Arc<dyn Transport>);
 
 /// The transport to the API host and the one for uploads and downloads, in this order.
 ///
-/// `ca_pem` takes the place of the Ministry root (the public roots stay). The second transport connects to public addresses only;
-/// where `base_url` is an override for tests, its host is let through all the same, on any port.
+/// `ca_pem` takes the place of the Ministry root (the public roots stay). The second transport
+/// connects to public addresses only; where `base_url` is an override for tests, its host is let
+/// through all the same, on any port.
 ///
 /// # Errors
 /// A certificate is broken.

@@ -1,7 +1,8 @@
-//! Reading of one update, whether it came by webhook or by long poll (MAX Bot API reference, "Update types").
+//! Reading of one update, whether it came by webhook or by long poll (MAX Bot API reference,
+//! "Update types").
 //!
-//! [`parse`] never fails: what it does not know is [`Event::Unknown`], a known type without the part it is about is
-//! [`Event::Incomplete`]. The raw text stays with the caller.
+//! [`parse`] never fails: what it does not know is [`Event::Unknown`], a known type without the
+//! part it is about is [`Event::Incomplete`]. The raw text stays with the caller.
 
 use base64::Engine as _;
 use serde::Deserialize;
@@ -35,16 +36,18 @@ pub struct Update {
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A new message. In a group or channel too: see [`Update::recipient`]. The bot's own may be echoed: compare the sender.
+    /// A new message. In a group or channel too: see [`Update::recipient`]. The bot's own may be
+    /// echoed: compare the sender.
     MessageCreated(Message),
     /// The message as it is now; `timestamp` of the update is the time of the edit.
     MessageEdited(Message),
     /// A message was deleted, by its `mid`.
     MessageRemoved { message_id: String },
-    /// A button was pressed, at `pressed_at` (Unix milliseconds). `message` is the one that holds the button, `None` if it is gone.
-    /// Without an id it cannot be answered.
+    /// A button was pressed, at `pressed_at` (Unix milliseconds). `message` is the one that holds
+    /// the button, `None` if it is gone. Without an id it cannot be answered.
     MessageCallback { callback_id: Option<String>, pressed_at: i64, payload: Option<String>, message: Option<Message> },
-    /// The customer pressed start, for the first time or again after a stop; `payload` comes from the deep link.
+    /// The customer pressed start, for the first time or again after a stop; `payload` comes from
+    /// the deep link.
     BotStarted { payload: Option<String> },
     /// The customer stopped the bot: sends are refused until it is started again.
     BotStopped,
@@ -60,12 +63,14 @@ pub enum Event {
     Elsewhere,
     /// A type this program does not know.
     Unknown { update_type: String },
-    /// A known type without the part it is about, such as a `message_created` with no `message` (seen live for voice messages).
+    /// A known type without the part it is about, such as a `message_created` with no `message`
+    /// (seen live for voice messages).
     Incomplete { update_type: String },
 }
 
 impl Update {
-    /// The same for every delivery of one event, different for different events (MAX Bot API reference, "Webhook delivery").
+    /// The same for every delivery of one event, different for different events (MAX Bot API
+    /// reference, "Webhook delivery").
     #[must_use]
     pub fn dedup_key(&self) -> &str {
         &self.key
@@ -127,7 +132,8 @@ fn name_message(update: &mut Value, digest: &dyn Fn() -> String) {
     }
 }
 
-/// Whether that can be a time of MAX's: milliseconds since some moment after 2001. Smaller numbers are no times or not in milliseconds.
+/// Whether that can be a time of MAX's: milliseconds since some moment after 2001. Smaller numbers
+/// are no times or not in milliseconds.
 #[must_use]
 pub fn is_time(millis: i64) -> bool {
     millis >= 1_000_000_000_000
@@ -148,8 +154,9 @@ fn key(
         Event::MessageEdited(message) => named(&format!("{}:{}", message.mid, digest())),
         Event::MessageRemoved { message_id } => named(message_id),
         Event::MessageCallback { callback_id: Some(id), pressed_at, .. } => named(&format!("{id}:{pressed_at}")),
-        // Two customers' voice messages without a `message` may bear the same millisecond, and two messages of one customer that
-        // cannot be read may have no time: only the text tells them apart.
+        // Two customers' voice messages without a `message` may bear the same millisecond, and two
+        // messages of one customer that cannot be read may have no time: only the text tells them
+        // apart.
         Event::MessageCallback { .. } | Event::Incomplete { .. } => named(&format!("{timestamp}:{}", digest())),
         _ if (chat_id.is_none() && user_id.is_none()) || !is_time(timestamp) => {
             named(&format!("{timestamp}:{}", digest()))

@@ -1,5 +1,6 @@
-//! The lines of a contact card that an agent needs (RFC 6350, properties FN, N and TEL; vCard 2.1 as old telephones write it, with
-//! quoted-printable values). Lenient: what it cannot read it leaves out.
+//! The lines of a contact card that an agent needs (RFC 6350, properties FN, N and TEL; vCard 2.1
+//! as old telephones write it, with quoted-printable values). Lenient: what it cannot read it
+//! leaves out.
 
 use base64::Engine as _;
 
@@ -35,8 +36,8 @@ pub fn read(vcf: &str) -> Card {
     card
 }
 
-/// A line that begins with a blank goes on with the one before (RFC 6350, "Line delimiting and folding"), and so does what stands
-/// behind a quoted-printable value that ends with `=`.
+/// A line that begins with a blank goes on with the one before (RFC 6350, "Line delimiting and
+/// folding"), and so does what stands behind a quoted-printable value that ends with `=`.
 fn unfolded(vcf: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for line in vcf.split(['\n', '\r']).filter(|line| !line.is_empty()) {

@@ -1,11 +1,13 @@
 //! Working hours: a week of intervals in a time zone, with holidays and extra workdays.
 //!
-//! Open is what the clock on the company's wall says: a moment is within the hours if its local date and time are. So in an hour that
-//! the clock shows twice (end of summer time) both passes count, and an hour that it skips does not exist.
+//! Open is what the clock on the company's wall says: a moment is within the hours if its local
+//! date and time are. So in an hour that the clock shows twice (end of summer time) both passes
+//! count, and an hour that it skips does not exist.
 //!
-//! An interval belongs to the date on which it begins, also where it ends on the next one: a holiday takes away what begins on it, and
-//! the shift of the evening before runs to its end. Extra workdays (the Russian transfers of working days) replace what their weekday
-//! says, also on a holiday.
+//! An interval belongs to the date on which it begins, also where it ends on the next one: a
+//! holiday takes away what begins on it, and the shift of the evening before runs to its end. Extra
+//! workdays (the Russian transfers of working days) replace what their weekday says, also on a
+//! holiday.
 
 use std::collections::BTreeMap;
 
@@ -23,10 +25,12 @@ const DAY: i64 = 86_400;
 #[error("time zone {0:?} of workingHours is not known; use a name of the IANA database such as Europe/Moscow")]
 pub struct UnknownZone(String);
 
-/// An interval in seconds after the midnight with which its date begins; its end may lie in the next day.
+/// An interval in seconds after the midnight with which its date begins; its end may lie in the
+/// next day.
 type Interval = (i64, i64);
 
-/// When the company is open: `spec.workingHours`, made ready for use. As text it is what the manifest says.
+/// When the company is open: `spec.workingHours`, made ready for use. As text it is what the
+/// manifest says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "api::WorkingHours", into = "api::WorkingHours")]
 pub struct WorkingHours {
@@ -34,7 +38,8 @@ pub struct WorkingHours {
     zone: TimeZone,
     /// Monday first.
     week: [Vec<Interval>; 7],
-    /// Dates, as days since the epoch, that do not follow their weekday; a holiday has no intervals.
+    /// Dates, as days since the epoch, that do not follow their weekday; a holiday has no
+    /// intervals.
     dates: BTreeMap<i64, Vec<Interval>>,
 }
 
@@ -75,17 +80,20 @@ impl WorkingHours {
         self.is_open_locally(second + self.offset(second))
     }
 
-    /// The first moment after `at` at which [`WorkingHours::is_open`] changes; none: it never does again.
+    /// The first moment after `at` at which [`WorkingHours::is_open`] changes; none: it never does
+    /// again.
     pub fn next_change(&self, at: Millis) -> Option<Millis> {
         let mut second = at.div_euclid(SECOND);
         let offset = self.offset(second);
         let open = self.is_open_locally(second + offset);
-        // A week and its neighbours beyond the last date that is named: what has not changed by then never will.
+        // A week and its neighbours beyond the last date that is named: what has not changed by
+        // then never will.
         let last =
             self.dates.last_key_value().map_or(i64::MIN, |(day, _)| *day).max((second + offset).div_euclid(DAY)) + 16;
         loop {
             let offset = self.offset(second);
-            // Until the zone changes its offset, local time runs evenly, and only an interval's begin or end can change anything.
+            // Until the zone changes its offset, local time runs evenly, and only an interval's
+            // begin or end can change anything.
             let boundary = self.boundary_after(second + offset, last)? - offset;
             second = self.transition_after(second).map_or(boundary, |transition| transition.min(boundary));
             if self.is_open(second * SECOND) != open {
@@ -116,7 +124,8 @@ impl WorkingHours {
         })
     }
 
-    /// The first begin or end of an interval after that local second, of intervals that begin up to that day.
+    /// The first begin or end of an interval after that local second, of intervals that begin up to
+    /// that day.
     fn boundary_after(&self, local: i64, last: i64) -> Option<i64> {
         let today = local.div_euclid(DAY);
         let mut first: Option<i64> = None;

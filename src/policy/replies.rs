@@ -11,7 +11,8 @@ use crate::time::Millis;
 /// An overdue reply is sent if it is at most this late.
 pub const LATE: Millis = 5 * 60 * 1000;
 
-/// Replies that are due within this span belong together: if they are overdue, they are sent or skipped as one.
+/// Replies that are due within this span belong together: if they are overdue, they are sent or
+/// skipped as one.
 pub const TOGETHER: Millis = 2 * 1000;
 
 /// One showing of one reply.
@@ -25,8 +26,8 @@ pub struct ReplyPlace {
     pub occurrence: u32,
 }
 
-/// Whether a reply that was decided before is still to be sent now: its dialog still waits for an agent, it is at most [`LATE`] late,
-/// and nothing that was due later has taken its place.
+/// Whether a reply that was decided before is still to be sent now: its dialog still waits for an
+/// agent, it is at most [`LATE`] late, and nothing that was due later has taken its place.
 pub fn is_wanted(rules: &Rules, dialog: &Dialog, reply: &ReplyPlace, now: Millis) -> bool {
     let mut dialog = dialog.clone();
     dialog.follow_clock(now);

@@ -1,4 +1,5 @@
-//! What a channel was told to do: the settings of sections 5 to 9 of the product page, ready for use.
+//! What a channel was told to do: the settings of sections 5 to 9 of the product page, ready for
+//! use.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,8 @@ use crate::time::Millis;
 
 /// One automatic reply (product page, section 6).
 ///
-/// Its first occurrence is due `after` the moment from which its set counts; with `repeat_every` there are `repeat_limit` more.
+/// Its first occurrence is due `after` the moment from which its set counts; with `repeat_every`
+/// there are `repeat_limit` more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AutoReply {
@@ -17,7 +19,8 @@ pub struct AutoReply {
     /// At least one minute; none: shown once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeat_every: Option<Millis>,
-    /// Repetitions beyond the first showing, 1 to 100; without meaning where `repeat_every` is none.
+    /// Repetitions beyond the first showing, 1 to 100; without meaning where `repeat_every` is
+    /// none.
     #[serde(default)]
     pub repeat_limit: u32,
     /// 1 to 250 characters.
@@ -63,7 +66,8 @@ pub enum OffHours {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Receiver {
-    /// Nobody is chosen yet (documented error 6): as with [`Receiver::People`]; whether messages are held back is the relay's business.
+    /// Nobody is chosen yet (documented error 6): as with [`Receiver::People`]; whether messages
+    /// are held back is the relay's business.
     #[default]
     Absent,
     /// An employee or a group: the queue in the CRM.
@@ -101,7 +105,8 @@ impl From<&api::AutoReply> for AutoReply {
 }
 
 impl Rules {
-    /// The rules of a channel whose manifest has no findings. Of one that has, it takes what can be understood.
+    /// The rules of a channel whose manifest has no findings. Of one that has, it takes what can be
+    /// understood.
     pub fn from_spec(spec: &api::MaxChannelSpec) -> Result<Self, UnknownZone> {
         let replies = |replies: &[api::AutoReply]| replies.iter().map(AutoReply::from).collect();
         Ok(Self {
@@ -136,12 +141,14 @@ impl Rules {
         self.working_hours.as_ref().filter(|_| self.off_hours != OffHours::None)
     }
 
-    /// Whether that moment is not one for `off_hours`: always where no working hours are set, or nothing for outside them.
+    /// Whether that moment is not one for `off_hours`: always where no working hours are set, or
+    /// nothing for outside them.
     pub fn is_open(&self, at: Millis) -> bool {
         self.hours().is_none_or(|hours| hours.is_open(at))
     }
 
-    /// Whether new dialogs go to the off-hours bot at that moment, so that no reply is shown (documented error 7).
+    /// Whether new dialogs go to the off-hours bot at that moment, so that no reply is shown
+    /// (documented error 7).
     pub fn off_hours_bot_active(&self, at: Millis) -> bool {
         self.off_hours == OffHours::Bot && !self.is_open(at)
     }

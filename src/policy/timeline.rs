@@ -1,7 +1,9 @@
-//! A dialog told beforehand: what would be sent to whom, when and why, if these things happened. Time is simulated.
+//! A dialog told beforehand: what would be sent to whom, when and why, if these things happened.
+//! Time is simulated.
 //!
-//! The CRM of a timeline is an obliging one: it takes each message at once and closes at once; what it does late or twice is the
-//! business of [`super::step`]. A bot of a timeline says what the acts let it say, and nothing else.
+//! The CRM of a timeline is an obliging one: it takes each message at once and closes at once; what
+//! it does late or twice is the business of [`super::step`]. A bot of a timeline says what the acts
+//! let it say, and nothing else.
 
 use std::collections::VecDeque;
 
@@ -62,8 +64,8 @@ pub struct Line {
     pub phase: Phase,
 }
 
-/// Plays the acts, which must be in order of time, and lets time pass until `until`. Returns the state in which that leaves the dialog,
-/// too.
+/// Plays the acts, which must be in order of time, and lets time pass until `until`. Returns the
+/// state in which that leaves the dialog, too.
 pub fn play(rules: &Rules, acts: &[(Millis, Act)], until: Millis) -> (Vec<Line>, Phase) {
     let mut play = Play {
         rules,

@@ -6,8 +6,9 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use tracing::field;
 
+use super::RelayError;
 use super::ground::Ground;
-use super::{RelayConfig, RelayError};
+use crate::contract::RelayConfig;
 use crate::policy::Rules;
 use crate::transport::Transport;
 use crate::{creatio, max};

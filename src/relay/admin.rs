@@ -17,7 +17,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::net::{UnixListener, UnixSocket};
 
 use super::lanes::CustomerId;
@@ -26,95 +26,12 @@ use super::store::customer::{self, Customer};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, State as Ended};
 use super::store::{StoreError, Tx, closing, inbox, meta, outbox, sent, to_bot};
+use crate::contract::admin::{DeadLetter, DeadLetters, Direction, Erase, Erased, Replay, Replayed, SOCKET, route};
 use crate::creatio::Report;
 use crate::time::Millis;
 
-/// The name of the socket in the channel's data folder.
-pub const SOCKET: &str = "admin.sock";
 /// The most dead letters listed at once, oldest first; `more` says that there are others.
 const LISTED: usize = 1_000;
-
-/// Which way a message was going.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Direction {
-    /// From the customer to the CRM.
-    ToCrm,
-    /// To the customer in MAX.
-    ToMax,
-}
-
-/// One message that was not delivered, or of which nobody knows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DeadLetter {
-    /// `crm-<n>` or `max-<n>`: what a replay names.
-    pub id: String,
-    pub direction: Direction,
-    /// `max:<user id>`.
-    pub customer: String,
-    /// Whose words: `customer`, `agent`, `autoReply`, `closeMessage`, `bot`; `relay` where there are none.
-    pub author: String,
-    /// True: MAX never confirmed it, and it may be with the customer.
-    pub uncertain: bool,
-    pub age_seconds: i64,
-    /// Why, as the agent was told.
-    pub reason: String,
-    /// Only where it was asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-}
-
-/// The answer to `GET /dead-letters`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DeadLetters {
-    pub dead_letters: Vec<DeadLetter>,
-    /// There are more than are shown.
-    pub more: bool,
-}
-
-/// Which dead letters to replay: those of `ids`, or with `all` every one that has certainly failed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Replay {
-    pub ids: Vec<String>,
-    /// Uncertain ones are left out: the customer may have them, so each must be named.
-    pub all: bool,
-}
-
-/// What became of a [`Replay`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Replayed {
-    pub replayed: Vec<String>,
-    /// Ids that name no dead letter.
-    pub unknown: Vec<String>,
-}
-
-/// Whom to erase, by the user id in MAX.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Erase {
-    pub customer: CustomerId,
-}
-
-/// How many rows of a person are gone; all zero: nothing was known of that person.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Erased {
-    /// The person's dialog.
-    pub dialogs: usize,
-    /// Updates of MAX as they came in.
-    pub updates: usize,
-    /// Entries of the queue towards the CRM, dead letters among them.
-    pub to_crm: usize,
-    /// Messages to the customer, sent or not.
-    pub to_max: usize,
-    /// Ids of sent messages.
-    pub sent: usize,
-    /// Questions to a bot.
-    pub to_bot: usize,
-}
 
 #[derive(Deserialize)]
 struct Listing {
@@ -141,9 +58,9 @@ pub(super) fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
 /// Answers until the relay stops.
 pub(super) async fn run(shared: &Arc<Shared>, listener: UnixListener) {
     let routes = Router::new()
-        .route("/dead-letters", get(list))
-        .route("/dead-letters/replay", post(replay))
-        .route("/erase", post(erase))
+        .route(route::DEAD_LETTERS, get(list))
+        .route(route::REPLAY, post(replay))
+        .route(route::ERASE, post(erase))
         .with_state(Arc::clone(shared));
     if let Err(error) = axum::serve(listener, routes).await {
         tracing::error!(%error, "dead letters can be neither listed nor replayed until the relay is started again");

@@ -15,7 +15,6 @@ use serde_json::Value;
 use tracing::Instrument as _;
 
 use super::active::Active;
-use super::config::BotConfig;
 use super::lanes::{CustomerId, Outcome};
 use super::metrics::Odd;
 use super::state::Shared;
@@ -24,6 +23,7 @@ use super::store::StoreError;
 use super::store::customer::Customer;
 use super::store::to_bot::{self, Question};
 use super::store::to_max::{Button, Origin, Part};
+use crate::contract::config::BotConfig;
 use crate::policy::{BotRole, Effect, Event};
 use crate::time::Millis;
 use crate::transport::{Options, whole_characters};

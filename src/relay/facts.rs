@@ -1,124 +1,29 @@
-//! What a relay knows of itself and of both sides. Facts only: conditions are made of them elsewhere.
+//! What a relay knows of itself and of both sides. Facts only: conditions are made of them
+//! elsewhere.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::metrics::Way;
 use super::state::Shared;
 use super::store::counts::{self, Counts};
 use super::store::{StoreError, Tx, customer};
+use crate::contract::{AutoClose, Facts, SideFacts, Trouble};
 use crate::policy::Rules;
 use crate::time::Millis;
-
-/// What a relay knows of itself and of both sides; conditions are made of it elsewhere.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Facts {
-    /// Of the settings in force.
-    pub revision: String,
-    /// Of the program.
-    pub version: String,
-    pub max: SideFacts,
-    pub crm: SideFacts,
-    pub bot: SideFacts,
-    /// Age of the oldest message waiting in either direction.
-    pub oldest_seconds: i64,
-    pub dead_letters: i64,
-    /// What would be lost with the store. Relays of an older version do not say.
-    #[serde(default)]
-    pub undelivered: Undelivered,
-    pub open_dialogs: i64,
-    /// When MAX last brought anything; milliseconds since the epoch.
-    pub last_update_at: Option<Millis>,
-    /// The last step could be written to disk.
-    #[serde(default = "yes")]
-    pub store_writable: bool,
-    /// The subscription that the relay was last told of, by the time at which MAX says it was made.
-    #[serde(default)]
-    pub subscribed_at: Option<Millis>,
-    /// The next dialogs to be closed for silence, soonest first, at most 20.
-    pub auto_close: Vec<AutoClose>,
-}
-
-/// Relays of an older version do not say.
-const fn yes() -> bool {
-    true
-}
-
-/// How many messages would be lost with the store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Undelivered {
-    /// Customers' messages and what else waits for the CRM, or has not even been looked at.
-    pub to_crm: i64,
-    /// Messages that wait for MAX.
-    pub to_max: i64,
-    /// Messages that were given up, either way.
-    pub dead_letters: i64,
-}
-
-impl Undelivered {
-    #[must_use]
-    pub const fn total(self) -> i64 {
-        self.to_crm + self.to_max + self.dead_letters
-    }
-}
-
-/// When a silent dialog will be closed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AutoClose {
-    pub customer: String,
-    pub at: Millis,
-}
-
-/// How one side looks from here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SideFacts {
-    pub ok: bool,
-    /// What it answered, where it is not well.
-    pub code: Option<String>,
-    /// Since when it is so; milliseconds since the epoch.
-    pub since: Millis,
-}
 
 #[derive(Debug)]
 pub(super) struct Health {
     pub max: SideFacts,
     pub crm: SideFacts,
     pub bot: SideFacts,
+    pub throttled: Option<Throttled>,
     /// In passed time.
     pub bot_away_until: [Millis; 2],
     /// Chats that are to be closed and that the technical user cannot see, since when.
     pub hidden_chats: HashMap<Uuid, Millis>,
-}
-
-impl Facts {
-    /// Of a relay whose store is being moved or has left: it carries nothing, and has nothing to deliver.
-    #[must_use]
-    pub fn of_moved(revision: &str, now: Millis) -> Self {
-        let away = SideFacts { ok: false, code: Some("StoreMoved".to_owned()), since: now };
-        let well = SideFacts { ok: true, code: None, since: now };
-        Self {
-            revision: revision.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            max: away,
-            crm: well.clone(),
-            bot: well,
-            oldest_seconds: 0,
-            dead_letters: 0,
-            undelivered: Undelivered::default(),
-            open_dialogs: 0,
-            last_update_at: None,
-            store_writable: true,
-            subscribed_at: None,
-            auto_close: Vec::new(),
-        }
-    }
 }
 
 impl Shared {
@@ -143,13 +48,13 @@ impl Shared {
         let health = self.health();
         let mut crm = health.of_crm();
         if self.ownership.is_elsewhere() && active.as_ref().is_some_and(|active| !active.config.channel.suspended) {
-            crm.set_failed("OwnedElsewhere", now);
+            crm.set_failed(Trouble::OwnedElsewhere, now);
         }
         let last = self.last_update_at.load(Ordering::Relaxed);
         Facts {
             revision: active.map(|active| active.config.channel.revision.clone()).unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            max: health.max.clone(),
+            max: health.of_max(self.clock.passed()),
             crm,
             bot: health.bot.clone(),
             oldest_seconds: oldest.map_or(0, |oldest| ((now - oldest) / 1_000).max(0)),
@@ -164,11 +69,42 @@ impl Shared {
     }
 }
 
+/// How long after the last refusal for too many requests MAX counts as throttling, unless it asks
+/// for longer: what it takes meanwhile, such as a poll or every tenth send, does not end it.
+const THROTTLED_FOR: Millis = 15_000;
+
+/// MAX refuses for too many requests, again and again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Throttled {
+    /// By the wall.
+    since: Millis,
+    /// In passed time.
+    until: Millis,
+}
+
 impl Health {
+    /// MAX has refused a request for too many, and asks to be left alone for so long.
+    pub(super) fn note_throttled(&mut self, now: Millis, passed: Millis, asked: Millis) {
+        let since = self.throttled.filter(|before| passed < before.until).map_or(now, |before| before.since);
+        self.throttled = Some(Throttled { since, until: passed.saturating_add(asked).saturating_add(THROTTLED_FOR) });
+    }
+
+    /// Throttling is told although other calls succeed, but no worse trouble is hidden by it.
+    fn of_max(&self, passed: Millis) -> SideFacts {
+        match self.throttled {
+            Some(throttled)
+                if passed < throttled.until && (self.max.ok || self.max.code == Some(Trouble::Throttled)) =>
+            {
+                SideFacts { ok: false, code: Some(Trouble::Throttled), since: throttled.since }
+            }
+            _ => self.max.clone(),
+        }
+    }
+
     /// A right that is missing for some rows is told although every other call succeeds.
     fn of_crm(&self) -> SideFacts {
         match self.hidden_chats.values().min() {
-            Some(since) if self.crm.ok => SideFacts { ok: false, code: Some("AccessDenied".to_owned()), since: *since },
+            Some(since) if self.crm.ok => SideFacts { ok: false, code: Some(Trouble::AccessDenied), since: *since },
             _ => self.crm.clone(),
         }
     }
@@ -186,21 +122,4 @@ fn state_of(tx: &Tx<'_>, rules: &Rules) -> Result<(Counts, Vec<AutoClose>), Stor
         closing.truncate(20);
     }
     Ok((counts::read(tx)?, closing))
-}
-
-impl SideFacts {
-    /// Whether it was not well before.
-    pub(super) fn set_ok(&mut self, now: Millis) -> bool {
-        let news = !self.ok;
-        if news {
-            *self = Self { ok: true, code: None, since: now };
-        }
-        news
-    }
-
-    pub(super) fn set_failed(&mut self, code: &str, now: Millis) {
-        if self.code.as_deref() != Some(code) {
-            *self = Self { ok: false, code: Some(code.to_owned()), since: now };
-        }
-    }
 }

@@ -5,8 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::config::MaxConfig;
 use super::store::Place;
+use crate::contract::config::MaxConfig;
 use crate::max;
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
 
@@ -15,7 +15,8 @@ use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
 pub enum Ground {
     /// The network as it is, a thread for the store, and a socket for the administrator.
     Real,
-    /// For tests that move time: everything outside is reached by this transport, and nothing is done beside the async runtime.
+    /// For tests that move time: everything outside is reached by this transport, and nothing is
+    /// done beside the async runtime.
     Simulated(Arc<dyn Transport>),
 }
 

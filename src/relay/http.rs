@@ -23,9 +23,8 @@ use tokio::sync::Semaphore;
 
 use super::Relay;
 pub use super::listener::serve;
+use crate::contract::webhook::{SECRET_HEADER, route};
 
-/// The header in which MAX shows the secret of a subscription (MAX Bot API reference, "Webhook subscriptions").
-pub const SECRET_HEADER: &str = "x-max-bot-api-secret";
 /// The longest webhook body that is taken without more ado, bytes.
 const LONG_BODY: usize = 1024 * 1024;
 /// The longest that is taken whole, a few of them at a time.
@@ -95,10 +94,9 @@ impl Relays {
 /// The routes that every relay has; `/status` belongs to whoever runs it.
 pub fn router(relays: Relays) -> Router {
     Router::new()
-        .route("/webhooks/max/{namespace}/{name}/{installation}/{fingerprint}", post(max_webhook))
-        // From before installations had ids: such a subscription works until the new one stands.
-        .route("/webhooks/max/{namespace}/{name}/{fingerprint}", post(max_webhook_without_installation))
-        .route("/webhooks/creatio/{namespace}/{name}", post(creatio_hint))
+        .route(route::MAX, post(max_webhook))
+        .route(route::MAX_WITHOUT_INSTALLATION, post(max_webhook_without_installation))
+        .route(route::CREATIO, post(creatio_hint))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))

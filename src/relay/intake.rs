@@ -5,11 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::StatusCode;
-use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-
-use super::config::Intake;
 
 use super::active::Active;
 use super::lanes::{CustomerId, Outcome};
@@ -17,7 +14,8 @@ use super::placing::{self, Scene, Whose};
 use super::state::Shared;
 use super::store::gap::{self, Kind, Pending};
 use super::store::{Position, StoreError, Tx, customer::Customer, inbox, meta};
-use crate::max::Class;
+use crate::contract::config::Intake;
+use crate::contract::{Trouble, digest};
 use crate::max::update::{self, Event};
 use crate::time::Millis;
 
@@ -45,7 +43,7 @@ impl Arrival {
             _ => "other",
         };
         let key = match update.dedup_key() {
-            "" => format!("raw:{}", super::hex(&Sha256::digest(raw.as_bytes())[..16])),
+            "" => format!("raw:{}", digest::hex(&Sha256::digest(raw.as_bytes())[..16])),
             key => key.to_owned(),
         };
         let position = placing::position(&update, received_at);
@@ -72,7 +70,7 @@ impl Arrival {
 /// Whether a request comes from MAX: the fingerprint in the path and the secret in the header belong to one of ours.
 pub(super) fn is_authentic(active: &Active, fingerprint: &str, secret: Option<&str>) -> bool {
     secret.and_then(|secret| active.webhook_secret(secret)).is_some_and(|ours| {
-        bool::from(super::fingerprint(ours.expose_secret()).as_bytes().ct_eq(fingerprint.as_bytes()))
+        bool::from(crate::contract::webhook::fingerprint(ours).as_bytes().ct_eq(fingerprint.as_bytes()))
     })
 }
 
@@ -104,7 +102,7 @@ pub(super) async fn webhook(shared: &Shared, fingerprint: &str, secret: Option<&
 /// Takes what is longer than anything MAX is known to send, as far as it was kept: it would never become shorter by being repeated.
 pub(super) async fn huge(shared: &Shared, beginning: &[u8], length: usize) -> StatusCode {
     let raw = String::from_utf8_lossy(beginning).into_owned();
-    let key = format!("huge:{length}:{}", super::hex(&Sha256::digest(beginning)[..16]));
+    let key = format!("huge:{length}:{}", digest::hex(&Sha256::digest(beginning)[..16]));
     let arrival = Arrival { key, whose: Whose::Nobody, position: (0, 0), raw, kind: "huge" };
     let now = shared.clock.now();
     match shared.store.transact(move |tx| arrival.store(tx, now)).await {
@@ -202,15 +200,7 @@ pub(super) async fn poll(shared: &Shared) {
                 store(shared, &active, raws, updates.marker).await.err().map(|error| error.to_string())
             }
             Err(error) => {
-                match error.class() {
-                    Class::Unauthorized | Class::AccountBlocked => {
-                        shared.max_failed(error.code().unwrap_or("Unauthorized"));
-                    }
-                    Class::PollRefused => shared.max_failed("PollRefused"),
-                    Class::Throttled { .. } => shared.max_failed("throttled"),
-                    _ if error.is_not_understood() => shared.max_failed("MaxNotUnderstood"),
-                    _ => shared.max_failed("MaxUnreachable"),
-                }
+                shared.max_failed(&error, Some(Trouble::MaxUnreachable));
                 Some(error.to_string())
             }
         };

@@ -1,11 +1,14 @@
-//! Who is served next: one lane per customer, so that a customer's work is done in order and a stuck customer never delays another.
+//! Who is served next: one lane per customer, so that a customer's work is done in order and a
+//! stuck customer never delays another.
 //!
-//! Invariants: a lane is held by at most one worker at a time; work that is announced while its lane is held is not forgotten;
-//! lanes that failed before never take more than half of the places, so that fresh ones always find one; memory is a few words per
-//! customer *with work*, nothing per message. While the other side as a whole seems to be away the gate is shut and one lane at a
-//! time knocks; the first answer opens it for all at once.
+//! Invariants: a lane is held by at most one worker at a time; work that is announced while its
+//! lane is held is not forgotten; lanes that failed before never take more than half of the places,
+//! so that fresh ones always find one; memory is a few words per customer *with work*, nothing per
+//! message. While the other side as a whole seems to be away a breaker is open: one lane at
+//! a time probes it, and the first answer closes the breaker for all at once.
 //!
-//! Must not know what the work is. Nothing here is on disk: after a start every lane with work on disk is woken.
+//! Must not know what the work is. Nothing here is on disk: after a start every lane with work on
+//! disk is woken.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,20 +19,22 @@ use tokio::sync::Notify;
 use crate::time::{Backoff, Clock, Millis};
 
 /// A MAX user id.
-pub type CustomerId = i64;
+pub use crate::contract::CustomerId;
 
-/// How many different lanes must fail, with no success between, before the other side counts as away: one that is stuck by itself
-/// says nothing about the others.
+/// How many different lanes must fail, with no success between, before the other side counts as
+/// away: one that is stuck by itself says nothing about the others.
 const FAILURES_OF_AN_OUTAGE: usize = 3;
-/// Between knocks at a shut gate: an eighth of the time that it has been shut, within these bounds, in milliseconds.
-const KNOCK_SOONEST: Millis = 500;
-const KNOCK_LATEST: Millis = 5_000;
-/// The limit of the first knock's call; doubled by each that fails, so that a slow side is found to be well in the end.
-const KNOCK_LIMIT: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from_secs(30));
+/// Between probes while the breaker is open: an eighth of the time that it has been, within these
+/// bounds, in milliseconds.
+const PROBE_SOONEST: Millis = 500;
+const PROBE_LATEST: Millis = 5_000;
+/// The limit of the first probe's call; doubled by each that fails, so that a slow side is found to
+/// be well in the end.
+const PROBE_LIMIT: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from_secs(30));
 
 /// How long the other side is left alone between two tries, once it has been away so long.
-pub(super) fn between_knocks(away: Millis) -> Millis {
-    (away / 8).clamp(KNOCK_SOONEST, KNOCK_LATEST)
+pub(super) fn between_probes(away: Millis) -> Millis {
+    (away / 8).clamp(PROBE_SOONEST, PROBE_LATEST)
 }
 
 /// The lanes of one direction. Cheap to clone.
@@ -55,7 +60,7 @@ struct State {
     held_after_failure: usize,
     enabled: bool,
     failed: Vec<CustomerId>,
-    shut: Option<Shut>,
+    breaker: Option<OpenBreaker>,
     /// Grows with each answer of the other side.
     answers: u64,
     /// Lanes that were released before their own pause was over, and have not been served since.
@@ -63,11 +68,11 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Shut {
+struct OpenBreaker {
     since: Millis,
-    knocks: u32,
-    knocked_at: Millis,
-    knocking: Option<CustomerId>,
+    probes: u32,
+    probed_at: Millis,
+    probing: Option<CustomerId>,
 }
 
 #[derive(Debug)]
@@ -77,14 +82,14 @@ enum Lane {
     Held { again: bool },
 }
 
-/// The right to work on one lane. [`Lease::finish`] says how it went; a lease that is dropped instead (a cancelled or panicking
-/// worker) makes its lane ready again.
+/// The right to work on one lane. [`Lease::finish`] says how it went; a lease that is dropped
+/// instead (a cancelled or panicking worker) makes its lane ready again.
 #[derive(Debug)]
 pub struct Lease {
     lanes: Lanes,
     customer: CustomerId,
     after_failure: bool,
-    knocking: bool,
+    probing: bool,
     /// [`State::answers`] when the work began.
     answers: u64,
     finished: bool,
@@ -159,10 +164,11 @@ impl Lanes {
         }
     }
 
-    /// Nothing is known any more about when to try again: every waiting lane is ready and the gate is open. For new settings.
+    /// Nothing is known any more about when to try again: every waiting lane is ready and the
+    /// breaker closed. For new settings.
     pub fn rouse_all(&self) {
         let mut state = self.lock();
-        state.shut = None;
+        state.breaker = None;
         state.failed.clear();
         let waiting: Vec<CustomerId> = state.waiting.iter().map(|(_, customer)| *customer).collect();
         state.waiting.clear();
@@ -174,24 +180,25 @@ impl Lanes {
         self.shared.changed.notify_waiters();
     }
 
-    /// The other side has answered somebody else: those who wait only because it was away wait no longer. Each is released once before
-    /// its own pause is over, so that one that fails by itself is not tried with everybody's success.
+    /// The other side has answered somebody else: those who wait only because it was away wait no
+    /// longer. Each is released once before its own pause is over, so that one that fails by itself
+    /// is not tried with everybody's success.
     pub fn release(&self) {
         let mut state = self.lock();
         state.answers += 1;
         state.failed.clear();
-        state.shut = None;
+        state.breaker = None;
         state.release_outage();
         drop(state);
         self.shared.changed.notify_waiters();
     }
 
-    /// How long the call of this customer may take, if it is a knock.
+    /// How long the call of this customer may take, if it is a probe.
     #[must_use]
-    pub fn knock_limit(&self, customer: CustomerId) -> Option<Duration> {
+    pub fn probe_limit(&self, customer: CustomerId) -> Option<Duration> {
         let state = self.lock();
-        let shut = state.shut.as_ref().filter(|shut| shut.knocking == Some(customer))?;
-        Some(KNOCK_LIMIT.after(shut.knocks))
+        let breaker = state.breaker.as_ref().filter(|breaker| breaker.probing == Some(customer))?;
+        Some(PROBE_LIMIT.after(breaker.probes))
     }
 
     /// How many customers have work or wait.
@@ -202,7 +209,8 @@ impl Lanes {
 
     /// Waits for a lane that may be worked on.
     ///
-    /// One of those who wait sleeps until the next lane is due; whoever takes a lease wakes another to watch in its place.
+    /// One of those who wait sleeps until the next lane is due; whoever takes a lease wakes another
+    /// to watch in its place.
     pub async fn next(&self) -> Lease {
         loop {
             let changed = self.shared.changed.notified();
@@ -231,21 +239,22 @@ impl Lanes {
         if !state.enabled || state.held >= state.places {
             return Err(None);
         }
-        if let Some(shut) = &mut state.shut {
-            if shut.knocking.is_some() {
+        if let Some(breaker) = &mut state.breaker {
+            if breaker.probing.is_some() {
                 return Err(None);
             }
-            let pause = between_knocks(now - shut.since);
-            if now < shut.knocked_at + pause {
-                return Err(Some(shut.knocked_at + pause));
+            let pause = between_probes(now - breaker.since);
+            if now < breaker.probed_at + pause {
+                return Err(Some(breaker.probed_at + pause));
             }
-            // Whoever has not failed yet, else whoever waits shortest, knocks, due or not; a failed knock sends it to the back.
+            // Whoever has not failed yet, else whoever waits shortest, is the probe, due or not; a
+            // failed probe sends it to the back.
             let Some(customer) =
                 state.ready.pop_front().or_else(|| state.waiting.pop_first().map(|(_, customer)| customer))
             else {
                 return Err(None);
             };
-            shut.knocking = Some(customer);
+            breaker.probing = Some(customer);
             return Ok(self.lease(state, customer, false, true));
         }
         let retry_places = state.places.div_ceil(2);
@@ -264,12 +273,12 @@ impl Lanes {
         }
     }
 
-    fn lease(&self, state: &mut State, customer: CustomerId, after_failure: bool, knocking: bool) -> Lease {
+    fn lease(&self, state: &mut State, customer: CustomerId, after_failure: bool, probing: bool) -> Lease {
         state.lanes.insert(customer, Lane::Held { again: false });
         state.held += 1;
         state.held_after_failure += usize::from(after_failure);
         let answers = state.answers;
-        Lease { lanes: self.clone(), customer, after_failure, knocking, answers, finished: false }
+        Lease { lanes: self.clone(), customer, after_failure, probing, answers, finished: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -321,21 +330,22 @@ impl Lease {
         let mut opened = false;
         match outcome {
             Outcome::Idle | Outcome::Unclear(_) => {
-                if let (Some(shut), true) = (&mut state.shut, self.knocking) {
-                    shut.knocking = None;
+                if let (Some(breaker), true) = (&mut state.breaker, self.probing) {
+                    breaker.probing = None;
                 }
             }
             Outcome::Done | Outcome::Wait(_) => {
                 state.answers += 1;
                 state.failed.clear();
-                if state.shut.take().is_some() {
+                if state.breaker.take().is_some() {
                     state.release_outage();
                     opened = true;
                 }
             }
-            Outcome::Outage(_) => match &mut state.shut {
-                Some(shut) if self.knocking => {
-                    *shut = Shut { since: shut.since, knocks: shut.knocks + 1, knocked_at: now, knocking: None }
+            Outcome::Outage(_) => match &mut state.breaker {
+                Some(breaker) if self.probing => {
+                    *breaker =
+                        OpenBreaker { since: breaker.since, probes: breaker.probes + 1, probed_at: now, probing: None }
                 }
                 Some(_) => {}
                 // Others were answered meanwhile: it is this lane, not the side.
@@ -345,7 +355,7 @@ impl Lease {
                         state.failed.push(self.customer);
                     }
                     if state.failed.len() >= FAILURES_OF_AN_OUTAGE {
-                        state.shut = Some(Shut { since: now, knocks: 0, knocked_at: now, knocking: None });
+                        state.breaker = Some(OpenBreaker { since: now, probes: 0, probed_at: now, probing: None });
                     }
                 }
             },
@@ -429,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_shuts_the_gate_and_the_first_answer_opens_it_for_all() {
+    fn an_outage_opens_the_breaker_and_the_first_answer_closes_it_for_all() {
         let (lanes, hand) = lanes(8);
         for customer in 1..=5 {
             lanes.wake(customer);
@@ -437,12 +447,12 @@ mod tests {
         for _ in 0..3 {
             lanes.try_next().unwrap().finish(Outcome::Outage(60_000));
         }
-        assert!(lanes.lock().shut.is_some());
+        assert!(lanes.lock().breaker.is_some());
         assert_eq!(lanes.try_next().unwrap_err(), Some(500));
         hand.advance_to(500);
-        let knock = lanes.try_next().unwrap();
-        assert!(lanes.try_next().is_err(), "two knocked at once");
-        knock.finish(Outcome::Outage(60_000));
+        let probe = lanes.try_next().unwrap();
+        assert!(lanes.try_next().is_err(), "two probed at once");
+        probe.finish(Outcome::Outage(60_000));
         assert_eq!(lanes.try_next().unwrap_err(), Some(1_000), "a side that went away a moment ago is asked soon");
         hand.advance_to(1_000);
         lanes.try_next().unwrap().finish(Outcome::Done);
@@ -473,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_that_hang_while_others_are_answered_shut_no_gate_and_a_knock_has_a_short_limit() {
+    fn lanes_that_hang_while_others_are_answered_open_no_breaker_and_a_probe_has_a_short_limit() {
         let (lanes, hand) = lanes(8);
         for customer in 1..=5 {
             lanes.wake(customer);
@@ -483,17 +493,17 @@ mod tests {
         for lease in hanging {
             lease.finish(Outcome::Outage(500));
         }
-        assert!(lanes.lock().shut.is_none(), "the side counts as away although it answered");
+        assert!(lanes.lock().breaker.is_none(), "the side counts as away although it answered");
         hand.advance_to(500);
         let mut failed = 0;
         while let Ok(lease) = lanes.try_next() {
             lease.finish(if failed < 3 { Outcome::Outage(500) } else { Outcome::Idle });
             failed += 1;
         }
-        assert!(lanes.lock().shut.is_some());
+        assert!(lanes.lock().breaker.is_some());
         hand.advance_to(1_000);
-        let knock = lanes.try_next().unwrap();
-        let limit = lanes.knock_limit(knock.customer()).unwrap();
+        let probe = lanes.try_next().unwrap();
+        let limit = lanes.probe_limit(probe.customer()).unwrap();
         assert!(limit <= std::time::Duration::from_secs(2), "{limit:?}");
     }
 

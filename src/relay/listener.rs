@@ -1,10 +1,11 @@
-//! The port on which strangers may call: how many connections are held, for how long, and with what.
+//! The port on which strangers may call: how many connections are held, for how long, and with
+//! what.
 //!
-//! Whatever a stranger does costs little before any secret is known: a connection holds a small buffer,
-//! its head must be there within [`HEAD_LIMIT`], and it is closed when nothing has happened on it for
-//! [`IDLE_LIMIT`]. At most [`CONNECTIONS`] are open. A newcomer beyond them takes the place of the one
-//! that has been idle longest, so that silent ones never keep a webhook waiting; one whose request is
-//! being answered is never closed for another.
+//! Whatever a stranger does costs little before any secret is known: a connection holds a small
+//! buffer, its head must be there within [`HEAD_LIMIT`], and it is closed when nothing has happened
+//! on it for [`IDLE_LIMIT`]. At most [`CONNECTIONS`] are open. A newcomer beyond them takes the
+//! place of the one that has been idle longest, so that silent ones never keep a webhook waiting;
+//! one whose request is being answered is never closed for another.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -36,7 +37,8 @@ const BUFFER: usize = 16 * 1024;
 /// Between two tries to accept where the process has no file left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Answers on the port until `stop`, then lets what is under way end. Dropping it closes every connection.
+/// Answers on the port until `stop`, then lets what is under way end. Dropping it closes every
+/// connection.
 pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) {
     serve_at_most(CONNECTIONS, listener, routes, stop).await;
 }
@@ -53,7 +55,8 @@ async fn serve_at_most(most: usize, listener: TcpListener, routes: Router, stop:
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Most likely there are no files left: a connection that nobody uses gives one back.
+                // Most likely there are no files left: a connection that nobody uses gives one
+                // back.
                 tracing::debug!(%error, "a connection could not be accepted");
                 open.close_idlest();
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -50,7 +50,6 @@
 mod active;
 pub mod admin;
 mod bot;
-pub mod config;
 mod dialogs;
 mod facts;
 mod gaps;
@@ -73,6 +72,7 @@ mod sweep;
 mod timers;
 mod to_crm;
 mod to_max;
+mod trouble;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -81,18 +81,17 @@ use std::time::Duration;
 
 use ::http::StatusCode;
 use secrecy::ExposeSecret;
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::task::JoinSet;
 
 use active::Active;
-pub use config::RelayConfig;
-pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
 pub use ground::Ground;
 use state::Shared;
 pub use store::{FILE as STORE, bot_of, set_aside};
 use store::{Store, StoreError, customer, gap, meta};
 
+use crate::contract::admin::{DeadLetters, Erased, Replay, Replayed, SOCKET};
+use crate::contract::{Facts, RelayConfig};
 use crate::time::{self, Backoff, Clock, Jitter, Millis};
 
 /// Between attempts of whatever the relay does, unless a flow says otherwise.
@@ -129,16 +128,6 @@ fn pause(attempts: u32) -> Millis {
     time::millis(Jitter::longer(20).of(BETWEEN_TRIES.after(attempts)))
 }
 
-/// The public name of a webhook secret: the first 8 hex digits of its SHA-256.
-#[must_use]
-pub fn fingerprint(secret: &str) -> String {
-    hex(&Sha256::digest(secret.as_bytes())[..4])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}
-
 impl Relay {
     /// Opens the store in `data_dir` and starts. What an earlier run left goes on.
     ///
@@ -169,7 +158,7 @@ impl Relay {
             .then(|| admin::bind(data_dir))
             .transpose()
             .inspect_err(|error| {
-                let path = data_dir.join(admin::SOCKET);
+                let path = data_dir.join(SOCKET);
                 tracing::error!(%error, path = %path.display(), "dead letters and erasure need a socket, which cannot be made here");
             })
             .ok()
@@ -352,7 +341,7 @@ impl Relay {
     ///
     /// # Errors
     /// The store could not be written.
-    pub async fn erase(&self, customer: i64) -> Result<admin::Erased, StoreError> {
+    pub async fn erase(&self, customer: i64) -> Result<Erased, StoreError> {
         admin::erase_person(&self.shared, customer).await
     }
 
@@ -360,7 +349,7 @@ impl Relay {
     ///
     /// # Errors
     /// The store could not be read.
-    pub async fn dead_letters(&self) -> Result<admin::DeadLetters, StoreError> {
+    pub async fn dead_letters(&self) -> Result<DeadLetters, StoreError> {
         admin::list_letters(&self.shared, false).await
     }
 
@@ -368,7 +357,7 @@ impl Relay {
     ///
     /// # Errors
     /// The store could not be written.
-    pub async fn replay(&self, wanted: admin::Replay) -> Result<admin::Replayed, StoreError> {
+    pub async fn replay(&self, wanted: Replay) -> Result<Replayed, StoreError> {
         admin::replay_letters(&self.shared, wanted).await
     }
 

@@ -1,8 +1,10 @@
-//! A store is taken to another installation, or brought here: as one file, complete, and never in two places at work.
+//! A store is taken to another installation, or brought here: as one file, complete, and never in
+//! two places at work.
 //!
-//! A folder is held by a file in it ([`HOLD`]): while that is there, whoever runs the relay keeps the store closed, takes and sends
-//! nothing, and opens it again once the file is gone. An export leaves the folder held, so that what has left is not delivered from here
-//! too; MAX keeps what it cannot hand over. Nothing of this needs the relay to run.
+//! A folder is held by a file in it ([`HOLD`]): while that is there, whoever runs the relay keeps
+//! the store closed, takes and sends nothing, and opens it again once the file is gone. An export
+//! leaves the folder held, so that what has left is not delivered from here too; MAX keeps what it
+//! cannot hand over. Nothing of this needs the relay to run.
 //!
 //! Must not: change anything in a store that is refused, or throw a store away.
 
@@ -84,8 +86,8 @@ pub fn release(folder: &Path) -> Result<(), MoveError> {
     }
 }
 
-/// Writes the store out whole. It stays held, unless it is `kept` at work here: then what is written is a backup, which must not be
-/// brought anywhere while this one works.
+/// Writes the store out whole. It stays held, unless it is `kept` at work here: then what is
+/// written is a backup, which must not be brought anywhere while this one works.
 ///
 /// # Errors
 /// There is none, it has left already, or it cannot be read; then it goes on here as before.
@@ -123,7 +125,8 @@ pub struct Imported {
 /// Puts a store in the place of the one that is here, which is set aside.
 ///
 /// # Errors
-/// It is no store, or another bot's, or the one here has messages of its own; then nothing has changed.
+/// It is no store, or another bot's, or the one here has messages of its own; then nothing has
+/// changed.
 pub fn import(folder: &Path, from: &mut impl Read) -> Result<Imported, MoveError> {
     fs::create_dir_all(folder).map_err(at(folder))?;
     let incoming = folder.join(INCOMING);

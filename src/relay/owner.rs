@@ -1,9 +1,12 @@
-//! Whether the bot is still this installation's, asked of the owner's mark in the CRM before anything is sent to a customer.
+//! Whether the bot is still this installation's, asked of the owner's mark in the CRM before
+//! anything is sent to a customer.
 //!
-//! A bot that is moved to another installation has two relays for a moment, and until the controller of the old one notices, which may
-//! be never where it has died, both would bring what the agents write. The new one waits for longer than an answer is trusted here.
+//! A bot that is moved to another installation has two relays for a moment, and until the
+//! controller of the old one notices, which may be never where it has died, both would bring what
+//! the agents write. The new one waits for longer than an answer is trusted here.
 //!
-//! Must not: hold a message up because the CRM does not answer, or say anything where the channel does not know its installation.
+//! Must not: hold a message up because the CRM does not answer, or say anything where the channel
+//! does not know its installation.
 
 use std::time::Duration;
 

@@ -1,18 +1,23 @@
-//! Whose, where and when: the one place that judges an update of MAX before anything is stored from it. Pure.
+//! Whose, where and when: the one place that judges an update of MAX before anything is stored from
+//! it. Pure.
 //!
-//! - *Whose*: who wrote, pressed or removed; where MAX does not name the person, whoever has the dialog with that chat id.
-//! - *Where*: the bot may be in groups, too. What says that it comes from one, by the type of its chat or by a negative id, is left
-//!   and counted. An event that only names a chat belongs to the customer's dialog if it is the one that we know. Only a start or a
-//!   message of the dialog itself tells us the dialog's chat.
-//! - *When*: the time of the thing itself, else that of the update, else that of its receipt. Where two bear the same millisecond, a
-//!   message comes before what happened to it, and a departure comes last.
+//! - *Whose*: who wrote, pressed or removed; where MAX does not name the person, whoever has the
+//!   dialog with that chat id.
+//! - *Where*: the bot may be in groups, too. What says that it comes from one, by the type of its
+//!   chat or by a negative id, is left and counted. An event that only names a chat belongs to the
+//!   customer's dialog if it is the one that we know. Only a start or a message of the dialog
+//!   itself tells us the dialog's chat.
+//! - *When*: the time of the thing itself, else that of the update, else that of its receipt. Where
+//!   two bear the same millisecond, a message comes before what happened to it, and a departure
+//!   comes last.
 
 use super::lanes::CustomerId;
 use super::store::Position;
 use crate::max::update::{Event, Update, is_time};
 use crate::time::Millis;
 
-/// How far MAX's clock may be ahead of ours. What lies further ahead is no time, and would make everything after it late.
+/// How far MAX's clock may be ahead of ours. What lies further ahead is no time, and would make
+/// everything after it late.
 const AHEAD: Millis = 24 * 3_600_000;
 
 /// What an update says of the chat in which it happened.
@@ -70,7 +75,8 @@ impl Whose {
     pub fn of(update: &Update, bot: CustomerId) -> Self {
         let scene = Scene::of(update);
         let of_dialog = !matches!(scene, Scene::Elsewhere) && !matches!(update.event, Event::Unknown { .. });
-        // The bot's own messages may be echoed (MAX Bot API, "Who gets what"); those without a sender tell by whom they were written to.
+        // The bot's own messages may be echoed (MAX Bot API, "Who gets what"); those without a
+        // sender tell by whom they were written to.
         let is_press = matches!(update.event, Event::MessageCallback { .. });
         let from_bot = update.user_id == Some(bot)
             || (update.user_id.is_none() && !is_press && update.recipient.user_id.is_some_and(|to| to != bot));
@@ -105,7 +111,8 @@ pub(super) fn position(update: &Update, received_at: Millis) -> Position {
     (at, seq)
 }
 
-/// Whether `one` certainly comes before `other`: of those in one millisecond only messages have an order.
+/// Whether `one` certainly comes before `other`: of those in one millisecond only messages have an
+/// order.
 pub(super) fn is_before(one: Position, other: Position) -> bool {
     let numbered = |(_, seq): Position| seq > 0 && seq < i64::MAX;
     one.0 < other.0 || (one.0 == other.0 && numbered(one) && numbered(other) && one.1 < other.1)

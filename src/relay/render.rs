@@ -1,8 +1,9 @@
-//! What an agent reads: one update of MAX as a line or two of text and the files that go with it. Pure.
+//! What an agent reads: one update of MAX as a line or two of text and the files that go with it.
+//! Pure.
 //!
-//! Creatio knows text and files. Everything else (stickers, contacts, places, forwards, edits, removals, presses of buttons) becomes
-//! a readable line in square brackets, and what this program does not know says so to the agent. The agents of the product are
-//! Russian, so the lines are.
+//! Creatio knows text and files. Everything else (stickers, contacts, places, forwards, edits,
+//! removals, presses of buttons) becomes a readable line in square brackets, and what this program
+//! does not know says so to the agent. The agents of the product are Russian, so the lines are.
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -26,8 +27,8 @@ pub struct Incoming {
     pub text: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<IncomingFile>,
-    /// What a bot is asked: the words as the customer wrote them, or the payload of the pressed button. Only where there are none it
-    /// gets the agents' lines.
+    /// What a bot is asked: the words as the customer wrote them, or the payload of the pressed
+    /// button. Only where there are none it gets the agents' lines.
     #[serde(skip)]
     pub question: String,
 }
@@ -36,7 +37,8 @@ pub struct Incoming {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IncomingFile {
-    /// Its id in the CRM, made from the message and the place in it, so that a repeated upload is the same file.
+    /// Its id in the CRM, made from the message and the place in it, so that a repeated upload is
+    /// the same file.
     pub id: Uuid,
     /// The message it stands in, from which a fresh address comes when this one has expired.
     pub mid: String,
@@ -138,7 +140,8 @@ pub fn after_the_close(incoming: &Incoming) -> String {
     lines.into_iter().filter(|line| !line.is_empty()).chain(files).collect::<Vec<_>>().join("\n")
 }
 
-/// A message that cannot be read: the dead letter with all that came, and the line that calls the agents.
+/// A message that cannot be read: the dead letter with all that came, and the line that calls the
+/// agents.
 #[must_use]
 pub fn unreadable(raw: &str, key: &str) -> (Incoming, Incoming) {
     const SHOWN: usize = 4_000;
@@ -160,8 +163,8 @@ pub fn unreadable(raw: &str, key: &str) -> (Incoming, Incoming) {
     (letter, note)
 }
 
-/// The id of a message as the CRM gets it, which takes at most 250 characters with what an edit adds: a longer one is cut and bears
-/// its own digest.
+/// The id of a message as the CRM gets it, which takes at most 250 characters with what an edit
+/// adds: a longer one is cut and bears its own digest.
 #[must_use]
 pub fn id_in_crm(mid: &str) -> String {
     const LONGEST: usize = 200;
@@ -184,7 +187,8 @@ fn plain(text: &str) -> String {
     text.chars().filter(|c| matches!(c, '\n' | '\r' | '\t') || !c.is_control()).collect()
 }
 
-/// The number in the key of an edit: its time, else one made of the update, so that two edits without a time are two.
+/// The number in the key of an edit: its time, else one made of the update, so that two edits
+/// without a time are two.
 fn edit_number(update: &Update, at: Millis) -> u64 {
     if is_time(update.timestamp) && update.timestamp == at {
         return at.unsigned_abs();
@@ -196,7 +200,8 @@ fn edit_number(update: &Update, at: Millis) -> u64 {
 
 const EDITED: &str = "[Сообщение изменено]";
 
-/// A line in front of a message that came too late to stand in its place (see `relay`, "A gap in the webhooks").
+/// A line in front of a message that came too late to stand in its place (see `relay`, "A gap in
+/// the webhooks").
 #[must_use]
 pub fn late(text: &str, sent_at: Millis) -> String {
     format!("[Отправлено клиентом {}, получено с опозданием]\n{text}", moscow(sent_at))
@@ -342,8 +347,8 @@ fn of_attachments(
     }
 }
 
-/// The last part of a name that a customer's device chose, without what could lead anywhere. A long one is cut in the middle, so that
-/// its extension still tells what it is.
+/// The last part of a name that a customer's device chose, without what could lead anywhere. A long
+/// one is cut in the middle, so that its extension still tells what it is.
 fn safe_name(name: &str) -> String {
     const LONGEST: usize = 200;
     const LONGEST_EXTENSION: usize = 20;

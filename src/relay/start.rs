@@ -7,7 +7,8 @@ use tokio::task::JoinSet;
 use super::active::Active;
 use super::state::Shared;
 use super::store::{StoreError, Tx, customer, gap, meta, to_max as queue};
-use super::{bot, config, gaps, intake, outbox, sweep, timers, to_crm, to_max};
+use super::{bot, gaps, intake, outbox, sweep, timers, to_crm, to_max};
+use crate::contract::config::{ChannelConfig, Intake};
 use crate::time::Millis;
 
 /// Files under way at once, each way.
@@ -26,7 +27,7 @@ pub(super) fn crm_workers(active: &Active) -> usize {
 }
 
 /// Takes up what an earlier run left. Returns which subscription was the last that is known.
-pub(super) fn prepare(tx: &Tx<'_>, now: Millis, channel: &config::ChannelConfig) -> Result<Millis, StoreError> {
+pub(super) fn prepare(tx: &Tx<'_>, now: Millis, channel: &ChannelConfig) -> Result<Millis, StoreError> {
     let bot_user_id = channel.bot_user_id;
     if meta::get(tx, meta::MADE_AT)?.is_none() {
         meta::set(tx, meta::MADE_AT, &now.to_string())?;
@@ -42,7 +43,7 @@ pub(super) fn prepare(tx: &Tx<'_>, now: Millis, channel: &config::ChannelConfig)
     queue::begin_looks_anew(tx)?;
     customer::tick_open(tx, now)?;
     // Of a long poll the marker goes on where it was; webhooks have been answered by nobody since.
-    if channel.intake == config::Intake::Webhook {
+    if channel.intake == Intake::Webhook {
         gap::note(tx, gap::newest_update(tx, Millis::MAX)?, gap::Kind::Repeated, now)?;
     }
     Ok(meta::number(tx, meta::SUBSCRIBED_AT)?.unwrap_or(0))

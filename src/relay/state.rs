@@ -10,15 +10,16 @@ use uuid::Uuid;
 
 use super::active::Active;
 use super::bot::{self, BotState};
-use super::facts::{Health, SideFacts};
+use super::facts::Health;
 use super::ground::Ground;
 use super::lanes::{Lanes, Outcome};
 use super::metrics::{Metrics, Odd};
 use super::store::{Store, StoreError, Woken};
-use super::{gaps, owner, start};
-use crate::creatio;
+use super::{gaps, owner, start, trouble};
+use crate::contract::{SideFacts, Trouble};
 use crate::policy::{BotRole, Context};
-use crate::time::{Clock, Millis};
+use crate::time::{self, Clock, Millis};
+use crate::{creatio, max};
 
 /// The longest file carried, bytes: each stands whole in memory for a moment.
 pub(super) const LARGEST_FILE: usize = 50 * 1024 * 1024;
@@ -94,6 +95,7 @@ impl Shared {
                 max: healthy.clone(),
                 crm: healthy.clone(),
                 bot: healthy,
+                throttled: None,
                 bot_away_until: [Millis::MIN; 2],
                 hidden_chats: HashMap::new(),
             }),
@@ -222,9 +224,15 @@ impl Shared {
         }
     }
 
-    pub fn max_failed(&self, code: &str) {
-        let now = self.clock.now();
-        self.health().max.set_failed(code, now);
+    /// What a failed call says about MAX; `otherwise` where it says nothing about it by itself.
+    pub fn max_failed(&self, error: &max::Error, otherwise: Option<Trouble>) {
+        let Some(trouble) = trouble::of_max(error).or(otherwise) else { return };
+        let (now, passed) = (self.clock.now(), self.clock.passed());
+        let mut health = self.health();
+        if trouble == Trouble::Throttled {
+            health.note_throttled(now, passed, error.retry_after().map_or(0, time::millis));
+        }
+        health.max.set_failed(trouble, now);
     }
 
     /// The first answer after a failure wakes all who wait for the CRM.
@@ -240,8 +248,8 @@ impl Shared {
     /// Nothing of the CRM answers, as far as is known.
     pub fn crm_is_away(&self) -> bool {
         let health = self.health();
-        let away = ["CrmUnreachable", "Throttled", "CredentialsInvalid"];
-        !health.crm.ok && health.crm.code.as_deref().is_some_and(|code| away.contains(&code))
+        let away = [Trouble::CrmUnreachable, Trouble::Throttled, Trouble::CredentialsInvalid];
+        !health.crm.ok && health.crm.code.as_ref().is_some_and(|trouble| away.contains(trouble))
     }
 
     /// Whether the technical user cannot see a chat that it has to close.
@@ -259,9 +267,9 @@ impl Shared {
         self.health().crm.ok
     }
 
-    pub fn crm_failed(&self, code: &str) {
+    pub fn crm_failed(&self, trouble: Trouble) {
         let now = self.clock.now();
-        self.health().crm.set_failed(code, now);
+        self.health().crm.set_failed(trouble, now);
     }
 
     pub fn note_bot(&self, role: BotRole, state: BotState) {
@@ -274,8 +282,8 @@ impl Shared {
         health.bot_away_until[usize::from(role == BotRole::OffHours)] = away_until;
         match state {
             BotState::Well => drop(health.bot.set_ok(now)),
-            BotState::NotUnderstood => health.bot.set_failed("BotNotUnderstood", now),
-            BotState::Away => health.bot.set_failed("BotUnreachable", now),
+            BotState::NotUnderstood => health.bot.set_failed(Trouble::BotNotUnderstood, now),
+            BotState::Away => health.bot.set_failed(Trouble::BotUnreachable, now),
         }
     }
 

@@ -43,7 +43,8 @@ impl Stepper<'_> {
         self.context.now
     }
 
-    /// Applies one event and records its effects. `subject` is the message that the event is about, with its place in the dialog.
+    /// Applies one event and records its effects. `subject` is the message that the event is about,
+    /// with its place in the dialog.
     pub fn step(
         &self,
         customer: &mut Customer,
@@ -133,7 +134,8 @@ impl Stepper<'_> {
         to_max::push(self.tx, customer.id, origin, parts, self.now())
     }
 
-    /// Writes the history entries of what the customer has been shown and the CRM does not know yet: of one message, or of all.
+    /// Writes the history entries of what the customer has been shown and the CRM does not know
+    /// yet: of one message, or of all.
     pub fn release_history(&self, customer: &Customer, only: Option<i64>) -> Result<(), StoreError> {
         for message in to_max::unrecorded(self.tx, customer.id, only)? {
             let author = match message.origin {

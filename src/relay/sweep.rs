@@ -1,7 +1,8 @@
 //! The slow look at what waits on disk: rows whose lane is not known are worked on all the same.
 //!
-//! Every commit wakes the lanes that it gives work to, and a lane is only left when nothing waits in it,
-//! so this finds something after a start, and else only what an error of this program has left behind.
+//! Every commit wakes the lanes that it gives work to, and a lane is only left when nothing waits
+//! in it, so this finds something after a start, and else only what an error of this program has
+//! left behind.
 
 use super::lanes::CustomerId;
 use super::state::Shared;

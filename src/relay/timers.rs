@@ -1,4 +1,5 @@
-//! What happens because time has passed: ticks of dialogs, and the forgetting of what is older than the retention.
+//! What happens because time has passed: ticks of dialogs, and the forgetting of what is older than
+//! the retention.
 
 use std::sync::Arc;
 
@@ -55,7 +56,8 @@ pub(super) async fn run(shared: &Shared) {
     }
 }
 
-/// Ticks the dialogs that are due, a hundred at a time. `stuck`: one of them is due still, so that a pause is in order.
+/// Ticks the dialogs that are due, a hundred at a time. `stuck`: one of them is due still, so that
+/// a pause is in order.
 fn tick(stepper: &Stepper<'_>) -> Result<bool, StoreError> {
     let Stepper { tx, rules, context } = *stepper;
     let mut stuck = false;
@@ -68,7 +70,8 @@ fn tick(stepper: &Stepper<'_>) -> Result<bool, StoreError> {
     Ok(stuck)
 }
 
-/// Forgets what is older than the retention, and keeps the count of open dialogs, until the relay stops.
+/// Forgets what is older than the retention, and keeps the count of open dialogs, until the relay
+/// stops.
 pub(super) async fn run_housekeeping(shared: &Shared) {
     loop {
         if let Some(active) = shared.active() {

@@ -38,8 +38,8 @@ pub struct LevelError {
     reason: String,
 }
 
-/// A filter from its words. A word that stands alone must be a level: the library would take a mistyped one for the name of a module
-/// and silence everything else.
+/// A filter from its words. A word that stands alone must be a level: the library would take a
+/// mistyped one for the name of a module and silence everything else.
 pub(super) fn parse(level: &str) -> Result<EnvFilter, LevelError> {
     let refused = |reason: String| LevelError { level: level.to_owned(), reason };
     let words: Vec<&str> = level.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
@@ -80,7 +80,8 @@ impl Level {
     }
 }
 
-/// Sets what is said from now on; none: what held at the start. Before [`super::start`] nothing can be set, only checked.
+/// Sets what is said from now on; none: what held at the start. Before [`super::start`] nothing can
+/// be set, only checked.
 ///
 /// # Errors
 /// The level is not understood; the one before stays in force.
@@ -91,8 +92,9 @@ pub fn set_level(level: Option<&str>) -> Result<(), LevelError> {
     }
 }
 
-/// Keeps to the level that a file names, from now on and whenever the file changes; without the file, what held at the start. What is
-/// returned is the last level that was understood, none without a file. `None` as the file: nothing is followed.
+/// Keeps to the level that a file names, from now on and whenever the file changes; without the
+/// file, what held at the start. What is returned is the last level that was understood, none
+/// without a file. `None` as the file: nothing is followed.
 ///
 /// Must be called in a runtime. The task ends with it.
 pub fn follow(file: Option<PathBuf>) -> watch::Receiver<Option<String>> {

@@ -1,15 +1,17 @@
 //! Logs and traces: where they go, how much is said, and that nothing secret is in them.
 //!
-//! Owns the process's one subscriber, its [level](set_level), which changes without a restart, and behind the feature `otlp` the export
-//! of spans. Must not decide what is worth saying: that is with whoever says it.
+//! Owns the process's one subscriber, its [level](set_level), which changes without a restart, and
+//! behind the feature `otlp` the export of spans. Must not decide what is worth saying: that is
+//! with whoever says it.
 //!
-//! Credentials live in `SecretString`, whose `Debug` is silent, and no error quotes one; spans carry names, kinds and outcomes, never a
-//! text of a customer. What has been [`hide`]n is blotted out of every line and every exported span, whoever wrote it: the second lock.
+//! Credentials live in `SecretString`, whose `Debug` is silent, and no error quotes one; spans
+//! carry names, kinds and outcomes, never a text of a customer. What has been [`hide`]n is redacted
+//! out of every line and every exported span, whoever wrote it: the second lock.
 
-mod blot;
 mod level;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod redact;
 mod terminal;
 
 use std::io;
@@ -20,8 +22,8 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-pub use blot::{blotted, hide};
 pub use level::{LevelError, follow, set_level};
+pub use redact::{hide, redacted};
 pub(crate) use terminal::{colours, plain};
 
 /// How a process logs.
@@ -34,7 +36,8 @@ pub enum Format {
     Json,
 }
 
-/// Ends the export of traces when it is dropped: what has not been sent yet is sent then, for at most [`Running::FLUSH`].
+/// Ends the export of traces when it is dropped: what has not been sent yet is sent then, for at
+/// most [`Running::FLUSH`].
 #[derive(Debug, Default)]
 #[must_use = "spans that were not sent yet are lost with it"]
 pub struct Running {
@@ -47,14 +50,16 @@ impl Running {
     pub const FLUSH: std::time::Duration = std::time::Duration::from_secs(3);
 }
 
-/// Starts logging to stderr. The environment variable `MAXCHANNEL_LOG` sets what is said, as `info`, `debug` or
-/// `maxchannel::relay=debug,info`; without it `default` holds. A second call changes nothing.
+/// Starts logging to stderr. The environment variable `MAXCHANNEL_LOG` sets what is said, as
+/// `info`, `debug` or `maxchannel::relay=debug,info`; without it `default` holds. A second call
+/// changes nothing.
 pub fn start(format: Format, default: &str) {
     let _none = begin(format, default, None);
 }
 
-/// As [`start`], for what runs until it is stopped: with the feature `otlp` and an endpoint in the environment
-/// (`OTEL_EXPORTER_OTLP_ENDPOINT`) its spans are exported under the name `service`, unless `OTEL_SERVICE_NAME` gives another.
+/// As [`start`], for what runs until it is stopped: with the feature `otlp` and an endpoint in the
+/// environment (`OTEL_EXPORTER_OTLP_ENDPOINT`) its spans are exported under the name `service`,
+/// unless `OTEL_SERVICE_NAME` gives another.
 pub fn start_service(format: Format, default: &str, service: &'static str) -> Running {
     begin(format, default, Some(service))
 }
@@ -75,7 +80,7 @@ fn begin(format: Format, default: &str, service: Option<&'static str>) -> Runnin
     let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(terminal::colours(&io::stderr()))
-        .with_writer(blot::Blotting(io::stderr));
+        .with_writer(redact::Redacting(io::stderr));
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
         Format::Text => lines.boxed(),
         Format::Json => lines.json().boxed(),
@@ -109,8 +114,8 @@ fn begin(format: Format, default: &str, service: Option<&'static str>) -> Runnin
     }
 }
 
-/// Writes the id of the trace into the field `trace_id` of a span that has it, where traces are exported: so a line of the log leads to
-/// its trace.
+/// Writes the id of the trace into the field `trace_id` of a span that has it, where traces are
+/// exported: so a line of the log leads to its trace.
 #[must_use]
 pub fn traced(span: Span) -> Span {
     #[cfg(feature = "otlp")]

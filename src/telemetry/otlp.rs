@@ -1,8 +1,9 @@
 //! The export of spans over OTLP (HTTP, protobuf).
 //!
-//! Spans of this program only, without the events inside them: those are the log's. The collector is reached by the same transport as
-//! everything else, from a thread of the exporter's own, so that neither a slow collector nor the end of the program's runtime matters.
-//! Nothing about a trace is told to MAX, MANGO OFFICE or Creatio.
+//! Spans of this program only, without the events inside them: those are the log's. The collector
+//! is reached by the same transport as everything else, from a thread of the exporter's own, so
+//! that neither a slow collector nor the end of the program's runtime matters. Nothing about a
+//! trace is told to MAX, MANGO OFFICE or Creatio.
 
 use std::fmt;
 use std::pin::Pin;
@@ -24,13 +25,14 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::{Running, blotted};
+use super::{Running, redacted};
 use crate::transport::{Options, ReqwestTransport, Transport as _, Trust};
 
 /// Names the tracer, and is the crate whose spans are exported.
 const SCOPE: &str = env!("CARGO_CRATE_NAME");
 
-/// The variables that say where spans go, the narrower one first (OpenTelemetry specification, "OTLP Exporter Configuration").
+/// The variables that say where spans go, the narrower one first (OpenTelemetry specification,
+/// "OTLP Exporter Configuration").
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 /// A PEM file with the collector's authority.
 const CERTIFICATES: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"];
@@ -118,14 +120,14 @@ pub fn record_trace_id(span: &Span) {
     }
 }
 
-/// Exports what is left after blotting.
+/// Exports what is left after redaction.
 #[derive(Debug)]
 struct Blotted<E>(E);
 
 impl<E: SpanExporter> SpanExporter for Blotted<E> {
     fn export(&self, mut batch: Vec<SpanData>) -> impl Future<Output = OTelSdkResult> + Send {
         for span in &mut batch {
-            span.attributes.iter_mut().for_each(|attribute| blot(&mut attribute.value));
+            span.attributes.iter_mut().for_each(|attribute| redact(&mut attribute.value));
         }
         self.0.export(batch)
     }
@@ -143,8 +145,8 @@ impl<E: SpanExporter> SpanExporter for Blotted<E> {
     }
 }
 
-fn blot(value: &mut Value) {
-    let clean = |text: &StringValue| StringValue::from(blotted(text.as_str()));
+fn redact(value: &mut Value) {
+    let clean = |text: &StringValue| StringValue::from(redacted(text.as_str()));
     match value {
         Value::String(text) => *text = clean(text),
         Value::Array(Array::String(texts)) => texts.iter_mut().for_each(|text| *text = clean(text)),
@@ -152,7 +154,8 @@ fn blot(value: &mut Value) {
     }
 }
 
-/// The exporter's way to the collector. It has a runtime of its own and blocks: the exporter calls it from its own thread only.
+/// The exporter's way to the collector. It has a runtime of its own and blocks: the exporter calls
+/// it from its own thread only.
 struct Client {
     runtime: tokio::runtime::Runtime,
     transport: ReqwestTransport,

@@ -1,4 +1,5 @@
-//! What may go to a terminal: colours only where they are shown and wanted, and no character that steers the terminal.
+//! What may go to a terminal: colours only where they are shown and wanted, and no character that
+//! steers the terminal.
 
 use std::io::IsTerminal;
 
@@ -10,12 +11,14 @@ pub(crate) fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && !dumb && set("NO_COLOR").is_none()
 }
 
-/// A text from a file or a name, with what steers a terminal or turns the direction of writing made visible, as `\u{1b}`.
+/// A text from a file or a name, with what steers a terminal or turns the direction of writing made
+/// visible, as `\u{1b}`.
 pub(crate) fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for letter in text.chars() {
         let steers = (letter.is_control() && letter != '\n')
-            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
+            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(letter, '\u{2028}' | '\u{2029}');
         if steers {
             shown.extend(letter.escape_unicode());
         } else {

@@ -1,4 +1,5 @@
-//! How long to wait before the next attempt: pauses that grow with the failures in a row, and chance in them.
+//! How long to wait before the next attempt: pauses that grow with the failures in a row, and
+//! chance in them.
 
 use std::hash::{BuildHasher as _, DefaultHasher, Hash, Hasher, RandomState};
 use std::time::Duration;

@@ -1,10 +1,13 @@
-//! Two times: that of the wall, by which dialogs go, and the time since the start, by which pauses go.
+//! Two times: that of the wall, by which dialogs go, and the time since the start, by which pauses
+//! go.
 //!
-//! The wall clock is read at the start and carried on by the monotonic one. Once a minute the two are compared: a drift of up to a
-//! second is taken over, a larger difference (a clock set by somebody, a machine that slept) only when it is the same a minute later,
-//! so that a clock that jumps and comes back is not noticed. Rules hold under jumps by themselves (`policy`, "Time"); pauses between
-//! tries never see one. Tests put a clock of their own in this place and play days in seconds: one that a hand moves, or one that goes with
-//! the time of the async runtime, which a test can pause and move as a whole.
+//! The wall clock is read at the start and carried on by the monotonic one. Once a minute the two
+//! are compared: a drift of up to a second is taken over, a larger difference (a clock set by
+//! somebody, a machine that slept) only when it is the same a minute later, so that a clock that
+//! jumps and comes back is not noticed. Rules hold under jumps by themselves (`policy`, "Time");
+//! pauses between tries never see one. Tests put a clock of their own in this place and play days
+//! in seconds: one that a hand moves, or one that goes with the time of the async runtime, which a
+//! test can pause and move as a whole.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -71,7 +74,8 @@ impl Clock {
         (Self(Source::Manual(receiver)), ManualClock(sender))
     }
 
-    /// A clock that shows `now` at once and goes with the time of the async runtime; the manual one only sets its wall.
+    /// A clock that shows `now` at once and goes with the time of the async runtime; the manual one
+    /// only sets its wall.
     #[must_use]
     pub fn of_runtime(now: Millis) -> (Self, ManualClock) {
         let (sender, receiver) = watch::channel(Moment { passed: now, set_by: 0 });

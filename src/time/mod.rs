@@ -1,5 +1,5 @@
-//! Time as everything here speaks of it: moments and spans in milliseconds, the clock that tests set by hand, and the pauses
-//! between attempts.
+//! Time as everything here speaks of it: moments and spans in milliseconds, the clock that tests
+//! set by hand, and the pauses between attempts.
 //!
 //! Must not: know what is waited for.
 

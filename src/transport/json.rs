@@ -1,4 +1,5 @@
-//! JSON as others write it: a text may hold half of a surrogate pair (`"\ud83d"`), which serde refuses together with everything around it.
+//! JSON as others write it: a text may hold half of a surrogate pair (`"\ud83d"`), which serde
+//! refuses together with everything around it.
 
 use std::borrow::Cow;
 
@@ -42,7 +43,8 @@ fn lone_surrogates(json: &str) -> Vec<usize> {
                 at += ESCAPE;
             }
             Some(_) => at += ESCAPE,
-            // Another escape: a backslash and one character, of which the first byte is enough to pass an escaped backslash.
+            // Another escape: a backslash and one character, of which the first byte is enough to
+            // pass an escaped backslash.
             None => {
                 at += 2;
                 while at < json.len() && !json.is_char_boundary(at) {

@@ -1,8 +1,9 @@
 //! A limiter that keeps "at most N requests in *any* window", as the other side counts them.
 //!
-//! A token bucket whose burst adds to its rate lets through twice its limit in the first second, and even a paced one bunches when
-//! the network does. Here a request counts from its start until one whole window after its end, so wherever in between the other
-//! side saw it, no window of its own clock holds more than the limit.
+//! A token bucket whose burst adds to its rate lets through twice its limit in the first second,
+//! and even a paced one bunches when the network does. Here a request counts from its start until
+//! one whole window after its end, so wherever in between the other side saw it, no window of its
+//! own clock holds more than the limit.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,7 +46,8 @@ impl Limiter {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Waits for a place. Those who wait are served in no promised order: keep order above, one request per lane.
+    /// Waits for a place. Those who wait are served in no promised order: keep order above, one
+    /// request per lane.
     pub async fn acquire(&self) -> Permit {
         loop {
             let freed = self.shared.freed.notified();
@@ -59,7 +61,8 @@ impl Limiter {
         }
     }
 
-    /// Takes a place if one is free now; else the time when one may be, or `None` if that hangs on a request still under way.
+    /// Takes a place if one is free now; else the time when one may be, or `None` if that hangs on
+    /// a request still under way.
     ///
     /// # Errors
     /// No place is free.
@@ -108,7 +111,8 @@ mod tests {
             limit in 1_usize..5,
             requests in prop::collection::vec((0_u64..400, 1_u64..300, 0_u64..100), 1..40),
         ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_time().start_paused(true).build().unwrap();
             let window = Duration::from_secs(1);
             let seen = runtime.block_on(async {
                 let limiter = Limiter::new(limit, window);

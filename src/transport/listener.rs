@@ -8,7 +8,8 @@ use tokio::net::TcpListener;
 /// The kernel has no IPv6 (`EAFNOSUPPORT`, `EADDRNOTAVAIL` of Linux).
 const NO_IPV6: [i32; 2] = [97, 99];
 
-/// Listens on `address`. `[::]` stands for every address of both families, so where the kernel has no IPv6 it is every IPv4 address.
+/// Listens on `address`. `[::]` stands for every address of both families, so where the kernel has
+/// no IPv6 it is every IPv4 address.
 ///
 /// # Errors
 /// The address is taken, is not this machine's, or may not be used.

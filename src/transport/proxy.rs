@@ -1,7 +1,9 @@
-//! The way out through a company's proxy: a setting of the program, never the environment's `HTTPS_PROXY`, and for outside addresses only.
+//! The way out through a company's proxy: a setting of the program, never the environment's
+//! `HTTPS_PROXY`, and for outside addresses only.
 //!
-//! What is not outside is called directly whatever the settings say: literal private addresses, this machine, names of the cluster
-//! (`*.svc`, `*.svc.…`), of the local network (`*.local`, `*.internal`), names without a dot, and what the settings except.
+//! What is not outside is called directly whatever the settings say: literal private addresses,
+//! this machine, names of the cluster (`*.svc`, `*.svc.…`), of the local network (`*.local`,
+//! `*.internal`), names without a dot, and what the settings except.
 
 use std::net::IpAddr;
 use std::str::FromStr;

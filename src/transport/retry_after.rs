@@ -9,8 +9,8 @@ use jiff::Timestamp;
 /// Longest time believed.
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// How long the other side asks to be left alone: seconds, or an HTTP date, which is held against the date of the same answer, since
-/// the clocks of both sides may differ.
+/// How long the other side asks to be left alone: seconds, or an HTTP date, which is held against
+/// the date of the same answer, since the clocks of both sides may differ.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);

@@ -1,5 +1,5 @@
-//! What the API server itself says about manifests: the schema and its rules, with the server's own messages, and the cost budget, which it
-//! checks when it takes the definition.
+//! What the API server itself says about manifests: the schema and its rules, with the server's own
+//! messages, and the cost budget, which it checks when it takes the definition.
 
 use serde_json::{Value, json};
 

@@ -24,7 +24,8 @@ pub struct Request {
     #[allow(dead_code, reason = "shown where a test fails")]
     pub name: String,
     pub code: u64,
-    /// The authorizer's own word, which tells a missing right from a quota, a policy or a namespace that is going, all of them 403.
+    /// The authorizer's own word, which tells a missing right from a quota, a policy or a namespace
+    /// that is going, all of them 403.
     pub is_unauthorized: bool,
     /// When it was received.
     pub at: jiff::Timestamp,

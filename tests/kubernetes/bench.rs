@@ -1,12 +1,16 @@
-//! How the controller grows with its channels: `cargo test --test kubernetes -- --ignored --nocapture bench_controller`.
+//! How the controller grows with its channels:
+//! `cargo test --test kubernetes -- --ignored --nocapture bench_controller`.
 //!
-//! The controller is a process of its own (this program again), so that its memory is its own. Relays' `/status` is played and no pod
-//! runs. `MAXCHANNEL_BENCH_CHANNELS` lists how many, `100,1000,5000` unless set.
+//! The controller is a process of its own (this program again), so that its memory is its own.
+//! Relays' `/status` is a fake's and no pod runs. `MAXCHANNEL_BENCH_CHANNELS` lists how many,
+//! `100,1000,5000` unless set.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
+
+use maxchannel::controller::RelayLink;
 
 use crate::audit;
 use crate::fleet::Fleet;
@@ -22,7 +26,7 @@ async fn bench_child() {
     let words: Vec<&str> = given.split(' ').collect();
     let [namespace, max, mango, relays, listen] = words.as_slice() else { panic!("{CHILD} is made by the bench") };
     let mut settings = settings(namespace, max, mango);
-    settings.played_relays = Some((*relays).to_owned());
+    settings.relay_link = RelayLink::Fake { base: (*relays).to_owned() };
     settings.listen = listen.parse().unwrap();
     let (client, watching) = maxchannel::controller::clients(as_controller(namespace, "rights").await).unwrap();
     Controller::start(settings, client, watching).await.running.stopped().await;
@@ -41,7 +45,8 @@ impl Child {
     /// Processor time so far, user and system, in seconds.
     fn processor(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
-        // After the name, which ends with the last parenthesis, the 12th and 13th: hundredths of a second (proc(5)).
+        // After the name, which ends with the last parenthesis, the 12th and 13th: hundredths of a
+        // second (proc(5)).
         let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
         (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
     }
@@ -140,7 +145,8 @@ async fn measure(cluster: &Cluster, count: u32) -> (String, String) {
         each(sum(&metrics, CALLS)),
     );
 
-    // What the API server itself still makes of it, the pods that nobody runs for instance, ends meanwhile.
+    // What the API server itself still makes of it, the pods that nobody runs for instance, ends
+    // meanwhile.
     tokio::time::sleep(Duration::from_secs(30)).await;
     let (mark, processor, before) = (audit::mark(cluster), child.processor(), scrape().await.unwrap());
     let began = Instant::now();

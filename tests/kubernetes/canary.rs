@@ -2,13 +2,14 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
-use maxchannel::relay;
+use maxchannel::contract::status;
 use maxchannel_simulator::{creatio, mango};
 use secrecy::ExposeSecret as _;
 
 use crate::world::World;
 
-/// Reads every object of the namespace but the Secrets, all logs, and what every pod shows under /metrics and, to the controller, /status.
+/// Reads every object of the namespace but the Secrets, all logs, and what every pod shows under
+/// /metrics and, to the controller, /status.
 pub async fn assert_nothing_leaks(world: &World, messages: &[&str]) {
     let (crm, mango) = (creatio::Options::default(), mango::Options::default());
     let mut canaries = vec![world.token.clone(), crm.client_secret, mango.api_key, mango.api_salt];
@@ -24,7 +25,7 @@ pub async fn assert_nothing_leaks(world: &World, messages: &[&str]) {
         let Some(ip) = pod.status.and_then(|status| status.pod_ip) else { continue };
         let client = reqwest::Client::new();
         let token = world.token.clone().into();
-        let key = relay::config::status_key(&token, namespace, name.trim_end_matches("-relay-0"));
+        let key = status::key(&token, namespace, name.trim_end_matches("-relay-0"));
         if name.ends_with("-relay-0") {
             let stranger = client.get(format!("http://{ip}:8080/status")).send().await.unwrap();
             assert_eq!(stranger.status().as_u16(), 403, "what a relay knows of customers is for the controller");

@@ -1,4 +1,5 @@
-//! A controller that dies after any single write: the next one converges to the same objects, and makes nothing twice.
+//! A controller that dies after any single write: the next one converges to the same objects, and
+//! makes nothing twice.
 
 use std::collections::BTreeSet;
 use std::future::pending;

@@ -1,5 +1,5 @@
-//! The documented errors, each provoked on the cluster: its condition, its reason, a message with the remedy, and that it goes by itself
-//! once the cause is mended.
+//! The documented errors, each provoked on the cluster: its condition, its reason, a message with
+//! the remedy, and that it goes by itself once the cause is mended.
 
 use maxchannel::api::{ConditionType, ErrorReasons, Language, Reason, catalogue};
 use maxchannel_simulator::max;
@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::world::{Cluster, PATIENCE, RECOVERY, World};
 
-/// Waits for the failure and checks that `Ready` names it and that the message ends in the catalogue's remedy.
+/// Waits for the failure and checks that `Ready` names it and that the message ends in the
+/// catalogue's remedy.
 async fn fails(world: &World, condition: ConditionType, reason: Reason) {
     let message = world.until_condition("support", condition.as_str(), "False", reason.as_str(), PATIENCE).await;
     let remedy = catalogue::entry(condition, reason).unwrap().text(Language::English).remedy;

@@ -1,4 +1,5 @@
-//! Many channels without pods: relays' `/status` is played, one answer of MANGO OFFICE serves every account, and no node takes the pods.
+//! Many channels without pods: relays' `/status` is a fake's, one answer of MANGO OFFICE serves
+//! every account, and no node takes the pods.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,8 +15,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use kube::{Api, Client};
 use maxchannel::api::MaxChannel;
-use maxchannel::controller::Settings;
-use maxchannel::relay::{Facts, SideFacts};
+use maxchannel::contract::{Facts, SideFacts};
+use maxchannel::controller::{RelayLink, Settings};
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -44,7 +45,7 @@ impl Fleet {
     pub fn settings(&self, world: &World) -> Settings {
         let mut settings = world.settings();
         settings.installation.mango_url = self.mango.parse().unwrap();
-        settings.played_relays = Some(self.relays.clone());
+        settings.relay_link = RelayLink::Fake { base: self.relays.clone() };
         settings
     }
 
@@ -138,7 +139,7 @@ async fn status(State(client): State<Client>, Path((namespace, name)): Path<(Str
         bot: well,
         oldest_seconds: 0,
         dead_letters: 0,
-        undelivered: maxchannel::relay::Undelivered::default(),
+        undelivered: maxchannel::contract::Undelivered::default(),
         open_dialogs: 0,
         last_update_at: None,
         store_writable: true,

@@ -68,7 +68,8 @@ async fn an_installed_chart_makes_a_channel_that_carries_messages_both_ways_and_
     world.end().await;
 }
 
-/// The files of examples/ as they stand, but for what only the company's own network knows: the CRM's address and the public host.
+/// The files of examples/ as they stand, but for what only the company's own network knows: the
+/// CRM's address and the public host.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_examples_applied_by_kubectl_become_ready() {
     let Some(cluster) = Cluster::with_node().await else { return };
@@ -136,7 +137,8 @@ async fn the_examples_applied_by_kubectl_become_ready() {
     world.end().await;
 }
 
-/// Outside the usual: a release of its own namespace that serves the whole cluster, with a follower, and what the installation's values say.
+/// Outside the usual: a release of its own namespace that serves the whole cluster, with a
+/// follower, and what the installation's values say.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_for_all_namespaces_with_two_replicas_serves_another_namespace_and_survives_its_leader() {
     let Some(cluster) = Cluster::with_node().await else { return };
@@ -221,7 +223,8 @@ async fn a_release_for_all_namespaces_with_two_replicas_serves_another_namespace
     world.end().await;
 }
 
-/// The definition as the chart brings it: made by an install, upgraded under a live channel from one that knows less, kept by an uninstall.
+/// The definition as the chart brings it: made by an install, upgraded under a live channel from
+/// one that knows less, kept by an uninstall.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_chart_makes_the_definition_upgrades_it_and_leaves_it() {
     const NAME: &str = "maxchannels.maxchannel.dev";
@@ -294,7 +297,8 @@ async fn the_chart_makes_the_definition_upgrades_it_and_leaves_it() {
     world.end().await;
 }
 
-/// A release for the whole cluster must not outlive its test, also where that fails: it would meddle with all others.
+/// A release for the whole cluster must not outlive its test, also where that fails: it would
+/// meddle with all others.
 struct Uninstalled(String);
 
 impl Drop for Uninstalled {
@@ -311,7 +315,8 @@ fn status(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), text)
 }
 
-/// A new level in the chart's values is in force in the controller and in the relay, and no pod is another one.
+/// A new level in the chart's values is in force in the controller and in the relay, and no pod is
+/// another one.
 async fn assert_the_log_level_reaches_both_halves(world: &World) {
     let pods = async || -> BTreeMap<String, Option<String>> {
         let pods = world.api::<Pod>().list(&ListParams::default()).await.unwrap();
@@ -322,7 +327,8 @@ async fn assert_the_log_level_reaches_both_halves(world: &World) {
     command.args(["upgrade", "mx"]).arg(root().join("charts/maxchannel")).args(["--namespace", &world.namespace]);
     let output = command.args(["--reuse-values", "--set", "logLevel=warn\\,maxchannel=info"]).output().unwrap();
     assert!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
-    // By itself the kubelet brings a changed ConfigMap within a minute; a changed pod lets it do so at once.
+    // By itself the kubelet brings a changed ConfigMap within a minute; a changed pod lets it do so
+    // at once.
     let ours = "app.kubernetes.io/component=controller";
     world.cluster.kubectl(&["-n", &world.namespace, "annotate", "pod", "-l", ours, "tests/touched=once"]);
     for pod in before.keys() {

@@ -86,7 +86,8 @@ async fn an_api_server_that_is_away_for_a_minute_stops_no_message_and_everything
     let mut manifest = world.manifest("support");
     manifest["spec"]["autoReplies"] = json!([]);
     world.apply(&manifest).await;
-    // The kubelet's own watches take up to a minute to come back, and only then does it bring a changed configuration.
+    // The kubelet's own watches take up to a minute to come back, and only then does it bring a
+    // changed configuration.
     let limit = PATIENCE * 2;
     world.until_condition("support", "AutoRepliesActive", "False", "AutoRepliesNotConfigured", limit).await;
     world.until_condition("support", "Ready", "True", "Ready", limit).await;

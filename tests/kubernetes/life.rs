@@ -58,7 +58,8 @@ async fn the_older_channel_keeps_account_and_bot_and_the_newer_has_them_when_it_
     let message = world.until_condition("c4", "TokenAuthorized", "False", "BotInUse", RECOVERY).await;
     assert!(message.contains(&format!("{}/c1", world.namespace)), "{message}");
     assert_eq!(world.leftovers("c4").await, Vec::<String>::new());
-    // The remedy: a bot of its own, which needs no permission, since the other never was this channel's.
+    // The remedy: a bot of its own, which needs no permission, since the other never was this
+    // channel's.
     fleet.prepare(&world, 4).await;
     world.apply(&fleet.manifest(&world, 4)).await;
     world.until_condition("c4", "Ready", "True", "Ready", PATIENCE).await;
@@ -106,7 +107,8 @@ async fn a_channel_that_vanishes_while_nobody_watches_holds_its_account_no_longe
     let forced = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     world.api::<MaxChannel>().patch("c1", &PatchParams::default(), &forced).await.unwrap();
     gone(&world, "c1", RECOVERY).await;
-    // A server that has just begun knows nothing of what was before: the watches cannot go on where they were.
+    // A server that has just begun knows nothing of what was before: the watches cannot go on where
+    // they were.
     cluster.script("apiserver.sh", &["stop"]);
     cluster.script("apiserver.sh", &["start"]);
     gate.open();
@@ -246,7 +248,8 @@ async fn a_deletion_with_all_secrets_at_once_still_cleans_up_outside_and_one_tha
     gone(&world, "c1", PATIENCE).await;
     assert_eq!((subscribed(), active()), (1, 1), "what the relay was told served");
 
-    // Now that is gone too. The controller puts it back as long as it can, so it is stopped meanwhile.
+    // Now that is gone too. The controller puts it back as long as it can, so it is stopped
+    // meanwhile.
     controller.stop().await;
     world.delete("c2").await;
     for name in ["bot-2", "creatio", "c2-relay"] {

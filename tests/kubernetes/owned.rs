@@ -1,4 +1,5 @@
-//! The owned objects: what reaches a running relay without a restart, what is repaired, and what is made again.
+//! The owned objects: what reaches a running relay without a restart, what is repaired, and what is
+//! made again.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What is another's: objects under the names that a channel needs, a bot that another installation has, a namespace that is gone.
+//! What is another's: objects under the names that a channel needs, a bot that another installation
+//! has, a namespace that is gone.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount};
@@ -7,7 +8,7 @@ use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Resource, ResourceExt as _};
 use maxchannel::api::MaxChannel;
-use maxchannel::channel::InstallationId;
+use maxchannel::contract::InstallationId;
 use maxchannel_simulator::creatio;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,7 +36,8 @@ async fn gone(world: &World, name: &str) {
     .await;
 }
 
-/// With our labels or none, and with nobody's or somebody else's reference: the name is all that it shares.
+/// With our labels or none, and with nobody's or somebody else's reference: the name is all that it
+/// shares.
 fn metadata(name: &str, labelled: bool, owner: &Value) -> Value {
     let channel = name.trim_end_matches("-relay");
     let labels = json!({
@@ -204,7 +206,8 @@ async fn answer(world: &World, customer: &Customer, chat: uuid::Uuid, text: &str
     .await;
 }
 
-/// From cluster to cluster, as far as one machine can show it: the second has another id, and the same bot and CRM.
+/// From cluster to cluster, as far as one machine can show it: the second has another id, and the
+/// same bot and CRM.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bot_moves_from_one_installation_to_another_and_every_message_arrives_once() {
     let Some(cluster) = Cluster::with_node().await else { return };

@@ -1,4 +1,5 @@
-//! Who reaches a relay where NetworkPolicies are enforced: the controller, what brings webhooks and what reads metrics, and nobody else.
+//! Who reaches a relay where NetworkPolicies are enforced: the controller, what brings webhooks and
+//! what reads metrics, and nobody else.
 //!
 //! The enforcer is kube-router, whose firewall alone is started on the node for this one test.
 
@@ -57,8 +58,9 @@ async fn a_relay_is_reached_by_the_controller_the_way_in_and_the_monitoring_and_
     world.end().await;
 }
 
-/// Whether a pod of the namespace is answered by the relay: the program's own client says in its log whether somebody did. It asks again
-/// and again from the same address, for a new one is let in only when the enforcer has heard of it.
+/// Whether a pod of the namespace is answered by the relay: the program's own client says in its
+/// log whether somebody did. It asks again and again from the same address, for a new one is let in
+/// only when the enforcer has heard of it.
 async fn reaches(world: &World, namespace: &str, relay: &str) -> bool {
     const TIMES: i32 = 8;
     let name = format!("asks-{}", uuid::Uuid::new_v4().simple());

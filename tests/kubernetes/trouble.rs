@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use serde_json::json;
 
+use maxchannel::controller::RelayLink;
+
 use crate::fleet::Fleet;
 use crate::world::{Cluster, IMAGE, PATIENCE, World, until};
 
@@ -52,9 +54,9 @@ async fn a_new_image_comes_to_one_relay_at_a_time() {
         let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
         conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
     };
-    // Played accounts, real pods.
+    // Accounts of the fake, real pods.
     let mut settings = fleet.settings(&world);
-    settings.played_relays = None;
+    settings.relay_link = RelayLink::Pods;
     let controller = world.controller_with(settings.clone()).await;
     world.put_other_secrets().await;
     for number in 1..=3 {

@@ -16,9 +16,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use maxchannel::api::{self, MaxChannel};
+use maxchannel::channel::Installation;
 use maxchannel::channel::schedule::Cadence;
-use maxchannel::channel::{Installation, InstallationId};
-use maxchannel::controller::{self, RelayPods, Running, Settings};
+use maxchannel::contract::InstallationId;
+use maxchannel::controller::{self, RelayLink, RelayPods, Running, Settings};
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -487,7 +488,7 @@ pub fn settings(namespace: &str, max: &str, mango: &str) -> Settings {
         log_level: tokio::sync::watch::channel(None).1,
         webhook_host: None,
         webhook_ingress: None,
-        played_relays: None,
+        relay_link: RelayLink::default(),
     }
 }
 

@@ -3,11 +3,12 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use maxchannel::channel::pass;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use crate::crashes::{clients, keeper_of, now};
-use crate::world::World;
+use crate::world::{World, act};
 
 /// A process that does not outlive its test.
 struct Process(Child);
@@ -117,9 +118,9 @@ async fn relay_takes_a_changed_configuration_up_and_keeps_the_good_one_when_it_i
     let folder = tempfile::tempdir().unwrap();
     let (unhurt, _) = clients(&world, 1_000);
     let mut keeper = keeper_of(&world, &world.channel("support", ""), unhurt.clone(), None);
-    keeper.look(&now).await;
-    keeper.act(true, &now).await;
-    let write = |config: &maxchannel::relay::RelayConfig| {
+    pass::look(&mut keeper, &now).await;
+    act(&mut keeper, &now).await;
+    let write = |config: &maxchannel::contract::RelayConfig| {
         for (name, value) in config.files().unwrap() {
             std::fs::write(folder.path().join(name), value.expose_secret()).unwrap();
         }

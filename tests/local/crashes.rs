@@ -1,4 +1,5 @@
-//! A crash after any single change outside costs nothing: the next start comes to the same, and nothing is made twice.
+//! A crash after any single change outside costs nothing: the next start comes to the same, and
+//! nothing is made twice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,14 +10,16 @@ use maxchannel::api::ChannelRef;
 use maxchannel::api::{self, MaxChannelStatus, manifest::Manifests};
 use maxchannel::channel::keeper::Keeper;
 use maxchannel::channel::observe::Clients;
+use maxchannel::channel::pass;
 use maxchannel::channel::plan::KnownBot;
 use maxchannel::channel::validate::Secrets;
 use maxchannel::transport::{Options, Request, ReqwestTransport, Response, Transport, TransportError, Trust};
 use serde_json::Value;
 
-use crate::world::{TOKEN, World};
+use crate::world::{TOKEN, World, act};
 
-/// Lets so many changes through; after the last of them the process is dead: its answer is lost, and nothing leaves any more.
+/// Lets so many changes through; after the last of them the process is dead: its answer is lost,
+/// and nothing leaves any more.
 struct Mortal {
     inner: ReqwestTransport,
     changes_left: Arc<AtomicUsize>,
@@ -96,8 +99,8 @@ async fn a_crash_after_every_single_change_converges_to_the_same_and_makes_nothi
     let reference = World::new().await;
     let (unhurt, left) = clients(&reference, 1_000);
     let mut whole = keeper(&reference, unhurt, None);
-    whole.look(&now).await;
-    let done = whole.act(true, &now).await;
+    pass::look(&mut whole, &now).await;
+    let done = act(&mut whole, &now).await;
     assert!(done.iter().all(|step| step.outcome.is_ok()), "{done:?}");
     assert!(done.len() >= 6, "settings, queue, two agents, channel, subscription: {done:?}");
     assert_eq!(whole.plan(), [], "a second pass has nothing to do");
@@ -108,8 +111,8 @@ async fn a_crash_after_every_single_change_converges_to_the_same_and_makes_nothi
         let world = World::new().await;
         let (mortal, _) = clients(&world, crash_at);
         let mut first = keeper(&world, mortal, None);
-        first.look(&now).await;
-        first.act(true, &now).await;
+        pass::look(&mut first, &now).await;
+        act(&mut first, &now).await;
         let bot = first.bot().cloned();
         drop(first);
 
@@ -117,8 +120,8 @@ async fn a_crash_after_every_single_change_converges_to_the_same_and_makes_nothi
         world.mango.control().forgive();
         let (healthy, _) = clients(&world, 1_000);
         let mut second = keeper(&world, healthy, bot);
-        second.look(&now).await;
-        second.act(true, &now).await;
+        pass::look(&mut second, &now).await;
+        act(&mut second, &now).await;
         assert_eq!(second.plan(), [], "crash after change {crash_at}");
         assert_eq!(outside(&world).len(), count, "crash after change {crash_at}: {:#?}", outside(&world));
         let row = world.channel_row().unwrap();
@@ -132,12 +135,12 @@ async fn removal_takes_the_subscription_the_activity_and_the_owner_mark_and_can_
     let world = World::new().await;
     let (healthy, _) = clients(&world, 1_000);
     let mut first = keeper(&world, healthy.clone(), None);
-    first.look(&now).await;
-    first.act(true, &now).await;
+    pass::look(&mut first, &now).await;
+    act(&mut first, &now).await;
 
     world.mango.control().forgive();
     let mut remover = keeper(&world, healthy.clone(), None);
-    remover.look(&now).await;
+    pass::look(&mut remover, &now).await;
     let done = remover.remove(&now).await;
     assert_eq!(done.len(), 3, "{done:?}");
     assert_eq!(remover.unseen(), Vec::<String>::new());
@@ -146,6 +149,6 @@ async fn removal_takes_the_subscription_the_activity_and_the_owner_mark_and_can_
     assert_eq!(world.rows("MaxChannelSettings")[0]["Owner"], "");
 
     let mut again = keeper(&world, healthy, None);
-    again.look(&now).await;
+    pass::look(&mut again, &now).await;
     assert!(again.remove(&now).await.is_empty(), "nothing of ours is left");
 }

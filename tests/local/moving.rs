@@ -1,6 +1,7 @@
 //! Two installations with the same manifests: only one of them has the bot, and it can be moved.
 
-use maxchannel::channel::{Installation, InstallationId};
+use maxchannel::channel::Installation;
+use maxchannel::contract::InstallationId;
 use maxchannel::local::{self, Board, Options, Running};
 use maxchannel_simulator::max;
 use serde_json::Value;
@@ -12,7 +13,8 @@ use crate::world::{TOKEN, World};
 const ADOPT: &str = "metadata: {name: support, annotations: {maxchannel.dev/adopt: \"true\"}}";
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Another installation between the same doubles, with a folder, a store and a public address of its own.
+/// Another installation between the same doubles, with a folder, a store and a public address of
+/// its own.
 struct Other {
     id: &'static str,
     folder: tempfile::TempDir,
@@ -45,6 +47,7 @@ impl Other {
             data_dir: self.data.path().to_owned(),
             installation: Installation { id: InstallationId::of(self.id), public_url: public, ..world.installation() },
             cadence: world.cadence.clone(),
+            clock: world.clock.clone(),
         };
         let running = local::start(options, stop.clone()).await.unwrap();
         self.board = running.board.clone();

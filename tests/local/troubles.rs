@@ -1,5 +1,8 @@
 //! Each documented error and its like: what the status says, and that it mends itself.
 
+use std::time::Duration;
+
+use maxchannel::time::Clock;
 use maxchannel_simulator::max;
 
 use crate::world::{TOKEN, World};
@@ -148,4 +151,50 @@ async fn another_bots_token_is_refused_until_it_is_accepted() {
     world.until("the new bot is subscribed", || world.max.control().bot(bot).unwrap().subscriptions.len() == 1).await;
     world.until_ready("support").await;
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_max_throttles_is_told_as_throttled_whatever_else_succeeds() {
+    for intake in ["", "  intake: {longPoll: {}}\n"] {
+        let mut world = World::new().await;
+        let (clock, hand) = Clock::manual(Clock::real().now());
+        world.clock = clock.clone();
+        let driver = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(5));
+            loop {
+                ticks.tick().await;
+                hand.advance_to(clock.now() + 100);
+            }
+        });
+        let more = format!("{intake}  autoReplies: [{{after: 0s, text: Здравствуйте!}}]\n");
+        world.write("support.yaml", &world.channel("support", &more));
+        world.run().await;
+        world.until_ready("support").await;
+        world.max.control().add_fault(max::Fault {
+            method: Some("POST".to_owned()),
+            path: Some("/messages".to_owned()),
+            times: 0,
+            outcome: max::Outcome::error(429, "too.many.requests", "Too many requests"),
+            ..max::Fault::default()
+        });
+        let customer = world.max.control().create_user(max::NewUser::named("Мария")).unwrap();
+        world.max.control().start(customer, world.bot).unwrap();
+        let mut asked = 0;
+        world
+            .until(&format!("the throttling is told with {intake:?}"), || {
+                // What MAX brings meanwhile is no sign that it takes anything again.
+                asked += 1;
+                if asked % 20 == 1 {
+                    world.max.control().say(customer, world.bot, "Есть кто?").unwrap();
+                }
+                world.condition("support", "DeliveryHealthy").1 == "MaxThrottled"
+            })
+            .await;
+        world.max.control().clear_faults();
+        world
+            .until("the end of the throttling is told", || world.condition("support", "DeliveryHealthy").0 == "True")
+            .await;
+        world.stop().await;
+        driver.abort();
+    }
 }

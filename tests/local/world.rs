@@ -1,11 +1,15 @@
 //! The runner between three doubles, its manifests in a folder.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use maxchannel::api::{ErrorReasons, Language};
+use maxchannel::channel::Installation;
+use maxchannel::channel::keeper::{self, Done, Keeper, May, Side};
 use maxchannel::channel::schedule::Cadence;
-use maxchannel::channel::{Installation, InstallationId};
+use maxchannel::contract::InstallationId;
 use maxchannel::local::{self, Board, Options, Running};
+use maxchannel::time::Clock;
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +36,7 @@ pub struct World {
     /// Whether there is a public address.
     pub public: bool,
     pub installation_id: String,
+    pub clock: Clock,
     running: Option<(Running, CancellationToken)>,
     pub board: Board,
 }
@@ -85,6 +90,7 @@ impl World {
             error_reasons: ErrorReasons::default(),
             public: true,
             installation_id: "laptop".to_owned(),
+            clock: Clock::real(),
             running: None,
             board: Board::default(),
         };
@@ -123,7 +129,8 @@ impl World {
         )
     }
 
-    /// A channel with the group as its receiver; `more` are further lines of the spec, each with its line end.
+    /// A channel with the group as its receiver; `more` are further lines of the spec, each with
+    /// its line end.
     pub fn channel(&self, name: &str, more: &str) -> String {
         self.channel_with(name, &format!("  receiver: {{group: {{name: Поддержка}}}}\n{more}"))
     }
@@ -160,6 +167,7 @@ impl World {
             data_dir: self.data.path().to_owned(),
             installation: self.installation(),
             cadence: self.cadence.clone(),
+            clock: self.clock.clone(),
         };
         let running = local::start(options, stop.clone()).await.unwrap();
         self.board = running.board.clone();
@@ -255,4 +263,18 @@ impl World {
         agents.sort();
         agents
     }
+}
+
+/// Carries out what the plan asks for, at the CRM and then at MAX, as a pass does while the relay
+/// listens.
+pub async fn act(keeper: &mut Keeper, now: keeper::Clock<'_>) -> Vec<Done> {
+    let may: May = Arc::new(|| true);
+    let mut done = Vec::new();
+    for side in [Side::Crm, Side::Max] {
+        if let Some(errand) = keeper.errand(side, true, &may, now()) {
+            let brought = errand.run().await;
+            done.extend(keeper.take(brought, now()));
+        }
+    }
+    done
 }

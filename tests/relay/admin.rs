@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 
-use maxchannel::relay::config::Intake;
+use maxchannel::contract::config::Intake;
 use maxchannel_simulator::creatio;
 use maxchannel_simulator::max::{DialogAction, Fault, Outcome};
 use serde_json::{Value, json};

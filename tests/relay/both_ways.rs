@@ -1,7 +1,7 @@
 //! What a day of a channel is made of: text, files, replies, closings.
 
+use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, Rules};
-use maxchannel::relay::config::Intake;
 use maxchannel_simulator::creatio::{self, OutFile};
 use maxchannel_simulator::max::{Content, Draft, DraftAttachment};
 

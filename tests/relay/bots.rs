@@ -1,7 +1,8 @@
 //! Dialogs that a bot holds, through the whole relay (see `docs/bots.en.md`).
 
+use maxchannel::contract::Trouble;
+use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, Receiver, Rules};
-use maxchannel::relay::config::Intake;
 use maxchannel_simulator::max::{Draft, PressWhat};
 use serde_json::json;
 
@@ -147,7 +148,7 @@ async fn a_dead_or_slow_bot_hands_over_and_gets_new_dialogs_again_when_it_is_wel
         let chat = world.accept(&anna).await;
         assert_eq!(bot.heard(), ["/start", "Где мой заказ?", "Где мой заказ?"], "it gets one more chance");
         let facts = world.relay.facts().await.bot;
-        assert_eq!((facts.ok, facts.code.as_deref()), (false, Some("BotUnreachable")));
+        assert_eq!((facts.ok, facts.code), (false, Some(Trouble::BotUnreachable)));
         world.crm.control().send(chat, world.agent, "Отвечаю за бота", Vec::new()).unwrap();
         world.until_true("the agent answers", || world.seen(&anna).len() == 2).await;
 

@@ -1,9 +1,10 @@
-//! The rules of the product page through the whole relay, days in seconds, with restarts in between.
+//! The rules of the product page through the whole relay, days in seconds, with restarts in
+//! between.
 
 use std::sync::OnceLock;
 
+use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, OffHours, Rules, WorkingHours};
-use maxchannel::relay::config::Intake;
 use maxchannel_simulator::max::DialogAction;
 use serde_json::json;
 

@@ -1,13 +1,15 @@
-//! Gaps in what MAX brings: their bound is fixed when they begin, and they stay noted until they are read.
+//! Gaps in what MAX brings: their bound is fixed when they begin, and they stay noted until they
+//! are read.
 
-use maxchannel::relay::config::Intake;
+use maxchannel::contract::config::Intake;
 use maxchannel_simulator::max::{Fault, Outcome};
 
 use crate::world::{Customer, World, quiet_rules};
 
 const READING: &str = "/messages";
 
-/// A subscription is lost, something is written, and it is made again. Whoever tells the relay of it comes late.
+/// A subscription is lost, something is written, and it is made again. Whoever tells the relay of
+/// it comes late.
 async fn lost_and_made_again(world: &World, customer: &Customer) {
     world.relay.subscribed(1).await;
     world.max.control().drop_subscriptions(world.bot).unwrap();

@@ -1,6 +1,6 @@
 //! Callers that hang up before they are answered: what is on disk is worked on all the same.
 
-use maxchannel::relay::config::Intake;
+use maxchannel::contract::config::Intake;
 use maxchannel_simulator::max::DialogAction;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,7 +1,8 @@
-//! The five interleavings that lose, double or reorder (see the head of `relay`), and the rule against each.
+//! The five interleavings that lose, double or reorder (see the head of `relay`), and the rule
+//! against each.
 
+use maxchannel::contract::config::Intake;
 use maxchannel::policy::Rules;
-use maxchannel::relay::config::Intake;
 use maxchannel_simulator::creatio::{self, Answer};
 use maxchannel_simulator::max::{Fault, Outcome, Twist, UpdateFault};
 
@@ -272,7 +273,8 @@ async fn a_chat_that_was_transferred_in_the_closing_moment_goes_on_as_its_child(
     world.say(&anna, "вопрос");
     let first = world.accept(&anna).await;
     let other = world.crm.control().add_agent("Пётр Агентов", "petr@example.com");
-    // The transfer is there, but its row is not visible before the relay wants to close the old chat.
+    // The transfer is there, but its row is not visible before the relay wants to close the old
+    // chat.
     world.crm.control().hold_outbox(&anna.sender, 8_000);
     let child = world.crm.control().transfer_to_agent(first, world.agent, other).unwrap();
     world

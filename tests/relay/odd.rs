@@ -1,7 +1,8 @@
 //! One odd thing stops nobody else, is told with its reason, and is not taken for an outage.
 
+use maxchannel::contract::Trouble;
+use maxchannel::contract::config::Intake;
 use maxchannel::policy::{Receiver, Rules};
-use maxchannel::relay::config::Intake;
 use maxchannel_simulator::creatio::OutFile;
 use serde_json::json;
 
@@ -170,7 +171,7 @@ async fn what_a_bot_says_that_is_not_understood_takes_nobody_else_from_it() {
         world.accept(&boris).await;
         assert_eq!(bot.heard().len(), heard + 1, "it was told the same twice");
         let facts = world.relay.facts().await.bot;
-        assert_eq!((facts.ok, facts.code.as_deref()), (false, Some("BotNotUnderstood")), "{nonsense}");
+        assert_eq!((facts.ok, facts.code), (false, Some(Trouble::BotNotUnderstood)), "{nonsense}");
         world.say(&anna, "Ещё вопрос");
         world.until_true("it still talks with the others", || world.seen(&anna).last().unwrap() == "Слышу").await;
         bot.says([json!({"text": "Снова"})]);

@@ -1,7 +1,8 @@
-//! Every event of a customer has its place: in his dialog and in no other chat, by MAX's time and not by its arrival.
+//! Every event of a customer has its place: in his dialog and in no other chat, by MAX's time and
+//! not by its arrival.
 
+use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, Receiver, Rules};
-use maxchannel::relay::config::Intake;
 use maxchannel_simulator::max::{Draft, DraftAttachment, Fault, Outcome, Twist, UpdateFault};
 use serde_json::{Value, json};
 
@@ -239,7 +240,8 @@ async fn an_original_that_comes_after_its_own_edit_or_removal_is_not_shown_as_ne
             "Спасибо"
         ]
     );
-    // Where no chat was open the edit is left, and the original opens one, in the words of the edit.
+    // Where no chat was open the edit is left, and the original opens one, in the words of the
+    // edit.
     let boris = world.customer("Борис");
     let first = message(&world, &boris, "first", at, "где закз");
     world.deliver(&edited(&first, at + 10, "где заказ")).await;

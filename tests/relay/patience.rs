@@ -1,7 +1,8 @@
 //! Pauses go by passed time, looks back by MAX's own times, and each patience counts its own cause.
 
+use maxchannel::contract::Trouble;
+use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, Rules};
-use maxchannel::relay::config::Intake;
 use maxchannel_simulator::creatio::{self, Answer, OutFile, Outage};
 use maxchannel_simulator::max::{Fault, Outcome};
 
@@ -109,7 +110,7 @@ async fn a_chat_that_cannot_be_seen_is_told_and_is_never_taken_for_closed() {
     let chat = world.accept(&anna).await;
     world.crm.control().hide(chat, true);
     let denied = async {
-        while world.relay.facts().await.crm.code.as_deref() != Some("AccessDenied") {
+        while world.relay.facts().await.crm.code != Some(Trouble::AccessDenied) {
             world.moment().await;
         }
     };
@@ -119,7 +120,7 @@ async fn a_chat_that_cannot_be_seen_is_told_and_is_never_taken_for_closed() {
     world.say(&boris, "вопрос");
     world.until_true("others are served", || world.received(&boris) == ["вопрос"]).await;
     assert!(world.seen(&anna).is_empty(), "a waiting chat was told to be over");
-    assert_eq!(world.relay.facts().await.crm.code.as_deref(), Some("AccessDenied"));
+    assert_eq!(world.relay.facts().await.crm.code, Some(Trouble::AccessDenied));
     world.crm.control().hide(chat, false);
     world.until_true("it is closed once it is seen", || world.seen(&anna) == ["Диалог завершён"]).await;
     assert!(world.relay.facts().await.crm.ok);

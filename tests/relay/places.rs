@@ -1,8 +1,9 @@
-//! What is slow holds nothing that the quick need: files and texts have places of their own, each way.
+//! What is slow holds nothing that the quick need: files and texts have places of their own, each
+//! way.
 
 use std::time::Duration;
 
-use maxchannel::relay::config::Intake;
+use maxchannel::contract::config::Intake;
 use maxchannel_simulator::creatio::{self, OutFile};
 use maxchannel_simulator::max::{Content, Draft, DraftAttachment, Fault, Outcome};
 

@@ -1,6 +1,6 @@
 //! Nothing that is a customer's word vanishes, however odd the update that brings it.
 
-use maxchannel::relay::config::Intake;
+use maxchannel::contract::config::Intake;
 use serde_json::{Value, json};
 
 use crate::order::{created, message, now, user};
@@ -36,7 +36,8 @@ async fn half_an_emoji_costs_nothing_wherever_it_stands() {
     world.assert_contract_kept();
 }
 
-/// Every way of breaking one field of a message; whatever is left of it reaches the agent, and nothing becomes a dead letter.
+/// Every way of breaking one field of a message; whatever is left of it reaches the agent, and
+/// nothing becomes a dead letter.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_is_odd_in_any_field_is_with_the_agent() {
     let world = World::start(quiet_rules(), Intake::Webhook).await;

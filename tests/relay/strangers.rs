@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use maxchannel::relay::config::Intake;
+use maxchannel::contract::config::Intake;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use maxchannel::creatio::{Credentials, Runtime};
-use maxchannel::policy::{Receiver, Rules};
-use maxchannel::relay::config::{
+use maxchannel::contract::config::{
     BotConfig, ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets,
 };
+use maxchannel::contract::webhook;
+use maxchannel::creatio::{Credentials, Runtime};
+use maxchannel::policy::{Receiver, Rules};
+use maxchannel::relay::Relay;
 use maxchannel::relay::http::{Relays, router, serve};
-use maxchannel::relay::{Relay, fingerprint};
 use maxchannel::time::Clock;
 use maxchannel::time::ManualClock;
 use maxchannel_simulator::{creatio, max};
@@ -24,6 +25,11 @@ const WEBHOOK_SECRET: &str = "invented-webhook-secret";
 const MOMENT: i64 = 200;
 /// How long a test waits for something before it fails, in real time.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What stands in the address of the webhook.
+fn webhook_fingerprint() -> String {
+    webhook::fingerprint(&SecretString::from(WEBHOOK_SECRET))
+}
 
 /// Both doubles, one bot, one agent, one customer, and the relay.
 pub struct World {
@@ -88,7 +94,7 @@ impl World {
 
     /// Subscribes the relay's webhook at MAX, as a controller does.
     pub async fn subscribe(&self) {
-        let url = format!("{}/webhooks/max/default/support/{}", self.base, fingerprint(WEBHOOK_SECRET));
+        let url = format!("{}/webhooks/max/default/support/{}", self.base, webhook_fingerprint());
         let body = serde_json::json!({ "url": url, "secret": WEBHOOK_SECRET }).to_string();
         let answer = reqwest::Client::new()
             .post(format!("{}/subscriptions", self.max.url()))
@@ -103,7 +109,7 @@ impl World {
 
     /// The bytes of a webhook call as MAX makes it.
     pub fn webhook_call(body: &str) -> Vec<u8> {
-        let path = format!("/webhooks/max/default/support/{}", fingerprint(WEBHOOK_SECRET));
+        let path = format!("/webhooks/max/default/support/{}", webhook_fingerprint());
         let length = body.len();
         format!(
             "POST {path} HTTP/1.1\r\nHost: relay\r\nX-Max-Bot-Api-Secret: {WEBHOOK_SECRET}\r\n\
@@ -188,7 +194,7 @@ impl World {
 
     /// Brings one webhook call of MAX's, word by word.
     pub async fn bring(&self, raw: &str) -> http::StatusCode {
-        self.relay.webhook(&fingerprint(WEBHOOK_SECRET), Some(WEBHOOK_SECRET), raw.as_bytes()).await
+        self.relay.webhook(&webhook_fingerprint(), Some(WEBHOOK_SECRET), raw.as_bytes()).await
     }
 
     /// The same, and it is taken.

@@ -19,7 +19,8 @@ async fn killed_again_and_again_in_an_exchange_nothing_is_lost_doubled_or_reorde
             company.say(customer, "начало");
             chats.push(company.accept(customer).await);
         }
-        // Not by chance, so that a failure can be played again: a small generator with a fixed seed.
+        // Not by chance, so that a failure can be played again: a small generator with a fixed
+        // seed.
         let mut seed = 20_261_124_u64;
         let mut random = move |below: u64| {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -38,7 +38,8 @@ async fn passes_calls_and_deliveries_reach_the_collector_without_a_token_or_a_te
     let collector = Collector::default();
     let mut company = Company::new(true).await;
     company.env.push(("OTEL_EXPORTER_OTLP_ENDPOINT", collector.start().await));
-    // What is left at the end shows that the end sends it: by itself the exporter would wait longer.
+    // What is left at the end shows that the end sends it: by itself the exporter would wait
+    // longer.
     company.env.push(("OTEL_BSP_SCHEDULE_DELAY", "3600000".to_owned()));
     company.env.push(("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=a-test".to_owned()));
     company.start();

@@ -1,8 +1,10 @@
 //! The clock of the doubles: wall time that is told as it is, and long waits that can be shortened.
 //!
-//! Times that a double *tells* (timestamps of messages, `expires`) are Unix times that go with the time of the async runtime, so that
-//! whoever reads them can compare them with its own clock, and a test that pauses that time moves these, too. Periods that it *waits* (retry pauses, the 24 hours that updates are kept, lives of addresses) are divided by
-//! the scale. Rates per second are never scaled.
+//! Times that a double *tells* (timestamps of messages, `expires`) are Unix times that go with the
+//! time of the async runtime, so that whoever reads them can compare them with its own clock, and a
+//! test that pauses that time moves these, too. Periods that it *waits* (retry pauses, the 24 hours
+//! that updates are kept, lives of addresses) are divided by the scale. Rates per second are never
+//! scaled.
 
 use std::time::Duration;
 
@@ -17,7 +19,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// `scale` 1.0 keeps periods as they are; 60.0 turns a minute into a second. Values that are not positive numbers count as 1.0.
+    /// `scale` 1.0 keeps periods as they are; 60.0 turns a minute into a second. Values that are
+    /// not positive numbers count as 1.0.
     pub fn new(scale: f64) -> Self {
         Self::starting_at(jiff::Timestamp::now().as_millisecond(), scale)
     }

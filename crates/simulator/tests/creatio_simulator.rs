@@ -1,6 +1,7 @@
-//! The Creatio double keeps the rules of the Creatio reference, and what it adds to the package contract: a record of what the relay does
-//! wrong, switches, faults. Driven over HTTP by a plain client that shares no type with it. The contract itself, which the package keeps
-//! too, is in `creatio_contract`.
+//! The Creatio double keeps the rules of the Creatio reference, and what it adds to the package
+//! contract: a record of what the relay does wrong, switches, faults. Driven over HTTP by a plain
+//! client that shares no type with it. The contract itself, which the package keeps too, is in
+//! `creatio_contract`.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -821,7 +822,8 @@ async fn a_batch_stops_at_its_first_failure_unless_told_otherwise() {
 
 #[tokio::test]
 async fn a_conversation_of_hostile_defaults_loses_nothing() {
-    // Late rows, gaps, late files, rotating cookies: what a patient reader of the outbox sees in the end.
+    // Late rows, gaps, late files, rotating cookies: what a patient reader of the outbox sees in
+    // the end.
     let site = site_with(Options { time_scale: 1e-6, ..Options::default() }).await;
     let mut chats = Vec::new();
     for number in 1..=20_i64 {

@@ -6,16 +6,17 @@ use secrecy::ExposeSecret as _;
 
 use super::{Finding, schema};
 use crate::api::{
-    MaxChannel, SecretProblem,
+    MaxChannel, SecretProblem, key,
     manifest::{ChannelManifest, Manifests, SecretManifest},
     passphrase,
     path::FieldPath,
     secret_value,
 };
 
-/// Findings that only several manifests together show, each with the channel in which it is: an account, a key or a token that two
-/// channels have, Secrets that are at hand but lack what a channel needs, and names of Secrets that look mistyped. Each channel is held
-/// against the first that has the same thing, so that there is one finding for each, however many there are.
+/// Findings that only several manifests together show, each with the channel in which it is: an
+/// account, a key or a token that two channels have, Secrets that are at hand but lack what a
+/// channel needs, and names of Secrets that look mistyped. Each channel is held against the first
+/// that has the same thing, so that there is one finding for each, however many there are.
 pub fn across(manifests: &Manifests) -> Vec<(&ChannelManifest, Finding)> {
     let mut found = Vec::new();
     let channels: Vec<(&ChannelManifest, MaxChannel)> = manifests
@@ -87,7 +88,7 @@ impl<'a> Firsts<'a> {
                     of(other)
                 ),
             );
-        } else if let Some(key) = value(keys, "apiKey")
+        } else if let Some(key) = value(keys, key::API_KEY)
             && let Some(other) = foreign(self.key_values.entry(key).or_insert((manifest, account.clone())))
         {
             report(
@@ -142,20 +143,20 @@ fn secrets(
     }
     if let Some(secret) = secret(&spec.mango.credentials_secret_ref.name) {
         let field = at.key("mango").key("credentialsSecretRef");
-        needs(secret, &["apiKey", "apiSalt"], secret_value, &field, report);
+        needs(secret, &[key::API_KEY, key::API_SALT], secret_value, &field, report);
     }
     let creatio = at.key("creatio");
     if let Some(secret) = secret(&spec.creatio.credentials_secret_ref.name) {
         let field = creatio.key("credentialsSecretRef");
         let has = |key: &str| secret.data.contains_key(key) || secret.binary.contains(key);
-        if has("clientId") || has("clientSecret") {
-            needs(secret, &["clientId", "clientSecret"], secret_value, &field, report);
+        if has(key::CLIENT_ID) || has(key::CLIENT_SECRET) {
+            needs(secret, &[key::CLIENT_ID, key::CLIENT_SECRET], secret_value, &field, report);
             if spec.creatio.identity_url.is_none() {
                 let message = "is missing, and clientId is used there: give the address of the identity service";
                 report(creatio.key("identityUrl"), message.to_owned());
             }
-        } else if has("username") || has("password") {
-            needs(secret, &["username", "password"], passphrase, &field, report);
+        } else if has(key::USERNAME) || has(key::PASSWORD) {
+            needs(secret, &[key::USERNAME, key::PASSWORD], passphrase, &field, report);
         } else {
             let message = format!(
                 "the Secret {} ({}) has neither clientId and clientSecret nor username and password: add one of the pairs",
@@ -163,8 +164,8 @@ fn secrets(
             );
             report(field.clone(), message);
         }
-        if has("notifySecret") {
-            needs(secret, &["notifySecret"], secret_value, &field, report);
+        if has(key::NOTIFY_SECRET) {
+            needs(secret, &[key::NOTIFY_SECRET], secret_value, &field, report);
         }
     }
     if let Some(reference) = &spec.creatio.ca_secret_ref
@@ -250,8 +251,9 @@ impl<'a> Names<'a> {
         Self { present, named: named.collect() }
     }
 
-    /// A Secret that is not at hand may be in the cluster. Where Secrets of that namespace are at hand it is worth a word, and where one
-    /// with nearly that name is at hand and nobody asks for it, the name is mistyped.
+    /// A Secret that is not at hand may be in the cluster. Where Secrets of that namespace are at
+    /// hand it is worth a word, and where one with nearly that name is at hand and nobody asks for
+    /// it, the name is mistyped.
     fn missing(&self, manifests: &Manifests, manifest: &ChannelManifest, channel: &MaxChannel) -> Vec<Finding> {
         let namespace = manifest.namespace.as_str();
         let Some(present) = self.present.get(namespace) else { return Vec::new() };

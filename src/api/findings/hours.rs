@@ -11,7 +11,8 @@ fn length(from: u16, to: u16) -> i64 {
     if length > 0 { length } else { length + DAY }
 }
 
-/// The first two entries of a week that overlap, as indices; one entry may overlap itself, from a day into the next.
+/// The first two entries of a week that overlap, as indices; one entry may overlap itself, from a
+/// day into the next.
 pub(super) fn overlap_in_week(week: &[WeekInterval]) -> Option<(usize, usize)> {
     let mut spans: Vec<(i64, i64, usize)> = Vec::new();
     for (index, interval) in week.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! What the API server checks of every object by itself: names, labels, annotations, owners, and fields that it does not know.
+//! What the API server checks of every object by itself: names, labels, annotations, owners, and
+//! fields that it does not know.
 
 use serde_json::{Map, Value};
 
@@ -92,7 +93,8 @@ pub(super) fn label_key(text: &str, at: &FieldPath, found: &mut Vec<Finding>) {
     }
 }
 
-/// Of a channel. The name of a channel is the beginning of the name of a Service, and is stricter than the API server's own rule.
+/// Of a channel. The name of a channel is the beginning of the name of a Service, and is stricter
+/// than the API server's own rule.
 pub(super) fn of_channel(manifest: &Value, found: &mut Vec<Finding>) {
     let at = FieldPath::default().key("metadata");
     match manifest.pointer("/metadata/name") {

@@ -1,8 +1,9 @@
 //! What is wrong with a manifest: one pure function for `check`, for `run` and for the controller.
 //!
-//! Three layers, in this order: the schema of the CRD (here unknown fields are errors, which the API server would silently drop), the
-//! CEL rules of the CRD, and the rules that neither can express. A message is one sentence that says what to do; it quotes a value only
-//! where nobody would put a secret by mistake.
+//! Three layers, in this order: the schema of the CRD (here unknown fields are errors, which the
+//! API server would silently drop), the CEL rules of the CRD, and the rules that neither can
+//! express. A message is one sentence that says what to do; it quotes a value only where nobody
+//! would put a secret by mistake.
 
 mod across;
 mod hours;
@@ -70,7 +71,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything that is wrong with one manifest, errors and warnings, in the order of the fields. Never panics, whatever the value is.
+/// Everything that is wrong with one manifest, errors and warnings, in the order of the fields.
+/// Never panics, whatever the value is.
 pub fn findings(manifest: &Value) -> Vec<Finding> {
     examine(manifest).1
 }
@@ -86,7 +88,8 @@ pub fn parse(manifest: &Value) -> Result<MaxChannel, Vec<Finding>> {
     }
 }
 
-/// The errors among the findings as one text for a condition or a log line: the first five, and how many more there are.
+/// The errors among the findings as one text for a condition or a log line: the first five, and how
+/// many more there are.
 pub fn summary(findings: &[Finding]) -> String {
     let errors: Vec<String> =
         findings.iter().filter(|finding| finding.severity == Severity::Error).map(ToString::to_string).collect();
@@ -103,7 +106,8 @@ fn examine(manifest: &Value) -> (Option<MaxChannel>, Vec<Finding>) {
         let message = format!("this is no channel: write apiVersion: {API_VERSION} and kind: {KIND}");
         return (None, vec![Finding::error(FieldPath::default(), message)]);
     }
-    // What was observed is not what was written: a manifest taken from a cluster has a status, and nobody can mend it.
+    // What was observed is not what was written: a manifest taken from a cluster has a status, and
+    // nobody can mend it.
     let mut written = manifest.clone();
     if let Some(members) = written.as_object_mut() {
         members.remove("status");
@@ -114,7 +118,8 @@ fn examine(manifest: &Value) -> (Option<MaxChannel>, Vec<Finding>) {
     let is_new = |finding: &Finding| !refused.contains(&finding.field);
     found.extend(rules::of_texts(&written).into_iter().filter(is_new));
     let (failed, stumbled) = schema::rules(&written);
-    // What is told already is not told twice: of the same field, or of a union of which a member is misspelt.
+    // What is told already is not told twice: of the same field, or of a union of which a member is
+    // misspelt.
     let told: HashSet<FieldPath> = found.iter().map(|finding| finding.field.clone()).collect();
     let misspelt: HashSet<FieldPath> =
         found.iter().filter(|finding| schema::is_unknown(finding)).filter_map(|one| one.field.parent()).collect();

@@ -221,8 +221,8 @@ fn is_blank(text: &str) -> bool {
     !text.is_empty() && text.chars().all(is_invisible)
 }
 
-/// White space, control characters, and characters without a picture of their own: Unicode's `Default_Ignorable_Code_Point`, the
-/// format characters, and the blank pattern of Braille.
+/// White space, control characters, and characters without a picture of their own: Unicode's
+/// `Default_Ignorable_Code_Point`, the format characters, and the blank pattern of Braille.
 fn is_invisible(c: char) -> bool {
     c.is_whitespace()
         || c.is_control()
@@ -332,7 +332,8 @@ fn ahead_of_utc(name: &str) -> Option<i32> {
     hours.parse().ok()
 }
 
-/// The product page, "Карточка бота: ключевые требования к полям"; lengths, the nick and the scheme of the site are in the schema.
+/// The product page, "Карточка бота: ключевые требования к полям"; lengths, the nick and the scheme
+/// of the site are in the schema.
 fn bot_card(card: &BotCard, at: &FieldPath, found: &mut Vec<Finding>) {
     if let Some(name) = &card.name {
         let letter = |c: char| {
@@ -396,7 +397,8 @@ fn intake_rules(intake: &Intake, at: &FieldPath, found: &mut Vec<Finding>) {
 
 const UNREACHABLE: &str = "is not a public name, and MAX will not reach it";
 
-/// Whether the world can have a certificate for that name and find it: no bare name, no number, no name of a private network.
+/// Whether the world can have a certificate for that name and find it: no bare name, no number, no
+/// name of a private network.
 fn is_public(host: &str) -> bool {
     const PRIVATE: [&str; 13] = [
         "localhost",

@@ -21,7 +21,8 @@ use crate::api::{
     yaml::{TEMPLATE, is_template},
 };
 
-/// The schema with everything closed that has members of its own, so that an unknown field is an error.
+/// The schema with everything closed that has members of its own, so that an unknown field is an
+/// error.
 static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
     let mut schema = crd::schema().clone();
     close(&mut schema);
@@ -66,7 +67,8 @@ pub(super) fn findings(manifest: &Value) -> Vec<Finding> {
     found
 }
 
-/// What the CEL rules say: failures, and apart from them what could not be evaluated, which rules cannot on values of a wrong type.
+/// What the CEL rules say: failures, and apart from them what could not be evaluated, which rules
+/// cannot on values of a wrong type.
 pub(super) fn rules(manifest: &Value) -> (Vec<Finding>, Vec<Finding>) {
     let errors = cel::Validator::new().validate_compiled(&RULES, manifest, None).err();
     let (failed, stumbled): (Vec<_>, Vec<_>) =
@@ -106,7 +108,8 @@ fn describe(error: &ValidationError<'_>, manifest: &Value, found: &mut Vec<Findi
             }
             return;
         }
-        // An object without any member of its own; the error speaks of the object, and its value is that of the member.
+        // An object without any member of its own; the error speaks of the object, and its value is
+        // that of the member.
         ValidationErrorKind::FalseSchema => {
             let object = manifest.pointer(error.instance_path().as_str()).and_then(Value::as_object);
             for name in object.into_iter().flat_map(Map::keys) {
@@ -148,7 +151,8 @@ fn describe(error: &ValidationError<'_>, manifest: &Value, found: &mut Vec<Findi
             let count = value.as_object().map_or(0, Map::len);
             format!("has {count} entries, at most {limit} are allowed")
         }
-        // The schema uses no other keyword; should one come, its own words are better than silence, without the value.
+        // The schema uses no other keyword; should one come, its own words are better than silence,
+        // without the value.
         _ => error.masked().to_string(),
     };
     let template = value.as_str().is_some_and(is_template);

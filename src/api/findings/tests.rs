@@ -1,3 +1,5 @@
+//! Each mistake of a manifest, told with its field and its remedy.
+
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -606,7 +608,7 @@ fn manifests_that_take_each_others_account_or_lack_keys_are_told_together() {
     assert_eq!(manifests.errors, []);
     let found: Vec<String> =
         across(&manifests).iter().map(|(channel, finding)| format!("{} {finding}", channel.name)).collect();
-    let blank = "the key token of the Secret bot-a (x.yaml:7): it has a blank or a line end inside: copy it once more, in one piece";
+    let blank = "the key token of the Secret bot-a (x.yaml:7): it has a space or a line break inside: copy it once more, in one piece";
     let creatio = |name: &str| {
         [
             format!(

@@ -201,7 +201,7 @@ pub struct Mango {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BotCard {
-    /// The name, 1 to 59 characters: letters, digits and blanks, no emoji.
+    /// The name, 1 to 59 characters: letters, digits and spaces, no emoji.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 59))]
     pub name: Option<String>,

@@ -1,11 +1,12 @@
 //! YAML and JSON in, YAML out; the only place that knows a YAML library. No I/O.
 //!
-//! Documents are read as kubectl reads them (go-yaml v2 behind sigs.k8s.io/yaml, whose parser is libyaml's, as ours is): what
-//! kubectl would send is the value, and where a reader of YAML 1.2 would see something else there is a [`Misread`]. One pass gives the
-//! values and the line of every field, so the cost is linear in the size of the text.
+//! Documents are read as kubectl reads them (go-yaml v2 behind sigs.k8s.io/yaml, whose parser is
+//! libyaml's, as ours is): what kubectl would send is the value, and where a reader of YAML 1.2
+//! would see something else there is a [`Misread`]. One pass gives the values and the line of every
+//! field, so the cost is linear in the size of the text.
 //!
-//! Reading is bounded: in length, in depth, in the number of values, and in what anchors expand to. No error quotes a value, because
-//! the value may be a secret.
+//! Reading is bounded: in length, in depth, in the number of values, and in what anchors expand to.
+//! No error quotes a value, because the value may be a secret.
 
 mod compose;
 mod json;
@@ -63,7 +64,8 @@ pub(super) struct Document {
     pub misread: Vec<Misread>,
 }
 
-/// The documents of a file, each by itself: one that is broken does not touch the others. Lines count from the start of the text.
+/// The documents of a file, each by itself: one that is broken does not touch the others. Lines
+/// count from the start of the text.
 pub(super) fn documents(text: &str, is_json: bool) -> Vec<Result<Document, YamlError>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // As kubectl: what begins with a brace is JSON, and YAML if it turns out not to be.

@@ -1,7 +1,9 @@
-//! What a plain scalar (one without quotes) is to kubectl, and whether a reader of YAML 1.2 takes it for the same.
+//! What a plain scalar (one without quotes) is to kubectl, and whether a reader of YAML 1.2 takes
+//! it for the same.
 //!
-//! kubectl reads with go-yaml v2, which keeps much of YAML 1.1: `yes` is true, `0400` is octal, `12_000` is a number. It knows no
-//! numbers to the base of 60, so `1:30` and `09:00` are texts, and a date stays the text it was.
+//! kubectl reads with go-yaml v2, which keeps much of YAML 1.1: `yes` is true, `0400` is octal,
+//! `12_000` is a number. It knows no numbers to the base of 60, so `1:30` and `09:00` are texts,
+//! and a date stays the text it was.
 
 use serde_json::{Number, Value};
 
@@ -14,7 +16,8 @@ pub(super) enum Scalar {
     NoJson,
 }
 
-/// The value as kubectl sends it, and what to tell the user where another reader takes it for something else.
+/// The value as kubectl sends it, and what to tell the user where another reader takes it for
+/// something else.
 pub(super) fn read(text: &str) -> Result<(Value, Option<&'static str>), &'static str> {
     let (kubectl, core) = (kubectl(text), core(text));
     if kubectl == Scalar::NoJson {
@@ -100,7 +103,8 @@ fn signed(text: &str) -> (bool, &str) {
     text.strip_prefix('-').map_or_else(|| (false, text.strip_prefix('+').unwrap_or(text)), |digits| (true, digits))
 }
 
-/// Go's `strconv.ParseInt` and, where that overflows, `ParseUint`, with the base taken from the text.
+/// Go's `strconv.ParseInt` and, where that overflows, `ParseUint`, with the base taken from the
+/// text.
 fn go_integer(text: &str) -> Option<Number> {
     let (negative, bare) = signed(text);
     let lower = bare.get(..2).map(str::to_ascii_lowercase);
@@ -155,7 +159,8 @@ mod tests {
 
     use super::*;
 
-    /// The values are those of go-yaml v2.4.3 and sigs.k8s.io/yaml v1.6.0, asked by `yaml.YAMLToJSON`.
+    /// The values are those of go-yaml v2.4.3 and sigs.k8s.io/yaml v1.6.0, asked by
+    /// `yaml.YAMLToJSON`.
     #[test]
     fn a_plain_scalar_is_what_kubectl_takes_it_for_and_is_told_of_where_others_read_it_differently() {
         let same = [

@@ -1,3 +1,5 @@
+//! What a manifest may be written like, and what is refused of it with its line.
+
 use serde_json::json;
 
 use super::*;

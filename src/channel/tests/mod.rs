@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
+use super::Installation;
 use super::claims::Conflict;
 use super::observe::{CrmView, Failure, Observation, Rows};
 use super::plan::{self, Action, KnownBot, crm_basis};
@@ -18,12 +19,12 @@ use super::receiver::{Directory, Person, PersonGroup};
 use super::report::{Held, RelayState, Unapplied, View, report};
 use super::schedule::Trouble;
 use super::validate::{Desired, Secrets, validate};
-use super::{Installation, InstallationId, webhook};
 use crate::api::ChannelRef;
 use crate::api::{self, ErrorReasons, Language, MaxChannel, MaxChannelStatus, Reason};
+use crate::contract::{Facts, SideFacts};
+use crate::contract::{InstallationId, webhook};
 use crate::creatio::{self, ids};
 use crate::max;
-use crate::relay::{Facts, SideFacts};
 
 const TOKEN: &str = "canary-token-0001";
 const NOW: i64 = 1_800_000_000_000;

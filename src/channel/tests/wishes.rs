@@ -45,7 +45,7 @@ fn a_missing_credential_names_secret_and_key_and_fails_only_what_needs_it() {
     let desired = validate(&manifest(|_| {}), &without, &installation()).unwrap();
     assert_eq!(
         desired.token.unwrap_err().sentence(),
-        "the key token of the Secret bot cannot be used: it has a blank or a line end inside: copy it once more, in one piece"
+        "the key token of the Secret bot cannot be used: it has a space or a line break inside: copy it once more, in one piece"
     );
     assert_eq!(desired.mango.unwrap_err().sentence(), "the Secret mango has no key apiSalt");
     assert_eq!(desired.crm_access.unwrap_err().sentence(), "the Secret crm is not there");

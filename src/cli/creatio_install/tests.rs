@@ -1,4 +1,5 @@
-//! The installation against a whole site: every way it can end, a lost answer, and a site that is restarting.
+//! The installation against a whole site: every way it can end, a lost answer, and a site that is
+//! restarting.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -101,7 +102,8 @@ async fn every_failure_has_its_own_words() {
         let error = site.as_administrator().await.unwrap_err().to_string();
         assert!(error.contains(words), "{what}: {error}");
     }
-    // The relay's own user has no business here, and a site that never serves the new version is told of.
+    // The relay's own user has no business here, and a site that never serves the new version is
+    // told of.
     let site = Site::start(SiteRuntime::Net).await;
     site.simulator.control().installer(OLD, Installation::Succeeds, 0);
     let technical = site::Options::default();

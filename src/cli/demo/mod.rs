@@ -52,7 +52,9 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let language = language(args.lang);
     let work = async {
         tokio::select! {
-            outcome = async { if args.once { once(language, args.creatio).await } else { serve(language, args.creatio).await } } => outcome,
+            outcome = async {
+                if args.once { once(language, args.creatio).await } else { serve(language, args.creatio).await }
+            } => outcome,
             ended = ended() => match ended {
                 // Dropping the stage ends the runner and removes the folder. A script that was broken off has not happened.
                 Ok(()) => Ok(!args.once),

@@ -1,7 +1,8 @@
-//! The script of `demo --once`: what two customers and two agents do, and what each side must see of it.
+//! The script of `demo --once`: what two customers and two agents do, and what each side must see
+//! of it.
 //!
-//! Every step that has to come about is waited for with a limit of its own. The first one that does not come about ends the play: what
-//! builds on it could only fail for the same reason.
+//! Every step that has to come about is waited for with a limit of its own. The first one that does
+//! not come about ends the play: what builds on it could only fail for the same reason.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,8 +22,8 @@ use maxchannel_simulator::max::{Content, Draft, DraftAttachment};
 const START: Duration = Duration::from_secs(30);
 /// How long a message may take.
 const MESSAGE: Duration = Duration::from_secs(15);
-/// The same after the kill: where an answer of MAX was lost with the process, the relay looks after 5 s and after 15 s before it sends
-/// again, and MAX repeats its lost calls with growing pauses.
+/// The same after the kill: where an answer of MAX was lost with the process, the relay looks after
+/// 5 s and after 15 s before it sends again, and MAX repeats its lost calls with growing pauses.
 const RECOVERY: Duration = Duration::from_secs(40);
 /// How many messages each customer and each agent sends around the kill.
 const BURST: usize = 12;
@@ -42,7 +43,8 @@ struct Ended;
 
 type Step = Result<(), Ended>;
 
-/// One dialog and everything that each side must have of it by now, in order. A file is named by the beginning of its SHA-256.
+/// One dialog and everything that each side must have of it by now, in order. A file is named by
+/// the beginning of its SHA-256.
 struct Dialog {
     name: &'static str,
     user: i64,
@@ -182,7 +184,8 @@ impl Play<'_> {
         self.equal("… and went to the other agent", &expected, if found { &expected } else { "in another chat" })
     }
 
-    /// Everybody writes; in the middle of it the runner is killed, and started again while everybody goes on.
+    /// Everybody writes; in the middle of it the runner is killed, and started again while
+    /// everybody goes on.
     async fn kill_in_the_middle(&mut self, dialogs: &mut [Dialog; 2]) -> Step {
         for number in 1..=BEFORE_KILL {
             self.everybody_writes(dialogs, number)?;

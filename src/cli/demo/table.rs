@@ -1,7 +1,8 @@
-//! What was expected of the scripted conversation and what was seen, as rows, and how they are printed.
+//! What was expected of the scripted conversation and what was seen, as rows, and how they are
+//! printed.
 //!
-//! Pure. A script has succeeded only where it was played to its end and every row was seen as expected: nothing that was left out
-//! counts as seen.
+//! Pure. A script has succeeded only where it was played to its end and every row was seen as
+//! expected: nothing that was left out counts as seen.
 
 use std::fmt::Write as _;
 
@@ -80,7 +81,8 @@ fn line(text: &mut String, cells: &[String; 3], last: &str) {
     let _ = writeln!(text, "{}", line.trim_end());
 }
 
-/// The text in lines of at most `width` characters, broken between words where there is a place for it.
+/// The text in lines of at most `width` characters, broken between words where there is a place for
+/// it.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut length = 0;

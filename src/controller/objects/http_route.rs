@@ -1,5 +1,5 @@
-//! The way in for MAX's webhooks by the Gateway API: a route of the channel's own paths at a Gateway that all channels share, whose
-//! listener has the one certificate of the host.
+//! The way in for MAX's webhooks by the Gateway API: a route of the channel's own paths at a
+//! Gateway that all channels share, whose listener has the one certificate of the host.
 
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};

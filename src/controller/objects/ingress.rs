@@ -7,12 +7,13 @@ use k8s_openapi::api::networking::v1::{
 
 use super::{Blueprint, PORT_NAME};
 use crate::api::ChannelRef;
+use crate::contract::webhook;
 use crate::controller::names;
 
-/// Only this channel's own paths, for many channels share one host; true: exactly this path, else everything under it.
+/// Only this channel's own paths, for many channels share one host; true: exactly this path, else
+/// everything under it.
 pub(super) fn paths(channel: &ChannelRef) -> [(String, bool); 2] {
-    let ChannelRef { namespace, name } = channel;
-    [(format!("/webhooks/max/{namespace}/{name}/"), false), (format!("/webhooks/creatio/{namespace}/{name}"), true)]
+    [(webhook::all_of_max(channel), false), (webhook::notify_path(channel), true)]
 }
 
 #[must_use]

@@ -1,6 +1,7 @@
-//! Who may reach the relay: its one port, from anywhere unless the installation says who brings webhooks and who reads metrics. Where a
-//! relay may go is free unless the installation says otherwise: MAX, MANGO OFFICE and each company's Creatio have addresses that a policy
-//! cannot name.
+//! Who may reach the relay: its one port, from anywhere unless the installation says who brings
+//! webhooks and who reads metrics. Where a relay may go is free unless the installation says
+//! otherwise: MAX, MANGO OFFICE and each company's Creatio have addresses that a policy cannot
+//! name.
 
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,

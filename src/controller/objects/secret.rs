@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Secret;
 use secrecy::ExposeSecret as _;
 
 use super::Blueprint;
-use crate::relay::RelayConfig;
+use crate::contract::RelayConfig;
 
 #[must_use]
 pub fn secret(blueprint: &Blueprint, config: &RelayConfig) -> Secret {

@@ -5,8 +5,8 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::relay::RelayConfig;
-use crate::relay::config::{ChannelConfig, FORMAT, Intake, MaxConfig, Secrets};
+use crate::contract::RelayConfig;
+use crate::contract::config::{ChannelConfig, FORMAT, Intake, MaxConfig, Secrets};
 
 fn blueprint(spec: &Value) -> Blueprint {
     with_pods(spec, &pods(json!({})))
@@ -81,8 +81,7 @@ fn a_channel_that_says_everything_gets_these_objects() {
 }
 
 #[test]
-fn a_relay_lets_in_the_controller_the_bringer_of_webhooks_and_the_reader_of_metrics_and_nobody_else_where_they_are_known()
- {
+fn a_relay_lets_in_the_controller_webhooks_and_the_reader_of_metrics_and_nobody_else_where_they_are_known() {
     let peer = |label: &str| json!({"podSelector": {"matchLabels": {"app": label}}});
     let (controller, ingress, monitoring) = (peer("controller"), peer("ingress"), peer("monitoring"));
     let webhook = json!({"intake": {"webhook": {"host": "max.acme.ru"}}});

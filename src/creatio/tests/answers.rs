@@ -6,7 +6,8 @@ use super::*;
 
 const ID: Uuid = uuid!("0d5bb5b1-7a4c-5e43-9d0e-7b8e2f2f4c11");
 
-/// Creatio API reference, 2.6: status, content type, body; the class, whether it may have been done, and words of the sentence.
+/// Creatio API reference, 2.6: status, content type, body; the class, whether it may have been
+/// done, and words of the sentence.
 #[tokio::test]
 async fn every_error_shape_has_its_class_and_its_deepest_words() {
     let html = "text/html; charset=utf-8";
@@ -91,7 +92,8 @@ async fn making_a_row_twice_is_no_error_in_either_databases_words_nor_with_eithe
             if there { Ok(Created::AlreadyThere) } else { Err(Class::Transient) }
         );
     }
-    // A reference to a row that is not there has the same number as a row that is still referred to.
+    // A reference to a row that is not there has the same number as a row that is still referred
+    // to.
     let (client, _) = signed_in(|_| json(500, r#"{"error":{"message":"23503: foreign key"}}"#));
     let error = client.create("Channel", ID, &serde_json::json!({})).await.unwrap_err();
     assert_eq!(error.class(), Class::BadRequest);

@@ -272,7 +272,8 @@ async fn a_token_is_renewed_before_it_ends_and_serves_on_while_the_identity_serv
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
-    /// However many calls meet an expired session at once, and in whatever shape: exactly one sign-in, and every call is served.
+    /// However many calls meet an expired session at once, and in whatever shape: exactly one
+    /// sign-in, and every call is served.
     #[test]
     fn many_calls_with_an_expired_session_make_one_sign_in(
         starts in prop::collection::vec(0_u64..80, 1..40),

@@ -20,7 +20,8 @@ fn sent(token: &str, kind: UploadKind) -> OutgoingAttachment {
     OutgoingAttachment::uploaded(kind, token.to_owned())
 }
 
-/// Makes every call of the client once or more, each answered as MAX does, and returns what was written to the API.
+/// Makes every call of the client once or more, each answered as MAX does, and returns what was
+/// written to the API.
 async fn every_call() -> Vec<(Request, Options)> {
     let (client, api, files) = client();
     let to = Recipient::User(91_234_567);

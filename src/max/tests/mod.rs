@@ -1,4 +1,5 @@
-//! The client against a scripted transport: what it writes, what it makes of answers, when it writes.
+//! The client against a scripted transport: what it writes, what it makes of answers, when it
+//! writes.
 
 mod calls;
 mod pace;

@@ -13,7 +13,8 @@ use super::super::*;
 use super::{answer, client, settings};
 use crate::transport::{Options, Request, Response, Transport, TransportError, Waited};
 
-/// Writes down when each request arrives, a random while after it was sent, and answers a random while later.
+/// Writes down when each request arrives, a random while after it was sent, and answers a random
+/// while later.
 struct Clock {
     delays: Vec<(u64, u64)>,
     seen: Mutex<Vec<(Instant, String)>>,
@@ -49,7 +50,8 @@ fn most_in_a_second(times: &mut [Instant]) -> usize {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
-    /// Sends, edits and answers count together per dialog, everything counts for the host, whatever client clone or token it comes by.
+    /// Sends, edits and answers count together per dialog, everything counts for the host, whatever
+    /// client clone or token it comes by.
     #[test]
     fn no_second_at_the_other_side_holds_more_than_the_limits(
         calls in prop::collection::vec((0_u8..6, 0_i64..6, 0_u64..1500), 1..150),

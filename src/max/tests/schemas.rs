@@ -1,4 +1,5 @@
-//! Requests against schemas written from the reference, and those against the published schema where it is at hand.
+//! Requests against schemas written from the reference, and those against the published schema
+//! where it is at hand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -65,7 +66,8 @@ pub(super) fn validate(request: &Request) -> String {
     call
 }
 
-/// Every part of our schemas that names an object of the published one has the same fields, the same required ones, the same words.
+/// Every part of our schemas that names an object of the published one has the same fields, the
+/// same required ones, the same words.
 #[test]
 fn the_schemas_of_requests_agree_with_the_published_schema() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference/max-openapi.json");

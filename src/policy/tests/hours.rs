@@ -79,7 +79,8 @@ pub(super) fn plans() -> impl Strategy<Value = Plan> {
     let minute = || prop_oneof![(0u16..24).prop_map(|hour| hour * 60), 0u16..1440];
     let end = || prop_oneof![(0u16..=24).prop_map(|hour| hour * 60), 0u16..=1440];
     let weekday = prop::sample::select(&WEEKDAYS[..]);
-    // Near the days on which Berlin and New York change their clocks in 2026: 8 and 29 March, 25 October, 1 November.
+    // Near the days on which Berlin and New York change their clocks in 2026: 8 and 29 March, 25
+    // October, 1 November.
     let near = || {
         (
             prop_oneof![

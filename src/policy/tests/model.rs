@@ -1,4 +1,5 @@
-//! Automatic replies against a reading of their rules that writes every occurrence down and looks at each minute of the calendar.
+//! Automatic replies against a reading of their rules that writes every occurrence down and looks
+//! at each minute of the calendar.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -173,7 +174,13 @@ proptest! {
                 }
             }
             now = until;
-            let waits = |since| Model { plan: plan.as_ref(), rules: &rules, waiting_since: since, begins: BTreeMap::new(), decided: BTreeSet::new() };
+            let waits = |since| Model {
+            plan: plan.as_ref(),
+            rules: &rules,
+            waiting_since: since,
+            begins: BTreeMap::new(),
+            decided: BTreeSet::new(),
+        };
             let event = match act {
                 Act::Writes | Act::Starts => {
                     if !open {
@@ -289,7 +296,10 @@ proptest! {
                 prop_assert!(seen.insert(*key), "{key:?} came twice");
                 prop_assert_eq!(plan.is_open(now), key.0 == ReplySet::Hours);
             }
-            let due: Vec<_> = sent.iter().map(|(set, index, occurrence)| rules.replies(*set)[*index].due(*occurrence)).collect();
+            let due: Vec<_> = sent
+                .iter()
+                .map(|(set, index, occurrence)| rules.replies(*set)[*index].due(*occurrence))
+                .collect();
             let spread = due.iter().max().unwrap_or(&0) - due.iter().min().unwrap_or(&0);
             prop_assert!(spread <= TOGETHER, "{sent:?} came at once");
             now = if jump % 3 == 0 { next_due(&rules, &dialog).unwrap_or(now) } else { now + jump * MINUTE };

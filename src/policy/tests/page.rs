@@ -1,4 +1,5 @@
-//! The product page, sections 5 to 9, sentence by sentence: what the customer, the agents and the CRM see.
+//! The product page, sections 5 to 9, sentence by sentence: what the customer, the agents and the
+//! CRM see.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -19,7 +20,8 @@ struct Case {
     rules: Value,
     /// `10m customer writes`, from [`START`].
     acts: &'static [&'static str],
-    /// What is sent, `time party what text`; everything but `crm message`, unless the case is about that.
+    /// What is sent, `time party what text`; everything but `crm message`, unless the case is about
+    /// that.
     sent: &'static [&'static str],
 }
 

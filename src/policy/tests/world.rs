@@ -1,4 +1,5 @@
-//! Interleavings: a CRM that takes, closes and transfers in its own time, reports late and twice, and a relay that is restarted at will.
+//! Interleavings: a CRM that takes, closes and transfers in its own time, reports late and twice,
+//! and a relay that is restarted at will.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -43,7 +44,8 @@ fn actions() -> impl Strategy<Value = Action> {
         3 => Just(Action::AgentAnswers),
         4 => Just(Action::AgentCloses),
         2 => Just(Action::AgentTransfers),
-        4 => prop::sample::select(vec![Event::BotAnswered, Event::BotHandedOver, Event::BotClosed, Event::BotFailed]).prop_map(Action::Bot),
+        4 => prop::sample::select(vec![Event::BotAnswered, Event::BotHandedOver, Event::BotClosed, Event::BotFailed])
+            .prop_map(Action::Bot),
         1 => any::<bool>().prop_map(Action::BotAway),
         9 => Just(Action::CrmWorks),
         9 => Just(Action::RelayHears),
@@ -211,7 +213,8 @@ impl World {
                 self.messages += 1;
                 self.step(&Event::Wrote { message: format!("mid.{}", self.messages) });
             }
-            // The relay hands an edit on only where its message is in the open chat; elsewhere the CRM would open one for it.
+            // The relay hands an edit on only where its message is in the open chat; elsewhere the
+            // CRM would open one for it.
             Action::Edit if self.open.is_some() && self.queue.is_empty() && self.answer.is_none() => {
                 self.step(&Event::Amended { message: format!("mid.{}:edit", self.messages) });
                 self.crm_works();
@@ -397,7 +400,8 @@ fn these_orders_of_events_end_well() {
         ),
         // He leaves and comes back into a chat that is still open.
         (people, None, vec![Write, Leave, CrmWorks, RelayHears, Start]),
-        // The closing comes to nothing, because the chat was transferred meanwhile; he presses start behind it.
+        // The closing comes to nothing, because the chat was transferred meanwhile; he presses
+        // start behind it.
         (
             people,
             half_an_hour,
@@ -417,8 +421,8 @@ fn these_orders_of_events_end_well() {
                 Pass(31 * MINUTE),
             ],
         ),
-        // Messages go into a chat that was transferred, closed, and opened anew, before the relay reads of any of it; he presses start
-        // while both of these chats are in question.
+        // Messages go into a chat that was transferred, closed, and opened anew, before the relay
+        // reads of any of it; he presses start while both of these chats are in question.
         (
             bot,
             half_an_hour,

@@ -1,4 +1,5 @@
-//! The look at the chats that stands behind the outbox: what was closed without a row is found by it.
+//! The look at the chats that stands behind the outbox: what was closed without a row is found by
+//! it.
 
 use std::collections::HashSet;
 
@@ -13,13 +14,16 @@ use crate::relay::store::customer::{self, Customer};
 use crate::relay::store::{closing, meta};
 use crate::time::Millis;
 
-/// How far a look at the chats reaches back behind the newest change seen: long transactions become visible late (Creatio API, 5.4).
+/// How far a look at the chats reaches back behind the newest change seen: long transactions become
+/// visible late (Creatio API, 5.4).
 const CHATS_OVERLAP: Millis = 30_000;
-/// How far the first look reaches back behind the making of the store, for a CRM whose clock is behind ours.
+/// How far the first look reaches back behind the making of the store, for a CRM whose clock is
+/// behind ours.
 const CHATS_FIRST_OVERLAP: Millis = 24 * 3_600_000;
 
-/// A chat that is completed, has no child and no `closed` row counts as closed; the row has the first word, so the chats count only
-/// after a full sweep of the outbox that began after they were read.
+/// A chat that is completed, has no child and no `closed` row counts as closed; the row has the
+/// first word, so the chats count only after a full sweep of the outbox that began after they were
+/// read.
 pub(super) async fn look(shared: &Shared, active: &Active, creatio: &creatio::Client) -> Result<(), LookError> {
     let open = shared.store.transact(customer::open_chats).await?;
     let since = shared
@@ -54,7 +58,8 @@ pub(super) async fn look(shared: &Shared, active: &Active, creatio: &creatio::Cl
                     customer.save(tx, stepper.rules)?;
                 }
             }
-            // By the CRM's own clock; before the first change of a chat there is nothing to go by but ours.
+            // By the CRM's own clock; before the first change of a chat there is nothing to go by
+            // but ours.
             if newest > meta::number(tx, meta::CHATS_SEEN)? {
                 meta::set(tx, meta::CHATS_SEEN, &newest.unwrap_or_default().to_string())?;
             }

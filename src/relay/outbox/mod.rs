@@ -26,6 +26,8 @@ use super::store::customer::{self, Customer};
 use super::store::outbox as rows;
 use super::store::to_max::{self, Origin, OutFile, Part, Sending};
 use super::store::{StoreError, closing, meta};
+use super::trouble;
+use crate::contract::Trouble;
 use crate::creatio::{self, CloseReason, OddRow, OutboxKind, OutboxRow, Report};
 use crate::policy::{ClosedBy, Event};
 use crate::time::Millis;
@@ -88,7 +90,7 @@ pub(super) async fn run(shared: &Shared) {
         let pause = match away_since {
             // One back-off for looks and lanes: hints and wakes do not shorten it.
             Some(since) => {
-                shared.clock.sleep(super::lanes::between_knocks(shared.clock.passed() - since)).await;
+                shared.clock.sleep(super::lanes::between_probes(shared.clock.passed() - since)).await;
                 continue;
             }
             None if shared.hints_work.load(Ordering::Relaxed) => HINTED_INTERVAL,
@@ -129,14 +131,11 @@ impl LookError {
     /// A disk that is full says nothing about the CRM.
     fn note(&self, shared: &Shared) {
         match self {
-            Self::Creatio(error) => shared.crm_failed(match error.class() {
-                creatio::Class::CredentialsInvalid => "CredentialsInvalid",
-                creatio::Class::AccessDenied => "AccessDenied",
-                creatio::Class::PackageMissing | creatio::Class::NotFound => "PackageMissing",
-                creatio::Class::NotUnderstood => "CrmNotUnderstood",
-                creatio::Class::Throttled { .. } => "Throttled",
-                _ => "CrmUnreachable",
-            }),
+            // A site without the package has no such table.
+            Self::Creatio(error) if error.class() == creatio::Class::NotFound => {
+                shared.crm_failed(Trouble::PackageMissing);
+            }
+            Self::Creatio(error) => shared.crm_failed(trouble::of_crm(error).unwrap_or(Trouble::CrmUnreachable)),
             Self::Store(error) => {
                 shared.store_failed(error);
             }

@@ -1,4 +1,5 @@
-//! What became of the rows of the CRM's outbox, reported to it: several at once, one of each row at a time.
+//! What became of the rows of the CRM's outbox, reported to it: several at once, one of each row at
+//! a time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::PoisonError;
@@ -28,8 +29,8 @@ impl Shared {
         reported.insert(row, now);
     }
 
-    /// Rows that may be shown as pending still although their report has arrived. Of an earlier run none is known: repeating a report
-    /// does no harm.
+    /// Rows that may be shown as pending still although their report has arrived. Of an earlier run
+    /// none is known: repeating a report does no harm.
     pub(super) fn fresh_reports(&self) -> HashSet<Uuid> {
         let now = self.clock.passed();
         let reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
@@ -37,7 +38,8 @@ impl Shared {
     }
 }
 
-/// Reports finished rows until the relay stops: several at once, one of each row at a time. One that fails waits by itself.
+/// Reports finished rows until the relay stops: several at once, one of each row at a time. One
+/// that fails waits by itself.
 pub(in crate::relay) async fn run(shared: &Shared) {
     let mut under_way = FuturesUnordered::new();
     // Rows under way, with whether they had failed before.

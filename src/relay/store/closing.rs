@@ -1,4 +1,5 @@
-//! Chats of the CRM that are over: a closing is keyed by its chat, so that two reports of one closing are one.
+//! Chats of the CRM that are over: a closing is keyed by its chat, so that two reports of one
+//! closing are one.
 
 use rusqlite::params;
 use uuid::Uuid;

@@ -1,10 +1,11 @@
-//! What waits and what was given up, over all tables. What is kept is counted by the database itself at every change: counting
-//! thousands of rows would hold the one writer. What waits stands in indexes of its own.
+//! What waits and what was given up, over all tables. What is kept is counted by the database
+//! itself at every change: counting thousands of rows would hold the one writer. What waits stands
+//! in indexes of its own.
 
 use rusqlite::Connection;
 
 use super::{StoreError, Tx};
-use crate::relay::Undelivered;
+use crate::contract::Undelivered;
 use crate::time::Millis;
 
 /// How things stand.

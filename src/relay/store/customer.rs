@@ -19,14 +19,16 @@ pub(in crate::relay) struct Customer {
     pub taken: Option<Position>,
     /// The newest message or press: the history goes behind it.
     pub newest: Option<Position>,
-    /// The newest start, message, press or departure, by MAX's clock: what is older decides nothing about who is there.
+    /// The newest start, message, press or departure, by MAX's clock: what is older decides nothing
+    /// about who is there.
     pub presence_at: Option<Millis>,
     pub delivered: Option<Position>,
     pub crm_timestamp: Millis,
     pub bot_seq: Option<i64>,
 }
 
-/// A dialog as it stands on disk. One that cannot be read begins anew: a customer must not be stuck for ever, nor stop the others.
+/// A dialog as it stands on disk. One that cannot be read begins anew: a customer must not be stuck
+/// for ever, nor stop the others.
 fn read_dialog(json: &str) -> Dialog {
     serde_json::from_str(json).unwrap_or_else(|error| {
         tracing::error!(%error, "the state of a dialog in the store cannot be read; the dialog begins anew");

@@ -1,5 +1,6 @@
-//! The keys of updates of people who were erased. MAX may repeat such an update, or show it when a dialog
-//! is read back, and neither may bring the person back. Kept is a keyed digest, nothing that names anybody.
+//! The keys of updates of people who were erased. MAX may repeat such an update, or show it when a
+//! dialog is read back, and neither may bring the person back. Kept is a keyed digest, nothing that
+//! names anybody.
 
 use rusqlite::params;
 use sha2::{Digest, Sha256};

@@ -1,4 +1,5 @@
-//! The store as a file among others: whose it is, whose it was, and what is in it while no relay has it open.
+//! The store as a file among others: whose it is, whose it was, and what is in it while no relay
+//! has it open.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,7 +11,8 @@ use super::{counts, meta};
 /// The store's file in the data folder; its companions begin with the same name.
 pub const FILE: &str = "relay.db";
 
-/// The bot whose messages the store in this folder holds; none where there is no store that can be read.
+/// The bot whose messages the store in this folder holds; none where there is no store that can be
+/// read.
 #[must_use]
 pub fn bot_of(folder: &Path) -> Option<i64> {
     let path = folder.join(FILE);
@@ -21,8 +23,8 @@ pub fn bot_of(folder: &Path) -> Option<i64> {
     meta::number_in(&Connection::open(path).ok()?, meta::BOT).ok()?
 }
 
-/// Puts the store of a former bot into a folder of its own beside (`bot-<id>`): another bot's dialogs are others. None where there was
-/// no store. No relay may run on it.
+/// Puts the store of a former bot into a folder of its own beside (`bot-<id>`): another bot's
+/// dialogs are others. None where there was no store. No relay may run on it.
 ///
 /// # Errors
 /// The files cannot be moved.
@@ -48,8 +50,8 @@ pub fn set_aside(folder: &Path, former: i64) -> std::io::Result<Option<PathBuf>>
     Ok(Some(aside))
 }
 
-/// The file of the store and its companions are for its owner only, and so is its folder; one that belongs to somebody else, such as a
-/// volume's, stays as it is.
+/// The file of the store and its companions are for its owner only, and so is its folder; one that
+/// belongs to somebody else, such as a volume's, stays as it is.
 pub(super) fn make_private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
     if let Some(folder) = path.parent() {
@@ -98,7 +100,7 @@ impl Alone {
 
     /// How many messages would be lost with it.
     pub fn undelivered(&self) -> i64 {
-        counts::undelivered(&self.0).map_or(0, crate::relay::Undelivered::total)
+        counts::undelivered(&self.0).map_or(0, crate::contract::Undelivered::total)
     }
 }
 

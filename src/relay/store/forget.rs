@@ -1,4 +1,5 @@
-//! What is forgotten by its age: the content of messages after the retention, the keys against repeats later, whatever it is.
+//! What is forgotten by its age: the content of messages after the retention, the keys against
+//! repeats later, whatever it is.
 
 use rusqlite::params;
 

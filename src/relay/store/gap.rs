@@ -1,7 +1,8 @@
-//! Gaps in what MAX has brought: what may be missing, from when on, and who has been read back since.
+//! Gaps in what MAX has brought: what may be missing, from when on, and who has been read back
+//! since.
 //!
-//! A gap's bound is fixed when the gap is noted, from what was on disk before it, so that nothing that
-//! arrives later moves it. It stays until every dialog that it concerns has been read back.
+//! A gap's bound is fixed when the gap is noted, from what was on disk before it, so that nothing
+//! that arrives later moves it. It stays until every dialog that it concerns has been read back.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -9,23 +10,25 @@ use super::{StoreError, Tx, meta};
 use crate::relay::lanes::CustomerId;
 use crate::time::Millis;
 
-/// How far behind its beginning a gap is read: MAX repeats for a while before it gives up, so what was
-/// missed may be older than what came last. What is known already is found by its key.
+/// How far behind its beginning a gap is read: MAX repeats for a while before it gives up, so what
+/// was missed may be older than what came last. What is known already is found by its key.
 const OVERLAP: Millis = 3_600_000;
 /// Gaps closer together than this are one that began with the first.
 const SPACING: Millis = 60_000;
-/// How long updates are remembered by their keys at the least, whatever the retention: longer than MAX
-/// repeats (8 h), and no reading back reaches further.
+/// How long updates are remembered by their keys at the least, whatever the retention: longer than
+/// MAX repeats (8 h), and no reading back reaches further.
 pub(in crate::relay) const KEYS_KEPT: Millis = 7 * 86_400_000;
 /// A gap is forgotten after this, read or not.
 const KEPT: Millis = 31 * 86_400_000;
-/// For how long those who were unknown before it are read back after a gap that MAX does not repeat.
+/// For how long those who were unknown before it are read back after a gap that MAX does not
+/// repeat.
 const STRANGERS: Millis = 86_400_000;
 
 /// Whether MAX repeats what was missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::relay) enum Kind {
-    /// It does: reading back only keeps the order, so that only open dialogs and whoever writes are read.
+    /// It does: reading back only keeps the order, so that only open dialogs and whoever writes are
+    /// read.
     Repeated,
     /// It does not: everybody is read back.
     Lasting,
@@ -70,8 +73,8 @@ pub(in crate::relay) fn note(tx: &Tx<'_>, since: Millis, kind: Kind, now: Millis
     Ok(())
 }
 
-/// When the newest update came that is older than `before`, by MAX's time; the making of the store where
-/// there is none. What is missing behind it is younger.
+/// When the newest update came that is older than `before`, by MAX's time; the making of the store
+/// where there is none. What is missing behind it is younger.
 pub(in crate::relay) fn newest_update(tx: &Tx<'_>, before: Millis) -> Result<Millis, StoreError> {
     let newest = tx
         .connection
@@ -81,7 +84,8 @@ pub(in crate::relay) fn newest_update(tx: &Tx<'_>, before: Millis) -> Result<Mil
     Ok(newest.unwrap_or(meta::number(tx, meta::MADE_AT)?.unwrap_or(0)))
 }
 
-/// Whether this store knows the customer by an update: nobody else has anything that could be missing.
+/// Whether this store knows the customer by an update: nobody else has anything that could be
+/// missing.
 pub(in crate::relay) fn is_known(tx: &Tx<'_>, id: CustomerId) -> Result<bool, StoreError> {
     Ok(tx.connection.prepare_cached("SELECT 1 FROM customer WHERE id = ?1 AND known_at IS NOT NULL")?.exists([id])?)
 }
@@ -94,8 +98,9 @@ pub(in crate::relay) fn first_waiting(tx: &Tx<'_>, id: CustomerId) -> Result<Opt
         .query_row([id], |row| row.get(0))?)
 }
 
-/// The first updates of a customer are taken, of which the oldest was made at `first`. What is older than the store or than an
-/// erasure is never read, and a gap that MAX closes by itself is none of theirs.
+/// The first updates of a customer are taken, of which the oldest was made at `first`. What is
+/// older than the store or than an erasure is never read, and a gap that MAX closes by itself is
+/// none of theirs.
 pub(in crate::relay) fn introduce(
     tx: &Tx<'_>,
     id: CustomerId,

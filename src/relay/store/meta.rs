@@ -10,7 +10,8 @@ pub(in crate::relay) const BOT: &str = "bot_user_id";
 /// When the store was made, milliseconds since the epoch: nothing older is imported.
 pub(in crate::relay) const MADE_AT: &str = "made_at";
 
-/// When somebody was last erased, milliseconds since the epoch: of a customer who is not known, nothing older is read back.
+/// When somebody was last erased, milliseconds since the epoch: of a customer who is not known,
+/// nothing older is read back.
 pub(in crate::relay) const ERASED_AT: &str = "erased_at";
 
 /// When MAX says that the subscription last told of was made, milliseconds since the epoch.

@@ -44,8 +44,8 @@ pub(in crate::relay) fn any_unknown(tx: &Tx<'_>, rows: &[Uuid]) -> Result<bool, 
     Ok(false)
 }
 
-/// Whether a row that waits in the CRM was taken before. Reported and not `fresh`: then the report was lost, and repeating it tells
-/// the customer nothing twice.
+/// Whether a row that waits in the CRM was taken before. Reported and not `fresh`: then the report
+/// was lost, and repeating it tells the customer nothing twice.
 pub(in crate::relay) fn is_known(tx: &Tx<'_>, row: Uuid, fresh: bool) -> Result<bool, StoreError> {
     let id = row.to_string();
     let known: Option<Millis> = tx
@@ -76,7 +76,8 @@ pub(in crate::relay) fn note_report(tx: &Tx<'_>, row: Uuid, report: &Report) -> 
     Ok(())
 }
 
-/// A report counts only if it is still the one that was sent: a replay may have brought another meanwhile, which has its turn yet.
+/// A report counts only if it is still the one that was sent: a replay may have brought another
+/// meanwhile, which has its turn yet.
 pub(in crate::relay) fn note_sent(
     tx: &Tx<'_>,
     row: Uuid,
@@ -93,7 +94,8 @@ pub(in crate::relay) fn note_sent(
     Ok(())
 }
 
-/// The reports that wait, and how many could not be read: those are told as failed, so that neither they nor the others wait for ever.
+/// The reports that wait, and how many could not be read: those are told as failed, so that neither
+/// they nor the others wait for ever.
 pub(in crate::relay) fn waiting(tx: &Tx<'_>) -> Result<(Vec<Waiting>, usize), StoreError> {
     let rows = tx
         .connection

@@ -1,4 +1,5 @@
-//! The bot's messages in MAX that are ours, so that a look back tells them from one that we lost sight of.
+//! The bot's messages in MAX that are ours, so that a look back tells them from one that we lost
+//! sight of.
 
 use rusqlite::params;
 

@@ -13,7 +13,8 @@ use crate::time::Millis;
 #[serde(rename_all = "camelCase")]
 pub(in crate::relay) struct Question {
     pub bot: BotRole,
-    /// The number of the dialog at the time of asking: an answer that comes in another dialog is dropped.
+    /// The number of the dialog at the time of asking: an answer that comes in another dialog is
+    /// dropped.
     pub dialog: u32,
     pub text: String,
 }

@@ -17,8 +17,8 @@ pub(in crate::relay) enum Queue {
 impl Queue {
     pub const ALL: [Self; 4] = [Self::Inbox, Self::ToCrm, Self::ToMax, Self::ToBot];
 
-    /// Wakes the next customers after this one, in the order of their ids, at most `most`. Returns the last of them, none where there
-    /// are no more behind.
+    /// Wakes the next customers after this one, in the order of their ids, at most `most`. Returns
+    /// the last of them, none where there are no more behind.
     pub fn wake(self, tx: &Tx<'_>, after: CustomerId, most: usize) -> Result<Option<CustomerId>, StoreError> {
         let rows = match self {
             Self::Inbox => "inbox WHERE done = 0 AND customer IS NOT NULL",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Attempt, Head, Verdict, add_line, files};
+use crate::contract::Trouble;
 use crate::creatio::{self, Author, ChatStatus, Direction, ErrorCode, MessageType, Receive, ReceiveAnswer};
 use crate::relay::active::Active;
 use crate::relay::dialogs::after_the_close;
@@ -16,11 +17,13 @@ use crate::relay::state::Shared;
 use crate::relay::store::closing;
 use crate::relay::store::customer::Customer;
 use crate::relay::store::to_crm::CrmTask;
+use crate::relay::trouble;
 use crate::time::{Backoff, Millis};
 
 /// How long a call that was slow while others waited is left to itself.
 const GAVE_WAY_PAUSE: Millis = 5_000;
-/// Between questions after what Creatio has only queued (wire contract, "queued:true is no acknowledgement").
+/// Between questions after what Creatio has only queued (wire contract, "queued:true is no
+/// acknowledgement").
 const QUEUED: Backoff = Backoff::Steps(&[Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)]);
 /// How often an unclear closing is tried before the customer's lane goes on without it.
 const CLOSE_ATTEMPTS: u32 = 6;
@@ -75,8 +78,8 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, creatio: &creatio:
     }
 }
 
-/// Whether the customer's chat is open in the CRM, where it may be closed before anybody has told. What is no appeal asks first, for
-/// it would open another.
+/// Whether the customer's chat is open in the CRM, where it may be closed before anybody has told.
+/// What is no appeal asks first, for it would open another.
 async fn chat_is_open(creatio: &creatio::Client, customer: &Customer) -> Result<bool, creatio::Error> {
     let Some(chat) = customer.dialog.chat().filter(|_| customer.dialog.has_open_chat()) else { return Ok(false) };
     Ok(match creatio.chat(chat).await? {
@@ -179,8 +182,12 @@ fn taken(shared: &Shared, head: &Head, queued: bool, chat: Option<Uuid>) -> Atte
 /// The table of error codes of the wire contract.
 fn refusal(shared: &Shared, head: &Head, code: Option<&ErrorCode>, words: &str) -> Attempt {
     match code {
-        Some(code @ (ErrorCode::ChannelNotFound | ErrorCode::ChannelInactive)) => {
-            shared.crm_failed(code.as_str());
+        Some(ErrorCode::ChannelNotFound) => {
+            shared.crm_failed(Trouble::ChannelNotFound);
+            Attempt::later(Outcome::Outage(30_000))
+        }
+        Some(ErrorCode::ChannelInactive) => {
+            shared.crm_failed(Trouble::ChannelInactive);
             Attempt::later(Outcome::Outage(30_000))
         }
         Some(ErrorCode::FileNotFound) => match &head.task {
@@ -210,31 +217,32 @@ pub(super) fn failure(shared: &Shared, head: &Head, error: &creatio::Error) -> A
         // The call may go on in the CRM; its repeat is answered as what it is.
         return Attempt::later(Outcome::Unclear(GAVE_WAY_PAUSE));
     }
-    let outage = |code, pause: Millis| {
-        shared.crm_failed(code);
+    if let Some(trouble) = trouble::of_crm(error) {
+        shared.crm_failed(trouble);
+    }
+    let outage = |pause: Millis| {
         let asked = error.retry_after().map_or(0, |after| Millis::try_from(after.as_millis()).unwrap_or(Millis::MAX));
         Attempt::later(Outcome::Outage(pause.max(asked)))
     };
     match error.class() {
-        creatio::Class::CredentialsInvalid => outage("CredentialsInvalid", 10_000),
-        creatio::Class::AccessDenied => outage("AccessDenied", 10_000),
-        creatio::Class::PackageMissing => outage("PackageMissing", 10_000),
-        creatio::Class::WrongAddress => outage("CrmUnreachable", 10_000),
-        creatio::Class::Throttled { .. } => outage("Throttled", pause(head.attempts)),
-        creatio::Class::NotUnderstood => {
-            shared.crm_failed("CrmNotUnderstood");
-            Attempt::later(Outcome::Wait(pause(head.attempts)))
+        creatio::Class::CredentialsInvalid
+        | creatio::Class::AccessDenied
+        | creatio::Class::PackageMissing
+        | creatio::Class::WrongAddress => outage(10_000),
+        creatio::Class::Throttled { .. } | creatio::Class::Transient | creatio::Class::Unreachable => {
+            outage(pause(head.attempts))
         }
-        creatio::Class::Transient | creatio::Class::Unreachable => outage("CrmUnreachable", pause(head.attempts)),
         creatio::Class::BadRequest => Verdict::Refused(error.to_string()).into(),
-        creatio::Class::NotFound | creatio::Class::AlreadyExists | creatio::Class::InUse | creatio::Class::TooLarge => {
-            Attempt::later(Outcome::Wait(pause(head.attempts)))
-        }
+        creatio::Class::NotUnderstood
+        | creatio::Class::NotFound
+        | creatio::Class::AlreadyExists
+        | creatio::Class::InUse
+        | creatio::Class::TooLarge => Attempt::later(Outcome::Wait(pause(head.attempts))),
     }
 }
 
-/// The chat itself is asked first: after an unclear closing it may be over already, and one that was transferred goes on as another,
-/// which closing the old one would leave open without a word.
+/// The chat itself is asked first: after an unclear closing it may be over already, and one that
+/// was transferred goes on as another, which closing the old one would leave open without a word.
 async fn close(shared: &Shared, creatio: &creatio::Client, head: &Head, chat: Uuid, refused: u32) -> Attempt {
     match creatio.chat(chat).await {
         Ok(None) => return hidden(shared, chat).await,
@@ -262,7 +270,8 @@ async fn close(shared: &Shared, creatio: &creatio::Client, head: &Head, chat: Uu
             shared.crm_answered();
             Verdict::Closed { chat }.into()
         }
-        // The site answers 500 for a chat that it cannot complete; the customer must not wait for it for ever.
+        // The site answers 500 for a chat that it cannot complete; the customer must not wait for
+        // it for ever.
         Err(error) if error.status() == Some(500) && refused + 1 >= CLOSE_ATTEMPTS => {
             Verdict::Refused(error.to_string()).into()
         }
@@ -274,7 +283,8 @@ async fn close(shared: &Shared, creatio: &creatio::Client, head: &Head, chat: Uu
     }
 }
 
-/// A chat that the technical user does not see: it may be open, so nobody may be told that it is over, unless the outbox has said so.
+/// A chat that the technical user does not see: it may be open, so nobody may be told that it is
+/// over, unless the outbox has said so.
 async fn hidden(shared: &Shared, chat: Uuid) -> Attempt {
     let known = shared.store.transact(move |tx| closing::contains(tx, chat)).await;
     match known {

@@ -17,12 +17,14 @@ use crate::relay::state::Shared;
 use crate::relay::store::to_crm::CrmTask;
 use crate::time::Millis;
 
-/// How often the fetching of one file is tried before the message goes without it: of one that fails while others come, and of one
-/// that fails while none comes, which may be an outage of the file host.
+/// How often the fetching of one file is tried before the message goes without it: of one that
+/// fails while others come, and of one that fails while none comes, which may be an outage of the
+/// file host.
 const FILE_ATTEMPTS: u32 = 8;
 const FILE_OUTAGES: u32 = 60;
 
-/// Fetches one file from MAX and puts it into the CRM; the message goes on without it where that cannot be.
+/// Fetches one file from MAX and puts it into the CRM; the message goes on without it where that
+/// cannot be.
 pub(super) async fn store(
     shared: &Shared,
     active: &Active,

@@ -1,8 +1,10 @@
-//! From the queue of a customer into Creatio: receive, history, hand-over, close, one call at a time and in order.
+//! From the queue of a customer into Creatio: receive, history, hand-over, close, one call at a
+//! time and in order.
 //!
-//! What keeps promises 2 and 3 of [`super`]: a row is marked as attempted, with its time stamp, before the first call, and from then
-//! on nothing passes it; it is finished in the same transaction that steps the dialog. `queued:true` is no acknowledgement. A row
-//! that Creatio will never take becomes a dead letter and the agent is told.
+//! What keeps promises 2 and 3 of [`super`]: a row is marked as attempted, with its time stamp,
+//! before the first call, and from then on nothing passes it; it is finished in the same
+//! transaction that steps the dialog. `queued:true` is no acknowledgement. A row that Creatio will
+//! never take becomes a dead letter and the agent is told.
 
 mod attempt;
 mod files;
@@ -27,7 +29,8 @@ use crate::time::Millis;
 const TURN: usize = 16;
 /// How the keys of lines begin that are the relay's own.
 const NOTE: &str = "note:";
-/// How long a new appeal waits before it is looked at again while nobody takes any; a changed manifest rouses it at once.
+/// How long a new appeal waits before it is looked at again while nobody takes any; a changed
+/// manifest rouses it at once.
 const RECEIVER_PAUSE: Millis = 30_000;
 
 /// The head of a customer's queue, marked as attempted.
@@ -106,7 +109,8 @@ impl Head {
     }
 }
 
-/// Works on the lane of one customer, but for files: a lane that waits for one is theirs and holds nothing here.
+/// Works on the lane of one customer, but for files: a lane that waits for one is theirs and holds
+/// nothing here.
 pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     work(shared, customer, false).await
 }
@@ -137,7 +141,7 @@ async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
         }
         let span = active.delivery("crm");
         let trying = attempt::attempt(shared, &active, creatio, &head).instrument(span.clone());
-        let tried = match shared.to_crm.knock_limit(customer).filter(|_| !files) {
+        let tried = match shared.to_crm.probe_limit(customer).filter(|_| !files) {
             // Whoever asks whether the CRM is back asks for all, and must not hang for all.
             Some(limit) => tokio::time::timeout(limit, trying)
                 .await
@@ -185,7 +189,8 @@ fn load_head(tx: &Tx<'_>, id: CustomerId, receiver: Receiver) -> Result<Option<H
             (None, CrmTask::History { sent_at, .. }) => *sent_at,
             (None, _) => row.position.0.max(customer.crm_timestamp + 1),
         };
-        // A dialog whose chat the agents have goes on, and so does what may have reached the CRM before.
+        // A dialog whose chat the agents have goes on, and so does what may have reached the CRM
+        // before.
         let waits = receiver == Receiver::Absent
             && matches!(task, CrmTask::Message { own: true, .. })
             && !row.attempted
@@ -198,7 +203,8 @@ fn load_head(tx: &Tx<'_>, id: CustomerId, receiver: Receiver) -> Result<Option<H
     }
 }
 
-/// A row that cannot be read becomes a dead letter in its place, and a note in the dialog says so: what is behind it goes on.
+/// A row that cannot be read becomes a dead letter in its place, and a note in the dialog says so:
+/// what is behind it goes on.
 fn set_aside(tx: &Tx<'_>, row: i64) -> Result<(), StoreError> {
     tracing::error!("an entry of the queue towards the CRM cannot be read and is kept as a dead letter");
     let note = Incoming {
@@ -239,7 +245,8 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     if *own {
                         customer.delivered = customer.delivered.max(Some(head.position));
                     }
-                    // An edit, too, may turn out to have opened a chat: whoever closed the one before was faster.
+                    // An edit, too, may turn out to have opened a chat: whoever closed the one
+                    // before was faster.
                     if let Some(chat) = chat {
                         let event = Event::Taken { message: incoming.external_id.clone(), chat };
                         stepper.step(&mut customer, &event, None)?;
@@ -273,7 +280,8 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                         if customer.dialog.chat().is_some() || !*own {
                             stepper.history(&customer, external_id, Author::Bot, text, now)?;
                         } else {
-                            // Nobody reads the history of a chat that is not there: the note itself calls the agents.
+                            // Nobody reads the history of a chat that is not there: the note itself
+                            // calls the agents.
                             let note = Incoming { external_id, text, ..Incoming::default() };
                             let task = CrmTask::Message { incoming: note, stand_by: *stand_by, own: true };
                             stepper.queue_for_crm(&customer, &task, head.position)?;

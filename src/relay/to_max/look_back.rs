@@ -1,4 +1,5 @@
-//! The look for a send whose answer was lost: MAX has no idempotency key, but it shows what the dialog has.
+//! The look for a send whose answer was lost: MAX has no idempotency key, but it shows what the
+//! dialog has.
 
 use super::send::{asked, later};
 use super::{Attempt, Head, Verdict};

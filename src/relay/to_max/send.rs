@@ -59,7 +59,7 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Re
             let pause = look_back::LOOKS[0].max(asked(&error));
             let sending = Sending { look_at: Some(shared.clock.passed() + pause), ..sending };
             let outcome = if error.is_not_understood() {
-                shared.max_failed("MaxNotUnderstood");
+                shared.max_failed(&error, None);
                 Outcome::Wait(pause)
             } else {
                 Outcome::Outage(pause)
@@ -95,18 +95,12 @@ fn refusal(shared: &Shared, head: &Head, part: &Part, error: &max::Error) -> Att
     let outage = |pause: Millis| later(head, Outcome::Outage(pause.max(asked(error))), None);
     let failed = |words: String| Verdict::Failed { words, gone: false }.into();
     let tries = head.tries();
+    shared.max_failed(error, None);
     match error.class() {
-        Class::Unauthorized => {
-            shared.max_failed(error.code().unwrap_or("Unauthorized"));
-            outage(10_000)
-        }
-        Class::AccountBlocked => {
-            shared.max_failed(error.code().unwrap_or("AccountBlocked"));
-            outage(60_000)
-        }
+        Class::Unauthorized => outage(10_000),
+        Class::AccountBlocked => outage(60_000),
         Class::Throttled { .. } => {
             shared.metrics.throttled.inc();
-            shared.max_failed("throttled");
             outage(1_000)
         }
         Class::RecipientGone => Verdict::Failed {
@@ -123,10 +117,7 @@ fn refusal(shared: &Shared, head: &Head, part: &Part, error: &max::Error) -> Att
         Class::ForeignMedia if !matches!(part.uploaded, None | Some(OutgoingAttachment::File(_))) => {
             Verdict::AsFile.into()
         }
-        Class::Transient => {
-            shared.max_failed("MaxUnreachable");
-            outage(pause(head.attempts))
-        }
+        Class::Transient => outage(pause(head.attempts)),
         Class::ForeignMedia
         | Class::NotFound
         | Class::PollRefused

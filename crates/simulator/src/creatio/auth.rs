@@ -1,6 +1,8 @@
-//! Who is calling: forms sessions with cookies and CSRF, and bearer tokens of the Identity Service (Creatio API reference, 1).
+//! Who is calling: forms sessions with cookies and CSRF, and bearer tokens of the Identity Service
+//! (Creatio API reference, 1).
 //!
-//! Owns: users that can sign in, sessions, tokens, and the shapes in which a dead session is refused. Must not know what a call wants.
+//! Owns: users that can sign in, sessions, tokens, and the shapes in which a dead session is
+//! refused. Must not know what a call wants.
 
 use std::collections::HashMap;
 

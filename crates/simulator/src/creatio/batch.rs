@@ -1,7 +1,7 @@
 //! `$batch` in its JSON form (Creatio API reference, 2.3).
 //!
-//! Owns: the limit of 100 parts, stopping at the first failure, atomicity groups. Each part goes through [`super::odata`] like a call of
-//! its own.
+//! Owns: the limit of 100 parts, stopping at the first failure, atomicity groups. Each part goes
+//! through [`super::odata`] like a call of its own.
 
 use std::collections::HashMap;
 

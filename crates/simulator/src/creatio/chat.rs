@@ -1,4 +1,5 @@
-//! The chat engine: contacts, chats and their states, live messages, agents' actions (Creatio API reference, 3.7 and 4).
+//! The chat engine: contacts, chats and their states, live messages, agents' actions (Creatio API
+//! reference, 3.7 and 4).
 //!
 //! Owns: every change of an `OmniChat` row that people or messages bring about. Must not know HTTP.
 
@@ -316,7 +317,8 @@ impl World {
         Ok(true)
     }
 
-    /// What `SendMessageWithAttachments` does: the text first, then one message with all files. Answers the chat and the ids of the messages.
+    /// What `SendMessageWithAttachments` does: the text first, then one message with all files.
+    /// Answers the chat and the ids of the messages.
     pub fn agent_send(
         &mut self,
         chat: Uuid,
@@ -582,7 +584,8 @@ impl World {
             "MessageDirection": message.direction as u8, "IsStandBy": message.stand_by, "IsEcho": false, "IsGuestUser": false})
     }
 
-    /// `TransferMessageToQueue`: the bot's chat is completed first and writes no row, then a child waits for agents.
+    /// `TransferMessageToQueue`: the bot's chat is completed first and writes no row, then a child
+    /// waits for agents.
     pub fn end_stand_by(&mut self, chat: Uuid) -> Result<Uuid, ChatError> {
         let row = self.chat(chat).ok_or(ChatError::NoChat)?;
         let (Some(channel), Some(contact)) = (store::guid(row, "ChannelId"), store::guid(row, "ContactId")) else {

@@ -1,7 +1,7 @@
 //! The control API: what a test, a demo or a person does with the site (table in [`super`]).
 //!
-//! Owns: [`Control`], the same actions over HTTP, and how chats and the transcript are shown. Must not have an effect of its own: it
-//! calls the chat engine and the tables.
+//! Owns: [`Control`], the same actions over HTTP, and how chats and the transcript are shown. Must
+//! not have an effect of its own: it calls the chat engine and the tables.
 
 use std::fmt;
 use std::sync::Arc;
@@ -59,7 +59,8 @@ impl Control {
         Self { site }
     }
 
-    /// Adds an active agent: a Contact with the e-mail and a user of type 4. Answers the SysAdminUnit's id.
+    /// Adds an active agent: a Contact with the e-mail and a user of type 4. Answers the
+    /// SysAdminUnit's id.
     pub fn add_agent(&self, name: &str, email: &str) -> Uuid {
         self.site.with(|world| add_agent(world, &json!({"name": name, "email": email})).0)
     }
@@ -79,12 +80,14 @@ impl Control {
         self.site.with(|world| chat_with_conversation(world, chat))
     }
 
-    /// Whether the agent got the chat; false where another was faster. Fails where there is no such chat.
+    /// Whether the agent got the chat; false where another was faster. Fails where there is no such
+    /// chat.
     pub fn accept(&self, chat: Uuid, agent: Uuid) -> Result<bool, String> {
         self.site.with(|world| world.accept(chat, agent)).map_err(|error| error.text().to_owned())
     }
 
-    /// The text first, then one message with all files. Fails with the words that the agent would see.
+    /// The text first, then one message with all files. Fails with the words that the agent would
+    /// see.
     pub fn send(&self, chat: Uuid, agent: Uuid, message: &str, files: Vec<OutFile>) -> Result<Sent, String> {
         let files = files
             .into_iter()
@@ -146,7 +149,8 @@ impl Control {
         self.site.with(|world| world.counters.json())
     }
 
-    /// From now on OData lists show `raw` in the place of a row's column, which need not be JSON (`"\\ud83d"`).
+    /// From now on OData lists show `raw` in the place of a row's column, which need not be JSON
+    /// (`"\\ud83d"`).
     pub fn spoil(&self, id: Uuid, column: &str, raw: &str) {
         self.site.with(|world| world.spoiled.insert((id, column.to_owned()), raw.to_owned()));
     }
@@ -181,7 +185,8 @@ impl Control {
         self.site.with(World::restart);
     }
 
-    /// Signs out everybody with cookies; with a shape, ended sessions are refused in it from now on.
+    /// Signs out everybody with cookies; with a shape, ended sessions are refused in it from now
+    /// on.
     pub fn expire_sessions(&self, shape: Option<Expired>) {
         self.site.with(|world| {
             world.auth.expire_sessions();
@@ -201,7 +206,8 @@ impl Control {
         self.site.with(|world| world.package.lock(channel_source, sender, calls));
     }
 
-    /// What the package's service answers, how the next installations end, and how long a restart takes.
+    /// What the package's service answers, how the next installations end, and how long a restart
+    /// takes.
     pub fn installer(&self, version: &str, outcome: Installation, restart_ms: i64) {
         self.site.with(|world| {
             version.clone_into(&mut world.installer.version);
@@ -251,7 +257,8 @@ impl Control {
         self.site.with(|world| update(world, entity, id, row))
     }
 
-    /// Makes a queue with its agents and an active channel, as the set-up of the package contract does; answers channel and queue.
+    /// Makes a queue with its agents and an active channel, as the set-up of the package contract
+    /// does; answers channel and queue.
     pub fn add_channel(&self, channel_source: &str, agents: &[Uuid]) -> Result<(Uuid, Uuid), String> {
         let queue = self.insert(
             "ChatQueue",

@@ -1,7 +1,9 @@
-//! `$filter` and `$orderby`: a parser and an evaluator for the subset that works on every site (Creatio API reference, 2.1).
+//! `$filter` and `$orderby`: a parser and an evaluator for the subset that works on every site
+//! (Creatio API reference, 2.1).
 //!
-//! Owns: `eq ne gt ge lt le and or not`, parentheses, `contains startswith endswith`, unquoted Guids and times, quoted texts, paths over
-//! lookups. Types must agree, as on a real site. Must not know HTTP.
+//! Owns: `eq ne gt ge lt le and or not`, parentheses, `contains startswith endswith`, unquoted
+//! Guids and times, quoted texts, paths over lookups. Types must agree, as on a real site. Must not
+//! know HTTP.
 
 use std::cmp::Ordering;
 

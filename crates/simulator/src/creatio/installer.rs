@@ -1,7 +1,9 @@
-//! The site's installer of packages: upload in chunks, backup, installation with a log, compilation, restart, removal.
+//! The site's installer of packages: upload in chunks, backup, installation with a log,
+//! compilation, restart, removal.
 //!
-//! Owns: what an administrator's tool sees of it. A package takes effect only with a restart; `success` of the
-//! installation says no more than "accepted". The relay's technical user may do nothing of it.
+//! Owns: what an administrator's tool sees of it. A package takes effect only with a restart;
+//! `success` of the installation says no more than "accepted". The relay's technical user may do
+//! nothing of it.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -184,7 +186,8 @@ fn install(world: &mut World, call: &Call) -> Reply {
     answer(true, "")
 }
 
-/// The restart that this runtime knows; it takes what was installed into use unless that still wants compiling.
+/// The restart that this runtime knows; it takes what was installed into use unless that still
+/// wants compiling.
 fn restart(world: &mut World, method: &str) -> Reply {
     let framework = world.options.runtime == super::Runtime::Framework;
     if framework != (method == "unloadappdomain") {
@@ -201,7 +204,8 @@ fn restart(world: &mut World, method: &str) -> Reply {
     Reply::json(StatusCode::OK, &json!({}))
 }
 
-/// Name and version out of the descriptor, and the number of files: records of name and content, each with its length.
+/// Name and version out of the descriptor, and the number of files: records of name and content,
+/// each with its length.
 fn unpack(bytes: &[u8]) -> Result<(String, String, usize), String> {
     let mut plain = Vec::new();
     flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut plain).map_err(|error| error.to_string())?;

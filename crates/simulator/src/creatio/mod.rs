@@ -1,17 +1,20 @@
-//! A double of a Creatio site with the package `MaxChannel`: sign-in, OData, chats, the package's service and outbox, and agents
-//! that are driven through a control API.
+//! A double of a Creatio site with the package `MaxChannel`: sign-in, OData, chats, the package's
+//! service and outbox, and agents that are driven through a control API.
 //!
-//! Owns: everything that a client of such a site can see over HTTP, kept in memory. A fact that no public source settles is a
-//! switch ([`Switches`]) whose default is the more hostile variant; [`Switches::friendly`] has the others. Must not share a type
-//! with the client that it tests and must not talk to anything but loopback (the hints to `NotifyUrl`).
+//! Owns: everything that a client of such a site can see over HTTP, kept in memory. A fact that no
+//! public source settles is a switch ([`Switches`]) whose default is the more hostile variant;
+//! [`Switches::friendly`] has the others. Must not share a type with the client that it tests and
+//! must not talk to anything but loopback (the hints to `NotifyUrl`).
 //!
-//! The site listens on one port, its Identity Service on another, both plain HTTP. Ready at the start: the provider row MAX, routing rules, chat statuses,
-//! one technical user with an OAuth application and a forms login ([`Options`]). People are added by control.
+//! The site listens on one port, its Identity Service on another, both plain HTTP. Ready at the
+//! start: the provider row MAX, routing rules, chat statuses, one technical user with an OAuth
+//! application and a forms login ([`Options`]). People are added by control.
 //!
 //! # Control
 //!
-//! `/control/…` on the site's port, without sign-in, outside counters and faults; `GET /control` lists the routes. Times are simulated
-//! milliseconds. Chats, users and customers are named by their ids; a customer is the `sender` of the package contract (`max:91234567`).
+//! `/control/…` on the site's port, without sign-in, outside counters and faults; `GET /control`
+//! lists the routes. Times are simulated milliseconds. Chats, users and customers are named by
+//! their ids; a customer is the `sender` of the package contract (`max:91234567`).
 //!
 //! | Route | Does |
 //! |---|---|
@@ -96,7 +99,8 @@ impl Runtime {
     }
 }
 
-/// The database under the site: wording of its errors, precision of times (6 or 3 digits), and whether texts compare without case.
+/// The database under the site: wording of its errors, precision of times (6 or 3 digits), and
+/// whether texts compare without case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Dialect {
@@ -175,10 +179,12 @@ pub struct Switches {
     pub max_file_size: usize,
     /// `handOver` keeps the chat; false: a child takes over.
     pub hand_over_same_chat: bool,
-    /// A chat is empty, and cannot be closed, also where only its parents have messages. Off although it is the more hostile variant:
-    /// after a hand-over it leaves a chat that nobody can close.
+    /// A chat is empty, and cannot be closed, also where only its parents have messages. Off
+    /// although it is the more hostile variant: after a hand-over it leaves a chat that nobody can
+    /// close.
     pub own_messages_only: bool,
-    /// Calls that break the order rules of the contract are answered `bad_request`; false: taken. Recorded either way.
+    /// Calls that break the order rules of the contract are answered `bad_request`; false: taken.
+    /// Recorded either way.
     pub refuse_disorder: bool,
     /// `Seq` jumps by more than one.
     pub seq_gaps: bool,
@@ -186,7 +192,8 @@ pub struct Switches {
     pub late_row_every: u32,
     /// How late, in simulated milliseconds.
     pub late_row_ms: i64,
-    /// How long after the agent's send the request ends and its files can be downloaded, in simulated milliseconds.
+    /// How long after the agent's send the request ends and its files can be downloaded, in
+    /// simulated milliseconds.
     pub files_after_ms: i64,
     /// The most rows of one answer (`MaxEntityRowCount`).
     pub max_rows: usize,
@@ -241,7 +248,8 @@ impl Default for Switches {
 }
 
 impl Switches {
-    /// The kind variant of every fact: no late rows, no gaps, nothing rotated, every form of filter taken.
+    /// The kind variant of every fact: no late rows, no gaps, nothing rotated, every form of filter
+    /// taken.
     #[must_use]
     pub fn friendly() -> Self {
         Self {
@@ -371,8 +379,9 @@ impl Simulator {
         Ok(Self { site, servers: Some((crm, identity)), ticker })
     }
 
-    /// A site without a network: [`Simulator::call`] is its way in, and hints do not leave it, so that a test which pauses the time of
-    /// the async runtime moves everything in it. To be made inside that runtime.
+    /// A site without a network: [`Simulator::call`] is its way in, and hints do not leave it, so
+    /// that a test which pauses the time of the async runtime moves everything in it. To be made
+    /// inside that runtime.
     pub fn inside(options: Options) -> Self {
         let site = Arc::new(site::Site::new(options, false));
         site.set_url(INSIDE.to_owned());
@@ -381,7 +390,8 @@ impl Simulator {
         Self { site, servers: None, ticker }
     }
 
-    /// One request to the site or to its Identity Service, by its address; none: the connection was cut without an answer.
+    /// One request to the site or to its Identity Service, by its address; none: the connection was
+    /// cut without an answer.
     pub async fn call(&self, request: http::Request<Bytes>) -> Option<http::Response<Bytes>> {
         let site = Arc::clone(&self.site);
         let (parts, body) = request.into_parts();

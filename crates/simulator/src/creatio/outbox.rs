@@ -1,7 +1,8 @@
-//! The package's outbox: rows written on chat events, and what the package does after the relay's report (package contract, "From the CRM
-//! to the relay").
+//! The package's outbox: rows written on chat events, and what the package does after the relay's
+//! report (package contract, "From the CRM to the relay").
 //!
-//! Owns: `Seq` (growing, with gaps), the moment at which a row becomes visible, the hints. Must not know HTTP.
+//! Owns: `Seq` (growing, with gaps), the moment at which a row becomes visible, the hints. Must not
+//! know HTTP.
 
 use std::collections::HashMap;
 
@@ -29,7 +30,8 @@ impl OutboxState {
 }
 
 impl World {
-    /// Writes a row in a transaction of its own; it may become visible late, but never before an earlier row of the same customer.
+    /// Writes a row in a transaction of its own; it may become visible late, but never before an
+    /// earlier row of the same customer.
     pub fn outbox_row<const N: usize>(
         &mut self,
         chat: Uuid,
@@ -98,7 +100,8 @@ impl World {
         }
     }
 
-    /// What the package does after the relay's report: a system line for the agent where something went wrong, or was put right.
+    /// What the package does after the relay's report: a system line for the agent where something
+    /// went wrong, or was put right.
     pub fn reported(&mut self, before: &Row, state: &str, error: &str) {
         let chat = store::guid(before, "ChatId").unwrap_or_default();
         match state {

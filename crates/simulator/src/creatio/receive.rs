@@ -117,7 +117,8 @@ impl Receive {
         Ok(receive)
     }
 
-    /// An edit is `<mid>:edit:<ms>`, a removal `<mid>:removed`, both with `<mid>` as what they replace.
+    /// An edit is `<mid>:edit:<ms>`, a removal `<mid>:removed`, both with `<mid>` as what they
+    /// replace.
     fn check_replacement(&self) -> Result<(), String> {
         let id = self.external_id.as_str();
         let replaced = id.strip_suffix(":removed").or_else(|| {

@@ -1,4 +1,5 @@
-//! What the site does by itself: offers waiting chats, closes chats by time, lets files of agents appear (Creatio API reference, 4.2 and 4.4).
+//! What the site does by itself: offers waiting chats, closes chats by time, lets files of agents
+//! appear (Creatio API reference, 4.2 and 4.4).
 //!
 //! Owns: the minute jobs. Must not know HTTP or the package.
 
@@ -30,7 +31,8 @@ impl World {
             == Some(schema::FOR_FREE)
     }
 
-    /// Offers a waiting chat: `ForFree` directs it to the least loaded active agent of the queue, past the entity layer.
+    /// Offers a waiting chat: `ForFree` directs it to the least loaded active agent of the queue,
+    /// past the entity layer.
     pub fn distribute(&mut self, chat: Uuid) {
         let Some(row) = self.chat(chat) else { return };
         let Some(queue) = store::guid(row, "QueueId").filter(|queue| self.is_free_rule(*queue)) else { return };
@@ -59,7 +61,8 @@ impl World {
         }
     }
 
-    /// The minute job: who has not accepted in time becomes inactive, and waiting chats are offered again.
+    /// The minute job: who has not accepted in time becomes inactive, and waiting chats are offered
+    /// again.
     pub fn redistribute(&mut self) {
         let now = self.now_ms();
         if now < self.package.next_distribution {

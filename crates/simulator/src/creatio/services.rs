@@ -1,4 +1,5 @@
-//! The stock web services that a relay or an agent's page calls: chats, transfer, agents' states, files (Creatio API reference, 2.8 and 3.5).
+//! The stock web services that a relay or an agent's page calls: chats, transfer, agents' states,
+//! files (Creatio API reference, 2.8 and 3.5).
 //!
 //! Owns: their routes and envelopes. The work itself is the chat engine's.
 
@@ -257,7 +258,8 @@ fn download(world: &World, call: &Call, schema: &str, id: &str) -> Reply {
         .with("content-disposition", format!("attachment; filename*=UTF-8''{name}"))
 }
 
-/// `FileApiService/UploadFile`: chunks with zero-based, inclusive ranges; the row appears with the last one.
+/// `FileApiService/UploadFile`: chunks with zero-based, inclusive ranges; the row appears with the
+/// last one.
 fn upload(world: &mut World, call: &Call, user: Uuid) -> Reply {
     let pairs = call.pairs();
     let value = |name: &str| pairs.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value.as_str());

@@ -1,7 +1,8 @@
-//! The site as a whole: its state behind one lock, and the way of a call through outage, faults, sign-in and the services.
+//! The site as a whole: its state behind one lock, and the way of a call through outage, faults,
+//! sign-in and the services.
 //!
-//! Owns: [`World`], the dispatch by path, the order fault -> sign-in -> work -> answer, the ticker, and the hints to `NotifyUrl`. No lock is
-//! held across an await.
+//! Owns: [`World`], the dispatch by path, the order fault -> sign-in -> work -> answer, the ticker,
+//! and the hints to `NotifyUrl`. No lock is held across an await.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,8 @@
 //! Rows of the site in memory, with the database's refusals.
 //!
-//! Owns: tables, keys, foreign keys, sizes, and how values look on the wire (Creatio API reference, 2.2 and 2.6). A stored value is JSON:
-//! Guids as lower-case text, times as microseconds since the epoch, an empty value as null. Must not know HTTP or chats.
+//! Owns: tables, keys, foreign keys, sizes, and how values look on the wire (Creatio API reference,
+//! 2.2 and 2.6). A stored value is JSON: Guids as lower-case text, times as microseconds since the
+//! epoch, an empty value as null. Must not know HTTP or chats.
 
 use std::collections::BTreeMap;
 
@@ -129,7 +130,8 @@ impl Db {
         Ok(id)
     }
 
-    /// Changes columns of a row; `None` where there is no such row. With `touch` it counts as saved through the entity layer.
+    /// Changes columns of a row; `None` where there is no such row. With `touch` it counts as saved
+    /// through the entity layer.
     pub fn update(
         &mut self,
         entity: &'static Entity,
@@ -150,7 +152,8 @@ impl Db {
         Some(Ok(()))
     }
 
-    /// Sets columns past every check, as direct SQL does; nothing happens where there is no such row.
+    /// Sets columns past every check, as direct SQL does; nothing happens where there is no such
+    /// row.
     pub fn set(&mut self, entity: &str, id: Uuid, changes: &[(&str, Value)]) {
         if let Some(row) = self.tables.get_mut(entity).and_then(|table| table.get_mut(&id)) {
             for (name, value) in changes {

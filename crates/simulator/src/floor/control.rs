@@ -1,4 +1,5 @@
-//! The control API as far as it is the same for every site: faults, the outage, counters, violations and switches.
+//! The control API as far as it is the same for every site: faults, the outage, counters,
+//! violations and switches.
 
 use http::StatusCode;
 use serde::Serialize;

@@ -1,7 +1,7 @@
 //! Faults that control puts in the way of the next calls, and the counters of what was called.
 //!
-//! Owns: next-N rules per method and path prefix, the outage of a whole site, and how often and how fast it was called. Must not
-//! know what a path means.
+//! Owns: next-N rules per method and path prefix, the outage of a whole site, and how often and how
+//! fast it was called. Must not know what a path means.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -100,7 +100,8 @@ pub enum Answer {
     Raw { status: u16, body: String },
     /// 302 to the address.
     Redirect { location: String },
-    /// One of the six error shapes of Creatio (Creatio API reference, 2.6), numbered 1 to 6 as there.
+    /// One of the six error shapes of Creatio (Creatio API reference, 2.6), numbered 1 to 6 as
+    /// there.
     Shape { status: u16, number: u8 },
 }
 

@@ -1,7 +1,9 @@
-//! The HTTP floor of a double: whole requests in, whole answers out, and connections that can be cut without an answer.
+//! The HTTP floor of a double: whole requests in, whole answers out, and connections that can be
+//! cut without an answer.
 //!
-//! Owns: listening, reading bodies, running a call to its end although the client has gone (as a real site does), and cutting
-//! a connection before the first byte of an answer. Must not know Creatio or MANGO OFFICE.
+//! Owns: listening, reading bodies, running a call to its end although the client has gone (as a
+//! real site does), and cutting a connection before the first byte of an answer. Must not know
+//! Creatio or MANGO OFFICE.
 
 use std::fmt;
 use std::future::Future;
@@ -56,7 +58,8 @@ impl Call {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
 
-    /// The query as decoded pairs, in order. `+` stays a plus: these sites decode only percent escapes.
+    /// The query as decoded pairs, in order. `+` stays a plus: these sites decode only percent
+    /// escapes.
     pub fn pairs(&self) -> Vec<(String, String)> {
         self.query
             .split('&')
@@ -132,7 +135,8 @@ impl Reply {
     }
 }
 
-/// Simulated time: the time of the async runtime since the start times `scale`, plus what control has added. Milliseconds since the epoch.
+/// Simulated time: the time of the async runtime since the start times `scale`, plus what control
+/// has added. Milliseconds since the epoch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     started: Instant,
@@ -167,7 +171,8 @@ impl Clock {
         self.now_ms().saturating_add(i64::try_from(ms).unwrap_or(i64::MAX))
     }
 
-    /// How long to sleep before looking again whether it is `until`; none when it is. Short, so that a moved clock is seen soon.
+    /// How long to sleep before looking again whether it is `until`; none when it is. Short, so
+    /// that a moved clock is seen soon.
     #[allow(clippy::cast_precision_loss, reason = "a pause needs no exact milliseconds")]
     pub fn pause(&self, until: i64) -> Option<Duration> {
         let left = until - self.now_ms();

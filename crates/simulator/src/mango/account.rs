@@ -1,5 +1,5 @@
-//! The people, groups and channels of one account, as the API shows them, and the signature of a request (MANGO OFFICE reference
-//! §1.3, §2.2 - §2.4, §3). Pure.
+//! The people, groups and channels of one account, as the API shows them, and the signature of a
+//! request (MANGO OFFICE reference §1.3, §2.2 - §2.4, §3). Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::floor::wire::hex;
 
-/// `lowercase_hex(SHA256(key ‖ json ‖ salt))` over the exact bytes of `json` (§1.3). Plain SHA-256, no HMAC.
+/// `lowercase_hex(SHA256(key ‖ json ‖ salt))` over the exact bytes of `json` (§1.3). Plain SHA-256,
+/// no HMAC.
 #[must_use]
 pub fn sign(key: &str, json: &[u8], salt: &str) -> String {
     hex(&Sha256::new().chain_update(key).chain_update(json).chain_update(salt).finalize())

@@ -1,4 +1,5 @@
-//! What people do: start, stop, write, press; and what the owner of a bot does (simulator checklist 2 and 3).
+//! What people do: start, stop, write, press; and what the owner of a bot does (simulator checklist
+//! 2 and 3).
 
 use std::collections::VecDeque;
 
@@ -76,11 +77,12 @@ impl World {
         Ok(id)
     }
 
-    /// A new token takes the place of the old one, which dies at once or after [`super::Switches::old_token_life_ms`].
+    /// A new token takes the place of the old one, which dies at once or after
+    /// [`super::Switches::old_token_life_ms`].
     pub(super) fn issue_token(&mut self, bot: i64, token: Option<String>) -> Result<String, ControlError> {
         let token = token.unwrap_or_else(|| self.opaque(84));
         if token.is_empty() || token.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(ControlError::new("A token must not be empty and holds no blanks: give another one."));
+            return Err(ControlError::new("A token must not be empty and contains no spaces: give another one."));
         }
         if self.tokens.get(&token).is_some_and(|entry| entry.bot != bot) {
             return Err(ControlError::new("This token belongs to another bot: give another one."));
@@ -233,7 +235,8 @@ impl World {
         });
         self.set_dialog(chat, DialogState::Started);
         let payload = payload.filter(|payload| payload.chars().count() <= START_PAYLOAD);
-        // In an open dialog there is no start button: only a start address with a payload can be followed again.
+        // In an open dialog there is no start button: only a start address with a payload can be
+        // followed again.
         if !open || (payload.is_some() && self.switches.start_in_open_dialog) {
             let more = payload.map_or_else(|| json!({}), |payload| json!({"payload": payload}));
             self.emit_about("bot_started", chat, user, more);
@@ -400,7 +403,8 @@ impl World {
         Ok(())
     }
 
-    /// Presses a button of a message. Answers the callback id of a callback button, or what the button brought about.
+    /// Presses a button of a message. Answers the callback id of a callback button, or what the
+    /// button brought about.
     pub(super) fn press(&mut self, user: i64, pressed: &str, what: &PressWhat) -> Result<String, ControlError> {
         let none =
             || ControlError::new(format!("There is no such button on message {pressed}: look at the transcript."));
@@ -511,7 +515,8 @@ impl World {
     }
 }
 
-/// Proof that a contact came through the button: lower-case hex HMAC-SHA-256 of the card, keyed by the bot's token.
+/// Proof that a contact came through the button: lower-case hex HMAC-SHA-256 of the card, keyed by
+/// the bot's token.
 fn contact_hash(token: &str, vcf: &str) -> String {
     // HMAC takes a key of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(token.as_bytes()) else { return String::new() };

@@ -1,7 +1,8 @@
-//! The API host: routing, token, limits, faults, and the long poll. What an operation does is in [`super::operations`].
+//! The API host: routing, token, limits, faults, and the long poll. What an operation does is in
+//! [`super::operations`].
 //!
-//! The order of checks is the one seen on the live service: path and method, token, parameters and body, recipient
-//! (MAX Bot API, order of checks). The limits stand between token and parameters.
+//! The order of checks is the one seen on the live service: path and method, token, parameters and
+//! body, recipient (MAX Bot API, order of checks). The limits stand between token and parameters.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -67,7 +68,8 @@ pub(super) enum Operation {
     RemoveMember,
 }
 
-/// Method, path pattern, operation. `{chat}`, `{user}`: a number; `{mid}`, `{token}`: their documented patterns.
+/// Method, path pattern, operation. `{chat}`, `{user}`: a number; `{mid}`, `{token}`: their
+/// documented patterns.
 pub(super) const ROUTES: [(&str, &str, Operation); 33] = [
     ("GET", "/me", Operation::Me),
     ("PATCH", "/me/commands", Operation::EditCommands),
@@ -104,7 +106,8 @@ pub(super) const ROUTES: [(&str, &str, Operation); 33] = [
     ("DELETE", "/chats/{chat}/members", Operation::RemoveMember),
 ];
 
-/// The route of a request: its name for the statistics, the operation, and what stood for the placeholders.
+/// The route of a request: its name for the statistics, the operation, and what stood for the
+/// placeholders.
 fn route(method: &str, path: &str) -> Option<(String, Operation, Vec<String>)> {
     ROUTES.iter().filter(|(wanted, ..)| *wanted == method).find_map(|(_, pattern, operation)| {
         let mut parameters = Vec::new();

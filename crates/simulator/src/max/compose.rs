@@ -1,4 +1,5 @@
-//! `NewMessageBody` checked and turned into the content of a message (MAX Bot API, POST /messages; inline keyboard; attachments).
+//! `NewMessageBody` checked and turned into the content of a message (MAX Bot API, POST /messages;
+//! inline keyboard; attachments).
 
 use std::collections::HashMap;
 
@@ -53,7 +54,8 @@ pub(super) fn external_pictures(body: &Value) -> Vec<String> {
 }
 
 impl World {
-    /// Checks a body for `bot`. `keeps`: an edit whose message keeps its attachments counts as having content.
+    /// Checks a body for `bot`. `keeps`: an edit whose message keeps its attachments counts as
+    /// having content.
     pub(super) fn compose(
         &mut self,
         bot: i64,
@@ -213,7 +215,8 @@ impl World {
     }
 }
 
-/// A link to a message, with its content as it is now; its keyboard is dropped (MAX Bot API, inline keyboard).
+/// A link to a message, with its content as it is now; its keyboard is dropped (MAX Bot API, inline
+/// keyboard).
 pub(super) fn linked_to(forward: bool, chat: i64, message: &Message) -> Linked {
     let mut message = message.clone();
     message.attachments.retain(|attachment| !matches!(attachment, Attachment::Keyboard { .. }));

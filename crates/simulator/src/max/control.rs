@@ -1,5 +1,6 @@
-//! The control of the double, typed: everything that a customer, the owner of a bot, the platform or a bad network can do to it,
-//! and everything that can be read from it. [`super::control_http`] offers the same over HTTP.
+//! The control of the double, typed: everything that a customer, the owner of a bot, the platform
+//! or a bad network can do to it, and everything that can be read from it. [`super::control_http`]
+//! offers the same over HTTP.
 
 use std::fmt;
 use std::sync::Arc;
@@ -387,7 +388,8 @@ impl Control {
         })
     }
 
-    /// Issues a new token (none: an invented one); the old one dies, see [`Switches::old_token_life_ms`]. Answers the new one.
+    /// Issues a new token (none: an invented one); the old one dies, see
+    /// [`Switches::old_token_life_ms`]. Answers the new one.
     pub fn issue_token(&self, bot: i64, token: Option<String>) -> Done<String> {
         self.shared.change(|world| world.issue_token(bot, token))
     }
@@ -405,7 +407,8 @@ impl Control {
         })
     }
 
-    /// Removes every subscription of a bot silently, as the platform does after 8 hours without a 200.
+    /// Removes every subscription of a bot silently, as the platform does after 8 hours without a
+    /// 200.
     pub fn drop_subscriptions(&self, bot: i64) -> Done<()> {
         self.shared.change(|world| {
             world.bot_mut(bot)?.subscriptions.clear();
@@ -458,7 +461,8 @@ impl Control {
         self.shared.change(|world| world.delete_by(user, mid))
     }
 
-    /// Presses a button; answers the callback id, or the mid that the button brought about, or nothing.
+    /// Presses a button; answers the callback id, or the mid that the button brought about, or
+    /// nothing.
     pub fn press(&self, user: i64, mid: &str, what: &PressWhat) -> Done<String> {
         self.shared.change(|world| world.press(user, mid, what))
     }
@@ -540,8 +544,8 @@ impl Control {
         self.shared.paused.send_replace(paused);
     }
 
-    /// Webhooks whose address has this host are delivered to `base` (scheme, host, port) instead, path and query kept. An empty
-    /// base ends the route.
+    /// Webhooks whose address has this host are delivered to `base` (scheme, host, port) instead,
+    /// path and query kept. An empty base ends the route.
     pub fn route_webhooks(&self, host: &str, base: &str) {
         self.shared.change(|world| {
             if base.is_empty() {
@@ -589,7 +593,8 @@ impl Control {
         });
     }
 
-    /// Waits until `seen` answers something: it is asked now and after every change. None: not within `at_most` (real time).
+    /// Waits until `seen` answers something: it is asked now and after every change. None: not
+    /// within `at_most` (real time).
     pub async fn wait<T>(&self, at_most: Duration, mut seen: impl FnMut(&Self) -> Option<T>) -> Option<T> {
         let mut changes = self.shared.version.subscribe();
         let wait = async {

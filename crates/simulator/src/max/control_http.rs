@@ -1,7 +1,8 @@
-//! The control over HTTP: JSON under `/control/` on the port of the API host. `GET /control` lists it.
+//! The control over HTTP: JSON under `/control/` on the port of the API host. `GET /control` lists
+//! it.
 //!
-//! A POST takes one JSON object and answers one; a refusal is 400 with `{"error": "one sentence"}`. Bodies, with optional members
-//! marked by `?`:
+//! A POST takes one JSON object and answers one; a refusal is 400 with `{"error": "one sentence"}`.
+//! Bodies, with optional members marked by `?`:
 //!
 //! | Request | Body or query → answer |
 //! |---|---|

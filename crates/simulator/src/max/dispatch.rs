@@ -1,8 +1,10 @@
-//! The webhook dispatcher (MAX Bot API, webhook delivery): one update per POST, the secret in a header, only a 200 in time counts,
-//! repeats with growing pauses, and the end of a subscription that nobody answers.
+//! The webhook dispatcher (MAX Bot API, webhook delivery): one update per POST, the secret in a
+//! header, only a 200 in time counts, repeats with growing pauses, and the end of a subscription
+//! that nobody answers.
 //!
-//! Every chat of a subscription has a lane. A lane's worker makes the first attempts one after the other; what fails is repeated
-//! later by itself while newer updates go on. That is the reordering that receivers must survive.
+//! Every chat of a subscription has a lane. A lane's worker makes the first attempts one after the
+//! other; what fails is repeated later by itself while newer updates go on. That is the reordering
+//! that receivers must survive.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -104,7 +106,8 @@ pub(super) async fn work(shared: Arc<Shared>, bot: i64, subscription: u64, lane:
     }
 }
 
-/// Attempts until success or the last retry. `failed_at`: the moment of the first failure, where there was one.
+/// Attempts until success or the last retry. `failed_at`: the moment of the first failure, where
+/// there was one.
 async fn repeat(shared: Arc<Shared>, bot: i64, subscription: u64, mut job: Job, failed_at: Option<Instant>) {
     let mut first_failure = failed_at;
     let window = shared.clock.shortened(GIVE_UP_AFTER);

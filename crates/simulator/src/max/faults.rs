@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 pub struct Fault {
     /// HTTP method; none: any.
     pub method: Option<String>,
-    /// Path, exactly, or a prefix when it ends in `*`; none: any. The paths of the file hosts count too.
+    /// Path, exactly, or a prefix when it ends in `*`; none: any. The paths of the file hosts count
+    /// too.
     pub path: Option<String>,
     /// The bot whose token the request carries; none: any.
     pub bot: Option<i64>,
@@ -17,7 +18,8 @@ pub struct Fault {
     pub skip: u32,
     /// Meet so many fitting requests; 0: all, until the rules are cleared.
     pub times: u32,
-    /// Whether the request takes effect before the outcome. True with `drop`, `reset`, `hang` or a 5xx is the uncertain POST.
+    /// Whether the request takes effect before the outcome. True with `drop`, `reset`, `hang` or a
+    /// 5xx is the uncertain POST.
     pub effect: bool,
     /// Wait so long before the outcome (after the effect), milliseconds, not scaled.
     pub delay_ms: u64,

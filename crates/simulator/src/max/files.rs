@@ -1,6 +1,8 @@
-//! The file hosts: uploads and downloads on a port of their own (MAX Bot API, uploads; incoming attachments).
+//! The file hosts: uploads and downloads on a port of their own (MAX Bot API, uploads; incoming
+//! attachments).
 //!
-//! The bot's token has no business here. A request that carries it is refused and counted, because it is a leak in the client.
+//! The bot's token has no business here. A request that carries it is refused and counted, because
+//! it is a leak in the client.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -190,7 +192,8 @@ impl ContentRange {
     }
 }
 
-/// One chunk of a resumable upload; the last one to arrive completes it (MAX Bot API, uploads, resumable variant).
+/// One chunk of a resumable upload; the last one to arrive completes it (MAX Bot API, uploads,
+/// resumable variant).
 async fn chunk(
     shared: &Arc<Shared>,
     signature: &str,

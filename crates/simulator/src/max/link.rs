@@ -1,7 +1,8 @@
 //! Connections that can be broken on demand: dropped without an answer, or reset.
 //!
-//! A handler marks its connection; the next write on it fails, so that not one byte of an answer leaves. With a certificate the
-//! connections are TLS, so that a client can be shown a root that it does not trust.
+//! A handler marks its connection; the next write on it fails, so that not one byte of an answer
+//! leaves. With a certificate the connections are TLS, so that a client can be shown a root that it
+//! does not trust.
 
 use std::io;
 use std::net::SocketAddr;
@@ -69,7 +70,8 @@ impl Listener for Links {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             let (stream, address) = Listener::accept(&mut self.listener).await;
-            // Answers are small and single: waiting to fill a segment would only add latency. A failure leaves it slower, not wrong.
+            // Answers are small and single: waiting to fill a segment would only add latency. A
+            // failure leaves it slower, not wrong.
             let _ = stream.set_nodelay(true);
             let stream = match &self.tls {
                 None => Stream::Plain(stream),
@@ -129,7 +131,8 @@ impl Breakable {
             WHOLE => None,
             DROP => Some(io::ErrorKind::BrokenPipe.into()),
             _ => {
-                // Closing with zero linger is what sends the RST; where that is refused a FIN is the next best.
+                // Closing with zero linger is what sends the RST; where that is refused a FIN is
+                // the next best.
                 let _ = self.stream.tcp().set_zero_linger();
                 Some(io::ErrorKind::ConnectionReset.into())
             }

@@ -1,13 +1,15 @@
-//! The double of the MAX Bot API: the API host, the file hosts, the webhook dispatcher, and the customers.
+//! The double of the MAX Bot API: the API host, the file hosts, the webhook dispatcher, and the
+//! customers.
 //!
-//! Written from the published description (schema 0.0.33 and the documentation pages); its types are its own. Two ports: the API
-//! host, where also the control lives under `/control/` (see [`control_http`]), and the file hosts, which refuse the bot's token.
-//! What the documents leave open is a switch ([`Switches`]). Everything is kept in memory within bounds and gone with the process.
+//! Written from the published description (schema 0.0.33 and the documentation pages); its types
+//! are its own. Two ports: the API host, where also the control lives under `/control/` (see
+//! [`control_http`]), and the file hosts, which refuse the bot's token. What the documents leave
+//! open is a switch ([`Switches`]). Everything is kept in memory within bounds and gone with the
+//! process.
 //!
-//! Simplifications, none of which a relay for dialogs can see: no channels and no comments; in groups one owner and no other
-//! administrators but the bot; films all show one size; GET on an upload address is not
-//! answered; no moderation of bots beyond the special
-//! states of [`BotState`].
+//! Simplifications, none of which a relay for dialogs can see: no channels and no comments; in
+//! groups one owner and no other administrators but the bot; films all show one size; GET on an
+//! upload address is not answered; no moderation of bots beyond the special states of [`BotState`].
 
 mod actions;
 mod api;
@@ -71,7 +73,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The file hosts; port 0: any free one.
     pub files_listen: SocketAddr,
-    /// Long periods (retry pauses, 24 h, 8 h, lives of addresses) are divided by this. Rates per second are not.
+    /// Long periods (retry pauses, 24 h, 8 h, lives of addresses) are divided by this. Rates per
+    /// second are not.
     pub time_scale: f64,
     /// The open questions.
     pub switches: Switches,
@@ -104,8 +107,8 @@ impl Simulator {
         Self::start_with(options, None).await
     }
 
-    /// Like [`Simulator::start`], but both ports speak TLS with this certificate: its chain and its key, as PEM. A client must be
-    /// given the root, or refuse to talk.
+    /// Like [`Simulator::start`], but both ports speak TLS with this certificate: its chain and its
+    /// key, as PEM. A client must be given the root, or refuse to talk.
     ///
     /// # Errors
     /// As for [`Simulator::start`]; or the certificate or the key cannot be used.
@@ -142,7 +145,8 @@ impl Simulator {
             shared.tasks.spawn(async move {
                 let serve = axum::serve(link::Links { listener, tls }, service);
                 tokio::select! {
-                    // Serving ends with an error only when the listener is gone, and then there is nobody to tell.
+                    // Serving ends with an error only when the listener is gone, and then there is
+                    // nobody to tell.
                     _ = serve => {}
                     () = stop.cancelled() => {}
                 }
@@ -151,14 +155,16 @@ impl Simulator {
         Ok(Self { shared, url, files_url })
     }
 
-    /// A double without a network: [`Simulator::call`] is its way in and `receiver` takes its webhooks, so that a test which pauses
-    /// the time of the async runtime moves everything in it. To be made inside that runtime.
+    /// A double without a network: [`Simulator::call`] is its way in and `receiver` takes its
+    /// webhooks, so that a test which pauses the time of the async runtime moves everything in it.
+    /// To be made inside that runtime.
     pub fn inside(options: Options, receiver: Receiver) -> Self {
         let (url, files_url) = ("http://max.simulator:1".to_owned(), "http://max.simulator:2".to_owned());
         Self { shared: Shared::new(options, &files_url, Some(receiver)), url, files_url }
     }
 
-    /// One request to the API host or to a file host, by its address; none: the connection was cut without a whole answer.
+    /// One request to the API host or to a file host, by its address; none: the connection was cut
+    /// without a whole answer.
     pub async fn call(&self, request: http::Request<Bytes>) -> Option<http::Response<Bytes>> {
         let link = link::Link::whole();
         let to_files = self.files_url.ends_with(&format!(":{}", request.uri().port_u16().unwrap_or_default()));
@@ -251,7 +257,8 @@ impl Shared {
         look(&self.lock())
     }
 
-    /// Changes without waking those who wait for changes: what the change touches is nothing they look at.
+    /// Changes without waking those who wait for changes: what the change touches is nothing they
+    /// look at.
     fn change_quietly<R>(&self, change: impl FnOnce(&mut World) -> R) -> R {
         change(&mut self.lock())
     }

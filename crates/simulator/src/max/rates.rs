@@ -1,4 +1,5 @@
-//! Requests per second: counted for every host and chat, and refused above the limits (MAX Bot API, rate limits).
+//! Requests per second: counted for every host and chat, and refused above the limits (MAX Bot API,
+//! rate limits).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -44,7 +45,8 @@ impl Meter {
         let fits = limit == 0 || self.admitted.len() < limit as usize;
         if limit > 0 && (fits || refused_count) {
             self.admitted.push_back(now);
-            // Only whether the window is full matters: more than twice the limit need not be remembered.
+            // Only whether the window is full matters: more than twice the limit need not be
+            // remembered.
             if self.admitted.len() > 2 * limit as usize {
                 self.admitted.pop_front();
             }

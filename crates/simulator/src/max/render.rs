@@ -1,4 +1,5 @@
-//! The state as the Bot API shows it: users, messages, attachments, chats (MAX Bot API, shared objects; attachments).
+//! The state as the Bot API shows it: users, messages, attachments, chats (MAX Bot API, shared
+//! objects; attachments).
 
 use serde_json::{Map, Value, json};
 

@@ -53,7 +53,8 @@ pub struct StatisticsReport {
     pub webhook_given_up: u64,
     /// Subscriptions removed for want of a 200.
     pub unsubscribed: u64,
-    /// Requests at the file hosts that carried an `Authorization` header or a known token: a leak in the client.
+    /// Requests at the file hosts that carried an `Authorization` header or a known token: a leak
+    /// in the client.
     pub tokens_at_file_hosts: u64,
     /// Completed uploads.
     pub uploads: u64,

@@ -1,7 +1,8 @@
 //! Everything about MAX that its documents leave open, one switch each.
 //!
-//! The default is the reading that most sources support. [`Switches::hostile`] turns every open question to the answer that is
-//! harder on a client; a client is right when it works in every position. Facts that are documented have no switch.
+//! The default is the reading that most sources support. [`Switches::hostile`] turns every open
+//! question to the answer that is harder on a client; a client is right when it works in every
+//! position. Facts that are documented have no switch.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,8 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one independent open question")]
 pub struct Switches {
-    /// GET /updates without `marker`: everything unread (the schema, December 2025) or only the newest update (docs page; hostile).
+    /// GET /updates without `marker`: everything unread (the schema, December 2025) or only the
+    /// newest update (docs page; hostile).
     pub omitted_marker: OmittedMarker,
     /// GET /updates while a subscription exists. Hostile: `MethodNotAllowed`.
     pub poll_under_webhook: PollUnderWebhook,
@@ -20,15 +22,18 @@ pub struct Switches {
     pub types_filter_acknowledges: bool,
     /// Whether a bot gets `message_created` for its own messages (hostile: true).
     pub echo_own_messages: bool,
-    /// Whether the start address with a payload yields `bot_started` for a dialog that is already open (hostile: false).
+    /// Whether the start address with a payload yields `bot_started` for a dialog that is already
+    /// open (hostile: false).
     pub start_in_open_dialog: bool,
     /// Order of webhook deliveries within a chat.
     pub delivery_order: DeliveryOrder,
-    /// What the 8 hours without a 200 are counted for: the subscription as a whole, or any single update (hostile).
+    /// What the 8 hours without a 200 are counted for: the subscription as a whole, or any single
+    /// update (hostile).
     pub unsubscribe_window: UnsubscribeWindow,
     /// How many subscriptions one bot may hold; one more is refused. Hostile: 1.
     pub max_subscriptions: usize,
-    /// The shortest time a receiver is given for its answer, however small the scale makes 30 s; milliseconds.
+    /// The shortest time a receiver is given for its answer, however small the scale makes 30 s;
+    /// milliseconds.
     pub webhook_timeout_floor_ms: u64,
     /// Test switch: `http://` addresses may be subscribed.
     pub allow_http_webhooks: bool,
@@ -37,28 +42,36 @@ pub struct Switches {
 
     /// Requests of one bot within any one second (MAX Bot API, rate limits: 30). 0: no limit.
     pub host_per_second: u32,
-    /// Sends, edits, deletions and answers, each kind for itself, into one chat within any one second (documented: 2). 0: no limit.
+    /// Sends, edits, deletions and answers, each kind for itself, into one chat within any one
+    /// second (documented: 2). 0: no limit.
     pub chat_per_second: u32,
     /// GET /updates within any one second (notice of May 2026: 2). 0: no limit.
     pub polls_per_second: u32,
-    /// Length of the window in which the three rates are counted, milliseconds. 1000 is "any one second", taken strictly.
+    /// Length of the window in which the three rates are counted, milliseconds. 1000 is "any one
+    /// second", taken strictly.
     pub rate_window_ms: u64,
     /// `Retry-After` of a 429 in seconds, or none (hostile).
     pub retry_after: Option<u32>,
-    /// Whether the 30 per second are counted per token or for all bots of one address together (hostile).
+    /// Whether the 30 per second are counted per token or for all bots of one address together
+    /// (hostile).
     pub rate_scope: RateScope,
-    /// Whether refused requests fill the window too (hostile: true), so that hammering never gets through.
+    /// Whether refused requests fill the window too (hostile: true), so that hammering never gets
+    /// through.
     pub refused_requests_count: bool,
 
-    /// A send into a dialog that the customer removed: 403 like a stopped one, or 404 `chat.not.found` (hostile).
+    /// A send into a dialog that the customer removed: 403 like a stopped one, or 404
+    /// `chat.not.found` (hostile).
     pub removed_dialog: RemovedDialog,
-    /// Where `error.dialog.suspended` stands: in `message` with code `chat.denied`, or in `code` (hostile).
+    /// Where `error.dialog.suspended` stands: in `message` with code `chat.denied`, or in `code`
+    /// (hostile).
     pub suspended_in: SuspendedIn,
-    /// Whether a dialog's `chat_id` is taken as the recipient of a send (hostile: false, 404 `chat.not.found`).
+    /// Whether a dialog's `chat_id` is taken as the recipient of a send (hostile: false, 404
+    /// `chat.not.found`).
     pub dialog_chat_id_accepted: bool,
     /// Whether GET /messages works for dialogs (hostile: false, 403).
     pub dialog_reading_allowed: bool,
-    /// What is looked at first once the token is right: the body (seen live) or the recipient (hostile).
+    /// What is looked at first once the token is right: the body (seen live) or the recipient
+    /// (hostile).
     pub check_order: CheckOrder,
 
     /// What a deleted bot is answered.
@@ -76,16 +89,19 @@ pub struct Switches {
     pub empty_answer_accepted: bool,
     /// Rows of a keyboard: documented 30; one report saw 29 (hostile).
     pub max_keyboard_rows: usize,
-    /// How old a message without a keyboard may be for an edit, hours, scaled: 168 (docs) or 24 (older pages; hostile).
+    /// How old a message without a keyboard may be for an edit, hours, scaled: 168 (docs) or 24
+    /// (older pages; hostile).
     pub edit_age_hours: u64,
-    /// How old a message may be for a deletion, hours, scaled; none: any (docs); 24 (older pages; hostile).
+    /// How old a message may be for a deletion, hours, scaled; none: any (docs); 24 (older pages;
+    /// hostile).
     pub delete_age_hours: Option<u64>,
     /// How long a callback id may be answered, milliseconds, scaled; none: always.
     pub callback_life_ms: Option<u64>,
 
     /// How long uploaded video, audio and files are `attachment.not.ready`, milliseconds, scaled.
     pub not_ready_ms: u64,
-    /// How many sends with a fresh video, audio or file token are refused as `attachment.not.ready`.
+    /// How many sends with a fresh video, audio or file token are refused as
+    /// `attachment.not.ready`.
     pub not_ready_sends: u32,
     /// Life of an upload address, milliseconds, scaled.
     pub upload_url_life_ms: u64,
@@ -93,12 +109,14 @@ pub struct Switches {
     pub download_url_life_ms: u64,
     /// Fault of June 2026: every video and audio token is refused with `movie.not.owner`.
     pub movie_not_owner: bool,
-    /// The address in the payload of a video: usable, unsuitable (answers 403), or absent (hostile).
+    /// The address in the payload of a video: usable, unsuitable (answers 403), or absent
+    /// (hostile).
     pub video_url: VideoUrl,
     /// Whether `<retval>1</retval>` comes with an XML declaration.
     pub xml_declaration: bool,
 
-    /// What the live service sends beyond the schema: `name` of users, `user_id` of life-cycle updates, `intent` of buttons.
+    /// What the live service sends beyond the schema: `name` of users, `user_id` of life-cycle
+    /// updates, `intent` of buttons.
     pub live_extras: bool,
     /// Every JSON answer and update carries fields nobody has heard of (hostile).
     pub extra_fields: bool,
@@ -248,7 +266,8 @@ pub enum ParallelPollers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryOrder {
-    /// First attempts of a chat go one after the other; what failed is repeated later while newer updates go on.
+    /// First attempts of a chat go one after the other; what failed is repeated later while newer
+    /// updates go on.
     FirstAttempts,
     /// An update that failed holds up its chat until it got through.
     Strict,

@@ -51,8 +51,8 @@ impl Default for Log {
 }
 
 impl Log {
-    /// Answers one look of a poll: the updates and the next marker. A marker acknowledges everything before it; a smaller one
-    /// than before reads again what is still kept.
+    /// Answers one look of a poll: the updates and the next marker. A marker acknowledges
+    /// everything before it; a smaller one than before reads again what is still kept.
     pub(super) fn look(
         &mut self,
         marker: Option<i64>,
@@ -165,7 +165,8 @@ impl World {
         self.emit(bot, chat, update);
     }
 
-    /// An update about a person and a chat (`bot_started`, `dialog_muted`, `user_added`, …) with `more` fields.
+    /// An update about a person and a chat (`bot_started`, `dialog_muted`, `user_added`, …) with
+    /// `more` fields.
     pub(super) fn emit_about(&mut self, update_type: &str, chat: i64, person: i64, more: Value) {
         let Some(found) = self.chats.get(&chat) else { return };
         let bot = found.bot;

@@ -1,6 +1,8 @@
-//! The state of the double: bots, people, chats, messages, media, and what the Bot API can see of them.
+//! The state of the double: bots, people, chats, messages, media, and what the Bot API can see of
+//! them.
 //!
-//! Everything lives behind one lock, in memory, bounded (see the constants). Nothing here waits, and nothing here does I/O.
+//! Everything lives behind one lock, in memory, bounded (see the constants). Nothing here waits,
+//! and nothing here does I/O.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -248,7 +250,8 @@ pub(super) struct World {
     pub(super) faults: Faults,
     pub(super) rates: Rates,
     pub(super) statistics: Statistics,
-    /// Lanes of the dispatcher that got their first job and need a worker: (bot, subscription, lane).
+    /// Lanes of the dispatcher that got their first job and need a worker: (bot, subscription,
+    /// lane).
     pub(super) new_lanes: Vec<(i64, u64, i64)>,
     /// Host names of webhooks that are reached elsewhere: host to base address.
     pub(super) routes: BTreeMap<String, String>,
@@ -381,7 +384,8 @@ impl World {
         }
     }
 
-    /// Puts a message into a chat: `seq` grows strictly, and tells the time in its upper bits (MAX Bot API, shared objects).
+    /// Puts a message into a chat: `seq` grows strictly, and tells the time in its upper bits (MAX
+    /// Bot API, shared objects).
     pub(super) fn add_message(&mut self, chat: i64, mut message: Message) -> Option<i64> {
         let now = self.clock.now_ms();
         let chat = self.chats.get_mut(&chat)?;
@@ -462,7 +466,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// `mid.` and two groups of 16 hex digits: the chat in two's complement, and `seq` (MAX Bot API, shared objects).
+/// `mid.` and two groups of 16 hex digits: the chat in two's complement, and `seq` (MAX Bot API,
+/// shared objects).
 pub(super) fn mid(chat: i64, seq: i64) -> String {
     format!("mid.{chat:016x}{seq:016x}")
 }

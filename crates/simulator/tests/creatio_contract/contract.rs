@@ -135,7 +135,8 @@ async fn a_body_that_breaks_the_contract_is_bad_request(site: Site) {
         json!({"attachments": [{"id": Uuid::nil(), "name": "", "mimeType": "b/c", "size": 1, "type": "file"}], "type": "file"}),
     ];
     if site.is_simulator() {
-        // A site's serializer reads a number from a text and passes over a member that it does not know.
+        // A site's serializer reads a number from a text and passes over a member that it does not
+        // know.
         table.extend([json!({"timestamp": "1000"}), json!({"externalID": "typo"})]);
     }
     for change in &table {

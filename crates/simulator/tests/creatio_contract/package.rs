@@ -1,5 +1,5 @@
-//! What only the package can show: its host is killed at every step of every call, requests come at once, and the load is that of a busy
-//! day. Nothing is lost and nothing is doubled.
+//! What only the package can show: its host is killed at every step of every call, requests come at
+//! once, and the load is that of a busy day. Nothing is lost and nothing is doubled.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ const VERSIONS: [Variant; 2] =
 const RECEIVE: &str = "/rest/MaxChannelService/receive";
 const HAND_OVER: &str = "/rest/MaxChannelService/handOver";
 
-/// Calls with a host that kills itself at its n-th step from now; whether the call has come to its end before.
+/// Calls with a host that kills itself at its n-th step from now; whether the call has come to its
+/// end before.
 async fn call_and_kill(site: &Site, step: usize, path: &str, body: &Value) -> bool {
     site.point(&json!({"killAfter": step})).await;
     let ended = site.try_call(Method::POST, path, Some(body)).await.is_ok();
@@ -225,7 +226,8 @@ async fn two_receives_of_one_customer_at_once_store_both_once_in_one_chat() {
             // Both say the same of it, also where the later message was stored between the two.
             assert_eq!(first["messageId"], second["messageId"], "{variant:?}, round {round}: {first} {second}");
             let mut expected = vec![format!("one.{round}")];
-            // What the site took later with an earlier time is refused, as it would be by any order of calls.
+            // What the site took later with an earlier time is refused, as it would be by any order
+            // of calls.
             if third["success"] == true {
                 expected.push(format!("other.{round}"));
             }
@@ -371,7 +373,8 @@ async fn an_agent_reads_the_report_in_the_language_of_his_profile() {
     }
 }
 
-/// Whether listeners share the transaction of what they listen to is not known: the package must do with either.
+/// Whether listeners share the transaction of what they listen to is not known: the package must do
+/// with either.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dialog_is_told_the_same_whether_or_not_listeners_share_the_transaction() {
     for variant in VERSIONS {
@@ -383,7 +386,8 @@ async fn a_dialog_is_told_the_same_whether_or_not_listeners_share_the_transactio
             let failed = site.act(&format!("/chats/{chat}/close"), &json!({"agentId": site.agent})).await.0 != 200;
             site.act("/outbox/broken", &json!({"broken": false})).await;
             if !failed {
-                // The row was lost with the listener; the relay finds the closed chat by looking at the chats.
+                // The row was lost with the listener; the relay finds the closed chat by looking at
+                // the chats.
                 assert_eq!(site.chat(chat).await["completed"], true);
                 assert_eq!(names(&site.outbox().await, "Kind"), ["accepted"]);
                 continue;
@@ -395,7 +399,8 @@ async fn a_dialog_is_told_the_same_whether_or_not_listeners_share_the_transactio
     }
 }
 
-/// In 8.2 a bot's chat that is closed is Completed by bot, and tells so; in 8.1 it cannot be told from a hand-over and tells nothing.
+/// In 8.2 a bot's chat that is closed is Completed by bot, and tells so; in 8.1 it cannot be told
+/// from a hand-over and tells nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bots_chat_that_is_closed_is_no_hand_over() {
     for variant in VERSIONS {

@@ -1,4 +1,5 @@
-//! One site of either column, driven over HTTP: the calls of the relay, and `/control` for what people do.
+//! One site of either column, driven over HTTP: the calls of the relay, and `/control` for what
+//! people do.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -389,7 +390,8 @@ impl Site {
         self.done("/points", body).await;
     }
 
-    /// Calls `receive` as the relay does, until the message is stored; a held customer is waited for by the clock.
+    /// Calls `receive` as the relay does, until the message is stored; a held customer is waited
+    /// for by the clock.
     pub async fn deliver(&self, body: &Value) -> Value {
         for _ in 0..5 {
             let answer = self.receive(body).await;

@@ -1,4 +1,5 @@
-//! A simulator with one bot and one person, a client that checks every answer, and a webhook receiver.
+//! A simulator with one bot and one person, a client that checks every answer, and a webhook
+//! receiver.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};

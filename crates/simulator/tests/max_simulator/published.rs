@@ -1,4 +1,5 @@
-//! The published shapes: our schemas of answers and updates, and their agreement with the published document where it is at hand.
+//! The published shapes: our schemas of answers and updates, and their agreement with the published
+//! document where it is at hand.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,7 +55,8 @@ pub fn check_answer(method: &str, path: &str, status: u16, answer: &Value, video
             operation.split_once(' ').is_some_and(|(wanted, pattern)| wanted == method && fits(pattern))
         })
         .unwrap_or_else(|| panic!("no operation {method} {path}"));
-    // A video without an address is a position of a switch that breaks the published shape on purpose.
+    // A video without an address is a position of a switch that breaks the published shape on
+    // purpose.
     if video != VideoUrl::Absent || !answer.to_string().contains("\"video\"") {
         check(name.as_str().unwrap(), answer);
     }
@@ -164,7 +166,8 @@ fn flat(published: &Value, name: &str) -> (BTreeMap<String, Value>, Vec<String>)
     (properties, required)
 }
 
-/// A property's type in one spelling: `integer`, `string?`, `[Message]`, `User?`, `string{dialog|chat}`.
+/// A property's type in one spelling: `integer`, `string?`, `[Message]`, `User?`,
+/// `string{dialog|chat}`.
 fn shape(schema: &Value, document: &Value) -> String {
     let mut nullable = schema["nullable"] == json!(true);
     let mut schema = schema;

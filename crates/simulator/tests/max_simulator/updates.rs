@@ -56,7 +56,8 @@ async fn a_poll_waits_for_updates_and_its_marker_acknowledges_them() {
     let end = rest["marker"].as_i64().unwrap();
     let first = poll(format!("/updates?timeout=30&marker={end}"));
     let second = async {
-        // The first poll is waiting once its request has been counted and its slot taken: then the second is refused.
+        // The first poll is waiting once its request has been counted and its slot taken: then the
+        // second is refused.
         loop {
             let (status, _) = bench.call("GET", format!("/updates?timeout=0&marker={end}").leak(), Value::Null).await;
             if status == 409 {

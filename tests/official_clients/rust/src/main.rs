@@ -1,8 +1,10 @@
-//! A conversation between customers of the double and a bot built on the public Rust client `maxoxide`.
+//! A conversation between customers of the double and a bot built on the public Rust client
+//! `maxoxide`.
 //!
 //! usage: `MAX_URL=http://127.0.0.1:8701 public-max-client polling|webhook`
 //!
-//! The bot answers through the client; the customers act through the control of the double, and what they see is what is asserted.
+//! The bot answers through the client; the customers act through the control of the double, and
+//! what they see is what is asserted.
 
 #![forbid(unsafe_code)]
 

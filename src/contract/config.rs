@@ -6,12 +6,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 use url::Url;
 use uuid::Uuid;
 
@@ -149,16 +145,6 @@ impl ChannelConfig {
     }
 }
 
-/// What whoever asks a relay for its `/status` shows as a bearer: derived from the bot's token, which both halves have, so that nothing has
-/// to be kept, and unlike the webhook's secret, which MAX has too.
-#[must_use]
-pub fn status_key(token: &SecretString, namespace: &str, name: &str) -> SecretString {
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(token.expose_secret().as_bytes()).expect("HMAC takes a key of any length");
-    mac.update(format!("status/{namespace}/{name}").as_bytes());
-    SecretString::from(URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
-}
-
 impl CreatioConfig {
     #[must_use]
     pub fn poll_interval(&self) -> Duration {
@@ -166,8 +152,8 @@ impl CreatioConfig {
     }
 }
 
-/// The files of the mounted Secret beside `channel.json`.
-mod file {
+/// The files of the mounted Secret.
+pub mod file {
     pub const CHANNEL: &str = "channel.json";
     pub const TOKEN: &str = "token";
     pub const WEBHOOK: &str = "webhookSecrets";
@@ -181,10 +167,10 @@ mod file {
 }
 
 impl RelayConfig {
-    /// See [`status_key`].
+    /// See [`status::key`](super::status::key).
     #[must_use]
     pub fn status_key(&self) -> SecretString {
-        status_key(&self.secrets.token, &self.channel.namespace, &self.channel.name)
+        super::status::key(&self.secrets.token, &self.channel.namespace, &self.channel.name)
     }
 
     /// Reads a mounted folder.

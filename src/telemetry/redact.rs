@@ -8,14 +8,14 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// What stands in a line where a secret was.
-const BLOT: &str = "[secret]";
+const REDACTED: &str = "[secret]";
 /// Shorter values occur by chance in ordinary words.
 const SHORTEST: usize = 8;
 
 /// By their first bytes: a line is gone through once, however many there are.
 static HIDDEN: RwLock<BTreeMap<[u8; SHORTEST], BTreeSet<String>>> = RwLock::new(BTreeMap::new());
 
-/// Blots a value out of every line from now on.
+/// Redacts a value in every line from now on.
 pub fn hide(secret: &SecretString) {
     let secret = secret.expose_secret().trim();
     let Some(first) = secret.as_bytes().first_chunk() else { return };
@@ -28,7 +28,7 @@ pub fn hide(secret: &SecretString) {
 
 /// A line without what is hidden; of several values that begin at one place the longest counts.
 #[must_use]
-pub fn blotted(line: &str) -> String {
+pub fn redacted(line: &str) -> String {
     let hidden = HIDDEN.read().unwrap_or_else(PoisonError::into_inner);
     let (mut kept, mut shown, mut at) = (0, String::new(), 0);
     while let Some(first) = line.as_bytes()[at..].first_chunk::<SHORTEST>() {
@@ -38,7 +38,7 @@ pub fn blotted(line: &str) -> String {
         at += found.unwrap_or(1);
         if let Some(length) = found {
             shown += &line[kept..at - length];
-            shown += BLOT;
+            shown += REDACTED;
             kept = at;
         }
     }
@@ -46,9 +46,9 @@ pub fn blotted(line: &str) -> String {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Blotting<M>(pub M);
+pub(super) struct Redacting<M>(pub M);
 
-impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Blotting<M> {
+impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Redacting<M> {
     type Writer = BlottingWriter<M::Writer>;
 
     fn make_writer(&'a self) -> Self::Writer {
@@ -62,7 +62,7 @@ impl<W: Write> Write for BlottingWriter<W> {
     /// A line comes in one piece.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match std::str::from_utf8(bytes) {
-            Ok(line) => self.0.write_all(blotted(line).as_bytes())?,
+            Ok(line) => self.0.write_all(redacted(line).as_bytes())?,
             Err(_) => self.0.write_all(bytes)?,
         }
         Ok(bytes.len())
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_hidden_is_blotted_out_of_every_line_and_short_values_are_left() {
+    fn what_is_hidden_is_redacted_in_every_line_and_short_values_are_left() {
         hide(&SecretString::from("canary-4711-token"));
         hide(&SecretString::from("canary-4711-token-and-more"));
         hide(&SecretString::from("канарейка"));

@@ -1,8 +1,10 @@
-//! Which installation this is, and how what belongs to it is known outside: the owner's mark in the CRM and the address towards MAX.
+//! Which installation this is, and how what belongs to it is known outside: the owner's mark in the
+//! CRM and the address towards MAX.
 //!
-//! Two installations may serve channels of the same namespace and name: staging with production's manifests, the old cluster and the
-//! new one. So whatever is ours outside carries the installation's id: the uid of the namespace `kube-system` in a cluster, one kept
-//! in the data folder for `run`, or what the administrator gives.
+//! Two installations may serve channels of the same namespace and name: staging with production's
+//! manifests, the old cluster and the new one. So whatever is ours outside carries the
+//! installation's id: the uid of the namespace `kube-system` in a cluster, one kept in the data
+//! folder for `run`, or what the administrator gives.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,7 +13,8 @@ use crate::api::ChannelRef;
 /// The longest id that an administrator may give.
 const LONGEST: usize = 63;
 
-/// The id of an installation. Cheap to clone; clones share it, because a cluster tells it only once it answers.
+/// The id of an installation. Cheap to clone; clones share it, because a cluster tells it only once
+/// it answers.
 #[derive(Clone, Debug, Default)]
 pub struct InstallationId(Arc<OnceLock<Known>>);
 
@@ -30,7 +33,8 @@ impl InstallationId {
         installation
     }
 
-    /// An id that an administrator gives. It stands in addresses and in marks whose parts a slash divides.
+    /// An id that an administrator gives. It stands in addresses and in marks whose parts a slash
+    /// divides.
     ///
     /// # Errors
     /// One sentence.
@@ -77,8 +81,8 @@ impl InstallationId {
         format!("{}/{channel}", self.as_str())
     }
 
-    /// Whether a mark in the CRM says that the rows are this channel's. One of two parts is from before installations had ids: whoever
-    /// serves a channel of that name takes it over.
+    /// Whether a mark in the CRM says that the rows are this channel's. One of two parts is from
+    /// before installations had ids: whoever serves a channel of that name takes it over.
     #[must_use]
     pub fn has_marked(&self, mark: &str, channel: &ChannelRef) -> bool {
         let channel = channel.to_string();

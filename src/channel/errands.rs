@@ -1,10 +1,12 @@
-//! What is under way outside for one channel: looks and changes, each a task of its own, so that a side that hangs holds no pass.
+//! What is under way outside for one channel: looks and changes, each a task of its own, so that a
+//! side that hangs holds no pass.
 //!
-//! One errand per side and channel. A pass waits for them a moment, since most are quick, and goes on with what is known; one that
-//! comes back later asks for another pass. An errand under other credentials than those of now is dropped.
+//! One errand per side and channel. A pass waits for them a moment, since most are quick, and goes
+//! on with what is known; one that comes back later asks for another pass. An errand under other
+//! credentials than those of now is dropped.
 //!
-//! All channels share the places of a side. Those whose side did not answer last time have places of their own, so that a side that
-//! hangs for many takes none from the others.
+//! All channels share the places of a side. Those whose side did not answer last time have places
+//! of their own, so that a side that hangs for many takes none from the others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
-use super::AbortOnDrop;
-use crate::channel::keeper::{Brought, Errand, Side};
+use super::keeper::{Brought, Errand, Keeper, May, Side};
+use super::report::RelayState;
+use crate::time::Millis;
 
 /// How many errands of all channels are under way at once.
 #[derive(Debug)]
@@ -59,7 +63,7 @@ struct UnderWay {
     number: u64,
     basis: Option<String>,
     is_change: bool,
-    _task: AbortOnDrop<()>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Errands {
@@ -81,8 +85,44 @@ impl Errands {
         !self.under_way.is_empty()
     }
 
+    /// Sends on its way what is due at a side, unless something is under way there; whether there
+    /// was anything. `kick` asks for a pass when it comes back while none waits.
+    pub fn send_due(
+        &mut self,
+        keeper: &mut Keeper,
+        (side, relay): (Side, &RelayState),
+        may: &May,
+        now: Millis,
+        kick: impl FnOnce() + Send + 'static,
+    ) -> bool {
+        self.keep_only(|side| keeper.basis_at(side));
+        if self.is_busy(side) {
+            return false;
+        }
+        let is_open = relay.listens() && !self.is_changing(Side::Crm);
+        let Some(errand) = keeper.errand(side, is_open, may, now) else { return false };
+        self.send(side, keeper.basis_at(side), errand, kick);
+        true
+    }
+
+    /// Sends a look on its way that is due at a side, and no change.
+    pub fn look(&mut self, keeper: &mut Keeper, side: Side, now: Millis) -> bool {
+        self.keep_only(|side| keeper.basis_at(side));
+        if self.is_busy(side) {
+            return false;
+        }
+        let Some(errand) = keeper.look_due(side, now) else { return false };
+        self.send(side, keeper.basis_at(side), errand, || {});
+        true
+    }
+
+    /// What has come back; it is waited for until then if `is_awaited`.
+    pub async fn next_or_arrived(&mut self, is_awaited: bool, until: Instant) -> Option<Brought> {
+        if is_awaited { self.next(until).await } else { self.arrived() }
+    }
+
     /// Sends an errand on its way. `kick` asks for a pass when it comes back while none waits.
-    pub fn send(&mut self, side: Side, basis: Option<String>, errand: Errand, kick: impl FnOnce() + Send + 'static) {
+    fn send(&mut self, side: Side, basis: Option<String>, errand: Errand, kick: impl FnOnce() + Send + 'static) {
         self.last += 1;
         let number = self.last;
         let (places, sender, awaited) = (self.places.clone(), self.sender.clone(), self.awaited.clone());
@@ -98,12 +138,12 @@ impl Errands {
                 kick();
             }
         };
-        let task = AbortOnDrop(tokio::spawn(work.instrument(tracing::Span::current())));
+        let task = AbortOnDropHandle::new(tokio::spawn(work.instrument(tracing::Span::current())));
         self.under_way.insert(side, UnderWay { number, basis, is_change, _task: task });
     }
 
     /// Drops what is under way under another basis than that of now.
-    pub fn keep_only(&mut self, basis: impl Fn(Side) -> Option<String>) {
+    fn keep_only(&mut self, basis: impl Fn(Side) -> Option<String>) {
         self.under_way.retain(|side, under_way| under_way.basis == basis(*side));
     }
 

@@ -1,0 +1,101 @@
+//! What the administrator of one channel may ask its relay for, over a unix socket in the channel's
+//! data folder.
+
+use serde::{Deserialize, Serialize};
+
+use super::CustomerId;
+
+/// The name of the socket in the channel's data folder.
+pub const SOCKET: &str = "admin.sock";
+/// What the socket answers.
+pub mod route {
+    /// `GET`, with `?text=true` for the words too: [`DeadLetters`](super::DeadLetters).
+    pub const DEAD_LETTERS: &str = "/dead-letters";
+    /// `POST` [`Replay`](super::Replay): [`Replayed`](super::Replayed).
+    pub const REPLAY: &str = "/dead-letters/replay";
+    /// `POST` [`Erase`](super::Erase): [`Erased`](super::Erased).
+    pub const ERASE: &str = "/erase";
+}
+
+/// Which way a message was going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Direction {
+    /// From the customer to the CRM.
+    ToCrm,
+    /// To the customer in MAX.
+    ToMax,
+}
+
+/// One message that was not delivered, or of which nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetter {
+    /// `crm-<n>` or `max-<n>`: what a replay names.
+    pub id: String,
+    pub direction: Direction,
+    /// `max:<user id>`.
+    pub customer: String,
+    /// Whose words: `customer`, `agent`, `autoReply`, `closeMessage`, `bot`; `relay` where there
+    /// are none.
+    pub author: String,
+    /// True: MAX never confirmed it, and it may be with the customer.
+    pub uncertain: bool,
+    pub age_seconds: i64,
+    /// Why, as the agent was told.
+    pub reason: String,
+    /// Only where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// The answer to `GET /dead-letters`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetters {
+    pub dead_letters: Vec<DeadLetter>,
+    /// There are more than are shown.
+    pub more: bool,
+}
+
+/// Which dead letters to replay: those of `ids`, or with `all` every one that has certainly failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Replay {
+    pub ids: Vec<String>,
+    /// Uncertain ones are left out: the customer may have them, so each must be named.
+    pub all: bool,
+}
+
+/// What became of a [`Replay`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Replayed {
+    pub replayed: Vec<String>,
+    /// Ids that name no dead letter.
+    pub unknown: Vec<String>,
+}
+
+/// Whom to erase, by the user id in MAX.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erase {
+    pub customer: CustomerId,
+}
+
+/// How many rows of a person are gone; all zero: nothing was known of that person.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Erased {
+    /// The person's dialog.
+    pub dialogs: usize,
+    /// Updates of MAX as they came in.
+    pub updates: usize,
+    /// Entries of the queue towards the CRM, dead letters among them.
+    pub to_crm: usize,
+    /// Messages to the customer, sent or not.
+    pub to_max: usize,
+    /// Ids of sent messages.
+    pub sent: usize,
+    /// Questions to a bot.
+    pub to_bot: usize,
+}

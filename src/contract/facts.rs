@@ -1,0 +1,129 @@
+//! What a relay knows of itself and of both sides, as its `/status` answers. Facts only: conditions
+//! are made of them elsewhere.
+
+use serde::{Deserialize, Serialize};
+
+use super::Trouble;
+use crate::time::Millis;
+
+/// What a relay knows of itself and of both sides; conditions are made of it elsewhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    /// Of the settings in force.
+    pub revision: String,
+    /// Of the program.
+    pub version: String,
+    pub max: SideFacts,
+    pub crm: SideFacts,
+    pub bot: SideFacts,
+    /// Age of the oldest message waiting in either direction.
+    pub oldest_seconds: i64,
+    pub dead_letters: i64,
+    /// What would be lost with the store. Relays of an older version do not say.
+    #[serde(default)]
+    pub undelivered: Undelivered,
+    pub open_dialogs: i64,
+    /// When MAX last brought anything; milliseconds since the epoch.
+    pub last_update_at: Option<Millis>,
+    /// The last step could be written to disk.
+    #[serde(default = "yes")]
+    pub store_writable: bool,
+    /// The subscription that the relay was last told of, by the time at which MAX says it was made.
+    #[serde(default)]
+    pub subscribed_at: Option<Millis>,
+    /// The next dialogs to be closed for silence, soonest first, at most 20.
+    pub auto_close: Vec<AutoClose>,
+}
+
+/// Relays of an older version do not say.
+const fn yes() -> bool {
+    true
+}
+
+/// How many messages would be lost with the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Undelivered {
+    /// Customers' messages and what else waits for the CRM, or has not even been looked at.
+    pub to_crm: i64,
+    /// Messages that wait for MAX.
+    pub to_max: i64,
+    /// Messages that were given up, either way.
+    pub dead_letters: i64,
+}
+
+impl Undelivered {
+    #[must_use]
+    pub const fn total(self) -> i64 {
+        self.to_crm + self.to_max + self.dead_letters
+    }
+}
+
+/// When a silent dialog will be closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AutoClose {
+    pub customer: String,
+    pub at: Millis,
+}
+
+/// How one side looks from here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SideFacts {
+    pub ok: bool,
+    /// What it answered, where it is not well.
+    pub code: Option<Trouble>,
+    /// Since when it is so; milliseconds since the epoch.
+    pub since: Millis,
+}
+
+impl Facts {
+    /// Of a relay whose store is being moved or has left: it carries nothing, and has nothing to
+    /// deliver.
+    #[must_use]
+    pub fn of_moved(revision: &str, now: Millis) -> Self {
+        let away = SideFacts { ok: false, code: Some(Trouble::StoreMoved), since: now };
+        let well = SideFacts { ok: true, code: None, since: now };
+        Self {
+            revision: revision.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            max: away,
+            crm: well.clone(),
+            bot: well,
+            oldest_seconds: 0,
+            dead_letters: 0,
+            undelivered: Undelivered::default(),
+            open_dialogs: 0,
+            last_update_at: None,
+            store_writable: true,
+            subscribed_at: None,
+            auto_close: Vec::new(),
+        }
+    }
+}
+
+impl SideFacts {
+    /// Whether this is another trouble than before, so that it is worth a look at that side.
+    #[must_use]
+    pub fn is_new_trouble(&self, before: Option<&Self>) -> bool {
+        !self.ok && before.is_none_or(|before| before.ok || before.code != self.code)
+    }
+
+    /// It answers. Whether it was not well before.
+    pub fn set_ok(&mut self, now: Millis) -> bool {
+        let news = !self.ok;
+        if news {
+            *self = Self { ok: true, code: None, since: now };
+        }
+        news
+    }
+
+    /// It is not well; since before, where the trouble is the same.
+    pub fn set_failed(&mut self, trouble: Trouble, now: Millis) {
+        if self.code.as_ref() != Some(&trouble) {
+            *self = Self { ok: false, code: Some(trouble), since: now };
+        }
+    }
+}

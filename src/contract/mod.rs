@@ -1,0 +1,31 @@
+//! What one half tells the other: the controller (or the local runner) the relay, and the relay
+//! whoever asks.
+//!
+//! - [`config`]: what a relay is told, as `channel.json` and one file per credential.
+//! - [`Facts`] and [`Trouble`]: what a relay knows, as it answers under [`status::PATH`].
+//! - [`webhook`]: the addresses that MAX and the CRM call, and the secret that MAX shows.
+//! - [`admin`]: what the administrator asks a relay for.
+//! - [`InstallationId`]: whose both halves are.
+//! - [`digest`]: names of what is secret or long.
+//!
+//! Whatever stands here is read by a program of another version: unknown members are ignored, and
+//! what is new may be absent.
+//!
+//! Must not: decide anything, or reach outside but for the files of [`config`].
+
+pub mod admin;
+pub mod config;
+pub mod digest;
+mod facts;
+mod installation;
+pub mod status;
+mod trouble;
+pub mod webhook;
+
+pub use config::RelayConfig;
+pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
+pub use installation::InstallationId;
+pub use trouble::Trouble;
+
+/// A customer's user id in MAX.
+pub type CustomerId = i64;

@@ -1,0 +1,227 @@
+//! How the controller reaches relays: asks how they are, and tells them of a subscription.
+//!
+//! Must not: change anything in the cluster.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONNECTION};
+use k8s_openapi::api::core::v1::{Secret, Service};
+use kube::Api;
+use kube::runtime::reflector::ObjectRef;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::context::Context;
+use super::entry::Entry;
+use super::names;
+use super::objects::{PORT, PORT_NAME};
+use super::pass::{is_ours, own_pod};
+use super::relay_state::{self, PodState};
+use super::scope::Scope;
+use crate::api::{ChannelRef, Reason};
+use crate::channel::report::RelayState;
+use crate::contract::config::file;
+use crate::contract::webhook::SECRET_HEADER;
+use crate::contract::{Facts, RelayConfig, status};
+use crate::telemetry;
+use crate::transport::Options;
+
+/// How long a relay may take to state its facts.
+const ASK_LIMIT: Duration = Duration::from_secs(3);
+
+/// A relay that does not know our key.
+const REFUSED: &str = "its /status answers 403";
+
+/// How relays are reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RelayLink {
+    /// Each in its pod, and by its Service.
+    #[default]
+    Pods,
+    /// All under one address, as `<base>/<namespace>/<name>`: fake ones, for measuring the
+    /// controller without pods.
+    Fake { base: String },
+}
+
+impl RelayLink {
+    /// Whether there are pods to ask and to touch.
+    #[must_use]
+    pub const fn has_pods(&self) -> bool {
+        matches!(self, Self::Pods)
+    }
+}
+
+/// Where one relay is reached.
+#[derive(Clone, Debug)]
+pub struct Place {
+    base: String,
+    /// As the kubelet sees it.
+    ready: bool,
+    service: Option<SocketAddr>,
+    /// It is open to others only by its Service.
+    needs_service: bool,
+}
+
+/// How it stands with the relay now.
+pub async fn look(
+    context: &Context,
+    scope: &Scope,
+    entry: &mut Entry,
+    name: &ChannelRef,
+    config: Option<&RelayConfig>,
+) -> RelayState {
+    let Some(place) = place(context, scope, name) else {
+        entry.facts = None;
+        return with_words(context, scope, entry, name).await;
+    };
+    let ready = place.ready;
+    if ready {
+        entry.warnings.clear();
+    }
+    // By the way that everybody else takes, and over a connection of its own: for a moment after
+    // the pod is ready its Service leads nowhere yet, and a connection from before the API server
+    // was away goes on where a new one is refused.
+    let key = status_key(context, name, config).await;
+    let by_service = match place.service.filter(|_| ready) {
+        Some(service) => {
+            let request = status_request(&format!("http://{service}"), key.as_ref());
+            ask_at(context, request.header(CONNECTION, "close")).await.ok()
+        }
+        None => None,
+    };
+    let open = ready && (by_service.is_some() || !place.needs_service);
+    let answer = match by_service {
+        Some(facts) => Ok(facts),
+        None => ask_at(context, status_request(&place.base, key.as_ref())).await,
+    };
+    // A token was replaced, and the relay is not under the new one yet: it is as it was when it was
+    // asked last.
+    if let (Err(detail), Some(facts), Some(config)) = (&answer, &entry.facts, config)
+        && detail == REFUSED
+    {
+        return RelayState::Running { facts: Box::new(facts.clone()), open, wanted: config.channel.revision.clone() };
+    }
+    match answer {
+        Ok(facts) => {
+            entry.keeper.hear(entry.facts.as_ref(), &facts);
+            let wanted = config.map_or_else(|| facts.revision.clone(), |config| config.channel.revision.clone());
+            entry.facts = Some(facts.clone());
+            RelayState::Running { facts: Box::new(facts), open, wanted }
+        }
+        Err(detail) if ready => RelayState::Failed { reason: Reason::RelayUnreachable, detail },
+        Err(_) => RelayState::Absent { detail: String::new() },
+    }
+}
+
+/// Why there is no pod to ask, in the cluster's own words.
+async fn with_words(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> RelayState {
+    let pod = own_pod(scope, name);
+    let is_made = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace)).is_some();
+    if is_made || pod.is_some() {
+        let about = relay_state::tells(pod.as_deref(), &names::relay(&name.name), &names::claim(&name.name));
+        entry.warnings.read(context, name, &about).await;
+    } else {
+        entry.warnings.clear();
+    }
+    match relay_state::of_pod(pod.as_deref(), &entry.warnings.all, context.clock.now()) {
+        PodState::Down(state) => state,
+        PodState::Running { .. } => RelayState::Absent { detail: String::new() },
+    }
+}
+
+/// The relay's own words. The error changes only with its kind.
+pub async fn ask(
+    context: &Context,
+    name: &ChannelRef,
+    place: &Place,
+    config: Option<&RelayConfig>,
+) -> Result<Facts, String> {
+    let key = status_key(context, name, config).await;
+    ask_at(context, status_request(&place.base, key.as_ref())).await
+}
+
+fn status_request(base: &str, key: Option<&SecretString>) -> http::request::Builder {
+    let request = http::Request::get(format!("{base}{}", status::PATH));
+    match key {
+        Some(key) => request.header(AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
+        None => request,
+    }
+}
+
+/// What the relay lets us read its status for. Where nothing is wanted of it now, what it was told
+/// last says.
+async fn status_key(context: &Context, name: &ChannelRef, config: Option<&RelayConfig>) -> Option<SecretString> {
+    if let Some(config) = config {
+        return Some(config.status_key());
+    }
+    if !context.settings.relay_link.has_pods() {
+        return None;
+    }
+    let api: Api<Secret> = Api::namespaced(context.writer.client().clone(), &name.namespace);
+    let secret = api.get_opt(&names::relay(&name.name)).await.ok().flatten()?;
+    let token = SecretString::from(String::from_utf8(secret.data?.remove(file::TOKEN)?.0).ok()?);
+    telemetry::hide(&token);
+    Some(status::key(&token, &name.namespace, &name.name))
+}
+
+/// Tells the relay which subscription is in force, where it knows of another: what MAX could not
+/// bring between the two is read back. False: it must be told again.
+pub async fn tell_subscription(context: &Context, scope: &Scope, entry: &Entry, name: &ChannelRef) -> bool {
+    let (Some(facts), Some((made, secret))) = (&entry.facts, entry.keeper.subscribed()) else { return true };
+    if facts.subscribed_at == Some(made) || context.fence.check().is_err() {
+        return true;
+    }
+    let Some(place) = place(context, scope, name) else { return true };
+    let url = format!("{}/subscription/{made}", place.base);
+    let request = http::Request::put(url).header(SECRET_HEADER, secret.expose_secret()).body(Bytes::new());
+    let Ok(request) = request else { return false };
+    let answer = context.relays.send(request, Options { timeout: ASK_LIMIT, max_answer: 1_024 }).await;
+    match answer.map(|answer| answer.status().as_u16()) {
+        // A relay of an older version: it reads back when it starts.
+        Ok(200..300 | 404) => true,
+        // Not under its newest configuration yet, or on its way.
+        Ok(_) | Err(_) => false,
+    }
+}
+
+/// Where the channel's relay is reached; none while there is nobody to ask.
+pub fn place(context: &Context, scope: &Scope, name: &ChannelRef) -> Option<Place> {
+    if let RelayLink::Fake { base } = &context.settings.relay_link {
+        let base = format!("{base}/{}/{}", name.namespace, name.name);
+        return Some(Place { base, ready: true, service: None, needs_service: false });
+    }
+    match relay_state::of_pod(own_pod(scope, name).as_deref(), &[], context.clock.now()) {
+        PodState::Running { ip, ready } => Some(Place {
+            base: format!("http://{}", SocketAddr::new(ip, u16::try_from(PORT).unwrap_or(8080))),
+            ready,
+            service: service_address(scope, name),
+            needs_service: true,
+        }),
+        PodState::Down(_) => None,
+    }
+}
+
+fn service_address(scope: &Scope, name: &ChannelRef) -> Option<SocketAddr> {
+    let channel = scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace))?;
+    let service: Arc<Service> =
+        scope.services.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace))?;
+    if !is_ours(&*service, &channel) {
+        return None;
+    }
+    let spec = service.spec.as_ref()?;
+    let port = spec.ports.iter().flatten().find(|port| port.name.as_deref() == Some(PORT_NAME))?.port;
+    Some(SocketAddr::new(spec.cluster_ip.as_deref()?.parse().ok()?, u16::try_from(port).ok()?))
+}
+
+async fn ask_at(context: &Context, request: http::request::Builder) -> Result<Facts, String> {
+    let request = request.body(Bytes::new()).map_err(|error| error.to_string())?;
+    let options = Options { timeout: ASK_LIMIT, max_answer: 256 * 1024 };
+    let answer = context.relays.send(request, options).await.map_err(|_| "its /status does not answer".to_owned())?;
+    if !answer.status().is_success() {
+        let code = answer.status().as_u16();
+        return Err(if code == 403 { REFUSED.to_owned() } else { format!("its /status answers {code}") });
+    }
+    serde_json::from_slice(answer.body()).map_err(|error| format!("its /status is not understood: {error}"))
+}
