@@ -7,6 +7,10 @@ export RUST_BACKTRACE := 0
 CARGO ?= cargo
 PROFILE ?= dev
 ARGS ?=
+# Of `simulate`: the first seed, how many from there on, and (REPEAT=1) that one again and again.
+SEED ?=
+SEQUENCES ?=
+REPEAT ?=
 # Of the image: `otlp` exports traces.
 FEATURES ?=
 # What is off by default is tested too: one build of everything for tests and their image.
@@ -17,7 +21,7 @@ CLUSTER ?= target/cluster
 RIGHTS = $(TEST) --test kubernetes -- --ignored rights
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
-.PHONY: help demo test test-rust test-clients test-creatio test-kubernetes test-oldest cluster-up cluster-down lint advisories generate docs docs-check bench bench-controller soak-controller image fmt sbom
+.PHONY: help demo test test-rust simulate test-clients test-browser test-creatio test-kubernetes test-oldest cluster-up cluster-down lint advisories generate docs docs-check bench bench-controller soak-controller image fmt sbom
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,12 +33,19 @@ test: ## everything that CI runs but the linters
 	-scripts/mono.sh
 	$(WITH_CLUSTER) sh -c '$(TEST) && $(RIGHTS)'
 	tests/official_clients/run.sh
+	tests/browser/run.sh
 
 test-rust: ## unit, wire and end-to-end tests, without a cluster
 	$(TEST)
 
+simulate: ## sequences of all that can happen against the promises of the relay; SEED=… SEQUENCES=… for others
+	SEED=$(SEED) SEQUENCES=$(SEQUENCES) REPEAT=$(REPEAT) $(TEST) --test simulate -- --nocapture
+
 test-clients: ## the official MAX client and a public Rust one against our simulator
 	tests/official_clients/run.sh
+
+test-browser: ## the playground and the status page in a real browser; PICTURES=1 makes the pictures of the documentation anew
+	tests/browser/run.sh
 
 test-creatio: ## the package inside Creatio, compiled and run here: the contract's tests, kills and load
 	scripts/mono.sh

@@ -145,6 +145,8 @@ impl Site {
                 off_hours_bot: None,
                 retention_seconds: 30 * 86_400,
                 suspended: false,
+                mango: None,
+                sources: Vec::new(),
                 log_level: None,
             },
             secrets: Secrets {
@@ -154,6 +156,7 @@ impl Site {
                     client_id: crm.client_id,
                     client_secret: SecretString::from(crm.client_secret),
                 }),
+                mango: None,
                 notify: None,
                 bot: None,
                 off_hours_bot: None,

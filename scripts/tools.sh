@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the tools that `make` needs beside the Rust toolchain, each once, and prints the path of the program.
+# Builds the tools that `make` needs beside the Rust toolchain, each once, and prints the path of the program; of gateway-api the folder with its definitions.
 #
-#   tools.sh actionlint | cargo-deny | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml
+#   tools.sh actionlint | cargo-deny | gateway-api | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml
 #
 # Kept by version outside the tree, in the user's cache. Versions are raised here and nowhere else. Exit 3: the machine lacks
 # something, which is named.
@@ -34,6 +34,14 @@ go_install() { needs go Go; GOBIN=$OUT go install -trimpath -ldflags "-s -w" "$1
 cargo_install() { needs cargo "Rust's cargo"; cargo install --quiet --locked --root "$OUT" --target-dir "$OUT/build" "$1@$2" && mv "$OUT/bin/$1" "$OUT/$1" && rm -rf "$OUT/build"; }
 module_tool() { needs go Go; (cd "$1" && go build -mod=readonly -trimpath -ldflags "-s -w" -o "$OUT/" tool); }
 
+# module_folder MODULE VERSION SUM: where the module's files are, which must be those that the sum is of.
+module_folder() {
+	local told
+	needs go Go
+	told=$(cd / && GOFLAGS=-mod=mod go mod download -json "$1@$2")
+	grep -qF "\"Sum\": \"$3\"" <<<"$told" || { echo "tools: $1 $2 is not what it was: $told" >&2; exit 1; }
+	sed -n 's/^\t"Dir": "\(.*\)",\?$/\1/p' <<<"$told"
+}
 # The programs of a Debian package, taken out of it: an installation would start services.
 debian_programs() {
 	needs apt-get "apt-get (Debian or Ubuntu)"
@@ -54,6 +62,7 @@ python_yaml() {
 
 case "${1:-}" in
 actionlint) once actionlint v1.7.7 go_install github.com/rhysd/actionlint/cmd/actionlint@v1.7.7 ;;
+gateway-api) module_folder sigs.k8s.io/gateway-api v1.5.1 h1:RqVRIlkhLhUO8wOHKTLnTJA6o/1un4po4/6M1nRzdd0= ;;
 cargo-deny) once cargo-deny 0.20.2 cargo_install cargo-deny 0.20.2 ;;
 helm) once helm v4.3.1 go_install helm.sh/helm/v4/cmd/helm@v4.3.1 ;;
 helm-docs) once helm-docs v1.14.2 go_install github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 ;;
@@ -64,5 +73,5 @@ kubectl) echo "$("$here/../tests/kubernetes/build.sh")/kubectl" ;;
 # Whatever release the distribution has; the name holds the first that was tried.
 prometheus | promtool) echo "$(dirname "$(once prometheus debian-2.42 debian_programs prometheus)")/$1" ;;
 python-yaml) python_yaml ;;
-*) echo "usage: tools.sh actionlint | cargo-deny | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml" >&2; exit 2 ;;
+*) echo "usage: tools.sh actionlint | cargo-deny | gateway-api | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml" >&2; exit 2 ;;
 esac

@@ -24,3 +24,4 @@ pub mod relay;
 pub mod telemetry;
 pub mod time;
 pub mod transport;
+pub mod web;

@@ -18,15 +18,29 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("mango", &["time", "transport"]),
     ("creatio", &["time", "transport"]),
     ("creatio_package", &[]),
+    ("web", &["api"]),
     ("contract", &["api", "creatio", "policy", "time"]),
-    ("relay", &["api", "contract", "creatio", "max", "policy", "telemetry", "time", "transport"]),
+    ("relay", &["api", "contract", "creatio", "mango", "max", "policy", "telemetry", "time", "transport"]),
     (
         "channel",
         &["api", "contract", "creatio", "creatio_package", "mango", "max", "policy", "telemetry", "time", "transport"],
     ),
     (
         "local",
-        &["api", "channel", "contract", "creatio", "mango", "max", "policy", "relay", "telemetry", "time", "transport"],
+        &[
+            "api",
+            "channel",
+            "contract",
+            "creatio",
+            "mango",
+            "max",
+            "policy",
+            "relay",
+            "telemetry",
+            "time",
+            "transport",
+            "web",
+        ],
     ),
     (
         "controller",
@@ -274,4 +288,14 @@ fn every_citation_of_a_reference_opens() {
     }
     assert!(dead.is_empty(), "docs/reference has no such section:\n{}", dead.join("\n"));
     assert!(seen > 50, "only {seen} citations were found: has their form changed?");
+}
+
+#[test]
+fn every_link_of_the_architecture_page_opens() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let links: Vec<&str> = page.split("](../").skip(1).map(|after| after.split(')').next().unwrap()).collect();
+    let dead: Vec<_> = links.iter().filter(|link| !root.join(link).exists()).collect();
+    assert!(dead.is_empty(), "docs/architecture.md links to what is not there: {dead:?}");
+    assert!(links.len() > 20, "only {} links were found", links.len());
 }

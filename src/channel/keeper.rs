@@ -514,8 +514,9 @@ impl Keeper {
             Subject::Mango => {
                 let client = self.clients.mango(self.desired.as_ref()?.mango.as_ref().ok()?);
                 let had_people = self.observation.mango.seen.as_ref().is_some_and(|before| !before.people.is_empty());
+                let dialogs = self.desired.as_ref()?.intake == IntakeWish::MangoDialogs;
                 Box::pin(async move {
-                    let outcome = in_time(observe::mango(&client, had_people), Reason::MangoUnreachable).await;
+                    let outcome = in_time(observe::mango(&client, had_people, dialogs), Reason::MangoUnreachable).await;
                     Brought(News::Mango { basis, outcome })
                 })
             }
@@ -758,7 +759,16 @@ impl Keeper {
         let ours = self.is_ours();
         let retired: Vec<SecretString> = self.retired.iter().map(|(token, _)| token.clone()).collect();
         let installation = self.clients.installation();
-        Some(relay_config::relay_config(desired, installation, bot.user_id, token, &retired, Access { ours }))
+        let employees = plan::mango_employees(desired, &self.observation);
+        Some(relay_config::relay_config(
+            desired,
+            installation,
+            bot.user_id,
+            token,
+            &retired,
+            Access { ours },
+            employees,
+        ))
     }
 
     /// The changes that the plan asks for now.

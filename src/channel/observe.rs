@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use secrecy::SecretString;
 
 use super::Installation;
-use super::receiver::{Directory, Person, PersonGroup};
+use super::receiver::{CabinetChannel, Directory, Person, PersonGroup};
 use super::schedule::Trouble;
 use super::validate::{CrmAccess, CrmAddress, MangoAccess};
 use crate::api::Reason;
@@ -241,11 +241,13 @@ pub fn max_failure(error: &max::Error, installation: &Installation) -> Failure {
 ///
 /// # Errors
 /// A reason of `AccountReady`.
-pub async fn mango(client: &mango::Client, had_people: bool) -> Result<Directory, Failure> {
+pub async fn mango(client: &mango::Client, had_people: bool, dialogs: bool) -> Result<Directory, Failure> {
     client.balance().await.map_err(|error| mango_failure(&error))?;
     let employees = client.employees().await.map_err(|error| mango_failure(&error))?;
     let groups = client.groups(true).await.map_err(|error| mango_failure(&error))?;
+    let widgets = if dialogs { client.widgets().await.map_err(|error| mango_failure(&error))? } else { Vec::new() };
     let directory = Directory {
+        channels: widgets.iter().flat_map(cabinet_channels).collect(),
         people: employees
             .into_iter()
             .map(|employee| Person {
@@ -274,6 +276,21 @@ pub async fn mango(client: &mango::Client, had_people: bool) -> Result<Directory
         });
     }
     Ok(directory)
+}
+
+/// The channels of MAX in one group of channels.
+fn cabinet_channels(widget: &mango::Widget) -> Vec<CabinetChannel> {
+    let of_max = widget.channels.iter().filter(|channel| channel.kind == mango::ChannelType::Max);
+    of_max
+        .map(|channel| {
+            let (group, employee) = match &channel.serving {
+                mango::Serving::Group(group) => (group.map(|id| id.0), None),
+                mango::Serving::Employee(employee) => (None, employee.map(|id| id.0)),
+                mango::Serving::Question(_) | mango::Serving::Other(_) => (None, None),
+            };
+            CabinetChannel { name: widget.name.clone(), enabled: widget.enabled, group, employee }
+        })
+        .collect()
 }
 
 fn mango_failure(error: &mango::Error) -> Failure {

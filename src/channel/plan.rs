@@ -15,6 +15,7 @@ use super::receiver::{self, Agents, Resolved};
 use super::subscription::{self, Whose};
 use super::validate::{Desired, IntakeWish};
 use crate::api::ForeignSubscription;
+use crate::contract::config::MangoEmployee;
 use crate::contract::webhook;
 use crate::creatio::{self, Entity, ids};
 use crate::max;
@@ -163,6 +164,14 @@ pub fn is_undisputed(desired: &Desired, observation: &Observation) -> Option<boo
 #[must_use]
 pub fn resolved(desired: &Desired, observation: &Observation) -> Option<Resolved> {
     receiver::resolve(desired.receiver.as_ref(), observation.mango.seen.as_ref()?).ok()
+}
+
+/// The receiver's people with their numbers at MANGO OFFICE, for dialogs that come through it.
+#[must_use]
+pub fn mango_employees(desired: &Desired, observation: &Observation) -> Vec<MangoEmployee> {
+    let users = observation.crm.seen.as_ref().map(|view| view.users.as_slice()).unwrap_or_default();
+    let found = resolved(desired, observation).filter(|_| desired.intake == IntakeWish::MangoDialogs);
+    found.map(|resolved| receiver::employees(&resolved, users)).unwrap_or_default()
 }
 
 /// Everything that has to change. Empty while the channel is suspended or its bot is unknown; where another has it no more than our own

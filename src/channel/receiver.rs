@@ -4,6 +4,7 @@
 use uuid::Uuid;
 
 use crate::api::{self, Reason, ReceiverRef};
+use crate::contract::config::MangoEmployee;
 use crate::creatio::User;
 
 /// An employee of the account.
@@ -33,6 +34,37 @@ pub struct PersonGroup {
 pub struct Directory {
     pub people: Vec<Person>,
     pub groups: Vec<PersonGroup>,
+    /// The channels of MAX in the cabinet; looked at only where the dialogs come through them.
+    pub channels: Vec<CabinetChannel>,
+}
+
+/// A channel of MAX in the cabinet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CabinetChannel {
+    /// The name of its group of channels, and whether that is switched on.
+    pub name: String,
+    pub enabled: bool,
+    /// Whom the cabinet gives its dialogs to.
+    pub group: Option<i64>,
+    pub employee: Option<i64>,
+}
+
+impl CabinetChannel {
+    /// Whether the cabinet gives the dialogs to those whom the manifest names, as far as can be told.
+    #[must_use]
+    pub fn serves(&self, resolved: &Resolved, directory: &Directory) -> bool {
+        match (self.group, self.employee) {
+            (Some(group), _) => {
+                let named = directory.groups.iter().find(|known| known.id == group);
+                named.is_none_or(|named| resolved.is_group && named.name.trim() == resolved.name.trim())
+            }
+            // Where the numbers of the two programs differ nothing can be told.
+            (None, Some(employee)) if directory.people.iter().any(|person| person.id == employee) => {
+                !resolved.is_group && resolved.takers.iter().any(|taker| taker.person.id == employee)
+            }
+            _ => true,
+        }
+    }
 }
 
 /// How Creatio hands dialogs to agents: the `Code` of its routing rules (wire contract, `ChatQueue`).
@@ -173,6 +205,19 @@ pub struct Agents {
     pub found: Vec<(Uuid, String)>,
     /// Those without a user, for people.
     pub missing: Vec<String>,
+}
+
+/// The people by their users in the CRM; see [`agents`].
+#[must_use]
+pub fn employees(resolved: &Resolved, users: &[User]) -> Vec<MangoEmployee> {
+    let with_user = resolved.takers.iter().filter_map(|Taker { person, crm_user }| {
+        let user = users.iter().find(|user| match crm_user {
+            Some(name) => user.has_name(name),
+            None => user.has_email(&person.email),
+        });
+        user.map(|user| MangoEmployee { crm_user: user.id, id: person.id })
+    });
+    with_user.filter(|employee| employee.id != 0).collect()
 }
 
 /// Matches people and users: by the login that the manifest names, else by e-mail, both without case (wire contract, "Set-up through

@@ -4,7 +4,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::Installation;
 use super::validate::{CrmAccess, Desired, IntakeWish};
-use crate::contract::config::{ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets};
+use crate::contract::config::{
+    ChannelConfig, CreatioConfig, FORMAT, Intake, MangoConfig, MangoEmployee, MaxConfig, RelayConfig, Secrets,
+};
 use crate::contract::digest::fingerprint;
 use crate::contract::webhook;
 
@@ -28,6 +30,7 @@ pub fn relay_config(
     token: &SecretString,
     retired: &[SecretString],
     access: Access,
+    employees: Vec<MangoEmployee>,
 ) -> RelayConfig {
     let crm = desired.crm_access.as_ref().ok().filter(|_| access.ours);
     let webhook_secrets = || {
@@ -36,7 +39,7 @@ pub fn relay_config(
     let intake = match &desired.intake {
         IntakeWish::Webhook { .. } => Intake::Webhook,
         IntakeWish::LongPoll => Intake::LongPoll,
-        IntakeWish::MangoDialogs => Intake::None,
+        IntakeWish::MangoDialogs => Intake::MangoDialogs,
     };
     let channel = ChannelConfig {
         format: FORMAT,
@@ -56,6 +59,9 @@ pub fn relay_config(
         retention_seconds: desired.retention_seconds,
         suspended: desired.suspended || !access.ours,
         installation: Some(desired.installation.as_str().to_owned()),
+        mango: (intake == Intake::MangoDialogs)
+            .then(|| MangoConfig { base_url: installation.mango_url.clone(), employees }),
+        sources: desired.sources.clone(),
         log_level: None,
         intake,
     };
@@ -63,6 +69,12 @@ pub fn relay_config(
         token: token.clone(),
         webhook: if intake_takes_calls(&channel.intake) { webhook_secrets() } else { Vec::new() },
         creatio: crm.map(|access| access.credentials.clone()),
+        mango: desired
+            .mango
+            .as_ref()
+            .ok()
+            .filter(|_| channel.intake == Intake::MangoDialogs)
+            .map(|access| (access.api_key.clone(), access.api_salt.clone())),
         notify: crm.and_then(|access| access.notify.clone()),
         bot: desired.bot.as_ref().and_then(|bot| bot.key.clone()),
         off_hours_bot: desired.off_hours_bot.as_ref().and_then(|bot| bot.key.clone()),
@@ -112,6 +124,8 @@ fn revision(config: &RelayConfig, crm: Option<&CrmAccess>) -> String {
         secrets.token.expose_secret(),
         webhook.join("\n").as_str(),
         crm.map_or("", |access| access.fingerprint.as_str()),
+        secrets.mango.as_ref().map_or("", |(key, _)| key.expose_secret()),
+        secrets.mango.as_ref().map_or("", |(_, salt)| salt.expose_secret()),
         optional(&secrets.notify).as_str(),
         optional(&secrets.bot).as_str(),
         optional(&secrets.off_hours_bot).as_str(),

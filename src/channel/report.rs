@@ -480,7 +480,7 @@ impl Of<'_> {
             return self.unknown(This);
         }
         if self.desired.intake == IntakeWish::MangoDialogs {
-            return self.fails(This, Reason::MangoNotConnected, "");
+            return self.mango_intake();
         }
         if let Some(owner) = plan::other_owner(self.desired, self.view.observation)
             .or_else(|| plan::other_address(self.desired, self.view.observation))
@@ -525,6 +525,31 @@ impl Of<'_> {
             }
             Some(failure) => self.fails(This, Reason::NotSubscribed, &failure.detail),
             None => self.fails(This, Reason::NotSubscribed, ""),
+        }
+    }
+
+    /// Dialogs come through the channel of MAX in the cabinet, which only the cabinet can set up.
+    fn mango_intake(&self) -> Outcome {
+        use ConditionType::IntakeReady as This;
+        let Some(directory) = self.view.observation.mango.seen.as_ref() else { return self.unknown(This) };
+        let Some(channel) = directory.channels.first() else { return self.fails(This, Reason::MangoNotConnected, "") };
+        if !channel.enabled {
+            let off = self.say("the group of channels is switched off", "группа каналов выключена");
+            return self.fails(This, Reason::MangoNotConnected, &format!("{off}: {}", channel.name));
+        }
+        let message = self.say("Dialogs come through Манго Диалоги", "Диалоги приходят через Манго Диалоги");
+        let resolved = plan::resolved(self.desired, self.view.observation);
+        match resolved.filter(|resolved| !channel.serves(resolved, directory)) {
+            None => Outcome::holds(This, Reason::Subscribed, message),
+            Some(resolved) => {
+                let drift = self.say(
+                    "the cabinet gives them to somebody else than the manifest; choose there under Инструменты → Манго Диалоги → \
+                     Группы каналов → Max",
+                    "в кабинете выбран другой получатель, чем в манифесте; выберите в разделе Инструменты → Манго Диалоги → \
+                     Группы каналов → Max",
+                );
+                Outcome::holds(This, Reason::Subscribed, format!("{message}; {drift}: {}", resolved.name))
+            }
         }
     }
 

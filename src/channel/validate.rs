@@ -11,7 +11,7 @@ use url::Url;
 use super::Installation;
 use crate::api::ChannelRef;
 use crate::api::{self, MaxChannel, SecretProblem, key};
-use crate::contract::config::BotConfig;
+use crate::contract::config::{BotConfig, Source};
 use crate::contract::digest::fingerprint;
 use crate::contract::{InstallationId, webhook};
 use crate::creatio;
@@ -120,6 +120,8 @@ pub struct Desired {
     pub rules: Rules,
     pub bot: Option<BotAccess>,
     pub off_hours_bot: Option<BotAccess>,
+    /// Where customers may come from.
+    pub sources: Vec<Source>,
     pub retention_seconds: u64,
     pub suspended: bool,
     /// [`ADOPT`] is "true" and has not done its work yet.
@@ -223,7 +225,7 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
     Ok(Desired {
         token: word(secrets, &spec.token_secret_ref.name, &spec.token_secret_ref.key),
         account_number: spec.mango.account_number.clone(),
-        mango: mango_access(secrets, &spec.mango.credentials_secret_ref.name),
+        mango: mango_access(secrets, &spec.mango.credentials_secret_ref.name, intake == IntakeWish::MangoDialogs),
         crm_access: crm_access(secrets, &spec.creatio, &crm),
         crm,
         receiver: spec.receiver.clone(),
@@ -234,6 +236,12 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
         rules,
         bot,
         off_hours_bot,
+        sources: spec
+            .widget
+            .iter()
+            .flat_map(|widget| &widget.sources)
+            .map(|source| Source { name: source.name.clone(), title: source.title.clone() })
+            .collect(),
         retention_seconds: spec.relay.retention.seconds(),
         suspended: spec.suspend,
         adopt: annotation(ADOPT).is_some_and(|value| value == "true"),
@@ -286,12 +294,13 @@ fn phrase(secrets: &Secrets, name: &str, key: &str) -> Credential<SecretString> 
     checked(secrets, name, key, api::passphrase)
 }
 
-fn mango_access(secrets: &Secrets, name: &str) -> Credential<MangoAccess> {
+fn mango_access(secrets: &Secrets, name: &str, dialogs: bool) -> Credential<MangoAccess> {
     let key = word(secrets, name, key::API_KEY)?;
     let salt = word(secrets, name, key::API_SALT)?;
     Ok(MangoAccess {
         key_fingerprint: fingerprint([key.expose_secret()]),
-        fingerprint: fingerprint([key.expose_secret(), salt.expose_secret()]),
+        // With the dialogs more is looked at.
+        fingerprint: fingerprint([key.expose_secret(), salt.expose_secret(), if dialogs { "dialogs" } else { "" }]),
         api_key: key,
         api_salt: salt,
     })

@@ -190,6 +190,18 @@ fn lines(manifests: &Manifests) -> Vec<Line> {
     lines
 }
 
+/// What is wrong with a manifest's text, for the page of the demo.
+#[cfg(feature = "simulator")]
+pub(super) fn of_text(text: &str) -> Vec<serde_json::Value> {
+    let mut manifests = Manifests::default();
+    manifests.add("manifest.yaml", text);
+    let told = |line: &Line| {
+        let Finding { severity, field, message } = &line.finding;
+        json!({"line": line.number, "severity": severity, "field": field, "message": message})
+    };
+    lines(&manifests).iter().map(told).collect()
+}
+
 /// What the installation does not allow.
 fn forbidden(manifests: &Manifests, allowed: &AllowedHosts) -> Vec<Line> {
     let judge = |channel: &ChannelManifest| {

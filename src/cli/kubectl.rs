@@ -46,6 +46,8 @@ enum Action {
     Status(Rest),
     /// Show what would change outside; takes manifests, as `maxchannel plan`.
     Plan(Rest),
+    /// Make the link, the QR code and the site's button that lead customers to the bot.
+    Widget(Rest),
     /// Show what could not be delivered, and have it delivered again.
     DeadLetters {
         #[command(subcommand)]
@@ -109,7 +111,8 @@ enum DeadLetters {
 #[derive(Debug, clap::Args)]
 struct Channel {
     /// The channel's name.
-    channel: String,
+    #[arg(value_name = "CHANNEL")]
+    name: String,
     /// Its namespace. Default: that of the context.
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
@@ -142,6 +145,7 @@ impl Plugin {
         match self.command {
             Action::Status(Rest { rest }) => own(&["status", "--cluster"], rest),
             Action::Plan(Rest { rest }) => own(&["plan"], rest),
+            Action::Widget(Rest { rest }) => own(&["widget", "--cluster"], rest),
             Action::DeadLetters { command: DeadLetters::List { channel, show_text } } => {
                 let more = if show_text { vec!["--show-text".to_owned()] } else { Vec::new() };
                 kubectl(channel.exec(&["dead-letters", "list"], more))
@@ -172,7 +176,7 @@ impl Plugin {
 
 impl Channel {
     fn pod(&self) -> String {
-        format!("{}-relay-0", self.channel)
+        format!("{}-relay-0", self.name)
     }
 
     /// `kubectl VERB` in the channel's context and namespace.
@@ -266,8 +270,9 @@ pub(super) fn complete(arguments: &[OsString]) -> ExitCode {
     if offered.is_empty() || before.is_empty() {
         offered.extend(channels(before));
     }
-    let lines: String = offered.iter().filter(|word| word.starts_with(begun)).map(|word| format!("{word}\n")).collect();
-    super::print(&format!("{lines}:4\n"))
+    let mut lines: Vec<&str> = offered.iter().map(String::as_str).filter(|word| word.starts_with(begun)).collect();
+    lines.push(":4\n");
+    super::print(&lines.join("\n"))
 }
 
 /// The channels in the namespace and context that the line names so far; none where the cluster does not answer.

@@ -33,6 +33,7 @@ mod schema;
 #[cfg(feature = "simulator")]
 mod simulator;
 mod status;
+mod widget;
 
 use std::process::ExitCode;
 
@@ -77,6 +78,7 @@ enum Command {
     Status(status::Args),
     #[cfg(feature = "simulator")]
     Simulator(simulator::Args),
+    Widget(widget::Args),
     #[command(hide = true)]
     Errors(errors::Args),
 }
@@ -137,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         #[cfg(feature = "simulator")]
         Command::Simulator(args) => simulator::run(&args),
+        Command::Widget(args) => widget::run(&args),
         Command::Errors(args) => errors::run(&args),
     }
 }

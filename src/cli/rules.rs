@@ -90,6 +90,15 @@ fn report(args: &Args) -> Result<String, Complaint> {
     })
 }
 
+/// The same for the first channel of a manifest's text, as JSON; what is wrong in one sentence.
+#[cfg(feature = "simulator")]
+pub(super) fn of_text(text: &str, at: &str, events: &str) -> Result<Value, String> {
+    let mut manifests = crate::api::manifest::Manifests::default();
+    manifests.add("manifest.yaml", text);
+    let channel = manifests.channels.first().ok_or("there is no MaxChannel in it")?;
+    tell(channel, at, &read_events(events)?).map(|told| told.as_json()).map_err(|(_, message)| message)
+}
+
 /// One line of an events file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

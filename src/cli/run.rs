@@ -19,7 +19,8 @@ use crate::time::Clock;
 /// Reads MaxChannel and Secret manifests, connects each channel to MAX, MANGO OFFICE and Creatio, and carries messages until it is
 /// stopped. The files are watched: a changed text or token takes effect within seconds. A file that vanishes takes nothing away outside;
 /// `maxchannel remove` does. Every change of a condition is told on stdout; how all channels stand is under /status, and
-/// `maxchannel status` shows it.
+/// `maxchannel status` shows it, and so does the status page under `/` in a browser. Whoever does not sit at this machine needs the
+/// token in the file `status-page-token` of the data folder to read that page, and everybody needs it to act on it.
 ///
 /// Exit code 0: stopped by a signal; 2: a path, the address or the data folder cannot be used.
 #[derive(Debug, clap::Args)]
@@ -43,6 +44,9 @@ pub(super) struct Args {
     /// made, changed or removed. Beats MAXCHANNEL_LOG. Default `log-level` in the data folder.
     #[arg(long, value_name = "FILE", env = "MAXCHANNEL_LOG_LEVEL_FILE")]
     log_level_file: Option<PathBuf>,
+    /// Serve no status page under `/`.
+    #[arg(long)]
+    no_ui: bool,
     #[command(flatten)]
     installation: InstallationArgs,
 }
@@ -74,9 +78,16 @@ pub(super) fn run(args: Args) -> ExitCode {
             Err(error) => return fails(&format!("signals cannot be watched: {error}")),
         };
         let _level = telemetry::follow(Some(level_file));
-        match local::start(options, stop).await {
+        let token = options.data_dir.join(local::PAGE_TOKEN);
+        let started =
+            if args.no_ui { local::start(options, stop).await } else { local::start_with_page(options, stop).await };
+        match started {
             Ok(running) => {
                 println!("listening on {address}; how it goes: http://{address}/status", address = running.address);
+                if !args.no_ui {
+                    let address = running.address;
+                    println!("the status page is http://{address}/; its token is in {}", token.display());
+                }
                 running.stopped().await;
                 ExitCode::SUCCESS
             }

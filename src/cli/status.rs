@@ -24,7 +24,7 @@ use crate::transport::{Options, ReqwestTransport, Transport as _, Trust};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel status\n  maxchannel status support --lang ru\n  maxchannel status --server \
-                        http://127.0.0.1:9090 -o json\n  maxchannel status --cluster -A\n\nInstalled under the name \
+                        http://127.0.0.1:9090 -o json\n  maxchannel status --cluster -A\n  maxchannel status --watch\n\nInstalled under the name \
                         kubectl-maxchannel it is `kubectl maxchannel`, and asks the cluster:\n  kubectl maxchannel -n crm support"
 )]
 pub(super) struct Args {
@@ -51,35 +51,77 @@ pub(super) struct Args {
     /// The form of the result.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+    /// Show it again whenever it changes, in the same place of the terminal, until Ctrl-C.
+    #[arg(short, long)]
+    watch: bool,
 }
 
+/// Between two looks of --watch.
+const WATCH: Duration = Duration::from_secs(2);
+
 pub(super) fn run(args: &Args) -> ExitCode {
-    let fails = |message: &str| {
-        super::complain("status", args.output, message);
-        ExitCode::from(USAGE)
-    };
+    if args.watch {
+        return super::in_runtime(async {
+            tokio::select! {
+                never = watch(args) => Ok(never),
+                ended = tokio::signal::ctrl_c() => ended.map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string()),
+            }
+        })
+        .unwrap_or_else(|message: String| fails(args, &message));
+    }
+    match super::in_runtime(look(args)) {
+        Ok((text, ready)) => {
+            let printed = super::print(&text);
+            if ready { printed } else { ExitCode::from(1) }
+        }
+        Err(message) => fails(args, &message),
+    }
+}
+
+fn fails(args: &Args, message: &str) -> ExitCode {
+    super::complain("status", args.output, message);
+    ExitCode::from(USAGE)
+}
+
+/// What is to be printed, and whether all channels are ready.
+async fn look(args: &Args) -> Result<(String, bool), String> {
     let asks_cluster = args.cluster || args.namespace.is_some() || args.all_namespaces || args.context.is_some();
-    let asked = if asks_cluster { super::in_runtime(ask_cluster(args)) } else { super::in_runtime(ask(&args.server)) };
-    let mut shown = match asked {
-        Ok(shown) => shown,
-        Err(message) => return fails(&message),
-    };
+    let mut shown = if asks_cluster { ask_cluster(args).await? } else { ask(&args.server).await? };
     if let Some(name) = &args.name {
         shown.channels.retain(|one| one.name == *name || format!("{}/{}", one.namespace, one.name) == *name);
         if shown.channels.is_empty() {
-            return fails(&format!("there is no channel {name}; without a name all are shown"));
+            return Err(format!("there is no channel {name}; without a name all are shown"));
         }
     }
     let text = match args.output {
-        Output::Json => match serde_json::to_string_pretty(&shown) {
-            Ok(text) => text + "\n",
-            Err(error) => return fails(&error.to_string()),
-        },
+        Output::Json => serde_json::to_string_pretty(&shown).map_err(|error| error.to_string())? + "\n",
         Output::Text => as_text(&shown, language(args.lang), super::colours()),
     };
-    let printed = super::print(&text);
     let ready = shown.problems.is_empty() && shown.channels.iter().all(|one| state(one, "Ready").0 == "True");
-    if ready { printed } else { ExitCode::from(1) }
+    Ok((text, ready))
+}
+
+/// Shows it whenever it has changed; on a terminal in the same place. Who does not answer is asked again.
+async fn watch(args: &Args) -> ExitCode {
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
+    let mut before = None;
+    loop {
+        let text =
+            look(args).await.map_or_else(|message| format!("! {}\n", crate::telemetry::plain(&message)), |told| told.0);
+        if before.as_ref() != Some(&text) {
+            let printed = if terminal { in_place(&text) } else { format!("{text}\n") };
+            if super::print(&printed) != ExitCode::SUCCESS {
+                return ExitCode::from(USAGE);
+            }
+            before = Some(text);
+        }
+        tokio::time::sleep(WATCH).await;
+    }
+}
+
+/// From the upper left corner, each line to its end and the rest of the screen cleared: nothing flickers.
+fn in_place(text: &str) -> String {
+    format!("\u{1b}[H{}\u{1b}[J", text.replace('\n', "\u{1b}[K\n"))
 }
 
 /// What `maxchannel run` shows under its address.
@@ -98,33 +140,8 @@ pub(super) async fn ask(server: &str) -> Result<Shown, String> {
 
 /// What the channels of a cluster say of themselves.
 async fn ask_cluster(args: &Args) -> Result<Shown, String> {
-    let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
-    let config = match &args.context {
-        Some(_) => Config::from_kubeconfig(&options).await.map_err(|error| error.to_string()),
-        None => Config::infer().await.map_err(|error| error.to_string()),
-    };
-    let mut config =
-        config.map_err(|error| format!("no cluster can be asked ({error}): set KUBECONFIG or --context"))?;
-    config.proxy_url = None;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    config.read_timeout = Some(Duration::from_secs(20));
-    let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    let address = config.cluster_url.clone();
-    let client = Client::try_from(config).map_err(|error| format!("the cluster {address} cannot be asked: {error}"))?;
-    let (api, place): (Api<Channel>, _) = if args.all_namespaces {
-        (Api::all(client), "all namespaces".to_owned())
-    } else {
-        (Api::namespaced(client, &namespace), format!("the namespace {namespace}"))
-    };
-    let channels = api.list(&kube::api::ListParams::default()).await.map_err(|error| match error {
-        kube::Error::Api(status) if status.code == 404 => {
-            format!(
-                "the cluster {address} does not know MaxChannels: install the chart, or apply crds/maxchannels.yaml"
-            )
-        }
-        error => format!("the MaxChannels of {place} cannot be listed at {address}: {error}"),
-    })?;
-    let shown = channels.into_iter().map(|channel| {
+    let namespace = if args.all_namespaces { Place::All } else { Place::Namespace(args.namespace.clone()) };
+    let shown = channels(args.context.as_deref(), namespace).await?.into_iter().map(|channel| {
         let name = channel.reference();
         ShownChannel {
             status: channel.status.unwrap_or_default(),
@@ -134,6 +151,46 @@ async fn ask_cluster(args: &Args) -> Result<Shown, String> {
         }
     });
     Ok(Shown { channels: shown.collect(), problems: Vec::new() })
+}
+
+/// Whose channels a cluster is asked for.
+pub(super) enum Place {
+    All,
+    /// None: the namespace of the context.
+    Namespace(Option<String>),
+}
+
+/// The channels of a cluster.
+pub(super) async fn channels(context: Option<&str>, place: Place) -> Result<Vec<Channel>, String> {
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let config = match context {
+        Some(_) => Config::from_kubeconfig(&options).await.map_err(|error| error.to_string()),
+        None => Config::infer().await.map_err(|error| error.to_string()),
+    };
+    let mut config =
+        config.map_err(|error| format!("no cluster can be asked ({error}): set KUBECONFIG or --context"))?;
+    config.proxy_url = None;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(Duration::from_secs(20));
+    let default_namespace = config.default_namespace.clone();
+    let address = config.cluster_url.clone();
+    let client = Client::try_from(config).map_err(|error| format!("the cluster {address} cannot be asked: {error}"))?;
+    let (api, place): (Api<Channel>, _) = match place {
+        Place::All => (Api::all(client), "all namespaces".to_owned()),
+        Place::Namespace(given) => {
+            let namespace = given.unwrap_or(default_namespace);
+            (Api::namespaced(client, &namespace), format!("the namespace {namespace}"))
+        }
+    };
+    let channels = api.list(&kube::api::ListParams::default()).await.map_err(|error| match error {
+        kube::Error::Api(status) if status.code == 404 => {
+            format!(
+                "the cluster {address} does not know MaxChannels: install the chart, or apply crds/maxchannels.yaml"
+            )
+        }
+        error => format!("the MaxChannels of {place} cannot be listed at {address}: {error}"),
+    })?;
+    Ok(channels.items)
 }
 
 fn state<'a>(channel: &'a ShownChannel, condition: &str) -> (&'a str, &'a str) {

@@ -45,6 +45,12 @@ pub struct ChannelConfig {
     pub retention_seconds: u64,
     /// True: nothing is taken or sent; webhooks are answered 503.
     pub suspended: bool,
+    /// How to reach Манго Диалоги, where the dialogs come that way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mango: Option<MangoConfig>,
+    /// Where customers may come from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
     /// How much the relay's own process logs, as in `MAXCHANNEL_LOG`; none: what it was started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_level: Option<String>,
@@ -61,6 +67,14 @@ pub struct MaxConfig {
     pub ca_pem: Option<String>,
 }
 
+/// A place from which customers come, by the name that stands in the link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    pub name: String,
+    /// What the agent reads.
+    pub title: String,
+}
+
 /// How updates reach the relay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,8 +83,27 @@ pub enum Intake {
     Webhook,
     /// The relay polls GET /updates.
     LongPoll,
+    /// Dialogs come through Манго Диалоги; see [`ChannelConfig::mango`].
+    MangoDialogs,
     /// Neither: another intake is not there yet.
     None,
+}
+
+/// How to reach Манго Диалоги, and who the agents are there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MangoConfig {
+    pub base_url: Url,
+    pub employees: Vec<MangoEmployee>,
+}
+
+/// An agent by the number at MANGO OFFICE.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MangoEmployee {
+    /// The user in the CRM.
+    pub crm_user: Uuid,
+    pub id: i64,
 }
 
 /// How to reach Creatio.
@@ -104,6 +137,8 @@ pub struct Secrets {
     /// The webhook secrets taken now: the current one first, then those of tokens just replaced.
     pub webhook: Vec<SecretString>,
     pub creatio: Option<crate::creatio::Credentials>,
+    /// Key and salt of the account at MANGO OFFICE, where the dialogs come through it.
+    pub mango: Option<(SecretString, SecretString)>,
     /// What Creatio sends with its hints.
     pub notify: Option<SecretString>,
     /// Bearer keys of the bots.
@@ -161,6 +196,8 @@ pub mod file {
     pub const CREATIO_CLIENT_SECRET: &str = "creatioClientSecret";
     pub const CREATIO_USERNAME: &str = "creatioUsername";
     pub const CREATIO_PASSWORD: &str = "creatioPassword";
+    pub const MANGO_KEY: &str = "mangoApiKey";
+    pub const MANGO_SALT: &str = "mangoApiSalt";
     pub const NOTIFY: &str = "creatioNotifySecret";
     pub const BOT: &str = "botKey";
     pub const OFF_HOURS_BOT: &str = "offHoursBotKey";
@@ -209,6 +246,7 @@ impl RelayConfig {
                 token: SecretString::from(read_file(folder, file::TOKEN)?),
                 webhook,
                 creatio,
+                mango: optional(file::MANGO_KEY)?.zip(optional(file::MANGO_SALT)?),
                 notify: optional(file::NOTIFY)?,
                 bot: optional(file::BOT)?,
                 off_hours_bot: optional(file::OFF_HOURS_BOT)?,
@@ -239,6 +277,10 @@ impl RelayConfig {
                 files.push((file::CREATIO_PASSWORD, password.clone()));
             }
             None => {}
+        }
+        if let Some((key, salt)) = &self.secrets.mango {
+            files.push((file::MANGO_KEY, key.clone()));
+            files.push((file::MANGO_SALT, salt.clone()));
         }
         for (name, secret) in [
             (file::NOTIFY, &self.secrets.notify),

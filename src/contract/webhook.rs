@@ -28,6 +28,8 @@ pub mod route {
     pub const MAX: &str = "/webhooks/max/{namespace}/{name}/{installation}/{fingerprint}";
     /// From before installations had ids: such a subscription works until the new one stands.
     pub const MAX_WITHOUT_INSTALLATION: &str = "/webhooks/max/{namespace}/{name}/{fingerprint}";
+    /// The cabinet appends its own paths to the address that it is given.
+    pub const MANGO: &str = "/webhooks/mango/{namespace}/{name}/{*path}";
     pub const CREATIO: &str = "/webhooks/creatio/{namespace}/{name}";
 }
 

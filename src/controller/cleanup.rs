@@ -18,7 +18,7 @@ use kube::{Api, ResourceExt as _};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::context::Context;
-use super::entry::{self, Entry};
+use super::entry::{self, Entry, Judged};
 use super::pass::{self, Outcome};
 use super::relay_link;
 use super::relay_state::{self, PodState};
@@ -58,7 +58,7 @@ pub async fn pass(
         return Ok(done(false));
     }
     let judged = entry.judge(channel, context);
-    let manifest = judged.ok().or_else(|| entry.good.clone());
+    let manifest = judged.or_else(|problems| entry.good.clone().ok_or(problems));
     // Of a manifest that fits nothing the wish itself is read.
     let policy: DeletionPolicy = channel
         .spec
@@ -71,9 +71,9 @@ pub async fn pass(
     let forced = channel.annotations().get(names::FORCE_DELETE).is_some_and(|value| value == "true");
     // With the volume left where it is, what is undelivered stays too.
     let keeps_store =
-        policy == DeletionPolicy::Retain && manifest.as_deref().is_none_or(|manifest| !is_ephemeral(manifest));
+        policy == DeletionPolicy::Retain && manifest.as_deref().map_or(true, |manifest| !is_ephemeral(manifest));
     if policy == DeletionPolicy::Delete
-        && let Err(left) = leave(context, scope, channel, entry, manifest.as_deref(), forced).await?
+        && let Err(left) = leave(context, scope, channel, entry, &manifest, forced).await?
     {
         if left.is_draining || tried_for < patience {
             return wait(context, channel, entry, left, patience).await;
@@ -200,7 +200,7 @@ async fn leave(
     scope: &Scope,
     channel: &Channel,
     entry: &mut Entry,
-    manifest: Option<&MaxChannel>,
+    manifest: &Judged,
     forced: bool,
 ) -> Result<Result<(), Left>, Error> {
     let clock = || context.clock.now();
@@ -209,8 +209,12 @@ async fn leave(
     if entry.keeper.bot().is_none() {
         return Ok(Ok(()));
     }
-    let Some(manifest) = manifest else {
-        return Ok(Err(Left::because(vec![format!("all of {name}, because its manifest cannot be read")])));
+    let manifest = match manifest {
+        Ok(manifest) => &**manifest,
+        Err(problems) => {
+            let why = problems.join("; ");
+            return Ok(Err(Left::because(vec![format!("all of {name}, because its manifest cannot be used: {why}")])));
+        }
     };
     let mut secrets = entry.dereference(channel, scope, context).await?;
     complete(context, scope, &name, manifest, &mut secrets).await?;

@@ -14,6 +14,7 @@ use super::refusal::Refusals;
 use super::resource::Channel;
 use super::scope::Scope;
 use super::warnings::Warnings;
+use super::withheld::Withheld;
 use super::writer::Memory;
 use crate::api::{self, ConditionType, MaxChannel, MaxChannelStatus, Reason};
 use crate::channel::claims::Conflict;
@@ -55,6 +56,8 @@ pub struct Entry {
     pub errands: Errands,
     /// What the cluster tells of a relay that does not run.
     pub warnings: Warnings,
+    /// Whether an earlier process has told the relay of what is not allowed any more.
+    pub withheld: Withheld,
     /// What the API server refuses.
     pub refusals: Refusals,
     /// Who holds what this channel asks for, if another does.
@@ -101,6 +104,7 @@ impl Entry {
             settled: None,
             errands: Errands::new(context.places.clone()),
             warnings: Warnings::default(),
+            withheld: Withheld::default(),
             refusals: Refusals::default(),
             conflict: None,
             written: None,

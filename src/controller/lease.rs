@@ -57,8 +57,13 @@ impl Fence {
     }
 
     fn set(&self, until: Option<Instant>) {
-        *self.0.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
-        self.0.leads.send_if_modified(|leads| std::mem::replace(leads, until.is_some()) != until.is_some());
+        let before = std::mem::replace(&mut *self.0.until.lock().unwrap_or_else(PoisonError::into_inner), until);
+        // Renewed after it had lapsed, as by a process that stood still: passes were turned away meanwhile,
+        // and whoever asks for them when the lease is won must do so again.
+        let has_lapsed = until.is_some() && before.is_some_and(|before| before <= Instant::now());
+        self.0
+            .leads
+            .send_if_modified(|leads| std::mem::replace(leads, until.is_some()) != until.is_some() || has_lapsed);
     }
 
     fn until(&self) -> Option<Instant> {
@@ -277,6 +282,20 @@ mod tests {
         );
         assert_eq!(second.acquire_time, first.acquire_time);
         assert_eq!(third.acquire_time, Some(MicroTime(at(30))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_renewed_after_it_had_lapsed_is_told_as_one_that_is_won() {
+        let fence = Fence::default();
+        let mut leads = fence.leads();
+        fence.set(Some(Instant::now() + DURATION));
+        assert!(*leads.borrow_and_update());
+        fence.set(Some(Instant::now() + DURATION));
+        assert!(!leads.has_changed().unwrap(), "renewed in time");
+        tokio::time::advance(DURATION).await;
+        assert_eq!(fence.check(), Err(Lost));
+        fence.set(Some(Instant::now() + DURATION));
+        assert!(leads.has_changed().unwrap() && *leads.borrow_and_update());
     }
 
     #[tokio::test(start_paused = true)]

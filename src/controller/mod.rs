@@ -32,6 +32,7 @@ mod scope;
 mod settings;
 mod volume;
 mod warnings;
+mod withheld;
 mod writer;
 
 use std::sync::Arc;

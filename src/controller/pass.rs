@@ -20,6 +20,7 @@ use super::relay_link;
 use super::resource::Channel;
 use super::rollouts::{self, Turn};
 use super::scope::Scope;
+use super::withheld::Withheld;
 use super::writer::{Change, Deleted, Live, Owned, Writer, is_controlled_by, is_other_wish};
 use super::{Error, compare, events, names, volume};
 use crate::api::ChannelRef;
@@ -77,7 +78,9 @@ pub async fn pass(
 
     let secrets = entry.dereference(channel, scope, context).await?;
     let judged = entry.judge(channel, context);
-    entry.keeper.set(judged.as_deref().map_err(Clone::clone), &secrets, clock());
+    withhold(context, scope, channel, entry).await?;
+    let judged = judged.as_deref().map_err(|problems| entry.withheld.told(problems.clone()));
+    entry.keeper.set(judged, &secrets, clock());
     entry.keeper.set_generation(channel.metadata.generation.unwrap_or(0));
     let relay = Serving::default();
     if !is_held {
@@ -172,6 +175,20 @@ impl Shell for Steps<'_> {
     }
 }
 
+/// Holds a relay back that an earlier process has told of hosts which are not allowed any more, while there is nothing else to tell it.
+async fn withhold(context: &Context, scope: &Scope, channel: &Channel, entry: &mut Entry) -> Result<(), Error> {
+    let now = context.clock.now();
+    let Entry { withheld, refusals, good, .. } = entry;
+    if good.is_some() {
+        *withheld = Withheld::default();
+    } else if !refusals.waits("withheld", "", now) {
+        let object = format!("Secret {}", names::relay(&channel.reference().name));
+        let outcome = withheld.look(context, scope, channel).await;
+        refusals.take("withheld", &object, "", now, outcome)?;
+    }
+    Ok(())
+}
+
 /// Tells how a relay that is being replaced comes up, and whose turn is next.
 async fn follow_rollout(context: &Context, scope: &Scope, channel: &Channel, relay: &RelayState) {
     let name = channel.reference();
@@ -262,8 +279,15 @@ impl Serving {
         let level = context.settings.log_level.borrow().clone();
         let config = entry.keeper.relay().map(|config| with_log_level(config, level.as_deref()));
         let Some(manifest) = entry.good.clone() else {
-            // Never usable: what an earlier process has made stays as it is.
+            // Never usable: what an earlier process has made stays as it is, or is held back.
             self.state = relay_link::look(context, scope, entry, &name, None).await;
+            if let (RelayState::Running { facts, wanted, .. }, Some(held)) = (&mut self.state, &entry.withheld.revision)
+                && facts.revision != *held
+            {
+                wanted.clone_from(held);
+                let held = held.clone();
+                self.changed |= touch(context, scope, entry, &name, &held).await?;
+            }
             return Ok(());
         };
         let settings = &context.settings;

@@ -11,6 +11,7 @@ pub mod disk;
 pub mod files;
 mod memory;
 mod runner;
+mod ui;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,6 +41,7 @@ use crate::time::Clock;
 
 pub use board::{Board, Shown, ShownChannel};
 pub use memory::{Lock, Memory, installation_id};
+pub use ui::TOKEN as PAGE_TOKEN;
 
 /// Between two looks at the files.
 const FILES_INTERVAL: Duration = Duration::from_secs(1);
@@ -104,6 +106,18 @@ impl Running {
 /// # Errors
 /// A path, the address or the data folder cannot be used.
 pub async fn start(options: Options, stop: CancellationToken) -> Result<Running, RunError> {
+    begin(options, false, stop).await
+}
+
+/// The same with the status page under `/`.
+///
+/// # Errors
+/// A path, the address or the data folder cannot be used.
+pub async fn start_with_page(options: Options, stop: CancellationToken) -> Result<Running, RunError> {
+    begin(options, true, stop).await
+}
+
+async fn begin(options: Options, with_page: bool, stop: CancellationToken) -> Result<Running, RunError> {
     let Options { paths, listen, data_dir, installation, cadence, clock } = options;
     if let Some(missing) = paths.iter().find(|path| !path.exists()) {
         return Err(RunError::Files(format!(
@@ -121,12 +135,16 @@ pub async fn start(options: Options, stop: CancellationToken) -> Result<Running,
         crate::transport::listen(listen).await.map_err(|source| RunError::Listen { address: listen, source })?;
     let address = listener.local_addr().map_err(|source| RunError::Listen { address: listen, source })?;
     let (board, relays) = (Board::default(), Relays::default());
+    let page = with_page.then(|| ui::Page::new(board.clone(), relays.clone(), &data_dir, address.ip().is_loopback()));
+    let page =
+        page.transpose().map_err(|error| RunError::DataDir { folder: data_dir.clone(), reason: error.to_string() })?;
     let shared =
         Shared { clients: Arc::new(clients), clock, relays: relays.clone(), board: board.clone(), data_dir, cadence };
     let routes = Router::new()
         .route("/status", get(status))
         .with_state((board.clone(), relays.clone()))
-        .merge(relay::http::router(relays));
+        .merge(relay::http::router(relays))
+        .merge(page.map(ui::Page::router).unwrap_or_default());
     let closing = stop.clone();
     let server = tokio::spawn(relay::http::serve(listener, routes, closing));
     let task = tokio::spawn(async move {

@@ -25,16 +25,32 @@ const PENALTY: Duration = Duration::from_secs(125);
 /// What may stand bare in a form.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// Errors of Манго Диалоги that stay although their code is the 5000 of a server fault (MANGO OFFICE API reference, 4.1).
-const LASTING: &[&str] =
-    &["not found", "disabled", "unsupported", "does not support", "already", "not taken", "closed"];
+const LASTING: &[&str] = &[
+    "not found",
+    "disabled",
+    "unsupported",
+    "does not support",
+    "already",
+    "not taken",
+    "closed",
+    "assigned",
+    "unique",
+];
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Method {
+pub(super) enum Method {
     Employees,
     Groups,
     Balance,
     Widgets,
+    Sessions,
+    Create,
+    Take,
+    Transfer,
+    Close,
+    Send,
+    History,
 }
 
 impl Method {
@@ -44,6 +60,13 @@ impl Method {
             Self::Groups => "/vpbx/groups",
             Self::Balance => "/vpbx/account/balance",
             Self::Widgets => "/cc/md/widgets",
+            Self::Sessions => "/cc/md/sessions",
+            Self::Create => "/cc/md/session/create",
+            Self::Take => "/cc/md/session/take",
+            Self::Transfer => "/cc/md/session/transfer",
+            Self::Close => "/cc/md/session/close",
+            Self::Send => "/cc/md/session/chat/send_message",
+            Self::History => "/cc/md/session/chat/history",
         }
     }
 
@@ -53,7 +76,19 @@ impl Method {
             Self::Groups => "the list of groups",
             Self::Balance => "the balance",
             Self::Widgets => "the list of channels",
+            Self::Sessions => "the list of dialogs",
+            Self::Create => "the start of a dialog",
+            Self::Take => "the taking of a dialog",
+            Self::Transfer => "the transfer of a dialog",
+            Self::Close => "the closing of a dialog",
+            Self::Send => "a message",
+            Self::History => "the messages of a dialog",
         }
+    }
+
+    /// Of Манго Диалоги, whose refusals mean something else.
+    fn is_of_dialogs(self) -> bool {
+        !matches!(self, Self::Employees | Self::Groups | Self::Balance)
     }
 }
 
@@ -67,6 +102,8 @@ struct Shared {
     transport: Arc<dyn Transport>,
     settings: Settings,
     any: Limiter,
+    send: Limiter,
+    history: Limiter,
     employees: Limiter,
     balance: Limiter,
     gate: Mutex<Gate>,
@@ -116,6 +153,8 @@ impl Client {
             transport,
             settings,
             any: Limiter::new(10, Duration::from_secs(1)),
+            send: Limiter::new(4, Duration::from_secs(1)),
+            history: Limiter::new(4, Duration::from_secs(1)),
             employees: Limiter::new(1, Duration::from_secs(2)),
             balance: Limiter::new(2, Duration::from_secs(1)),
             gate: Mutex::default(),
@@ -162,7 +201,7 @@ impl Client {
         Ok(answer.widgets)
     }
 
-    async fn call<T: DeserializeOwned>(&self, method: Method, json: &Value) -> Result<T, Error> {
+    pub(super) async fn call<T: DeserializeOwned>(&self, method: Method, json: &Value) -> Result<T, Error> {
         let standing = self.open(method)?;
         if standing == Standing::Proven {
             return self.exchange(method, json, standing).await;
@@ -236,7 +275,9 @@ impl Client {
         let _narrow = match method {
             Method::Employees => Some(shared.employees.acquire().await),
             Method::Balance => Some(shared.balance.acquire().await),
-            Method::Groups | Method::Widgets => None,
+            Method::Send => Some(shared.send.acquire().await),
+            Method::History => Some(shared.history.acquire().await),
+            _ => None,
         };
         let _wide = shared.any.acquire().await;
         request.extensions_mut().insert(Waited(began.elapsed()));
@@ -299,7 +340,7 @@ impl Client {
     fn judge(&self, refusal: &Refusal<'_>, code: u16) -> Result<(), Error> {
         let (mut meaning, about) = meaning(code);
         // In Манго Диалоги 3100 is "Authorization failed", and 5000 covers everything (MANGO OFFICE API reference, 4.1).
-        let dialogs = refusal.method == Method::Widgets;
+        let dialogs = refusal.method.is_of_dialogs();
         if dialogs && code == 3100 {
             meaning = Meaning::Credentials;
         }
@@ -398,6 +439,7 @@ impl Refusal<'_> {
         let id = self.request_id.as_ref().map_or_else(String::new, |id| format!(" (request {id})"));
         let (method, status) = (self.method.noun(), self.status.as_u16());
         Error::new(class, format!("MANGO OFFICE refuses {method} with status {status}{said}{id}: {about}"))
+            .with_words(self.words)
     }
 }
 

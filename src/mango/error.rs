@@ -27,11 +27,22 @@ pub enum Class {
 pub struct Error {
     class: Class,
     sentence: String,
+    /// MANGO's own words.
+    words: String,
 }
 
 impl Error {
     pub(super) fn new(class: Class, sentence: impl Into<String>) -> Self {
-        Self { class, sentence: sentence.into() }
+        Self { class, sentence: sentence.into(), words: String::new() }
+    }
+
+    pub(super) fn with_words(self, words: &str) -> Self {
+        Self { words: words.to_owned(), ..self }
+    }
+
+    /// Which refusal of Манго Диалоги it is, by MANGO's own words.
+    pub fn dialog_refusal(&self) -> Option<super::dialogs::DialogRefusal> {
+        super::dialogs::DialogRefusal::of(&self.words)
     }
 
     /// What can be done about it.

@@ -1,15 +1,18 @@
-//! The client of the MANGO OFFICE APIs: employees, groups, balance, and the channels of Манго Диалоги. It only reads.
+//! The client of the MANGO OFFICE APIs: employees, groups, balance, and Манго Диалоги with its channels, appeals and messages. It
+//! changes no setting: no public method does.
 //!
 //! Owns: the signed form, the three envelopes of answers, the meaning of result codes, the limits, and the penalty box (MANGO OFFICE
 //! API reference, sections 1-4 and 2.8). MANGO blocks a key after two wrong requests (3xxx) within two minutes, so:
 //!
 //! Invariants: nothing is looked up by a name or number that may not exist, everything is listed and filtered by the caller; after a
 //! 3xxx no request of that kind leaves for two minutes; as long as a key is unproven, one request at a time; a 401 is first taken for
-//! the block. Must not retry, must not write, and must not put key, salt or signature anywhere but into the request.
+//! the block. Must not retry, and must not put key, salt or signature anywhere but into the request.
 
 mod client;
 mod code;
+pub mod dialogs;
 mod error;
+pub mod webhook;
 mod wire;
 
 #[cfg(test)]

@@ -269,6 +269,12 @@ pub enum ChannelType {
     Other(i64),
 }
 
+impl From<i64> for ChannelType {
+    fn from(number: i64) -> Self {
+        if number == 15 { Self::Max } else { Self::Other(number) }
+    }
+}
+
 /// Who serves a channel or an answer to a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Serving {
@@ -339,10 +345,6 @@ impl WireServing {
 impl<'de> Deserialize<'de> for Channel {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wire = WireChannel::deserialize(deserializer)?;
-        Ok(Self {
-            channel_id: wire.channel_id,
-            kind: if wire.kind == 15 { ChannelType::Max } else { ChannelType::Other(wire.kind) },
-            serving: wire.serving.read(wire.questions),
-        })
+        Ok(Self { channel_id: wire.channel_id, kind: wire.kind.into(), serving: wire.serving.read(wire.questions) })
     }
 }

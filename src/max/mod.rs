@@ -14,6 +14,7 @@
 
 pub mod attachment;
 mod client;
+pub mod deep_link;
 mod error;
 mod files;
 mod lenient;

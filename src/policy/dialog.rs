@@ -67,6 +67,10 @@ pub enum Event {
     AgentAnswered {
         chat: Uuid,
     },
+    /// An employee has answered in another program than the CRM.
+    AnsweredElsewhere,
+    /// The dialog was closed in another program than the CRM: its chat goes the same way, and nothing more is sent.
+    ClosedElsewhere,
     /// The CRM reports a closing; may come twice, and may concern an older chat. Chats that were closed before the caller's store was made
     /// are not stepped.
     ChatClosed {

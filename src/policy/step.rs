@@ -25,6 +25,8 @@ pub fn step(rules: &Rules, dialog: &mut Dialog, event: &Event, context: Context)
             step.agent_in(*chat);
         }
         Event::AgentAnswered { chat } => step.agent_answered(*chat),
+        Event::AnsweredElsewhere => step.answered_elsewhere(),
+        Event::ClosedElsewhere => step.closed_elsewhere(),
         Event::Transferred { parent, chat } => step.transferred(*parent, *chat),
         Event::ChatClosed { chat, .. } => step.chat_closed(*chat),
         Event::BotAnswered => step.bot_answered(),
@@ -180,6 +182,25 @@ impl Step<'_> {
         if let Some(answered) = known.find(|dialog| dialog.chat == Some(chat)) {
             answered.answered = true;
             answered.last = now;
+        }
+    }
+
+    fn answered_elsewhere(&mut self) {
+        self.hand_over();
+        let now = self.context.now;
+        if let Some(current) = &mut self.dialog.current {
+            current.answered = true;
+            current.last = now;
+        }
+    }
+
+    fn closed_elsewhere(&mut self) {
+        let Some(current) = &mut self.dialog.current else { return };
+        match current.chat {
+            _ if current.closing != Closing::No => {}
+            Some(chat) => self.close(chat),
+            None if current.wrote => current.closing = Closing::WhenTaken,
+            None => self.end(),
         }
     }
 

@@ -8,6 +8,7 @@ use tracing::field;
 
 use super::RelayError;
 use super::ground::Ground;
+use super::mango::Mango;
 use crate::contract::RelayConfig;
 use crate::policy::Rules;
 use crate::transport::Transport;
@@ -20,6 +21,7 @@ pub(super) struct Active {
     pub rules: Arc<Rules>,
     pub max: max::Client,
     pub creatio: Option<creatio::Client>,
+    pub mango: Option<Mango>,
     pub bots: BotTransport,
 }
 
@@ -78,7 +80,8 @@ impl Active {
         };
         let bots = ground.outside(None).map_err(failed)?;
         let rules = Arc::new(channel.rules.clone());
-        Ok(Self { rules, max, creatio, bots: BotTransport(bots), config })
+        let mango = Mango::new(&config, before.and_then(|before| before.mango.as_ref()), ground).map_err(failed)?;
+        Ok(Self { rules, max, creatio, mango, bots: BotTransport(bots), config })
     }
 
     /// Ours that `shown` is equal to, if any.

@@ -25,7 +25,7 @@ use super::state::Shared;
 use super::store::customer::{self, Customer};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, State as Ended};
-use super::store::{StoreError, Tx, closing, inbox, meta, outbox, sent, to_bot};
+use super::store::{StoreError, Tx, closing, inbox, mango, meta, outbox, sent, to_bot};
 use crate::contract::admin::{DeadLetter, DeadLetters, Direction, Erase, Erased, Replay, Replayed, SOCKET, route};
 use crate::creatio::Report;
 use crate::time::Millis;
@@ -187,7 +187,8 @@ fn replay_to_crm(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerId>, StoreError
     let task = match task {
         CrmTask::Message { incoming, own, .. } => {
             let stand_by = Customer::load(tx, id)?.dialog.bot().is_some();
-            CrmTask::Message { incoming, stand_by, own }
+            // It was refused, so where it goes is decided anew, too.
+            CrmTask::Message { incoming: super::render::Incoming { placed: false, ..incoming }, stand_by, own }
         }
         task => task,
     };
@@ -212,6 +213,7 @@ fn erase_rows(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<Erased, StoreE
     let last = meta::number(tx, meta::ERASED_AT)?;
     let erased_at = now.max(newest.unwrap_or(0) + 1).max(last.unwrap_or(0) + 1);
     meta::set(tx, meta::ERASED_AT, &erased_at.to_string())?;
+    mango::erase(tx, id)?;
     Ok(Erased {
         dialogs: customer::remove(tx, id)?,
         updates: inbox::erase(tx, id, now)?,

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::came_from;
 use super::lanes::CustomerId;
 use super::metrics::Left;
 use super::placing::{self, Scene};
@@ -12,14 +13,15 @@ use super::store::inbox::{self, State};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{Origin, Part};
 use super::store::{Position, StoreError};
+use crate::contract::config::Source;
 use crate::creatio::Author;
 use crate::max::update::{self, Update};
-use crate::policy::{Effect, Event};
+use crate::policy::{Effect, Event, Phase};
 use crate::time::Millis;
 
 impl Stepper<'_> {
     /// Takes the updates of one customer that wait, at most `limit`, in the order of MAX. Returns whether there may be more.
-    pub fn take_inbox(&self, id: CustomerId, limit: u32) -> Result<bool, StoreError> {
+    pub fn take_inbox(&self, id: CustomerId, limit: u32, sources: &[Source]) -> Result<bool, StoreError> {
         let rows = inbox::waiting(self.tx, id, limit)?;
         if rows.is_empty() {
             return Ok(false);
@@ -27,7 +29,8 @@ impl Stepper<'_> {
         let mut customer = Customer::load(self.tx, id)?;
         for row in &rows {
             let update = update::parse(&row.raw);
-            let taken = Taken { update: &update, position: row.position, received_at: row.received_at, raw: &row.raw };
+            let taken =
+                Taken { update: &update, position: row.position, received_at: row.received_at, raw: &row.raw, sources };
             let state = match self.take_update(&mut customer, &taken)? {
                 Fate::Done => State::Taken,
                 Fate::Unseen => State::Unseen,
@@ -65,7 +68,7 @@ impl Stepper<'_> {
                     return Ok(Fate::Left(Left::Merged));
                 };
                 customer.taken = customer.taken.max(Some(position));
-                self.wrote(customer, &incoming, position, said)?;
+                self.wrote(customer, &incoming, taken, said)?;
             }
             update::Event::MessageCallback { callback_id, .. } => {
                 if let Some(callback_id) = callback_id {
@@ -73,19 +76,24 @@ impl Stepper<'_> {
                     self.queue_for_max(customer, &Origin::Press, &[part])?;
                 }
                 if let Some(incoming) = render::incoming(update, position.0) {
-                    self.wrote(customer, &incoming, position, said)?;
+                    self.wrote(customer, &incoming, taken, said)?;
                 }
             }
             update::Event::MessageEdited(_) | update::Event::MessageRemoved { .. } => {
                 let Some(incoming) = render::incoming(update, position.0) else { return Ok(Fate::Done) };
                 return self.amended(customer, &incoming, position);
             }
-            update::Event::BotStarted { .. } | update::Event::BotStopped | update::Event::DialogRemoved if is_late => {
+            update::Event::BotStarted { payload } if is_late => {
+                self.came_from(customer, payload.as_deref(), taken)?;
                 return Ok(Fate::Left(Left::Late));
             }
-            update::Event::BotStarted { .. } => {
+            update::Event::BotStopped | update::Event::DialogRemoved if is_late => {
+                return Ok(Fate::Left(Left::Late));
+            }
+            update::Event::BotStarted { payload } => {
                 customer.presence_at = customer.presence_at.max(said);
                 self.step(customer, &Event::Started, None)?;
+                self.came_from(customer, payload.as_deref(), taken)?;
             }
             update::Event::BotStopped | update::Event::DialogRemoved => {
                 customer.presence_at = customer.presence_at.max(said);
@@ -97,11 +105,11 @@ impl Stepper<'_> {
                     self.unreadable(customer, taken, said)?;
                 }
             }
+            update::Event::Unknown { .. } => super::mango::take(self, customer, taken.raw, position)?,
             update::Event::DialogCleared
             | update::Event::DialogMuted { .. }
             | update::Event::DialogUnmuted
-            | update::Event::Elsewhere
-            | update::Event::Unknown { .. } => {}
+            | update::Event::Elsewhere => {}
         }
         Ok(Fate::Done)
     }
@@ -111,10 +119,13 @@ impl Stepper<'_> {
         &self,
         customer: &mut Customer,
         incoming: &Incoming,
-        position: Position,
+        taken: &Taken<'_>,
         said: Option<Millis>,
     ) -> Result<(), StoreError> {
+        let position = taken.position;
         let message = incoming.external_id.clone();
+        let with_origin = self.with_origin(customer, incoming, taken)?;
+        let incoming = with_origin.as_ref().unwrap_or(incoming);
         // Who has left since stays away; what he wrote before that reaches the agents all the same.
         let event = if customer.dialog.is_gone() && said.is_some_and(|at| Some(at) <= customer.presence_at) {
             Event::WroteBeforeLeaving { message }
@@ -125,6 +136,38 @@ impl Stepper<'_> {
         customer.presence_at = customer.presence_at.max(said);
         self.step(customer, &event, Some((incoming, position)))?;
         Ok(())
+    }
+
+    /// A start in a dialog in which the customer has written is told at once; before that it waits for the first message, for a
+    /// start alone opens no chat.
+    fn came_from(&self, customer: &Customer, payload: Option<&str>, taken: &Taken<'_>) -> Result<(), StoreError> {
+        self.tx.wake(|woken| woken.starts.push(came_from::label(payload, taken.sources)));
+        let line = came_from::line(payload, taken.sources).filter(|_| has_talked(customer));
+        let Some(line) = line else { return Ok(()) };
+        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, taken.update.dedup_key().as_bytes());
+        self.history(customer, format!("note:{id}"), Author::Bot, line, taken.position.0)
+    }
+
+    /// The customer's first message with where they came from, if the start before it said so.
+    fn with_origin(
+        &self,
+        customer: &Customer,
+        incoming: &Incoming,
+        taken: &Taken<'_>,
+    ) -> Result<Option<Incoming>, StoreError> {
+        if has_talked(customer) {
+            return Ok(None);
+        }
+        let after = customer.newest.map_or(Millis::MIN, |(at, _)| at);
+        for raw in inbox::starts(self.tx, customer.id, customer.chat_id, (after, taken.position.0))? {
+            if let update::Event::BotStarted { payload } = update::parse(&raw).event
+                && let Some(line) = came_from::line(payload.as_deref(), taken.sources)
+            {
+                let text = [line.as_str(), &incoming.text].join("\n").trim_end().to_owned();
+                return Ok(Some(Incoming { text, ..incoming.clone() }));
+            }
+        }
+        Ok(None)
     }
 
     /// An edit or a removal goes where the message is. It opens no chat: where none is open it joins the newest one.
@@ -181,7 +224,7 @@ impl Stepper<'_> {
         let task = CrmTask::Message { incoming: letter, stand_by: false, own: true };
         let reason = "MAX прислал сообщение, в котором нет того, что в нём обязательно";
         to_crm::push_dead(self.tx, customer, &task, taken.position, reason, self.now())?;
-        self.wrote(customer, &note, taken.position, said)
+        self.wrote(customer, &note, taken, said)
     }
 }
 
@@ -192,6 +235,7 @@ struct Taken<'a> {
     position: Position,
     received_at: Millis,
     raw: &'a str,
+    sources: &'a [Source],
 }
 
 /// What became of an update.
@@ -200,6 +244,11 @@ enum Fate {
     /// It stands behind a closed chat, where nobody looks for an appeal.
     Unseen,
     Left(Left),
+}
+
+/// Whether what happens now joins what the customer has written before.
+fn has_talked(customer: &Customer) -> bool {
+    customer.dialog.has_written() && !matches!(customer.dialog.phase(), Phase::Closing | Phase::Left)
 }
 
 /// Only a start or a message of the dialog itself tells its chat.

@@ -96,6 +96,7 @@ pub fn router(relays: Relays) -> Router {
     Router::new()
         .route(route::MAX, post(max_webhook))
         .route(route::MAX_WITHOUT_INSTALLATION, post(max_webhook_without_installation))
+        .route(route::MANGO, post(mango_webhook))
         .route(route::CREATIO, post(creatio_hint))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -139,6 +140,26 @@ async fn take_webhook(
         Ok(Some(Read { bytes, length, .. })) => relay.huge_webhook(&bytes, length).await,
         // Cut off or too slow: whoever it was hears of it, and comes again.
         Ok(None) => StatusCode::BAD_REQUEST,
+        Err(_) => StatusCode::REQUEST_TIMEOUT,
+    }
+}
+
+/// An event of MANGO OFFICE. Only its body says what it is: paths differ between the documents. The cabinet tries the address with a
+/// `ping`, which says nothing and is answered alike whatever channel it names.
+async fn mango_webhook(
+    State(relays): State<Relays>,
+    Path((namespace, name, path)): Path<(String, String, String)>,
+    body: Body,
+) -> StatusCode {
+    if path.trim_end_matches('/').rsplit('/').next() == Some("ping") {
+        return StatusCode::OK;
+    }
+    let relay = relays.get(&namespace, &name).filter(Relay::takes_from_mango);
+    let Some(relay) = relay else { return StatusCode::FORBIDDEN };
+    // The signature is over the body: it has to be read before anything is known of the caller, so no more than an event can be.
+    match tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, LONG_BODY)).await {
+        Ok(Ok(bytes)) => relay.mango_webhook(&bytes).await,
+        Ok(Err(_)) => StatusCode::FORBIDDEN,
         Err(_) => StatusCode::REQUEST_TIMEOUT,
     }
 }

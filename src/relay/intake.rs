@@ -50,6 +50,11 @@ impl Arrival {
         Self { key, whose: Whose::of(&update, bot_user_id), position, raw, kind }
     }
 
+    /// Something that happened at MANGO OFFICE and that no messenger brings.
+    pub fn of_mango(key: String, customer: CustomerId, position: Position, raw: String) -> Self {
+        Self { key, whose: Whose::Customer(customer), position, raw, kind: "other" }
+    }
+
     /// Whether it says itself that it is this customer's.
     pub fn is_of(&self, customer: CustomerId) -> bool {
         self.whose == Whose::Customer(customer)
@@ -231,7 +236,8 @@ enum Turn {
 /// reading back, for a moment.
 pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     let Some(active) = shared.active() else { return Outcome::Wait(1_000) };
-    match turn(shared, &active, customer, false).await {
+    // MAX is not read back where it does not bring the messages.
+    match turn(shared, &active, customer, active.mango.is_some()).await {
         Ok(Turn::Taken { more: true }) => Outcome::Done,
         Ok(Turn::Taken { more: false }) => Outcome::Idle,
         Ok(Turn::Behind(pending)) => match shared.readings.wait_for(customer, &pending) {
@@ -249,6 +255,7 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
 
 /// `unread`: although the dialog is not read back.
 async fn turn(shared: &Shared, active: &Active, customer: CustomerId, unread: bool) -> Result<Turn, StoreError> {
+    let sources = active.config.channel.sources.clone();
     shared
         .step(active, move |stepper| {
             let (tx, now) = (stepper.tx, stepper.context.now);
@@ -260,7 +267,7 @@ async fn turn(shared: &Shared, active: &Active, customer: CustomerId, unread: bo
                 return Ok(Turn::Behind(pending));
             }
             let first = gap::first_waiting(tx, customer)?.filter(|_| !is_known);
-            let more = stepper.take_inbox(customer, TURN)?;
+            let more = stepper.take_inbox(customer, TURN, &sources)?;
             if !is_known {
                 gap::introduce(tx, customer, first, now)?;
             }

@@ -52,6 +52,11 @@ impl From<Left> for LeftLabels {
     }
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StartLabels {
+    source: String,
+}
+
 /// Which way a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -107,6 +112,7 @@ pub(super) struct Metrics {
     registry: Registry,
     updates: Family<UpdateLabels, Counter>,
     left: Family<LeftLabels, Counter>,
+    starts: Family<StartLabels, Counter>,
     crm_calls: Family<CallLabels, Gauge>,
     delivered: Family<DirectionLabels, Counter>,
     last_success: Family<DirectionLabels, Gauge>,
@@ -140,6 +146,10 @@ impl Metrics {
         Self {
             updates: register!("updates", "Updates received from MAX, by kind, and whether they were new"),
             left: register!("updates_left", "Updates of customers that changed nothing, by the reason"),
+            starts: register!(
+                "starts",
+                "Starts of the bot by the source in their link: a name of spec.widget.sources, _other, or _none"
+            ),
             // A gauge by type, because the client owns the count; it only grows, so it is named like a counter.
             crm_calls: register!("crm_calls_total", "Calls made to Creatio since the start: its plans count them"),
             delivered: register!(
@@ -190,6 +200,11 @@ impl Metrics {
     /// Counts one update that was left.
     pub fn left(&self, left: Left) {
         self.left.get_or_create(&left.into()).inc();
+    }
+
+    /// Counts one start of the bot.
+    pub fn start(&self, source: &str) {
+        self.starts.get_or_create(&StartLabels { source: source.to_owned() }).inc();
     }
 
     /// Counts one message delivered now.
@@ -272,6 +287,7 @@ mod tests {
     fn metrics() -> Metrics {
         let metrics = Metrics::new();
         metrics.update("message_created", true);
+        metrics.start("delivery");
         metrics.set_crm_calls(&[("package", 3)]);
         metrics.set_aside(Odd::OutboxRow, 1);
         for way in [Way::ToCrm, Way::ToMax] {

@@ -8,6 +8,7 @@
 //!    What MAX may not have brought is a gap: noted on disk with its bound before anything behind it is taken, and kept until every
 //!    dialog that it concerns has been read back, by a timer if nobody writes. A message waits for that at most 1.5 s.
 //! 2. Each MAX message takes effect in Creatio once, whatever is repeated on either side: the message id travels as the key.
+//!    What may have been told once is told again in the same words, a kill or a closing between the two notwithstanding.
 //! 3. Per customer, order is kept in both directions; a stuck customer never delays another.
 //!    Every event has its place by MAX's time: a late one changes nothing that a younger one has decided, an original that comes after
 //!    its own edit or removal is merged with it, and what a message or a press brings about stands behind it.
@@ -50,6 +51,7 @@
 mod active;
 pub mod admin;
 mod bot;
+mod came_from;
 mod dialogs;
 mod facts;
 mod gaps;
@@ -58,6 +60,7 @@ pub mod http;
 mod intake;
 mod lanes;
 mod listener;
+mod mango;
 mod metrics;
 pub mod moving;
 mod outbox;
@@ -200,7 +203,8 @@ impl Relay {
         let active = Arc::new(Active::new(config, before.as_deref(), &self.shared.ground)?);
         let now = self.shared.clock.now();
         // Between two ways in MAX may have brought things to neither.
-        let gap = before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake);
+        let gap = before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake)
+            && active.mango.is_none();
         // What is due under the new rules is decided by a tick of every open dialog.
         self.shared
             .store
@@ -231,6 +235,17 @@ impl Relay {
     /// Takes one webhook call of MAX.
     pub async fn webhook(&self, fingerprint: &str, secret: Option<&str>, body: &[u8]) -> StatusCode {
         intake::webhook(&self.shared, fingerprint, secret, body).await
+    }
+
+    /// Whether dialogs come through MANGO OFFICE.
+    #[must_use]
+    pub fn takes_from_mango(&self) -> bool {
+        self.shared.active().is_some_and(|active| active.mango.is_some())
+    }
+
+    /// Takes one webhook call of MANGO OFFICE.
+    pub async fn mango_webhook(&self, body: &[u8]) -> StatusCode {
+        mango::webhook(&self.shared, body).await
     }
 
     /// Whether a webhook call comes from MAX: the fingerprint in its path and the secret in its header belong to one of ours.
@@ -334,7 +349,7 @@ impl Relay {
     /// Ends at once and in the middle of everything, as a process that is killed; what is on disk stays as it is.
     pub async fn kill(&self) {
         self.tasks.lock().await.shutdown().await;
-        self.shared.store.close().await;
+        self.shared.store.abandon().await;
     }
 
     /// Erases a person: see [`admin`].

@@ -31,6 +31,9 @@ pub struct Incoming {
     /// button. Only where there are none it gets the agents' lines.
     #[serde(skip)]
     pub question: String,
+    /// Of edits and removals: that it goes to the agents as such is decided, and it may have been told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub placed: bool,
 }
 
 /// A file that is still at MAX.
@@ -108,7 +111,7 @@ fn lines(update: &Update, at: Millis) -> Option<Incoming> {
             replaces: id_in_crm(message_id),
             text: "[Клиент удалил сообщение]".to_owned(),
             files: Vec::new(),
-            question: String::new(),
+            ..Incoming::default()
         }),
         Event::MessageCallback { payload, .. } => Some(Incoming {
             external_id: format!("press:{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, update.dedup_key().as_bytes())),
@@ -118,7 +121,7 @@ fn lines(update: &Update, at: Millis) -> Option<Incoming> {
                 _ => "[Нажата кнопка]".to_owned(),
             },
             files: Vec::new(),
-            question: String::new(),
+            ..Incoming::default()
         }),
         _ => None,
     }
@@ -233,7 +236,7 @@ fn of_message(message: &Message, external_id: String, replaces: String, first: O
     if lines.is_empty() && files.is_empty() {
         lines.push("[Сообщение без содержимого, которое умеет показать MaxChannel]".to_owned());
     }
-    Incoming { external_id, replaces, text: lines.join("\n"), files, question: String::new() }
+    Incoming { external_id, replaces, text: lines.join("\n"), files, ..Incoming::default() }
 }
 
 /// A text, and below it the addresses that stand behind its words.

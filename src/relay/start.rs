@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::active::Active;
 use super::state::Shared;
 use super::store::{StoreError, Tx, customer, gap, meta, to_max as queue};
-use super::{bot, gaps, intake, outbox, sweep, timers, to_crm, to_max};
+use super::{bot, gaps, intake, mango, outbox, sweep, timers, to_crm, to_max};
 use crate::contract::config::{ChannelConfig, Intake};
 use crate::time::Millis;
 
@@ -90,6 +90,7 @@ pub(super) fn tasks(shared: &Arc<Shared>) -> JoinSet<()> {
         }};
     }
     background!(intake::poll);
+    background!(mango::run);
     background!(gaps::run);
     for _ in 0..gaps::READERS {
         background!(gaps::read);

@@ -62,6 +62,7 @@ pub(super) struct Shared {
     pub report_wake: Notify,
     pub timer_wake: Notify,
     pub gap_wake: Notify,
+    pub mango_wake: Notify,
     /// The CRM's hints reach us, so that looks without one may be rare.
     pub hints_work: AtomicBool,
     pub hinted: AtomicBool,
@@ -109,6 +110,7 @@ impl Shared {
             report_wake: Notify::new(),
             timer_wake: Notify::new(),
             gap_wake: Notify::new(),
+            mango_wake: Notify::new(),
             hints_work: AtomicBool::new(false),
             hinted: AtomicBool::new(false),
             store_broken: AtomicBool::new(false),
@@ -177,6 +179,9 @@ impl Shared {
         }
         for left in &woken.left {
             self.metrics.left(*left);
+        }
+        for source in &woken.starts {
+            self.metrics.start(source);
         }
         self.metrics.dead_letters_made.inc_by(woken.dead_letters);
         self.metrics.overdue.inc_by(woken.overdue);

@@ -15,6 +15,8 @@ mod crash;
 mod definition;
 mod errors;
 mod fleet;
+mod gateway;
+mod hosts;
 mod install;
 mod isolation;
 mod leader;

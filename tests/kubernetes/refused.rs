@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service};
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -107,4 +107,74 @@ async fn a_claim_that_cannot_be_enlarged_is_told_and_the_relay_runs_on() {
     world.api::<PersistentVolumeClaim>().get("data-support-relay-0").await.unwrap();
     controller.stop().await;
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_cannot_be_mounted_is_told_in_the_kubelets_words_and_the_relay_runs_once_it_can() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::start(&cluster).await;
+    world.install("rights", &["--set", "replicaCount=0"]);
+    world.put_secrets().await;
+    // The relay's own Secret is one too many.
+    let secrets = world.api::<Secret>().list(&ListParams::default()).await.unwrap().items.len();
+    quota(&world, json!({"secrets": secrets.to_string()})).await;
+    let controller = world.controller().await;
+    world.apply(&world.manifest("support")).await;
+    let limit = Duration::from_mins(3);
+    let words = world.until_condition("support", "RelayAvailable", "False", "MountFailed", limit).await;
+    assert!(words.contains("support-relay") && words.contains("not found"), "{words}");
+    let words = world.until_condition("support", "ObjectsApplied", "False", "QuotaExceeded", PATIENCE).await;
+    assert!(words.contains("Secret support-relay"), "{words}");
+    let quotas: Api<ResourceQuota> = world.api();
+    quotas.delete("tight", &DeleteParams::default()).await.unwrap();
+    // The kubelet tries a mount again after up to two minutes.
+    world.until_condition("support", "Ready", "True", "Ready", limit).await;
+    controller.stop().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_larger_claim_is_enlarged_in_place_where_its_class_allows_it() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::start(&cluster).await;
+    let class = format!("{}-grows", world.namespace);
+    let folder = tempfile::tempdir_in(&cluster.state).unwrap();
+    let permissions = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), permissions).unwrap();
+    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": class},
+            "provisioner": "kubernetes.io/no-provisioner", "allowVolumeExpansion": true},
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": class}, "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": class,
+            "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": folder.path(), "type": "Directory"}}},
+    ]});
+    let file = folder.path().with_extension("json");
+    std::fs::write(&file, objects.to_string()).unwrap();
+    cluster.kubectl(&["create", "-f", file.to_str().unwrap()]);
+    let controller = world.controller().await;
+    world.put_secrets().await;
+    let mut manifest = world.manifest("support");
+    manifest["spec"]["relay"] = json!({"storage": {"volumeClaim": {"size": "1Gi", "storageClassName": class}}});
+    world.apply(&manifest).await;
+    world.until_ready("support").await;
+    let before = world.api::<Pod>().get("support-relay-0").await.unwrap().metadata.uid;
+    manifest["spec"]["relay"]["storage"]["volumeClaim"]["size"] = json!("2Gi");
+    world.apply(&manifest).await;
+    until("the claim asks for more", PATIENCE, || async {
+        let claim = world.api::<PersistentVolumeClaim>().get("data-support-relay-0").await.unwrap();
+        (claim.spec?.resources?.requests?.get("storage")?.0 == "2Gi").then_some(())
+    })
+    .await;
+    until("that is told", PATIENCE, || async {
+        let events = world.api::<Event>().list(&ListParams::default()).await.unwrap().items;
+        events.iter().any(|event| event.reason.as_deref() == Some("VolumeEnlarged")).then_some(())
+    })
+    .await;
+    world.until_condition("support", "ObjectsApplied", "True", "Applied", PATIENCE).await;
+    world.until_ready("support").await;
+    assert_eq!(world.api::<Pod>().get("support-relay-0").await.unwrap().metadata.uid, before, "no restart");
+    controller.stop().await;
+    world.end().await;
+    cluster.kubectl(&["delete", "--wait=false", "-f", file.to_str().unwrap()]);
+    std::fs::remove_file(file).unwrap();
 }

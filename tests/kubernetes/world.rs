@@ -534,12 +534,14 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, limit: Duration
 
 pub fn helm() -> PathBuf {
     static HELM: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    HELM.get_or_init(|| {
-        let output = Command::new(root().join("scripts/tools.sh")).arg("helm").output().expect("tools.sh runs");
-        assert!(output.status.success(), "helm cannot be built: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim().into()
-    })
-    .clone()
+    HELM.get_or_init(|| tool("helm")).clone()
+}
+
+/// What `scripts/tools.sh` has of that name.
+pub fn tool(name: &str) -> PathBuf {
+    let output = Command::new(root().join("scripts/tools.sh")).arg(name).output().expect("tools.sh runs");
+    assert!(output.status.success(), "{name} is not to be had: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().into()
 }
 
 /// What stands before the relays in place of an Ingress controller: sends each call to the Service that its path names.

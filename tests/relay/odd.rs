@@ -108,7 +108,11 @@ async fn a_damaged_row_of_the_store_is_set_aside_alone() {
     world.crm.control().outage(Some(maxchannel_simulator::creatio::Outage::Unavailable));
     world.say(&anna, "пропадёт");
     world.say(&anna, "дойдёт");
-    while world.relay.facts().await.open_dialogs < 2 || !world.relay.metrics().await.contains(QUEUED) {
+    let both_wait = async || {
+        let facts = world.relay.facts().await;
+        facts.open_dialogs == 2 && facts.undelivered.to_crm == 2 && world.relay.metrics().await.contains(QUEUED)
+    };
+    while !both_wait().await {
         world.moment().await;
     }
     world.stop().await;

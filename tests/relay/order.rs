@@ -412,3 +412,31 @@ async fn a_long_answer_with_a_blank_tail_is_delivered() {
     assert!(world.reports().iter().all(|(state, _)| state == "Delivered"), "{:?}", world.reports());
     assert_eq!(world.seen(&anna).len(), 3);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_that_may_have_been_told_is_told_again_in_the_same_words_though_the_chat_is_closed_meanwhile() {
+    let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    let at = now();
+    let first = message(&world, &anna, "first", at, "вопрос");
+    world.deliver(&created(&first)).await;
+    let chat = world.accept(&anna).await;
+    // The CRM takes it and works on it when the relay is killed.
+    let receive = "/rest/MaxChannelService/receive".to_owned();
+    world.crm.control().fault(maxchannel_simulator::creatio::Fault {
+        path: receive,
+        work_ms: 1_000,
+        ..maxchannel_simulator::creatio::Fault::default()
+    });
+    world.deliver(&edited(&first, at + 10, "вопрос о заказе")).await;
+    world.until_true("the edit is on its way", || world.crm.control().faults_left() == 0).await;
+    world.relay.kill().await;
+    world.crm.control().close(chat, world.agent).unwrap();
+    world.restart(false).await;
+    world.until_true("the edit is with the agents", || world.received(&anna).len() == 2).await;
+    world.say(&anna, "Спасибо");
+    world.until_true("what comes behind it, too", || world.received(&anna).len() == 3).await;
+    let told = world.history(&anna).into_iter().filter(|entry| entry.text.contains("вопрос о заказе")).count();
+    assert_eq!(told, 1);
+    world.assert_contract_kept();
+}

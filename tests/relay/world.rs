@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use maxchannel::contract::config::{
-    BotConfig, ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets,
+    BotConfig, ChannelConfig, CreatioConfig, FORMAT, Intake, MangoConfig, MangoEmployee, MaxConfig, RelayConfig,
+    Secrets, Source,
 };
 use maxchannel::contract::webhook;
 use maxchannel::creatio::{Credentials, Runtime};
@@ -56,6 +57,9 @@ pub struct Setup {
     pub bot: Option<String>,
     pub off_hours_bot: Option<String>,
     pub off_hours_key: Option<String>,
+    pub sources: Vec<Source>,
+    /// The address of MANGO OFFICE, and who the agents are there.
+    pub mango: Option<(String, Vec<MangoEmployee>)>,
 }
 
 pub fn quiet_rules() -> Rules {
@@ -148,6 +152,11 @@ impl World {
         self.rules = rules.clone();
         let config = config(&self.max, &self.crm, self.bot, rules, self.intake.clone(), &self.setup, revision);
         self.relay.apply(config).await.unwrap();
+    }
+
+    /// Who the agents are at MANGO OFFICE; takes effect with the next settings.
+    pub fn set_mango(&mut self, url: String, employees: Vec<MangoEmployee>) {
+        self.setup.mango = Some((url, employees));
     }
 
     /// The channel's data folder.
@@ -371,6 +380,11 @@ fn config(
             off_hours_bot: bot_config(&setup.off_hours_bot),
             retention_seconds: 30 * 86_400,
             suspended: false,
+            mango: setup
+                .mango
+                .as_ref()
+                .map(|(url, employees)| MangoConfig { base_url: url.parse().unwrap(), employees: employees.clone() }),
+            sources: setup.sources.clone(),
             log_level: None,
         },
         secrets: Secrets {
@@ -379,6 +393,10 @@ fn config(
             creatio: Some(Credentials::OAuth {
                 client_id: options.client_id,
                 client_secret: SecretString::from(options.client_secret),
+            }),
+            mango: setup.mango.as_ref().map(|_| {
+                let options = maxchannel_simulator::mango::Options::default();
+                (SecretString::from(options.api_key), SecretString::from(options.api_salt))
             }),
             notify: None,
             bot: None,

@@ -8,3 +8,4 @@ mod kill;
 mod otlp;
 mod run;
 mod telling;
+mod widget;

@@ -39,8 +39,12 @@
 {{- $controller := dict
   "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" .Release.Namespace))
   "podSelector" (dict "matchLabels" (include "maxchannel.selectorLabels" . | fromYaml)) -}}
+{{- $release := dict "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" .Release.Namespace)) -}}
+{{- $monitoring := .Values.networkPolicy.scrapeFrom -}}
+{{- /* Who reads the metrics of a PodMonitor only the administrator knows. */ -}}
+{{- if and (not $monitoring) (not .Values.podMonitor.enabled) }}{{ $monitoring = list $release }}{{ end -}}
 {{- with .Values.networkPolicy -}}
-{{- dict "controller" (list $controller) "ingress" .ingressFrom "monitoring" .scrapeFrom "egress" .relayEgress | toJson -}}
+{{- dict "controller" (list $controller) "ingress" .ingressFrom "monitoring" $monitoring "egress" .relayEgress | toJson -}}
 {{- end -}}
 {{- end -}}
 
@@ -142,6 +146,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{/*
 What the controller's account may do with the rights of its role. A role cannot say "its own objects": these rules do, by what every object of a channel
 carries, the name <channel>-relay, the labels of a relay and a controller reference to the MaxChannel of that name. One policy per kind of rule.
+
+A rule sees the object and nothing else, except for its parameters: "owners" and "volumes" take every MaxChannel of the object's namespace as one, and must hold
+for each of them. So a reference by the name of a channel that is there must carry its uid. Whether there is a channel of that name at all cannot be asked so; what
+refers to none is the garbage collector's.
 */}}
 {{- define "maxchannel.admissionRules" -}}
 owned:
@@ -171,6 +179,30 @@ claims:
       expression: >-
         oldObject != null && has(oldObject.metadata.labels) && {{ include "maxchannel.relayLabels" "oldObject" }}
         && oldObject.metadata.name == 'data-' + oldObject.metadata.labels['app.kubernetes.io/instance'] + '-relay-0'
+owners:
+  forEachChannel: true
+  resourceRules:
+    - {apiGroups: [""], apiVersions: ["*"], resources: [secrets, services, serviceaccounts], operations: [CREATE, UPDATE, DELETE]}
+    - {apiGroups: [apps], apiVersions: ["*"], resources: [statefulsets], operations: [CREATE, UPDATE, DELETE]}
+    - {apiGroups: [networking.k8s.io], apiVersions: ["*"], resources: [networkpolicies, ingresses], operations: [CREATE, UPDATE, DELETE]}
+    - {apiGroups: [gateway.networking.k8s.io], apiVersions: ["*"], resources: [httproutes], operations: [CREATE, UPDATE, DELETE]}
+  validations:
+    - message: the controller of MaxChannels writes and deletes only what the very MaxChannel controls that is there now, by its uid
+      reason: Forbidden
+      expression: >-
+        [object, oldObject].all(o, o == null || !has(o.metadata.ownerReferences) || o.metadata.ownerReferences.all(r,
+        !r.apiVersion.startsWith('maxchannel.dev/') || r.name != params.metadata.name || r.uid == params.metadata.uid))
+volumes:
+  forEachChannel: true
+  resourceRules:
+    - {apiGroups: [""], apiVersions: ["*"], resources: [persistentvolumeclaims], operations: [DELETE]}
+  validations:
+    - message: the controller of MaxChannels deletes only the volume claim that was made for the very MaxChannel that is there now, by its uid
+      reason: Forbidden
+      expression: >-
+        oldObject.metadata.name != 'data-' + params.metadata.name + '-relay-0' || (has(oldObject.metadata.annotations)
+        && 'maxchannel.dev/channel' in oldObject.metadata.annotations
+        && oldObject.metadata.annotations['maxchannel.dev/channel'] == params.metadata.uid)
 pods:
   resourceRules:
     - {apiGroups: [""], apiVersions: ["*"], resources: [pods], operations: [CREATE, UPDATE, DELETE]}
@@ -181,7 +213,8 @@ pods:
         object != null && oldObject != null && object.spec == oldObject.spec
         && has(oldObject.metadata.labels) && {{ include "maxchannel.relayLabels" "oldObject" }}
         && object.metadata.labels == oldObject.metadata.labels
-        && has(oldObject.metadata.ownerReferences) && oldObject.metadata.ownerReferences.exists(r, r.kind == 'StatefulSet'
+        && has(oldObject.metadata.ownerReferences) && oldObject.metadata.ownerReferences.exists(r, r.apiVersion.startsWith('apps/')
+        && r.kind == 'StatefulSet' && has(r.controller) && r.controller
         && r.name == oldObject.metadata.labels['app.kubernetes.io/instance'] + '-relay')
 channels:
   resourceRules:

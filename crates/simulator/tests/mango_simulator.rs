@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "mango_simulator/dialogs.rs"]
+mod dialogs;
+
 use maxchannel_simulator::mango::{
     Answer, Control, Employee, Fault, Group, Options, Outage, Simulator, Switches, sign,
 };

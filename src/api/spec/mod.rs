@@ -10,6 +10,7 @@ mod dialog;
 mod intake;
 mod receiver;
 mod relay;
+mod widget;
 
 use kube::{CustomResource, KubeSchema, core::Rule};
 use schemars::JsonSchema;
@@ -22,6 +23,7 @@ pub use dialog::{AutoClose, AutoReply, CloseMessage, OffHours, WeekInterval, Wee
 pub use intake::{ForeignSubscription, Ingress, Intake, LongPoll, MangoDialogs, Webhook};
 pub use receiver::{Bot, CrmUser, Distribution, Employee, Fallback, Group, Receiver, ReceiverRef};
 pub use relay::{Ephemeral, Relay, Resources, Storage, TaintEffect, Toleration, TolerationOperator, VolumeClaim};
+pub use widget::{Widget, WidgetSource};
 
 /// The desired state of the channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -97,6 +99,10 @@ pub struct MaxChannelSpec {
     /// installation has a public host, else by long poll.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intake: Option<Intake>,
+    /// The button for the company's site, which `maxchannel widget` makes, and the places from which customers come. Absent: links to
+    /// the bot work all the same, and what they say is shown as it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub widget: Option<Widget>,
     /// The relay's own needs: storage, retention, place and size of its pod.
     #[serde(default, skip_serializing_if = "is_default")]
     pub relay: Relay,

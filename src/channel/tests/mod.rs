@@ -1,6 +1,7 @@
 //! The pure steps as tables: validate, plan, report. Whole statuses are snapshots.
 
 mod planning;
+mod rivals;
 mod statuses;
 mod wishes;
 
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use super::Installation;
 use super::claims::Conflict;
-use super::observe::{CrmView, Failure, Observation, Rows};
+use super::observe::{CrmView, Failure, Look, Observation, Rows};
 use super::plan::{self, Action, KnownBot, crm_basis};
 use super::receiver::{Directory, Person, PersonGroup};
 use super::report::{Held, RelayState, Unapplied, View, report};
@@ -116,6 +117,7 @@ fn fresh(desired: &Desired) -> Observation {
     let directory = Directory {
         people: vec![person(1, "101", "Anna@example.com"), person(2, "102", "boris@example.com")],
         groups: vec![PersonGroup { id: 7, name: "Поддержка".to_owned(), members: vec![1, 2] }],
+        channels: Vec::new(),
     };
     if let Ok(access) = &desired.mango {
         seen.mango.take(&access.fingerprint, NOW, Ok(directory));

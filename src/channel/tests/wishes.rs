@@ -73,7 +73,7 @@ fn a_revision_changes_with_every_setting_and_credential_and_tells_none() {
     use crate::channel::relay_config::{Access, relay_config};
     let token = SecretString::from(TOKEN);
     let revision = |desired: &Desired, token: &SecretString, retired: &[SecretString], ours| {
-        let config = relay_config(desired, &installation(), BOT, token, retired, Access { ours });
+        let config = relay_config(desired, &installation(), BOT, token, retired, Access { ours }, Vec::new());
         assert!(!serde_json::to_string(&config.channel).unwrap().contains("canary"));
         config.channel.revision
     };

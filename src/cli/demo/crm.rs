@@ -87,6 +87,17 @@ impl Crm {
         }
     }
 
+    /// The switches that only the simulator has.
+    ///
+    /// # Errors
+    /// One sentence: the package itself plays Creatio.
+    pub(super) fn simulator(&self) -> Result<creatio::Control, String> {
+        match self {
+            Self::Simulator(simulator) => Ok(simulator.control()),
+            Self::Package(_) => Err("the package itself plays Creatio, which has no such switch".to_owned()),
+        }
+    }
+
     pub(super) fn add_agent(&self, name: &str, email: &str) -> Result<Uuid, String> {
         match self {
             Self::Simulator(simulator) => Ok(simulator.control().add_agent(name, email)),

@@ -1,12 +1,14 @@
 //! `maxchannel demo`: a MAX customer talks to an agent in Creatio through the relay, all on this machine.
 //!
-//! [`stage`] has what runs, [`play`] the script of `--once`, [`table`] what becomes of it.
+//! [`stage`] has what runs, [`play`] the script of `--once`, [`table`] what becomes of it, [`playground`] the page.
 
 mod crm;
 mod play;
+mod playground;
 mod stage;
 mod table;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,19 +29,26 @@ const LAST_LINES: usize = 30;
 /// Show a MAX customer and an agent in Creatio talk to each other, all on this machine.
 ///
 /// Starts doubles of MAX, MANGO OFFICE and Creatio and `maxchannel run` on a temporary folder with two channels, tells where to look and
-/// what to type, and serves until Ctrl-C. With --once a scripted conversation is played instead, in which the runner is also killed and
+/// what to type, and serves until Ctrl-C. A page in the browser shows both sides and what is between them, and lets you write, break things
+/// and mend them. With --once a scripted conversation is played instead, in which the runner is also killed and
 /// started again, and a table tells what was expected and what was seen.
 ///
 /// Exit code of --once: 0 if all of it happened, 1 if not, 2 if it could not be started. Nothing outside this machine is asked, and
 /// nothing is left behind.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  maxchannel demo\n  maxchannel demo --once\n  maxchannel demo --once --creatio package"
+    after_help = "Examples:\n  maxchannel demo --open\n  maxchannel demo --once\n  maxchannel demo --once --creatio package"
 )]
 pub(super) struct Args {
     /// Play a scripted conversation, print what happened, and end.
     #[arg(long)]
     once: bool,
+    /// Where the page is: an address of this machine. Default 127.0.0.1:8780, or a free port where that is taken.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "once", default_value_t = playground::ADDRESS, hide_default_value = true)]
+    listen: SocketAddr,
+    /// Open the page in the browser.
+    #[arg(long, conflicts_with = "once")]
+    open: bool,
     /// The language of conditions and remedies: `en` or `ru`. Default: by LC_ALL, LC_MESSAGES, LANG.
     #[arg(long, value_name = "LANGUAGE")]
     lang: Option<Language>,
@@ -53,7 +62,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let work = async {
         tokio::select! {
             outcome = async {
-                if args.once { once(language, args.creatio).await } else { serve(language, args.creatio).await }
+                if args.once { once(language, args.creatio).await } else { serve(language, args).await }
             } => outcome,
             ended = ended() => match ended {
                 // Dropping the stage ends the runner and removes the folder. A script that was broken off has not happened.
@@ -92,9 +101,9 @@ async fn once(language: Language, creatio: Choice) -> Result<bool, String> {
 }
 
 /// Serves until it is dropped.
-async fn serve(language: Language, creatio: Choice) -> Result<bool, String> {
+async fn serve(language: Language, args: &Args) -> Result<bool, String> {
     super::print("Starting the doubles and the runner; these are the lines of `maxchannel run`:\n\n");
-    let mut stage = Stage::set(Lines::Shown, language, creatio).await?;
+    let mut stage = Stage::set(Lines::Shown, language, args.creatio).await?;
     let ready = watch(
         START,
         async || condition(&stage.runner.url, SUPPORT, "Ready").await,
@@ -105,12 +114,32 @@ async fn serve(language: Language, creatio: Choice) -> Result<bool, String> {
         return Err(format!("{how}, {} s after the start; its lines above say why", START.as_secs()));
     }
     let anna = stage.customer("Анна")?;
-    super::print(&where_to_look(&stage, anna));
+    stage.customer("Борис")?;
+    let where_to_look = where_to_look(&stage, anna);
+    let (playground, url) = playground::open(stage, args.listen).await?;
+    super::print(&format!("\nThe playground\n  {url}\n{where_to_look}"));
+    if args.open {
+        show(&url);
+    }
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        if stage.runner.has_ended() {
+        if playground.has_ended().await {
             return Err("maxchannel run has ended; its lines above say why".to_owned());
         }
+    }
+}
+
+/// Starts the browser. Where that fails, the address that was printed is still there.
+fn show(url: &str) {
+    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let started = std::process::Command::new(program)
+        .arg(url)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    if let Err(error) = started {
+        eprintln!("maxchannel demo: the browser cannot be started by {program}: {error}; open {url}");
     }
 }
 

@@ -29,9 +29,15 @@ pub(super) const NAMESPACE: &str = "demo";
 pub(super) const SUPPORT: &str = "support";
 pub(super) const ORDERS: &str = "orders";
 /// Values of `secrets.yaml` that the doubles must know beyond their own defaults.
-const SUPPORT_TOKEN: &str = "invented-token-of-the-support-bot";
+pub(super) const SUPPORT_TOKEN: &str = "invented-token-of-the-support-bot";
 const ORDERS_TOKEN: &str = "invented-token-that-was-revoked";
 const ORDERS_MANGO: [&str; 2] = ["inventedsecondkey", "inventedsecondsalt"];
+/// What refusals of MAX mean: the file, and rows for two states that MAX shows by no call of its own.
+const REFUSALS: (&str, &str) = (
+    "refusals.yaml",
+    "- {status: 403, messageContains: модерац, reason: BotUnderModeration}\n\
+     - {status: 403, messageContains: юридич, reason: LegalEntityAccessDenied}\n",
+);
 /// MAX repeats a lost call after 60 s, 150 s and so on; the demo does not wait that long.
 const TIME_SCALE: f64 = 60.0;
 /// Between two looks at something that is waited for.
@@ -63,6 +69,8 @@ pub(super) struct Stage {
     /// The user id of the bot «Служба поддержки».
     pub bot: i64,
     pub agents: [Agent; 2],
+    /// Name and user id of those who have pressed start.
+    pub customers: Vec<(String, i64)>,
     pub language: Language,
     // The last field: removed when the runner has ended.
     pub folder: Folder,
@@ -105,24 +113,29 @@ impl Stage {
             agent.id = crm.add_agent(name, email)?;
         }
         for (name, text) in MANIFESTS {
-            let text =
-                text.replace(CREATIO_IN_MANIFESTS[0], &crm.url()).replace(CREATIO_IN_MANIFESTS[1], &crm.identity_url());
-            folder.write(&Path::new("channels").join(name), &text)?;
+            folder.write(&Path::new("channels").join(name), &with_addresses(text, &crm))?;
         }
+        folder.write(Path::new(REFUSALS.0), REFUSALS.1)?;
         let runner = Runner::start(&folder, &max.url(), &mango.url(), lines, language)?;
-        Ok(Self { runner, max, mango, crm, bot: bot.user_id, agents, language, folder })
+        Ok(Self { runner, max, mango, crm, bot: bot.user_id, agents, customers: Vec::new(), language, folder })
     }
 
     /// A person who presses start in the dialog with the bot; answers the user id.
     ///
     /// # Errors
     /// One sentence of the double.
-    pub(super) fn customer(&self, name: &str) -> Result<i64, String> {
+    pub(super) fn customer(&mut self, name: &str) -> Result<i64, String> {
         let control = self.max.control();
         let id = control.create_user(max::NewUser::named(name)).map_err(|error| error.to_string())?;
         control.start(id, self.bot).map_err(|error| error.to_string())?;
+        self.customers.push((name.to_owned(), id));
         Ok(id)
     }
+}
+
+/// A manifest of the demo with the addresses of its own Creatio.
+pub(super) fn with_addresses(text: &str, crm: &Crm) -> String {
+    text.replace(CREATIO_IN_MANIFESTS[0], &crm.url()).replace(CREATIO_IN_MANIFESTS[1], &crm.identity_url())
 }
 
 /// `maxchannel run` on the stage's manifests.
@@ -146,7 +159,7 @@ impl Runner {
         let shown = |path: &str| folder.path().join(path).display().to_string();
         let arguments = ["run", "-f", &shown("channels"), "--listen", &address, "--public-url", &url]
             .into_iter()
-            .chain(["--data-dir", &shown("data"), "--lang", language])
+            .chain(["--data-dir", &shown("data"), "--lang", language, "--max-error-reasons", &shown(REFUSALS.0)])
             .map(str::to_owned)
             .collect();
         let mut runner = Self {
@@ -240,7 +253,7 @@ impl Folder {
         &self.0
     }
 
-    fn write(&self, name: &Path, text: &str) -> Result<(), String> {
+    pub(super) fn write(&self, name: &Path, text: &str) -> Result<(), String> {
         let path = self.0.join(name);
         fs::write(&path, text).map_err(|error| format!("{} cannot be written: {error}", path.display()))
     }

@@ -84,6 +84,34 @@ pub(in crate::relay) fn waiting(tx: &Tx<'_>, id: CustomerId, most: u32) -> Resul
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// The starts of the bot by a customer, later than `after` and not later than `until`, the newest first.
+pub(in crate::relay) fn starts(
+    tx: &Tx<'_>,
+    id: CustomerId,
+    chat: Option<i64>,
+    (after, until): (Millis, Millis),
+) -> Result<Vec<String>, StoreError> {
+    let mut statement = tx.connection.prepare_cached(
+        "SELECT raw FROM inbox
+         WHERE ((key >= ?1 AND key < ?2) OR (key >= ?3 AND key < ?4)) AND customer = ?5 AND at > ?6 AND at <= ?7
+         ORDER BY at DESC",
+    )?;
+    let chat = chat.unwrap_or_default();
+    let raws = statement.query_map(
+        params![
+            format!("bot_started:{chat}:{id}:"),
+            format!("bot_started:{chat}:{id};"),
+            format!("bot_started::{id}:"),
+            format!("bot_started::{id};"),
+            id,
+            after,
+            until
+        ],
+        |row| row.get(0),
+    )?;
+    Ok(raws.collect::<Result<_, _>>()?)
+}
+
 pub(in crate::relay) fn set_state(tx: &Tx<'_>, row: i64, state: State) -> Result<(), StoreError> {
     tx.connection.prepare_cached("UPDATE inbox SET done = ?2 WHERE id = ?1")?.execute(params![row, state])?;
     Ok(())

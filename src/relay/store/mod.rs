@@ -20,6 +20,7 @@ pub(super) mod file;
 pub(super) mod forget;
 pub(super) mod gap;
 pub(super) mod inbox;
+pub(super) mod mango;
 pub(super) mod meta;
 pub(super) mod outbox;
 mod schema;
@@ -32,6 +33,7 @@ pub(super) mod waiting;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rusqlite::Connection;
@@ -98,6 +100,7 @@ pub(super) type Position = (Millis, i64);
 
 /// Whose lanes have new work once the transaction is on disk.
 #[derive(Debug, Default, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each says by itself whether one thing is woken")]
 pub(super) struct Woken {
     /// Rows were changed: the disk takes what is written.
     pub written: bool,
@@ -112,6 +115,8 @@ pub(super) struct Woken {
     pub timers: bool,
     /// Updates that changed nothing, to be counted.
     pub left: Vec<Left>,
+    /// Starts of the bot by where they came from, to be counted.
+    pub starts: Vec<String>,
     /// Messages that became dead letters, to be counted.
     pub dead_letters: u64,
     /// Messages of the channel's own that came too late to be shown, to be counted.
@@ -125,6 +130,8 @@ pub(super) struct Woken {
 pub struct Store {
     jobs: mpsc::Sender<Order>,
     announce: Arc<OnceLock<Announce>>,
+    /// What waits is not worked off any more.
+    abandoned: Arc<AtomicBool>,
 }
 
 /// Called by the store's thread after each commit that gave somebody work.
@@ -182,6 +189,7 @@ impl Store {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let announce = Arc::new(OnceLock::new());
         let known = Arc::clone(&announce);
+        let abandoned = Arc::default();
         match place {
             Place::Thread => {
                 std::thread::Builder::new()
@@ -189,9 +197,11 @@ impl Store {
                     .spawn(move || work(connection, queue, &known))
                     .map_err(|error| failed(error.into()))?;
             }
-            Place::Runtime => drop(tokio::spawn(work_in_runtime(connection, queue, known))),
+            Place::Runtime => {
+                drop(tokio::spawn(work_in_runtime(connection, queue, known, Arc::clone(&abandoned))));
+            }
         }
-        Ok(Self { jobs, announce })
+        Ok(Self { jobs, announce, abandoned })
     }
 
     /// From now on `announce` is told after each commit whose lanes have new work; only the first counts.
@@ -249,6 +259,12 @@ impl Store {
         purged.await.map_err(|_| StoreError::Closed)?.map_err(StoreError::Commit)
     }
 
+    /// Lets go of the file as a process that is killed: in a simulated place nothing of what waits gets onto the disk.
+    pub async fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+        self.close().await;
+    }
+
     /// Lets go of the file after what was handed in before; later writes fail.
     pub async fn close(&self) {
         let (reply, closed) = oneshot::channel();
@@ -296,6 +312,9 @@ fn in_savepoint<T>(
     outcome
 }
 
+/// How long a simulated disk takes for a commit.
+const DISK: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// Where the store does its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -314,8 +333,18 @@ fn work(connection: Connection, mut queue: mpsc::Receiver<Order>, announce: &Onc
     close(connection, None);
 }
 
-async fn work_in_runtime(connection: Connection, mut queue: mpsc::Receiver<Order>, announce: Arc<OnceLock<Announce>>) {
+async fn work_in_runtime(
+    connection: Connection,
+    mut queue: mpsc::Receiver<Order>,
+    announce: Arc<OnceLock<Announce>>,
+    abandoned: Arc<AtomicBool>,
+) {
     while let Some(order) = queue.recv().await {
+        // While a disk works, others hand in more, give up, or are killed.
+        tokio::time::sleep(DISK).await;
+        if abandoned.load(Ordering::Relaxed) && !matches!(order, Order::Close(_)) {
+            continue;
+        }
         if let Some(closing) = work_off(&connection, order, &mut queue, &announce) {
             return close(connection, Some(closing));
         }

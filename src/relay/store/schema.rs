@@ -195,5 +195,6 @@ CREATE INDEX customer_chat ON customer (chat_id) WHERE chat_id IS NOT NULL;
 
 /// Brings the file up to date; one migration per released change.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), rusqlite_migration::Error> {
-    Migrations::new(vec![M::up(TABLES), M::up(GAPS_AND_COUNTS), M::up(ORDER)]).to_latest(connection)
+    Migrations::new(vec![M::up(TABLES), M::up(GAPS_AND_COUNTS), M::up(ORDER), M::up(super::mango::TABLES)])
+        .to_latest(connection)
 }

@@ -55,6 +55,9 @@ pub(in crate::relay) enum Origin {
     /// An agent's, by the row of the CRM's outbox.
     Agent {
         row: Uuid,
+        /// Who wrote it; none in rows of an earlier version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Uuid>,
     },
     AutoReply {
         /// Which one; none in rows of an earlier version.
@@ -423,7 +426,7 @@ pub(in crate::relay) fn agents_waiting(tx: &Tx<'_>, id: CustomerId) -> Result<Ve
         .query_map([id], |row| text_of(row, 0))?
         .collect::<Result<Vec<String>, _>>()?;
     let rows = origins.iter().filter_map(|origin| match serde_json::from_str(origin) {
-        Ok(Origin::Agent { row }) => Some(row),
+        Ok(Origin::Agent { row, .. }) => Some(row),
         _ => None,
     });
     Ok(rows.collect())

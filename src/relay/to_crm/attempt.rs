@@ -35,25 +35,17 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, creatio: &creatio:
     }
     match &head.task {
         CrmTask::Message { incoming, stand_by, own } => {
-            if !*own {
-                match chat_is_open(creatio, &head.customer).await {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        let CrmTask::History { external_id, author, text, sent_at } =
-                            after_the_close(incoming, head.timestamp)
-                        else {
-                            return Verdict::Needless.into();
-                        };
-                        return receive(
-                            shared,
-                            creatio,
-                            head,
-                            &history(active, head, external_id, author, text, sent_at),
-                        )
-                        .await;
+            // On disk before the first call: a repeat says the same, whatever has become of the
+            // chat meanwhile.
+            if !*own && !incoming.placed {
+                return match chat_is_open(creatio, &head.customer).await {
+                    Ok(true) => {
+                        let incoming = Incoming { placed: true, ..incoming.clone() };
+                        Verdict::Changed(CrmTask::Message { incoming, stand_by: *stand_by, own: false }).into()
                     }
-                    Err(error) => return failure(shared, head, &error),
-                }
+                    Ok(false) => Verdict::Changed(after_the_close(incoming, head.timestamp)).into(),
+                    Err(error) => failure(shared, head, &error),
+                };
             }
             let is_late = *own && head.customer.delivered.is_some_and(|delivered| is_before(head.position, delivered));
             if is_late && head.attempts == 0 {

@@ -6,6 +6,7 @@
 
 mod look_back;
 mod send;
+mod through_mango;
 
 use tracing::Instrument as _;
 
@@ -34,6 +35,7 @@ struct Head {
     part: usize,
     sending: Option<Sending>,
     attempts: u32,
+    created_at: Millis,
     customer: Customer,
     /// MAX's time of the newest update of the customer's that is known.
     heard_at: Option<Millis>,
@@ -80,6 +82,13 @@ impl From<Verdict> for Attempt {
 /// What became of the part that is next, for good.
 enum Verdict {
     Sent(Box<Message>),
+    /// MANGO OFFICE has taken it.
+    SentThroughMango {
+        mid: String,
+        at: Millis,
+    },
+    /// It is not worth a dialog of its own, and there is none.
+    Needless,
     /// Not a message: nothing to remember.
     Done,
     Uploaded(OutgoingAttachment),
@@ -95,7 +104,8 @@ enum Verdict {
 impl Verdict {
     fn name(&self) -> &'static str {
         match self {
-            Self::Sent(_) => "sent",
+            Self::Sent(_) | Self::SentThroughMango { .. } => "sent",
+            Self::Needless => "needless",
             Self::Done => "done",
             Self::Uploaded(_) => "uploaded",
             Self::AsFile => "as_file",
@@ -193,8 +203,8 @@ fn load_head(tx: &Tx<'_>, id: CustomerId, rules: &Rules, now: Millis) -> Result<
             continue;
         }
         let heard_at = inbox::heard_at(tx, id)?;
-        let queue::Row { id, part, attempts, .. } = row;
-        return Ok(Some(Head { id, origin, parts, part, sending, attempts, customer, heard_at }));
+        let queue::Row { id, part, attempts, created_at, .. } = row;
+        return Ok(Some(Head { id, origin, parts, part, sending, attempts, created_at, customer, heard_at }));
     }
 }
 
@@ -203,7 +213,7 @@ fn set_aside(tx: &Tx<'_>, row: i64, state: State, origin: Option<&Origin>, now: 
     tracing::error!("an entry of the queue towards MAX cannot be read and is kept as a dead letter");
     let words = "запись очереди в MAX не читается: уточните у клиента, прежде чем отправлять снова";
     queue::end_unread(tx, row, state, words, now)?;
-    if let Some(Origin::Agent { row }) = origin {
+    if let Some(Origin::Agent { row, .. }) = origin {
         outbox::note_report(tx, *row, &report_of(state, words))?;
     }
     Ok(())
@@ -261,6 +271,17 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     next += 1;
                     (next >= parts.len()).then_some((State::Sent, None))
                 }
+                Verdict::SentThroughMango { mid, at } => {
+                    parts[next].mid = Some(mid);
+                    parts[next].sent_at = Some(at);
+                    next += 1;
+                    (next >= parts.len()).then_some((State::Sent, None))
+                }
+                Verdict::Needless => {
+                    queue::remove(tx, head.id)?;
+                    tx.wake(|woken| woken.overdue += 1);
+                    return Ok(None);
+                }
                 Verdict::Done => {
                     next += 1;
                     (next >= parts.len()).then_some((State::Sent, None))
@@ -310,7 +331,7 @@ fn conclude(
     words: &str,
 ) -> Result<(), StoreError> {
     match &head.origin {
-        Origin::Agent { row } => outbox::note_report(stepper.tx, *row, &report_of(state, words))?,
+        Origin::Agent { row, .. } => outbox::note_report(stepper.tx, *row, &report_of(state, words))?,
         _ if state == State::Failed => queue::mark_recorded(stepper.tx, head.id)?,
         // A close message belongs to the chat that is over: the CRM adds it to the newest one.
         Origin::CloseMessage => stepper.release_history(customer, Some(head.id))?,

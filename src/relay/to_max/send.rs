@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Attempt, Head, Verdict, look_back};
+use super::{Attempt, Head, Verdict, look_back, through_mango};
 use crate::creatio::MessageType;
 use crate::max::{self, CallbackAnswer, Class, NewMessage, OutgoingAttachment, Recipient, UploadKind};
 use crate::relay::active::Active;
@@ -29,6 +29,9 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Re
     let Some(part) = head.parts.get(head.part) else { return Ok(Verdict::Done.into()) };
     if let Some(words) = &part.odd {
         return Ok(Verdict::Failed { words: words.clone(), gone: false }.into());
+    }
+    if let Some(mango) = &active.mango {
+        return through_mango::send(shared, active, mango, head, part).await;
     }
     if let Some(sending) = head.sending {
         return look_back::look_back(shared, active, head, part, sending).await;

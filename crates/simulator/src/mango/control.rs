@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::account::{Employee, Group};
+use super::dialogs::ClientMessage;
+use super::events::EventFaults;
 use super::site::{Site, World};
 use super::{Fault, Outage, Switches};
 use crate::floor::control::{self, Common, bad, done, ok};
@@ -31,6 +33,16 @@ impl Control {
     /// Adds or replaces an employee; answers `user_id`.
     pub fn put_employee(&self, employee: Employee) -> i64 {
         self.site.lock().account.put_employee(employee)
+    }
+
+    /// Everybody of the account.
+    pub fn employees(&self) -> Vec<Employee> {
+        self.site.lock().account.employees.values().cloned().collect()
+    }
+
+    /// Its groups.
+    pub fn groups(&self) -> Vec<Group> {
+        self.site.lock().account.groups.values().cloned().collect()
     }
 
     /// Takes an employee away, also from its groups; whether there was one.
@@ -107,6 +119,44 @@ impl Control {
         self.site.lock().counters.json()
     }
 
+    /// Where webhooks go: their paths are appended to this address.
+    pub fn set_webhook(&self, base: Option<&str>) {
+        self.site.lock().webhook = base.map(str::to_owned);
+    }
+
+    /// A client writes; answers `{session_id, message_id}`.
+    pub fn say(&self, said: &ClientMessage) -> Result<Value, String> {
+        let World { dialogs, account, switches, clock, .. } = &mut *self.site.lock();
+        dialogs.say(account, switches, said, clock.now_ms())
+    }
+
+    /// An employee works in MANGO's own desk: `take`, `answer`, `close`; `expire`: the time of the session is over.
+    pub fn desk(&self, what: &str, social_user: &str, user_id: i64, text: &str) -> Result<(), String> {
+        let World { dialogs, account, switches, clock, .. } = &mut *self.site.lock();
+        let abonent = account.abonent(user_id, switches.abonent_offset);
+        dialogs.desk(what, social_user, abonent, text, clock.now_ms())
+    }
+
+    /// The message did not reach the client.
+    pub fn not_delivered(&self, chat: &str, message: &str, error: &str) {
+        self.site.lock().dialogs.not_delivered(chat, message, error);
+    }
+
+    /// Sessions with their messages, closed ones included.
+    pub fn dialogs(&self) -> Vec<Value> {
+        self.site.lock().dialogs.json()["sessions"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// What happens to the next webhooks.
+    pub fn event_faults(&self, faults: EventFaults) {
+        self.site.lock().event_faults = faults;
+    }
+
+    /// What was delivered: `{path, status}`.
+    pub fn deliveries(&self) -> Vec<Value> {
+        self.site.lock().deliveries.clone()
+    }
+
     /// Changes what is unsettled about the API.
     pub fn switches(&self, change: impl FnOnce(&mut Switches)) {
         change(&mut self.site.lock().switches);
@@ -146,6 +196,12 @@ const ROUTES: &[&str] = &[
     "POST /control/forgive",
     "GET|DELETE /control/counters",
     "GET|DELETE /control/violations",
+    "POST /control/webhook",
+    "POST /control/say",
+    "POST /control/desk",
+    "POST /control/not-delivered",
+    "GET /control/dialogs",
+    "GET|POST /control/events",
     "GET|PATCH /control/switches",
     "POST /control/clock",
 ];
@@ -211,6 +267,38 @@ fn route(world: &mut World, method: &str, parts: &[&str], body: &Value) -> Reply
             world.forgive();
             done()
         }
+        ("POST", ["webhook"]) => {
+            world.webhook = body["url"].as_str().map(str::to_owned);
+            done()
+        }
+        ("POST", ["say"]) => match serde_json::from_value::<ClientMessage>(body.clone()) {
+            Ok(said) => {
+                let World { dialogs, account, switches, clock, .. } = world;
+                dialogs.say(account, switches, &said, clock.now_ms()).map_or_else(|error| bad(&error), |made| ok(&made))
+            }
+            Err(error) => bad(&error.to_string()),
+        },
+        ("POST", ["desk"]) => {
+            let text = |name: &str| body[name].as_str().unwrap_or_default();
+            let abonent = body["abonentId"].as_i64().unwrap_or_default();
+            let now = world.clock.now_ms();
+            let acted = world.dialogs.desk(text("what"), text("socialUserId"), abonent, text("text"), now);
+            acted.map_or_else(|error| bad(&error), |()| done())
+        }
+        ("POST", ["not-delivered"]) => {
+            let text = |name: &str| body[name].as_str().unwrap_or_default();
+            world.dialogs.not_delivered(text("chatId"), text("messageId"), text("error"));
+            done()
+        }
+        ("GET", ["dialogs"]) => ok(&world.dialogs.json()),
+        ("GET", ["events"]) => ok(&json!(world.deliveries)),
+        ("POST", ["events"]) => match serde_json::from_value::<EventFaults>(body.clone()) {
+            Ok(faults) => {
+                world.event_faults = faults;
+                done()
+            }
+            Err(error) => bad(&error.to_string()),
+        },
         ("POST", ["clock"]) => {
             world.clock.advance(body["advanceMs"].as_i64().unwrap_or(0));
             ok(&json!({"nowMs": world.clock.now_ms()}))

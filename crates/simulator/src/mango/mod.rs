@@ -1,8 +1,9 @@
 //! A double of MANGO OFFICE's server API: employees, groups, balance and the channels of Манго Диалоги.
 //!
 //! Owns: the signed form, the three envelopes, limits, the penalty box, and an account whose people and groups control sets (MANGO
-//! OFFICE reference §1, §2, §3). Everything is read-only to a client, as in the public API. A fact that no public source settles is a
-//! switch ([`Switches`]). Must not share a type with the client that it tests.
+//! OFFICE reference §1, §2, §3), and the dialogs themselves (§4): sessions, messages, and webhooks, which are lost, doubled and mixed up as
+//! control says. Settings are read-only to a client, as in the public API. A fact that no public source settles is a switch
+//! ([`Switches`]). Must not share a type with the client that it tests.
 //!
 //! # Control
 //!
@@ -23,10 +24,18 @@
 //! | `POST /control/forgive` | empties the penalty box and the limits |
 //! | `GET /control/counters`, `DELETE …` | calls per path, highest number in any one second |
 //! | `GET /control/violations`, `DELETE …` | wrong requests and calls over the limit: `{path, code}` |
+//! | `POST /control/webhook` `{url}` | where events go: their paths are appended to it; null: nowhere |
+//! | `POST /control/say` `{socialUserId, firstName?, lastName?, text \| file, channelId?}` | a client writes; answers `{session_id, message_id}` |
+//! | `POST /control/desk` `{what: "take" \| "answer" \| "close" \| "expire", socialUserId, abonentId, text?}` | an employee works in MANGO's own desk, or the time is over |
+//! | `POST /control/not-delivered` `{chatId, messageId, error}` | an outgoing message did not reach the client |
+//! | `GET /control/dialogs` | sessions with their messages, closed ones included |
+//! | `GET`, `POST /control/events` `{lose?, double?, swap?, hold?}` | what happens to the next webhooks; `GET`: what was delivered |
 //! | `GET /control/switches`, `PATCH …`, `POST /control/clock` `{advanceMs}` | |
 
 mod account;
 mod control;
+mod dialogs;
+mod events;
 mod site;
 
 use std::fmt;
@@ -38,6 +47,8 @@ use serde::{Deserialize, Serialize};
 
 pub use account::{Employee, Group, sign};
 pub use control::Control;
+pub use dialogs::ClientMessage;
+pub use events::{BodyForm, EventFaults};
 
 use super::floor::wire;
 pub use super::floor::{Answer, Fault, Outage};
@@ -59,6 +70,18 @@ pub struct Switches {
     pub abonent_offset: i64,
     /// An unknown path counts as a wrong request.
     pub unknown_path_punished: bool,
+    /// New sessions are given to an employee at once; false: they wait.
+    pub auto_distribution: bool,
+    /// The form of webhook bodies (MANGO OFFICE API reference, 1.7).
+    pub body_form: BodyForm,
+    /// Paths of webhooks end in a slash.
+    pub slash_after_path: bool,
+    /// `on_recv_message` and `on_read_message` come under `session/` instead of `session/chat/`.
+    pub events_beside_chat: bool,
+    /// A transfer tells `on_closed` for the old session, too.
+    pub transfer_tells_close: bool,
+    /// A transfer to a group tells `on_pending` for the new session.
+    pub group_transfer_pends: bool,
 }
 
 impl Default for Switches {
@@ -70,6 +93,12 @@ impl Default for Switches {
             limit_status: true,
             abonent_offset: 1_000_000,
             unknown_path_punished: true,
+            auto_distribution: false,
+            body_form: BodyForm::Form,
+            slash_after_path: false,
+            events_beside_chat: false,
+            transfer_tells_close: true,
+            group_transfer_pends: true,
         }
     }
 }
@@ -137,6 +166,7 @@ impl Simulator {
     pub async fn start(options: Options) -> io::Result<Self> {
         let listen = options.listen;
         let site = Arc::new(site::Site::new(options));
+        tokio::spawn(events::run(Arc::downgrade(&site)));
         let at = Arc::clone(&site);
         let server = wire::serve(listen, move |call| {
             let site = Arc::clone(&at);

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 use super::account::{Account, loosen, sign};
 use super::control;
+use super::dialogs::Dialogs;
+use super::events::{Delivery, EventFaults};
 use super::{Options, Switches};
 use crate::floor::faults::{Counters, Faults};
 use crate::floor::wire::{Call, Clock, Reply};
@@ -49,6 +51,11 @@ pub(super) struct World {
     pub faults: Faults,
     pub counters: Counters,
     pub violations: Vec<Value>,
+    pub dialogs: Dialogs,
+    /// Where events go.
+    pub webhook: Option<String>,
+    pub event_faults: EventFaults,
+    pub deliveries: Vec<Delivery>,
     pub throttled: u32,
     /// Salts of further keys that open the same account.
     pub more_keys: HashMap<String, String>,
@@ -145,6 +152,10 @@ impl Site {
             faults: Faults::default(),
             counters: Counters::default(),
             violations: Vec::new(),
+            dialogs: Dialogs::default(),
+            webhook: None,
+            event_faults: EventFaults::default(),
+            deliveries: Vec::new(),
             throttled: 0,
             more_keys: HashMap::new(),
             penalties: HashMap::new(),
@@ -317,6 +328,9 @@ fn method(world: &mut World, key: &str, path: &str, family: Family, request: &Va
             }
             let mut body = json!({"name": "OK", "status": 200, "code": 1000});
             if path == "/cc/md/sessions" {
+                if let (Value::Object(body), Value::Object(open)) = (&mut body, world.dialogs.open_sessions(request)) {
+                    body.extend(open);
+                }
                 return Ok(body);
             }
             let wanted = request["widget_id"].as_i64();
@@ -331,6 +345,29 @@ fn method(world: &mut World, key: &str, path: &str, family: Family, request: &Va
                 body["widgets"] = json!(widgets);
             }
             Ok(body)
+        }
+        "/cc/md/session/create"
+        | "/cc/md/session/take"
+        | "/cc/md/session/transfer"
+        | "/cc/md/session/close"
+        | "/cc/md/session/chat/send_message"
+        | "/cc/md/session/chat/history" => {
+            if !request["id"].is_string() {
+                return Err(world.failure(key, family, path, 3100, "id is required"));
+            }
+            let now = world.clock.now_ms();
+            let method = path.trim_start_matches("/cc/md/session/");
+            let World { dialogs, account, switches, .. } = world;
+            match dialogs.call(account, switches, method, request, now) {
+                Ok(answer) => {
+                    let mut body = json!({"name": "OK", "status": 200, "code": 1000});
+                    if let (Value::Object(body), Value::Object(answer)) = (&mut body, answer) {
+                        body.extend(answer);
+                    }
+                    Ok(body)
+                }
+                Err(text) => Err(world.failure(key, family, path, 5000, text)),
+            }
         }
         _ if world.switches.unknown_path_punished => Err(world.failure(key, family, path, 3000, "Bad request")),
         _ => Err(Reply::html(StatusCode::NOT_FOUND, "404 Not Found")),

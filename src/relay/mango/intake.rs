@@ -1,0 +1,262 @@
+//! From events of Манго Диалоги to the inbox, and from the inbox to the rules.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::super::intake::Arrival;
+use super::super::render;
+use super::super::state::Shared;
+use super::super::step::Stepper;
+use super::super::store::customer::Customer;
+use super::super::store::mango::{self as store, Known, State};
+use super::super::store::{Position, StoreError, Tx};
+use super::{ANSWERED, CLOSED, OURS, UNDELIVERED};
+use crate::creatio::Author;
+use crate::mango::dialogs::{ChatMessage, Event, Payload, Session, SessionState};
+use crate::mango::{ChannelType, webhook as proof};
+use crate::policy;
+use crate::time::Millis;
+
+/// Takes one webhook call. 200 only after what it says is on disk.
+pub(in crate::relay) async fn webhook(shared: &Shared, body: &[u8]) -> StatusCode {
+    let Some(active) = shared.active() else { return StatusCode::SERVICE_UNAVAILABLE };
+    let proved = active.mango.as_ref().and_then(|mango| proof::prove(body, &mango.key, &mango.salt));
+    // An unsigned one could be anybody's.
+    let Some(proved) = proved.filter(|proved| proved.signed) else {
+        shared.metrics.forbidden.inc();
+        return StatusCode::FORBIDDEN;
+    };
+    if active.config.channel.suspended {
+        return StatusCode::SERVICE_UNAVAILABLE;
+    }
+    let value: Value = serde_json::from_str(&proved.json).unwrap_or_default();
+    let event = Event::read(&value);
+    match take_events(shared, active.config.channel.bot_user_id, vec![event]).await {
+        Ok(()) => {
+            shared.last_update_at.store(shared.clock.now(), std::sync::atomic::Ordering::Relaxed);
+            shared.mango_wake.notify_one();
+            StatusCode::OK
+        }
+        Err(error) => {
+            tracing::error!(%error, "an event of Манго Диалоги could not be stored; it is found by asking");
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    }
+}
+
+/// Writes down what events say.
+pub(super) async fn take_events(shared: &Shared, bot: i64, events: Vec<Event>) -> Result<(), StoreError> {
+    let now = shared.clock.now();
+    let taken = shared
+        .store
+        .transact(move |tx| {
+            let mut taking = Taking { tx, bot, now, taken: Vec::new() };
+            for event in events {
+                taking.event(event)?;
+            }
+            Ok(taking.taken)
+        })
+        .await?;
+    for (kind, new) in taken {
+        shared.metrics.update(kind, new);
+    }
+    Ok(())
+}
+
+/// One transaction's taking of events.
+pub(super) struct Taking<'a> {
+    pub tx: &'a Tx<'a>,
+    pub bot: i64,
+    pub now: Millis,
+    pub taken: Vec<(&'static str, bool)>,
+}
+
+impl Taking<'_> {
+    pub fn event(&mut self, event: Event) -> Result<(), StoreError> {
+        match event {
+            Event::Session(session) => self.session(&session),
+            Event::Message { session_id, chat_id, message } => {
+                match store::get(self.tx, &session_id)?.filter(|known| known.is_max.is_some()) {
+                    Some(known) => self.message(known, &chat_id, &message),
+                    None => store::hold(self.tx, &session_id, &chat_id, &message, self.now),
+                }
+            }
+            Event::Undelivered { chat_id, message_id, error } => self.undelivered(&chat_id, &message_id, &error),
+            Event::Other => Ok(()),
+        }
+    }
+
+    fn session(&mut self, session: &Session) -> Result<(), StoreError> {
+        let mut known = store::get(self.tx, &session.id)?.unwrap_or_default();
+        known.id.clone_from(&session.id);
+        // Closed is final, and of two events the younger one counts, whichever comes first.
+        let is_younger = session.updated_at >= known.updated_at || session.updated_at == 0;
+        if known.state != State::Closed && (is_younger || session.state == SessionState::Closed) {
+            known.state = match session.state {
+                SessionState::Pending => State::Pending,
+                SessionState::Dialog => State::Dialog,
+                SessionState::Closed => State::Closed,
+            };
+            known.employee = session.employee.map(|id| id.0).or(known.employee);
+            if known.state == State::Closed {
+                known.closed_at = self.now;
+            } else {
+                known.seen_at = self.now;
+            }
+        }
+        known.updated_at = known.updated_at.max(session.updated_at);
+        known.chat = session.chat_id.clone().or(known.chat);
+        known.channel = session.channel_id.or(known.channel);
+        known.serves = session.serves.map(|id| id.0).or(known.serves);
+        if let Some(kind) = session.channel_type {
+            known.is_max = Some(kind == ChannelType::Max);
+        }
+        if let Some(client) = &session.client {
+            known.social_user.clone_from(&client.id);
+            known.name.clone_from(&client.name);
+            known.customer = Some(customer_of(&client.id));
+        }
+        store::put(self.tx, &known)?;
+        if known.customer.is_some() && known.is_max.is_some() {
+            for (chat, message) in store::release(self.tx, &session.id)? {
+                let known = store::get(self.tx, &session.id)?.unwrap_or_default();
+                self.message(known, &chat, &message)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, mut known: Known, chat: &str, message: &ChatMessage) -> Result<(), StoreError> {
+        let Some(customer) = known.customer.filter(|_| known.is_max == Some(true)) else { return Ok(()) };
+        if known.chat.is_none() && !chat.is_empty() {
+            known.chat = Some(chat.to_owned());
+            store::put(self.tx, &known)?;
+        }
+        if message.local_id.starts_with(OURS) {
+            return Ok(());
+        }
+        let at = if message.time > 0 { message.time } else { self.now };
+        if message.from_client {
+            if !known.brought {
+                known.brought = true;
+                store::put(self.tx, &known)?;
+            }
+            let raw = as_update(customer, self.bot, &known.name, at, message).to_string();
+            let arrival = Arrival::read(raw, self.bot, self.now);
+            return self.arrive(&arrival, "message");
+        }
+        let raw =
+            json!({"update_type": ANSWERED, "timestamp": at, "message": message.id, "text": words(&message.payload)});
+        let key = format!("{ANSWERED}:{}", message.id);
+        self.arrive(&Arrival::of_mango(key, customer, (at, number(&message.id)), raw.to_string()), "other")
+    }
+
+    fn undelivered(&mut self, chat: &str, message: &str, error: &str) -> Result<(), StoreError> {
+        let Some(customer) = store::in_chat(self.tx, chat)? else { return Ok(()) };
+        let raw = json!({"update_type": UNDELIVERED, "timestamp": self.now, "error": error});
+        let key = format!("{UNDELIVERED}:{message}");
+        self.arrive(&Arrival::of_mango(key, customer, (self.now, 0), raw.to_string()), "other")
+    }
+
+    /// The session is over; where its client has no other, the rules are told.
+    pub fn closed(&mut self, known: &Known) -> Result<(), StoreError> {
+        let Some(customer) = known.customer.filter(|_| known.brought) else { return Ok(()) };
+        let others = store::of_customer(self.tx, customer)?;
+        if others.iter().any(|other| other.state != State::Closed) {
+            return Ok(());
+        }
+        // By MANGO's clock, so that it stands before what a later session brings.
+        let at = if known.updated_at > 0 { known.updated_at } else { self.now };
+        let raw = json!({"update_type": CLOSED, "timestamp": at});
+        let key = format!("{CLOSED}:{}", known.id);
+        self.arrive(&Arrival::of_mango(key, customer, (at, i64::MAX), raw.to_string()), "other")
+    }
+
+    fn arrive(&mut self, arrival: &Arrival, kind: &'static str) -> Result<(), StoreError> {
+        let (is_new, _) = arrival.store(self.tx, self.now)?;
+        self.taken.push((kind, is_new));
+        Ok(())
+    }
+}
+
+/// The customer's number: the messenger's own, so that the same person is known whatever the intake.
+fn customer_of(social_user: &str) -> i64 {
+    if let Some(id) = social_user.parse().ok().filter(|id: &i64| *id > 0) {
+        return id;
+    }
+    let digest = Sha256::digest(social_user.as_bytes());
+    let bytes = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    // Above every id of MAX, and a number that JSON keeps.
+    i64::try_from((bytes >> 12) | 1 << 51).unwrap_or(i64::MAX)
+}
+
+/// An order among messages of one millisecond, as far as their ids have one.
+fn number(id: &str) -> i64 {
+    id.parse().unwrap_or(0)
+}
+
+/// What a message says, in words.
+fn words(payload: &Payload) -> String {
+    let file = match payload.link.as_str() {
+        "" => String::new(),
+        link => format!("[Файл] {} {link}", payload.name).split_whitespace().collect::<Vec<_>>().join(" "),
+    };
+    let lines: Vec<&str> = [payload.text.as_str(), &file].into_iter().filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() { format!("[{}]", payload.kind) } else { lines.join("\n") }
+}
+
+/// A client's message as MAX would have brought it.
+fn as_update(customer: i64, bot: i64, name: &str, at: Millis, message: &ChatMessage) -> Value {
+    let payload = &message.payload;
+    let kind = payload.kind.as_str();
+    let is_file = !payload.link.is_empty() && matches!(kind, "file" | "image" | "video" | "audio");
+    let attachments = if is_file {
+        // As a file, whatever it is: its name is MANGO's.
+        let name = if payload.name.is_empty() { kind } else { &payload.name };
+        json!([{"type": "file", "payload": {"url": payload.link}, "filename": name}])
+    } else {
+        json!([])
+    };
+    let text = if is_file { payload.text.clone() } else { words(payload) };
+    json!({
+        "update_type": "message_created",
+        "timestamp": at,
+        "message": {
+            "sender": {"user_id": customer, "first_name": name, "is_bot": false},
+            "recipient": {"chat_type": "dialog", "user_id": bot},
+            "timestamp": at,
+            "body": {"mid": format!("mango.{}", message.id), "seq": number(&message.id), "text": text, "attachments": attachments}
+        }
+    })
+}
+
+/// Lets the rules take what is no message of the client's.
+pub(in crate::relay) fn take(
+    stepper: &Stepper<'_>,
+    customer: &mut Customer,
+    raw: &str,
+    (at, _): Position,
+) -> Result<(), StoreError> {
+    let value: Value = serde_json::from_str(raw).unwrap_or_default();
+    let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    match value["update_type"].as_str() {
+        Some(ANSWERED) => {
+            let line = format!("[Ответ сотрудника из MANGO OFFICE] {}", text("text"));
+            let id = format!("mango:{}", render::id_in_crm(&text("message")));
+            stepper.history(customer, id, Author::Bot, line, at)?;
+            stepper.step(customer, &policy::Event::AnsweredElsewhere, None)?;
+        }
+        // The client may have written again since.
+        Some(CLOSED) if store::of_customer(stepper.tx, customer.id)?.iter().all(|one| one.state == State::Closed) => {
+            stepper.step(customer, &policy::Event::ClosedElsewhere, None)?;
+        }
+        Some(UNDELIVERED) => {
+            let line = format!("[MANGO OFFICE не доставил сообщение клиенту: {}]", text("error"));
+            let id = format!("note:{}", uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, raw.as_bytes()));
+            stepper.history(customer, id, Author::Bot, line, at)?;
+        }
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! The intake through Манго Диалоги: dialogs arrive by signed webhooks and by asking, and what goes to the customer goes the same way.
+//!
+//! - A client's message becomes an update of MAX in the inbox, under its id at MANGO, so that rules, order and the CRM are those of every
+//!   intake. MANGO repeats nothing that we have not taken: what webhooks lose is found by asking for the open sessions and their messages.
+//! - A message may come before its session, and only the session says whose it is: such a message is held on disk.
+//! - Only channels of MAX (type 15) count.
+//! - An employee who answers in MANGO's own desk is told of in the CRM and ends the automatic replies. Our own messages come back as
+//!   events; they bear names that we gave ([`OURS`]), and these names make a repeated send harmless.
+//! - A session that closes closes the chat, unless the client has another session, which is what a transfer looks like. A dialog that
+//!   is over here closes its session.
+//!
+//! Must not: trust a call without a signature, or set anything up: no public method does.
+
+mod intake;
+mod send;
+mod work;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::ground::Ground;
+pub(super) use intake::{take, webhook};
+pub(super) use send::{Outgoing, Sent, send};
+pub(super) use work::run;
+
+use crate::contract::RelayConfig;
+use crate::contract::config::{Intake, MangoConfig};
+use crate::mango;
+
+/// Names of messages that are ours begin so.
+const OURS: &str = "mxc-";
+/// Kinds of updates that no messenger sends.
+const ANSWERED: &str = "mango_answered";
+const CLOSED: &str = "mango_closed";
+const UNDELIVERED: &str = "mango_undelivered";
+
+/// The client and the pair that proves calls.
+#[derive(Debug)]
+pub(super) struct Mango {
+    pub client: mango::Client,
+    pub config: MangoConfig,
+    key: SecretString,
+    salt: SecretString,
+}
+
+impl Mango {
+    /// None: another intake, or the account's key is not known.
+    pub fn new(config: &RelayConfig, before: Option<&Self>, ground: &Ground) -> Result<Option<Self>, String> {
+        let (Intake::MangoDialogs, Some(settings), Some((key, salt))) =
+            (&config.channel.intake, &config.channel.mango, &config.secrets.mango)
+        else {
+            return Ok(None);
+        };
+        let same = |one: &SecretString, other: &SecretString| one.expose_secret() == other.expose_secret();
+        // The same client goes on: limits and penalties count what was sent a moment ago.
+        let unchanged = before.filter(|before| {
+            before.config.base_url == settings.base_url && same(&before.key, key) && same(&before.salt, salt)
+        });
+        let client = if let Some(before) = unchanged {
+            before.client.clone()
+        } else {
+            let (base_url, api_key, api_salt) = (settings.base_url.clone(), key.clone(), salt.clone());
+            mango::Client::new(ground.outside(None)?, mango::Settings { base_url, api_key, api_salt })
+        };
+        Ok(Some(Self { client, config: settings.clone(), key: key.clone(), salt: salt.clone() }))
+    }
+}

@@ -1,0 +1,165 @@
+//! A text to the customer through Манго Диалоги. Every send bears a name made of what it is, so a repeat is recognised by MANGO
+//! itself: an agent's message never comes twice, and nothing has to be looked for.
+
+use super::super::active::Active;
+use super::super::lanes::{CustomerId, Outcome};
+use super::super::pause;
+use super::super::state::Shared;
+use super::super::store::StoreError;
+use super::super::store::mango::{self as store, Known, State};
+use super::intake::take_events;
+use super::{Mango, OURS, work};
+use crate::mango::dialogs::{DialogRefusal, Event};
+use crate::mango::{AbonentId, ChannelType, Class, Error};
+use crate::time::Millis;
+use uuid::Uuid;
+
+/// Steps towards one send: to find, make, take and hand over its session.
+const STEPS: usize = 6;
+
+/// What is to be sent.
+#[derive(Debug)]
+pub(in crate::relay) struct Outgoing<'a> {
+    pub customer: CustomerId,
+    /// The same whenever this part is sent.
+    pub name: String,
+    pub text: &'a str,
+    /// The agent's user in the CRM.
+    pub agent: Option<Uuid>,
+    /// It may begin a session: what an agent or a bot says, not what the channel says by itself.
+    pub may_begin: bool,
+    pub attempts: u32,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(in crate::relay) enum Sent {
+    Taken {
+        mid: String,
+        at: Millis,
+    },
+    /// There is no session, and this is not worth one.
+    Needless,
+    Later(Outcome),
+    Refused(String),
+}
+
+/// Sends, or says why not.
+pub(in crate::relay) async fn send(
+    shared: &Shared,
+    active: &Active,
+    mango: &Mango,
+    outgoing: &Outgoing<'_>,
+) -> Result<Sent, StoreError> {
+    let own = mango.config.employees.iter().find(|one| Some(one.crm_user) == outgoing.agent).map(|one| one.id);
+    let first = own.or(mango.config.employees.first().map(|one| one.id));
+    let name = format!("{OURS}{}", outgoing.name);
+    let mut handed_over = false;
+    for _ in 0..STEPS {
+        let customer = outgoing.customer;
+        let known = shared.store.transact(move |tx| store::of_customer(tx, customer)).await?.pop();
+        let step = match known {
+            // A customer of before the dialogs came this way.
+            None => {
+                let (Some(employee), true) = (first, outgoing.may_begin) else { return Ok(Sent::Needless) };
+                let widgets = match mango.client.widgets().await {
+                    Ok(widgets) => widgets,
+                    Err(error) => return failed(shared, outgoing, &error).await,
+                };
+                let mut channels = widgets.iter().flat_map(|widget| &widget.channels);
+                let Some(channel) = channels.find(|channel| channel.kind == ChannelType::Max) else {
+                    return Ok(nobody());
+                };
+                let user = customer.to_string();
+                mango.client.create_session(channel.channel_id, &user, AbonentId(employee)).await.map(drop)
+            }
+            Some(known) if known.state == State::Closed => {
+                let (Some(channel), true) = (known.channel, outgoing.may_begin) else { return Ok(Sent::Needless) };
+                let Some(employee) = own.or(known.employee).or(first) else { return Ok(nobody()) };
+                let made = mango.client.create_session(channel, &known.social_user, AbonentId(employee)).await;
+                made.map(drop)
+            }
+            Some(Known { state: State::Pending, id, serves, .. }) => {
+                // What the channel says by itself takes no appeal out of the group's distribution.
+                let anybody = first.filter(|_| outgoing.may_begin);
+                let Some(employee) = own.or(serves).or(anybody) else { return Ok(nobody()) };
+                mango.client.take_session(&id, AbonentId(employee)).await
+            }
+            Some(Known { chat: Some(chat), employee: Some(has), id, .. }) => {
+                if let Some(own) = own.filter(|own| *own != has && !handed_over) {
+                    // Under the agent's own name, if MANGO knows the agent by that number.
+                    handed_over = true;
+                    mango.client.transfer_session(&id, AbonentId(own)).await
+                } else {
+                    match mango.client.send_text(&chat, AbonentId(has), &name, outgoing.text).await {
+                        Ok((id, at)) => {
+                            return Ok(Sent::Taken { mid: format!("mango.{id}"), at });
+                        }
+                        Err(error) if error.dialog_refusal() == Some(DialogRefusal::NotUnique) => {
+                            return Ok(Sent::Taken { mid: format!("mango.{name}"), at: shared.clock.now() });
+                        }
+                        Err(error) => Err(error),
+                    }
+                }
+            }
+            // Its chat is told by the next event or answer.
+            Some(_) => Ok(()),
+        };
+        if let Err(error) = step {
+            match error.dialog_refusal() {
+                Some(
+                    DialogRefusal::SessionClosed
+                    | DialogRefusal::SessionNotFound
+                    | DialogRefusal::ChatNotFound
+                    | DialogRefusal::AlreadyTaken
+                    | DialogRefusal::NotAssigned
+                    | DialogRefusal::AlreadyAssigned
+                    | DialogRefusal::SessionNotTaken
+                    | DialogRefusal::SessionExists,
+                ) => {}
+                Some(DialogRefusal::EmployeeNotFound | DialogRefusal::GroupNotFound)
+                    if own.is_some() && !handed_over =>
+                {
+                    handed_over = true;
+                }
+                Some(DialogRefusal::EmployeeNotFound | DialogRefusal::GroupNotFound) if handed_over => {}
+                Some(_) => return Ok(Sent::Refused(error.to_string())),
+                None => return failed(shared, outgoing, &error).await,
+            }
+        }
+        // How it stands now.
+        match mango.client.sessions().await {
+            Ok(sessions) => {
+                let listed: Vec<String> = sessions.iter().map(|session| session.id.clone()).collect();
+                let events = sessions.into_iter().map(Event::Session).collect();
+                take_events(shared, active.config.channel.bot_user_id, events).await?;
+                let now = shared.clock.now();
+                shared
+                    .store
+                    .transact(move |tx| {
+                        for known in store::of_customer(tx, customer)? {
+                            if known.state != State::Closed && !listed.contains(&known.id) {
+                                store::put(tx, &Known { state: State::Closed, closed_at: now, ..known })?;
+                            }
+                        }
+                        Ok(())
+                    })
+                    .await?;
+            }
+            Err(error) => return failed(shared, outgoing, &error).await,
+        }
+    }
+    Ok(Sent::Later(Outcome::Wait(pause(outgoing.attempts))))
+}
+
+fn nobody() -> Sent {
+    Sent::Later(Outcome::Wait(10_000))
+}
+
+async fn failed(shared: &Shared, outgoing: &Outgoing<'_>, error: &Error) -> Result<Sent, StoreError> {
+    Ok(match error.class() {
+        Class::Refused { .. } => Sent::Refused(error.to_string()),
+        Class::Transient | Class::Unreachable => Sent::Later(Outcome::Outage(pause(outgoing.attempts))),
+        _ => Sent::Later(Outcome::Outage(work::refused(shared, error).await?)),
+    })
+}

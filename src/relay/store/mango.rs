@@ -1,0 +1,188 @@
+//! The appeals of Манго Диалоги that are known, and messages of appeals that are not known yet.
+
+use rusqlite::{OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::{StoreError, Tx, text_of};
+use crate::mango::dialogs::ChatMessage;
+use crate::time::Millis;
+
+/// Appended to the schema by a migration of its own.
+pub(super) const TABLES: &str = "
+CREATE TABLE mango_session (
+    id       TEXT PRIMARY KEY,
+    customer INTEGER,                              -- NULL: not told yet, or no client of MAX
+    chat     TEXT,
+    open     INTEGER NOT NULL,
+    body     TEXT NOT NULL                         -- JSON, a `Known`
+) WITHOUT ROWID;
+CREATE INDEX mango_session_customer ON mango_session (customer);
+CREATE INDEX mango_session_open ON mango_session (open) WHERE open = 1;
+
+-- Messages that came before their session did.
+CREATE TABLE mango_held (
+    message TEXT PRIMARY KEY,
+    session TEXT NOT NULL,
+    chat    TEXT NOT NULL,
+    body    TEXT NOT NULL,                         -- JSON, a `ChatMessage`
+    at      INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX mango_held_session ON mango_held (session);
+";
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::relay) enum State {
+    #[default]
+    Pending,
+    Dialog,
+    Closed,
+}
+
+/// What is known of an appeal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::relay) struct Known {
+    pub id: String,
+    pub state: State,
+    pub customer: Option<i64>,
+    /// The client's id in the messenger, and name.
+    pub social_user: String,
+    pub name: String,
+    pub chat: Option<String>,
+    pub channel: Option<i64>,
+    /// The channel is one of MAX. None: not told yet.
+    pub is_max: Option<bool>,
+    /// Who has it.
+    pub employee: Option<i64>,
+    /// The employee whom the channel itself names.
+    pub serves: Option<i64>,
+    /// By MANGO's clock.
+    pub updated_at: Millis,
+    /// When MANGO last named it as open, by ours; and when it was found closed.
+    pub seen_at: Millis,
+    pub closed_at: Millis,
+    /// Messages up to here were read, by MANGO's clock.
+    pub read_to: Millis,
+    /// A message of the client's came from it.
+    pub brought: bool,
+    /// The rules know that it is closed.
+    pub told: bool,
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<String> {
+    text_of(row, 0)
+}
+
+fn known(bodies: &[String]) -> Vec<Known> {
+    // What cannot be read is asked of MANGO again.
+    bodies.iter().filter_map(|body| serde_json::from_str(body).ok()).collect()
+}
+
+pub(in crate::relay) fn get(tx: &Tx<'_>, id: &str) -> Result<Option<Known>, StoreError> {
+    let mut statement = tx.connection.prepare_cached("SELECT body FROM mango_session WHERE id = ?1")?;
+    let body = statement.query_row([id], read).optional()?;
+    Ok(body.and_then(|body| serde_json::from_str(&body).ok()))
+}
+
+pub(in crate::relay) fn put(tx: &Tx<'_>, known: &Known) -> Result<(), StoreError> {
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO mango_session (id, customer, chat, open, body) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (id) DO UPDATE SET customer = ?2, chat = ?3, open = ?4, body = ?5",
+        )?
+        .execute(params![
+            known.id,
+            known.customer,
+            known.chat,
+            known.state != State::Closed,
+            serde_json::to_string(known)?
+        ])?;
+    Ok(())
+}
+
+/// Those of a customer, the newest last.
+pub(in crate::relay) fn of_customer(tx: &Tx<'_>, customer: i64) -> Result<Vec<Known>, StoreError> {
+    let mut statement = tx.connection.prepare_cached("SELECT body FROM mango_session WHERE customer = ?1")?;
+    let mut found = known(&statement.query_map([customer], read)?.collect::<Result<Vec<_>, _>>()?);
+    found.sort_by_key(|known| (known.state != State::Closed, known.updated_at));
+    Ok(found)
+}
+
+pub(in crate::relay) fn open(tx: &Tx<'_>) -> Result<Vec<Known>, StoreError> {
+    let mut statement = tx.connection.prepare_cached("SELECT body FROM mango_session WHERE open = 1")?;
+    Ok(known(&statement.query_map([], read)?.collect::<Result<Vec<_>, _>>()?))
+}
+
+/// Closed ones that the rules have not been told of.
+pub(in crate::relay) fn untold(tx: &Tx<'_>) -> Result<Vec<Known>, StoreError> {
+    let mut statement = tx
+        .connection
+        .prepare_cached("SELECT body FROM mango_session WHERE open = 0 AND json_extract(body, '$.told') = 0")?;
+    Ok(known(&statement.query_map([], read)?.collect::<Result<Vec<_>, _>>()?))
+}
+
+/// Open ones whose dialog here is over, with nothing under way in either direction.
+pub(in crate::relay) fn finished(tx: &Tx<'_>) -> Result<Vec<Known>, StoreError> {
+    let mut statement = tx.connection.prepare_cached(
+        "SELECT s.body FROM mango_session s JOIN customer c ON c.id = s.customer
+         WHERE s.open = 1 AND c.open = 0
+           AND NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.customer = c.id AND done = 0)
+           AND NOT EXISTS (SELECT 1 FROM to_max WHERE to_max.customer = c.id AND state = 'queued')",
+    )?;
+    Ok(known(&statement.query_map([], read)?.collect::<Result<Vec<_>, _>>()?))
+}
+
+pub(in crate::relay) fn hold(
+    tx: &Tx<'_>,
+    session: &str,
+    chat: &str,
+    message: &ChatMessage,
+    now: Millis,
+) -> Result<(), StoreError> {
+    tx.connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO mango_held (message, session, chat, body, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![message.id, session, chat, serde_json::to_string(message)?, now])?;
+    Ok(())
+}
+
+/// Takes out what waits for that session, with its chat.
+pub(in crate::relay) fn release(tx: &Tx<'_>, session: &str) -> Result<Vec<(String, ChatMessage)>, StoreError> {
+    let rows = tx
+        .connection
+        .prepare_cached("SELECT chat, body FROM mango_held WHERE session = ?1 ORDER BY message")?
+        .query_map([session], |row| Ok((text_of(row, 0)?, text_of(row, 1)?)))?
+        .collect::<Result<Vec<(String, String)>, _>>()?;
+    tx.connection.prepare_cached("DELETE FROM mango_held WHERE session = ?1")?.execute([session])?;
+    Ok(rows.into_iter().filter_map(|(chat, body)| Some((chat, serde_json::from_str(&body).ok()?))).collect())
+}
+
+/// Whose session has that chat.
+pub(in crate::relay) fn in_chat(tx: &Tx<'_>, chat: &str) -> Result<Option<i64>, StoreError> {
+    let mut statement =
+        tx.connection.prepare_cached("SELECT customer FROM mango_session WHERE chat = ?1 AND customer IS NOT NULL")?;
+    Ok(statement.query_row([chat], |row| row.get(0)).optional()?)
+}
+
+/// Forgets a person.
+pub(in crate::relay) fn erase(tx: &Tx<'_>, customer: i64) -> Result<(), StoreError> {
+    tx.connection.execute(
+        "DELETE FROM mango_held WHERE session IN (SELECT id FROM mango_session WHERE customer = ?1)",
+        [customer],
+    )?;
+    tx.connection.execute("DELETE FROM mango_session WHERE customer = ?1", [customer])?;
+    Ok(())
+}
+
+/// Forgets what is over and older than that.
+pub(in crate::relay) fn forget(tx: &Tx<'_>, before: Millis) -> Result<(), StoreError> {
+    tx.connection.execute(
+        "DELETE FROM mango_session WHERE open = 0 AND json_extract(body, '$.told') = 1
+             AND json_extract(body, '$.closedAt') < ?1",
+        [before],
+    )?;
+    tx.connection.execute("DELETE FROM mango_held WHERE at < ?1", [before])?;
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! One send through MANGO OFFICE, where a repeat is harmless: it goes under a name of its own, so nothing has to be looked back for.
+
+use super::{Attempt, Head, Verdict};
+use crate::relay::active::Active;
+use crate::relay::mango::{self, Mango, Outgoing, Sent};
+use crate::relay::state::Shared;
+use crate::relay::store::StoreError;
+use crate::relay::store::to_max::{Origin, Part};
+
+pub(super) async fn send(
+    shared: &Shared,
+    active: &Active,
+    mango: &Mango,
+    head: &Head,
+    part: &Part,
+) -> Result<Attempt, StoreError> {
+    if part.callback_id.is_some() {
+        return Ok(Verdict::Done.into());
+    }
+    if part.file.is_some() {
+        let words =
+            "через MANGO OFFICE файлы не передаются (files are not sent through MANGO OFFICE): отправьте ссылку";
+        return Ok(Verdict::Failed { words: words.to_owned(), gone: false }.into());
+    }
+    let (name, agent) = match &head.origin {
+        Origin::Agent { row, by } => (row.to_string(), *by),
+        // Numbers of rows begin anew in a new store, times do not.
+        _ => (format!("{}-{}-{}", head.customer.id, head.created_at, head.id), None),
+    };
+    let titles = part.buttons.iter().map(|button| format!("• {}", button.title));
+    let text = part.text.clone().into_iter().chain(titles).collect::<Vec<_>>().join("\n");
+    let outgoing = Outgoing {
+        customer: head.customer.id,
+        name: format!("{name}-{}", head.part),
+        text: &text,
+        agent,
+        may_begin: matches!(head.origin, Origin::Agent { .. } | Origin::Bot),
+        attempts: head.attempts,
+    };
+    Ok(match mango::send(shared, active, mango, &outgoing).await? {
+        Sent::Taken { mid, at } => Verdict::SentThroughMango { mid, at }.into(),
+        Sent::Needless => Verdict::Needless.into(),
+        Sent::Later(outcome) => Attempt::Later { outcome, sending: None, tries: head.tries() },
+        Sent::Refused(words) => Verdict::Failed { words, gone: false }.into(),
+    })
+}

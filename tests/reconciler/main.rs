@@ -1,0 +1,586 @@
+//! The controller, as a whole and from outside, over an API server that does what a real one cannot be made to do on time
+//! ([`server`]): random edits, drift, crashes, lost answers, conflicts, watches that are late, doubled and broken off, and people who put
+//! their own objects under our names. Held against:
+//!
+//! - it never writes or deletes what is not the channel's by the uid of its controller reference;
+//! - it converges once things are quiet, and then writes nothing;
+//! - it makes nothing twice, neither in the cluster nor outside;
+//! - after the deletion nothing is left, in the cluster or outside.
+//!
+//! Not tried: somebody else's object that is made between the controller's look for a name that is free and its own making. Server-side
+//! apply knows no "only if there is none".
+//!
+//! A sequence is chosen by its seed; how its steps meet those of the controller is up to the machine. `MAXCHANNEL_SEED=7` plays one,
+//! `MAXCHANNEL_SEQUENCES=200` plays many.
+
+#![cfg(feature = "simulator")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod random;
+mod server;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, put};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use maxchannel::api;
+use maxchannel::channel::Installation;
+use maxchannel::channel::schedule::Cadence;
+use maxchannel::contract::InstallationId;
+use maxchannel::controller::{self, RelayPods, Running, Settings};
+use maxchannel_simulator::{creatio, mango, max};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use random::Random;
+use server::{NAMESPACE, OWNED, Server};
+
+/// Sequences, unless the environment says otherwise.
+const SEQUENCES: u64 = 24;
+/// So many at once.
+const AT_ONCE: usize = 12;
+const STEPS: u64 = 24;
+/// How long it may take to converge, which it does in seconds: many sequences share two cores.
+const PATIENCE: Duration = Duration::from_mins(3);
+/// Nothing is written for so long once it has converged.
+const QUIET: Duration = Duration::from_secs(3);
+const CHANNELS: [&str; 2] = ["sales", "support"];
+
+fn local() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+async fn serve(routes: Router) -> String {
+    let listener = tokio::net::TcpListener::bind(local()).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
+    url
+}
+
+/// One answer of MANGO OFFICE serves every account.
+#[derive(Clone)]
+struct Mango {
+    url: String,
+    answers: Arc<Mutex<HashMap<String, String>>>,
+}
+
+impl Mango {
+    async fn start() -> (Self, mango::Simulator) {
+        let mango =
+            mango::Simulator::start(mango::Options { listen: local(), ..mango::Options::default() }).await.unwrap();
+        mango.control().put_employee(mango::Employee {
+            name: "Иван Агентов".to_owned(),
+            email: Some("ivan@example.com".to_owned()),
+            extension: Some("101".to_owned()),
+            ..mango::Employee::default()
+        });
+        let front = Self { url: mango.url(), answers: Arc::default() };
+        let url = serve(Router::new().fallback(any_account).with_state(front.clone())).await;
+        (Self { url, ..front }, mango)
+    }
+}
+
+async fn any_account(State(front): State<Mango>, uri: Uri, body: String) -> Response {
+    let mut answers = front.answers.lock().await;
+    let path = uri.path().to_owned();
+    if !answers.contains_key(&path) {
+        // Signed anew with the only key that the double knows.
+        let form: HashMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        let (options, json) = (mango::Options::default(), form["json"].clone());
+        let sign = mango::sign(&options.api_key, json.as_bytes(), &options.api_salt);
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("vpbx_api_key", &options.api_key)
+            .append_pair("sign", &sign)
+            .append_pair("json", &json)
+            .finish();
+        let request = reqwest::Client::new().post(format!("{}{path}", front.url));
+        let request = request.header("Content-Type", "application/x-www-form-urlencoded").body(form);
+        answers.insert(path.clone(), request.send().await.unwrap().text().await.unwrap());
+    }
+    ([(header::CONTENT_TYPE, "application/json")], answers[&path].clone()).into_response()
+}
+
+/// A relay that has taken up whatever it was told.
+async fn relay(State(server): State<Server>, Path((_, name)): Path<(String, String)>) -> Response {
+    let told = server.get("secrets", &format!("{name}-relay")).and_then(|secret| told(&secret));
+    let Some(told) = told else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    let well = json!({"ok": true, "code": null, "since": 0});
+    axum::Json(json!({
+        "revision": told["revision"], "version": "0", "max": well, "crm": well, "bot": well, "oldestSeconds": 0, "deadLetters": 0,
+        "openDialogs": 0, "lastUpdateAt": null, "autoClose": [],
+    }))
+    .into_response()
+}
+
+fn told(secret: &Value) -> Option<Value> {
+    let text = STANDARD.decode(secret["data"]["channel.json"].as_str()?).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// One cluster with its controllers, and what is outside of it.
+struct World {
+    server: Server,
+    max: max::Simulator,
+    crm: creatio::Simulator,
+    bots: Vec<i64>,
+    settings: Settings,
+    running: Vec<(Running, CancellationToken)>,
+    /// The text of each channel's automatic reply.
+    texts: Vec<String>,
+    polls: Vec<bool>,
+    dice: Random,
+    log: Vec<String>,
+}
+
+impl World {
+    async fn start(seed: u64, mango: &str) -> Self {
+        let max =
+            max::Simulator::start(max::Options { listen: local(), files_listen: local(), ..max::Options::default() });
+        let max = max.await.unwrap();
+        let options = creatio::Options { listen: local(), identity_listen: local(), ..creatio::Options::default() };
+        let crm = creatio::Simulator::start(options).await.unwrap();
+        crm.control().add_agent("Иван Агентов", "ivan@example.com");
+        let server = Server::new(seed ^ 0x5EED);
+        let routes = Router::new()
+            .route("/{namespace}/{name}/status", get(relay))
+            .route("/{namespace}/{name}/subscription/{made}", put(|| async { StatusCode::NO_CONTENT }))
+            .with_state(server.clone());
+        let relays = serve(routes).await;
+        let bots = CHANNELS.iter().map(|name| {
+            let token = format!("invented-token-of-{name}");
+            max.control().create_bot(max::NewBot::new(name, &token)).unwrap().user_id
+        });
+        let (bots, settings) = (bots.collect(), settings(&max.url(), mango, relays));
+        let mut world = Self {
+            server,
+            max,
+            crm,
+            bots,
+            settings,
+            running: Vec::new(),
+            texts: vec!["Текст 0".to_owned(); CHANNELS.len()],
+            polls: vec![false; CHANNELS.len()],
+            dice: Random::new(seed),
+            log: Vec::new(),
+        };
+        world.put_secrets();
+        world.put_channels();
+        world.run().await;
+        world
+    }
+
+    fn put_secrets(&self) {
+        let put = |name: &str, data: Value| {
+            let encoded: serde_json::Map<String, Value> = data
+                .as_object()
+                .unwrap()
+                .iter()
+                .map(|(key, value)| (key.clone(), json!(STANDARD.encode(value.as_str().unwrap()))))
+                .collect();
+            if self.server.get("secrets", name).is_none() {
+                self.server.create("secrets", name, json!({"metadata": {}, "type": "Opaque", "data": encoded}));
+            }
+        };
+        for name in CHANNELS {
+            put(&format!("bot-{name}"), json!({"token": format!("invented-token-of-{name}")}));
+            put(
+                &format!("mango-{name}"),
+                json!({"apiKey": format!("invented{name}"), "apiSalt": format!("inventedsalt{name}")}),
+            );
+        }
+        let crm = creatio::Options::default();
+        put("creatio", json!({"clientId": crm.client_id, "clientSecret": crm.client_secret}));
+    }
+
+    fn spec(&self, number: usize) -> Value {
+        let name = CHANNELS[number];
+        let storage = if number == 0 { json!({"ephemeral": {}}) } else { json!({"volumeClaim": {"size": "1Gi"}}) };
+        let intake = if self.polls[number] {
+            json!({"longPoll": {}})
+        } else {
+            json!({"webhook": {"url": "http://127.0.0.1:9"}})
+        };
+        json!({
+            "tokenSecretRef": {"name": format!("bot-{name}"), "key": "token"},
+            "mango": {"accountNumber": format!("40000000{number}"), "credentialsSecretRef": {"name": format!("mango-{name}")}},
+            "creatio": {"url": self.crm.url(), "identityUrl": self.crm.identity_url(),
+                "credentialsSecretRef": {"name": "creatio"}, "limits": {"requestsPerSecond": 1000, "inFlight": 64}},
+            "receiver": {"employee": {"extension": "101"}},
+            "autoReplies": [{"after": "1h", "text": self.texts[number]}],
+            "intake": intake,
+            "relay": {"storage": storage},
+        })
+    }
+
+    /// Makes the channels that are not there, and writes what is wanted of the others.
+    fn put_channels(&self) {
+        for (number, name) in CHANNELS.iter().enumerate() {
+            let spec = self.spec(number);
+            if self.server.get("maxchannels", name).is_none() {
+                self.server.create("maxchannels", name, json!({"metadata": {}, "spec": spec}));
+            } else {
+                self.server.edit("maxchannels", name, |channel| channel["spec"] = spec);
+            }
+        }
+    }
+
+    async fn run(&mut self) {
+        let mut settings = self.settings.clone();
+        settings.identity = format!("controller-{}", self.dice.throw());
+        let stop = CancellationToken::new();
+        let (calls, watches) = (self.server.client(), self.server.client());
+        let running = controller::start(settings, calls, watches, stop.clone()).await.unwrap();
+        self.running.push((running, stop));
+    }
+
+    async fn stop_all(&mut self, crash: bool) {
+        for (running, stop) in self.running.drain(..) {
+            if crash {
+                running.crash().await;
+            } else {
+                stop.cancel();
+                running.stopped().await;
+            }
+        }
+    }
+
+    /// Something happens.
+    async fn step(&mut self) {
+        let number = usize::try_from(self.dice.below(2)).unwrap();
+        let name = CHANNELS[number];
+        let relay = format!("{name}-relay");
+        let kind = *self.dice.pick(&OWNED[..5]);
+        let what = self.dice.below(16);
+        let told = match what {
+            0 | 1 => {
+                self.texts[number] = format!("Текст {}", self.dice.below(1_000));
+                let spec = self.spec(number);
+                self.server.edit("maxchannels", name, |channel| channel["spec"] = spec);
+                format!("{name} is edited")
+            }
+            2 => {
+                self.polls[number] = !self.polls[number];
+                let spec = self.spec(number);
+                self.server.edit("maxchannels", name, |channel| channel["spec"] = spec);
+                format!("{name} has another intake")
+            }
+            3 => {
+                self.server.edit("maxchannels", name, |channel| channel["spec"]["suspend"] = json!(true));
+                format!("{name} is suspended")
+            }
+            4 => {
+                self.server.delete(kind, &relay);
+                format!("{kind} {relay} is deleted")
+            }
+            5 => {
+                self.server.edit(kind, &relay, |object| {
+                    object["metadata"]["labels"]["app.kubernetes.io/component"] = json!("drifted");
+                });
+                format!("{kind} {relay} has another label")
+            }
+            6 => {
+                self.server
+                    .edit("secrets", &relay, |secret| secret["data"]["token"] = json!(STANDARD.encode("garbled")));
+                self.server.edit("services", &relay, |service| service["spec"]["selector"] = json!({"app": "another"}));
+                self.server.edit("networkpolicies", &relay, |policy| policy["spec"]["podSelector"] = json!({}));
+                format!("objects of {name} are edited")
+            }
+            7 => {
+                self.server.swap(kind, &relay);
+                format!("{kind} {relay} is a person's now")
+            }
+            8 => {
+                self.stop_all(true).await;
+                self.run().await;
+                "the controllers crash, one starts".to_owned()
+            }
+            9 => {
+                self.stop_all(false).await;
+                self.run().await;
+                "the controllers stop, one starts".to_owned()
+            }
+            10 if self.running.len() == 1 => {
+                self.run().await;
+                "another controller starts".to_owned()
+            }
+            10 => {
+                // The first, which may lead.
+                self.running.remove(0).0.crash().await;
+                "one of two controllers crashes".to_owned()
+            }
+            11 => {
+                self.server.away(true);
+                tokio::time::sleep(Duration::from_millis(500 + self.dice.below(1_500))).await;
+                self.server.away(false);
+                "the API server was away".to_owned()
+            }
+            12 => {
+                self.server.delete("secrets", &format!("mango-{name}"));
+                format!("mango-{name} is deleted")
+            }
+            13 => {
+                self.put_secrets();
+                "the Secrets are put back".to_owned()
+            }
+            14 => {
+                // With all that a deletion needs.
+                self.put_secrets();
+                self.server.delete("maxchannels", name);
+                format!("{name} is deleted")
+            }
+            _ => {
+                self.server.edit("maxchannels", name, |channel| {
+                    if channel["metadata"]["deletionTimestamp"].is_null() {
+                        channel["metadata"]["finalizers"] = json!([]);
+                    }
+                });
+                self.put_channels();
+                format!("the finalizer of {name} is taken away")
+            }
+        };
+        self.log.push(told);
+        let pause = self.dice.below(900);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+
+    /// What is not as it should be yet.
+    fn amiss(&self) -> Option<String> {
+        for (number, name) in CHANNELS.iter().enumerate() {
+            let Some(channel) = self.server.get("maxchannels", name) else {
+                return Some(format!("{name} is not there"));
+            };
+            let conditions = channel["status"]["conditions"].as_array();
+            let ready = conditions.and_then(|all| all.iter().find(|one| one["type"] == "Ready"));
+            let is_new = |ready: &&Value| ready["observedGeneration"] == channel["metadata"]["generation"];
+            if ready.filter(is_new).is_none_or(|ready| ready["status"] != "True") {
+                return Some(format!("{name} is not Ready: {}", channel["status"]));
+            }
+            for kind in &OWNED[..5] {
+                if let Some(drift) = self.server.drift(kind, &format!("{name}-relay")) {
+                    return Some(drift);
+                }
+            }
+            let told = self.server.get("secrets", &format!("{name}-relay")).and_then(|secret| told(&secret));
+            if !told.is_some_and(|told| told.to_string().contains(&self.texts[number])) {
+                return Some(format!("the relay of {name} is not told of {}", self.texts[number]));
+            }
+            let subscriptions = self.subscriptions(number);
+            let expected = usize::from(!self.polls[number]);
+            if subscriptions.len() != expected {
+                return Some(format!("{name} has the subscriptions {subscriptions:?} and should have {expected}"));
+            }
+        }
+        None
+    }
+
+    fn subscriptions(&self, number: usize) -> Vec<String> {
+        let bot = self.max.control().bot(self.bots[number]).unwrap();
+        bot.subscriptions.into_iter().map(|subscription| subscription.url).collect()
+    }
+
+    /// Waits until nothing is amiss; answers what is, if that takes too long.
+    async fn until(&self, mut amiss: impl FnMut(&Self) -> Option<String>) -> Result<(), String> {
+        let began = Instant::now();
+        loop {
+            let violations = self.server.violations();
+            if !violations.is_empty() {
+                return Err(format!("written onto what is not ours:\n{}", violations.join("\n")));
+            }
+            let Some(what) = amiss(self) else { return Ok(()) };
+            if began.elapsed() > PATIENCE {
+                return Err(format!("after {PATIENCE:?}: {what}"));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Whether everything that was made outside was made once.
+    fn twice(&self) -> Option<String> {
+        for collection in ["Channel", "ChatQueue", "MaxChannelSettings"] {
+            let rows = self.crm.control().rows(collection);
+            let ours = rows.iter().filter(|row| {
+                let text = row.to_string();
+                self.bots.iter().any(|bot| text.contains(&format!("max-bot:{bot}")) || text.contains(&bot.to_string()))
+            });
+            let count = ours.count();
+            if count > self.bots.len() {
+                return Some(format!("{count} rows of {collection}: {rows:?}"));
+            }
+        }
+        let left = self.server.told("ExternalObjectsLeft");
+        (!left.is_empty()).then(|| format!("left outside, which was well all the time: {left:?}"))
+    }
+
+    /// The whole sequence; what is wrong, if anything is.
+    async fn play(&mut self) -> Result<(), String> {
+        self.server.storm(true);
+        for _ in 0..STEPS {
+            self.step().await;
+        }
+        self.server.storm(false);
+        // Things are mended.
+        self.put_secrets();
+        self.server.give_way();
+        if self.running.is_empty() {
+            self.run().await;
+        }
+        // Those that are being deleted go first.
+        self.until(|world| {
+            world.put_channels();
+            let leaving = CHANNELS.iter().find(|name| {
+                world
+                    .server
+                    .get("maxchannels", name)
+                    .is_some_and(|channel| channel["metadata"]["deletionTimestamp"].is_string())
+            });
+            leaving.map(|name| format!("{name} is still being deleted"))
+        })
+        .await?;
+        // Whatever was swapped last.
+        self.server.give_way();
+        self.until(Self::amiss).await?;
+        let mut last = (self.server.writes(), Instant::now());
+        self.until(|world| {
+            let writes = world.server.writes();
+            if writes != last.0 {
+                last = (writes, Instant::now());
+            }
+            (last.1.elapsed() < QUIET).then(|| format!("it goes on writing: {writes} so far"))
+        })
+        .await?;
+        self.until(Self::amiss).await?;
+        if let Some(twice) = self.twice() {
+            return Err(twice);
+        }
+        // The end, in bad weather at first.
+        self.server.storm(true);
+        for name in CHANNELS {
+            self.server.delete("maxchannels", name);
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        self.server.storm(false);
+        self.server.give_way();
+        self.until(|world| {
+            let left = world.server.left();
+            (!left.is_empty()).then(|| format!("left in the cluster: {left:#?}"))
+        })
+        .await?;
+        for number in 0..CHANNELS.len() {
+            let subscriptions = self.subscriptions(number);
+            if !subscriptions.is_empty() {
+                return Err(format!("left at MAX: {subscriptions:?}"));
+            }
+        }
+        let marks = self.crm.control().rows("MaxChannelSettings");
+        if marks.iter().any(|row| row["Owner"].as_str().is_some_and(|owner| !owner.is_empty())) {
+            return Err(format!("a mark is left in the CRM: {marks:?}"));
+        }
+        self.twice().map_or(Ok(()), Err)
+    }
+}
+
+fn settings(max: &str, mango: &str, relays: String) -> Settings {
+    let often = Cadence { bot: 4_000, subscriptions: 2_000, mango: 8_000, crm: 4_000, spread_percent: 20 };
+    Settings {
+        listen: local(),
+        installation: Installation {
+            id: InstallationId::default(),
+            max_url: max.parse().unwrap(),
+            max_overridden: true,
+            max_ca_pem: None,
+            mango_url: mango.parse().unwrap(),
+            public_url: None,
+            max_error_reasons: api::ErrorReasons::default(),
+            language: api::Language::English,
+        },
+        cadence: often,
+        relay_interval: Duration::from_secs(2),
+        deletion_patience: PATIENCE,
+        namespace: NAMESPACE.to_owned(),
+        pod: "controller".to_owned(),
+        identity: String::new(),
+        lease: "maxchannel".to_owned(),
+        // Far longer than an attempt takes on a machine that does much else: whoever loses the lease begins anew.
+        lease_duration: Duration::from_secs(6),
+        namespaces: vec![NAMESPACE.to_owned()],
+        relay_image: "localhost/maxchannel:dev".to_owned(),
+        relay_pull_policy: None,
+        relay_defaults: controller::RelayDefaults::default(),
+        rollout_parallelism: controller::Parallelism::default(),
+        relay_env: std::collections::BTreeMap::new(),
+        relay_pods: RelayPods {
+            listen: [0; 16].into(),
+            run_as_user: Some(65532),
+            network: controller::NetworkAccess::default(),
+            gateway: None,
+        },
+        allowed_hosts: api::AllowedHosts::default(),
+        log_level: tokio::sync::watch::channel(None).1,
+        webhook_host: None,
+        webhook_ingress: None,
+        relay_link: controller::RelayLink::Fake { base: relays },
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_it_converges_touches_only_its_own_makes_nothing_twice_and_leaves_nothing() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let level = std::env::var("MAXCHANNEL_LOG").unwrap_or_else(|_| "off".to_owned());
+    maxchannel::telemetry::start(maxchannel::telemetry::Format::Text, &level);
+    let (mango, _account) = Mango::start().await;
+    let seeds: Vec<u64> = if let Some(seed) = number("MAXCHANNEL_SEED") {
+        vec![seed]
+    } else {
+        let first = u64::from(uuid::Uuid::new_v4().as_fields().0);
+        (0..number("MAXCHANNEL_SEQUENCES").unwrap_or(SEQUENCES)).map(|place| first + place).collect()
+    };
+    let began = Instant::now();
+    let played = futures::StreamExt::buffer_unordered(
+        futures::stream::iter(seeds.iter().map(|seed| {
+            let (seed, mango) = (*seed, mango.url.clone());
+            tokio::spawn(async move {
+                let mut world = World::start(seed, &mango).await;
+                let outcome = world.play().await;
+                world.stop_all(true).await;
+                let counts = world.server.counts();
+                outcome.map(|()| counts).map_err(|what| {
+                    format!(
+                        "MAXCHANNEL_SEED={seed} plays it again; what happened:\n{}\nand then: {what}",
+                        world.log.join("\n")
+                    )
+                })
+            })
+        })),
+        AT_ONCE,
+    );
+    let outcomes: Vec<_> = futures::StreamExt::collect(played).await;
+    let (mut failures, mut counts) = (Vec::new(), std::collections::BTreeMap::<&str, u64>::new());
+    for outcome in outcomes {
+        match outcome.unwrap() {
+            Ok(faults) => faults.into_iter().for_each(|(fault, times)| *counts.entry(fault).or_default() += times),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    eprintln!("{} sequences in {:?}; faults: {counts:?}", seeds.len(), began.elapsed());
+    assert!(failures.is_empty(), "{} of {} sequences:\n{}", failures.len(), seeds.len(), failures.join("\n\n"));
+    // Dice that never fall prove nothing.
+    if seeds.len() as u64 >= SEQUENCES {
+        assert!(
+            counts.len() == 6 && counts.values().all(|times| *times > 0),
+            "not every fault has happened: {counts:?}"
+        );
+    }
+}

@@ -1,0 +1,289 @@
+//! Dialogs through MANGO OFFICE: the same promises with Манго Диалоги between the customer and the relay.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use maxchannel::contract::config::{Intake, MangoEmployee};
+use maxchannel::policy::{AutoReply, Rules};
+use maxchannel_simulator::mango::{self, BodyForm, ClientMessage, EventFaults, Outage, Switches};
+use serde_json::Value;
+
+use crate::world::{Customer, Setup, World, quiet_rules};
+
+const IVAN: i64 = 300_052_407;
+const MARIA: i64 = 300_052_408;
+const GROUP: i64 = 10_048_964;
+
+struct Office {
+    world: World,
+    mango: mango::Simulator,
+}
+
+/// A relay behind an account whose MAX channel is served by an employee, or by a group.
+async fn office_with(switches: Switches, rules: Rules, by_group: bool) -> Office {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mango = mango::Simulator::start(mango::Options { switches, ..mango::Options::default() }).await.unwrap();
+    let control = mango.control();
+    for (user_id, name) in [(IVAN, "Иван Агентов"), (MARIA, "Мария Ким")] {
+        control.put_employee(mango::Employee { user_id, name: name.to_owned(), ..mango::Employee::default() });
+    }
+    control.put_group(mango::Group {
+        id: GROUP,
+        name: "Поддержка".to_owned(),
+        members: vec![MARIA],
+        ..mango::Group::default()
+    });
+    if by_group {
+        control.max_channel_for_group(GROUP)
+    } else {
+        control.max_channel_for_employee(IVAN)
+    };
+    // The agent of the world is Ivan in both programs.
+    let setup = Setup { mango: Some((mango.url(), Vec::new())), ..Setup::default() };
+    let mut world = World::start_with(rules.clone(), Intake::MangoDialogs, setup).await;
+    let employees = vec![MangoEmployee { crm_user: world.agent, id: IVAN }];
+    world.set_mango(mango.url(), employees);
+    world.apply(rules, 2).await;
+    Office { world, mango }
+}
+
+async fn office(switches: Switches) -> Office {
+    office_with(switches, quiet_rules(), false).await
+}
+
+impl Office {
+    fn listens(&self) {
+        let base = format!("http://{}/webhooks/mango/default/support/connector", self.world.address());
+        self.mango.control().set_webhook(Some(&base));
+    }
+
+    fn customer(&self) -> Customer {
+        static NUMBERS: AtomicI64 = AtomicI64::new(91_000_001);
+        let id = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        Customer { id, sender: format!("max:{id}"), chat: 0 }
+    }
+
+    fn say(&self, customer: &Customer, text: &str) {
+        let said = ClientMessage {
+            social_user_id: customer.id.to_string(),
+            first_name: "Анна".to_owned(),
+            text: text.to_owned(),
+            ..ClientMessage::default()
+        };
+        self.mango.control().say(&said).unwrap();
+    }
+
+    /// Sessions of a customer, oldest first.
+    fn sessions(&self, customer: &Customer) -> Vec<Value> {
+        let id = customer.id.to_string();
+        let all = self.mango.control().dialogs();
+        all.into_iter().filter(|one| one["variables"]["social_user"]["social_user_id"] == id).collect()
+    }
+
+    /// What the customer was shown, by the last session's chat.
+    fn shown(&self, customer: &Customer) -> Vec<String> {
+        let last = self.sessions(customer).pop().unwrap_or_default();
+        let messages = last["messages"].as_array().cloned().unwrap_or_default();
+        let ours = messages.iter().filter(|message| message["direction"] == "outgoing");
+        ours.map(|message| message["payload"]["text"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    async fn received(&self, customer: &Customer, texts: &[&str]) {
+        self.world.until_true("the agent has the messages", || self.world.received(customer) == texts).await;
+    }
+
+    async fn until_state(&self, customer: &Customer, state: &str) {
+        let is = || self.sessions(customer).last().is_some_and(|session| session["state"] == state);
+        self.world.until_true(&format!("the session is {state}"), is).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_go_both_ways_and_either_side_ends_both_in_every_form_of_webhooks() {
+    for (form, slash, beside) in
+        [(BodyForm::Form, false, false), (BodyForm::Wrapped, true, true), (BodyForm::WrappedText, false, true)]
+    {
+        let switches =
+            Switches { body_form: form, slash_after_path: slash, events_beside_chat: beside, ..Switches::friendly() };
+        let office = office(switches).await;
+        office.listens();
+        let anna = office.customer();
+        office.say(&anna, "Здравствуйте & добрый день");
+        office.received(&anna, &["Здравствуйте & добрый день"]).await;
+        let chat = office.world.accept(&anna).await;
+        office.world.crm.control().send(chat, office.world.agent, "Слушаю вас", Vec::new()).unwrap();
+        office.world.until_true("the answer is shown", || office.shown(&anna) == ["Слушаю вас"]).await;
+        let session = office.sessions(&anna).pop().unwrap();
+        assert_eq!(session["abonent_id"], IVAN, "under the agent's own name");
+        office.say(&anna, "Спасибо");
+        office.received(&anna, &["Здравствуйте & добрый день", "Спасибо"]).await;
+        office.world.crm.control().close(chat, office.world.agent).unwrap();
+        office.until_state(&anna, "closed").await;
+        // The next appeal ends at MANGO.
+        office.say(&anna, "Ещё вопрос");
+        office.received(&anna, &["Здравствуйте & добрый день", "Спасибо", "Ещё вопрос"]).await;
+        office.world.accept(&anna).await;
+        office.until_state(&anna, "dialog").await;
+        office.mango.control().desk("close", &anna.id.to_string(), IVAN, "").unwrap();
+        office.world.until_true("the chat is closed", || office.world.open_chat(&anna).is_none()).await;
+        office.world.assert_contract_kept();
+        assert_eq!(office.mango.control().violations(), [] as [Value; 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_doubled_or_reordered_when_webhooks_are() {
+    for faults in [
+        EventFaults { lose: u32::MAX, ..EventFaults::default() },
+        EventFaults { lose: 1, double: 3, swap: 2, hold: false },
+        EventFaults { double: 4, ..EventFaults::default() },
+    ] {
+        let office = office(Switches::friendly()).await;
+        office.listens();
+        office.mango.control().event_faults(faults);
+        let anna = office.customer();
+        let texts = ["1", "2", "3", "4", "5"];
+        for text in texts {
+            office.say(&anna, text);
+            // MANGO's own order is by milliseconds.
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        office.world.until_true("all are with the agent", || office.world.received(&anna).len() >= 5).await;
+        let mut received = office.world.received(&anna);
+        for text in &mut received {
+            // One that came behind a younger one says so.
+            *text = text.rsplit('\n').next().unwrap().to_owned();
+        }
+        received.sort();
+        assert_eq!(received, texts, "{faults:?}");
+        office.world.assert_contract_kept();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_webhooks_asking_alone_serves_and_an_outage_loses_nothing() {
+    let mut office = office(Switches::friendly()).await;
+    let anna = office.customer();
+    office.say(&anna, "раз");
+    office.received(&anna, &["раз"]).await;
+    office.mango.control().outage(Some(Outage::BadGateway));
+    office.say(&anna, "два");
+    let chat = office.world.accept(&anna).await;
+    office.world.crm.control().send(chat, office.world.agent, "Слушаю вас", Vec::new()).unwrap();
+    office.world.pass(3_600_000).await;
+    office.world.restart(false).await;
+    office.mango.control().outage(None);
+    office.received(&anna, &["раз", "два"]).await;
+    office.world.until_true("the answer is shown once", || office.shown(&anna) == ["Слушаю вас"]).await;
+    office.world.assert_contract_kept();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_send_whose_answer_is_lost_comes_once() {
+    let office = office(Switches::friendly()).await;
+    office.listens();
+    let anna = office.customer();
+    office.say(&anna, "Здравствуйте");
+    let chat = office.world.accept(&anna).await;
+    office.until_state(&anna, "dialog").await;
+    office.mango.control().fault(mango::Fault {
+        path: "/cc/md/session/chat/send_message".to_owned(),
+        count: 2,
+        answer: mango::Answer::Drop,
+        ..mango::Fault::default()
+    });
+    office.world.crm.control().send(chat, office.world.agent, "Слушаю вас", Vec::new()).unwrap();
+    office.world.crm.control().send(chat, office.world.agent, "Чем помочь?", Vec::new()).unwrap();
+    office.world.until_true("both are shown", || office.shown(&anna).len() >= 2).await;
+    office.world.pass(120_000).await;
+    assert_eq!(office.shown(&anna), ["Слушаю вас", "Чем помочь?"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_in_mangos_own_desk_is_seen_in_the_crm_and_ends_the_automatic_replies() {
+    let reply =
+        AutoReply { after: 60_000, repeat_every: None, repeat_limit: 0, text: "Ищем агента".to_owned() };
+    let office = office_with(Switches::friendly(), Rules { auto_replies: vec![reply], ..quiet_rules() }, true).await;
+    office.listens();
+    let anna = office.customer();
+    office.say(&anna, "Здравствуйте");
+    office.received(&anna, &["Здравствуйте"]).await;
+    office.mango.control().desk("answer", &anna.id.to_string(), MARIA, "Я из кабинета").unwrap();
+    let line = "[Ответ сотрудника из MANGO OFFICE] Я из кабинета";
+    office
+        .world
+        .until_true("the agent reads it", || office.world.history(&anna).iter().any(|entry| entry.text == line))
+        .await;
+    office.world.pass(600_000).await;
+    assert_eq!(office.shown(&anna), ["Я из кабинета"], "an automatic reply came after an answer");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_knows_no_salt_is_refused_whatever_the_form_and_learns_nothing() {
+    let office = office(Switches { body_form: BodyForm::Bare, ..Switches::friendly() }).await;
+    office.listens();
+    let anna = office.customer();
+    office.say(&anna, "Здравствуйте");
+    office.world.until_true("it was tried", || !office.mango.control().deliveries().is_empty()).await;
+    assert!(office.mango.control().deliveries().iter().all(|delivery| delivery["status"] == 403));
+    // What was refused is found by asking, for it did happen.
+    office.received(&anna, &["Здравствуйте"]).await;
+    let client = reqwest::Client::new();
+    for channel in ["support", "nobody"] {
+        for (path, body) in [
+            ("events/cc/md/session/on_pending", "{}"),
+            ("events/cc/md/session/on_pending", "vpbx_api_key=inventedmangokey&sign=00&json=%7B%7D"),
+        ] {
+            let url = format!("http://{}/webhooks/mango/default/{channel}/{path}", office.world.address());
+            assert_eq!(client.post(url).body(body).send().await.unwrap().status(), 403);
+        }
+        let url = format!("http://{}/webhooks/mango/default/{channel}/ping", office.world.address());
+        assert_eq!(client.post(url).send().await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dialogs_of_other_messengers_are_left_alone() {
+    let office = office(Switches::friendly()).await;
+    office.listens();
+    let control = office.mango.control();
+    let client = reqwest::Client::new();
+    let widget = serde_json::json!({"widget_id": 9, "name": "Telegram", "enabled": true,
+        "channels": [{"channel_id": 6, "type": 6, "mode": "abonent", "abonent_id": IVAN}]});
+    client.post(format!("{}/control/widgets", office.mango.url())).body(widget.to_string()).send().await.unwrap();
+    let stranger = office.customer();
+    let said = ClientMessage {
+        social_user_id: stranger.id.to_string(),
+        text: "Я из Telegram".to_owned(),
+        channel_id: 6,
+        ..ClientMessage::default()
+    };
+    control.say(&said).unwrap();
+    let anna = office.customer();
+    office.say(&anna, "Здравствуйте");
+    office.received(&anna, &["Здравствуйте"]).await;
+    assert_eq!(office.sessions(&stranger)[0]["state"], "pending");
+    assert!(office.world.received(&stranger).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_farewell_for_a_dialog_that_ended_at_mango_is_neither_sent_nor_told_as_sent() {
+    let rules = Rules { close_message: Some("Спасибо за обращение!".to_owned()), ..quiet_rules() };
+    let office = office_with(Switches::friendly(), rules, false).await;
+    office.listens();
+    let anna = office.customer();
+    office.say(&anna, "Здравствуйте");
+    office.world.accept(&anna).await;
+    office.until_state(&anna, "dialog").await;
+    office.mango.control().desk("expire", &anna.id.to_string(), IVAN, "").unwrap();
+    office.world.until_true("the chat is closed", || office.world.open_chat(&anna).is_none()).await;
+    office.world.pass(120_000).await;
+    assert_eq!(office.sessions(&anna).len(), 1, "a farewell began a dialog");
+    assert!(office.world.history(&anna).iter().all(|entry| !entry.text.contains("Спасибо")));
+    // Closed in the CRM, it is shown before the session ends.
+    office.say(&anna, "Ещё вопрос");
+    let chat = office.world.accept(&anna).await;
+    office.until_state(&anna, "dialog").await;
+    office.world.crm.control().close(chat, office.world.agent).unwrap();
+    office.until_state(&anna, "closed").await;
+    assert_eq!(office.shown(&anna), ["Спасибо за обращение!"]);
+}

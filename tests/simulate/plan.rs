@@ -1,0 +1,353 @@
+//! What happens in one sequence: decided by the seed alone, and printable, so that a failure can be read.
+
+use std::fmt;
+
+use maxchannel::contract::config::Intake;
+use maxchannel::policy::{AutoReply, Receiver, Rules};
+use maxchannel_simulator::creatio::Outage;
+use maxchannel_simulator::max::Twist;
+
+use crate::random::Random;
+
+/// Customers with a dialog. Beside them one more person is only ever seen in the group.
+pub const CUSTOMERS: usize = 3;
+pub const GOODBYE: &str = "Спасибо за обращение!";
+pub const AT_ONCE: &str = "Ищем оператора";
+pub const SOON: &str = "Ещё ищем";
+pub const AGAIN: &str = "Вы в очереди";
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
+
+/// One sequence.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub setting: Setting,
+    /// Each step, and how long nothing else happens behind it, in milliseconds.
+    pub steps: Vec<(Step, i64)>,
+}
+
+/// What holds for a whole sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    pub long_poll: bool,
+    pub replies: Replies,
+    pub auto_close: Option<i64>,
+    pub close_message: bool,
+    /// How far the relay's wall clock is ahead of the others'.
+    pub clock_ahead: i64,
+    /// The longest way of a request or an answer, in milliseconds.
+    pub slowest: u64,
+    /// MAX brings updates in no order at all.
+    pub unordered: bool,
+    /// MAX lets the bot read its dialogs.
+    pub reading: bool,
+    /// Both sides in their harder reading where their documents leave something open.
+    pub hard: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replies {
+    None,
+    AtOnce,
+    Waiting,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    // The customer.
+    Start(usize),
+    Say(usize),
+    SayTwisted(usize, Twist),
+    File(usize),
+    Edit(usize, usize),
+    Delete(usize, usize),
+    Stop(usize),
+    RemoveDialog(usize),
+    Clear(usize),
+    Mute(usize),
+    // In a group where the bot is, too.
+    GroupSay(usize),
+    GroupMember(usize, bool),
+    /// An update about the group that bears the customer's id.
+    GroupOdd(usize, GroupOdd),
+    // What MAX does beside.
+    Odd(Odd),
+    /// An update that was brought before comes once more.
+    Repeat(usize),
+    LoseSubscription,
+    // The agents.
+    Accept(usize),
+    Answer(usize),
+    AnswerLong(usize),
+    AnswerWithFile(usize),
+    Close(usize),
+    Transfer(usize),
+    // What breaks.
+    CrmAway(Outage),
+    CrmUnreachable,
+    CrmBack,
+    CrmFault(CrmFault, u32),
+    CrmRestart,
+    SignOut,
+    HoldOutbox(usize, i64),
+    Lock(usize, u32),
+    MaxUnreachable,
+    MaxBack,
+    MaxFault(MaxFault, u32),
+    /// MAX hangs up on so many of its own calls.
+    HangUp(u32),
+    /// So many answers to MAX's calls are lost on their way.
+    LoseAnswers(u32),
+    // The relay and whoever runs it.
+    Restart(i64),
+    Kill(i64),
+    /// It is killed in the moment in which it has answered MAX for this message.
+    SayAndKill(usize, i64),
+    SetClock(i64),
+    Erase(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupOdd {
+    Removed,
+    Pressed,
+    Stopped,
+    Written,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Odd {
+    UnknownType,
+    NoJson,
+    NotAnObject,
+    HalfEmoji,
+    NoMessage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrmFault {
+    /// The message is taken and the answer lost.
+    ReceiveLost,
+    ReceiveRefused,
+    ReceiveSlow,
+    ReceiveHangs,
+    ReportLost,
+    OutboxPage,
+    OutboxCut,
+    Busy,
+    AnyDrop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxFault {
+    /// The message is sent and the answer lost.
+    SendLost,
+    SendDropped,
+    SendHangs,
+    SendCut,
+    SendFails,
+    Throttled,
+    Busy,
+    ReadFails,
+    ReadHangs,
+    UploadFails,
+    FileFails,
+    AnySlow,
+}
+
+impl Plan {
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let setting = Setting::new(&mut random);
+        let count = 8 + random.index(40);
+        // Most sequences have one kind of trouble, some all, some none: what is rare alone is seen with what is rare beside it.
+        let trouble = random.pick(&[0, 5, 15, 30, 45]);
+        let steps = (0..count).map(|_| (step(&mut random, trouble, setting), pause(&mut random))).collect();
+        Self { seed, setting, steps }
+    }
+
+    /// Whether anything in it may bring an update of a customer's late, in the wrong order or not at all.
+    pub fn disturbs_order(&self) -> bool {
+        self.setting.unordered
+            || self.steps.iter().any(|(step, _)| {
+                matches!(
+                    step,
+                    Step::SayTwisted(..)
+                        | Step::Repeat(_)
+                        | Step::LoseSubscription
+                        | Step::HangUp(_)
+                        | Step::LoseAnswers(_)
+                        | Step::Restart(_)
+                        | Step::Kill(_)
+                        | Step::SayAndKill(..)
+                        | Step::MaxUnreachable
+                        | Step::MaxFault(..)
+                        | Step::SetClock(_)
+                )
+            })
+    }
+}
+
+impl Setting {
+    fn new(random: &mut Random) -> Self {
+        Self {
+            long_poll: random.percent(25),
+            replies: random.pick(&[Replies::None, Replies::AtOnce, Replies::Waiting]),
+            auto_close: random.pick(&[None, None, Some(2 * MINUTE), Some(10 * MINUTE)]),
+            close_message: random.percent(60),
+            clock_ahead: random.pick(&[0, 0, 0, 3 * MINUTE, -3 * MINUTE]),
+            slowest: random.pick(&[3, 40, 40, 400]),
+            unordered: random.percent(15),
+            reading: random.percent(80),
+            hard: random.percent(25),
+        }
+    }
+
+    pub fn intake(&self) -> Intake {
+        if self.long_poll { Intake::LongPoll } else { Intake::Webhook }
+    }
+
+    pub fn rules(&self) -> Rules {
+        let reply =
+            |after: i64, text: &str| AutoReply { after, repeat_every: None, repeat_limit: 0, text: text.to_owned() };
+        let auto_replies = match self.replies {
+            Replies::None => Vec::new(),
+            Replies::AtOnce => vec![reply(0, AT_ONCE)],
+            Replies::Waiting => vec![
+                reply(30 * SECOND, SOON),
+                AutoReply { repeat_every: Some(2 * MINUTE), repeat_limit: 2, ..reply(MINUTE, AGAIN) },
+            ],
+        };
+        Rules {
+            receiver: Receiver::People,
+            auto_replies,
+            auto_close: self.auto_close,
+            close_message: self.close_message.then(|| GOODBYE.to_owned()),
+            ..Rules::default()
+        }
+    }
+}
+
+fn pause(random: &mut Random) -> i64 {
+    random.pick(&[0, 0, 0, 20, 200, 1_000, 1_000, 3_000, 8_000, 20_000, 70_000])
+}
+
+fn step(random: &mut Random, trouble: u64, setting: Setting) -> Step {
+    // One customer has most of it, so that things meet.
+    let customer = if random.percent(60) { 0 } else { random.index(CUSTOMERS) };
+    if random.percent(trouble) {
+        return broken(random, customer, setting);
+    }
+    match random.below(100) {
+        0..8 => Step::Start(customer),
+        8..34 => Step::Say(customer),
+        34..38 => Step::File(customer),
+        38..42 => Step::Edit(customer, random.index(3)),
+        42..45 => Step::Delete(customer, random.index(3)),
+        45..47 => Step::Stop(customer),
+        47 => Step::RemoveDialog(customer),
+        48 => Step::Clear(customer),
+        49 => Step::Mute(customer),
+        50..53 => Step::GroupSay(random.index(CUSTOMERS + 1)),
+        53 => Step::GroupMember(random.index(CUSTOMERS + 1), random.percent(60)),
+        54..67 => Step::Accept(customer),
+        67..85 => Step::Answer(customer),
+        85..87 => Step::AnswerLong(customer),
+        87..90 => Step::AnswerWithFile(customer),
+        90..96 => Step::Close(customer),
+        _ => Step::Transfer(customer),
+    }
+}
+
+fn broken(random: &mut Random, customer: usize, setting: Setting) -> Step {
+    let times = 1 + u32::try_from(random.below(4)).unwrap();
+    let down = random.pick(&[0, 500, 5_000, 40_000]);
+    match random.below(100) {
+        0..12 => Step::Restart(down),
+        12..18 => Step::Kill(down),
+        18..24 => Step::SayAndKill(customer, down),
+        24..28 => Step::CrmAway(random.pick(&[Outage::Drop, Outage::BadGateway, Outage::Unavailable])),
+        28..30 => Step::CrmUnreachable,
+        30..38 => Step::CrmBack,
+        38..50 => Step::CrmFault(
+            random.pick(&[
+                CrmFault::ReceiveLost,
+                CrmFault::ReceiveLost,
+                CrmFault::ReceiveRefused,
+                CrmFault::ReceiveSlow,
+                CrmFault::ReceiveHangs,
+                CrmFault::ReportLost,
+                CrmFault::OutboxPage,
+                CrmFault::OutboxCut,
+                CrmFault::Busy,
+                CrmFault::AnyDrop,
+            ]),
+            times,
+        ),
+        50..52 => Step::CrmRestart,
+        52 => Step::SignOut,
+        53..55 => Step::HoldOutbox(customer, 5_000),
+        55..58 => Step::Lock(customer, times),
+        58..60 => Step::MaxUnreachable,
+        60..63 => Step::MaxBack,
+        63..76 => Step::MaxFault(
+            random.pick(&[
+                MaxFault::SendLost,
+                MaxFault::SendLost,
+                MaxFault::SendDropped,
+                MaxFault::SendHangs,
+                MaxFault::SendCut,
+                MaxFault::SendFails,
+                MaxFault::Throttled,
+                MaxFault::Busy,
+                MaxFault::ReadFails,
+                MaxFault::ReadHangs,
+                MaxFault::UploadFails,
+                MaxFault::FileFails,
+                MaxFault::AnySlow,
+            ]),
+            times,
+        ),
+        76..82 => Step::SayTwisted(
+            customer,
+            random.pick(&[
+                Twist::Duplicate,
+                Twist::Duplicate,
+                Twist::OutOfOrder,
+                Twist::OutOfOrder,
+                Twist::Lose,
+                Twist::WithoutMessage,
+                Twist::UnknownType,
+                Twist::UnknownAttachment,
+                Twist::ExtraFields,
+                Twist::Nulls,
+            ]),
+        ),
+        82..85 => Step::Repeat(random.index(20)),
+        // A poll has no calls of MAX's.
+        85..89 if setting.long_poll => Step::Repeat(random.index(20)),
+        85 | 86 => Step::HangUp(times),
+        87 | 88 => Step::LoseAnswers(times),
+        89..91 => Step::LoseSubscription,
+        91..94 => {
+            let kinds = [GroupOdd::Removed, GroupOdd::Pressed, GroupOdd::Stopped, GroupOdd::Written];
+            Step::GroupOdd(customer, random.pick(&kinds))
+        }
+        94..96 => {
+            Step::Odd(random.pick(&[Odd::UnknownType, Odd::NoJson, Odd::NotAnObject, Odd::HalfEmoji, Odd::NoMessage]))
+        }
+        96..98 => Step::SetClock(random.pick(&[-3_600_000, -60_000, 60_000, 600_000])),
+        _ => Step::Erase(customer),
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{:?}", self.setting)?;
+        for (number, (step, pause)) in self.steps.iter().enumerate() {
+            writeln!(formatter, "{number:>3}. {step:?}, then {pause} ms")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,410 @@
+//! The relay between the two simulators, without a network and in the time of a paused runtime: what happens here happens at once, and
+//! time moves only while everybody waits.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use maxchannel::contract::config::{ChannelConfig, CreatioConfig, FORMAT, MaxConfig, RelayConfig, Secrets};
+use maxchannel::contract::webhook;
+use maxchannel::creatio::{Credentials, Runtime};
+use maxchannel::relay::{Ground, Relay};
+use maxchannel::time::{Clock, ManualClock};
+use maxchannel::transport::{Options, Request, Response, Transport, TransportError};
+use maxchannel_simulator::{creatio, max};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::plan::Setting;
+use crate::random::Random;
+
+pub const TOKEN: &str = "invented-token-of-a-bot-0001";
+const WEBHOOK_SECRET: &str = "invented-webhook-secret";
+/// What MAX waits for long (repeats after 60 s and more, the end of a subscription after 8 h) is so much shorter here.
+const SCALE: f64 = 20.0;
+/// A Monday at noon in Moscow.
+const BEGINNING: i64 = 1_796_634_000_000;
+const CONTROLLER_INTERVAL: Duration = Duration::from_secs(45);
+
+/// The ways between the relay and the outside.
+pub struct Network {
+    max: Arc<max::Simulator>,
+    crm: Arc<creatio::Simulator>,
+    slowest: u64,
+    random: Mutex<Random>,
+    pub max_unreachable: AtomicBool,
+    pub crm_unreachable: AtomicBool,
+}
+
+impl Network {
+    async fn way(&self) {
+        let millis = self.random.lock().unwrap().below(self.slowest);
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let is_max = host.starts_with("max.");
+        self.way().await;
+        let unreachable = if is_max { &self.max_unreachable } else { &self.crm_unreachable };
+        if unreachable.load(Ordering::Relaxed) {
+            return Err(TransportError::NotSent { host, reason: "connection refused".to_owned() });
+        }
+        let answer = if is_max { self.max.call(request).await } else { self.crm.call(request).await };
+        self.way().await;
+        answer.ok_or(TransportError::Lost { host, reason: "connection reset".to_owned() })
+    }
+}
+
+/// What the relay is given as its transport.
+struct Wire(Arc<Network>);
+
+impl Transport for Wire {
+    fn send(&self, request: Request, options: Options) -> BoxFuture<'_, Result<Response, TransportError>> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        Box::pin(async move {
+            match tokio::time::timeout(options.timeout, self.0.exchange(request)).await {
+                Ok(Ok(answer)) if answer.body().len() > options.max_answer => {
+                    Err(TransportError::TooLarge { host, limit: options.max_answer })
+                }
+                Ok(answer) => answer,
+                Err(_) => Err(TransportError::Lost { host, reason: "no answer in time".to_owned() }),
+            }
+        })
+    }
+}
+
+/// Where MAX's calls reach the relay.
+pub struct Door {
+    relay: Mutex<Option<Relay>>,
+    /// Grows when a relay ends: its connections are reset.
+    ended: watch::Sender<u32>,
+    pub hang_ups: AtomicU32,
+    pub lost_answers: AtomicU32,
+    /// The relay is killed when a body with this text is answered.
+    pub deadly: Mutex<Option<String>>,
+    random: Mutex<Random>,
+    /// The bodies that were answered 200, with the time.
+    pub acknowledged: Mutex<HashMap<Vec<u8>, tokio::time::Instant>>,
+    /// Every body that came, in its order.
+    pub seen: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Door {
+    async fn take(&self, call: max::WebhookCall) -> Result<u16, String> {
+        let (before, after, patience) = {
+            let mut random = self.random.lock().unwrap();
+            (random.below(20), random.below(20), random.below(4))
+        };
+        tokio::time::sleep(Duration::from_millis(before)).await;
+        let Some(relay) = self.relay.lock().unwrap().clone() else { return Err("connection refused".to_owned()) };
+        let mut ended = self.ended.subscribe();
+        self.seen.lock().unwrap().push(call.body.to_vec());
+        let shown = call.url.rsplit('/').next().unwrap_or_default().to_owned();
+        let patience = (take_one(&self.hang_ups)).then_some(Duration::from_millis(patience));
+        let hung_up = async {
+            match patience {
+                Some(patience) => tokio::time::sleep(patience).await,
+                None => std::future::pending().await,
+            }
+        };
+        let status = tokio::select! {
+            biased;
+            _ = ended.changed() => return Err("connection reset".to_owned()),
+            status = relay.webhook(&shown, call.secret.as_deref(), &call.body) => status.as_u16(),
+            () = hung_up => return Err("hung up".to_owned()),
+        };
+        // From here on MAX may believe that it was taken, or not.
+        if status == 200 {
+            self.acknowledged.lock().unwrap().entry(call.body.to_vec()).or_insert_with(tokio::time::Instant::now);
+            let text = String::from_utf8_lossy(&call.body).into_owned();
+            let kills = self.deadly.lock().unwrap().take_if(|deadly| text.contains(deadly.as_str())).is_some();
+            if kills {
+                self.relay.lock().unwrap().take();
+                relay.kill().await;
+                self.ended.send_modify(|ended| *ended += 1);
+                return Ok(status);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(after)).await;
+        if take_one(&self.lost_answers) {
+            return Err("the answer was lost".to_owned());
+        }
+        Ok(status)
+    }
+}
+
+fn take_one(count: &AtomicU32) -> bool {
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1)).is_ok()
+}
+
+pub struct Stage {
+    pub max: Arc<max::Simulator>,
+    pub crm: Arc<creatio::Simulator>,
+    pub network: Arc<Network>,
+    pub door: Arc<Door>,
+    pub bot: i64,
+    pub agents: [Uuid; 2],
+    setting: Setting,
+    data: tempfile::TempDir,
+    started: tokio::time::Instant,
+    /// How far the relay's wall clock is ahead.
+    ahead: i64,
+    hand: ManualClock,
+}
+
+impl Stage {
+    pub async fn new(setting: Setting, seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x5EED);
+        let mut switches = if setting.hard { creatio::Switches::default() } else { creatio::Switches::friendly() };
+        switches.lock_user_after = 0;
+        let crm = Arc::new(creatio::Simulator::inside(creatio::Options {
+            switches,
+            starts_at: Some(BEGINNING),
+            ..creatio::Options::default()
+        }));
+        let door = Arc::new(Door {
+            relay: Mutex::new(None),
+            ended: watch::Sender::new(0),
+            hang_ups: AtomicU32::new(0),
+            lost_answers: AtomicU32::new(0),
+            deadly: Mutex::default(),
+            random: Mutex::new(Random::new(random.next())),
+            acknowledged: Mutex::default(),
+            seen: Mutex::default(),
+        });
+        let mut switches = max::Switches::for_tests();
+        if setting.hard {
+            switches.echo_own_messages = true;
+            switches.extra_fields = true;
+            switches.nulls = true;
+            switches.not_ready_sends = 1;
+            switches.dialog_chat_id_accepted = false;
+        }
+        switches.dialog_reading_allowed = setting.reading;
+        if setting.unordered {
+            switches.delivery_order = max::DeliveryOrder::Unordered;
+        }
+        let at = Arc::clone(&door);
+        let receiver: max::Receiver = Arc::new(move |call| {
+            let door = Arc::clone(&at);
+            Box::pin(async move { door.take(call).await })
+        });
+        let options =
+            max::Options { time_scale: SCALE, switches, starts_at: Some(BEGINNING), ..max::Options::default() };
+        let max = Arc::new(max::Simulator::inside(options, receiver));
+        let bot = max.control().create_bot(max::NewBot::new("Служба поддержки", TOKEN)).unwrap().user_id;
+        let agents = [
+            crm.control().add_agent("Иван Агентов", "ivan@example.com"),
+            crm.control().add_agent("Мария Агентова", "maria@example.com"),
+        ];
+        crm.control().add_channel(&format!("max-bot:{bot}"), &agents).unwrap();
+        let network = Arc::new(Network {
+            max: Arc::clone(&max),
+            crm: Arc::clone(&crm),
+            slowest: setting.slowest,
+            random: Mutex::new(Random::new(random.next())),
+            max_unreachable: AtomicBool::new(false),
+            crm_unreachable: AtomicBool::new(false),
+        });
+        let (_, hand) = Clock::of_runtime(BEGINNING);
+        let mut stage = Self {
+            max,
+            crm,
+            network,
+            door,
+            bot,
+            agents,
+            setting,
+            data: folder(),
+            started: tokio::time::Instant::now(),
+            ahead: setting.clock_ahead,
+            hand,
+        };
+        stage.run().await;
+        if !setting.long_poll {
+            stage.look_after_subscription().await;
+        }
+        stage
+    }
+
+    /// The true time.
+    pub fn now(&self) -> i64 {
+        BEGINNING + i64::try_from(self.started.elapsed().as_millis()).unwrap()
+    }
+
+    /// The true time of a moment.
+    pub fn time_of(&self, moment: tokio::time::Instant) -> i64 {
+        BEGINNING + i64::try_from(moment.duration_since(self.started).as_millis()).unwrap()
+    }
+
+    pub fn beginning(&self) -> i64 {
+        BEGINNING
+    }
+
+    pub async fn pass(&self, millis: i64) {
+        tokio::time::sleep(Duration::from_millis(millis.unsigned_abs())).await;
+    }
+
+    pub fn relay(&self) -> Relay {
+        self.door.relay.lock().unwrap().clone().expect("a step leaves a relay running")
+    }
+
+    pub async fn run(&mut self) {
+        let (clock, hand) = Clock::of_runtime(self.now() + self.ahead);
+        self.hand = hand;
+        let wire: Arc<dyn Transport> = Arc::new(Wire(Arc::clone(&self.network)));
+        let config = self.config();
+        let relay = Relay::open_on(Ground::Simulated(wire), config, self.data.path(), clock).await.unwrap();
+        *self.door.relay.lock().unwrap() = Some(relay);
+    }
+
+    /// Ends the relay, in good order or (`kill`) not.
+    pub async fn end(&mut self, kill: bool) {
+        // It may have been killed already.
+        let Some(relay) = self.door.relay.lock().unwrap().take() else { return };
+        if kill {
+            self.door.ended.send_modify(|ended| *ended += 1);
+            relay.kill().await;
+        } else {
+            relay.stop().await;
+            self.door.ended.send_modify(|ended| *ended += 1);
+        }
+    }
+
+    /// Somebody sets the relay's machine.
+    pub fn set_clock(&mut self, by: i64) {
+        self.ahead += by;
+        self.hand.set_wall(by);
+    }
+
+    pub fn is_polling(&self) -> bool {
+        self.setting.long_poll
+    }
+
+    pub fn folder(&self) -> &std::path::Path {
+        self.data.path()
+    }
+
+    /// What a controller does with the webhook: makes the subscription where there is none, and tells the relay of it.
+    pub async fn look_after_subscription(&self) {
+        let url = format!(
+            "http://relay.simulator:1/webhooks/max/default/support/{}",
+            webhook::fingerprint(&SecretString::from(WEBHOOK_SECRET))
+        );
+        if self.subscriptions().await.is_none() {
+            let body = json!({"url": url, "secret": WEBHOOK_SECRET});
+            self.ask_max("POST", "/subscriptions", &body).await;
+        }
+        let relay = self.door.relay.lock().unwrap().clone();
+        if let (Some(relay), Some(at)) = (relay, self.subscriptions().await) {
+            relay.subscribed(at).await;
+        }
+    }
+
+    /// When the subscription was made.
+    async fn subscriptions(&self) -> Option<i64> {
+        let answer = self.ask_max("GET", "/subscriptions", &Value::Null).await;
+        answer["subscriptions"].as_array()?.first()?["time"].as_i64()
+    }
+
+    async fn ask_max(&self, method: &str, path: &str, body: &Value) -> Value {
+        for _ in 0..20 {
+            let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+            let request = http::Request::builder()
+                .method(method)
+                .uri(format!("{}{path}", self.max.url()))
+                .header("Authorization", TOKEN)
+                .header("Content-Type", "application/json")
+                .body(body.into())
+                .unwrap();
+            // A fault may be meant for somebody else.
+            let asked = tokio::time::timeout(Duration::from_secs(5), self.max.call(request));
+            if let Ok(Some(answer)) = asked.await
+                && answer.status() == 200
+            {
+                return serde_json::from_slice(answer.body()).unwrap_or_default();
+            }
+            tokio::time::sleep(Duration::from_millis(700)).await;
+        }
+        Value::Null
+    }
+
+    /// Lets time pass while a controller looks every now and then.
+    pub async fn pass_under_control(&self, millis: i64) {
+        let until = tokio::time::Instant::now() + Duration::from_millis(millis.unsigned_abs());
+        loop {
+            let next = tokio::time::Instant::now() + CONTROLLER_INTERVAL;
+            tokio::time::sleep_until(next.min(until)).await;
+            if next > until {
+                return;
+            }
+            if !self.setting.long_poll {
+                self.look_after_subscription().await;
+            }
+        }
+    }
+
+    fn config(&self) -> RelayConfig {
+        let options = creatio::Options::default();
+        RelayConfig {
+            channel: ChannelConfig {
+                format: FORMAT,
+                revision: "1".to_owned(),
+                namespace: "default".to_owned(),
+                name: "support".to_owned(),
+                installation: None,
+                bot_user_id: self.bot,
+                max: MaxConfig { base_url: self.max.url().parse().unwrap(), overridden: true, ca_pem: None },
+                intake: self.setting.intake(),
+                creatio: Some(CreatioConfig {
+                    url: self.crm.url().parse().unwrap(),
+                    identity_url: Some(self.crm.identity_url().parse().unwrap()),
+                    runtime: Runtime::Net,
+                    poll_interval_millis: 3_000,
+                    requests_per_second: 20,
+                    in_flight: 8,
+                    ca_pem: None,
+                }),
+                rules: self.setting.rules(),
+                bot: None,
+                off_hours_bot: None,
+                retention_seconds: 30 * 86_400,
+                suspended: false,
+                log_level: None,
+            },
+            secrets: Secrets {
+                token: SecretString::from(TOKEN),
+                webhook: vec![SecretString::from(WEBHOOK_SECRET)],
+                creatio: Some(Credentials::OAuth {
+                    client_id: options.client_id,
+                    client_secret: SecretString::from(options.client_secret),
+                }),
+                notify: None,
+                bot: None,
+                off_hours_bot: None,
+            },
+        }
+    }
+
+    /// Brings an update as MAX does, past MAX.
+    pub async fn bring(&self, body: Vec<u8>) {
+        let url = format!(
+            "http://relay.simulator:1/webhooks/max/default/support/{}",
+            webhook::fingerprint(&SecretString::from(WEBHOOK_SECRET))
+        );
+        let call = max::WebhookCall { url, secret: Some(WEBHOOK_SECRET.to_owned()), body: body.into() };
+        // Whatever becomes of it.
+        let _ = self.door.take(call).await;
+    }
+}
+
+/// The store's folder, in memory where the machine has a place for that.
+fn folder() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}

@@ -1,0 +1,461 @@
+//! The promises at the head of `src/relay/mod.rs` as a model: slow, obvious, and over the whole of what was done and what is to be seen
+//! in the two simulators. It knows nothing of how the relay works.
+
+use std::collections::HashMap;
+
+use maxchannel::contract::admin::Direction;
+use maxchannel_simulator::max::{ChatCall, Entry};
+use serde_json::Value;
+
+use crate::plan::{AGAIN, AT_ONCE, GOODBYE, Odd, Plan, SOON, Step};
+use crate::play::{Customer, Play, Said, Sent};
+
+/// An update that came in the moment of an erasure may have been on its way into the CRM.
+const UNDER_WAY: i64 = 130_000;
+/// Of a closing the relay learns late, and what it sends then takes its time.
+const HARDLY_LATE: i64 = 2_000;
+
+/// One entry of the CRM's history.
+struct Line {
+    text: String,
+    incoming: bool,
+    stored_at: i64,
+    files: usize,
+}
+
+/// What of the promises is not kept yet, but may be with time.
+pub async fn missing(play: &Play, plan: &Plan) -> Vec<String> {
+    let mut missing = Vec::new();
+    for customer in &play.customers {
+        let lines = lines(play, customer);
+        for (place, said) in customer.said.iter().enumerate() {
+            if is_owed(play, plan, customer, place) && !is_there(said, &lines) {
+                missing.push(format!("promise 1/6: «{}» of {} is not with the agents", said.text, customer.sender()));
+            }
+        }
+        for sent in &customer.sent {
+            let state = state(play, sent);
+            let erased = customer.erased_at.iter().any(|at| *at + UNDER_WAY > sent.at);
+            if state.as_ref().is_none_or(|(state, _)| state == "Pending") && !erased {
+                missing.push(format!("promise 4: nothing is told of «{}» to {}", sent.token, customer.sender()));
+            }
+        }
+        let (closings, goodbyes) = (closings(play, customer).len(), of_bot(play, customer, GOODBYE).len());
+        if plan.setting.close_message && !customer.left && customer.erased_at.is_empty() && goodbyes < closings {
+            missing.push(format!("promise 5: {closings} closings of {} and {goodbyes} farewells", customer.sender()));
+        }
+    }
+    let waits = play.stage.relay().facts().await.undelivered;
+    if waits.to_crm + waits.to_max > 0 {
+        missing.push(format!("promise 6: something still waits: {waits:?}"));
+    }
+    missing
+}
+
+/// What of the promises is broken for good.
+pub async fn broken(play: &Play, plan: &Plan) -> Vec<String> {
+    let mut broken = Vec::new();
+    for customer in &play.customers {
+        way_in(play, plan, customer, &mut broken);
+        way_out(play, plan, customer, &mut broken);
+        own_words(play, plan, customer, &mut broken);
+        erased(play, customer, &mut broken);
+    }
+    in_the_group(play, &mut broken);
+    limits(play, &mut broken);
+    for violation in play.stage.crm.control().violations() {
+        broken.push(format!("the package's contract: {violation}"));
+    }
+    let unreadable = plan
+        .steps
+        .iter()
+        .any(|(step, _)| matches!(step, Step::SayTwisted(..) | Step::Odd(Odd::NoMessage | Odd::HalfEmoji)));
+    let left =
+        !plan.setting.reading || play.customers.iter().any(|customer| customer.left || !customer.erased_at.is_empty());
+    for letter in play.stage.relay().dead_letters().await.unwrap().dead_letters {
+        let excused = match letter.direction {
+            Direction::ToCrm => unreadable,
+            Direction::ToMax => left,
+        };
+        if !excused {
+            broken.push(format!("promise 6: a dead letter without a cause: {letter:?}"));
+        }
+    }
+    broken
+}
+
+/// Promises 1, 2, 3, 6: what the customer wrote is with the agents, once and in its order.
+fn way_in(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<String>) {
+    let lines = lines(play, customer);
+    let mut newest: Option<&Said> = None;
+    for line in lines.iter().filter(|line| line.incoming) {
+        let Some(said) = customer.said.iter().find(|said| said.text == line.text) else { continue };
+        if let Some(before) =
+            newest.filter(|before| before.at > said.at || (before.at == said.at && before.mid > said.mid))
+        {
+            broken.push(format!(
+                "promise 3: «{}» stands behind «{}» with the agents of {}",
+                said.text,
+                before.text,
+                customer.sender()
+            ));
+        }
+        newest = Some(said);
+    }
+    for said in &customer.said {
+        let shown: Vec<&Line> = lines.iter().filter(|line| line.incoming && line.text.contains(&said.text)).collect();
+        if shown.len() > 1 {
+            broken.push(format!("promise 2: «{}» is {} times with the agents", said.text, shown.len()));
+        }
+        let plain = said.edits.is_empty() && !said.deleted && !said.bent;
+        if let [line] = shown[..]
+            && plain
+        {
+            if line.text != said.text && !plan.disturbs_order() {
+                broken.push(format!("promise 3: «{}» is shown as late, and nothing was: {}", said.text, line.text));
+            }
+            if said.file && line.files != 1 {
+                broken.push(format!("promise 6: the file of «{}» is not with the agents: {}", said.text, line.text));
+            }
+        }
+        for edit in &said.edits {
+            // Read back, the message itself bears the words already.
+            let is_edit =
+                |line: &&Line| line.text.contains("[Сообщение изменено]") && line.text.contains(edit.as_str());
+            let shown = lines.iter().filter(is_edit).count();
+            if shown > 1 {
+                broken.push(format!("promise 2: the edit «{edit}» is {shown} times with the agents"));
+            }
+        }
+    }
+}
+
+/// Promises 3 and 4: what an agent wrote is with the customer, once and in its order, or the agent knows that it is not.
+fn way_out(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<String>) {
+    let shown = bot_messages(play, customer);
+    let tokens: Vec<String> = shown.iter().map(token).collect();
+    let mut last = None;
+    for found in &tokens {
+        let Some(place) = customer.sent.iter().position(|sent| sent.token == *found) else { continue };
+        if last.is_some_and(|last| last > place) {
+            broken.push(format!("promise 3: «{found}» came to {} out of its order: {tokens:?}", customer.sender()));
+        }
+        last = Some(place);
+    }
+    for sent in &customer.sent {
+        let count = tokens.iter().filter(|token| **token == sent.token).count();
+        if count > 1 {
+            broken.push(format!("promise 4: «{}» came to {} {count} times", sent.token, customer.sender()));
+        }
+        let Some((state, error)) = state(play, sent) else { continue };
+        match state.as_str() {
+            "Delivered" if count == 0 => {
+                broken.push(format!("promise 4: «{}» is told as delivered and did not come", sent.token));
+            }
+            "Failed" if count > 0 && sent.parts == 1 => {
+                broken.push(format!("promise 4: «{}» is told as failed and has come ({error})", sent.token));
+            }
+            "Failed" if !customer.left && !customer.erased_at.iter().any(|at| *at + UNDER_WAY > sent.at) => {
+                broken.push(format!("promise 4: «{}» failed without a cause ({error})", sent.token));
+            }
+            // Without reading nothing can be proved, nor where the dialog's chat was forgotten with the person.
+            "Uncertain" if !plan.setting.reading || !customer.erased_at.is_empty() => {}
+            "Uncertain" => broken.push(format!("promise 4: «{}» could have been looked for ({error})", sent.token)),
+            _ => {}
+        }
+    }
+    let of_the_channel = [AT_ONCE, SOON, AGAIN, GOODBYE];
+    for found in &tokens {
+        let known = of_the_channel.contains(&found.as_str())
+            || found.starts_with("слово")
+            || customer.sent.iter().any(|sent| sent.token == *found);
+        if !known {
+            broken.push(format!("«{found}» came to {} and nobody wrote it", customer.sender()));
+        }
+    }
+    let rules = plan.setting.rules();
+    for (text, wanted) in [
+        (AT_ONCE, rules.auto_replies.iter().any(|reply| reply.text == AT_ONCE)),
+        (SOON, rules.auto_replies.iter().any(|reply| reply.text == SOON)),
+        (AGAIN, rules.auto_replies.iter().any(|reply| reply.text == AGAIN)),
+        (GOODBYE, rules.close_message.is_some()),
+    ] {
+        if !wanted && tokens.iter().any(|token| token == text) {
+            broken.push(format!("promise 5: «{text}» came to {} and is in no rule", customer.sender()));
+        }
+    }
+}
+
+/// Promise 5: replies and farewells once for what brings them about, and none behind an agent's answer.
+fn own_words(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<String>) {
+    let closings = closings(play, customer);
+    let mut ends: Vec<i64> = closings.iter().chain(&customer.breaks).copied().collect();
+    ends.sort_unstable();
+    let shown = bot_messages(play, customer);
+    let goodbyes = of_bot(play, customer, GOODBYE);
+    if goodbyes.len() > closings.len() {
+        broken.push(format!(
+            "promise 5: {} farewells to {} and {} closings",
+            goodbyes.len(),
+            customer.sender(),
+            closings.len()
+        ));
+    }
+    let sets_clock = plan.steps.iter().any(|(step, _)| matches!(step, Step::SetClock(_)));
+    for reply in [AT_ONCE, SOON, AGAIN] {
+        let at_most = plan
+            .setting
+            .rules()
+            .auto_replies
+            .iter()
+            .find(|known| known.text == reply)
+            .map_or(0, |known| usize::try_from(known.occurrences()).unwrap());
+        let times = of_bot(play, customer, reply);
+        for (number, at) in times.iter().enumerate() {
+            // An agent had answered before, and no dialog has ended since.
+            let answered = customer.sent.iter().filter(|sent| {
+                shown.iter().any(|entry| token(entry) == sent.token && entry.timestamp < at - HARDLY_LATE)
+                    && !ends.iter().any(|end| (sent.at - 100..=*at).contains(end))
+            });
+            for sent in answered {
+                broken.push(format!(
+                    "promise 5: «{reply}» came to {} behind the answer «{}» in one dialog",
+                    customer.sender(),
+                    sent.token
+                ));
+            }
+            let Some(first) = times.get(number.wrapping_sub(at_most)).filter(|_| number >= at_most) else { continue };
+            // A dialog in which nobody has written closes by time without anything to be seen, and by a clock that was set at any time.
+            let by_time = plan.setting.auto_close.is_some_and(|after| at - first >= after - HARDLY_LATE || sets_clock);
+            if !by_time && !ends.iter().any(|end| (*first - 120_000..=*at).contains(end)) {
+                broken.push(format!(
+                    "promise 5: «{reply}» came to {} more than {at_most} times in one dialog",
+                    customer.sender()
+                ));
+            }
+        }
+    }
+}
+
+/// Promise 9: of who was erased nothing comes back.
+fn erased(play: &Play, customer: &Customer, broken: &mut Vec<String>) {
+    let lines = lines(play, customer);
+    let acknowledged = play.stage.door.acknowledged.lock().unwrap();
+    for said in &customer.said {
+        let Some(erased_at) = said.erased_at else { continue };
+        let came_before = acknowledged.iter().any(|(body, at)| {
+            play.stage.time_of(*at) < erased_at && contains(body, &said.mid) && contains(body, "message_created")
+        });
+        let back = lines.iter().any(|line| line.text.contains(&said.text) && line.stored_at > erased_at + UNDER_WAY);
+        if back && came_before {
+            broken.push(format!("promise 9: «{}» of somebody who was erased came back", said.text));
+        }
+    }
+}
+
+/// After the relay has ended: nothing of an erased person is in any file of the store.
+pub fn in_the_files(play: &Play) -> Vec<String> {
+    let mut bytes = Vec::new();
+    for entry in std::fs::read_dir(play.stage.folder()).unwrap() {
+        bytes.extend(std::fs::read(entry.unwrap().path()).unwrap_or_default());
+    }
+    let acknowledged = play.stage.door.acknowledged.lock().unwrap();
+    let mut broken = Vec::new();
+    for said in play.customers.iter().flat_map(|customer| &customer.said) {
+        let Some(erased_at) = said.erased_at else { continue };
+        let times: Vec<i64> = acknowledged
+            .iter()
+            .filter(|(body, _)| contains(body, &said.text))
+            .map(|(_, at)| play.stage.time_of(*at))
+            .collect();
+        // What came later for the first time (an edit bears the words, too) is news.
+        if !times.is_empty()
+            && times.iter().all(|at| *at < erased_at)
+            && said.edits.is_empty()
+            && contains(&bytes, &said.text)
+        {
+            broken.push(format!("promise 9: «{}» is still in a file of the store", said.text));
+        }
+    }
+    broken
+}
+
+/// What happens in a group touches no dialog.
+fn in_the_group(play: &Play, broken: &mut Vec<String>) {
+    let crm = play.stage.crm.control();
+    let passer_by = format!("max:{}", play.passer_by);
+    if !crm.transcript(&passer_by).is_empty() || !crm.chats(Some(&passer_by)).is_empty() {
+        broken.push("promise 3: somebody who was only in the group is with the agents".to_owned());
+    }
+    for sender in crm.customers() {
+        for line in crm.transcript(&sender) {
+            let text = line["text"].as_str().unwrap_or_default();
+            if text.contains("группе-кнопка") || play.group_texts.iter().any(|written| text.contains(written))
+            {
+                broken.push(format!("promise 3: «{text}» of the group is with the agents of {sender}"));
+            }
+        }
+    }
+    let group = play.stage.max.control().chat(play.group, true).unwrap();
+    if let Some(entry) = group.messages.iter().find(|entry| entry.from_bot) {
+        broken.push(format!("promise 3: «{}» was sent into the group", entry.text));
+    }
+}
+
+/// Promise 8.
+fn limits(play: &Play, broken: &mut Vec<String>) {
+    let seen = play.stage.max.control().statistics();
+    if let Some((_, highest)) = seen.highest_per_second.iter().find(|(_, highest)| **highest > 30) {
+        broken.push(format!("promise 8: {highest} requests to MAX in one second"));
+    }
+    for chat in seen.highest_per_second_in_chat {
+        if chat.call == ChatCall::Send && chat.highest > 2 {
+            broken.push(format!("promise 8: {} sends into one dialog in one second", chat.highest));
+        }
+    }
+    if seen.tokens_at_file_hosts > 0 {
+        broken.push("the token was shown to a file host".to_owned());
+    }
+}
+
+/// Whether the agents must have this message in the end.
+fn is_owed(play: &Play, plan: &Plan, customer: &Customer, place: usize) -> bool {
+    let said = &customer.said[place];
+    if said.doubtful || said.erased_at.is_some() || said.deleted {
+        return false;
+    }
+    // What MAX did not bring can only be read, and only of a person of whom something was brought before.
+    !said.missed || (plan.setting.reading && was_known(play, customer, said))
+}
+
+/// The relay had an update of the customer's before, and has not forgotten the person since.
+fn was_known(play: &Play, customer: &Customer, said: &Said) -> bool {
+    let since = customer.erased_at.iter().copied().filter(|at| *at <= said.at).max().unwrap_or(0);
+    let acknowledged = play.stage.door.acknowledged.lock().unwrap();
+    acknowledged.iter().any(|(body, at)| {
+        let at = play.stage.time_of(*at);
+        (since..said.at).contains(&at)
+            && contains(body, &format!("\"user_id\":{}", customer.id))
+            && (contains(body, "message_created") || contains(body, "bot_started"))
+            && contains(body, &format!("\"chat_id\":{}", customer.chat.unwrap_or_default()))
+    })
+}
+
+fn is_there(said: &Said, lines: &[Line]) -> bool {
+    lines
+        .iter()
+        .any(|line| line.text.contains(&said.text) || said.edits.iter().any(|edit| line.text.contains(edit.as_str())))
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    !text.is_empty() && bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+fn lines(play: &Play, customer: &Customer) -> Vec<Line> {
+    let transcript = play.stage.crm.control().transcript(&customer.sender());
+    let lines = transcript.iter().map(|line| Line {
+        text: line["text"].as_str().unwrap_or_default().to_owned(),
+        incoming: line["direction"] == "incoming",
+        stored_at: line["storedMs"].as_i64().unwrap_or_default(),
+        files: line["attachments"].as_array().map_or(0, Vec::len),
+    });
+    lines.collect()
+}
+
+/// What the bot wrote into the dialog, whatever the customer has done with it since.
+fn bot_messages(play: &Play, customer: &Customer) -> Vec<Entry> {
+    let Some(chat) = customer.chat else { return Vec::new() };
+    let transcript = play.stage.max.control().chat(chat, true).unwrap();
+    transcript.messages.into_iter().filter(|entry| entry.from_bot).collect()
+}
+
+fn of_bot(play: &Play, customer: &Customer, text: &str) -> Vec<i64> {
+    let messages = bot_messages(play, customer).into_iter().filter(|entry| entry.text == text);
+    messages.map(|entry| entry.timestamp).collect()
+}
+
+/// What a message of the bot's is known by.
+fn token(entry: &Entry) -> String {
+    if let Some(name) = entry.attachments.iter().find_map(|attachment| attachment.name.clone()) {
+        return name;
+    }
+    let own = [AT_ONCE, SOON, AGAIN, GOODBYE].contains(&entry.text.as_str());
+    // Of a long one only the beginning.
+    if own { entry.text.clone() } else { entry.text.split(' ').next().unwrap_or_default().to_owned() }
+}
+
+/// What the agent was told of a message, and why; none: there is no row.
+fn state(play: &Play, sent: &Sent) -> Option<(String, String)> {
+    let id = sent.message.to_string();
+    let outbox = play.stage.crm.control().outbox();
+    let row =
+        outbox.iter().find(|row| row["MessageId"].as_str().is_some_and(|found| found.eq_ignore_ascii_case(&id)))?;
+    let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    Some((text("State"), text("Error")))
+}
+
+/// When chats of this customer's were closed.
+fn closings(play: &Play, customer: &Customer) -> Vec<i64> {
+    let rows = play.stage.crm.control().outbox();
+    let rows = rows.iter().filter(|row| row["Kind"] == "closed" && row["Recipient"] == customer.sender());
+    rows.map(|row| time(&row["CreatedOn"])).collect()
+}
+
+fn time(value: &Value) -> i64 {
+    let text = value.as_str().unwrap_or_default();
+    let parsed = text.parse::<jiff::Timestamp>().or_else(|_| format!("{text}Z").parse());
+    parsed.map_or(0, jiff::Timestamp::as_millisecond)
+}
+
+/// All that can be seen, for a person who looks for the fault.
+pub fn shown(play: &Play) -> String {
+    let mut text = String::new();
+    for customer in &play.customers {
+        text += &format!("{} (chat {:?})\n", customer.sender(), customer.chat);
+        let mut events: Vec<(i64, String)> = Vec::new();
+        for line in play.stage.crm.control().transcript(&customer.sender()) {
+            let (at, from) =
+                (line["storedMs"].as_i64().unwrap_or_default(), line["author"].as_str().unwrap_or_default());
+            events.push((at, format!("CRM {from} [{}]: {}", short(&line["chatId"]), line["text"])));
+        }
+        if let Some(chat) = customer.chat {
+            for entry in play.stage.max.control().chat(chat, true).unwrap().messages {
+                let from = if entry.from_bot { "bot" } else { "customer" };
+                events.push((entry.timestamp, format!("MAX {from}: {} ({})", token(&entry), entry.mid)));
+            }
+        }
+        for row in play.stage.crm.control().outbox().iter().filter(|row| row["Recipient"] == customer.sender()) {
+            let (kind, state) = (&row["Kind"], &row["State"]);
+            let words = format!("outbox {kind} [{}] {} {state} {}", short(&row["ChatId"]), row["Text"], row["Error"]);
+            events.push((time(&row["CreatedOn"]), words.chars().take(160).collect()));
+        }
+        for at in &customer.breaks {
+            events.push((*at, "left or erased".to_owned()));
+        }
+        events.sort_by_key(|(at, _)| *at);
+        for (at, event) in events {
+            text += &format!("  {:>9} {event}\n", at - play.stage.beginning());
+        }
+    }
+    text
+}
+
+fn short(id: &Value) -> String {
+    id.as_str().unwrap_or_default().chars().take(4).collect()
+}
+
+/// What came how often, for a look at what the sequences cover.
+pub fn coverage(play: &Play, counts: &mut HashMap<&'static str, usize>) {
+    for customer in &play.customers {
+        *counts.entry("said").or_default() += customer.said.len();
+        *counts.entry("sent").or_default() += customer.sent.len();
+        *counts.entry("closed").or_default() += closings(play, customer).len();
+        *counts.entry("farewells").or_default() += of_bot(play, customer, GOODBYE).len();
+        for reply in [AT_ONCE, SOON, AGAIN] {
+            *counts.entry("replies").or_default() += of_bot(play, customer, reply).len();
+        }
+        let late = lines(play, customer).iter().filter(|line| line.text.contains("получено с опозданием")).count();
+        *counts.entry("late").or_default() += late;
+    }
+    *counts.entry("acknowledged").or_default() += play.stage.door.acknowledged.lock().unwrap().len();
+}
