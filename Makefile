@@ -21,7 +21,7 @@ CLUSTER ?= target/cluster
 RIGHTS = $(TEST) --test kubernetes -- --ignored rights
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
-.PHONY: help demo test test-rust simulate test-clients test-browser test-creatio test-kubernetes test-oldest cluster-up cluster-down lint advisories generate docs docs-check bench bench-controller soak-controller image fmt
+.PHONY: help demo test test-rust simulate test-clients test-browser test-creatio test-kubernetes test-oldest cluster-up cluster-down lint advisories generate docs docs-check bench bench-controller soak-controller image fmt sbom
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,21 +63,24 @@ cluster-up: ## a real Kubernetes on this machine; its settings are in target/clu
 cluster-down: ## end it
 	tests/kubernetes/down.sh $(CLUSTER)
 
-lint: ## formatting, clippy, licences and sources of dependencies, the chart, alerts and dashboards
+lint: ## formatting, clippy, licences and sources of dependencies, the chart, alerts and dashboards, the release
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --workspace --all-targets --features otlp -- -D warnings
 	$(CARGO) clippy --locked --no-default-features -- -D warnings
 	"$$(scripts/tools.sh cargo-deny)" --log-level error check bans licenses sources
 	scripts/lint-chart.sh
 	scripts/lint-gitops.sh
+	scripts/lint-release.sh
 	scripts/docs.sh check
 
 advisories: ## known security faults of dependencies; needs the advisory database's public git host
 	"$$(scripts/tools.sh cargo-deny)" check advisories
 
-generate: ## write the generated files anew: CRD, its copy in the chart, docs, dashboards
+generate: ## write the generated files anew: CRD, its copy in the chart, docs, dashboards, the chart's README, the kustomize base
 	$(MAXCHANNEL) crd > crds/maxchannels.yaml.new && mv crds/maxchannels.yaml.new crds/maxchannels.yaml
 	scripts/chart-crd.sh
+	scripts/chart-readme.sh
+	scripts/kustomize-base.sh
 	"$$(scripts/tools.sh python-yaml)" scripts/dashboards.py
 	$(MAXCHANNEL) errors > docs/errors.md.new && mv docs/errors.md.new docs/errors.md
 	scripts/docs.sh reference
@@ -100,6 +103,9 @@ soak-controller: ## an hour of steady state with 50 channels: nothing may be wri
 
 image: ## target/maxchannel-image.tar, tagged localhost/maxchannel:dev; PROFILE=release for the small one, FEATURES=otlp for traces
 	PROFILE=$(PROFILE) FEATURES=$(FEATURES) scripts/make-image.sh
+
+sbom: ## target/maxchannel.cdx.json: what the program is built from (CycloneDX)
+	python3 scripts/sbom.py target/maxchannel.cdx.json
 
 fmt: ## format the sources
 	$(CARGO) fmt

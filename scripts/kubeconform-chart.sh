@@ -13,7 +13,7 @@ kubectl=${CLUSTER_KUBECTL:-$(scripts/tools.sh kubectl)}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 scripts/openapi_schemas.py --kubectl "$kubectl" --output "$work"
-for values in charts/maxchannel/values.yaml charts/maxchannel/tests/values/*.yaml; do
+for values in charts/maxchannel/values.yaml charts/maxchannel/tests/values/*.yaml charts/maxchannel/ci/*-values.yaml; do
 	# PodMonitor and PrometheusRule are Prometheus Operator's, which a test cluster does not know; everything else must be known.
 	"$helm" template release charts/maxchannel --namespace maxchannel --values "$values" |
 		"$kubeconform" -strict -summary -skip PodMonitor,PrometheusRule -schema-location "$work/{{ .ResourceKind }}{{ .KindSuffix }}.json"

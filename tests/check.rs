@@ -358,6 +358,144 @@ fn a_proxy_of_the_environment_is_never_asked() {
     }
 }
 
+/// A folder `channels` with a manifest that is right and one that is not, in a folder of its own.
+fn repository(name: &str) -> Folder {
+    let folder = Folder::new(name);
+    fs::create_dir_all(folder.0.join("channels")).expect("a folder");
+    folder.file("channels/good.yaml", example("minimal.yaml"));
+    folder.file("channels/wrong.yaml", example("channel.yaml").replace("Europe/Moscow", "Europe/Moskow"));
+    folder.file("channels/other.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\n");
+    folder
+}
+
+/// A script of this repository in a folder, with the program in the PATH.
+fn script(folder: &Folder, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let programs = Path::new(env!("CARGO_BIN_EXE_maxchannel")).parent().expect("a folder").display().to_string();
+    let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
+    let output = Command::new("bash")
+        .arg(root.join(program))
+        .args(arguments)
+        .env("PATH", path)
+        .envs(variables.iter().copied())
+        .current_dir(&folder.0)
+        .output()
+        .expect("bash");
+    out(&output)
+}
+
+const MOSKOW: &str = "\"Europe/Moskow\" is not a time zone";
+
+#[test]
+fn findings_come_in_the_forms_that_ci_systems_read_with_the_same_exit_code() {
+    let folder = repository("forms");
+    let folder = folder.0.to_str().expect("UTF-8");
+    let told = |form: &str| {
+        let (code, text) = out(&maxchannel(&["check", "-f", folder, "-o", form]));
+        assert_eq!(code, 1, "{form}: {text}");
+        text
+    };
+    let github = told("github");
+    assert!(github.starts_with("::error file=") && github.contains(MOSKOW), "{github}");
+    let junit = told("junit");
+    assert!(junit.contains("tests=\"2\" failures=\"1\""), "{junit}");
+    let sarif: serde_json::Value = serde_json::from_str(&told("sarif")).expect("JSON");
+    let [result] = sarif["runs"][0]["results"].as_array().expect("results").as_slice() else { panic!("{sarif}") };
+    assert_eq!(result["ruleId"], "spec.workingHours.timeZone");
+    assert!(result["locations"][0]["physicalLocation"]["region"]["startLine"].as_u64().is_some_and(|line| line > 1));
+    for form in ["github", "junit", "sarif"] {
+        assert_eq!(out(&maxchannel(&["check", "-f", "examples/minimal.yaml", "-o", form])).0, 0, "{form}");
+        assert_eq!(out(&maxchannel(&["check", "-f", "no/such/file.yaml", "-o", form])).0, 2, "{form}");
+    }
+}
+
+#[test]
+fn the_github_action_notes_what_is_wrong_at_its_line_and_writes_a_report() {
+    let action = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("action.yml")).expect("action.yml");
+    let action: serde_json::Value = serde_yaml::from_str(&action).expect("YAML");
+    let step = &action["runs"]["steps"][0];
+    assert_eq!(step["run"], "\"$ACTION/scripts/check-in-ci.sh\"");
+    let folder = repository("action");
+    let program = env!("CARGO_BIN_EXE_maxchannel");
+    let inputs = |paths| [("PATHS", paths), ("SARIF", "report.sarif"), ("PROGRAM", program)];
+    for (name, _) in inputs("") {
+        assert_eq!(step["env"][name], format!("${{{{ inputs.{} }}}}", name.to_lowercase()), "{name}");
+    }
+    let (code, told) =
+        script(&folder, "scripts/check-in-ci.sh", &[], &inputs("channels/good.yaml\nchannels/wrong.yaml\n"));
+    assert_eq!(code, 1, "{told}");
+    assert!(told.starts_with("::error file=channels/wrong.yaml,line=") && told.contains(MOSKOW), "{told}");
+    let report = fs::read_to_string(folder.0.join("report.sarif")).expect("the report");
+    assert!(report.contains("channels/wrong.yaml"), "{report}");
+    assert_eq!(script(&folder, "scripts/check-in-ci.sh", &[], &inputs("channels/good.yaml")).0, 0);
+    assert_eq!(script(&folder, "scripts/check-in-ci.sh", &[], &inputs("")).0, 2);
+    let (code, told) = script(&folder, "scripts/check-in-ci.sh", &[], &[("PATHS", "channels"), ("REF", "main")]);
+    assert!(code == 2 && told.contains("the version is not known"), "{told}");
+}
+
+#[test]
+fn the_github_action_takes_no_program_but_the_one_that_the_release_vouches_for() {
+    let folder = repository("download");
+    let release = folder.0.join("releases/v1.2.3");
+    fs::create_dir_all(&release).expect("a folder");
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let archive = format!("maxchannel-1.2.3-linux-{architecture}.tar.gz");
+    let pack = format!("tar -czf {archive} -C \"$(dirname \"$1\")\" maxchannel && sha256sum {archive} >SHA256SUMS");
+    let program = env!("CARGO_BIN_EXE_maxchannel");
+    let packed = Command::new("bash").args(["-c", &pack, "pack", program]).current_dir(&release).status();
+    assert!(packed.expect("bash").success());
+    let releases = format!("file://{}", folder.0.join("releases").display());
+    let inputs = [("PATHS", "channels/good.yaml"), ("RELEASES", releases.as_str()), ("REF", "v1.2.3")];
+    let (code, told) = script(&folder, "scripts/check-in-ci.sh", &[], &inputs);
+    assert_eq!(code, 0, "{told}");
+    fs::write(release.join("SHA256SUMS"), format!("{}  {archive}\n", "0".repeat(64))).expect("a file");
+    let (code, told) = script(&folder, "scripts/check-in-ci.sh", &[], &inputs);
+    assert!(code == 2 && told.contains("is not what SHA256SUMS says"), "{told}");
+}
+
+#[test]
+fn the_pre_commit_hook_looks_at_channels_and_passes_over_everything_else() {
+    let folder = repository("hook");
+    let hooks = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".pre-commit-hooks.yaml"));
+    let hooks: serde_json::Value = serde_yaml::from_str(&hooks.expect("the hooks")).expect("YAML");
+    let entry = hooks[0]["entry"].as_str().expect("an entry");
+    for (files, code) in [
+        (&["channels/good.yaml", "channels/other.yaml"][..], 0),
+        (&["channels/other.yaml"], 0),
+        (&["channels/other.yaml", "channels/wrong.yaml"], 1),
+    ] {
+        let (seen, told) = script(&folder, entry, files, &[]);
+        assert_eq!(seen, code, "{files:?}: {told}");
+    }
+}
+
+#[test]
+fn the_gitlab_template_leaves_a_test_report_and_fails_by_what_is_wrong() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".gitlab/check.gitlab-ci.yml"));
+    let text = text.expect("the template");
+    let (_, jobs) = text.split_once("\n---\n").expect("a header");
+    let jobs: serde_json::Value = serde_yaml::from_str(jobs).expect("YAML");
+    let job = &jobs["maxchannel:check"];
+    let lines = job["script"].as_array().expect("a script").iter().map(|line| line.as_str().expect("a line"));
+    let folder = repository("gitlab");
+    folder.file("job.sh", format!("set -eo pipefail\n{}\n", lines.collect::<Vec<_>>().join("\n")));
+    let job_file = folder.0.join("job.sh").display().to_string();
+    for (paths, expected) in [("channels", 1), ("channels/good.yaml", 0)] {
+        let (code, told) = script(&folder, &job_file, &[], &[("MAXCHANNEL_PATHS", paths)]);
+        assert_eq!(code, expected, "{told}");
+        let report = fs::read_to_string(folder.0.join("maxchannel-check.xml")).expect("the report");
+        assert_eq!(report.contains("<failure "), expected == 1, "{report}");
+    }
+    assert_eq!(job["artifacts"]["reports"]["junit"][0], "maxchannel-check.xml");
+}
+
+#[test]
+fn the_schema_for_editors_is_one_json_document() {
+    let (code, text) = out(&maxchannel(&["schema"]));
+    let schema: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((code, &schema["properties"]["kind"]["const"]), (0, &serde_json::json!("MaxChannel")));
+}
+
 /// The blocks of YAML in the documents are what readers copy.
 #[test]
 fn every_channel_in_the_documents_is_taken() {

@@ -10,6 +10,7 @@ use std::{
 use serde_json::json;
 
 use super::installation::{InstallationArgs, data_dir};
+use super::reports::{self, Found};
 use super::{Output, USAGE, files, outside};
 use crate::api::manifest::{ChannelManifest, Manifests};
 use crate::api::{self, AllowedHosts, FieldPath, Finding, Severity, logo};
@@ -22,7 +23,8 @@ use crate::telemetry;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel check -f channels/\n  maxchannel check -f channel.yaml -f secrets.yaml -o json\n  \
-                        maxchannel check -f channels/ --online\n  maxchannel check --logo logo.png"
+                        maxchannel check -f channels/ --online\n  maxchannel check -f channels/ -o sarif > maxchannel.sarif\n  \
+                        maxchannel check --logo logo.png"
 )]
 pub(super) struct Args {
     /// Files or folders with manifests; `-` is stdin.
@@ -39,9 +41,32 @@ pub(super) struct Args {
     policy: Option<PathBuf>,
     /// The form of the result.
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
+    output: Form,
     #[command(flatten)]
     installation: InstallationArgs,
+}
+
+/// The form of the findings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+    /// JUnit XML, a test case a file: the test report of GitLab and others.
+    Junit,
+    /// SARIF 2.1.0: code scanning of GitHub and others, editors.
+    Sarif,
+    /// Workflow commands of GitHub Actions, which become notes in the pull request.
+    Github,
+}
+
+impl Form {
+    /// How it is told that nothing could be checked.
+    fn complaint(self) -> Output {
+        if self == Self::Json { Output::Json } else { Output::Text }
+    }
 }
 
 /// One line of the result.
@@ -57,7 +82,7 @@ struct Line {
 
 pub(super) fn run(args: &Args) -> ExitCode {
     let fails = |message: &str| {
-        super::complain("check", args.output, message);
+        super::complain("check", args.output.complaint(), message);
         ExitCode::from(USAGE)
     };
     let (manifests, mut unread) = files::read(&args.paths);
@@ -91,8 +116,11 @@ pub(super) fn run(args: &Args) -> ExitCode {
     }
     let errors = lines.iter().filter(|line| line.finding.severity == Severity::Error).count();
     let text = match args.output {
-        Output::Json => as_json(&lines, &manifests),
-        Output::Text => as_text(&lines, &manifests, super::colours()),
+        Form::Json => as_json(&lines, &manifests),
+        Form::Text => as_text(&lines, &manifests, super::colours()),
+        Form::Junit => reports::junit(&checked(&lines, &manifests), &found(&lines)),
+        Form::Sarif => reports::sarif(&found(&lines)),
+        Form::Github => reports::github(&found(&lines)),
     };
     let printed = super::print(&text);
     match (unread.is_empty(), errors) {
@@ -185,6 +213,38 @@ fn forbidden(manifests: &Manifests, allowed: &AllowedHosts) -> Vec<Line> {
         allowed.findings(&channel.value).into_iter().map(line).collect::<Vec<_>>()
     };
     manifests.channels.iter().flat_map(judge).collect()
+}
+
+/// The findings as reports take them.
+fn found(lines: &[Line]) -> Vec<Found<'_>> {
+    fn of(line: &Line) -> Found<'_> {
+        // Items of a list are told apart by their number, which says nothing of the rule.
+        let field = line.finding.field.to_string();
+        let mut rule = String::new();
+        for part in field.split_inclusive(']') {
+            let (name, number) = part.split_once('[').map_or((part, ""), |(name, _)| (name, "[]"));
+            rule += name;
+            rule += number;
+        }
+        Found {
+            file: &line.file,
+            line: (line.number > 0).then_some(line.number),
+            severity: line.finding.severity,
+            text: reports::sentence(&line.finding.to_string()),
+            rule: if rule.is_empty() { "manifest".to_owned() } else { rule },
+        }
+    }
+    lines.iter().map(of).collect()
+}
+
+/// Every file that was looked at, by name: those of channels, and those that something is wrong with.
+fn checked(lines: &[Line], manifests: &Manifests) -> Vec<String> {
+    let mut files: Vec<String> =
+        manifests.channels.iter().map(|channel| channel.place(&FieldPath::default()).file).collect();
+    files.extend(lines.iter().map(|line| line.file.clone()));
+    files.sort();
+    files.dedup();
+    files
 }
 
 fn as_json(lines: &[Line], manifests: &Manifests) -> String {

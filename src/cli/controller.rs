@@ -13,7 +13,7 @@ use super::installation::InstallationArgs;
 use super::run::stop_on_signals;
 use crate::api;
 use crate::channel::schedule::Cadence;
-use crate::controller::{self, RelayLink, RelayPods, Settings, lease};
+use crate::controller::{self, RelayDefaults, RelayLink, RelayPods, Settings, lease};
 use crate::telemetry;
 
 /// Watch the MaxChannels of a cluster and bring everything they need about.
@@ -48,7 +48,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "POLICY", env = "MAXCHANNEL_RELAY_IMAGE_PULL_POLICY")]
     relay_image_pull_policy: Option<String>,
     /// What relays have where their channels say nothing (JSON: resources, volumeClaim {size, storageClassName}, imagePullSecrets
-    /// [{name}]).
+    /// [{name}], nodeSelector, tolerations), and in `pod` what all have (affinity, topologySpreadConstraints, priorityClassName, labels,
+    /// annotations).
     #[arg(long, value_name = "JSON", env = "MAXCHANNEL_RELAY_DEFAULTS")]
     relay_defaults: Option<String>,
     /// How many relays are replaced at once when their pods change, as by a new image: a number, or a share such as 10%. None are after
@@ -139,7 +140,9 @@ fn settings(args: &Args) -> Result<Settings, String> {
         return Err("webhook.ingress and webhook.gateway are both set: give the one that serves the host".to_owned());
     }
     let network = json("MAXCHANNEL_RELAY_NETWORK", args.relay_network.as_deref())?.unwrap_or_default();
-    let relay_defaults = json("MAXCHANNEL_RELAY_DEFAULTS", args.relay_defaults.as_deref())?.unwrap_or_default();
+    let relay_defaults: RelayDefaults =
+        json("MAXCHANNEL_RELAY_DEFAULTS", args.relay_defaults.as_deref())?.unwrap_or_default();
+    let extras = relay_defaults.pod.clone();
     let namespaces = args.watch_namespaces.split(',').map(str::trim).filter(|name| !name.is_empty());
     Ok(Settings {
         listen: args.listen,
@@ -164,8 +167,14 @@ fn settings(args: &Args) -> Result<Settings, String> {
         relay_pull_policy: args.relay_image_pull_policy.clone().filter(|policy| !policy.is_empty()),
         relay_defaults,
         rollout_parallelism: args.rollout_parallelism,
-        relay_env: relay_env().chain(args.installation.proxy.env()).collect(),
-        relay_pods: RelayPods { listen: args.relay_listen, run_as_user: args.relay_run_as_user, network, gateway },
+        relay_env: relay_env().chain(args.installation.proxy.env()?).collect(),
+        relay_pods: RelayPods {
+            listen: args.relay_listen,
+            run_as_user: args.relay_run_as_user,
+            network,
+            gateway,
+            extras,
+        },
         allowed_hosts: args.allowed_hosts.parse()?,
         log_level: telemetry::follow(args.log_level_file.clone()),
         webhook_host: args.webhook_host.clone().filter(|host| !host.is_empty()),

@@ -47,7 +47,13 @@ pub(super) struct ProxyArgs {
     /// Hosts (`crm.acme.ru`) and domains (`.acme.ru`) that are reached without the proxy, with commas between.
     #[arg(long, value_name = "NAMES", env = transport::PROXY_EXCEPT)]
     proxy_except: Option<String>,
+    /// A PEM file, or its text, with authorities that are trusted beside the public ones for everything outside, such as that of a proxy
+    /// which opens TLS.
+    #[arg(long, value_name = "FILE", env = CA_BUNDLE, hide_env_values = true)]
+    ca_bundle: Option<String>,
 }
+
+const CA_BUNDLE: &str = "MAXCHANNEL_CA_BUNDLE";
 
 impl ProxyArgs {
     /// Takes the setting up for this process.
@@ -55,6 +61,9 @@ impl ProxyArgs {
     /// # Errors
     /// One sentence about what cannot be used.
     pub(super) fn take(&self) -> Result<(), String> {
+        if let Some(pem) = self.ca_bundle()? {
+            transport::trust_too(&pem).map_err(|error| format!("--ca-bundle: {error}"))?;
+        }
         let Some(address) = self.proxy.as_deref().filter(|text| !text.trim().is_empty()) else { return Ok(()) };
         let proxy = Proxy::new(address, self.proxy_except.as_deref().unwrap_or_default())?;
         if let Some(password) = proxy.password() {
@@ -64,11 +73,22 @@ impl ProxyArgs {
         Ok(())
     }
 
-    /// The same as environment variables, for relays.
-    pub(super) fn env(&self) -> impl Iterator<Item = (String, String)> {
-        [(transport::PROXY_ADDRESS, &self.proxy), (transport::PROXY_EXCEPT, &self.proxy_except)]
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value.clone().filter(|text| !text.trim().is_empty())?)))
+    fn ca_bundle(&self) -> Result<Option<String>, String> {
+        let Some(given) = self.ca_bundle.as_deref().filter(|text| !text.trim().is_empty()) else { return Ok(None) };
+        if given.contains("-----BEGIN") { Ok(Some(given.to_owned())) } else { text(Path::new(given)).map(Some) }
+    }
+
+    /// The same as environment variables, for relays: a file is read here, for they do not have it.
+    pub(super) fn env(&self) -> Result<impl Iterator<Item = (String, String)>, String> {
+        let values = [
+            (transport::PROXY_ADDRESS, self.proxy.clone()),
+            (transport::PROXY_EXCEPT, self.proxy_except.clone()),
+            (CA_BUNDLE, self.ca_bundle()?),
+        ];
+        let given = |(name, value): (&str, Option<String>)| {
+            Some((name.to_owned(), value.filter(|text| !text.trim().is_empty())?))
+        };
+        Ok(values.into_iter().filter_map(given))
     }
 }
 

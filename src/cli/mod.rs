@@ -26,8 +26,10 @@ mod outside;
 mod plan;
 pub mod relay;
 mod remove;
+mod reports;
 mod rules;
 mod run;
+mod schema;
 #[cfg(feature = "simulator")]
 mod simulator;
 mod status;
@@ -72,6 +74,7 @@ enum Command {
     Remove(remove::Args),
     Rules(rules::Args),
     Run(run::Args),
+    Schema(schema::Args),
     Status(status::Args),
     #[cfg(feature = "simulator")]
     Simulator(simulator::Args),
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Remove(args) => remove::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Run(args) => run::run(args),
+        Command::Schema(args) => schema::run(&args),
         Command::Status(args) => status::run(&args),
         #[cfg(feature = "simulator")]
         Command::Simulator(args) => simulator::run(&args),

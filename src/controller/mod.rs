@@ -56,7 +56,7 @@ use context::Context;
 use entry::Entry;
 use lease::{Fence, Lost};
 use metrics::{Counted, Metrics, OutcomeLabels, ReasonLabels};
-pub use objects::{Gateway, NetworkAccess};
+pub use objects::{Gateway, NetworkAccess, PodExtras};
 pub use relay_link::RelayLink;
 pub use resource::Channel;
 pub use rollouts::Parallelism;

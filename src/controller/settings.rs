@@ -7,11 +7,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::objects::{Gateway, NetworkAccess};
+use super::objects::{Gateway, NetworkAccess, PodExtras};
 use super::relay_link::RelayLink;
 use super::rollouts::Parallelism;
-use crate::api::ChannelRef;
-use crate::api::{AllowedHosts, Ingress, Intake, MaxChannel, Resources, SecretRef, Storage, VolumeClaim, Webhook};
+use crate::api::{
+    AllowedHosts, ChannelRef, Ingress, Intake, MaxChannel, Resources, SecretRef, Storage, Toleration, VolumeClaim,
+    Webhook,
+};
 use crate::channel::Installation;
 use crate::channel::schedule::Cadence;
 use crate::time::{Jitter, Millis};
@@ -24,6 +26,10 @@ pub struct RelayDefaults {
     pub volume_claim: VolumeClaim,
     /// In the channels' namespaces.
     pub image_pull_secrets: Vec<SecretRef>,
+    pub node_selector: BTreeMap<String, String>,
+    pub tolerations: Vec<Toleration>,
+    /// What every pod has, whatever its channel says.
+    pub pod: PodExtras,
 }
 
 /// See the module.
@@ -75,6 +81,7 @@ pub struct RelayPods {
     pub network: NetworkAccess,
     /// Where channels with a host and without an ingress of their own have their route.
     pub gateway: Option<Gateway>,
+    pub extras: PodExtras,
 }
 
 impl Settings {
@@ -95,6 +102,12 @@ impl Settings {
         }
         if relay.image_pull_secrets.is_empty() {
             relay.image_pull_secrets.clone_from(&defaults.image_pull_secrets);
+        }
+        if relay.node_selector.is_empty() {
+            relay.node_selector.clone_from(&defaults.node_selector);
+        }
+        if relay.tolerations.is_empty() {
+            relay.tolerations.clone_from(&defaults.tolerations);
         }
         let storage = relay
             .storage

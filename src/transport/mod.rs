@@ -23,7 +23,7 @@ pub use json::whole_characters;
 pub use limiter::{Limiter, Permit};
 pub use listener::listen;
 pub use proxy::{ADDRESS as PROXY_ADDRESS, EXCEPT as PROXY_EXCEPT, Proxy, go_through};
-pub use reqwest_transport::{Addresses, ReqwestTransport, Trust};
+pub use reqwest_transport::{Addresses, ReqwestTransport, Trust, trust_too};
 pub use retry_after::retry_after;
 
 /// A request to an absolute address; the body is whole and in memory.

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -20,6 +20,22 @@ use super::{Options, Request, Response, Transport, TransportError};
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
     extra: Vec<CertificateDer<'static>>,
+}
+
+/// The authorities of this installation, which everything outside may be under.
+static OURS: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
+
+/// Has this process trust every certificate of `pem`, too, before its first transport is made.
+///
+/// # Errors
+/// The text holds no certificate or a broken one.
+pub fn trust_too(pem: &str) -> Result<(), String> {
+    let ours = Trust::with_pem(pem)?;
+    // Whether a root can be used shows when it is added.
+    ours.clone().client_config()?;
+    // A second setting of the same program is the same: both come from its environment.
+    let _ = OURS.set(ours.extra);
+    Ok(())
 }
 
 impl Trust {
@@ -46,7 +62,8 @@ impl Trust {
     /// The TLS settings with these roots; nothing of the machine is asked.
     pub(crate) fn client_config(self) -> Result<rustls::ClientConfig, String> {
         let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        for certificate in self.extra {
+        let ours = OURS.get().into_iter().flatten().cloned();
+        for certificate in self.extra.into_iter().chain(ours) {
             roots.add(certificate).map_err(|error| format!("a root certificate is not usable: {error}"))?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -30,7 +30,7 @@ fn loose() -> CustomResourceDefinition {
     definition
 }
 
-async fn install(world: &World, definition: &CustomResourceDefinition) {
+pub async fn install(world: &World, definition: &CustomResourceDefinition) {
     let api: Api<CustomResourceDefinition> = Api::all(world.client.clone());
     let parameters = PatchParams::apply("test").force();
     api.patch(NAME, &parameters, &Patch::Apply(definition)).await.unwrap();
@@ -39,10 +39,8 @@ async fn install(world: &World, definition: &CustomResourceDefinition) {
     tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_missing_definition_is_waited_for_an_older_one_serves_and_an_upgrade_changes_nothing_for_live_channels() {
-    let Some(cluster) = Cluster::get().await else { return };
-    let world = World::alone(&cluster).await;
+/// Takes the definition away, and with it every channel that a test which failed has left.
+pub async fn remove(world: &World) {
     let definitions: Api<CustomResourceDefinition> = Api::all(world.client.clone());
     until("the definition is gone", PATIENCE, || async {
         let _ = definitions.delete(NAME, &DeleteParams::default()).await;
@@ -56,6 +54,13 @@ async fn a_missing_definition_is_waited_for_an_older_one_serves_and_an_upgrade_c
         definitions.get_opt(NAME).await.unwrap().is_none().then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_definition_is_waited_for_an_older_one_serves_and_an_upgrade_changes_nothing_for_live_channels() {
+    let Some(cluster) = Cluster::get().await else { return };
+    let world = World::alone(&cluster).await;
+    remove(&world).await;
     let fleet = Fleet::start(&world).await;
     let controller = world.controller_with(fleet.settings(&world)).await;
     let ready = || async {

@@ -31,4 +31,5 @@ mod rights;
 mod steady;
 mod trouble;
 mod verdicts;
+mod watching;
 mod world;

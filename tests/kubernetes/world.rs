@@ -482,6 +482,7 @@ pub fn settings(namespace: &str, max: &str, mango: &str) -> Settings {
             run_as_user: Some(65532),
             network: controller::NetworkAccess::default(),
             gateway: None,
+            extras: controller::PodExtras::default(),
         },
         allowed_hosts: api::AllowedHosts::default(),
         log_level: tokio::sync::watch::channel(None).1,

@@ -22,7 +22,11 @@
 {{- end -}}
 
 {{- define "maxchannel.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Address and port as a socket: IPv6 in brackets. */}}
@@ -52,13 +56,15 @@ app.kubernetes.io/component: controller
 {{- end -}}
 
 {{- define "maxchannel.labels" -}}
+{{- with .Values.commonLabels }}
+{{- toYaml (omit . "helm.sh/chart" "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by") }}
+{{ end -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{ include "maxchannel.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
-{{/* The rights in a namespace whose channels are served; the same in a ClusterRole (all namespaces) and in a Role (one). */}}
 {{/* What relays have where their channels say nothing, as JSON; pull secrets in the usual form. */}}
 {{- define "maxchannel.relayDefaults" -}}
 {{- $secrets := list }}
@@ -70,9 +76,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 {{- $defaults := dict "resources" .Values.relay.resources "volumeClaim" .Values.relay.volumeClaim "imagePullSecrets" $secrets }}
+{{- $pod := dict }}
+{{- range $theirs, $ours := dict "affinity" "affinity" "topologySpreadConstraints" "topologySpreadConstraints" "priorityClassName" "priorityClassName" "labels" "podLabels" "annotations" "podAnnotations" }}
+{{- with get $.Values.relay $ours }}{{ $_ := set $pod $theirs . }}{{ end }}
+{{- end }}
+{{- with .Values.relay.nodeSelector }}{{ $_ := set $defaults "nodeSelector" . }}{{ end }}
+{{- with .Values.relay.tolerations }}{{ $_ := set $defaults "tolerations" . }}{{ end }}
+{{- with $pod }}{{ $_ := set $defaults "pod" . }}{{ end }}
 {{- toJson $defaults }}
 {{- end -}}
 
+{{/* The rights in a namespace whose channels are served; the same in a ClusterRole (all namespaces) and in a Role (one). */}}
 {{- define "maxchannel.channelRules" -}}
 # The channels: watched; patch adds and removes the finalizer, without which a deletion would leave a webhook at MAX and rows in Creatio behind.
 - apiGroups: [maxchannel.dev]

@@ -23,7 +23,7 @@ pub use network_policy::{NetworkAccess, network_policy};
 pub use secret::secret;
 pub use service::service;
 pub use service_account::service_account;
-pub use stateful_set::stateful_set;
+pub use stateful_set::{PodExtras, stateful_set};
 
 use super::names;
 use super::settings::RelayPods;

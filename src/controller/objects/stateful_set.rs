@@ -7,14 +7,16 @@ use std::net::SocketAddr;
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction, LocalObjectReference,
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
-    VolumeResourceRequirements,
+    Affinity, Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction,
+    LocalObjectReference, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, PodSpec,
+    PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration,
+    TopologySpreadConstraint, Volume, VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use serde::Deserialize;
 
 use super::{Blueprint, PORT, PORT_NAME};
 use crate::api;
@@ -23,11 +25,25 @@ use crate::controller::names;
 const CONFIG_FOLDER: &str = "/etc/maxchannel";
 const DATA_FOLDER: &str = "/var/lib/maxchannel";
 
+/// What the installation puts on every relay's pod, in Kubernetes' own words.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct PodExtras {
+    pub affinity: Option<Affinity>,
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    pub priority_class_name: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
 #[must_use]
 pub fn stateful_set(blueprint: &Blueprint) -> StatefulSet {
     let name = names::relay(&blueprint.channel.name);
     let labels = names::labels(&blueprint.channel.name);
     let user = blueprint.pods.run_as_user;
+    let extras = &blueprint.pods.extras;
+    // Those that select the pod are never another's.
+    let pod_labels = extras.labels.clone().into_iter().chain(labels.clone()).collect();
     let mut volumes = vec![Volume {
         name: "config".to_owned(),
         secret: Some(SecretVolumeSource {
@@ -60,7 +76,11 @@ pub fn stateful_set(blueprint: &Blueprint) -> StatefulSet {
             revision_history_limit: Some(2),
             volume_claim_templates: (!blueprint.is_ephemeral()).then(|| vec![claim(blueprint)]),
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+                metadata: Some(ObjectMeta {
+                    labels: Some(pod_labels),
+                    annotations: Some(extras.annotations.clone()).filter(|annotations| !annotations.is_empty()),
+                    ..ObjectMeta::default()
+                }),
                 spec: Some(PodSpec {
                     service_account_name: Some(name),
                     automount_service_account_token: Some(false),
@@ -81,6 +101,10 @@ pub fn stateful_set(blueprint: &Blueprint) -> StatefulSet {
                     termination_grace_period_seconds: Some(30),
                     node_selector: Some(blueprint.relay.node_selector.clone()).filter(|labels| !labels.is_empty()),
                     tolerations: tolerations(&blueprint.relay.tolerations),
+                    affinity: extras.affinity.clone(),
+                    topology_spread_constraints: Some(extras.topology_spread_constraints.clone())
+                        .filter(|constraints| !constraints.is_empty()),
+                    priority_class_name: extras.priority_class_name.clone(),
                     image_pull_secrets: pull_secrets(&blueprint.relay.image_pull_secrets),
                     containers: vec![container(blueprint)],
                     volumes: Some(volumes),

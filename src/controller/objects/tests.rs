@@ -18,6 +18,7 @@ fn pods(network: Value) -> RelayPods {
         run_as_user: Some(65532),
         network: serde_json::from_value(network).unwrap(),
         gateway: None,
+        extras: PodExtras::default(),
     }
 }
 
@@ -121,6 +122,28 @@ fn a_host_has_one_gateway_with_one_certificate_and_each_channel_a_route_of_its_o
     for no_host in [json!({"intake": {"longPoll": {}}}), json!({"intake": {"webhook": {"url": "https://acme.ru"}}})] {
         assert_eq!(http_route(&with_pods(&no_host, &shared)), None, "{no_host}");
     }
+}
+
+#[test]
+fn what_the_installation_puts_on_every_relays_pod_is_there_and_never_in_the_place_of_what_selects_it() {
+    let constraint = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"});
+    let affinity =
+        json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]}});
+    let extras = serde_json::from_value(json!({
+        "affinity": affinity, "topologySpreadConstraints": [constraint], "priorityClassName": "high",
+        "labels": {"team": "crm", "app.kubernetes.io/component": "another"}, "annotations": {"note": "yes"},
+    }));
+    let given = RelayPods { extras: extras.unwrap(), ..pods(json!({})) };
+    let set = serde_json::to_value(stateful_set(&with_pods(&json!({}), &given))).unwrap();
+    let (selector, template) = (&set["spec"]["selector"]["matchLabels"], &set["spec"]["template"]);
+    assert_eq!(template["metadata"]["annotations"], json!({"note": "yes"}));
+    let mut labels = selector.clone();
+    labels["team"] = json!("crm");
+    assert_eq!(template["metadata"]["labels"], labels);
+    assert_eq!(selector["app.kubernetes.io/component"], "relay");
+    assert_eq!(template["spec"]["affinity"], affinity);
+    assert_eq!(template["spec"]["topologySpreadConstraints"], json!([constraint]));
+    assert_eq!(template["spec"]["priorityClassName"], "high");
 }
 
 #[test]

@@ -88,6 +88,18 @@ async fn files_are_fetched_from_a_private_address_only_where_the_api_was_put_the
     thread.join().unwrap();
 }
 
+#[tokio::test]
+async fn an_authority_of_the_installation_is_trusted_by_every_client() {
+    let (base_url, root_pem, thread) = server(2);
+    client(&base_url, None).me().await.unwrap_err();
+    for pem in ["", "not a certificate"] {
+        assert!(crate::transport::trust_too(pem).is_err(), "{pem:?}");
+    }
+    crate::transport::trust_too(&root_pem).unwrap();
+    assert_eq!(client(&base_url, None).me().await.unwrap().user_id, 254_700_011);
+    thread.join().unwrap();
+}
+
 #[test]
 fn the_ministry_root_is_the_published_one() {
     let pem = include_str!("../russian_trusted_root_ca.pem");
