@@ -3,7 +3,7 @@
 //! The program is the real one, a process of its own built as a release is. The doubles live in this process, on the same cores. Every
 //! figure is the median of several runs on fresh stores; what each means and what it is on one machine stands in `benches/README.md`.
 //!
-//! `BENCH_RUNS` sets the number of runs (3), `BENCH_ONLY` one of `memory`, `latency`, `drain`, `BENCH_PROGRAM` the
+//! `BENCH_RUNS` sets the number of runs (3), `BENCH_ONLY` one of `memory`, `latency`, `drain`, `restart`, `strangers`, `BENCH_PROGRAM` the
 //! program in place of the one that cargo built beside the bench, which has the doubles in it.
 
 use std::collections::HashMap;
@@ -29,6 +29,11 @@ const IDLE: Duration = Duration::from_secs(4);
 const CUSTOMERS: usize = 200;
 const LATENCY_MESSAGES: usize = 1_000;
 const LATENCY_PAUSE: Duration = Duration::from_millis(10);
+/// Dialogs that are open at a start, messages sent from that moment on, and how long reading all back may take.
+const OPEN_DIALOGS: usize = 1_000;
+const AFTER_START: usize = 2_000;
+const READ_BACK: Duration = Duration::from_mins(3);
+const STRANGERS: usize = 1_000;
 const BACKLOG: usize = 5_000;
 /// What the CRM works on each message of the backlog, in milliseconds.
 const CRM_WORK: u64 = 5;
@@ -222,9 +227,9 @@ impl Site {
         }
     }
 
-    fn customers(&self) -> Vec<i64> {
+    fn customers(&self, count: usize) -> Vec<i64> {
         let control = self.max.control();
-        (0..CUSTOMERS)
+        (0..count)
             .map(|number| {
                 let user = max::NewUser::named(&format!("Клиент {number}"));
                 let user = control.create_user(user).expect("a new user");
@@ -334,68 +339,18 @@ async fn latency(table: &mut Table) {
     let site = Site::new(0).await;
     let _program = site.start_run();
     site.until_ready().await;
-    let customers = site.customers();
+    let customers = site.customers(CUSTOMERS);
     let control = site.max.control();
     for customer in &customers {
         control.say(*customer, site.bot, "Здравствуйте, у меня вопрос").expect("a dialog");
     }
     let warm = async || customers.iter().all(|customer| !site.received(*customer).is_empty()).then_some(());
     site.until("every customer's first message is in the CRM", warm).await;
-    // What MAX has sent for each customer is the pattern of what is sent now, so that the bench holds the watch.
-    let patterns: HashMap<i64, Value> = control
-        .updates(site.bot)
-        .expect("the bot")
-        .iter()
-        .filter(|record| record.update["update_type"] == "message_created")
-        .filter_map(|record| Some((record.update["message"]["sender"]["user_id"].as_i64()?, (*record.update).clone())))
-        .collect();
-    let subscription = control.bot(site.bot).expect("the bot").subscriptions.remove(0);
+    let senders = Senders::new(&site);
     let client = reqwest::Client::new();
-    let mut schedule = tokio::time::interval(LATENCY_PAUSE);
-    schedule.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
-    let mut posts = Vec::new();
-    for number in 0..LATENCY_MESSAGES {
-        let due = schedule.tick().await;
-        let mut update = patterns[&customers[number % CUSTOMERS]].clone();
-        let mid = format!("mid.{:032x}", 0x00be_0000_0000 + number);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis();
-        let now = i64::try_from(now).expect("milliseconds fit");
-        let seq =
-            update["message"]["body"]["seq"].as_i64().expect("a message") + 1 + i64::try_from(number).expect("small");
-        update["timestamp"] = json!(now);
-        update["message"]["timestamp"] = json!(now);
-        update["message"]["body"]["seq"] = json!(seq);
-        update["message"]["body"]["mid"] = json!(mid);
-        let request = client
-            .post(&subscription.url)
-            .header("Content-Type", "application/json; charset=utf-8")
-            .header("X-Max-Bot-Api-Secret", subscription.secret.clone().unwrap_or_default())
-            .body(update.to_string());
-        let sent = site.crm_ms();
-        posts.push(tokio::spawn(async move {
-            let status = request.send().await.expect("an answer").status();
-            assert_eq!(status.as_u16(), 200, "the webhook was not taken");
-            // From the moment that the schedule names: a late start counts as waiting.
-            (mid, sent, due.elapsed().as_secs_f64() * 1_000.0)
-        }));
-    }
-    let mut answers = Vec::new();
-    let mut sent_at = HashMap::new();
-    for post in posts {
-        let (mid, sent, took) = post.await.expect("a post");
-        sent_at.insert(mid, sent);
-        answers.push(took);
-    }
-    let arrived = async || {
-        let stored: Vec<_> = customers.iter().flat_map(|customer| site.received(*customer)).collect();
-        (stored.len() == CUSTOMERS + LATENCY_MESSAGES).then_some(stored)
-    };
-    let stored = site.until("all messages are in the CRM", arrived).await;
-    // The double's clock cuts to whole milliseconds, twice: one in the mean.
-    #[allow(clippy::cast_precision_loss, reason = "milliseconds since the epoch are exact in a f64")]
-    let mut carried: Vec<f64> =
-        stored.iter().filter_map(|(mid, _, at)| Some(*at as f64 + 1.0 - sent_at.get(mid)?)).collect();
-    assert_eq!(carried.len(), LATENCY_MESSAGES);
+    let sent = senders.send(&site, &client, &customers, 0, LATENCY_MESSAGES).await;
+    let mut answers = sent.answers.clone();
+    let mut carried = sent.carried(&site, &customers).await;
     site.assert_contract_kept();
     let mut requests = idle_request_cost(&site, &client).await;
     let mut syncs = sync_cost(&site);
@@ -407,6 +362,172 @@ async fn latency(table: &mut Table) {
     table.add("beside it: GET /healthz, p99, ms", "", quantile(&mut requests, 0.99));
     table.add("beside it: 20 KiB written and synced, p50, ms", "", quantile(&mut syncs, 0.5));
     table.add("beside it: 20 KiB written and synced, p99, ms", "", quantile(&mut syncs, 0.99));
+}
+
+/// How messages of customers are sent by the bench itself, so that it holds the watch: like those that MAX has sent for them.
+struct Senders {
+    patterns: HashMap<i64, Value>,
+    url: String,
+    secret: String,
+}
+
+/// Messages that were sent: when each was, and what each POST took, milliseconds.
+struct Sent {
+    at: HashMap<String, f64>,
+    answers: Vec<f64>,
+}
+
+impl Senders {
+    fn new(site: &Site) -> Self {
+        let control = site.max.control();
+        let patterns = control
+            .updates(site.bot)
+            .expect("the bot")
+            .iter()
+            .filter(|record| record.update["update_type"] == "message_created")
+            .filter_map(|record| {
+                Some((record.update["message"]["sender"]["user_id"].as_i64()?, (*record.update).clone()))
+            })
+            .collect();
+        let subscription = control.bot(site.bot).expect("the bot").subscriptions.remove(0);
+        Self { patterns, url: subscription.url, secret: subscription.secret.unwrap_or_default() }
+    }
+
+    /// Sends `count` messages, each customer in turn, a hundred a second; `first` counts those before.
+    async fn send(&self, site: &Site, client: &reqwest::Client, customers: &[i64], first: usize, count: usize) -> Sent {
+        let mut schedule = tokio::time::interval(LATENCY_PAUSE);
+        schedule.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+        let mut posts = Vec::new();
+        for number in first..first + count {
+            let due = schedule.tick().await;
+            let mut update = self.patterns[&customers[number % customers.len()]].clone();
+            let mid = format!("mid.{:032x}", 0x00be_0000_0000 + number);
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis();
+            let now = i64::try_from(now).expect("milliseconds fit");
+            let seq = update["message"]["body"]["seq"].as_i64().expect("a message")
+                + 1
+                + i64::try_from(number).expect("small");
+            update["timestamp"] = json!(now);
+            update["message"]["timestamp"] = json!(now);
+            update["message"]["body"]["seq"] = json!(seq);
+            update["message"]["body"]["mid"] = json!(mid);
+            let request = client
+                .post(&self.url)
+                .header("Content-Type", "application/json; charset=utf-8")
+                .header("X-Max-Bot-Api-Secret", &self.secret)
+                .body(update.to_string());
+            let sent = site.crm_ms();
+            posts.push(tokio::spawn(async move {
+                let status = request.send().await.expect("an answer").status();
+                assert_eq!(status.as_u16(), 200, "the webhook was not taken");
+                // From the moment that the schedule names: a late start counts as waiting.
+                (mid, sent, due.elapsed().as_secs_f64() * 1_000.0)
+            }));
+        }
+        let mut sent = Sent { at: HashMap::new(), answers: Vec::new() };
+        for post in posts {
+            let (mid, at, took) = post.await.expect("a post");
+            sent.at.insert(mid, at);
+            sent.answers.push(took);
+        }
+        sent
+    }
+}
+
+impl Sent {
+    /// How long each was on its way, once all are in the CRM: each once.
+    async fn carried(&self, site: &Site, customers: &[i64]) -> Vec<f64> {
+        site.until("all messages are in the CRM", async || {
+            let stored = customers.iter().flat_map(|customer| site.received(*customer));
+            // The double's clock cuts to whole milliseconds, twice: one in the mean.
+            #[allow(clippy::cast_precision_loss, reason = "milliseconds since the epoch are exact in a f64")]
+            let carried: Vec<f64> =
+                stored.filter_map(|(mid, _, at)| Some(at as f64 + 1.0 - self.at.get(&mid)?)).collect();
+            assert!(carried.len() <= self.at.len(), "a message is there twice");
+            (carried.len() == self.at.len()).then_some(carried)
+        })
+        .await
+    }
+}
+
+/// A start with a thousand open dialogs, all of which are read back, while messages come from the first moment on.
+async fn restart(table: &mut Table) {
+    let site = Site::new(0).await;
+    let program = site.start_run();
+    site.until_ready().await;
+    let customers = site.customers(OPEN_DIALOGS);
+    for customer in &customers {
+        site.max.control().say(*customer, site.bot, "Здравствуйте, у меня вопрос").expect("a dialog");
+    }
+    let open = async || customers.iter().all(|customer| !site.received(*customer).is_empty()).then_some(());
+    site.until("every dialog is open", open).await;
+    let senders = Senders::new(&site);
+    let client = reqwest::Client::new();
+    drop(program);
+    let readings = || site.max.control().statistics().requests.get("GET /messages").copied().unwrap_or(0);
+    let before = readings();
+    let program = site.start_run();
+    let up = async || site.get("/readyz").await.filter(|(status, _)| *status == 200);
+    site.until("200 from /readyz", up).await;
+    let sent = senders.send(&site, &client, &customers, 0, AFTER_START).await;
+    let mut carried = sent.carried(&site, &customers).await;
+    let begin = Instant::now();
+    while readings() < before + OPEN_DIALOGS as u64 {
+        assert!(begin.elapsed() < READ_BACK, "{} of the dialogs are read back", readings() - before);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(IDLE).await;
+    let sent = senders.send(&site, &client, &customers, AFTER_START, LATENCY_MESSAGES).await;
+    let mut later = sent.carried(&site, &customers).await;
+    site.assert_contract_kept();
+    let memory = program.memory();
+    table.add(
+        "start with 1 000 open dialogs: POST to the message in the CRM, p50, ms",
+        "",
+        quantile(&mut carried, 0.5),
+    );
+    table.add("the same, p99, ms", "≤ 2 000", quantile(&mut carried, 0.99));
+    table.add("the same, the longest, ms", "", quantile(&mut carried, 1.0));
+    table.add("the same once all are read back, p50, ms", "", quantile(&mut later, 0.5));
+    table.add("the same once all are read back, p99, ms", "≤ 10", quantile(&mut later, 0.99));
+    table.add("afterwards, `run`: resident, MiB", "", memory.all / MIB);
+}
+
+/// A thousand strangers who connect and say nothing, or begin what they never end, while webhooks come in.
+async fn strangers(table: &mut Table) {
+    let site = Site::new(0).await;
+    let program = site.start_run();
+    site.until_ready().await;
+    let customers = site.customers(CUSTOMERS);
+    for customer in &customers {
+        site.max.control().say(*customer, site.bot, "Здравствуйте, у меня вопрос").expect("a dialog");
+    }
+    let open = async || customers.iter().all(|customer| !site.received(*customer).is_empty()).then_some(());
+    site.until("every dialog is open", open).await;
+    let (senders, client) = (Senders::new(&site), reqwest::Client::new());
+    let alone = senders.send(&site, &client, &customers, 0, LATENCY_MESSAGES).await;
+    let mut alone = alone.answers;
+    let before = program.memory();
+    let mut silent = Vec::with_capacity(STRANGERS);
+    for number in 0..STRANGERS {
+        let mut stranger = std::net::TcpStream::connect(("127.0.0.1", site.port)).expect("a connection");
+        let said: &[u8] = match number % 3 {
+            0 => b"",
+            1 => b"POST /webhooks/max/default/support/0 HTTP/1.1\r\nHost:",
+            _ => b"POST /webhooks/max/default/support/0 HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n{",
+        };
+        // Whoever gave way to a newcomer cannot say anything any more.
+        let _ = stranger.write_all(said);
+        silent.push(stranger);
+    }
+    let sent = senders.send(&site, &client, &customers, LATENCY_MESSAGES, LATENCY_MESSAGES).await;
+    let after = program.memory();
+    let mut beside = sent.answers.clone();
+    sent.carried(&site, &customers).await;
+    drop(silent);
+    table.add("1 000 silent strangers: memory more than before, MiB", "≤ 20", (after.all - before.all) / MIB);
+    table.add("webhook POST to its 200 without them, p99, ms", "", quantile(&mut alone, 0.99));
+    table.add("webhook POST to its 200 beside them, p99, ms", "", quantile(&mut beside, 0.99));
 }
 
 /// What the disk takes for a commit of the relay's usual size: five pages over a file that has its length already, as SQLite's log has.
@@ -441,7 +562,7 @@ async fn drain(table: &mut Table) {
     let site = Site::new(CRM_WORK).await;
     let program = site.start_run();
     site.until_ready().await;
-    let customers = site.customers();
+    let customers = site.customers(CUSTOMERS);
     site.crm.control().outage(Some(creatio::Outage::Unavailable));
     let control = site.max.control();
     let begin = Instant::now();
@@ -528,6 +649,13 @@ fn main() {
             if wanted("drain") {
                 drain(&mut table).await;
             }
+            if wanted("strangers") {
+                strangers(&mut table).await;
+            }
+        }
+        // Minutes, most of which MAX's limit takes.
+        if wanted("restart") {
+            restart(&mut table).await;
         }
     });
     println!("{before}; at the end {}; {runs} runs in {:.0} s", machine(), begin.elapsed().as_secs_f64());

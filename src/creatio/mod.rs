@@ -37,7 +37,7 @@ pub use package::{
 pub use setup::{Channel, ChatQueue, ChatQueueAgent, MaxChannelSettings, RoutingRule, User, ids};
 pub use wire::Calls;
 
-use crate::transport::Transport;
+use crate::transport::{Hold, Transport};
 use wire::Wire;
 
 /// Who signs in at the CRM. The user behind it is a technical one, with the rights of the integration and no more.
@@ -98,6 +98,11 @@ impl Client {
     /// Makes a client; nothing is sent before the first call.
     pub fn new(transport: Arc<dyn Transport>, settings: Settings) -> Self {
         Self { wire: Arc::new(Wire::new(transport, settings)) }
+    }
+
+    /// Until when the site is left alone.
+    pub fn hold(&self) -> &Hold {
+        self.wire.hold()
     }
 
     /// How many requests this client has sent since it was made, by kind: Creatio's plans count calls.

@@ -18,6 +18,8 @@ use crate::transport::whole_characters;
 
 /// Rows on one page of the outbox (contract, "From the CRM to the relay").
 const OUTBOX_PAGE: usize = 100;
+/// Keys of one customer that are read.
+const NEWEST_KEYS: usize = 20;
 /// Longest `Error` of an outbox row, in UTF-16 units; longer is refused (contract, same table).
 const REPORT_TEXT: usize = 250;
 /// The package version of the wire that this client speaks.
@@ -610,6 +612,26 @@ impl Client {
             }
         }
         Ok(page)
+    }
+
+    /// The newest keys under which the CRM was handed something of a customer's, the newest first.
+    ///
+    /// # Errors
+    /// [`Class::AccessDenied`] where the technical user may not read `MaxInbound`, which nothing else needs.
+    pub async fn newest_keys(&self, channel_source: &str, sender: &str) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Key {
+            external_id: String,
+        }
+        let (source, sender) = (text_literal(channel_source), text_literal(sender));
+        let query = Query::new()
+            .select("Id,ExternalId")
+            .filter(format!("ChannelSource eq {source} and Sender eq {sender}"))
+            .order_by("CreatedOn desc")
+            .top(NEWEST_KEYS);
+        let keys: Vec<Key> = self.rows("MaxInbound", &query).await?;
+        Ok(keys.into_iter().map(|key| key.external_id).collect())
     }
 
     /// Reports what became of a row; the package then shows the agent a line in the chat.

@@ -246,6 +246,10 @@ impl Wire {
         Self { outlet, sessions: Sessions::new(settings) }
     }
 
+    pub fn hold(&self) -> &Hold {
+        &self.outlet.hold
+    }
+
     pub fn calls(&self) -> Calls {
         let count = |kind: Kind| self.outlet.counters.0[kind as usize].load(Ordering::Relaxed);
         Calls {

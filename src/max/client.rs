@@ -23,7 +23,7 @@ use super::message::{Bot, Message, Subscription, SubscriptionList, VideoDetails}
 use super::outgoing::{
     Action, CallbackAnswer, History, LONGEST_POLL, NewMessage, OutgoingAttachment, Recipient, UploadKind,
 };
-use crate::transport::{Options, Request, Response, Transport, Waited};
+use crate::transport::{Hold, Options, Permit, Request, Response, Transport, Waited};
 
 /// One bot at the API. Cheap to clone; clones share the limits.
 #[derive(Clone)]
@@ -49,6 +49,14 @@ pub struct Updates {
     pub updates: Vec<Box<RawValue>>,
     /// What to ask with next time, once these are on disk; `None`: keep the marker you have.
     pub marker: Option<i64>,
+}
+
+/// The right to send one message into one dialog now; dropping it leaves it unused.
+#[derive(Debug)]
+pub struct Turn {
+    to: Recipient,
+    places: (Option<Permit>, Permit),
+    waited: Duration,
 }
 
 /// For an API call. A message is answered at once; media is fetched and processed after the answer.
@@ -91,6 +99,12 @@ impl Client {
             value.set_sensitive(true);
         }
         Self { api, files, base_url: settings.base_url, authorization, limits }
+    }
+
+    /// Until when MAX is left alone.
+    #[must_use]
+    pub fn hold(&self) -> &Hold {
+        &self.limits.hold
     }
 
     /// GET /me.
@@ -149,18 +163,31 @@ impl Client {
         Ok(Updates { updates: updates.unwrap_or_default(), marker })
     }
 
+    /// Waits until a message may go into this dialog within the limits. Nothing is sent yet, so whoever waited can
+    /// look once more whether it is still to be said.
+    pub async fn turn(&self, to: Recipient) -> Turn {
+        let began = Instant::now();
+        let places = self.limits.acquire(Scope::Dialog(to)).await;
+        Turn { to, places, waited: began.elapsed() }
+    }
+
     /// POST /messages. There is no idempotency key: see [`Error::may_have_been_sent`].
     pub async fn send(&self, to: Recipient, message: &NewMessage) -> Result<Message, Error> {
+        self.send_in(self.turn(to).await, message).await
+    }
+
+    /// The same in a turn that has come.
+    pub async fn send_in(&self, turn: Turn, message: &NewMessage) -> Result<Message, Error> {
         #[derive(serde::Deserialize)]
         struct Wire {
             message: Message,
         }
-        let (key, id) = match to {
+        let (key, id) = match turn.to {
             Recipient::User(id) => ("user_id", id),
             Recipient::Chat(id) => ("chat_id", id),
         };
         let mut call = Outgoing::new(Call::change("POST /messages"), Method::POST, &["messages"]).query(key, &id);
-        call.scope = Scope::Dialog(to);
+        call.turn = Some(turn);
         let Wire { message } = self.answer(call.json(message)?).await?;
         Ok(message)
     }
@@ -330,11 +357,14 @@ impl Client {
         let options = Options { timeout: outgoing.timeout, ..Options::default() };
         let answer = {
             let began = Instant::now();
-            let _places = self.limits.acquire(outgoing.scope).await;
+            let (_places, waited) = match outgoing.turn {
+                Some(Turn { places, waited, .. }) => (places, waited),
+                None => (self.limits.acquire(outgoing.scope).await, began.elapsed()),
+            };
             if let Some(left) = self.limits.hold.left() {
                 return Err(call.held(left));
             }
-            request.extensions_mut().insert(Waited(began.elapsed()));
+            request.extensions_mut().insert(Waited(waited));
             self.api.send(request, options).await.map_err(|error| call.transport(&error))?
         };
         self.limits.hold.heed(&answer);
@@ -366,6 +396,8 @@ struct Outgoing<'a> {
     query: Vec<(&'static str, String)>,
     body: Bytes,
     scope: Scope,
+    /// A turn that has come already; else it is waited for.
+    turn: Option<Turn>,
     timeout: Duration,
     /// A secret in the body, which an answer may repeat and an error must not.
     secret: &'a str,
@@ -374,7 +406,8 @@ struct Outgoing<'a> {
 impl<'a> Outgoing<'a> {
     fn new(call: Call, method: Method, path: &[&'a str]) -> Self {
         let (query, body) = (Vec::new(), Bytes::new());
-        Self { call, method, path: path.to_vec(), query, body, scope: Scope::Host, timeout: CALL_TIMEOUT, secret: "" }
+        let path = path.to_vec();
+        Self { call, method, path, query, body, scope: Scope::Host, turn: None, timeout: CALL_TIMEOUT, secret: "" }
     }
 
     fn query(mut self, key: &'static str, value: &dyn fmt::Display) -> Self {

@@ -32,7 +32,7 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use attachment::Attachment;
-pub use client::{Client, Updates};
+pub use client::{Client, Turn, Updates};
 pub use error::{Class, Error};
 pub use files::Download;
 pub use limits::REQUESTS_PER_SECOND;

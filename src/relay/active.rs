@@ -10,8 +10,9 @@ use super::RelayError;
 use super::ground::Ground;
 use super::mango::Mango;
 use crate::contract::RelayConfig;
-use crate::policy::Rules;
-use crate::transport::Transport;
+use crate::contract::config::{BotConfig, ChannelConfig};
+use crate::policy::{BotRole, Rules};
+use crate::transport::{Hold, Transport};
 use crate::{creatio, max};
 
 /// The settings in force with the clients made of them.
@@ -23,6 +24,8 @@ pub(super) struct Active {
     pub creatio: Option<creatio::Client>,
     pub mango: Option<Mango>,
     pub bots: BotTransport,
+    /// Until when the bot of each role is left alone.
+    bot_holds: [Hold; 2],
 }
 
 /// The transport to bots, whose `Debug` says nothing.
@@ -81,7 +84,19 @@ impl Active {
         let bots = ground.outside(None).map_err(failed)?;
         let rules = Arc::new(channel.rules.clone());
         let mango = Mango::new(&config, before.and_then(|before| before.mango.as_ref()), ground).map_err(failed)?;
-        Ok(Self { rules, max, creatio, mango, bots: BotTransport(bots), config })
+        let same = |bot: fn(&ChannelConfig) -> &Option<BotConfig>| {
+            let url = |channel| bot(channel).as_ref().map(|bot| &bot.url);
+            before.filter(|before| url(&before.config.channel) == url(channel))
+        };
+        let bot_holds = [
+            same(|channel| &channel.bot).map(|before| before.bot_holds[0].clone()).unwrap_or_default(),
+            same(|channel| &channel.off_hours_bot).map(|before| before.bot_holds[1].clone()).unwrap_or_default(),
+        ];
+        Ok(Self { rules, max, creatio, mango, bots: BotTransport(bots), bot_holds, config })
+    }
+
+    pub fn bot_hold(&self, role: BotRole) -> &Hold {
+        &self.bot_holds[usize::from(role == BotRole::OffHours)]
     }
 
     /// Ours that `shown` is equal to, if any.

@@ -4,7 +4,8 @@
 //!
 //! A bot that does not answer within its time, twice, has failed: the rules hand the dialog to the fallback, and new dialogs go
 //! there at once until the bot has been left alone for [`AWAY`]. One that answers something else than this protocol is not away: the
-//! dialog it concerns goes to the fallback, the others stay.
+//! dialog it concerns goes to the fallback, the others stay. One that asks by `Retry-After` to be left alone is: whose question can
+//! still be answered in its time waits so long, and for all others the bot is away.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use super::store::to_max::{Button, Origin, Part};
 use crate::contract::config::BotConfig;
 use crate::policy::{BotRole, Effect, Event};
 use crate::time::Millis;
-use crate::transport::{Options, whole_characters};
+use crate::transport::{Hold, Options, whole_characters};
 
 /// How long a bot that failed is left alone.
 pub(super) const AWAY: Millis = 30_000;
@@ -42,7 +43,7 @@ pub(super) enum BotState {
 }
 
 #[derive(Debug, Default)]
-struct Answer {
+pub(super) struct Answer {
     messages: Vec<Vec<Part>>,
     hand_over: bool,
     close: bool,
@@ -100,7 +101,7 @@ pub(super) async fn serve(shared: &Shared, id: CustomerId) -> Outcome {
             let span = active.delivery("bot");
             let asked = ask(&active, id, &question).instrument(span.clone()).await;
             span.record("outcome", asked.name());
-            shared.note_bot(question.bot, asked.state());
+            shared.note_bot(question.bot, asked.state(), active.bot_hold(question.bot).left());
             match asked {
                 Asked::Answered(answer) => Some(answer),
                 Asked::NotUnderstood | Asked::Silent => None,
@@ -148,8 +149,17 @@ async fn ask(active: &Active, id: CustomerId, question: &Question) -> Asked {
     };
     let (Some(config), key) = bot else { return Asked::Silent };
     let body = serde_json::json!({ "sender": format!("max:{id}"), "message": question.text }).to_string();
+    let hold = active.bot_hold(question.bot);
+    let until = tokio::time::Instant::now() + Duration::from_millis(config.timeout_millis);
     for _ in 0..ATTEMPTS {
-        if let Some(answer) = call(active, config, key.as_ref(), &body).await {
+        if let Some(left) = hold.left() {
+            // It says itself when it will answer: in time, or not.
+            if tokio::time::Instant::now() + left > until {
+                break;
+            }
+            tokio::time::sleep(left).await;
+        }
+        if let Some(answer) = call(active, config, hold, key.as_ref(), &body).await {
             // Asking again would tell it the same twice.
             return read(&answer).map_or(Asked::NotUnderstood, Asked::Answered);
         }
@@ -157,7 +167,13 @@ async fn ask(active: &Active, id: CustomerId, question: &Question) -> Asked {
     Asked::Silent
 }
 
-async fn call(active: &Active, config: &BotConfig, key: Option<&SecretString>, body: &str) -> Option<Bytes> {
+async fn call(
+    active: &Active,
+    config: &BotConfig,
+    hold: &Hold,
+    key: Option<&SecretString>,
+    body: &str,
+) -> Option<Bytes> {
     let mut request = http::Request::post(config.url.as_str()).header(http::header::CONTENT_TYPE, "application/json");
     if let Some(key) = key {
         let mut value = http::HeaderValue::from_str(&format!("Bearer {}", key.expose_secret())).ok()?;
@@ -167,11 +183,12 @@ async fn call(active: &Active, config: &BotConfig, key: Option<&SecretString>, b
     let request = request.body(Bytes::from(body.to_owned())).ok()?;
     let options = Options { timeout: Duration::from_millis(config.timeout_millis), max_answer: 1024 * 1024 };
     let answer = active.bots.send(request, options).await.ok()?;
+    hold.heed(&answer);
     answer.status().is_success().then(|| answer.into_body())
 }
 
 /// Reads an answer message by message and button by button: what is odd is left out alone. None: nothing of it is of the protocol.
-fn read(body: &[u8]) -> Option<Answer> {
+pub(super) fn read(body: &[u8]) -> Option<Answer> {
     let messages: Vec<Value> = serde_json::from_str(&whole_characters(body)).ok()?;
     let mut answer = Answer::default();
     let all = messages.len();

@@ -11,7 +11,7 @@ use super::step::Stepper;
 use super::store::customer::Customer;
 use super::store::inbox::{self, State};
 use super::store::to_crm::{self, CrmTask};
-use super::store::to_max::{Origin, Part};
+use super::store::to_max::{self, Origin, Part};
 use super::store::{Position, StoreError};
 use crate::contract::config::Source;
 use crate::creatio::Author;
@@ -45,6 +45,15 @@ impl Stepper<'_> {
         Ok(rows.len() == limit as usize)
     }
 
+    /// The dialog's chat in MAX is known. Where it was not, sends that nobody could look for are looked for now.
+    pub fn learn_chat(&self, customer: &mut Customer, chat: i64) -> Result<(), StoreError> {
+        if customer.chat_id.is_none() {
+            to_max::look_for_unseen(self.tx, customer.id)?;
+        }
+        customer.chat_id = Some(chat);
+        Ok(())
+    }
+
     fn take_update(&self, customer: &mut Customer, taken: &Taken<'_>) -> Result<Fate, StoreError> {
         let Taken { update, position, received_at, .. } = *taken;
         let scene = Scene::of(update);
@@ -56,7 +65,7 @@ impl Stepper<'_> {
         if let (Scene::Dialog { chat: Some(chat) }, true) = (scene, tells_the_chat(&update.event))
             && (!is_late || customer.chat_id.is_none())
         {
-            customer.chat_id = Some(chat);
+            self.learn_chat(customer, chat)?;
         }
         if !is_late && let Some(name) = update.user.as_ref().map(crate::max::User::name).filter(|name| !name.is_empty())
         {

@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use super::Relay;
 pub use super::listener::serve;
+use super::oversized::Shortened;
 use crate::contract::webhook::{SECRET_HEADER, route};
 
 /// The longest webhook body that is taken without more ado, bytes.
@@ -30,8 +31,6 @@ const LONG_BODY: usize = 1024 * 1024;
 /// The longest that is taken whole, a few of them at a time.
 const LONGEST_BODY: usize = 8 * 1024 * 1024;
 const LONG_BODIES: usize = 2;
-/// What is kept of a longer one: its beginning says what it was.
-const KEPT_OF_A_HUGE_BODY: usize = 64 * 1024;
 /// A body that goes on for ever is not read for ever.
 const HUGEST_BODY: usize = 256 * 1024 * 1024;
 /// How long a body may take.
@@ -136,8 +135,8 @@ async fn take_webhook(
     let relay = relay.filter(|relay| relay.is_of(installation) && relay.is_from_max(fingerprint, secret));
     let Some(relay) = relay else { return StatusCode::FORBIDDEN };
     match tokio::time::timeout(BODY_LIMIT, read(body, &relays.long_bodies)).await {
-        Ok(Some(Read { bytes, whole: true, .. })) => relay.webhook(fingerprint, secret, &bytes).await,
-        Ok(Some(Read { bytes, length, .. })) => relay.huge_webhook(&bytes, length).await,
+        Ok(Some(Read::Whole(bytes))) => relay.webhook(fingerprint, secret, &bytes).await,
+        Ok(Some(Read::Shortened(bytes, length))) => relay.huge_webhook(fingerprint, secret, &bytes, length).await,
         // Cut off or too slow: whoever it was hears of it, and comes again.
         Ok(None) => StatusCode::BAD_REQUEST,
         Err(_) => StatusCode::REQUEST_TIMEOUT,
@@ -165,35 +164,39 @@ async fn mango_webhook(
 }
 
 /// A body as far as it is kept.
-struct Read {
-    bytes: Vec<u8>,
-    whole: bool,
-    length: usize,
+enum Read {
+    Whole(Vec<u8>),
+    /// Of one of this length, what is long in it cut.
+    Shortened(Vec<u8>, usize),
 }
 
 async fn read(body: Body, long_bodies: &Semaphore) -> Option<Read> {
     let mut body = body.into_data_stream();
-    let mut read = Read { bytes: Vec::new(), whole: true, length: 0 };
+    let (mut whole, mut shortened, mut length) = (Vec::new(), None::<Shortened>, 0);
     let mut place = None;
     while let Some(chunk) = body.next().await {
         let chunk = chunk.ok()?;
-        read.length += chunk.len();
-        if read.length > LONG_BODY && place.is_none() {
+        length += chunk.len();
+        if length > LONG_BODY && place.is_none() {
             place = Some(long_bodies.acquire().await.ok()?);
         }
-        if read.length > LONGEST_BODY && read.whole {
-            read.whole = false;
-            read.bytes.truncate(KEPT_OF_A_HUGE_BODY);
-            read.bytes.shrink_to_fit();
+        if length > LONGEST_BODY && shortened.is_none() {
+            let mut copy = Shortened::default();
+            copy.push(&std::mem::take(&mut whole));
+            shortened = Some(copy);
         }
-        if read.whole {
-            read.bytes.extend_from_slice(&chunk);
+        match &mut shortened {
+            Some(copy) => copy.push(&chunk),
+            None => whole.extend_from_slice(&chunk),
         }
-        if read.length > HUGEST_BODY {
+        if length > HUGEST_BODY {
             break;
         }
     }
-    Some(read)
+    Some(match shortened {
+        Some(copy) => Read::Shortened(copy.finish(), length),
+        None => Read::Whole(whole),
+    })
 }
 
 async fn creatio_hint(

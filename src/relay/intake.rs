@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq;
 
 use super::active::Active;
 use super::lanes::{CustomerId, Outcome};
+use super::metrics::Odd;
 use super::placing::{self, Scene, Whose};
 use super::state::Shared;
 use super::store::gap::{self, Kind, Pending};
@@ -104,27 +105,25 @@ pub(super) async fn webhook(shared: &Shared, fingerprint: &str, secret: Option<&
     }
 }
 
-/// Takes what is longer than anything MAX is known to send, as far as it was kept: it would never become shorter by being repeated.
-pub(super) async fn huge(shared: &Shared, beginning: &[u8], length: usize) -> StatusCode {
-    let raw = String::from_utf8_lossy(beginning).into_owned();
-    let key = format!("huge:{length}:{}", digest::hex(&Sha256::digest(beginning)[..16]));
-    let arrival = Arrival { key, whose: Whose::Nobody, position: (0, 0), raw, kind: "huge" };
-    let now = shared.clock.now();
-    match shared.store.transact(move |tx| arrival.store(tx, now)).await {
-        Ok((new, _)) => {
-            shared.metrics.update("huge", new);
-            tracing::error!(
-                length,
-                kept = beginning.len(),
-                "MAX sent an update that is too long to be read; its beginning is kept in the store, no agent sees it"
-            );
-            StatusCode::OK
-        }
-        Err(error) => {
-            tracing::error!(%error, "an update could not be stored; MAX keeps it and is answered 503");
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+/// Takes what is longer than anything MAX is known to send, cut down to what can be read: what the customer said is in it, and
+/// as it came it would never become shorter by being repeated.
+pub(super) async fn huge(
+    shared: &Shared,
+    fingerprint: &str,
+    secret: Option<&str>,
+    body: &[u8],
+    length: usize,
+) -> StatusCode {
+    let status = webhook(shared, fingerprint, secret, body).await;
+    if status == StatusCode::OK {
+        shared.metrics.set_aside(Odd::LongUpdate, 1);
+        tracing::warn!(
+            length,
+            kept = body.len(),
+            "MAX sent an update that is longer than any known: what is long in it was cut"
+        );
     }
+    status
 }
 
 async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Option<i64>) -> Result<(), StoreError> {

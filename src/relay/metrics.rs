@@ -92,6 +92,8 @@ pub(super) enum Odd {
     BotButton,
     /// A row of the relay's own store.
     StoreRow,
+    /// An update that is too long to be read whole.
+    LongUpdate,
 }
 
 impl Odd {
@@ -102,6 +104,7 @@ impl Odd {
             Self::BotMessage => "bot_message",
             Self::BotButton => "bot_button",
             Self::StoreRow => "store_row",
+            Self::LongUpdate => "long_update",
         }
     }
 }

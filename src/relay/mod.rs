@@ -10,27 +10,31 @@
 //! 2. Each MAX message takes effect in Creatio once, whatever is repeated on either side: the message id travels as the key.
 //!    What may have been told once is told again in the same words, a kill or a closing between the two notwithstanding.
 //! 3. Per customer, order is kept in both directions; a stuck customer never delays another.
-//!    Every event has its place by MAX's time: a late one changes nothing that a younger one has decided, an original that comes after
-//!    its own edit or removal is merged with it, and what a message or a press brings about stands behind it.
+//!    Every event has its place by MAX's time: a late one changes nothing that a younger one has decided, an original that comes
+//!    after its own edit or removal is merged with it, and what a message or a press brings about stands behind it.
 //!    Whose, where and when is judged before anything is stored: what happens in a group touches no dialog.
-//!    What is slow holds nothing that the quick need: files have places of their own each way, the outbox and the reports theirs, and
-//!    of the other calls those that hang keep half of the places at most while others wait.
+//!    What is slow holds nothing that the quick need: files have places of their own each way, the outbox and the reports theirs,
+//!    and of the other calls those that hang keep half of the places at most while others wait.
 //! 4. An agent's message reaches the customer; where an answer is lost after sending, the relay looks before it sends again; what
-//!    cannot be proved is marked uncertain, shown, and never silently dropped. MAX has no idempotency key. Pauses go by passed time,
-//!    and MAX's messages are held against MAX's own times: no clock that is wrong or set delays, doubles or hides anything.
-//! 5. Auto-replies, the close message and the auto-close fire once per trigger, across restarts and clock changes. What had to wait is
-//!    judged once more when it is sent, by the rules of that moment. Only an appeal opens a chat: an edit or a removal goes into the
-//!    newest one or is left and counted. Without a receiver new appeals wait; a dialog whose chat the agents have goes on.
-//! 6. Nothing is dropped: a message that cannot be delivered becomes a dead letter with its reason, and the agent is told; so does one
-//!    that cannot be read, while what is odd in one field costs only that field. What the customer sees, the agent sees. A report
-//!    counts only while it is the one that was sent, so that a replay is never undone by the failure before it. Each patience counts
-//!    its own cause, an outage uses up none, and a chat that cannot be seen is told as a missing right, never as closed.
+//!    cannot be proved is marked uncertain, shown, and never silently dropped. MAX has no idempotency key. After the loss of the
+//!    store what is pending is looked for first: in the dialog that the CRM's keys lead to, else once the customer has written.
+//!    Pauses go by passed time, and MAX's messages are held against MAX's own times: no clock that is wrong or set delays, doubles
+//!    or hides anything.
+//! 5. Auto-replies, the close message and the auto-close fire once per trigger, across restarts and clock changes. What had to wait
+//!    is judged once more when its turn at MAX has come, by the rules of that moment. Only an appeal opens a chat: an edit or a
+//!    removal goes into the newest one or is left and counted. Without a receiver new appeals wait; a dialog whose chat the agents
+//!    have goes on.
+//! 6. Nothing is dropped: a message that cannot be delivered becomes a dead letter with its reason, and the agent is told; so does
+//!    one that cannot be read, while what is odd in one field costs only that field. What the customer sees, the agent sees. A
+//!    report counts only while it is the one that was sent, so that a replay is never undone by the failure before it. Each patience
+//!    counts its own cause, an outage uses up none, and a chat that cannot be seen is told as a missing right, never as closed.
 //! 7. Unknown update types, unknown fields and bodies without their required part are stored raw, counted and acknowledged.
-//!    What of the CRM's outbox, of a bot's answer or of the store cannot be read is set aside alone, told with its reason and counted;
-//!    the others pass, and "answered, but not understood" is never taken for "away".
-//!    A body that is too long to be read is kept in its beginning, counted and acknowledged, never refused for ever.
+//!    What of the CRM's outbox, of a bot's answer or of the store cannot be read is set aside alone, told with its reason and
+//!    counted; the others pass, and "answered, but not understood" is never taken for "away".
+//!    An update that is too long to be read is cut where it is long, and what the customer said in it reaches the agent.
 //! 8. The limits of MAX and Creatio are kept by the sender: at most that many requests in any one second. A `Retry-After` binds
-//!    everything towards that side, sign-in included; a side that is away is asked seldom, and its first answer wakes whoever waits.
+//!    everything towards that side, a bot too, sign-in included and over a restart; a side that is away is asked seldom, and its
+//!    first answer wakes whoever waits.
 //! 9. Who was erased is in no file any more, and neither a repeat nor a reading back brings anything of that person back.
 //! 10. Who knows no secret costs little, keeps no webhook waiting, and learns nothing: not even which channels there are.
 //! 11. Keys against repeats outlive the repeats of MAX and of the CRM, whatever the retention of messages.
@@ -54,8 +58,12 @@ mod bot;
 mod came_from;
 mod dialogs;
 mod facts;
+mod finding;
 mod gaps;
 mod ground;
+mod holds;
+#[doc(hidden)]
+pub mod hostile;
 pub mod http;
 mod intake;
 mod lanes;
@@ -64,6 +72,7 @@ mod mango;
 mod metrics;
 pub mod moving;
 mod outbox;
+mod oversized;
 mod owner;
 mod placing;
 mod render;
@@ -155,6 +164,7 @@ impl Relay {
         let now = clock.now();
         let channel = active.config.channel.clone();
         let subscribed_at = store.transact(move |tx| start::prepare(tx, now, &channel)).await?;
+        holds::restore(&store, &active, now).await?;
         // Without it messages are carried all the same.
         let admin = ground
             .is_real()
@@ -258,9 +268,15 @@ impl Relay {
         is_ours
     }
 
-    /// Takes the beginning of a webhook call of MAX whose body is longer than anything that is taken whole.
-    pub async fn huge_webhook(&self, beginning: &[u8], length: usize) -> StatusCode {
-        intake::huge(&self.shared, beginning, length).await
+    /// Takes a webhook call of MAX whose body is longer than anything that is taken whole, cut down to what can be read.
+    pub async fn huge_webhook(
+        &self,
+        fingerprint: &str,
+        secret: Option<&str>,
+        body: &[u8],
+        length: usize,
+    ) -> StatusCode {
+        intake::huge(&self.shared, fingerprint, secret, body, length).await
     }
 
     /// The CRM says that there is something in the outbox. False: that was not the CRM.
@@ -384,6 +400,7 @@ impl Relay {
         if tokio::time::timeout(STOP_LIMIT, ended).await.is_err() {
             tasks.shutdown().await;
         }
+        holds::keep_all(&self.shared).await;
         self.shared.store.close().await;
     }
 }

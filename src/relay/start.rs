@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::active::Active;
 use super::state::Shared;
 use super::store::{StoreError, Tx, customer, gap, meta, to_max as queue};
-use super::{bot, gaps, intake, mango, outbox, sweep, timers, to_crm, to_max};
+use super::{bot, gaps, holds, intake, mango, outbox, sweep, timers, to_crm, to_max};
 use crate::contract::config::{ChannelConfig, Intake};
 use crate::time::Millis;
 
@@ -97,6 +97,7 @@ pub(super) fn tasks(shared: &Arc<Shared>) -> JoinSet<()> {
     }
     background!(outbox::run);
     background!(outbox::reports::run);
+    background!(holds::run);
     background!(sweep::run);
     background!(timers::run);
     background!(timers::run_housekeeping);

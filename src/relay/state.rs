@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
@@ -277,11 +278,15 @@ impl Shared {
         self.health().crm.set_failed(trouble, now);
     }
 
-    pub fn note_bot(&self, role: BotRole, state: BotState) {
+    /// `left`: how long the bot has asked to be left alone.
+    pub fn note_bot(&self, role: BotRole, state: BotState, left: Option<Duration>) {
         let (now, passed) = (self.clock.now(), self.clock.passed());
         let mut health = self.health();
         let away_until = match state {
-            BotState::Away => passed + bot::AWAY,
+            BotState::Away => {
+                let left = left.map_or(0, |left| Millis::try_from(left.as_millis()).unwrap_or(Millis::MAX));
+                passed.saturating_add(left.max(bot::AWAY))
+            }
             BotState::Well | BotState::NotUnderstood => Millis::MIN,
         };
         health.bot_away_until[usize::from(role == BotRole::OffHours)] = away_until;

@@ -1,15 +1,22 @@
 //! "Leave me alone for so long": a `Retry-After` binds everything towards that side.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Response, retry_after};
 
 /// Until when a side is left alone. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Hold(Arc<Mutex<Option<Instant>>>);
+#[derive(Clone, Debug)]
+pub struct Hold(Arc<watch::Sender<Option<Instant>>>);
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(None)))
+    }
+}
 
 impl Hold {
     /// Takes the wish of an answer: of a 429 or a 5xx. Longer wishes stay in force.
@@ -18,15 +25,43 @@ impl Hold {
         if (status == http::StatusCode::TOO_MANY_REQUESTS || status.is_server_error())
             && let Some(after) = retry_after(answer.headers())
         {
-            let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            *until = (*until).max(Some(Instant::now() + after));
+            self.for_at_least(after);
         }
+    }
+
+    /// Nothing is sent for so long from now on, or longer where that was asked for before.
+    pub fn for_at_least(&self, time: Duration) {
+        let wanted = Some(Instant::now() + time);
+        self.0.send_if_modified(|until| {
+            let longer = wanted > *until;
+            *until = wanted.max(*until);
+            longer
+        });
     }
 
     /// How long nothing may be sent yet.
     #[must_use]
     pub fn left(&self) -> Option<Duration> {
-        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *self.0.borrow();
         until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    }
+
+    /// Tells of every wish from now on.
+    #[must_use]
+    pub fn wishes(&self) -> Wishes {
+        Wishes(self.0.subscribe())
+    }
+}
+
+/// See [`Hold::wishes`].
+#[derive(Debug)]
+pub struct Wishes(watch::Receiver<Option<Instant>>);
+
+impl Wishes {
+    /// Returns at the next wish; never where nobody is left who could have one.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }

@@ -223,6 +223,9 @@ fn variations() -> Vec<(String, Value)> {
         ("/spec", "intake", json!({"webhook": {"url": "https://a.ru/b"}})),
         ("/spec", "intake", json!({"webhook": {"url": "https://a.ru", "ingress": {}}})),
         ("/spec", "offHours", json!({"bot": {"url": "https://a"}})),
+        // Both take it; `check` warns of the second.
+        ("/spec", "autoReplies", json!([{"after": "30s", "text": "a"}, {"after": "30s", "text": "a"}])),
+        ("/spec", "autoReplies", json!([{"after": "30s", "text": "a"}, {"after": "30s", "text": "b"}])),
         ("/spec/relay", "storage", json!({"ephemeral": {}, "volumeClaim": {}})),
         ("/spec/botCard", "site", json!("https://acme.ru/shop")),
         ("/spec/creatio", "url", json!("https://acme.ru?a")),

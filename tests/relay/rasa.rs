@@ -16,6 +16,8 @@ pub enum Does {
     Answers(Vec<Value>),
     /// Answers 200 with this body, whatever it is.
     Says(&'static str),
+    /// Asks to be left alone for so many seconds.
+    Busy(&'static str),
     /// Fails at once.
     Fails,
     /// Never answers.
@@ -89,6 +91,7 @@ async fn answer(
             axum::Json(json!(messages)).into_response()
         }
         Does::Says(body) => ([("content-type", "application/json")], body).into_response(),
+        Does::Busy(seconds) => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", seconds)]).into_response(),
         Does::Fails => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Does::Hangs => std::future::pending().await,
     }

@@ -60,6 +60,8 @@ pub struct Setup {
     pub sources: Vec<Source>,
     /// The address of MANGO OFFICE, and who the agents are there.
     pub mango: Option<(String, Vec<MangoEmployee>)>,
+    pub bot_timeout_millis: Option<u64>,
+    pub retention_seconds: Option<u64>,
 }
 
 pub fn quiet_rules() -> Rules {
@@ -353,8 +355,10 @@ fn config(
     setup: &Setup,
     revision: u32,
 ) -> RelayConfig {
-    let bot_config =
-        |url: &Option<String>| url.as_ref().map(|url| BotConfig { url: url.parse().unwrap(), timeout_millis: 1_000 });
+    let bot_config = |url: &Option<String>| {
+        let timeout_millis = setup.bot_timeout_millis.unwrap_or(1_000);
+        url.as_ref().map(|url| BotConfig { url: url.parse().unwrap(), timeout_millis })
+    };
     let options = creatio::Options::default();
     RelayConfig {
         channel: ChannelConfig {
@@ -378,7 +382,7 @@ fn config(
             rules,
             bot: bot_config(&setup.bot),
             off_hours_bot: bot_config(&setup.off_hours_bot),
-            retention_seconds: 30 * 86_400,
+            retention_seconds: setup.retention_seconds.unwrap_or(30 * 86_400),
             suspended: false,
             mango: setup
                 .mango

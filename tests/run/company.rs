@@ -132,6 +132,14 @@ impl Company {
         self.child.as_mut().unwrap().try_wait().unwrap().is_none()
     }
 
+    /// Resident memory of the program, bytes.
+    pub fn memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.as_ref().unwrap().id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// The exit code, once it has ended.
     pub async fn ended(&mut self) -> Option<i32> {
         let mut child = self.child.take().unwrap();

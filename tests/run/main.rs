@@ -7,5 +7,6 @@ mod kill;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod run;
+mod strangers;
 mod telling;
 mod widget;

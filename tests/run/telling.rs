@@ -4,6 +4,42 @@ use maxchannel_simulator::creatio::{Answer, Fault};
 
 use crate::company::Company;
 
+/// (what stands in the place of the store)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_whose_store_cannot_be_opened_is_not_ready_until_it_can() {
+    let mut company = Company::new(true).await;
+    company.start();
+    company.until_ready().await;
+    company.kill();
+    let store = find(&company.folder.path().join("data"), "relay.db").unwrap();
+    let aside = store.with_extension("aside");
+    std::fs::rename(&store, &aside).unwrap();
+    std::fs::create_dir(&store).unwrap();
+    company.start();
+    company
+        .until("alive and not ready", async || {
+            let (alive, ready) = (company.get("/healthz").await?, company.get("/readyz").await?);
+            (alive.0 == 200 && ready.0 == 503).then_some(())
+        })
+        .await;
+    std::fs::remove_dir(&store).unwrap();
+    std::fs::rename(&aside, &store).unwrap();
+    company.until_ready().await;
+}
+
+fn find(folder: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
+    std::fs::read_dir(folder).unwrap().find_map(|entry| {
+        let path = entry.unwrap().path();
+        if path.file_name().is_some_and(|found| found == name) {
+            Some(path)
+        } else if path.is_dir() {
+            find(&path, name)
+        } else {
+            None
+        }
+    })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_level_changes_without_a_restart_and_a_mistyped_one_is_named_and_changes_nothing() {
     let mut company = Company::new(true).await;

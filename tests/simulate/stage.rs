@@ -27,7 +27,7 @@ const WEBHOOK_SECRET: &str = "invented-webhook-secret";
 /// What MAX waits for long (repeats after 60 s and more, the end of a subscription after 8 h) is so much shorter here.
 const SCALE: f64 = 20.0;
 /// A Monday at noon in Moscow.
-const BEGINNING: i64 = 1_796_634_000_000;
+pub const BEGINNING: i64 = 1_796_634_000_000;
 const CONTROLLER_INTERVAL: Duration = Duration::from_secs(45);
 
 /// The ways between the relay and the outside.
@@ -242,10 +242,6 @@ impl Stage {
         BEGINNING + i64::try_from(moment.duration_since(self.started).as_millis()).unwrap()
     }
 
-    pub fn beginning(&self) -> i64 {
-        BEGINNING
-    }
-
     pub async fn pass(&self, millis: i64) {
         tokio::time::sleep(Duration::from_millis(millis.unsigned_abs())).await;
     }
@@ -375,6 +371,8 @@ impl Stage {
                 off_hours_bot: None,
                 retention_seconds: 30 * 86_400,
                 suspended: false,
+                mango: None,
+                sources: Vec::new(),
                 log_level: None,
             },
             secrets: Secrets {
@@ -385,6 +383,7 @@ impl Stage {
                     client_secret: SecretString::from(options.client_secret),
                 }),
                 notify: None,
+                mango: None,
                 bot: None,
                 off_hours_bot: None,
             },

@@ -2,6 +2,7 @@
 //! in the two simulators. It knows nothing of how the relay works.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use maxchannel::contract::admin::Direction;
 use maxchannel_simulator::max::{ChatCall, Entry};
@@ -9,6 +10,7 @@ use serde_json::Value;
 
 use crate::plan::{AGAIN, AT_ONCE, GOODBYE, Odd, Plan, SOON, Step};
 use crate::play::{Customer, Play, Said, Sent};
+use crate::stage::BEGINNING;
 
 /// An update that came in the moment of an erasure may have been on its way into the CRM.
 const UNDER_WAY: i64 = 130_000;
@@ -411,7 +413,7 @@ fn time(value: &Value) -> i64 {
 pub fn shown(play: &Play) -> String {
     let mut text = String::new();
     for customer in &play.customers {
-        text += &format!("{} (chat {:?})\n", customer.sender(), customer.chat);
+        let _ = writeln!(text, "{} (chat {:?})", customer.sender(), customer.chat);
         let mut events: Vec<(i64, String)> = Vec::new();
         for line in play.stage.crm.control().transcript(&customer.sender()) {
             let (at, from) =
@@ -434,7 +436,7 @@ pub fn shown(play: &Play) -> String {
         }
         events.sort_by_key(|(at, _)| *at);
         for (at, event) in events {
-            text += &format!("  {:>9} {event}\n", at - play.stage.beginning());
+            let _ = writeln!(text, "  {:>9} {event}", at - BEGINNING);
         }
     }
     text

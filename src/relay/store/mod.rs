@@ -274,6 +274,25 @@ impl Store {
     }
 }
 
+/// The tables in memory, for what is only tried out.
+pub(super) struct Trial(Connection);
+
+impl Trial {
+    pub fn new() -> Result<Self, StoreError> {
+        let mut connection = Connection::open_in_memory()?;
+        schema::migrate(&mut connection).map_err(|error| StoreError::Commit(error.to_string()))?;
+        Ok(Self(connection))
+    }
+
+    /// Runs `work` and takes back whatever it did.
+    pub fn run(&self, work: impl FnOnce(&Tx<'_>) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        self.0.execute_batch("BEGIN")?;
+        let outcome = work(&Tx { connection: &self.0, woken: RefCell::default() });
+        self.0.execute_batch("ROLLBACK")?;
+        outcome
+    }
+}
+
 /// A column as text, whatever stands in it: a row that somebody has damaged is read and judged like any other.
 fn text_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
     use rusqlite::types::ValueRef;

@@ -193,8 +193,13 @@ ALTER TABLE customer ADD COLUMN presence_at INTEGER;
 CREATE INDEX customer_chat ON customer (chat_id) WHERE chat_id IS NOT NULL;
 ";
 
+/// Sends that are uncertain because their dialog is not known: they are looked for once it is.
+const UNSEEN: &str = "
+CREATE INDEX to_max_unseen ON to_max (customer) WHERE state = 'uncertain' AND sending IS NOT NULL;
+";
+
 /// Brings the file up to date; one migration per released change.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), rusqlite_migration::Error> {
-    Migrations::new(vec![M::up(TABLES), M::up(GAPS_AND_COUNTS), M::up(ORDER), M::up(super::mango::TABLES)])
-        .to_latest(connection)
+    let steps = [TABLES, GAPS_AND_COUNTS, ORDER, super::mango::TABLES, UNSEEN];
+    Migrations::new(steps.into_iter().map(M::up).collect()).to_latest(connection)
 }

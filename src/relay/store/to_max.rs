@@ -152,6 +152,9 @@ pub(in crate::relay) struct Sending {
     pub look_at: Option<Millis>,
     /// How many looks have found nothing.
     pub looks: usize,
+    /// It was told as uncertain, and only now it can be looked for: what is not found stays so.
+    #[serde(default)]
+    pub told: bool,
 }
 
 /// The head of a queue.
@@ -233,6 +236,21 @@ pub(in crate::relay) fn note_sending(tx: &Tx<'_>, row: i64, sending: &Sending) -
     tx.connection
         .prepare_cached("UPDATE to_max SET sending = ?2 WHERE id = ?1")?
         .execute(params![row, serde_json::to_string(sending)?])?;
+    Ok(())
+}
+
+/// The customer's dialog is known: sends that are uncertain because nobody could look for them are looked for.
+pub(in crate::relay) fn look_for_unseen(tx: &Tx<'_>, id: CustomerId) -> Result<(), StoreError> {
+    let queued = tx
+        .connection
+        .prepare_cached(
+            "UPDATE to_max SET state = 'queued', ended_at = NULL
+             WHERE customer = ?1 AND state = 'uncertain' AND sending IS NOT NULL",
+        )?
+        .execute([id])?;
+    if queued > 0 {
+        tx.wake(|woken| woken.max.push(id));
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use super::send::{asked, later};
 use super::{Attempt, Head, Verdict};
 use crate::max::{Attachment, Class, History, Message};
 use crate::relay::active::Active;
+use crate::relay::finding::{self, Found};
 use crate::relay::lanes::Outcome;
 use crate::relay::state::Shared;
 use crate::relay::store::to_max::{Part, Sending};
@@ -30,14 +31,24 @@ pub(super) async fn look_back(
     }
     let looks = sending.looks + 1;
     // Not found: once more after a while, then it was not sent.
-    let again =
-        LOOKS.get(looks).map(|next| Sending { looks, look_at: Some(look_at + next - LOOKS[looks - 1]), ..sending });
-    let Some(chat_id) = head.customer.chat_id else {
+    let again = LOOKS.get(looks).map(|next| Sending {
+        looks,
+        look_at: Some(look_at.saturating_add(next - LOOKS[looks - 1])),
+        ..sending
+    });
+    let chat_id = match head.customer.chat_id {
+        Some(chat_id) => chat_id,
         // Without the dialog's id there is nothing to look into.
-        return Ok(match again {
-            Some(again) => later(head, Outcome::Wait(0), Some(again)),
-            None => Verdict::Uncertain.into(),
-        });
+        None => match finding::chat_of(shared, active, head.customer.id).await? {
+            Found::Chat(chat_id) => chat_id,
+            Found::NotYet => return Ok(later(head, Outcome::Wait(2_000), Some(sending))),
+            Found::Nowhere => {
+                return Ok(match again {
+                    Some(again) => later(head, Outcome::Wait(0), Some(again)),
+                    None => Verdict::Uncertain.into(),
+                });
+            }
+        },
     };
     shared.metrics.look_backs.inc();
     let history = match active.max.messages(chat_id, History { before: None, after: None, count: 100 }).await {
@@ -61,6 +72,9 @@ pub(super) async fn look_back(
     let ours = shared.store.transact(move |tx| sent::are_ours(tx, &mids)).await?;
     if let Some(found) = candidates.into_iter().zip(ours).find_map(|(message, ours)| (!ours).then_some(message)) {
         return Ok(Verdict::Sent(Box::new(found)).into());
+    }
+    if sending.told {
+        return Ok(Verdict::Uncertain.into());
     }
     Ok(later(head, Outcome::Wait(0), again))
 }

@@ -61,6 +61,8 @@ enum Attempt {
         sending: Option<Sending>,
         tries: Tries,
     },
+    /// It is not to be sent any more, or not so: what to do is judged anew.
+    Overtaken,
     Settled(Verdict),
 }
 
@@ -68,6 +70,7 @@ impl Attempt {
     fn name(&self) -> &'static str {
         match self {
             Self::Later { .. } => "later",
+            Self::Overtaken => "overtaken",
             Self::Settled(verdict) => verdict.name(),
         }
     }
@@ -157,6 +160,7 @@ async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
         span.record("outcome", tried.name());
         let done = match tried {
             Attempt::Settled(verdict) => finish(shared, &active, head, verdict).instrument(span).await,
+            Attempt::Overtaken => return Outcome::Unclear(1),
             Attempt::Later { outcome, sending, tries } => match postpone(shared, head, sending, tries).await {
                 Ok(()) if outcome == Outcome::Wait(0) => Ok(()),
                 Ok(()) => return outcome,
@@ -243,6 +247,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
     let ended = shared
         .step(active, move |stepper| {
             let (tx, now) = (stepper.tx, stepper.context.now);
+            let mut told = false;
             // The customer may have been erased while the send was under way.
             if !queue::exists(tx, head.id)? {
                 return Ok(None);
@@ -263,7 +268,9 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     None
                 }
                 Verdict::Sent(message) => {
-                    customer.chat_id = customer.chat_id.or(message.recipient.chat_id);
+                    if let (None, Some(chat)) = (customer.chat_id, message.recipient.chat_id) {
+                        stepper.learn_chat(&mut customer, chat)?;
+                    }
                     customer.bot_seq = customer.bot_seq.max(Some(message.seq));
                     sent::insert(tx, &message.mid, customer.id, now)?;
                     parts[next].mid = Some(message.mid);
@@ -304,13 +311,22 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
             };
             match &ended {
                 Some((state, words)) => {
+                    // What was told once is not told again.
+                    told = *state == State::Uncertain && head.sending.is_some_and(|sending| sending.told);
                     queue::end(tx, head.id, &parts, next, (*state, words.as_deref()), now)?;
-                    conclude(stepper, &customer, &head, *state, words.as_deref().unwrap_or_default())?;
+                    if let (State::Uncertain, Some(sending), None) = (*state, head.sending, customer.chat_id) {
+                        // One that nobody could look for is looked for when its dialog is known.
+                        let look_at = Some(Millis::MIN);
+                        queue::note_sending(tx, head.id, &Sending { look_at, looks: 0, told: true, ..sending })?;
+                    }
+                    if !told {
+                        conclude(stepper, &customer, &head, *state, words.as_deref().unwrap_or_default())?;
+                    }
                 }
                 None => queue::advance(tx, head.id, &parts, next)?,
             }
             customer.save(tx, stepper.rules)?;
-            Ok(ended.map(|(state, _)| state))
+            Ok(ended.map(|(state, _)| state).filter(|_| !told))
         })
         .await?;
     match ended {

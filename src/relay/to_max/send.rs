@@ -48,10 +48,13 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Re
     }
     // By MAX's clock, since it is MAX's messages that are held against it: ours may be ahead or behind.
     let since = head.heard_at.unwrap_or_else(|| shared.max_time());
-    let sending = Sending { after_seq: head.customer.newest_seq(), since, look_at: None, looks: 0 };
-    let row = head.id;
-    shared.store.transact(move |tx| queue::note_sending(tx, row, &sending)).await?;
-    Ok(match active.max.send(to, &new_message(part)).await {
+    let sending = Sending { after_seq: head.customer.newest_seq(), since, look_at: None, looks: 0, told: false };
+    let turn = active.max.turn(to).await;
+    // Much may have come about while it waited for its turn.
+    if !begin(shared, active, head, sending).await? {
+        return Ok(Attempt::Overtaken);
+    }
+    Ok(match active.max.send_in(turn, &new_message(part)).await {
         Ok(message) => {
             shared.max_answered();
             shared.note_max_time(message.timestamp);
@@ -71,6 +74,27 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Re
         }
         Err(error) => refusal(shared, head, part, &error),
     })
+}
+
+/// Writes the note of a send that is about to leave. False, and nothing is written: it must not leave any more, because the settings
+/// are others, the person was erased, or the rules of this moment do not want it.
+async fn begin(shared: &Shared, active: &Active, head: &Head, sending: Sending) -> Result<bool, StoreError> {
+    let is_in_force =
+        shared.active().is_some_and(|now| std::ptr::eq(&raw const *now, active) && !now.config.channel.suspended);
+    if !is_in_force {
+        return Ok(false);
+    }
+    let (rules, now, id, row) = (active.rules.clone(), shared.clock.now(), head.customer.id, head.id);
+    shared
+        .store
+        .transact(move |tx| {
+            let head = super::load_head(tx, id, &rules, now)?.filter(|head| head.id == row && head.sending.is_none());
+            if head.is_some() {
+                queue::note_sending(tx, row, &sending)?;
+            }
+            Ok(head.is_some())
+        })
+        .await
 }
 
 pub(super) fn later(head: &Head, outcome: Outcome, sending: Option<Sending>) -> Attempt {

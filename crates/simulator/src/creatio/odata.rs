@@ -17,6 +17,8 @@ use super::store::{self, DbError, Malformed, Reading, Row, Shown, int};
 use crate::floor::faults::shape;
 use crate::floor::wire::{Call, Reply, decode};
 
+/// Objects of the package that the technical user alone may read.
+const PRIVATE: [&str; 2] = ["MaxOutbox", "MaxInbound"];
 /// The deepest `$expand` (`ODataMaxExpansionDepth`).
 const MAX_DEPTH: usize = 2;
 
@@ -45,7 +47,8 @@ pub(super) fn http(world: &mut World, call: &Call, rest: &str, user: Uuid) -> Re
             let Some(entity) = known(world).find(|entity| entity.name == name) else {
                 return routing_miss(world, name);
             };
-            if world.denied.iter().any(|object| object == name) || (name == "MaxOutbox" && user != world.technical) {
+            if world.denied.iter().any(|object| object == name) || (PRIVATE.contains(&name) && user != world.technical)
+            {
                 return denied(world, name);
             }
             let id = match key.map(Uuid::try_parse) {
@@ -141,6 +144,7 @@ fn collection(
     base: &str,
 ) -> Reply {
     let outbox = entity.name == "MaxOutbox";
+    let keys = entity.name == "MaxInbound";
     match (call.method.clone(), id, more) {
         (Method::GET, None, []) => list(world, call, entity, base),
         (Method::GET, None, ["$count"]) => match matching(world, call, entity) {
@@ -150,6 +154,7 @@ fn collection(
         (Method::GET, Some(id), []) => single(world, call, entity, id, base),
         (Method::GET, Some(id), [field, rest @ ..]) => field_of(world, entity, id, field, rest, base),
         (Method::POST | Method::DELETE, ..) if outbox => denied(world, entity.name),
+        (Method::POST | Method::DELETE | Method::PATCH, ..) if keys => denied(world, entity.name),
         (Method::POST, None, []) => match body(world, call, entity) {
             Ok(row) => create(world, entity, row, user, base),
             Err(reply) => reply,

@@ -416,6 +416,18 @@ fn store_inbound(world: &mut World, key: &Key) -> Result<(Option<Uuid>, Option<U
             if let Some(inbound) = world.package.inbound.get_mut(key) {
                 inbound.done = Some(done);
             }
+            world.insert(
+                "MaxInbound",
+                row([
+                    ("ChannelSource", json!(request.channel_source)),
+                    ("ExternalId", json!(request.external_id)),
+                    ("Sender", json!(request.sender)),
+                    ("State", json!("Done")),
+                    ("MessageId", json!(message)),
+                    ("ChatId", json!(done.0)),
+                    ("ContactId", json!(done.1)),
+                ]),
+            );
             Ok(done)
         }
         Err(why) => {

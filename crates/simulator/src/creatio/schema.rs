@@ -255,6 +255,24 @@ pub(super) const ENTITIES: &[Entity] = &[
             ],
         )
     },
+    Entity {
+        package: true,
+        ..stock(
+            "MaxInbound",
+            &[
+                text("ChannelSource", 50),
+                text("ExternalId", 250),
+                text("Sender", 50),
+                text("ReplacesExternalId", 250),
+                text("Author", 50),
+                guid("MessageId"),
+                text("State", 50),
+                time("TakenOn"),
+                guid("ChatId"),
+                guid("ContactId"),
+            ],
+        )
+    },
 ];
 
 /// The provider row that comes with the package.

@@ -1,0 +1,162 @@
+//! What is kept over restarts, over the retention, and what is found again where the store was lost.
+
+use maxchannel::contract::config::Intake;
+use maxchannel::policy::{Receiver, Rules};
+use maxchannel_simulator::creatio::{self, Answer};
+use maxchannel_simulator::max::{Fault, Outcome};
+
+use crate::rasa::{Does, Rasa};
+use crate::world::{Setup, World, quiet_rules};
+
+const HOUR: i64 = 3_600_000;
+
+/// So long that whoever wanted to call has called.
+async fn moments(world: &World) {
+    for _ in 0..60 {
+        world.moment().await;
+    }
+}
+
+fn calls(world: &World, side: &str) -> u64 {
+    match side {
+        "crm" => world.crm.control().counters()["total"].as_u64().unwrap(),
+        _ => world.max.control().statistics().requests.values().sum(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_after_binds_after_a_restart_too() {
+    for side in ["max", "crm"] {
+        let mut world = World::start(quiet_rules(), Intake::LongPoll).await;
+        let anna = world.customer("Анна");
+        world.say(&anna, "вопрос");
+        world.until_true("it is with the agents", || world.received(&anna).len() == 1).await;
+        if side == "crm" {
+            let answer = Answer::Busy { status: 503, retry_after: "36000".to_owned() };
+            world.crm.control().fault(creatio::Fault { effect: false, answer, ..creatio::Fault::default() });
+            world.until_true("the CRM has asked", || world.crm.control().faults_left() == 0).await;
+        } else {
+            let outcome = Outcome::Busy { status: 429, retry_after: "36000".to_owned() };
+            world.max.control().add_fault(Fault { path: Some("/updates".to_owned()), outcome, ..Fault::default() });
+            world.say(&anna, "ещё");
+            world.until_true("MAX has asked", || world.max.control().statistics().faults == 1).await;
+        }
+        // What was under way when it said so may still come.
+        moments(&world).await;
+        let before = calls(&world, side);
+        for _ in 0..3 {
+            world.restart(false).await;
+            moments(&world).await;
+            assert_eq!(calls(&world, side), before, "{side} was asked although it wants to be left alone");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bot_that_asks_to_be_left_alone_is_and_its_dialogs_go_to_the_fallback() {
+    let bot = Rasa::start(Does::Busy("36000")).await;
+    let setup = Setup { bot: Some(bot.url.clone()), ..Setup::default() };
+    let rules = Rules { receiver: Receiver::Bot, ..Rules::default() };
+    let mut world = World::start_with(rules, Intake::Webhook, setup).await;
+    for number in 0..6 {
+        let customer = world.customer(&format!("Клиент {number}"));
+        world.say(&customer, "вопрос");
+        world.accept(&customer).await;
+        assert_eq!(bot.heard().len(), 1, "it was asked although it wants to be left alone");
+        // Longer than a bot that fails is left alone, and over a restart.
+        world.pass(60_000).await;
+        if number == 3 {
+            world.restart(false).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bot_that_wants_a_moment_within_its_time_has_it_and_answers() {
+    let bot = Rasa::start(Does::Busy("1")).await;
+    bot.does([Does::Busy("1"), Does::Answers(vec![serde_json::json!({"text": "Здравствуйте"})])]);
+    let setup = Setup { bot: Some(bot.url.clone()), bot_timeout_millis: Some(8_000), ..Setup::default() };
+    let rules = Rules { receiver: Receiver::Bot, ..Rules::default() };
+    let world = World::start_with(rules, Intake::Webhook, setup).await;
+    let anna = world.customer("Анна");
+    world.until_true("the bot has answered", || world.seen(&anna) == ["Здравствуйте"]).await;
+    assert_eq!(bot.heard().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_retention_forgets_the_words_and_not_what_repeats_are_known_by() {
+    let setup = Setup { retention_seconds: Some(3_600), ..Setup::default() };
+    let mut world = World::start_with(quiet_rules(), Intake::Webhook, setup).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "вопрос");
+    world.until_true("it is with the agents", || world.received(&anna).len() == 1).await;
+    let updates = world.max.control().updates(world.bot).unwrap();
+    let update = updates.iter().find(|one| one.update["update_type"] == "message_created").unwrap().update.clone();
+    // As long as MAX repeats an update.
+    world.pass(8 * HOUR).await;
+    world.stop().await;
+    let connection = rusqlite::Connection::open(world.data_dir().join("relay.db")).unwrap();
+    let words = "SELECT count(*) FROM inbox WHERE raw LIKE '%вопрос%'";
+    assert_eq!(connection.query_row(words, [], |row| row.get::<_, i64>(0)).unwrap(), 0, "the words are kept");
+    drop(connection);
+    world.run().await;
+    let calls = || world.crm.control().counters()["calls"]["POST /rest/MaxChannelService/receive"].as_u64().unwrap();
+    let before = calls();
+    world.deliver(&update).await;
+    world.say(&anna, "другой вопрос");
+    world.until_true("the next is with the agents", || world.received(&anna).len() == 2).await;
+    assert_eq!(calls(), before + 1, "a repeat was handed to the CRM again");
+}
+
+/// An agent's message that was on its way when the store was lost, and a customer who writes nothing: (it reached the customer,
+/// the CRM says which messages it has, what becomes of it, what the customer sees).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_loss_of_the_store_a_pending_message_is_looked_for_although_nobody_writes() {
+    for (arrived, may_ask, state) in
+        [(true, true, "Delivered"), (false, true, "Delivered"), (true, false, "Uncertain"), (false, false, "Uncertain")]
+    {
+        let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+        let anna = world.customer("Анна");
+        world.say(&anna, "Здравствуйте");
+        let chat = world.accept(&anna).await;
+        let lost = creatio::Fault {
+            method: Some("PATCH".to_owned()),
+            count: 1_000,
+            effect: false,
+            answer: Answer::Drop,
+            ..creatio::Fault::default()
+        };
+        world.crm.control().fault(lost);
+        if !arrived {
+            let refused = Outcome::error(503, "service.unavailable", "");
+            let all = Fault { method: Some("POST".to_owned()), times: 0, outcome: refused, ..Fault::default() };
+            world.max.control().add_fault(Fault { path: Some("/messages".to_owned()), ..all });
+        }
+        world.crm.control().send(chat, world.agent, "Ваш заказ в пути", Vec::new()).unwrap();
+        if arrived {
+            world.until_true("the customer has it", || !world.seen(&anna).is_empty()).await;
+        }
+        world.stop().await;
+        world.max.control().clear_faults();
+        world.crm.control().clear_faults();
+        world.crm.control().deny("MaxInbound", !may_ask);
+        world.restart(true).await;
+        world.until_true("it is finished", || world.reports().iter().all(|(state, _)| state != "Pending")).await;
+        assert_eq!(world.reports()[0].0, state, "arrived: {arrived}");
+        let expected: &[&str] = if arrived || may_ask { &["Ваш заказ в пути"] } else { &[] };
+        assert_eq!(world.seen(&anna), expected);
+        if !may_ask {
+            // As soon as the dialog is known it is looked for after all; what is not found is never sent unasked.
+            world.say(&anna, "Когда он будет?");
+            if arrived {
+                world.until_true("it is put right", || world.reports()[0].0 == "Delivered").await;
+            }
+            world.crm.control().send(chat, world.agent, "Завтра", Vec::new()).unwrap();
+            world.until_true("dialogs go on", || world.seen(&anna).last().is_some_and(|last| last == "Завтра")).await;
+            assert_eq!(world.seen(&anna).len(), expected.len() + 1);
+            assert_eq!(world.reports()[0].0, if arrived { "Delivered" } else { "Uncertain" });
+        }
+        assert!(world.received(&anna).len() <= 2, "old history was imported");
+        world.assert_contract_kept();
+    }
+}
