@@ -21,7 +21,7 @@ CLUSTER ?= target/cluster
 RIGHTS = $(TEST) --test kubernetes -- --ignored rights
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
-.PHONY: help demo test test-rust simulate test-clients test-browser test-creatio test-kubernetes test-oldest cluster-up cluster-down lint advisories generate docs docs-check bench bench-controller soak-controller image fmt sbom
+.PHONY: help demo test test-rust simulate test-clients test-browser fuzz test-creatio test-kubernetes test-oldest cluster-up cluster-down lint advisories generate docs docs-check bench bench-controller soak-controller image fmt sbom
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test-clients: ## the official MAX client and a public Rust one against our simul
 
 test-browser: ## the playground and the status page in a real browser; PICTURES=1 makes the pictures of the documentation anew
 	tests/browser/run.sh
+
+fuzz: ## libFuzzer against everything that reads what others write, FUZZ_SECONDS=60 for each of seven targets
+	scripts/fuzz.sh
 
 test-creatio: ## the package inside Creatio, compiled and run here: the contract's tests, kills and load
 	scripts/mono.sh

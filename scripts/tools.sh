@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the tools that `make` needs beside the Rust toolchain, each once, and prints the path of the program; of gateway-api the folder with its definitions.
 #
-#   tools.sh actionlint | cargo-deny | gateway-api | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml
+#   tools.sh actionlint | cargo-deny | cargo-fuzz | gateway-api | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml
 #
 # Kept by version outside the tree, in the user's cache. Versions are raised here and nowhere else. Exit 3: the machine lacks
 # something, which is named.
@@ -64,6 +64,7 @@ case "${1:-}" in
 actionlint) once actionlint v1.7.7 go_install github.com/rhysd/actionlint/cmd/actionlint@v1.7.7 ;;
 gateway-api) module_folder sigs.k8s.io/gateway-api v1.5.1 h1:RqVRIlkhLhUO8wOHKTLnTJA6o/1un4po4/6M1nRzdd0= ;;
 cargo-deny) once cargo-deny 0.20.2 cargo_install cargo-deny 0.20.2 ;;
+cargo-fuzz) once cargo-fuzz 0.13.2 cargo_install cargo-fuzz 0.13.2 ;;
 helm) once helm v4.3.1 go_install helm.sh/helm/v4/cmd/helm@v4.3.1 ;;
 helm-docs) once helm-docs v1.14.2 go_install github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 ;;
 kube-router) once kube-router v2.1.0 module_tool "$here/kube-router" ;;
@@ -73,5 +74,5 @@ kubectl) echo "$("$here/../tests/kubernetes/build.sh")/kubectl" ;;
 # Whatever release the distribution has; the name holds the first that was tried.
 prometheus | promtool) echo "$(dirname "$(once prometheus debian-2.42 debian_programs prometheus)")/$1" ;;
 python-yaml) python_yaml ;;
-*) echo "usage: tools.sh actionlint | cargo-deny | gateway-api | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml" >&2; exit 2 ;;
+*) echo "usage: tools.sh actionlint | cargo-deny | cargo-fuzz | gateway-api | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml" >&2; exit 2 ;;
 esac

@@ -1,0 +1,7 @@
+//! See `max_answers` in `readers.rs`.
+#![no_main]
+
+#[path = "../readers.rs"]
+mod readers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| readers::max_answers(bytes));

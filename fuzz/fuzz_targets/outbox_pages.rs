@@ -1,0 +1,7 @@
+//! See `outbox_pages` in `readers.rs`.
+#![no_main]
+
+#[path = "../readers.rs"]
+mod readers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| readers::outbox_pages(bytes));

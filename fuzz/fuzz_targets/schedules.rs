@@ -1,0 +1,7 @@
+//! See `schedules` in `readers.rs`.
+#![no_main]
+
+#[path = "../readers.rs"]
+mod readers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| readers::schedules(bytes));
