@@ -522,6 +522,7 @@ fn settings(max: &str, mango: &str, relays: String) -> Settings {
             run_as_user: Some(65532),
             network: controller::NetworkAccess::default(),
             gateway: None,
+            extras: controller::PodExtras::default(),
         },
         allowed_hosts: api::AllowedHosts::default(),
         log_level: tokio::sync::watch::channel(None).1,

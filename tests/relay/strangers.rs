@@ -104,7 +104,7 @@ async fn an_authentic_update_of_any_length_is_taken_once_and_the_agent_has_its_w
             let mut connection = TcpStream::connect(world.address()).await.unwrap();
             connection.write_all(&call).await.unwrap();
             let mut answer = [0; 12];
-            tokio::time::timeout(Duration::from_secs(60), connection.read_exact(&mut answer)).await.unwrap().unwrap();
+            tokio::time::timeout(Duration::from_mins(1), connection.read_exact(&mut answer)).await.unwrap().unwrap();
             assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 200", "{what}");
         }
         let received = |sender: &str| {
