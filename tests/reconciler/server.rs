@@ -544,7 +544,7 @@ impl Server {
             6..12 if call.is_write() => Some(Fault::Unanswered),
             12..15 if call.is_write() && call.plural != "events" => Some(Fault::Conflict),
             15..20 if call.is_write() && is_owned => Some(Fault::Swapped),
-            20..23 if call.method == Method::PATCH && call.plural == "statefulsets" => Some(Fault::Immutable),
+            20..32 if call.method == Method::PATCH && call.plural == "statefulsets" => Some(Fault::Immutable),
             _ => None,
         };
         if let Some(fault) = fault {
