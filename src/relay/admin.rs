@@ -196,11 +196,13 @@ fn replay_to_crm(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerId>, StoreError
     Ok(Some(id))
 }
 
-/// Takes away every row of a customer's. What an agent wrote and MAX has not got is reported as failed.
+/// Takes away every row of a customer's. What an agent wrote and MAX has not got is reported as failed; what was on its way, as
+/// uncertain, for nobody will look for it any more.
 fn erase_rows(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<Erased, StoreError> {
-    for row in to_max::agents_waiting(tx, id)? {
+    for (row, may_have_left) in to_max::agents_waiting(tx, id)? {
         let words = "данные клиента удалены администратором MaxChannel".to_owned();
-        outbox::note_report(tx, row, &Report::Failed(words))?;
+        let report = if may_have_left { Report::Uncertain(words) } else { Report::Failed(words) };
+        outbox::note_report(tx, row, &report)?;
     }
     let customer = Customer::load(tx, id)?;
     // The closing of a chat that nobody remembers would send a close message to somebody who asked to be forgotten.

@@ -436,15 +436,15 @@ pub(in crate::relay) fn revive(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerI
     Ok(Some(id))
 }
 
-/// The rows of the CRM's outbox whose messages wait for MAX.
-pub(in crate::relay) fn agents_waiting(tx: &Tx<'_>, id: CustomerId) -> Result<Vec<Uuid>, StoreError> {
-    let origins = tx
+/// The rows of the CRM's outbox whose messages wait for MAX, each with whether it may have left already.
+pub(in crate::relay) fn agents_waiting(tx: &Tx<'_>, id: CustomerId) -> Result<Vec<(Uuid, bool)>, StoreError> {
+    let waiting = tx
         .connection
-        .prepare("SELECT origin FROM to_max WHERE customer = ?1 AND state = 'queued'")?
-        .query_map([id], |row| text_of(row, 0))?
-        .collect::<Result<Vec<String>, _>>()?;
-    let rows = origins.iter().filter_map(|origin| match serde_json::from_str(origin) {
-        Ok(Origin::Agent { row, .. }) => Some(row),
+        .prepare("SELECT origin, sending IS NOT NULL FROM to_max WHERE customer = ?1 AND state = 'queued'")?
+        .query_map([id], |row| Ok((text_of(row, 0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(String, bool)>, _>>()?;
+    let rows = waiting.iter().filter_map(|(origin, may_have_left)| match serde_json::from_str(origin) {
+        Ok(Origin::Agent { row, .. }) => Some((row, *may_have_left)),
         _ => None,
     });
     Ok(rows.collect())
