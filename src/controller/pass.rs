@@ -433,6 +433,8 @@ impl Serving {
         if let Some(ingress) = objects::ingress(blueprint) {
             apply!("Ingress", live(&scope.ingresses, name), ingress);
         } else {
+            // What was applied before counts for nothing any more: the same may be wanted again at once.
+            memory.remove("Ingress");
             let removed = remove_if_there(context, &scope.ingresses, channel).await;
             let object = format!("Ingress {object}");
             self.changed |= refusals.take("Ingress", &object, &wish, now, removed)?.unwrap_or(false);
@@ -442,6 +444,7 @@ impl Serving {
             if let Some(route) = objects::http_route(blueprint) {
                 apply!("HTTPRoute", None, route);
             } else {
+                memory.remove("HTTPRoute");
                 let removed = delete::<HTTPRoute>(context, channel).await;
                 let object = format!("HTTPRoute {object}");
                 self.changed |= refusals.take("HTTPRoute", &object, &wish, now, removed)?.unwrap_or(false);

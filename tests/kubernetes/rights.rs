@@ -24,6 +24,8 @@ const UNSEEN: &[(&str, &str, &str, &str)] = &[(
 fn granted() -> BTreeSet<Right> {
     let mut command = Command::new(helm());
     command.args(["template", "x"]).arg(root().join("charts/maxchannel")).args(["--set", "watchNamespaces={n}"]);
+    // The rights in routes are granted where there is a Gateway, and only there.
+    command.args(["--set-json", r#"webhook.gateway={"name": "public", "namespace": "edge", "sectionName": "https"}"#]);
     let output = command.output().unwrap();
     assert!(output.status.success());
     let mut rights = BTreeSet::new();
