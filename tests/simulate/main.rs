@@ -34,7 +34,7 @@ use plan::{Plan, Step};
 use play::Play;
 
 /// So many with the other tests; as many more as wanted by `make simulate`.
-const SEQUENCES: u64 = 150;
+const SEQUENCES: u64 = 300;
 /// How long everything may take to come to rest, in looks and in milliseconds between them.
 const LOOKS: usize = 240;
 const BETWEEN_LOOKS: i64 = 30_000;

@@ -358,6 +358,7 @@ function showPackage() {
 
 let typed = null;
 let typing = 0;
+let edits = 0;
 
 function showManifest() {
   const manifest = parts.manifest;
@@ -384,9 +385,12 @@ function setUpManifest() {
   area.addEventListener('input', () => {
     typed = typed || [];
     clearTimeout(typing);
+    const mine = ++edits;
     typing = setTimeout(async () => {
       const text = area.value;
       const { findings } = await ask('/api/check', text).catch(() => ({ findings: [] }));
+      // Of what is no longer wanted nothing is applied.
+      if (mine !== edits) return;
       typed = findings;
       showFindings(findings);
       await act({ do: 'manifest', text });
@@ -396,6 +400,8 @@ function setUpManifest() {
   });
   $('firstManifest').addEventListener('click', async () => {
     typed = null;
+    edits += 1;
+    clearTimeout(typing);
     await act({ do: 'firstManifest' });
   });
 }
