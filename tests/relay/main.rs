@@ -18,7 +18,6 @@ mod order;
 mod patience;
 mod places;
 mod rasa;
-mod stale;
 mod starts;
 mod strange;
 mod strangers;
