@@ -14,7 +14,9 @@ const PREFIX: &str = "tag:yaml.org,2002:";
 pub(super) fn document(text: &str, lines_before: usize) -> Result<Document, YamlError> {
     let mut parser = Parser::new();
     parser.set_encoding(libyaml_safer::Encoding::Utf8);
-    parser.set_input(text.as_bytes());
+    // The parser looks behind a backslash without asking whether anything is there.
+    let ended = text.ends_with('\\').then(|| format!("{text}\n"));
+    parser.set_input(ended.as_deref().unwrap_or(text).as_bytes());
     let mut composer = Composer {
         parser,
         lines_before,

@@ -149,3 +149,10 @@ fn nesting_has_an_end_whatever_it_is_written_in() {
         assert!(!error.message.is_empty());
     }
 }
+
+#[test]
+fn a_text_that_ends_in_a_backslash_is_refused_and_nothing_panics() {
+    for text in ["\"\\", "a: \"b\\", "- \"\\\\\\", "\"\\x", "\"\\u12"] {
+        assert!(super::compose::document(text, 0).is_err(), "{text}");
+    }
+}
