@@ -195,7 +195,7 @@ async fn follow_rollout(context: &Context, scope: &Scope, channel: &Channel, rel
     let found = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace));
     let failing = match relay {
         RelayState::Failed { reason, detail } => Some(format!("{reason}, {detail}")),
-        RelayState::Absent { .. } | RelayState::Running { .. } => None,
+        RelayState::Absent { .. } | RelayState::Unheard | RelayState::Running { .. } => None,
     };
     let news = context.rollouts.look(&name, found.as_deref(), failing.as_deref());
     if news.came_up {
@@ -262,7 +262,7 @@ impl Serving {
     async fn serve(
         &mut self,
         context: &Context,
-        scope: &Scope,
+        scope: &Arc<Scope>,
         channel: &Channel,
         entry: &mut Entry,
     ) -> Result<(), Error> {
@@ -322,10 +322,11 @@ impl Serving {
             wanted.clone_from(&config.channel.revision);
         }
         self.changed |= changed_before;
-        if let (RelayState::Running { facts, wanted, .. }, true) = (&self.state, config.is_some())
-            && facts.revision != *wanted
+        // Also of one that does not answer now: what it said last was under another configuration.
+        if let (Some(facts), Some(config)) = (&entry.facts, &config)
+            && facts.revision != config.channel.revision
         {
-            let wanted = wanted.clone();
+            let wanted = config.channel.revision.clone();
             let now = context.clock.now();
             if !entry.refusals.waits("touch", &wanted, now) {
                 let touched = touch(context, scope, entry, &name, &wanted).await;

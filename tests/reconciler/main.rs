@@ -16,6 +16,7 @@
 #![cfg(feature = "simulator")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod hanging;
 mod random;
 mod server;
 
