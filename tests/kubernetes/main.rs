@@ -11,6 +11,8 @@ mod admission;
 mod audit;
 mod bench;
 mod canary;
+#[path = "../support/controller_settings.rs"]
+mod controller_settings;
 mod crash;
 mod definition;
 mod errors;

@@ -18,6 +18,8 @@ mod order;
 mod patience;
 mod places;
 mod rasa;
+#[path = "../support/relay_config.rs"]
+mod relay_config;
 mod starts;
 mod strange;
 mod strangers;

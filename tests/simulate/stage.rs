@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use maxchannel::contract::config::{ChannelConfig, CreatioConfig, FORMAT, MaxConfig, RelayConfig, Secrets};
+use maxchannel::contract::config::RelayConfig;
 use maxchannel::contract::webhook;
-use maxchannel::creatio::{Credentials, Runtime};
+use maxchannel::creatio::Runtime;
 use maxchannel::relay::{Ground, Relay};
 use maxchannel::time::{Clock, ManualClock};
 use maxchannel::transport::{Options, Request, Response, Transport, TransportError};
@@ -21,9 +21,8 @@ use uuid::Uuid;
 
 use crate::plan::Setting;
 use crate::random::Random;
+use crate::relay_config::{TOKEN, WEBHOOK_SECRET, relay_config};
 
-pub const TOKEN: &str = "invented-token-of-a-bot-0001";
-const WEBHOOK_SECRET: &str = "invented-webhook-secret";
 /// What MAX waits for long (repeats after 60 s and more, the end of a subscription after 8 h) is so much shorter here.
 const SCALE: f64 = 20.0;
 /// A Monday at noon in Moscow.
@@ -346,48 +345,14 @@ impl Stage {
     }
 
     fn config(&self) -> RelayConfig {
-        let options = creatio::Options::default();
-        RelayConfig {
-            channel: ChannelConfig {
-                format: FORMAT,
-                revision: "1".to_owned(),
-                namespace: "default".to_owned(),
-                name: "support".to_owned(),
-                installation: None,
-                bot_user_id: self.bot,
-                max: MaxConfig { base_url: self.max.url().parse().unwrap(), overridden: true, ca_pem: None },
-                intake: self.setting.intake(),
-                creatio: Some(CreatioConfig {
-                    url: self.crm.url().parse().unwrap(),
-                    identity_url: Some(self.crm.identity_url().parse().unwrap()),
-                    runtime: Runtime::Net,
-                    poll_interval_millis: 3_000,
-                    requests_per_second: 20,
-                    in_flight: 8,
-                    ca_pem: None,
-                }),
-                rules: self.setting.rules(),
-                bot: None,
-                off_hours_bot: None,
-                retention_seconds: 30 * 86_400,
-                suspended: false,
-                mango: None,
-                sources: Vec::new(),
-                log_level: None,
-            },
-            secrets: Secrets {
-                token: SecretString::from(TOKEN),
-                webhook: vec![SecretString::from(WEBHOOK_SECRET)],
-                creatio: Some(Credentials::OAuth {
-                    client_id: options.client_id,
-                    client_secret: SecretString::from(options.client_secret),
-                }),
-                notify: None,
-                mango: None,
-                bot: None,
-                off_hours_bot: None,
-            },
+        let mut config = relay_config(&self.max, &self.crm, self.bot);
+        config.channel.intake = self.setting.intake();
+        config.channel.rules = self.setting.rules();
+        if let Some(creatio) = &mut config.channel.creatio {
+            creatio.runtime = Runtime::Net;
+            creatio.poll_interval_millis = 3_000;
         }
+        config
     }
 
     /// Brings an update as MAX does, past MAX.
