@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
-use super::keeper::{Brought, Errand, Keeper, May, Side};
+use super::reconciler::{Brought, Errand, May, Reconciler, Side};
 use super::report::RelayState;
 use crate::time::Millis;
 
@@ -89,30 +89,30 @@ impl Errands {
     /// was anything. `kick` asks for a pass when it comes back while none waits.
     pub fn send_due(
         &mut self,
-        keeper: &mut Keeper,
+        reconciler: &mut Reconciler,
         (side, relay): (Side, &RelayState),
         may: &May,
         now: Millis,
         kick: impl FnOnce() + Send + 'static,
     ) -> bool {
-        self.keep_only(|side| keeper.basis_at(side));
+        self.keep_only(|side| reconciler.basis_at(side));
         if self.is_busy(side) {
             return false;
         }
         let is_open = relay.listens() && !self.is_changing(Side::Crm);
-        let Some(errand) = keeper.errand(side, is_open, may, now) else { return false };
-        self.send(side, keeper.basis_at(side), errand, kick);
+        let Some(errand) = reconciler.errand(side, is_open, may, now) else { return false };
+        self.send(side, reconciler.basis_at(side), errand, kick);
         true
     }
 
     /// Sends a look on its way that is due at a side, and no change.
-    pub fn look(&mut self, keeper: &mut Keeper, side: Side, now: Millis) -> bool {
-        self.keep_only(|side| keeper.basis_at(side));
+    pub fn look(&mut self, reconciler: &mut Reconciler, side: Side, now: Millis) -> bool {
+        self.keep_only(|side| reconciler.basis_at(side));
         if self.is_busy(side) {
             return false;
         }
-        let Some(errand) = keeper.look_due(side, now) else { return false };
-        self.send(side, keeper.basis_at(side), errand, || {});
+        let Some(errand) = reconciler.look_due(side, now) else { return false };
+        self.send(side, reconciler.basis_at(side), errand, || {});
         true
     }
 

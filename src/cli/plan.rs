@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 
 fn as_text(seen: &[Seen]) -> String {
     seen.iter().fold(String::new(), |mut text, one| {
-        let actions = one.keeper.plan();
+        let actions = one.reconciler.plan();
         // Writing to a String does not fail.
         let _ = writeln!(text, "{}: {}", one.channel, counted(actions.len()));
         for action in actions {
@@ -88,7 +88,7 @@ fn as_json(seen: &[Seen]) -> String {
             json!({
                 "namespace": one.channel.namespace,
                 "name": one.channel.name,
-                "actions": one.keeper.plan(),
+                "actions": one.reconciler.plan(),
                 "problems": one.problems,
             })
         })

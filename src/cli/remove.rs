@@ -41,9 +41,9 @@ pub(super) fn run(args: &Args) -> ExitCode {
         let mut lines = Vec::new();
         let mut complete = true;
         for one in &mut seen {
-            let done = one.keeper.remove(&|| clock.now()).await;
+            let done = one.reconciler.remove(&|| clock.now()).await;
             // What could not be looked at may hold something of ours.
-            let unseen = one.keeper.unseen();
+            let unseen = one.reconciler.unseen();
             complete &= unseen.is_empty() && done.iter().all(|step| step.outcome.is_ok());
             if done.is_empty() && unseen.is_empty() {
                 lines.push(format!("{}: nothing of ours is there", one.channel));

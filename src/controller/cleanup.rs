@@ -29,7 +29,7 @@ use super::{Error, names};
 use crate::api::ChannelRef;
 use crate::api::{DeletionPolicy, MaxChannel, key};
 use crate::channel;
-use crate::channel::keeper::Done;
+use crate::channel::reconciler::Done;
 use crate::channel::report::RelayState;
 use crate::channel::validate::Secrets;
 use crate::contract::Undelivered;
@@ -134,7 +134,7 @@ async fn wait(
         // Events of one reason count as one and keep the first note: another number is another event.
         let action = format!("Delete{}", left.undelivered.total());
         context.writer.event(channel, type_, "DeletionWaits", &action, &note).await;
-        entry.keeper.set_deletion(Some(told.join("; ")));
+        entry.reconciler.set_deletion(Some(told.join("; ")));
         entry.waits_for = told;
         let state = match &entry.facts {
             Some(facts) => {
@@ -206,7 +206,7 @@ async fn leave(
     let clock = || context.clock.now();
     let name = channel.reference();
     // A bot was never known: nothing can be outside.
-    if entry.keeper.bot().is_none() {
+    if entry.reconciler.bot().is_none() {
         return Ok(Ok(()));
     }
     let manifest = match manifest {
@@ -221,15 +221,15 @@ async fn leave(
     for (name, data) in &entry.gone {
         secrets.entry(name.clone()).or_insert_with(|| data.clone());
     }
-    entry.keeper.set(Ok(manifest), &secrets, clock());
+    entry.reconciler.set(Ok(manifest), &secrets, clock());
     pass::claim(context, entry, &name);
     if entry.conflict.is_some() {
         // Nothing outside is this channel's.
         return Ok(Ok(()));
     }
-    channel::pass::look(&mut entry.keeper, &clock).await;
+    channel::pass::look(&mut entry.reconciler, &clock).await;
     context.fence.check()?;
-    let done = entry.keeper.leave_intake(&clock).await;
+    let done = entry.reconciler.leave_intake(&clock).await;
     pass::tell_changes(context, channel, &done).await;
     let mut failures = sentences(&done);
     if failures.is_empty() {
@@ -246,12 +246,12 @@ async fn leave(
             }
         }
         context.fence.check()?;
-        let done = entry.keeper.remove(&clock).await;
+        let done = entry.reconciler.remove(&clock).await;
         pass::tell_changes(context, channel, &done).await;
         failures.extend(sentences(&done));
     }
     // What could not be looked at may hold something of ours.
-    failures.extend(entry.keeper.unseen());
+    failures.extend(entry.reconciler.unseen());
     Ok(if failures.is_empty() { Ok(()) } else { Err(Left::because(failures)) })
 }
 
@@ -284,7 +284,7 @@ async fn is_idle(context: &Context, scope: &Scope, entry: &mut Entry, name: &Cha
 /// said nothing.
 async fn undelivered(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> Undelivered {
     if let Some(place) = relay_link::place(context, scope, name) {
-        let config = entry.keeper.relay();
+        let config = entry.reconciler.relay();
         match relay_link::ask(context, name, &place, config.as_ref()).await {
             Ok(facts) => {
                 let undelivered = facts.undelivered;

@@ -19,8 +19,8 @@ use super::writer::Memory;
 use crate::api::{self, ConditionType, MaxChannel, MaxChannelStatus, Reason};
 use crate::channel::claims::Conflict;
 use crate::channel::errands::Errands;
-use crate::channel::keeper::{Keeper, Standing};
 use crate::channel::plan::KnownBot;
+use crate::channel::reconciler::{Reconciler, Standing};
 use crate::channel::validate::Secrets;
 use crate::contract::{Facts, Undelivered};
 use crate::telemetry;
@@ -43,7 +43,7 @@ pub struct Settled {
 /// See the module.
 #[derive(Debug)]
 pub struct Entry {
-    pub keeper: Keeper,
+    pub reconciler: Reconciler,
     /// The last manifest without errors, with the installation's defaults filled in.
     pub good: Option<Arc<MaxChannel>>,
     judged: Option<(u64, Judged)>,
@@ -91,11 +91,11 @@ impl Entry {
         let ready = api::conditions::find(&status.conditions, api::ConditionType::Ready);
         let was_ready = ready.is_some_and(|ready| ready.status == "True");
         let standing = standing(&status);
-        let mut keeper = Keeper::new(channel.reference(), context.clients.clone(), bot, status);
-        keeper.recall(standing);
-        keeper.set_cadence(context.settings.cadence.clone());
+        let mut reconciler = Reconciler::new(channel.reference(), context.clients.clone(), bot, status);
+        reconciler.recall(standing);
+        reconciler.set_cadence(context.settings.cadence.clone());
         Self {
-            keeper,
+            reconciler,
             good: None,
             judged: None,
             secrets: BTreeMap::new(),

@@ -27,8 +27,8 @@ use crate::api::ChannelRef;
 use crate::api::{ConditionType, Reason, conditions};
 use crate::channel;
 use crate::channel::errands::Awaiting;
-use crate::channel::keeper::{Brought, Done, May, Side};
 use crate::channel::pass::{MOMENT, Shell};
+use crate::channel::reconciler::{Brought, Done, May, Side};
 use crate::channel::relay_config::with_log_level;
 use crate::channel::report::{RelayState, Unapplied};
 use crate::contract::RelayConfig;
@@ -80,8 +80,8 @@ pub async fn pass(
     let judged = entry.judge(channel, context);
     withhold(context, scope, channel, entry).await?;
     let judged = judged.as_deref().map_err(|problems| entry.withheld.told(problems.clone()));
-    entry.keeper.set(judged, &secrets, clock());
-    entry.keeper.set_generation(channel.metadata.generation.unwrap_or(0));
+    entry.reconciler.set(judged, &secrets, clock());
+    entry.reconciler.set_generation(channel.metadata.generation.unwrap_or(0));
     let relay = Serving::default();
     if !is_held {
         claim(context, entry, &name);
@@ -142,10 +142,10 @@ impl Shell for Steps<'_> {
         let now = self.now();
         let fence = self.context.fence.clone();
         let may: May = Arc::new(move || fence.check().is_ok());
-        let Entry { keeper, errands, .. } = &mut *self.entry;
+        let Entry { reconciler, errands, .. } = &mut *self.entry;
         self.awaiting.get_or_insert_with(|| errands.expect());
         let (scope, name) = (self.scope.clone(), self.name.clone());
-        errands.send_due(keeper, (side, &self.relay.state), &may, now, move || scope.kick(&name))
+        errands.send_due(reconciler, (side, &self.relay.state), &may, now, move || scope.kick(&name))
     }
 
     async fn next(&mut self, is_awaited: bool) -> Option<Brought> {
@@ -218,7 +218,7 @@ pub async fn tell_changes(context: &Context, channel: &Channel, done: &[Done]) {
 
 fn next(context: &Context, name: &ChannelRef, entry: &Entry, waits_for_relay: bool, now: Millis) -> Millis {
     let due = entry
-        .keeper
+        .reconciler
         .due_at(|side| !entry.errands.is_busy(side))
         .map(|due| if due <= now { NOT_SOONER } else { due - now });
     let steady = if waits_for_relay { SOON } else { context.settings.relay_pause(name, now) };
@@ -229,9 +229,9 @@ fn next(context: &Context, name: &ChannelRef, entry: &Entry, waits_for_relay: bo
 
 /// Says what the channel asks for and finds out whether another holds it.
 pub fn claim(context: &Context, entry: &mut Entry, name: &ChannelRef) {
-    let (_, api_key, bot) = entry.keeper.claim().unwrap_or_default();
+    let (_, api_key, bot) = entry.reconciler.claim().unwrap_or_default();
     entry.conflict = context.claim(name, api_key, bot);
-    entry.keeper.set_conflict(entry.conflict.clone());
+    entry.reconciler.set_conflict(entry.conflict.clone());
 }
 
 /// The relay as this pass finds and leaves it.
@@ -277,7 +277,7 @@ impl Serving {
             return Ok(());
         }
         let level = context.settings.log_level.borrow().clone();
-        let config = entry.keeper.relay().map(|config| with_log_level(config, level.as_deref()));
+        let config = entry.reconciler.relay().map(|config| with_log_level(config, level.as_deref()));
         let Some(manifest) = entry.good.clone() else {
             // Never usable: what an earlier process has made stays as it is, or is held back.
             self.state = relay_link::look(context, scope, entry, &name, None).await;
@@ -493,7 +493,7 @@ impl Serving {
 
     /// Takes in what an errand has brought.
     fn take(&mut self, entry: &mut Entry, brought: Brought, now: Millis) {
-        for step in entry.keeper.take(brought, now) {
+        for step in entry.reconciler.take(brought, now) {
             self.changed = true;
             match &step.outcome {
                 Ok(()) => tracing::info!("{}", step.action),
@@ -638,8 +638,8 @@ pub async fn report(
     entry: &mut Entry,
     relay: &RelayState,
 ) -> Result<bool, Error> {
-    entry.keeper.set_unapplied(entry.refusals.all());
-    let status = entry.keeper.report(relay, context.clock.now()).clone();
+    entry.reconciler.set_unapplied(entry.refusals.all());
+    let status = entry.reconciler.report(relay, context.clock.now()).clone();
     let version = channel.resource_version();
     let is_there = channel.status.as_ref() == Some(&status);
     // The watch lags behind what was just written.

@@ -105,7 +105,7 @@ pub async fn look(
     }
     match answer {
         Ok(facts) => {
-            entry.keeper.hear(entry.facts.as_ref(), &facts);
+            entry.reconciler.hear(entry.facts.as_ref(), &facts);
             let wanted = config.map_or_else(|| facts.revision.clone(), |config| config.channel.revision.clone());
             entry.facts = Some(facts.clone());
             RelayState::Running { facts: Box::new(facts), open, wanted }
@@ -169,7 +169,7 @@ async fn status_key(context: &Context, name: &ChannelRef, config: Option<&RelayC
 /// Tells the relay which subscription is in force, where it knows of another: what MAX could not
 /// bring between the two is read back. False: it must be told again.
 pub async fn tell_subscription(context: &Context, scope: &Scope, entry: &Entry, name: &ChannelRef) -> bool {
-    let (Some(facts), Some((made, secret))) = (&entry.facts, entry.keeper.subscribed()) else { return true };
+    let (Some(facts), Some((made, secret))) = (&entry.facts, entry.reconciler.subscribed()) else { return true };
     if facts.subscribed_at == Some(made) || context.fence.check().is_err() {
         return true;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use maxchannel::api::{ErrorReasons, Language};
 use maxchannel::channel::Installation;
-use maxchannel::channel::keeper::{self, Done, Keeper, May, Side};
+use maxchannel::channel::reconciler::{self, Done, May, Reconciler, Side};
 use maxchannel::channel::schedule::Cadence;
 use maxchannel::contract::InstallationId;
 use maxchannel::local::{self, Board, Options, Running};
@@ -267,13 +267,13 @@ impl World {
 
 /// Carries out what the plan asks for, at the CRM and then at MAX, as a pass does while the relay
 /// listens.
-pub async fn act(keeper: &mut Keeper, now: keeper::Clock<'_>) -> Vec<Done> {
+pub async fn act(reconciler: &mut Reconciler, now: reconciler::Clock<'_>) -> Vec<Done> {
     let may: May = Arc::new(|| true);
     let mut done = Vec::new();
     for side in [Side::Crm, Side::Max] {
-        if let Some(errand) = keeper.errand(side, true, &may, now()) {
+        if let Some(errand) = reconciler.errand(side, true, &may, now()) {
             let brought = errand.run().await;
-            done.extend(keeper.take(brought, now()));
+            done.extend(reconciler.take(brought, now()));
         }
     }
     done

@@ -1,10 +1,10 @@
 //! What is kept of one channel between passes, and which step is due when; holds no clock of its own.
 //!
-//! The order of the steps is [`pass`](super::pass). A shell gives [`Keeper::set`] the manifest and the
-//! secrets of the moment and [`Keeper::set_conflict`] what other channels hold. Nobody waits for the
-//! outside: [`Keeper::errand`] hands out what is due at one side, which then goes on by itself, and
-//! [`Keeper::take`] takes in what it has brought. Until then a pass works with what is known.
-//! [`Keeper::relay`] is the configuration that the relay shall have, [`Keeper::report`] the status.
+//! The order of the steps is [`pass`](super::pass). A shell gives [`Reconciler::set`] the manifest and the
+//! secrets of the moment and [`Reconciler::set_conflict`] what other channels hold. Nobody waits for the
+//! outside: [`Reconciler::errand`] hands out what is due at one side, which then goes on by itself, and
+//! [`Reconciler::take`] takes in what it has brought. Until then a pass works with what is known.
+//! [`Reconciler::relay`] is the configuration that the relay shall have, [`Reconciler::report`] the status.
 //!
 //! A token counts once MAX has taken it: until then the relay keeps the one before, and a wrong paste stops nothing.
 
@@ -141,7 +141,7 @@ pub struct Standing {
 
 /// Everything that is kept of one channel between passes.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct Reconciler {
     channel: ChannelRef,
     clients: Arc<Clients>,
     cadence: Cadence,
@@ -187,7 +187,7 @@ pub struct Done {
     pub outcome: Result<(), Failure>,
 }
 
-impl Keeper {
+impl Reconciler {
     /// `bot` and `status` are what was known before this process began.
     pub fn new(channel: ChannelRef, clients: Arc<Clients>, bot: Option<KnownBot>, status: MaxChannelStatus) -> Self {
         let was_ours = bot.is_some();
@@ -796,7 +796,7 @@ impl Keeper {
         Some((made, webhook::secret(token, &self.channel)))
     }
 
-    /// Takes our subscriptions away and nothing else, so that what is under way can be brought to its end before [`Keeper::remove`].
+    /// Takes our subscriptions away and nothing else, so that what is under way can be brought to its end before [`Reconciler::remove`].
     pub async fn leave_intake(&mut self, clock: Clock<'_>) -> Vec<Done> {
         let actions = match &self.desired {
             Some(desired) => plan::removal(desired, &self.observation, self.bot.as_ref()),
