@@ -42,7 +42,7 @@ pub struct Settled {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Entry {
+pub struct ChannelState {
     pub reconciler: Reconciler,
     /// The last manifest without errors, with the installation's defaults filled in.
     pub good: Option<Arc<MaxChannel>>,
@@ -80,7 +80,7 @@ pub struct Entry {
     pub was_ready: bool,
 }
 
-impl Entry {
+impl ChannelState {
     pub fn new(context: &Context, channel: &Channel) -> Self {
         let status = channel.status.clone().unwrap_or_default();
         let bot = status.bot.clone().map(|bot| KnownBot {
