@@ -65,7 +65,7 @@ pub(super) async fn run(
         Reconciler::new(channel.clone(), shared.clients.clone(), memory.bot(), MaxChannelStatus::default());
     reconciler.recall(memory.standing());
     reconciler.set_cadence(shared.cadence.clone());
-    let conflicts = shared.board.conflicts();
+    let conflicts = shared.registry.conflicts();
     let mut standing = reconciler.standing().clone();
     let mut task = Task {
         remembered: reconciler.bot().cloned(),
@@ -166,7 +166,7 @@ impl Task {
         for step in self.reconciler.take(brought, now) {
             let channel = &self.channel;
             match step.outcome {
-                Ok(()) => self.shared.board.say(&format!("{channel}: {}", step.action)),
+                Ok(()) => self.shared.registry.say(&format!("{channel}: {}", step.action)),
                 Err(failure) => tracing::warn!("{channel}: {} did not succeed: {}", step.action, failure.detail),
             }
         }
@@ -175,7 +175,7 @@ impl Task {
     fn report(&mut self) {
         let now = self.now();
         let status = self.reconciler.report(&self.serving.state(), now).clone();
-        self.shared.board.publish(&self.channel, &status);
+        self.shared.registry.publish(&self.channel, &status);
     }
 }
 
@@ -202,14 +202,14 @@ impl Shell for Steps<'_> {
                 remember(shared, channel, memory, remembered.as_ref(), bot, serving).await;
                 *remembered = Some(bot.clone());
             }
-            shared.board.claim_bot(channel, bot.user_id);
+            shared.registry.claim_bot(channel, bot.user_id);
         }
         if !self.is_settled && !self.task.reconciler.awaits_bot() {
-            self.task.shared.board.looked(&self.task.channel);
+            self.task.shared.registry.looked(&self.task.channel);
             if self.task.reconciler.status().conditions.is_empty() {
                 self.task.report();
             }
-            self.task.shared.board.settled().await;
+            self.task.shared.registry.settled().await;
             self.is_settled = true;
         }
         self.task.learn_conflict();
@@ -282,7 +282,7 @@ async fn remember(
             relay.stop().await;
         }
         match memory.set_aside(former.user_id) {
-            Ok(Some(folder)) => shared.board.say(&format!(
+            Ok(Some(folder)) => shared.registry.say(&format!(
                 "{channel}: the channel has another bot now; the messages of bot {} are kept in {}",
                 former.user_id,
                 folder.display()
@@ -315,7 +315,7 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, reconcile
             shared.relays.remove(&channel.namespace, &channel.name);
             relay.stop().await;
             shared
-                .board
+                .registry
                 .say(&format!("{channel}: its store is being moved, or has left: nothing is carried from here"));
         }
         serving.facts = Some(Facts::of_moved(&serving.wanted, shared.clock.now()));

@@ -8,7 +8,7 @@ use maxchannel::channel::Installation;
 use maxchannel::channel::reconciler::{self, Done, May, Reconciler, Side};
 use maxchannel::channel::schedule::Cadence;
 use maxchannel::contract::InstallationId;
-use maxchannel::local::{self, Board, Options, Running};
+use maxchannel::local::{self, Options, Registry, Running};
 use maxchannel::time::Clock;
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::Value;
@@ -38,7 +38,7 @@ pub struct World {
     pub installation_id: String,
     pub clock: Clock,
     running: Option<(Running, CancellationToken)>,
-    pub board: Board,
+    pub registry: Registry,
 }
 
 impl World {
@@ -92,7 +92,7 @@ impl World {
             installation_id: "laptop".to_owned(),
             clock: Clock::real(),
             running: None,
-            board: Board::default(),
+            registry: Registry::default(),
         };
         world.write("secrets.yaml", &world.secrets(TOKEN));
         world
@@ -170,7 +170,7 @@ impl World {
             clock: self.clock.clone(),
         };
         let running = local::start(options, stop.clone()).await.unwrap();
-        self.board = running.board.clone();
+        self.registry = running.registry.clone();
         self.running = Some((running, stop));
     }
 
@@ -185,7 +185,7 @@ impl World {
 
     /// The status of a channel as `/status` shows it.
     pub fn status(&self, name: &str) -> Option<Value> {
-        let shown = serde_json::to_value(self.board.shown()).unwrap();
+        let shown = serde_json::to_value(self.registry.shown()).unwrap();
         shown["channels"].as_array().unwrap().iter().find(|one| one["name"] == name).map(|one| one["status"].clone())
     }
 
