@@ -54,7 +54,7 @@ pub async fn pass(
     state: &mut ChannelState,
 ) -> Result<Outcome, Error> {
     let done = |changed| Outcome { changed, waiting: false, again_in: Duration::from_hours(1) };
-    if !channel.is_held() {
+    if !channel.has_finalizer() {
         return Ok(done(false));
     }
     let judged = state.judge(channel, context);
@@ -99,7 +99,7 @@ pub async fn pass(
         remove_claim(context, channel).await?;
     }
     context.rollouts.ended(&channel.reference()).iter().for_each(|next| context.kick(next));
-    context.writer.hold(channel, false).await?;
+    context.writer.remove_finalizer(channel).await?;
     Ok(done(true))
 }
 

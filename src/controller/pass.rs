@@ -66,11 +66,12 @@ pub async fn pass(
 ) -> Result<Outcome, Error> {
     let clock = || context.clock.now();
     let name = channel.reference();
-    let mut is_held = true;
-    if !channel.is_held() {
+    let mut has_finalizer = true;
+    if !channel.has_finalizer() {
         // Before anything is made outside. The watch brings the channel back with the finalizer.
-        let outcome = context.writer.hold(channel, true).await;
-        is_held = state.refusals.take("finalizer", "the finalizer of the channel", "", clock(), outcome)?.is_some();
+        let outcome = context.writer.add_finalizer(channel).await;
+        has_finalizer =
+            state.refusals.take("finalizer", "the finalizer of the channel", "", clock(), outcome)?.is_some();
     }
     for kind in scope.take_deleted(&name) {
         state.applied.remove(kind);
@@ -83,7 +84,7 @@ pub async fn pass(
     state.reconciler.set(judged, &secrets, clock());
     state.reconciler.set_generation(channel.metadata.generation.unwrap_or(0));
     let relay = Serving::default();
-    if !is_held {
+    if !has_finalizer {
         claim(context, state, &name);
         // Whatever were made outside now could stay there for ever.
         let wrote = report(context, channel, state, &relay.found).await?;

@@ -311,7 +311,7 @@ impl Scope {
         index.channels.insert(name, Known { secrets, wish, ..before.unwrap_or_default() });
         // What we write ourselves, the status and the finalizer, needs no further pass; a lost
         // finalizer does.
-        Changed { wish: wish_changed, any: wish_changed || !channel.is_held(), edit }
+        Changed { wish: wish_changed, any: wish_changed || !channel.has_finalizer(), edit }
     }
 }
 

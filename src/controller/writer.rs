@@ -296,17 +296,29 @@ impl Writer {
         }
     }
 
-    /// Adds our finalizer to a channel, or takes it away; refused by the server where the channel
-    /// has changed meanwhile.
+    /// Adds our finalizer to a channel; refused by the server where the channel has changed
+    /// meanwhile.
     ///
     /// # Errors
     /// As for [`Writer::apply`].
-    pub async fn hold(&self, channel: &Channel, hold: bool) -> Result<(), Error> {
+    pub async fn add_finalizer(&self, channel: &Channel) -> Result<(), Error> {
+        self.set_finalizer(channel, true).await
+    }
+
+    /// The contrary of [`Writer::add_finalizer`].
+    ///
+    /// # Errors
+    /// As for [`Writer::apply`].
+    pub async fn remove_finalizer(&self, channel: &Channel) -> Result<(), Error> {
+        self.set_finalizer(channel, false).await
+    }
+
+    async fn set_finalizer(&self, channel: &Channel, is_present: bool) -> Result<(), Error> {
         self.fence.check()?;
         let api: Api<Channel> = Api::namespaced(self.client.clone(), &channel.namespace().unwrap_or_default());
         let mut finalizers: Vec<&str> =
             channel.finalizers().iter().map(String::as_str).filter(|name| *name != names::FINALIZER).collect();
-        if hold {
+        if is_present {
             finalizers.push(names::FINALIZER);
         }
         let body = json!({"metadata": {"resourceVersion": channel.resource_version(), "finalizers": finalizers}});
