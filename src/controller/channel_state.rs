@@ -32,8 +32,8 @@ pub type Judged = Result<Arc<MaxChannel>, Vec<String>>;
 /// The state in which the owned objects were found to be as they shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// Of the channel, see [`Channel::wish`].
-    pub wish: u64,
+    /// Of the channel, see [`Channel::desired_hash`].
+    pub desired: u64,
     /// Of the relay's configuration.
     pub revision: String,
     /// See [`Scope::events`].
@@ -121,8 +121,8 @@ impl ChannelState {
 
     /// The manifest as it stands in the cluster, judged once per change.
     pub fn judge(&mut self, channel: &Channel, context: &Context) -> Judged {
-        let wish = channel.wish();
-        if let Some((_, judged)) = self.judged.as_ref().filter(|(known, _)| *known == wish) {
+        let desired = channel.desired_hash();
+        if let Some((_, judged)) = self.judged.as_ref().filter(|(known, _)| *known == desired) {
             return judged.clone();
         }
         let judged = channel.manifest().and_then(|manifest| {
@@ -132,7 +132,7 @@ impl ChannelState {
         if let Ok(manifest) = &judged {
             self.good = Some(manifest.clone());
         }
-        self.judged = Some((wish, judged.clone()));
+        self.judged = Some((desired, judged.clone()));
         judged
     }
 

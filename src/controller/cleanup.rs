@@ -59,7 +59,7 @@ pub async fn pass(
     }
     let judged = state.judge(channel, context);
     let manifest = judged.or_else(|problems| state.good.clone().ok_or(problems));
-    // Of a manifest that fits nothing the wish itself is read.
+    // Of a manifest that fits nothing what it says is read.
     let policy: DeletionPolicy = channel
         .spec
         .get("deletionPolicy")

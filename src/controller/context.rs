@@ -286,14 +286,14 @@ impl State {
 }
 
 impl Listener for Context {
-    fn channel(&self, channel: &Channel, happened: Happened, wish_changed: bool) {
+    fn channel(&self, channel: &Channel, happened: Happened, desired_changed: bool) {
         let name = channel.reference();
         let kicked = {
             let mut state = self.state();
             if happened == Happened::Deleted {
                 state.take(&name);
                 state.settle()
-            } else if wish_changed {
+            } else if desired_changed {
                 let bot = channel.status.as_ref().and_then(|status| status.bot.as_ref());
                 let claim = Claim {
                     channel: name.clone(),
@@ -312,7 +312,7 @@ impl Listener for Context {
                 Vec::new()
             }
         };
-        if wish_changed {
+        if desired_changed {
             self.changed(&name);
         }
         for other in &kicked {

@@ -21,7 +21,7 @@ use super::resource::Channel;
 use super::rollouts::{self, Turn};
 use super::scope::Scope;
 use super::withheld::Withheld;
-use super::writer::{Change, Deleted, Live, Owned, Writer, is_controlled_by, is_other_wish};
+use super::writer::{Change, Deleted, Live, Owned, Writer, is_applied_otherwise, is_controlled_by};
 use super::{Error, compare, events, names, volume};
 use crate::api::ChannelRef;
 use crate::api::{ConditionType, Reason, conditions};
@@ -303,9 +303,9 @@ impl Serving {
         );
         let changed_before = std::mem::take(&mut self.changed);
         if let Some(config) = &config {
-            // Most passes only ask how things stand: where neither the wish nor any object has changed, nothing is compared again.
+            // Most passes only ask how things stand: where neither the channel nor any object has changed, nothing is compared again.
             let now = Settled {
-                wish: channel.wish(),
+                desired: channel.desired_hash(),
                 revision: config.channel.revision.clone(),
                 events: scope.events(&name),
             };
@@ -352,16 +352,16 @@ impl Serving {
         let ChannelState { applied: memory, refusals, .. } = state;
         let writer = &context.writer;
         let now = context.clock.now();
-        let wish = format!("{:x} {}", channel.wish(), config.channel.revision);
+        let desired = format!("{:x} {}", channel.desired_hash(), config.channel.revision);
         let object = names::relay(&name.name);
         let mut changes = Vec::new();
         // Each by itself: what is refused of one does not keep the others.
         macro_rules! apply {
             ($kind:literal, $live:expr, $wanted:expr) => {
-                if !refusals.waits($kind, &wish, now) {
+                if !refusals.waits($kind, &desired, now) {
                     let outcome = writer.apply($kind, memory, $live, $wanted).await;
                     let object = format!("{} {object}", $kind);
-                    if let Some(change) = refusals.take($kind, &object, &wish, now, outcome)? {
+                    if let Some(change) = refusals.take($kind, &object, &desired, now, outcome)? {
                         changes.push(($kind, change));
                     }
                 }
@@ -380,14 +380,14 @@ impl Serving {
         }
         if found.is_none() || blueprint.is_ephemeral() {
             refusals.clear("size");
-        } else if !refusals.waits("size", &wish, now) {
+        } else if !refusals.waits("size", &desired, now) {
             let claim = blueprint.relay.storage.as_ref().and_then(|storage| storage.volume_claim.clone());
             let claim = claim.unwrap_or_default();
             let outcome = volume::resize(context, name, &claim.size(), claim.storage_class_name.as_deref()).await;
             let object = format!("PersistentVolumeClaim {}", names::claim(&name.name));
-            if let Some((is_enlarged, in_the_way)) = refusals.take("size", &object, &wish, now, outcome)? {
+            if let Some((is_enlarged, in_the_way)) = refusals.take("size", &object, &desired, now, outcome)? {
                 if let Some(unapplied) = in_the_way {
-                    refusals.put("size", &wish, now, unapplied);
+                    refusals.put("size", &desired, now, unapplied);
                 }
                 if is_enlarged {
                     self.changed = true;
@@ -401,10 +401,10 @@ impl Serving {
         // A pod would read another's Secret, or write into another's volume.
         if found.is_some() || blueprint.is_ephemeral() {
             refusals.clear("claim");
-        } else if !refusals.waits("claim", &wish, now) {
+        } else if !refusals.waits("claim", &desired, now) {
             let outcome = may_use_claim(context, name).await;
             let claim = format!("PersistentVolumeClaim {}", names::claim(&name.name));
-            refusals.take("claim", &claim, &wish, now, outcome)?;
+            refusals.take("claim", &claim, &desired, now, outcome)?;
         }
         let is_foreign = ["ServiceAccount", "Secret", "claim"].iter().any(|step| refusals.is_foreign(step));
         // Of one that does not run nothing is lost, and this may be what mends it.
@@ -423,7 +423,7 @@ impl Serving {
         };
         if let Some((reason, detail)) = waits {
             self.waits_for_others = true;
-            refusals.put("rollout", &wish, now, Unapplied { reason, detail, is_harmless: true });
+            refusals.put("rollout", &desired, now, Unapplied { reason, detail, is_harmless: true });
         } else if !is_foreign {
             refusals.clear("rollout");
             apply!("StatefulSet", found.clone().map(Live::Whole), wanted);
@@ -438,7 +438,7 @@ impl Serving {
             memory.remove("Ingress");
             let removed = remove_if_there(context, &scope.ingresses, channel).await;
             let object = format!("Ingress {object}");
-            self.changed |= refusals.take("Ingress", &object, &wish, now, removed)?.unwrap_or(false);
+            self.changed |= refusals.take("Ingress", &object, &desired, now, removed)?.unwrap_or(false);
         }
         // Not watched, for many clusters do not know the kind: it is read whenever anything of the channel has changed.
         if context.settings.relay_pods.gateway.is_some() {
@@ -448,7 +448,7 @@ impl Serving {
                 memory.remove("HTTPRoute");
                 let removed = delete::<HTTPRoute>(context, channel).await;
                 let object = format!("HTTPRoute {object}");
-                self.changed |= refusals.take("HTTPRoute", &object, &wish, now, removed)?.unwrap_or(false);
+                self.changed |= refusals.take("HTTPRoute", &object, &desired, now, removed)?.unwrap_or(false);
             }
         }
         self.tell_objects(writer, channel, blueprint, changes).await;
@@ -529,7 +529,7 @@ async fn may_use_claim(context: &Context, name: &ChannelRef) -> Result<(), Error
 fn replaces_pod(found: &StatefulSet, wanted: &StatefulSet) -> bool {
     let template =
         |set: &StatefulSet| serde_json::to_value(set.spec.as_ref().map(|spec| &spec.template)).unwrap_or_default();
-    is_other_wish(found, wanted) && !compare::contains(&template(found), &template(wanted))
+    is_applied_otherwise(found, wanted) && !compare::contains(&template(found), &template(wanted))
 }
 
 /// Deletes the owned objects that are not among `kept`.

@@ -122,7 +122,7 @@ impl Channel {
 
     /// Changes with everything that a person writes: spec, annotations, deletion.
     #[must_use]
-    pub fn wish(&self) -> u64 {
+    pub fn desired_hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.metadata.uid.hash(&mut hasher);
         self.metadata.generation.hash(&mut hasher);

@@ -153,7 +153,7 @@ impl Writer {
         let version = live.as_ref().and_then(Live::version);
         let known = memory.get(kind);
         let mut body = serde_json::to_value(&wanted).map_err(|error| Error::Bug(error.to_string()))?;
-        let hash = wish(&body);
+        let hash = hash_of(&body);
         if let Some(known) = known.filter(|known| known.wanted == hash)
             && (version == known.after || (version == known.before && known.at.elapsed() < WATCH_LAG))
         {
@@ -397,13 +397,13 @@ impl<K: Owned> Live<K> {
     }
 }
 
-fn wish(body: &Value) -> String {
+fn hash_of(body: &Value) -> String {
     format!("{:016x}", compare::hash(body))
 }
 
-/// Whether `found` was last applied for another wish than `wanted`.
-pub fn is_other_wish<K: Owned>(found: &K, wanted: &K) -> bool {
-    let wanted = serde_json::to_value(wanted).map(|body| wish(&body)).ok();
+/// Whether `found` was last applied as something other than `wanted`.
+pub fn is_applied_otherwise<K: Owned>(found: &K, wanted: &K) -> bool {
+    let wanted = serde_json::to_value(wanted).map(|body| hash_of(&body)).ok();
     found.annotations().get(names::APPLIED) != wanted.as_ref()
 }
 

@@ -1,9 +1,9 @@
 //! The pure steps as tables: validate, plan, report. Whole statuses are snapshots.
 
+mod desired;
 mod planning;
 mod rivals;
 mod statuses;
-mod wishes;
 
 use std::collections::BTreeMap;
 
