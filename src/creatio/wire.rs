@@ -182,7 +182,7 @@ impl Outlet {
             () = place.gives_way() => return Err(Unsent::GaveWay),
         };
         place.answered();
-        self.hold.heed(&answer);
+        self.hold.on_answer(&answer);
         Ok(answer)
     }
 }

@@ -367,7 +367,7 @@ impl Client {
             request.extensions_mut().insert(Waited(waited));
             self.api.send(request, options).await.map_err(|error| call.transport(&error))?
         };
-        self.limits.hold.heed(&answer);
+        self.limits.hold.on_answer(&answer);
         let secrets = [authorization.to_str().unwrap_or_default(), outgoing.secret];
         if !answer.status().is_success() {
             return Err(call.refused(&answer, &secrets));

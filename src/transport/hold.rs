@@ -20,7 +20,7 @@ impl Default for Hold {
 
 impl Hold {
     /// Takes the `Retry-After` of a 429 or a 5xx. A longer one before it stays in force.
-    pub fn heed(&self, answer: &Response) {
+    pub fn on_answer(&self, answer: &Response) {
         let status = answer.status();
         if (status == http::StatusCode::TOO_MANY_REQUESTS || status.is_server_error())
             && let Some(after) = retry_after(answer.headers())
