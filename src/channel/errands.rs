@@ -106,7 +106,7 @@ impl Errands {
     }
 
     /// Sends a look on its way that is due at a side, and no change.
-    pub fn look(&mut self, reconciler: &mut Reconciler, side: Side, now: Millis) -> bool {
+    pub fn observe(&mut self, reconciler: &mut Reconciler, side: Side, now: Millis) -> bool {
         self.keep_only(|side| reconciler.basis_at(side));
         if self.is_busy(side) {
             return false;

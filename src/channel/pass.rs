@@ -77,19 +77,19 @@ pub async fn pass<S: Shell>(shell: &mut S) -> Result<(), S::Error> {
 }
 
 /// Looks at everything that is due, waits for all of it and changes nothing.
-pub async fn look(reconciler: &mut Reconciler, clock: Clock<'_>) {
-    let mut shell = Look { reconciler, clock, errands: Errands::new(std::sync::Arc::default()) };
+pub async fn observe(reconciler: &mut Reconciler, clock: Clock<'_>) {
+    let mut shell = Observer { reconciler, clock, errands: Errands::new(std::sync::Arc::default()) };
     let Ok(()) = pass(&mut shell).await;
 }
 
 /// The shell of whoever only looks.
-struct Look<'a> {
+struct Observer<'a> {
     reconciler: &'a mut Reconciler,
     clock: Clock<'a>,
     errands: Errands,
 }
 
-impl Shell for Look<'_> {
+impl Shell for Observer<'_> {
     type Error = Infallible;
     type Brought = Brought;
 
@@ -106,7 +106,7 @@ impl Shell for Look<'_> {
         if side != Side::Max && (is_max_due || self.errands.is_busy(Side::Max)) {
             return false;
         }
-        self.errands.look(self.reconciler, side, now)
+        self.errands.observe(self.reconciler, side, now)
     }
 
     async fn next(&mut self, _: bool) -> Option<Brought> {

@@ -60,8 +60,8 @@ const fn subject_of(side: Side) -> Subject {
     }
 }
 
-async fn in_time<T>(look: impl Future<Output = Result<T, Failure>>, late: Reason) -> Result<T, Failure> {
-    tokio::time::timeout(LONGEST_LOOK, look).await.unwrap_or_else(|_| {
+async fn in_time<T>(work: impl Future<Output = Result<T, Failure>>, late: Reason) -> Result<T, Failure> {
+    tokio::time::timeout(LONGEST_LOOK, work).await.unwrap_or_else(|_| {
         let detail = format!("no whole answer within {} s", LONGEST_LOOK.as_secs());
         Err(Failure { reason: late, detail, trouble: Trouble::Outage })
     })
@@ -380,8 +380,8 @@ impl Reconciler {
 
     /// How the last look at a subject stands: its basis, its end, and its trouble.
     fn last(&self, subject: Subject) -> (&str, Option<Millis>, Option<&Failure>, u32) {
-        fn of<T>(look: &observe::Look<T>) -> (&str, Option<Millis>, Option<&Failure>, u32) {
-            (&look.basis, look.at, look.failure.as_ref(), look.failures)
+        fn of<T>(observed: &observe::Observed<T>) -> (&str, Option<Millis>, Option<&Failure>, u32) {
+            (&observed.basis, observed.at, observed.failure.as_ref(), observed.failures)
         }
         match subject {
             Subject::Bot => of(&self.observation.bot),
@@ -524,8 +524,8 @@ impl Reconciler {
                 let client = self.crm_client()?;
                 let source = self.source();
                 Box::pin(async move {
-                    let look = async { observe::crm(&client?, source.as_deref()).await };
-                    let outcome = in_time(look, Reason::CrmUnreachable).await;
+                    let work = async { observe::crm(&client?, source.as_deref()).await };
+                    let outcome = in_time(work, Reason::CrmUnreachable).await;
                     Brought(News::Crm { basis, outcome })
                 })
             }

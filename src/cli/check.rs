@@ -145,7 +145,7 @@ fn online(args: &Args, manifests: &Manifests) -> Result<Vec<Line>, String> {
     telemetry::start(telemetry::Format::Text, "warn");
     let seen = super::in_runtime(async {
         let folder = data_dir(None)?;
-        outside::look(&args.paths, &folder, &args.installation).await
+        outside::observe(&args.paths, &folder, &args.installation).await
     })?;
     let problems = seen.iter().flat_map(|one| one.problems.iter().map(move |problem| (&one.channel, problem)));
     Ok(problems

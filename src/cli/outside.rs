@@ -31,7 +31,7 @@ pub(super) struct Seen {
 ///
 /// # Errors
 /// A file or setting cannot be used.
-pub(super) async fn look(paths: &[PathBuf], data_dir: &Path, args: &InstallationArgs) -> Result<Vec<Seen>, String> {
+pub(super) async fn observe(paths: &[PathBuf], data_dir: &Path, args: &InstallationArgs) -> Result<Vec<Seen>, String> {
     let manifests = files::read_all(paths)?;
     if let Some(error) = manifests.doubts().next() {
         return Err(error.to_string());
@@ -71,7 +71,7 @@ pub(super) async fn look(paths: &[PathBuf], data_dir: &Path, args: &Installation
     for one in &mut seen {
         one.reconciler.set_conflict(conflicts.get(&one.channel).cloned());
         let absent = RelayState::Absent { detail: String::new() };
-        pass::look(&mut one.reconciler, &now).await;
+        pass::observe(&mut one.reconciler, &now).await;
         // MANGO OFFICE answers one list every two seconds, also where another command has just
         // asked.
         for _ in 0..2 {
@@ -81,7 +81,7 @@ pub(super) async fn look(paths: &[PathBuf], data_dir: &Path, args: &Installation
             }
             clock.sleep(3_000).await;
             one.reconciler.ask(Subject::Mango);
-            pass::look(&mut one.reconciler, &now).await;
+            pass::observe(&mut one.reconciler, &now).await;
         }
         let status = one.reconciler.report(&absent, now());
         one.problems = status

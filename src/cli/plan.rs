@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     telemetry::start(telemetry::Format::Text, "warn");
     let looked = super::in_runtime(async {
         let folder = data_dir(args.data_dir.clone())?;
-        outside::look(&args.paths, &folder, &args.installation).await
+        outside::observe(&args.paths, &folder, &args.installation).await
     });
     let seen = match looked {
         Ok(seen) => seen,

@@ -227,7 +227,7 @@ async fn leave(
         // Nothing outside is this channel's.
         return Ok(Ok(()));
     }
-    channel::pass::look(&mut state.reconciler, &clock).await;
+    channel::pass::observe(&mut state.reconciler, &clock).await;
     context.fence.check()?;
     let done = state.reconciler.leave_intake(&clock).await;
     pass::tell_changes(context, channel, &done).await;

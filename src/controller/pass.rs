@@ -184,7 +184,7 @@ async fn withhold(context: &Context, scope: &Scope, channel: &Channel, state: &m
         *withheld = Withheld::default();
     } else if !refusals.waits("withheld", "", now) {
         let object = format!("Secret {}", names::relay(&channel.reference().name));
-        let outcome = withheld.look(context, scope, channel).await;
+        let outcome = withheld.observe(context, scope, channel).await;
         refusals.take("withheld", &object, "", now, outcome)?;
     }
     Ok(())
@@ -198,7 +198,7 @@ async fn follow_rollout(context: &Context, scope: &Scope, channel: &Channel, rel
         RelayState::Failed { reason, detail } => Some(format!("{reason}, {detail}")),
         RelayState::Absent { .. } | RelayState::Running { .. } => None,
     };
-    let news = context.rollouts.look(&name, found.as_deref(), failing.as_deref());
+    let news = context.rollouts.observe(&name, found.as_deref(), failing.as_deref());
     if news.came_up {
         let note = "The relay runs as it was changed";
         context.writer.event(channel, EventType::Normal, "RelayUpdated", "RollOut", note).await;
@@ -281,7 +281,7 @@ impl Serving {
         let config = state.reconciler.relay().map(|config| with_log_level(config, level.as_deref()));
         let Some(manifest) = state.good.clone() else {
             // Never usable: what an earlier process has made stays as it is, or is held back.
-            self.found = relay_link::look(context, scope, state, &name, None).await;
+            self.found = relay_link::probe(context, scope, state, &name, None).await;
             if let (RelayState::Running { facts, wanted, .. }, Some(held)) = (&mut self.found, &state.withheld.revision)
                 && facts.revision != *held
             {
@@ -318,7 +318,7 @@ impl Serving {
         }
         // Asked once per pass, unless there is news for the relay.
         if self.changed || !std::mem::replace(&mut self.asked, true) {
-            self.found = relay_link::look(context, scope, state, &name, config.as_ref()).await;
+            self.found = relay_link::probe(context, scope, state, &name, config.as_ref()).await;
         } else if let (RelayState::Running { wanted, .. }, Some(config)) = (&mut self.found, &config) {
             wanted.clone_from(&config.channel.revision);
         }

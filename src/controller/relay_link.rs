@@ -65,7 +65,7 @@ pub struct Place {
 }
 
 /// How it stands with the relay now.
-pub async fn look(
+pub async fn probe(
     context: &Context,
     scope: &Scope,
     state: &mut ChannelState,

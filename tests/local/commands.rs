@@ -118,7 +118,7 @@ async fn relay_takes_a_changed_configuration_up_and_keeps_the_good_one_when_it_i
     let folder = tempfile::tempdir().unwrap();
     let (unhurt, _) = clients(&world, 1_000);
     let mut reconciler = keeper_of(&world, &world.channel("support", ""), unhurt.clone(), None);
-    pass::look(&mut reconciler, &now).await;
+    pass::observe(&mut reconciler, &now).await;
     act(&mut reconciler, &now).await;
     let write = |config: &maxchannel::contract::RelayConfig| {
         for (name, value) in config.files().unwrap() {

@@ -100,7 +100,7 @@ async fn a_crash_after_every_single_change_converges_to_the_same_and_makes_nothi
     let reference = World::new().await;
     let (unhurt, left) = clients(&reference, 1_000);
     let mut whole = reconciler(&reference, unhurt, None);
-    pass::look(&mut whole, &now).await;
+    pass::observe(&mut whole, &now).await;
     let done = act(&mut whole, &now).await;
     assert!(done.iter().all(|step| step.outcome.is_ok()), "{done:?}");
     assert!(done.len() >= 6, "settings, queue, two agents, channel, subscription: {done:?}");
@@ -112,7 +112,7 @@ async fn a_crash_after_every_single_change_converges_to_the_same_and_makes_nothi
         let world = World::new().await;
         let (mortal, _) = clients(&world, crash_at);
         let mut first = reconciler(&world, mortal, None);
-        pass::look(&mut first, &now).await;
+        pass::observe(&mut first, &now).await;
         act(&mut first, &now).await;
         let bot = first.bot().cloned();
         drop(first);
@@ -121,7 +121,7 @@ async fn a_crash_after_every_single_change_converges_to_the_same_and_makes_nothi
         world.mango.control().forgive();
         let (healthy, _) = clients(&world, 1_000);
         let mut second = reconciler(&world, healthy, bot);
-        pass::look(&mut second, &now).await;
+        pass::observe(&mut second, &now).await;
         act(&mut second, &now).await;
         assert_eq!(second.plan(), [], "crash after change {crash_at}");
         assert_eq!(outside(&world).len(), count, "crash after change {crash_at}: {:#?}", outside(&world));
@@ -136,12 +136,12 @@ async fn removal_takes_the_subscription_the_activity_and_the_owner_mark_and_can_
     let world = World::new().await;
     let (healthy, _) = clients(&world, 1_000);
     let mut first = reconciler(&world, healthy.clone(), None);
-    pass::look(&mut first, &now).await;
+    pass::observe(&mut first, &now).await;
     act(&mut first, &now).await;
 
     world.mango.control().forgive();
     let mut remover = reconciler(&world, healthy.clone(), None);
-    pass::look(&mut remover, &now).await;
+    pass::observe(&mut remover, &now).await;
     let done = remover.remove(&now).await;
     assert_eq!(done.len(), 3, "{done:?}");
     assert_eq!(remover.unseen(), Vec::<String>::new());
@@ -150,6 +150,6 @@ async fn removal_takes_the_subscription_the_activity_and_the_owner_mark_and_can_
     assert_eq!(world.rows("MaxChannelSettings")[0]["Owner"], "");
 
     let mut again = reconciler(&world, healthy, None);
-    pass::look(&mut again, &now).await;
+    pass::observe(&mut again, &now).await;
     assert!(again.remove(&now).await.is_empty(), "nothing of ours is left");
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::Installation;
 use super::claims::Conflict;
-use super::observe::{CrmView, Failure, Look, Observation, Rows};
+use super::observe::{CrmView, Failure, Observation, Observed, Rows};
 use super::plan::{self, Action, KnownBot, crm_basis};
 use super::receiver::{Directory, Person, PersonGroup};
 use super::report::{Held, RelayState, Unapplied, View, report};

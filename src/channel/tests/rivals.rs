@@ -22,7 +22,7 @@ impl Rival {
         let desired = validate(&manifest, &secrets(), &given).unwrap();
         let mut seen = fresh(&desired);
         // Nothing is looked at yet.
-        seen.subscriptions = Look::default();
+        seen.subscriptions = Observed::default();
         seen.crm.seen.as_mut().unwrap().rows = None;
         Self { desired, seen, planned: Vec::new() }
     }

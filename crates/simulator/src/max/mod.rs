@@ -253,8 +253,8 @@ impl Shared {
     }
 
     /// Reads.
-    fn look<R>(&self, look: impl FnOnce(&World) -> R) -> R {
-        look(&self.lock())
+    fn read<R>(&self, read: impl FnOnce(&World) -> R) -> R {
+        read(&self.lock())
     }
 
     /// Changes without waking those who wait for changes: what the change touches is nothing they

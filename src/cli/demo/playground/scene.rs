@@ -39,7 +39,7 @@ pub(super) async fn watch_runner(playground: Arc<Playground>) {
 }
 
 /// One look at everything.
-pub(super) async fn look(playground: &Playground) -> Scene {
+pub(super) async fn observe(playground: &Playground) -> Scene {
     let mut scene = Scene::new();
     let mut show = |name: &str, value: Value| {
         scene.insert(name.to_owned(), value.to_string().into());
