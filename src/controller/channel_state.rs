@@ -102,7 +102,7 @@ impl ChannelState {
             gone: Secrets::new(),
             applied: Memory::new(),
             settled: None,
-            errands: Errands::new(context.places.clone()),
+            errands: Errands::new(context.permits.clone()),
             warnings: Warnings::default(),
             withheld: Withheld::default(),
             refusals: Refusals::default(),

@@ -16,7 +16,7 @@ use super::scope::{Happened, Listener, Scope};
 use super::writer::Writer;
 use crate::api::ChannelRef;
 use crate::channel::claims::{Claim, Conflict, conflicts};
-use crate::channel::errands::Places;
+use crate::channel::errands::Permits;
 use crate::channel::observe::Clients;
 use crate::time::Clock;
 use crate::transport::Transport;
@@ -32,7 +32,7 @@ pub struct Context {
     /// Asks relays how they are.
     pub relays: Arc<dyn Transport>,
     pub rollouts: Rollouts,
-    pub places: Arc<Places>,
+    pub permits: Arc<Permits>,
     scopes: RwLock<Vec<Arc<Scope>>>,
     state: Mutex<State>,
 }
@@ -82,7 +82,7 @@ impl Context {
             metrics,
             relays,
             rollouts,
-            places: Arc::default(),
+            permits: Arc::default(),
             scopes: RwLock::default(),
             state: Mutex::default(),
         }

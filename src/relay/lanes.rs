@@ -2,7 +2,7 @@
 //! stuck customer never delays another.
 //!
 //! Invariants: a lane is held by at most one worker at a time; work that is announced while its
-//! lane is held is not forgotten; lanes that failed before never take more than half of the places,
+//! lane is held is not forgotten; lanes that failed before never take more than half of the permits,
 //! so that fresh ones always find one; memory is a few words per customer *with work*, nothing per
 //! message. While the other side as a whole seems to be away a breaker is open: one lane at
 //! a time probes it, and the first answer closes the breaker for all at once.
@@ -52,7 +52,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    places: usize,
+    permits: usize,
     lanes: HashMap<CustomerId, Lane>,
     ready: VecDeque<CustomerId>,
     waiting: BTreeSet<(Millis, CustomerId)>,
@@ -111,16 +111,16 @@ pub enum Outcome {
 }
 
 impl Lanes {
-    /// `places`: how many lanes may be held at once.
+    /// `permits`: how many lanes may be held at once.
     #[must_use]
-    pub fn new(clock: Clock, places: usize) -> Self {
-        let state = State { places: places.max(1), ..State::default() };
+    pub fn new(clock: Clock, permits: usize) -> Self {
+        let state = State { permits: permits.max(1), ..State::default() };
         Self { shared: Arc::new(Shared { clock, state: Mutex::new(state), changed: Notify::new() }) }
     }
 
     /// How many lanes may be held at once from now on.
-    pub fn set_places(&self, places: usize) {
-        self.lock().places = places.max(1);
+    pub fn set_permits(&self, permits: usize) {
+        self.lock().permits = permits.max(1);
         self.shared.changed.notify_waiters();
     }
 
@@ -236,7 +236,7 @@ impl Lanes {
         let now = self.shared.clock.passed();
         let mut guard = self.lock();
         let state = &mut *guard;
-        if !state.enabled || state.held >= state.places {
+        if !state.enabled || state.held >= state.permits {
             return Err(None);
         }
         if let Some(breaker) = &mut state.breaker {
@@ -257,12 +257,12 @@ impl Lanes {
             breaker.probing = Some(customer);
             return Ok(self.lease(state, customer, false, true));
         }
-        let retry_places = state.places.div_ceil(2);
+        let retry_permits = state.permits.div_ceil(2);
         let mut next_retry = None;
         if let Some((due, customer)) = state.waiting.first().copied() {
             if due > now {
                 next_retry = Some(due);
-            } else if state.held_after_failure < retry_places {
+            } else if state.held_after_failure < retry_permits {
                 state.waiting.pop_first();
                 return Ok(self.lease(state, customer, true, false));
             }
@@ -404,9 +404,9 @@ impl Drop for Lease {
 mod tests {
     use super::*;
 
-    fn lanes(places: usize) -> (Lanes, crate::time::ManualClock) {
+    fn lanes(permits: usize) -> (Lanes, crate::time::ManualClock) {
         let (clock, hand) = Clock::manual(0);
-        let lanes = Lanes::new(clock, places);
+        let lanes = Lanes::new(clock, permits);
         lanes.enable(true);
         (lanes, hand)
     }
@@ -433,7 +433,7 @@ mod tests {
         }
         hand.advance_to(200);
         let held: Vec<Lease> = std::iter::from_fn(|| lanes.try_next().ok()).collect();
-        assert_eq!(held.len(), 2, "lanes that failed before took more than half of the places");
+        assert_eq!(held.len(), 2, "lanes that failed before took more than half of the permits");
         lanes.wake(7);
         assert_eq!(lanes.try_next().unwrap().customer(), 7);
     }
