@@ -405,10 +405,10 @@ mod tests {
     use super::*;
 
     fn lanes(permits: usize) -> (Lanes, crate::time::ManualClock) {
-        let (clock, hand) = Clock::manual(0);
+        let (clock, manual) = Clock::manual(0);
         let lanes = Lanes::new(clock, permits);
         lanes.enable(true);
-        (lanes, hand)
+        (lanes, manual)
     }
 
     #[test]
@@ -426,12 +426,12 @@ mod tests {
 
     #[test]
     fn stuck_customers_leave_places_for_fresh_ones() {
-        let (lanes, hand) = lanes(4);
+        let (lanes, manual) = lanes(4);
         for customer in 1..=6 {
             lanes.wake(customer);
             lanes.try_next().unwrap().finish(Outcome::Wait(100));
         }
-        hand.advance_to(200);
+        manual.advance_to(200);
         let held: Vec<Lease> = std::iter::from_fn(|| lanes.try_next().ok()).collect();
         assert_eq!(held.len(), 2, "lanes that failed before took more than half of the permits");
         lanes.wake(7);
@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn an_outage_opens_the_breaker_and_the_first_answer_closes_it_for_all() {
-        let (lanes, hand) = lanes(8);
+        let (lanes, manual) = lanes(8);
         for customer in 1..=5 {
             lanes.wake(customer);
         }
@@ -449,12 +449,12 @@ mod tests {
         }
         assert!(lanes.lock().breaker.is_some());
         assert_eq!(lanes.try_next().unwrap_err(), Some(500));
-        hand.advance_to(500);
+        manual.advance_to(500);
         let probe = lanes.try_next().unwrap();
         assert!(lanes.try_next().is_err(), "two probed at once");
         probe.finish(Outcome::Outage(60_000));
         assert_eq!(lanes.try_next().unwrap_err(), Some(1_000), "a side that went away a moment ago is asked soon");
-        hand.advance_to(1_000);
+        manual.advance_to(1_000);
         lanes.try_next().unwrap().finish(Outcome::Done);
         let mut served: Vec<CustomerId> =
             std::iter::from_fn(|| lanes.try_next().ok()).map(|lease| lease.customer()).take(5).collect();
@@ -465,7 +465,7 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_an_outage_goes_on_with_the_first_answer_but_once_only() {
-        let (lanes, hand) = lanes(8);
+        let (lanes, manual) = lanes(8);
         lanes.wake(1);
         lanes.try_next().unwrap().finish(Outcome::Outage(60_000));
         assert!(lanes.try_next().is_err());
@@ -475,7 +475,7 @@ mod tests {
             lanes.release();
             assert!(lanes.try_next().is_err(), "a lane that fails by itself was tried with another's success");
         }
-        hand.advance_to(60_000);
+        manual.advance_to(60_000);
         lanes.try_next().unwrap().finish(Outcome::Outage(60_000));
         lanes.release();
         lanes.try_next().unwrap().finish(Outcome::Idle);
@@ -484,7 +484,7 @@ mod tests {
 
     #[test]
     fn lanes_that_hang_while_others_are_answered_open_no_breaker_and_a_probe_has_a_short_limit() {
-        let (lanes, hand) = lanes(8);
+        let (lanes, manual) = lanes(8);
         for customer in 1..=5 {
             lanes.wake(customer);
         }
@@ -494,14 +494,14 @@ mod tests {
             lease.finish(Outcome::Outage(500));
         }
         assert!(lanes.lock().breaker.is_none(), "the side counts as away although it answered");
-        hand.advance_to(500);
+        manual.advance_to(500);
         let mut failed = 0;
         while let Ok(lease) = lanes.try_next() {
             lease.finish(if failed < 3 { Outcome::Outage(500) } else { Outcome::Idle });
             failed += 1;
         }
         assert!(lanes.lock().breaker.is_some());
-        hand.advance_to(1_000);
+        manual.advance_to(1_000);
         let probe = lanes.try_next().unwrap();
         let limit = lanes.probe_limit(probe.customer()).unwrap();
         assert!(limit <= std::time::Duration::from_secs(2), "{limit:?}");

@@ -42,7 +42,7 @@ pub struct World {
     rules: Rules,
     intake: Intake,
     setup: Setup,
-    hand: ManualClock,
+    manual: ManualClock,
     base: String,
     server: tokio::task::JoinHandle<()>,
 }
@@ -78,7 +78,7 @@ impl World {
         let bot = max.control().create_bot(max::NewBot::new("Служба поддержки", TOKEN)).unwrap().user_id;
         let agent = crm.control().add_agent("Иван Агентов", "ivan@example.com");
         crm.control().add_channel(&format!("max-bot:{bot}"), &[agent]).unwrap();
-        let (clock, hand) = Clock::manual(jiff::Timestamp::now().as_millisecond());
+        let (clock, manual) = Clock::manual(jiff::Timestamp::now().as_millisecond());
         let data = tempfile::tempdir().unwrap();
         let relays = Relays::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -88,7 +88,8 @@ impl World {
         let config = config(&max, &crm, bot, rules.clone(), intake.clone(), &setup, 1);
         let relay = Relay::open(config, data.path(), clock.clone()).await.unwrap();
         relays.insert("default", "support", relay.clone());
-        let world = Self { max, crm, bot, agent, relay, relays, clock, data, rules, intake, setup, hand, base, server };
+        let world =
+            Self { max, crm, bot, agent, relay, relays, clock, data, rules, intake, setup, manual, base, server };
         if world.intake == Intake::Webhook {
             world.subscribe().await;
         }
@@ -173,7 +174,7 @@ impl World {
         const STEP: i64 = 60_000;
         let until = self.clock.now() + millis;
         while self.clock.now() < until {
-            self.hand.advance_to((self.clock.now() + STEP).min(until));
+            self.manual.advance_to((self.clock.now() + STEP).min(until));
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -181,17 +182,17 @@ impl World {
     /// A moment passes for the relay, and as much for the calls under way as they need in truth.
     pub async fn moment(&self) {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        self.hand.advance_to(self.clock.now() + MOMENT);
+        self.manual.advance_to(self.clock.now() + MOMENT);
     }
 
     /// The relay's clock stands at `at` at once, as after a night in which nothing happened.
     pub fn jump_to(&self, at: i64) {
-        self.hand.advance_to(at);
+        self.manual.advance_to(at);
     }
 
     /// Somebody sets the relay's machine to another time: forwards, or (negative) back.
     pub fn set_wall(&self, by: i64) {
-        self.hand.set_wall(by);
+        self.manual.set_wall(by);
     }
 
     pub fn customer(&self, name: &str) -> Customer {

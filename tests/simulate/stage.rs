@@ -153,7 +153,7 @@ pub struct Stage {
     started: tokio::time::Instant,
     /// How far the relay's wall clock is ahead.
     ahead: i64,
-    hand: ManualClock,
+    manual: ManualClock,
 }
 
 impl Stage {
@@ -210,7 +210,7 @@ impl Stage {
             max_unreachable: AtomicBool::new(false),
             crm_unreachable: AtomicBool::new(false),
         });
-        let (_, hand) = Clock::of_runtime(BEGINNING);
+        let (_, manual) = Clock::of_runtime(BEGINNING);
         let mut stage = Self {
             max,
             crm,
@@ -222,7 +222,7 @@ impl Stage {
             data: folder(),
             started: tokio::time::Instant::now(),
             ahead: setting.clock_ahead,
-            hand,
+            manual,
         };
         stage.run().await;
         if !setting.long_poll {
@@ -250,8 +250,8 @@ impl Stage {
     }
 
     pub async fn run(&mut self) {
-        let (clock, hand) = Clock::of_runtime(self.now() + self.ahead);
-        self.hand = hand;
+        let (clock, manual) = Clock::of_runtime(self.now() + self.ahead);
+        self.manual = manual;
         let wire: Arc<dyn Transport> = Arc::new(Wire(Arc::clone(&self.network)));
         let config = self.config();
         let relay = Relay::open_on(Ground::Simulated(wire), config, self.data.path(), clock).await.unwrap();
@@ -274,7 +274,7 @@ impl Stage {
     /// Somebody sets the relay's machine.
     pub fn set_clock(&mut self, by: i64) {
         self.ahead += by;
-        self.hand.set_wall(by);
+        self.manual.set_wall(by);
     }
 
     pub fn is_polling(&self) -> bool {
