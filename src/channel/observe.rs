@@ -43,7 +43,7 @@ impl Clients {
     pub fn new(installation: Arc<Installation>) -> Result<Self, String> {
         let max =
             max::transports(installation.max_overridden, installation.max_ca_pem.as_deref(), &installation.max_url)?;
-        let public = || ReqwestTransport::outside(Trust::public(), Addresses::Any).map(Arc::new);
+        let public = || ReqwestTransport::external(Trust::public(), Addresses::Any).map(Arc::new);
         Ok(Self::over(installation, max, public()?, public()?))
     }
 
@@ -97,7 +97,7 @@ impl Clients {
         }
         let transport: Arc<dyn Transport> = match &access.ca_pem {
             None => self.crm.clone(),
-            Some(pem) => Arc::new(ReqwestTransport::outside(Trust::with_pem(pem)?, Addresses::Any)?),
+            Some(pem) => Arc::new(ReqwestTransport::external(Trust::with_pem(pem)?, Addresses::Any)?),
         };
         let client = creatio::Client::new(
             transport,

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::external::{self, Seen};
 use super::installation::{InstallationArgs, data_dir};
-use super::outside::{self, Seen};
 use super::{Output, USAGE};
 use crate::telemetry;
 
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     telemetry::start(telemetry::Format::Text, "warn");
     let looked = super::in_runtime(async {
         let folder = data_dir(args.data_dir.clone())?;
-        outside::observe(&args.paths, &folder, &args.installation).await
+        external::observe(&args.paths, &folder, &args.installation).await
     });
     let seen = match looked {
         Ok(seen) => seen,

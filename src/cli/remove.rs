@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::installation::{InstallationArgs, data_dir};
-use super::{USAGE, outside};
+use super::{USAGE, external};
 use crate::local::Lock;
 use crate::telemetry;
 use crate::time::Clock;
@@ -36,7 +36,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let outcome = super::in_runtime(async {
         let folder = data_dir(args.data_dir.clone())?;
         let _held = Lock::take(&folder).map_err(|reason| format!("the data folder {}: {reason}", folder.display()))?;
-        let mut seen = outside::observe(&args.paths, &folder, &args.installation).await?;
+        let mut seen = external::observe(&args.paths, &folder, &args.installation).await?;
         let clock = Clock::real();
         let mut lines = Vec::new();
         let mut complete = true;

@@ -204,7 +204,7 @@ pub async fn start(
         max::transports(installation.max_overridden, installation.max_ca_pem.as_deref(), &installation.max_url)
             .map_err(StartError::Settings)?;
     let public =
-        || ReqwestTransport::outside(Trust::public(), Addresses::Any).map(Arc::new).map_err(StartError::Settings);
+        || ReqwestTransport::external(Trust::public(), Addresses::Any).map(Arc::new).map_err(StartError::Settings);
     let clients = Arc::new(Clients::over(
         installation,
         (Counted::over(asking, "max", &metrics), files),

@@ -93,7 +93,7 @@ pub(super) async fn turn(playground: &Playground, fault: Fault, on: bool) -> Res
     if playground.switches().on.contains(&fault) == on && fault != Fault::SubscriptionLost {
         return Ok(());
     }
-    outside(playground, &mut stage, fault, on)?;
+    external(playground, &mut stage, fault, on)?;
     let mut switches = playground.switches();
     if on {
         for other in excluded(fault) {
@@ -127,7 +127,7 @@ fn excluded(fault: Fault) -> &'static [Fault] {
 }
 
 /// What the doubles and the processes do.
-fn outside(playground: &Playground, stage: &mut Stage, fault: Fault, on: bool) -> Result<(), String> {
+fn external(playground: &Playground, stage: &mut Stage, fault: Fault, on: bool) -> Result<(), String> {
     let max = stage.max.control();
     let refused = |status: u16, code: &str, message: &str| {
         let answer = BotAnswer { status, code: code.to_owned(), message: message.to_owned() };
