@@ -1,10 +1,10 @@
-//! What the relay costs and how fast it is, between the doubles of MAX, MANGO OFFICE and Creatio: `cargo bench --bench relay`.
+//! What the relay costs and how fast it is, between the simulators of MAX, MANGO OFFICE and Creatio: `cargo bench --bench relay`.
 //!
-//! The program is the real one, a process of its own built as a release is. The doubles live in this process, on the same cores. Every
+//! The program is the real one, a process of its own built as a release is. The simulators live in this process, on the same cores. Every
 //! figure is the median of several runs on fresh stores; what each means and what it is on one machine stands in `benches/README.md`.
 //!
 //! `BENCH_RUNS` sets the number of runs (3), `BENCH_ONLY` one of `memory`, `latency`, `drain`, `restart`, `strangers`, `BENCH_PROGRAM` the
-//! program in place of the one that cargo built beside the bench, which has the doubles in it.
+//! program in place of the one that cargo built beside the bench, which has the simulators in it.
 
 #[path = "../tests/support/relay_config.rs"]
 mod relay_config;
@@ -47,7 +47,7 @@ const COMMIT: usize = 5 * 4096;
 /// As many as the resource allows, so that the client's own limit is not what is measured.
 const IN_FLIGHT: usize = 256;
 
-/// The doubles, their people, and the folder of the program's files.
+/// The simulators, their people, and the folder of the program's files.
 struct Site {
     max: max::Simulator,
     mango: mango::Simulator,

@@ -1,4 +1,4 @@
-//! A namespace with doubles around it, and a controller: in this process, or as the chart installs it.
+//! A namespace with simulators around it, and a controller: in this process, or as the chart installs it.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -123,7 +123,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Doubles, a namespace, and what a channel needs in them.
+/// Simulators, a namespace, and what a channel needs in them.
 pub struct World {
     pub cluster: Cluster,
     pub client: Client,

@@ -13,7 +13,7 @@ use crate::world::{TOKEN, World};
 const ADOPT: &str = "metadata: {name: support, annotations: {maxchannel.dev/adopt: \"true\"}}";
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Another installation between the same doubles, with a folder, a store and a public address of
+/// Another installation between the same simulators, with a folder, a store and a public address of
 /// its own.
 struct Other {
     id: &'static str,

@@ -1,4 +1,4 @@
-//! The runner between three doubles, its manifests in a folder.
+//! The runner between three simulators, its manifests in a folder.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub const TOKEN: &str = "canary-token-of-the-first-bot-0001";
 /// How long a test waits for something before it fails.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The doubles, and what the runner is started with.
+/// The simulators, and what the runner is started with.
 pub struct World {
     pub max: max::Simulator,
     pub mango: mango::Simulator,
@@ -46,7 +46,7 @@ impl World {
         Self::among(max::Options::default().switches, creatio::Runtime::Net).await
     }
 
-    /// Doubles that answer what is not settled in their own way.
+    /// Simulators that answer what is not settled in their own way.
     pub async fn among(switches: max::Switches, runtime: creatio::Runtime) -> Self {
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();

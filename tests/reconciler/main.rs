@@ -93,7 +93,7 @@ async fn any_account(State(front): State<Mango>, uri: Uri, body: String) -> Resp
     let mut answers = front.answers.lock().await;
     let path = uri.path().to_owned();
     if !answers.contains_key(&path) {
-        // Signed anew with the only key that the double knows.
+        // Signed anew with the only key that the simulator knows.
         let form: HashMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
         let (options, json) = (mango::Options::default(), form["json"].clone());
         let sign = mango::sign(&options.api_key, json.as_bytes(), &options.api_salt);

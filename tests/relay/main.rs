@@ -1,4 +1,4 @@
-//! The relay between the doubles of MAX and Creatio: its promises, one test each. Time runs fast (see [`world::World`]), so that what
+//! The relay between the simulators of MAX and Creatio: its promises, one test each. Time runs fast (see [`world::World`]), so that what
 //! takes minutes takes seconds.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -29,7 +29,7 @@ fn webhook_fingerprint() -> String {
     webhook::fingerprint(&SecretString::from(WEBHOOK_SECRET))
 }
 
-/// Both doubles, one bot, one agent, one customer, and the relay.
+/// Both simulators, one bot, one agent, one customer, and the relay.
 pub struct World {
     pub max: max::Simulator,
     pub crm: creatio::Simulator,

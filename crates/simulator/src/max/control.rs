@@ -1,4 +1,4 @@
-//! The control of the double, typed: everything that a customer, the owner of a bot, the platform
+//! The control of the simulator, typed: everything that a customer, the owner of a bot, the platform
 //! or a bad network can do to it, and everything that can be read from it. [`super::control_http`]
 //! offers the same over HTTP.
 
@@ -19,7 +19,7 @@ use super::updates::UpdateRecord;
 use super::world::{Attachment, BotState, Chat, ChatKind, DialogState, Message, World, mid};
 use super::{Shared, dispatch};
 
-/// Why the double did not do as told: one sentence.
+/// Why the simulator did not do as told: one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlError(String);
 

@@ -256,7 +256,7 @@ fn routed(url: &str, routes: &std::collections::BTreeMap<String, String>) -> Str
     format!("{}{}{query}", base.trim_end_matches('/'), parsed.path())
 }
 
-/// A double never talks to the outside: literal addresses are checked here, names by [`Near`].
+/// A simulator never talks to the outside: literal addresses are checked here, names by [`Near`].
 pub(super) fn guard(url: &str) -> Result<(), String> {
     let parsed = url::Url::parse(url).map_err(|error| format!("not an address: {error}"))?;
     let literal = match parsed.host() {

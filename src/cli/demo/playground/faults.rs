@@ -1,4 +1,4 @@
-//! The switches of the page: each brings about one condition of the real thing, by what the doubles can do or by an edit of the
+//! The switches of the page: each brings about one condition of the real thing, by what the simulators can do or by an edit of the
 //! manifest that the page shows.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,7 +126,7 @@ fn excluded(fault: Fault) -> &'static [Fault] {
     }
 }
 
-/// What the doubles and the processes do.
+/// What the simulators and the processes do.
 fn external(playground: &Playground, stage: &mut Stage, fault: Fault, on: bool) -> Result<(), String> {
     let max = stage.max.control();
     let refused = |status: u16, code: &str, message: &str| {
