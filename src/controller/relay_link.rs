@@ -16,8 +16,8 @@ use kube::Api;
 use kube::runtime::reflector::ObjectRef;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::channel_state::ChannelState;
 use super::context::Context;
-use super::entry::Entry;
 use super::names;
 use super::objects::{PORT, PORT_NAME};
 use super::pass::{is_ours, own_pod};
@@ -95,52 +95,52 @@ pub struct Place {
 }
 
 /// How it stands with the relay, as far as it has answered.
-pub async fn look(
+pub async fn probe(
     context: &Context,
     scope: &Arc<Scope>,
-    entry: &mut Entry,
+    state: &mut ChannelState,
     name: &ChannelRef,
     config: Option<&RelayConfig>,
 ) -> RelayState {
     let Some(place) = place(context, scope, name) else {
-        entry.facts = None;
-        entry.talk = Talk::default();
-        return with_words(context, scope, entry, name).await;
+        state.facts = None;
+        state.talk = Talk::default();
+        return with_words(context, scope, state, name).await;
     };
     if place.ready {
-        entry.warnings.clear();
+        state.warnings.clear();
     }
-    if entry.talk.heard.as_ref().is_some_and(|heard| heard.base != place.base) {
-        entry.facts = None;
-        entry.talk.heard = None;
+    if state.talk.heard.as_ref().is_some_and(|heard| heard.base != place.base) {
+        state.facts = None;
+        state.talk.heard = None;
     }
-    if !entry.talk.asking.is_to(&place) {
+    if !state.talk.asking.is_to(&place) {
         let key = status_key(context, name, config).await;
         let work = ask_both_ways(context.relays.clone(), place.clone(), key);
         let (scope, name) = (scope.clone(), name.clone());
-        entry.talk.asking.begin(place.clone(), work, move || scope.kick(&name));
+        state.talk.asking.begin(place.clone(), work, move || scope.kick(&name));
     }
-    if let Some(answer) = entry.talk.asking.answer().await {
-        hear(entry, &place, answer, config);
+    if let Some(answer) = state.talk.asking.answer().await {
+        hear(state, &place, answer, config);
     }
-    state(entry, &place, config)
+    meaning(state, &place, config)
 }
 
 /// Takes in what a relay has answered.
-fn hear(entry: &mut Entry, place: &Place, answer: Answer, config: Option<&RelayConfig>) {
+fn hear(state: &mut ChannelState, place: &Place, answer: Answer, config: Option<&RelayConfig>) {
     let outcome = match answer.facts {
         Ok(facts) => {
-            entry.keeper.hear(entry.facts.as_ref(), &facts);
-            entry.undelivered = Some(facts.undelivered_in_all());
-            entry.facts = Some(facts);
+            state.reconciler.hear(state.facts.as_ref(), &facts);
+            state.undelivered = Some(facts.undelivered_in_all());
+            state.facts = Some(facts);
             Ok(answer.by_service)
         }
         // A token was replaced, and the relay is not under the new one yet: it is as it was when it
         // was asked last.
-        Err(detail) if detail == REFUSED && is_behind(entry.facts.as_ref(), config) => return,
+        Err(detail) if detail == REFUSED && is_behind(state.facts.as_ref(), config) => return,
         Err(detail) => Err(detail),
     };
-    entry.talk.heard = Some(Heard { base: place.base.clone(), outcome });
+    state.talk.heard = Some(Heard { base: place.base.clone(), outcome });
 }
 
 /// Whether a relay runs under another configuration than it shall.
@@ -149,8 +149,8 @@ fn is_behind(facts: Option<&Facts>, config: Option<&RelayConfig>) -> bool {
 }
 
 /// What the last answer means now.
-fn state(entry: &Entry, place: &Place, config: Option<&RelayConfig>) -> RelayState {
-    match (entry.talk.heard.as_ref().map(|heard| &heard.outcome), &entry.facts) {
+fn meaning(state: &ChannelState, place: &Place, config: Option<&RelayConfig>) -> RelayState {
+    match (state.talk.heard.as_ref().map(|heard| &heard.outcome), &state.facts) {
         (Some(Ok(by_service)), Some(facts)) => RelayState::Running {
             facts: Box::new(facts.clone()),
             open: place.ready && (*by_service || !place.needs_service),
@@ -179,16 +179,16 @@ async fn ask_both_ways(relays: Arc<dyn Transport>, place: Place, key: Option<Sec
 }
 
 /// Why there is no pod to ask, in the cluster's own words.
-async fn with_words(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> RelayState {
+async fn with_words(context: &Context, scope: &Scope, state: &mut ChannelState, name: &ChannelRef) -> RelayState {
     let pod = own_pod(scope, name);
     let is_made = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace)).is_some();
     if is_made || pod.is_some() {
         let about = relay_state::tells(pod.as_deref(), &names::relay(&name.name), &names::claim(&name.name));
-        entry.warnings.read(context, name, &about).await;
+        state.warnings.read(context, name, &about).await;
     } else {
-        entry.warnings.clear();
+        state.warnings.clear();
     }
-    match relay_state::of_pod(pod.as_deref(), &entry.warnings.all, context.clock.now()) {
+    match relay_state::of_pod(pod.as_deref(), &state.warnings.all, context.clock.now()) {
         PodState::Down(state) => state,
         PodState::Running { .. } => RelayState::Absent { detail: String::new() },
     }
@@ -231,14 +231,19 @@ async fn status_key(context: &Context, name: &ChannelRef, config: Option<&RelayC
 
 /// Tells the relay which subscription is in force, where it knows of another: what MAX could not
 /// bring between the two is read back. False: it is not told yet.
-pub async fn tell_subscription(context: &Context, scope: &Arc<Scope>, entry: &mut Entry, name: &ChannelRef) -> bool {
-    let (Some(facts), Some((made, secret))) = (&entry.facts, entry.keeper.subscribed()) else { return true };
+pub async fn tell_subscription(
+    context: &Context,
+    scope: &Arc<Scope>,
+    state: &mut ChannelState,
+    name: &ChannelRef,
+) -> bool {
+    let (Some(facts), Some((made, secret))) = (&state.facts, state.reconciler.subscribed()) else { return true };
     if facts.subscribed_at == Some(made) || context.fence.check().is_err() {
         return true;
     }
     let Some(place) = place(context, scope, name) else { return true };
     let whom = (place.base, made);
-    if !entry.talk.telling.is_to(&whom) {
+    if !state.talk.telling.is_to(&whom) {
         let url = format!("{}/subscription/{made}", whom.0);
         let request = http::Request::put(url).header(SECRET_HEADER, secret.expose_secret()).body(Bytes::new());
         let Ok(request) = request else { return false };
@@ -250,9 +255,9 @@ pub async fn tell_subscription(context: &Context, scope: &Arc<Scope>, entry: &mu
             matches!(answer.map(|answer| answer.status().as_u16()), Ok(200..300 | 404))
         };
         let (scope, name) = (scope.clone(), name.clone());
-        entry.talk.telling.begin(whom, work, move || scope.kick(&name));
+        state.talk.telling.begin(whom, work, move || scope.kick(&name));
     }
-    entry.talk.telling.answer().await.unwrap_or(false)
+    state.talk.telling.answer().await.unwrap_or(false)
 }
 
 /// Where the channel's relay is reached; none while there is nobody to ask.
