@@ -39,6 +39,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::telemetry;
+
 /// Connects a MAX bot to MANGO OFFICE and to the CRM Creatio by one manifest.
 #[derive(Debug, Parser)]
 #[command(
@@ -50,6 +52,9 @@ use clap::{Parser, Subcommand, ValueEnum};
     max_term_width = 100
 )]
 struct Cli {
+    /// The form of what is logged, whatever the command's own is; also MAXCHANNEL_LOG_FORMAT.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    log_format: Option<Output>,
     #[command(subcommand)]
     command: Command,
 }
@@ -83,13 +88,13 @@ enum Command {
     Errors(errors::Args),
 }
 
-/// The form of results.
+/// The form of results and of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
     /// Lines for people.
     #[default]
     Text,
-    /// One JSON document.
+    /// JSON: one document, or an object a line.
     Json,
 }
 
@@ -116,6 +121,12 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
         }
     };
+    if let Some(format) = cli.log_format {
+        telemetry::choose(match format {
+            Output::Text => telemetry::Format::Text,
+            Output::Json => telemetry::Format::Json,
+        });
+    }
     match cli.command {
         Command::Check(args) => check::run(&args),
         Command::Completions(args) => completions::run(&args),
@@ -131,7 +142,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => moving::export(&args),
         Command::Import(args) => moving::import(&args),
         Command::Plan(args) => plan::run(&args),
-        Command::Relay(args) => relay::run(&args),
+        Command::Relay(args) => relay::run(&args, cli.log_format),
         Command::Remove(args) => remove::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Run(args) => run::run(args),
@@ -181,12 +192,12 @@ pub(crate) fn print(text: &str) -> ExitCode {
 
 /// Whether stdout takes colours.
 pub(crate) fn colours() -> bool {
-    crate::telemetry::colours(&std::io::stdout())
+    telemetry::colours(&std::io::stdout())
 }
 
 /// Says on stderr why a command cannot do its work; whoever asked for JSON gets `{"error": …}` on stdout as well.
 pub(crate) fn complain(command: &str, output: Output, message: &str) {
-    eprintln!("maxchannel {command}: {}", crate::telemetry::plain(message));
+    eprintln!("maxchannel {command}: {}", telemetry::plain(message));
     if output == Output::Json {
         print(&format!("{:#}\n", serde_json::json!({ "error": message })));
     }

@@ -1,5 +1,6 @@
 //! `maxchannel relay`: the message half of one channel, as it runs in a cluster.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -76,17 +77,37 @@ pub fn main() -> ExitCode {
 }
 
 /// Becomes `maxchannel-relay` where that lies beside this program, and serves by itself where it does not.
-pub(super) fn run(args: &Args) -> ExitCode {
+pub(super) fn run(args: &Args, log_format: Option<super::Output>) -> ExitCode {
     let beside = std::env::current_exe().ok().map(|path| path.with_file_name(PROGRAM)).filter(|path| path.is_file());
     if let Some(program) = beside {
-        // The first two are this program and `relay`. It comes back only where the other cannot be started.
-        let error = std::process::Command::new(&program).args(std::env::args_os().skip(2)).exec();
+        let mut command = std::process::Command::new(&program);
+        command.args(of_relay(std::env::args_os()));
+        if let Some(format) = log_format {
+            command.env("MAXCHANNEL_LOG_FORMAT", if format == super::Output::Json { "json" } else { "text" });
+        }
+        // It comes back only where the other cannot be started.
+        let error = command.exec();
         eprintln!(
             "maxchannel relay: {} cannot be started ({error}), this program serves in its place",
             program.display()
         );
     }
     carry(args)
+}
+
+/// The arguments of `maxchannel relay` that are the other program's too: what stands behind the
+/// command, without the form of the log.
+fn of_relay(all: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut behind = all.skip_while(|argument| argument != "relay").skip(1);
+    let mut kept = Vec::new();
+    while let Some(argument) = behind.next() {
+        if argument == "--log-format" {
+            behind.next();
+        } else if !argument.to_string_lossy().starts_with("--log-format=") {
+            kept.push(argument);
+        }
+    }
+    kept
 }
 
 fn carry(args: &Args) -> ExitCode {
@@ -298,4 +319,22 @@ async fn facts(State(at): State<At>, headers: HeaderMap) -> Response {
         }
     };
     axum::Json(facts).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_of_its_own_gets_the_arguments_behind_the_command() {
+        for (all, expected) in [
+            ("maxchannel relay --data-dir /d", "--data-dir /d"),
+            ("maxchannel --log-format json relay --listen [::]:8080", "--listen [::]:8080"),
+            ("maxchannel relay --log-format json --listen a --log-format=text -x", "--listen a -x"),
+            ("maxchannel relay", ""),
+        ] {
+            let kept = of_relay(all.split(' ').map(OsString::from));
+            assert_eq!(kept.join(std::ffi::OsStr::new(" ")), expected);
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 use super::USAGE;
 use super::installation::{InstallationArgs, data_dir};
@@ -83,10 +84,12 @@ pub(super) fn run(args: Args) -> ExitCode {
             if args.no_ui { local::start(options, stop).await } else { local::start_with_page(options, stop).await };
         match started {
             Ok(running) => {
-                println!("listening on {address}; how it goes: http://{address}/status", address = running.address);
+                let address = running.address;
+                telemetry::tell(Level::INFO, &format!("listening on {address}; how it goes: http://{address}/status"));
                 if !args.no_ui {
-                    let address = running.address;
-                    println!("the status page is http://{address}/; its token is in {}", token.display());
+                    let token = token.display();
+                    let line = format!("the status page is http://{address}/; its token is in {token}");
+                    telemetry::tell(Level::INFO, &line);
                 }
                 running.stopped().await;
                 ExitCode::SUCCESS

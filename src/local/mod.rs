@@ -27,6 +27,7 @@ use axum::routing::get;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 use crate::api::ChannelRef;
 use crate::api::{self, MaxChannel};
@@ -273,7 +274,7 @@ async fn take(
     let gone: Vec<ChannelRef> = tasks.keys().filter(|name| !inputs.contains_key(*name)).cloned().collect();
     for name in gone {
         if let Some(task) = tasks.remove(&name) {
-            shared.registry.say(&format!(
+            shared.registry.say(Level::INFO, &format!(
                 "{name}: its manifest is gone, so its relay stops here; nothing outside is changed (maxchannel remove does that)"
             ));
             task.stop.cancel();

@@ -4,12 +4,12 @@
 //! Memory only, no I/O but the lines that tell of changes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tracing::Level;
 
 use crate::api::ChannelRef;
 use crate::api::{MaxChannel, MaxChannelStatus};
@@ -158,10 +158,10 @@ impl Registry {
         let mut state = self.state();
         if state.problems != problems {
             for problem in &problems {
-                self.say(problem);
+                self.say(Level::WARN, problem);
             }
             if problems.is_empty() {
-                self.say("all files can be read again");
+                self.say(Level::INFO, "all files can be read again");
             }
             state.problems = problems;
         }
@@ -179,7 +179,8 @@ impl Registry {
             };
             // What is not known yet is no news.
             if !known.is_some_and(same) && condition.status != "Unknown" {
-                self.say(&line(channel, condition));
+                let level = if is_good(condition) { Level::INFO } else { Level::WARN };
+                self.say(level, &line(channel, condition));
             }
         }
     }
@@ -195,17 +196,19 @@ impl Registry {
     /// One line for people on stdout.
     // The registry is where news is told; a method keeps the tasks from printing by themselves.
     #[allow(clippy::unused_self)]
-    pub(super) fn say(&self, line: &str) {
-        // A reader that has gone is no reason to stop carrying messages.
-        let _ = writeln!(std::io::stdout().lock(), "{}", telemetry::redacted(line));
+    pub(super) fn say(&self, level: Level, line: &str) {
+        telemetry::tell(level, line);
     }
+}
+
+fn is_good(condition: &Condition) -> bool {
+    (condition.status == "True") != (condition.type_ == "Stalled")
 }
 
 /// Good news in green, bad news in red, on a terminal.
 fn line(channel: &ChannelRef, condition: &Condition) -> String {
     let Condition { type_, status, reason, message, .. } = condition;
-    let good = (status == "True") != (type_ == "Stalled");
-    let (on, off) = match (telemetry::colours(&std::io::stdout()), good) {
+    let (on, off) = match (telemetry::colours(&std::io::stdout()), is_good(condition)) {
         (false, _) => ("", ""),
         (true, true) => ("\u{1b}[32m", "\u{1b}[0m"),
         (true, false) => ("\u{1b}[31m", "\u{1b}[0m"),

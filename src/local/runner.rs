@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 use tracing::{Instrument as _, field};
 
 use super::{Input, Memory, Shared};
@@ -166,7 +167,7 @@ impl Task {
         for step in self.reconciler.take(brought, now) {
             let channel = &self.channel;
             match step.outcome {
-                Ok(()) => self.shared.registry.say(&format!("{channel}: {}", step.action)),
+                Ok(()) => self.shared.registry.say(Level::INFO, &format!("{channel}: {}", step.action)),
                 Err(failure) => tracing::warn!("{channel}: {} did not succeed: {}", step.action, failure.detail),
             }
         }
@@ -282,11 +283,14 @@ async fn remember(
             relay.stop().await;
         }
         match memory.set_aside(former.user_id) {
-            Ok(Some(folder)) => shared.registry.say(&format!(
-                "{channel}: the channel has another bot now; the messages of bot {} are kept in {}",
-                former.user_id,
-                folder.display()
-            )),
+            Ok(Some(folder)) => shared.registry.say(
+                Level::INFO,
+                &format!(
+                    "{channel}: the channel has another bot now; the messages of bot {} are kept in {}",
+                    former.user_id,
+                    folder.display()
+                ),
+            ),
             Ok(None) => {}
             Err(error) => tracing::error!("{channel}: {error}"),
         }
@@ -314,9 +318,10 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, reconcile
         if let Some(relay) = serving.relay.take() {
             shared.relays.remove(&channel.namespace, &channel.name);
             relay.stop().await;
-            shared
-                .registry
-                .say(&format!("{channel}: its store is being moved, or has left: nothing is carried from here"));
+            shared.registry.say(
+                Level::INFO,
+                &format!("{channel}: its store is being moved, or has left: nothing is carried from here"),
+            );
         }
         serving.facts = Some(Facts::of_moved(&serving.wanted, shared.clock.now()));
         return;

@@ -9,6 +9,7 @@
 //! out of every line and every exported span, whoever wrote it: the second lock.
 
 mod level;
+mod lines;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod redact;
@@ -23,18 +24,9 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use level::{LevelError, follow, set_level};
+pub use lines::{Format, choose, tell};
 pub use redact::{hide, redacted};
 pub(crate) use terminal::{colours, plain};
-
-/// How a process logs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// Lines for people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
 
 /// Ends the export of traces when it is dropped: what has not been sent yet is sent then, for at
 /// most [`Running::FLUSH`].
@@ -51,8 +43,8 @@ impl Running {
 }
 
 /// Starts logging to stderr. The environment variable `MAXCHANNEL_LOG` sets what is said, as
-/// `info`, `debug` or `maxchannel::relay=debug,info`; without it `default` holds. A second call
-/// changes nothing.
+/// `info`, `debug` or `maxchannel::relay=debug,info`; without it `default` holds. `format` is that of
+/// a process for which none was [chosen](choose). A second call changes nothing.
 pub fn start(format: Format, default: &str) {
     let _none = begin(format, default, None);
 }
@@ -65,6 +57,7 @@ pub fn start_service(format: Format, default: &str, service: &'static str) -> Ru
 }
 
 fn begin(format: Format, default: &str, service: Option<&'static str>) -> Running {
+    let (format, unknown) = lines::settle(format);
     let wanted = std::env::var("MAXCHANNEL_LOG").ok();
     let parsed = wanted.as_deref().map(level::parse).transpose();
     let first = match (&parsed, &wanted) {
@@ -103,6 +96,9 @@ fn begin(format: Format, default: &str, service: Option<&'static str>) -> Runnin
     level::Level::new(handle, first).keep();
     if let Some(error) = complaint {
         tracing::error!("MAXCHANNEL_LOG: {error}");
+    }
+    if let Some(unknown) = unknown {
+        tracing::error!("{}: {unknown:?} is neither text nor json", lines::FORMAT);
     }
     #[cfg(feature = "otlp")]
     if let Some(problem) = problem {
