@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use super::USAGE;
 use super::admin::SocketArgs;
 use crate::relay::moving::{self, MoveError};
+use crate::time::Clock;
 
 /// Take a channel's store out, to bring it to another installation.
 ///
@@ -24,7 +25,7 @@ pub(super) struct ExportArgs {
     /// Where to write it; `-` is stdout.
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
-    /// Go on here: the file is a backup. Never bring it anywhere while this relay works.
+    /// Go on here: the file is a backup, for the place of a store that is lost. Never bring it anywhere while this relay works.
     #[arg(long, conflicts_with = "undo")]
     keep: bool,
     /// Put a store that was taken out to work here again. Only where the file was not brought
@@ -79,12 +80,13 @@ fn take_out(args: &ExportArgs, folder: &Path) -> Result<Result<String, MoveError
     if args.undo {
         return Ok(moving::release(folder).map(|()| "the store works here again".to_owned()));
     }
+    let kept = args.keep.then(|| Clock::real().now());
     let stays = if args.keep { "the relay goes on" } else { "the relay here takes and sends nothing any more" };
     let told = |bytes: u64| format!("{bytes} bytes are written; {stays}");
     if args.file != Path::new("-") {
         let options = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&args.file);
         let mut file = options.map_err(|error| format!("{} cannot be made: {error}", args.file.display()))?;
-        let outcome = moving::export(folder, &mut file, args.keep);
+        let outcome = moving::export(folder, &mut file, kept);
         if outcome.is_err() {
             // Empty or half of it: nobody shall take it for the store.
             let _ = std::fs::remove_file(&args.file);
@@ -97,7 +99,7 @@ fn take_out(args: &ExportArgs, folder: &Path) -> Result<Result<String, MoveError
     if stdout.is_terminal() {
         return Err("the store is no text for a terminal: name a file, or redirect stdout".to_owned());
     }
-    let outcome = moving::export(folder, &mut stdout, args.keep);
+    let outcome = moving::export(folder, &mut stdout, kept);
     stdout.flush().map_err(|error| format!("stdout cannot be written: {error}"))?;
     Ok(outcome.map(told))
 }

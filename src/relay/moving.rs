@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::store::FILE;
 use super::store::file::{Alone, bot_of_copy};
+use crate::time::Millis;
 
 /// The name of the file that holds a folder.
 pub const HOLD: &str = "hold";
@@ -87,11 +88,11 @@ pub fn release(folder: &Path) -> Result<(), MoveError> {
 }
 
 /// Writes the store out whole. It stays held, unless it is `kept` at work here: then what is
-/// written is a backup, which must not be brought anywhere while this one works.
+/// written is a backup of that moment, which must not be brought anywhere while this one works.
 ///
 /// # Errors
 /// There is none, it has left already, or it cannot be read; then it goes on here as before.
-pub fn export(folder: &Path, to: &mut impl Write, kept: bool) -> Result<u64, MoveError> {
+pub fn export(folder: &Path, to: &mut impl Write, kept: Option<Millis>) -> Result<u64, MoveError> {
     let path = folder.join(FILE);
     if has_moved(folder) {
         return Err(MoveError::Moved(folder.to_owned()));
@@ -99,16 +100,20 @@ pub fn export(folder: &Path, to: &mut impl Write, kept: bool) -> Result<u64, Mov
     if !path.exists() {
         return Err(MoveError::Absent(folder.to_owned()));
     }
-    hold(folder, if kept { "export" } else { MOVED })?;
+    hold(folder, if kept.is_some() { "export" } else { MOVED })?;
     let copied = alone(folder).and_then(|store| {
+        mark(folder, &store, kept)?;
         // The log is folded into the file, so that the file is all.
         drop(store);
         let mut file = File::open(&path).map_err(at(&path))?;
         let bytes = io::copy(&mut file, to).map_err(at(&path))?;
         to.flush().map_err(at(&path))?;
+        if kept.is_some() {
+            mark(folder, &alone(folder)?, None)?;
+        }
         Ok(bytes)
     });
-    if kept || copied.is_err() {
+    if kept.is_some() || copied.is_err() {
         release(folder)?;
     }
     copied
@@ -187,6 +192,12 @@ fn replace(folder: &Path, incoming: &Path, brought: i64, had_moved: bool) -> Res
     Ok(aside)
 }
 
+fn mark(folder: &Path, store: &Alone, of: Option<Millis>) -> Result<(), MoveError> {
+    store
+        .mark_as_backup(of)
+        .map_err(|error| MoveError::Io { path: folder.join(FILE), source: io::Error::other(error.to_string()) })
+}
+
 fn alone(folder: &Path) -> Result<Alone, MoveError> {
     Alone::open(folder, CLOSING).map_err(|reason| MoveError::InUse { folder: folder.to_owned(), reason })
 }
@@ -205,12 +216,12 @@ mod tests {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         store(from.path(), 7, true);
         let mut file = Vec::new();
-        export(from.path(), &mut file, true).unwrap();
+        export(from.path(), &mut file, Some(1)).unwrap();
         assert!(!is_held(from.path()), "a backup leaves it at work");
         file.clear();
-        export(from.path(), &mut file, false).unwrap();
+        export(from.path(), &mut file, None).unwrap();
         assert!(is_held(from.path()) && has_moved(from.path()));
-        assert!(matches!(export(from.path(), &mut Vec::new(), false), Err(MoveError::Moved(_))));
+        assert!(matches!(export(from.path(), &mut Vec::new(), None), Err(MoveError::Moved(_))));
         store(to.path(), 7, false);
         let imported = import(to.path(), &mut file.as_slice()).unwrap();
         assert_eq!(imported.bot, 7);
@@ -218,7 +229,7 @@ mod tests {
         assert_eq!(waiting(to.path()), 1, "what waited has come along");
         // And back.
         file.clear();
-        export(to.path(), &mut file, false).unwrap();
+        export(to.path(), &mut file, None).unwrap();
         import(from.path(), &mut file.as_slice()).unwrap();
         assert!(!is_held(from.path()));
         release(to.path()).unwrap();
@@ -230,7 +241,7 @@ mod tests {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         store(from.path(), 7, false);
         let mut file = Vec::new();
-        export(from.path(), &mut file, true).unwrap();
+        export(from.path(), &mut file, Some(1)).unwrap();
         store(to.path(), 7, true);
         assert!(matches!(import(to.path(), &mut file.as_slice()), Err(MoveError::Undelivered(1))));
         let other = tempfile::tempdir().unwrap();
@@ -244,6 +255,6 @@ mod tests {
             assert!(!is_held(folder) && !folder.join(INCOMING).exists() && folder.join(FILE).exists());
         }
         let empty = tempfile::tempdir().unwrap();
-        assert!(matches!(export(empty.path(), &mut Vec::new(), false), Err(MoveError::Absent(_))));
+        assert!(matches!(export(empty.path(), &mut Vec::new(), None), Err(MoveError::Absent(_))));
     }
 }

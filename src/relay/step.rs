@@ -9,6 +9,7 @@ use super::active::Active;
 use super::render::Incoming;
 use super::state::Shared;
 use super::store::customer::Customer;
+use super::store::restored;
 use super::store::to_bot::{self, Question};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, Part};
@@ -131,7 +132,13 @@ impl Stepper<'_> {
 
     /// A message behind all others of the customer's. Returns its row.
     pub fn queue_for_max(&self, customer: &Customer, origin: &Origin, parts: &[Part]) -> Result<i64, StoreError> {
-        to_max::push(self.tx, customer.id, origin, parts, self.now())
+        let row = to_max::push(self.tx, customer.id, origin, parts, self.now())?;
+        if matches!(origin, Origin::AutoReply { .. } | Origin::CloseMessage | Origin::Bot)
+            && let Some(sending) = restored::doubt(self.tx, self.now())?
+        {
+            to_max::note_sending(self.tx, row, &sending)?;
+        }
+        Ok(row)
     }
 
     /// Writes the history entries of what the customer has been shown and the CRM does not know

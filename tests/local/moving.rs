@@ -278,7 +278,7 @@ async fn a_store_that_is_taken_out_is_not_worked_on_any_more_and_goes_on_where_i
     let to = other.data.path().join("default/support");
     let store = tokio::task::spawn_blocking(move || {
         let mut store = Vec::new();
-        maxchannel::relay::moving::export(&from, &mut store, false).unwrap();
+        maxchannel::relay::moving::export(&from, &mut store, None).unwrap();
         store
     })
     .await

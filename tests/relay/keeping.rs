@@ -1,7 +1,8 @@
 //! What is kept over restarts, over the retention, and what is found again where the store was lost.
 
 use maxchannel::contract::config::Intake;
-use maxchannel::policy::{Receiver, Rules};
+use maxchannel::policy::{AutoReply, Receiver, Rules};
+use maxchannel::relay::moving;
 use maxchannel_simulator::creatio::{self, Answer};
 use maxchannel_simulator::max::{Fault, Outcome};
 
@@ -15,6 +16,17 @@ async fn moments(world: &World) {
     for _ in 0..60 {
         world.moment().await;
     }
+}
+
+/// So many messages wait for MAX.
+async fn until_waiting(world: &World, count: i64) {
+    for _ in 0..10_000 {
+        if world.relay.facts().await.undelivered.to_max == count {
+            return;
+        }
+        world.moment().await;
+    }
+    panic!("{count} messages should wait for MAX");
 }
 
 fn calls(world: &World, side: &str) -> u64 {
@@ -157,6 +169,109 @@ async fn after_the_loss_of_the_store_a_pending_message_is_looked_for_although_no
             assert_eq!(world.reports()[0].0, if arrived { "Delivered" } else { "Uncertain" });
         }
         assert!(world.received(&anna).len() <= 2, "old history was imported");
+        world.assert_contract_kept();
+    }
+}
+
+/// A store that is written out and goes on, is lost later, and is replaced by what was written out.
+#[tokio::test]
+async fn a_backup_in_the_place_of_a_lost_store_loses_doubles_and_reorders_nothing() {
+    let rules = Rules {
+        auto_replies: vec![AutoReply {
+            after: 0, repeat_every: None, repeat_limit: 0, text: "Ищем агента".to_owned()
+        }],
+        ..quiet_rules()
+    };
+    let mut world = World::start(rules, Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "раз");
+    let chat = world.accept(&anna).await;
+    world.until_true("the reply is out", || world.seen(&anna) == ["Ищем агента"]).await;
+    // What waits when the backup is written: a message of two parts, and one behind it.
+    let refused = Outcome::error(503, "service.unavailable", "");
+    let all = Fault { method: Some("POST".to_owned()), times: 0, outcome: refused, ..Fault::default() };
+    world.max.control().add_fault(Fault { path: Some("/messages".to_owned()), ..all });
+    let long = format!("{}. {}.", "а".repeat(3_990), "б".repeat(1_000));
+    for words in [&long, "второе"] {
+        world.crm.control().send(chat, world.agent, words, Vec::new()).unwrap();
+    }
+    until_waiting(&world, 2).await;
+    world.stop().await;
+    let mut backup = Vec::new();
+    moving::export(world.data_dir(), &mut backup, Some(world.now())).unwrap();
+    world.max.control().clear_faults();
+    world.restart(false).await;
+    world.until_true("what waited is out", || world.seen(&anna).last().is_some_and(|last| last == "второе")).await;
+    // What is not in it: from the customer, from the agent, from another customer; one report is lost.
+    world.say(&anna, "два");
+    world.until_true("the CRM has it", || world.received(&anna) == ["раз", "два"]).await;
+    let boris = world.customer("Борис");
+    world.say(&boris, "Добрый день");
+    world.until_true("he is answered", || world.seen(&boris) == ["Ищем агента"]).await;
+    let lost = creatio::Fault {
+        method: Some("PATCH".to_owned()),
+        count: 1_000,
+        effect: false,
+        answer: Answer::Drop,
+        ..creatio::Fault::default()
+    };
+    world.crm.control().fault(lost);
+    world.crm.control().send(chat, world.agent, "третье", Vec::new()).unwrap();
+    world.until_true("it is out", || world.seen(&anna).last().is_some_and(|last| last == "третье")).await;
+    let before = (world.seen(&anna), world.seen(&boris));
+    world.stop().await;
+    world.crm.control().clear_faults();
+    world.lose_store();
+    moving::import(world.data_dir(), &mut backup.as_slice()).unwrap();
+    world.restart(false).await;
+    world.until_true("all is reported", || world.reports().iter().all(|(state, _)| state == "Delivered")).await;
+    world.say(&anna, "три");
+    world.say(&boris, "Ещё вопрос");
+    world
+        .until_true("the CRM has both", || {
+            world.received(&anna) == ["раз", "два", "три"] && world.received(&boris) == ["Добрый день", "Ещё вопрос"]
+        })
+        .await;
+    world.crm.control().send(chat, world.agent, "четвёртое", Vec::new()).unwrap();
+    world.until_true("dialogs go on", || world.seen(&anna).last().is_some_and(|last| last == "четвёртое")).await;
+    let after = [before.0, vec!["четвёртое".to_owned()]].concat();
+    assert_eq!((world.seen(&anna), world.seen(&boris)), (after, before.1));
+    world.assert_contract_kept();
+}
+
+/// What a lost store may have sent is looked for part by part.
+#[tokio::test]
+async fn after_the_loss_of_the_store_a_message_of_several_parts_is_sent_from_where_it_broke_off() {
+    let long = ["а", "б", "в"].map(|letter| letter.repeat(3_990)).join(" ");
+    for arrived in [0, 1, 2, 3] {
+        let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+        let anna = world.customer("Анна");
+        world.say(&anna, "Здравствуйте");
+        let chat = world.accept(&anna).await;
+        let refused = Outcome::error(503, "service.unavailable", "");
+        let skip = u32::try_from(arrived).unwrap();
+        let later = Fault { method: Some("POST".to_owned()), skip, times: 0, outcome: refused, ..Fault::default() };
+        world.max.control().add_fault(Fault { path: Some("/messages".to_owned()), ..later });
+        let lost = creatio::Fault {
+            method: Some("PATCH".to_owned()),
+            count: 1_000,
+            effect: false,
+            answer: Answer::Drop,
+            ..creatio::Fault::default()
+        };
+        world.crm.control().fault(lost);
+        world.crm.control().send(chat, world.agent, &long, Vec::new()).unwrap();
+        world.until_true("so many are with the customer", || world.seen(&anna).len() == arrived).await;
+        if arrived < 3 {
+            until_waiting(&world, 1).await;
+        }
+        world.stop().await;
+        world.max.control().clear_faults();
+        world.crm.control().clear_faults();
+        world.restart(true).await;
+        world.until_true("it is finished", || world.reports()[0].0 == "Delivered").await;
+        let first_letters: Vec<char> = world.seen(&anna).iter().filter_map(|text| text.chars().next()).collect();
+        assert_eq!(first_letters, ['а', 'б', 'в'], "{arrived} had arrived");
         world.assert_contract_kept();
     }
 }

@@ -136,6 +136,11 @@ impl World {
         self.run().await;
     }
 
+    /// The volume is lost; the relay must not run.
+    pub fn lose_store(&mut self) {
+        self.data = tempfile::tempdir().unwrap();
+    }
+
     pub async fn stop(&mut self) {
         self.relays.remove("default", "support");
         self.relay.stop().await;

@@ -379,8 +379,7 @@ fn to_customer(
     let since = first.then(|| row.created_on.map_or(0, jiff::Timestamp::as_millisecond));
     let message = stepper.queue_for_max(customer, &Origin::Agent { row: row.id, by: row.agent_id }, parts)?;
     if let Some(since) = since {
-        let sending = Sending { after_seq: None, since, look_at: None, looks: 0, told: false };
-        to_max::note_sending(stepper.tx, message, &sending)?;
+        to_max::note_sending(stepper.tx, message, &Sending::by_a_lost_store(since))?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags};
 
 use super::{counts, meta};
+use crate::time::Millis;
 
 /// The store's file in the data folder; its companions begin with the same name.
 pub const FILE: &str = "relay.db";
@@ -98,6 +99,21 @@ impl Alone {
         meta::number_in(&self.0, meta::BOT).ok().flatten()
     }
 
+    /// Marks the file as a backup that is being written out, or takes the mark away.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn mark_as_backup(&self, of: Option<Millis>) -> rusqlite::Result<()> {
+        let done = match of {
+            Some(of) => self.0.execute(
+                "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
+                [meta::BACKUP_OF, &of.to_string()],
+            ),
+            None => self.0.execute("DELETE FROM meta WHERE key = ?1", [meta::BACKUP_OF]),
+        };
+        done.and_then(|_| self.0.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
+    }
+
     /// How many messages would be lost with it.
     pub fn undelivered(&self) -> i64 {
         counts::undelivered(&self.0).map_or(0, crate::contract::Undelivered::total)
@@ -113,6 +129,9 @@ pub(in crate::relay) fn bot_of_copy(file: &Path) -> Result<i64, String> {
         let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         let bot = connection.query_row("SELECT value FROM meta WHERE key = ?1", [meta::BOT], |row| row.get(0))?;
+        // A backup becomes a store again, which knows that it was one.
+        connection
+            .execute("UPDATE OR REPLACE meta SET key = ?2 WHERE key = ?1", [meta::BACKUP_OF, meta::RESTORED_FROM])?;
         Ok((verdict, bot))
     };
     match read().map_err(|error| error.to_string())? {

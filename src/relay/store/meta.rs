@@ -23,6 +23,16 @@ pub(in crate::relay) const MARKER: &str = "marker";
 /// Set once the store has seen the whole outbox of the CRM.
 pub(in crate::relay) const OUTBOX_LOOKED: &str = "outbox_looked";
 
+/// In a file that was written out while its store went on: when that was, milliseconds since the epoch.
+pub(super) const BACKUP_OF: &str = "backup_of";
+
+/// In a store that such a file was brought into, until a relay has opened it: the same moment.
+pub(super) const RESTORED_FROM: &str = "restored_from";
+
+/// In a store that was such a file: the same moment, and when a relay first opened it.
+pub(super) const RESTORED_SINCE: &str = "restored_since";
+pub(super) const RESTORED_AT: &str = "restored_at";
+
 /// The newest change of a chat that was seen, by the CRM's clock.
 pub(in crate::relay) const CHATS_SEEN: &str = "chats_seen";
 
@@ -46,6 +56,12 @@ pub(super) fn number_in(connection: &Connection, key: &str) -> rusqlite::Result<
 
 fn read(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
     connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?.query_row([key], |row| row.get(0)).optional()
+}
+
+/// Forgets a fact.
+pub(super) fn remove(tx: &Tx<'_>, key: &str) -> Result<(), StoreError> {
+    tx.connection.prepare_cached("DELETE FROM meta WHERE key = ?1")?.execute([key])?;
+    Ok(())
 }
 
 /// Sets a fact.

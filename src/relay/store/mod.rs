@@ -23,6 +23,7 @@ pub(super) mod inbox;
 pub(super) mod mango;
 pub(super) mod meta;
 pub(super) mod outbox;
+pub(super) mod restored;
 mod schema;
 pub(super) mod sent;
 pub(super) mod to_bot;

@@ -155,6 +155,16 @@ pub(in crate::relay) struct Sending {
     /// It was told as uncertain, and only now it can be looked for: what is not found stays so.
     #[serde(default)]
     pub told: bool,
+    /// A store that is lost may have sent the whole message: where this part is found, the next is looked for too before it is sent.
+    #[serde(default)]
+    pub whole: bool,
+}
+
+impl Sending {
+    /// Of a message that a store which is lost may have sent at `since` or later, by MAX's time.
+    pub const fn by_a_lost_store(since: Millis) -> Self {
+        Self { after_seq: None, since, look_at: None, looks: 0, told: false, whole: true }
+    }
 }
 
 /// The head of a queue.
@@ -265,6 +275,19 @@ pub(in crate::relay) fn begin_looks_anew(tx: &Tx<'_>) -> Result<(), StoreError> 
         // One that cannot be read is told when its turn comes.
         let Ok(sending) = serde_json::from_str::<Sending>(&json) else { continue };
         note_sending(tx, row, &Sending { look_at: None, looks: 0, ..sending })?;
+    }
+    Ok(())
+}
+
+/// Everything that waits may have been sent by a store that is lost.
+pub(super) fn doubt_all(tx: &Tx<'_>, doubt: impl Fn(Millis) -> Sending) -> Result<(), StoreError> {
+    let waiting = tx
+        .connection
+        .prepare("SELECT id, created_at FROM to_max WHERE state = 'queued'")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(i64, Millis)>, _>>()?;
+    for (row, created_at) in waiting {
+        note_sending(tx, row, &doubt(created_at))?;
     }
     Ok(())
 }

@@ -323,7 +323,14 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                         conclude(stepper, &customer, &head, *state, words.as_deref().unwrap_or_default())?;
                     }
                 }
-                None => queue::advance(tx, head.id, &parts, next)?,
+                None => {
+                    queue::advance(tx, head.id, &parts, next)?;
+                    // Found, not sent: so may be what is behind it.
+                    if let Some(found) = head.sending.filter(|sending| sending.whole && next > head.part) {
+                        let next = Sending { told: found.told, ..Sending::by_a_lost_store(found.since) };
+                        queue::note_sending(tx, head.id, &next)?;
+                    }
+                }
             }
             customer.save(tx, stepper.rules)?;
             Ok(ended.map(|(state, _)| state).filter(|_| !told))

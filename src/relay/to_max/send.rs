@@ -48,7 +48,8 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Re
     }
     // By MAX's clock, since it is MAX's messages that are held against it: ours may be ahead or behind.
     let since = head.heard_at.unwrap_or_else(|| shared.max_time());
-    let sending = Sending { after_seq: head.customer.newest_seq(), since, look_at: None, looks: 0, told: false };
+    let sending =
+        Sending { after_seq: head.customer.newest_seq(), since, look_at: None, looks: 0, told: false, whole: false };
     let turn = active.max.turn(to).await;
     // Much may have come about while it waited for its turn.
     if !begin(shared, active, head, sending).await? {
