@@ -10,6 +10,13 @@ fn the_scripted_conversation_happens_from_beginning_to_end() {
 }
 
 #[test]
+fn the_scripted_conversation_happens_whatever_the_way_in() {
+    for intake in ["longPoll", "mangoDialogs"] {
+        plays("simulator", &["--intake", intake]);
+    }
+}
+
+#[test]
 fn the_scripted_conversation_happens_over_the_package_inside_creatio() {
     if ["mcs", "mono"].iter().any(|name| Command::new(name).arg("--version").output().is_err()) {
         assert!(std::env::var_os("CI").is_none(), "mono and mcs are missing: scripts/mono.sh installs them");
@@ -22,10 +29,17 @@ fn the_scripted_conversation_happens_over_the_package_inside_creatio() {
 }
 
 fn plays_through(creatio: &str) {
-    let temporary = std::env::temp_dir().join(format!("maxchannel-demo-test-{creatio}-{}", std::process::id()));
+    plays(creatio, &[]);
+}
+
+fn plays(creatio: &str, more: &[&str]) {
+    // Short, since the path of a socket is.
+    let name = more.last().unwrap_or(&creatio);
+    let temporary = std::env::temp_dir().join(format!("mxc-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&temporary).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_maxchannel"))
         .args(["demo", "--once", "--lang", "ru", "--creatio", creatio])
+        .args(more)
         // What the demo leaves behind can be seen there.
         .env("TMPDIR", &temporary)
         .output()

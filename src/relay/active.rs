@@ -23,6 +23,8 @@ pub(super) struct Active {
     pub max: max::Client,
     pub creatio: Option<creatio::Client>,
     pub mango: Option<Mango>,
+    /// MANGO OFFICE while it is not the way any more.
+    pub left: Option<Mango>,
     pub bots: BotTransport,
     /// Until when the bot of each role is left alone.
     bot_holds: [Hold; 2],
@@ -84,6 +86,8 @@ impl Active {
         let bots = ground.outside(None).map_err(failed)?;
         let rules = Arc::new(channel.rules.clone());
         let mango = Mango::new(&config, before.and_then(|before| before.mango.as_ref()), ground).map_err(failed)?;
+        let left =
+            before.filter(|_| mango.is_none()).and_then(|before| before.mango.clone().or_else(|| before.left.clone()));
         let same = |bot: fn(&ChannelConfig) -> &Option<BotConfig>| {
             let url = |channel| bot(channel).as_ref().map(|bot| &bot.url);
             before.filter(|before| url(&before.config.channel) == url(channel))
@@ -92,7 +96,7 @@ impl Active {
             same(|channel| &channel.bot).map(|before| before.bot_holds[0].clone()).unwrap_or_default(),
             same(|channel| &channel.off_hours_bot).map(|before| before.bot_holds[1].clone()).unwrap_or_default(),
         ];
-        Ok(Self { rules, max, creatio, mango, bots: BotTransport(bots), bot_holds, config })
+        Ok(Self { rules, max, creatio, mango, left, bots: BotTransport(bots), bot_holds, config })
     }
 
     pub fn bot_hold(&self, role: BotRole) -> &Hold {

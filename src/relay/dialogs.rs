@@ -29,8 +29,14 @@ impl Stepper<'_> {
         let mut customer = Customer::load(self.tx, id)?;
         for row in &rows {
             let update = update::parse(&row.raw);
-            let taken =
-                Taken { update: &update, position: row.position, received_at: row.received_at, raw: &row.raw, sources };
+            let taken = Taken {
+                row: row.id,
+                update: &update,
+                position: row.position,
+                received_at: row.received_at,
+                raw: &row.raw,
+                sources,
+            };
             let state = match self.take_update(&mut customer, &taken)? {
                 Fate::Done => State::Taken,
                 Fate::Unseen => State::Unseen,
@@ -72,6 +78,9 @@ impl Stepper<'_> {
             customer.name = render::name(&name);
         }
         match &update.event {
+            update::Event::MessageCreated(message) if self.is_twin(customer, message, taken)? => {
+                return Ok(Fate::Left(Left::Twin));
+            }
             update::Event::MessageCreated(message) => {
                 let Some(incoming) = self.unless_merged(customer, message, update, position)? else {
                     return Ok(Fate::Left(Left::Merged));
@@ -239,9 +248,10 @@ impl Stepper<'_> {
 
 /// An update with what its row says of it.
 #[derive(Clone, Copy)]
-struct Taken<'a> {
+pub(super) struct Taken<'a> {
+    pub row: i64,
     update: &'a Update,
-    position: Position,
+    pub position: Position,
     received_at: Millis,
     raw: &'a str,
     sources: &'a [Source],

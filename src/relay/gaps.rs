@@ -205,7 +205,7 @@ impl State {
 pub(super) async fn run(shared: &Shared) {
     let (mut open, mut all) = (CustomerId::MIN, CustomerId::MIN);
     loop {
-        let suspended = shared.active().is_none_or(|active| active.config.channel.suspended || active.mango.is_some());
+        let suspended = shared.active().is_none_or(|active| active.config.channel.suspended);
         if !suspended {
             if let Err(error) = note_refused(shared).await {
                 shared.store_failed(&error);
@@ -251,8 +251,7 @@ async fn note_refused(shared: &Shared) -> Result<(), StoreError> {
 pub(super) async fn read(shared: &Shared) {
     loop {
         let id = shared.readings.next().await;
-        let Some(active) = shared.active().filter(|active| !active.config.channel.suspended && active.mango.is_none())
-        else {
+        let Some(active) = shared.active().filter(|active| !active.config.channel.suspended) else {
             shared.readings.failed(id);
             continue;
         };

@@ -235,8 +235,13 @@ enum Turn {
 /// reading back, for a moment.
 pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     let Some(active) = shared.active() else { return Outcome::Wait(1_000) };
-    // MAX is not read back where it does not bring the messages.
-    match turn(shared, &active, customer, active.mango.is_some()).await {
+    if (active.mango.is_some() || active.left.is_some())
+        && let Some(left) = shared.mango_rounds.wait_for(customer, shared.clock.now())
+    {
+        shared.mango_wake.notify_one();
+        return Outcome::Wait(Millis::try_from(left.as_millis()).unwrap_or(0).max(1));
+    }
+    match turn(shared, &active, customer, false).await {
         Ok(Turn::Taken { more: true }) => Outcome::Done,
         Ok(Turn::Taken { more: false }) => Outcome::Idle,
         Ok(Turn::Behind(pending)) => match shared.readings.wait_for(customer, &pending) {

@@ -33,6 +33,8 @@ pub(super) enum Left {
     Merged,
     /// An edit or a removal, and there is no chat that it could go into.
     NoChat,
+    /// It came the other way already, around a change of the way in.
+    Twin,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -47,6 +49,7 @@ impl From<Left> for LeftLabels {
             Left::Late => "late",
             Left::Merged => "merged",
             Left::NoChat => "no_chat",
+            Left::Twin => "twin",
         };
         Self { reason }
     }

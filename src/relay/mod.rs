@@ -81,6 +81,7 @@ mod state;
 mod step;
 mod store;
 mod sweep;
+mod switching;
 mod timers;
 mod to_crm;
 mod to_max;
@@ -211,23 +212,23 @@ impl Relay {
             return Ok(());
         }
         let active = Arc::new(Active::new(config, before.as_deref(), &self.shared.ground)?);
-        let now = self.shared.clock.now();
-        // Between two ways in MAX may have brought things to neither.
-        let gap = before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake)
-            && active.mango.is_none();
+        let (now, max_time) = (self.shared.clock.now(), self.shared.max_time());
+        let intake = active.config.channel.intake.clone();
+        let changes = before.is_some_and(|before| before.config.channel.intake != intake);
         // What is due under the new rules is decided by a tick of every open dialog.
         self.shared
             .store
             .transact(move |tx| {
                 customer::tick_open(tx, now)?;
-                if gap {
-                    gap::note(tx, gap::newest_update(tx, Millis::MAX)?, gap::Kind::Lasting, now)?;
-                }
+                switching::note(tx, &intake, max_time, now)?;
                 // What was suspended goes on.
                 tx.wake(|woken| woken.gaps = true);
                 Ok(())
             })
             .await?;
+        if changes {
+            self.shared.mango_rounds.note_loss();
+        }
         self.shared.activate(active);
         Ok(())
     }
@@ -247,10 +248,10 @@ impl Relay {
         intake::webhook(&self.shared, fingerprint, secret, body).await
     }
 
-    /// Whether dialogs come through MANGO OFFICE.
+    /// Whether dialogs come through MANGO OFFICE, or did a while ago.
     #[must_use]
     pub fn takes_from_mango(&self) -> bool {
-        self.shared.active().is_some_and(|active| active.mango.is_some())
+        self.shared.active().is_some_and(|active| active.mango.is_some() || active.left.is_some())
     }
 
     /// Takes one webhook call of MANGO OFFICE.

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::active::Active;
 use super::state::Shared;
 use super::store::{StoreError, Tx, customer, gap, meta, to_max as queue};
-use super::{bot, gaps, holds, intake, mango, outbox, sweep, timers, to_crm, to_max};
+use super::{bot, gaps, holds, intake, mango, outbox, sweep, switching, timers, to_crm, to_max};
 use crate::contract::config::{ChannelConfig, Intake};
 use crate::time::Millis;
 
@@ -40,6 +40,7 @@ pub(super) fn prepare(tx: &Tx<'_>, now: Millis, channel: &ChannelConfig) -> Resu
         Some(_) => {}
         None => meta::set(tx, meta::BOT, &bot_user_id.to_string())?,
     }
+    switching::note(tx, &channel.intake, now, now)?;
     queue::begin_looks_anew(tx)?;
     customer::tick_open(tx, now)?;
     // Of a long poll the marker goes on where it was; webhooks have been answered by nobody since.

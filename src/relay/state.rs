@@ -16,7 +16,7 @@ use super::ground::Ground;
 use super::lanes::{Lanes, Outcome};
 use super::metrics::{Metrics, Odd};
 use super::store::{Store, StoreError, Woken};
-use super::{gaps, owner, start, trouble};
+use super::{gaps, mango, owner, start, trouble};
 use crate::contract::{SideFacts, Trouble};
 use crate::policy::{BotRole, Context};
 use crate::time::{self, Clock, Millis};
@@ -64,6 +64,7 @@ pub(super) struct Shared {
     pub timer_wake: Notify,
     pub gap_wake: Notify,
     pub mango_wake: Notify,
+    pub mango_rounds: mango::Rounds,
     /// The CRM's hints reach us, so that looks without one may be rare.
     pub hints_work: AtomicBool,
     pub hinted: AtomicBool,
@@ -112,6 +113,7 @@ impl Shared {
             timer_wake: Notify::new(),
             gap_wake: Notify::new(),
             mango_wake: Notify::new(),
+            mango_rounds: mango::Rounds::new(),
             hints_work: AtomicBool::new(false),
             hinted: AtomicBool::new(false),
             store_broken: AtomicBool::new(false),

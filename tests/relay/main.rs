@@ -21,4 +21,6 @@ mod rasa;
 mod starts;
 mod strange;
 mod strangers;
+mod switching;
+mod ways;
 mod world;

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use self::crm::Choice;
-use self::stage::{Lines, NAMESPACE, ORDERS, SUPPORT, Stage, watch};
+use self::stage::{IntakeChoice, Lines, NAMESPACE, ORDERS, SUPPORT, Stage, watch};
 use super::installation::language;
 use super::simulator::ended;
 use super::{USAGE, status};
@@ -37,7 +37,7 @@ const LAST_LINES: usize = 30;
 /// nothing is left behind.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  maxchannel demo --open\n  maxchannel demo --once\n  maxchannel demo --once --creatio package"
+    after_help = "Examples:\n  maxchannel demo --open\n  maxchannel demo --once\n  maxchannel demo --once --creatio package\n  maxchannel demo --once --intake mangoDialogs"
 )]
 pub(super) struct Args {
     /// Play a scripted conversation, print what happened, and end.
@@ -55,6 +55,9 @@ pub(super) struct Args {
     /// Who plays Creatio: its `simulator`, or the `package` itself over its engine, which needs mono.
     #[arg(long, value_name = "WHO", value_enum, default_value_t = Choice::Simulator)]
     creatio: Choice,
+    /// The way in which messages come: `webhook`, `longPoll` or `mangoDialogs`, as in a manifest.
+    #[arg(long, value_name = "INTAKE", value_enum, requires = "once", default_value_t = IntakeChoice::Webhook)]
+    intake: IntakeChoice,
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
@@ -62,7 +65,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let work = async {
         tokio::select! {
             outcome = async {
-                if args.once { once(language, args.creatio).await } else { serve(language, args).await }
+                if args.once { once(language, args).await } else { serve(language, args).await }
             } => outcome,
             ended = ended() => match ended {
                 // Dropping the stage ends the runner and removes the folder. A script that was broken off has not happened.
@@ -82,11 +85,11 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 /// Plays the script; whether all of it happened.
-async fn once(language: Language, creatio: Choice) -> Result<bool, String> {
+async fn once(language: Language, args: &Args) -> Result<bool, String> {
     super::print(
         "Playing a conversation between two customers in MAX and two agents in Creatio; this takes about half a minute.\n\n",
     );
-    let mut stage = Stage::set(Lines::Kept, language, creatio).await?;
+    let mut stage = Stage::set(Lines::Kept, language, args.creatio, args.intake).await?;
     let started = std::time::Instant::now();
     let mut table = table::Table::default();
     let in_time = tokio::time::timeout(LIMIT, play::play(&mut stage, &mut table)).await.is_ok();
@@ -103,7 +106,7 @@ async fn once(language: Language, creatio: Choice) -> Result<bool, String> {
 /// Serves until it is dropped.
 async fn serve(language: Language, args: &Args) -> Result<bool, String> {
     super::print("Starting the doubles and the runner; these are the lines of `maxchannel run`:\n\n");
-    let mut stage = Stage::set(Lines::Shown, language, args.creatio).await?;
+    let mut stage = Stage::set(Lines::Shown, language, args.creatio, args.intake).await?;
     let ready = watch(
         START,
         async || condition(&stage.runner.url, SUPPORT, "Ready").await,

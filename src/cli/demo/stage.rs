@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::crm::{Choice, Crm};
 use crate::api::Language;
+use maxchannel_simulator::connection::Connection;
 use maxchannel_simulator::{mango, max};
 
 /// The manifests, which the program carries along.
@@ -52,6 +53,32 @@ pub(super) enum Lines {
     Kept,
 }
 
+/// How messages come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum IntakeChoice {
+    /// MAX calls the relay.
+    #[value(name = "webhook")]
+    Webhook,
+    /// The relay asks MAX.
+    #[value(name = "longPoll")]
+    LongPoll,
+    /// MANGO OFFICE has the bot and stands between the two.
+    #[value(name = "mangoDialogs")]
+    MangoDialogs,
+}
+
+impl IntakeChoice {
+    /// The line of the manifest.
+    fn manifest(self) -> &'static str {
+        match self {
+            // What a manifest without the line means where there is a public address.
+            Self::Webhook => "",
+            Self::LongPoll => "  intake: {longPoll: {}}\n",
+            Self::MangoDialogs => "  intake: {mangoDialogs: {}}\n",
+        }
+    }
+}
+
 /// Who answers in Creatio.
 #[derive(Clone, Debug)]
 pub(super) struct Agent {
@@ -72,6 +99,9 @@ pub(super) struct Stage {
     /// Name and user id of those who have pressed start.
     pub customers: Vec<(String, i64)>,
     pub language: Language,
+    pub intake: IntakeChoice,
+    /// Between MAX and MANGO OFFICE, where the bot is connected there.
+    connection: Option<tokio::task::JoinHandle<()>>,
     // The last field: removed when the runner has ended.
     pub folder: Folder,
 }
@@ -81,7 +111,12 @@ impl Stage {
     ///
     /// # Errors
     /// One sentence.
-    pub(super) async fn set(lines: Lines, language: Language, choice: Choice) -> Result<Self, String> {
+    pub(super) async fn set(
+        lines: Lines,
+        language: Language,
+        choice: Choice,
+        intake: IntakeChoice,
+    ) -> Result<Self, String> {
         let fails = |error: std::io::Error| format!("a double cannot be started: {error}");
         let max = max::Simulator::start(max::Options { time_scale: TIME_SCALE, ..max::Options::default() });
         let max = max.await.map_err(fails)?;
@@ -102,7 +137,7 @@ impl Stage {
                 ..mango::Employee::default()
             })
         });
-        mango.control().put_group(mango::Group {
+        let group = mango.control().put_group(mango::Group {
             name: "Поддержка".to_owned(),
             members: members.to_vec(),
             ..mango::Group::default()
@@ -113,11 +148,28 @@ impl Stage {
             agent.id = crm.add_agent(name, email)?;
         }
         for (name, text) in MANIFESTS {
-            folder.write(&Path::new("channels").join(name), &with_addresses(text, &crm))?;
+            let intake = if name.starts_with(SUPPORT) { intake.manifest() } else { "" };
+            folder.write(&Path::new("channels").join(name), &(with_addresses(text, &crm) + intake))?;
         }
         folder.write(Path::new(REFUSALS.0), REFUSALS.1)?;
         let runner = Runner::start(&folder, &max.url(), &mango.url(), lines, language)?;
-        Ok(Self { runner, max, mango, crm, bot: bot.user_id, agents, customers: Vec::new(), language, folder })
+        let mut connection = None;
+        if intake == IntakeChoice::MangoDialogs {
+            let control = mango.control();
+            control.max_channel_for_group(group);
+            control.switches(|switches| switches.auto_distribution = true);
+            control.set_webhook(Some(&format!("{}/webhooks/mango/{NAMESPACE}/{SUPPORT}", runner.url)));
+            let carrier = Connection {
+                mango: control,
+                max: max.control(),
+                max_url: max.url(),
+                bot: bot.user_id,
+                token: SUPPORT_TOKEN.to_owned(),
+            };
+            connection = Some(tokio::spawn(carrier.run()));
+        }
+        let (bot, customers) = (bot.user_id, Vec::new());
+        Ok(Self { runner, max, mango, crm, bot, agents, customers, language, intake, connection, folder })
     }
 
     /// A person who presses start in the dialog with the bot; answers the user id.
@@ -130,6 +182,14 @@ impl Stage {
         control.start(id, self.bot).map_err(|error| error.to_string())?;
         self.customers.push((name.to_owned(), id));
         Ok(id)
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.abort();
+        }
     }
 }
 

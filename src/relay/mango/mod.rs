@@ -12,6 +12,7 @@
 //! Must not: trust a call without a signature, or set anything up: no public method does.
 
 mod intake;
+mod rounds;
 mod send;
 mod work;
 
@@ -19,6 +20,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::ground::Ground;
 pub(super) use intake::{take, webhook};
+pub(super) use rounds::Rounds;
 pub(super) use send::{Outgoing, Sent, send};
 pub(super) use work::run;
 
@@ -34,7 +36,7 @@ const CLOSED: &str = "mango_closed";
 const UNDELIVERED: &str = "mango_undelivered";
 
 /// The client and the pair that proves calls.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Mango {
     pub client: mango::Client,
     pub config: MangoConfig,

@@ -26,6 +26,7 @@ use super::store::customer::{self, Customer};
 use super::store::outbox as rows;
 use super::store::to_max::{self, Origin, OutFile, Part, Sending};
 use super::store::{StoreError, closing, meta};
+use super::switching;
 use super::trouble;
 use crate::contract::Trouble;
 use crate::creatio::{self, CloseReason, OddRow, OutboxKind, OutboxRow, Report};
@@ -379,7 +380,8 @@ fn to_customer(
     let since = first.then(|| row.created_on.map_or(0, jiff::Timestamp::as_millisecond));
     let message = stepper.queue_for_max(customer, &Origin::Agent { row: row.id, by: row.agent_id }, parts)?;
     if let Some(since) = since {
-        let sending = Sending { after_seq: None, since, look_at: None, looks: 0, told: false };
+        let by_mango = switching::is_by_mango(stepper.tx)?;
+        let sending = Sending { after_seq: None, since, look_at: None, looks: 0, by_mango, told: false };
         to_max::note_sending(stepper.tx, message, &sending)?;
     }
     Ok(())

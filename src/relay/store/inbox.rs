@@ -84,6 +84,38 @@ pub(in crate::relay) fn waiting(tx: &Tx<'_>, id: CustomerId, most: u32) -> Resul
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// A message that was taken.
+pub(in crate::relay) struct Message {
+    pub id: i64,
+    pub at: Millis,
+    pub raw: String,
+    /// The message of MAX that it came twice with.
+    pub twin: Option<i64>,
+}
+
+/// The messages of one customer's that were taken, of those times.
+pub(in crate::relay) fn messages_between(
+    tx: &Tx<'_>,
+    id: CustomerId,
+    (from, to): (Millis, Millis),
+) -> Result<Vec<Message>, StoreError> {
+    let mut statement = tx.connection.prepare_cached(
+        "SELECT id, at, raw, twin FROM inbox
+         WHERE customer = ?1 AND at BETWEEN ?2 AND ?3 AND done > 0
+           AND key >= 'message_created:' AND key < 'message_created;' ORDER BY at, id",
+    )?;
+    let rows = statement.query_map(params![id, from, to], |row| {
+        Ok(Message { id: row.get(0)?, at: row.get(1)?, raw: row.get(2)?, twin: row.get(3)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// A message of MANGO OFFICE is the same as one of MAX.
+pub(in crate::relay) fn set_twin(tx: &Tx<'_>, of_mango: i64, of_max: i64) -> Result<(), StoreError> {
+    tx.connection.prepare_cached("UPDATE inbox SET twin = ?2 WHERE id = ?1")?.execute([of_mango, of_max])?;
+    Ok(())
+}
+
 /// The starts of the bot by a customer, later than `after` and not later than `until`, the newest first.
 pub(in crate::relay) fn starts(
     tx: &Tx<'_>,

@@ -198,8 +198,14 @@ const UNSEEN: &str = "
 CREATE INDEX to_max_unseen ON to_max (customer) WHERE state = 'uncertain' AND sending IS NOT NULL;
 ";
 
+/// Messages that came both ways: `twin` of one that MANGO OFFICE brought names the row of MAX's.
+const TWINS: &str = "
+ALTER TABLE inbox ADD COLUMN twin INTEGER;
+CREATE INDEX inbox_customer ON inbox (customer, at);
+";
+
 /// Brings the file up to date; one migration per released change.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), rusqlite_migration::Error> {
-    let steps = [TABLES, GAPS_AND_COUNTS, ORDER, super::mango::TABLES, UNSEEN];
+    let steps = [TABLES, GAPS_AND_COUNTS, ORDER, super::mango::TABLES, UNSEEN, TWINS];
     Migrations::new(steps.into_iter().map(M::up).collect()).to_latest(connection)
 }

@@ -152,6 +152,9 @@ pub(in crate::relay) struct Sending {
     pub look_at: Option<Millis>,
     /// How many looks have found nothing.
     pub looks: usize,
+    /// It went by MANGO OFFICE, where a repeat under the same name is harmless.
+    #[serde(default)]
+    pub by_mango: bool,
     /// It was told as uncertain, and only now it can be looked for: what is not found stays so.
     #[serde(default)]
     pub told: bool,
@@ -237,6 +240,22 @@ pub(in crate::relay) fn note_sending(tx: &Tx<'_>, row: i64, sending: &Sending) -
         .prepare_cached("UPDATE to_max SET sending = ?2 WHERE id = ?1")?
         .execute(params![row, serde_json::to_string(sending)?])?;
     Ok(())
+}
+
+/// The texts that went to a customer at those times.
+pub(in crate::relay) fn sent_between(
+    tx: &Tx<'_>,
+    id: CustomerId,
+    (from, to): (Millis, Millis),
+) -> Result<Vec<String>, StoreError> {
+    let parts = tx
+        .connection
+        .prepare_cached("SELECT parts FROM to_max WHERE customer = ?1 AND state = 'sent'")?
+        .query_map([id], |row| text_of(row, 0))?
+        .collect::<Result<Vec<String>, _>>()?;
+    let parts = parts.iter().flat_map(|parts| serde_json::from_str::<Vec<Part>>(parts).unwrap_or_default());
+    let is_of_then = |part: &Part| part.sent_at.is_some_and(|at| (from..=to).contains(&at));
+    Ok(parts.filter(is_of_then).filter_map(|part| part.text).collect())
 }
 
 /// The customer's dialog is known: sends that are uncertain because nobody could look for them are looked for.

@@ -28,6 +28,9 @@ const FAREWELL_LATE: Millis = 24 * 3_600_000;
 /// Sends made for one lane before others have their turn.
 const TURN: usize = 8;
 
+/// How often a send that may have left by MANGO OFFICE is repeated there once that is not the way any more.
+const UNSEEN_ATTEMPTS: u32 = 10;
+
 struct Head {
     id: i64,
     origin: Origin,
@@ -46,6 +49,11 @@ impl Head {
     fn missing_file(&self) -> Option<&OutFile> {
         let part = self.parts.get(self.part)?;
         part.file.as_ref().filter(|_| part.uploaded.is_none() && self.sending.is_none() && part.odd.is_none())
+    }
+
+    /// Nobody can look for it at MAX, and it has not been tried for long.
+    fn is_unseen(&self) -> bool {
+        self.customer.chat_id.is_none() && self.attempts < UNSEEN_ATTEMPTS
     }
 
     fn tries(&self) -> Tries {
@@ -149,7 +157,10 @@ async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
             if files { &shared.to_max } else { &shared.files_out }.wake(customer);
             return if proved { Outcome::Done } else { Outcome::Idle };
         }
-        if !files && head.sending.is_none() && !super::owner::is_ours(shared, &active).await {
+        if !files
+            && head.sending.is_none_or(|sending| sending.by_mango)
+            && !super::owner::is_ours(shared, &active).await
+        {
             return Outcome::Wait(10_000);
         }
         let span = active.delivery("max");
@@ -199,8 +210,11 @@ fn load_head(tx: &Tx<'_>, id: CustomerId, rules: &Rules, now: Millis) -> Result<
             }
         };
         let customer = Customer::load(tx, id)?;
-        // What may have been sent is not judged.
-        if row.part == 0 && sending.is_none() && !is_wanted(&origin, row.created_at, &customer, rules, now) {
+        // What may have been sent is not judged, unless a repeat would be one.
+        if row.part == 0
+            && sending.is_none_or(|sending| sending.by_mango)
+            && !is_wanted(&origin, row.created_at, &customer, rules, now)
+        {
             tracing::debug!("a message of the channel's own came too late to be shown and is skipped");
             queue::remove(tx, row.id)?;
             tx.wake(|woken| woken.overdue += 1);

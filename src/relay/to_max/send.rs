@@ -9,6 +9,7 @@ use crate::creatio::MessageType;
 use crate::max::{self, CallbackAnswer, Class, NewMessage, OutgoingAttachment, Recipient, UploadKind};
 use crate::relay::active::Active;
 use crate::relay::lanes::Outcome;
+use crate::relay::mango::Mango;
 use crate::relay::pause;
 use crate::relay::state::{LARGEST_FILE, Shared};
 use crate::relay::store::StoreError;
@@ -30,7 +31,7 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Re
     if let Some(words) = &part.odd {
         return Ok(Verdict::Failed { words: words.clone(), gone: false }.into());
     }
-    if let Some(mango) = &active.mango {
+    if let Some(mango) = way_by_mango(active, head) {
         return through_mango::send(shared, active, mango, head, part).await;
     }
     if let Some(sending) = head.sending {
@@ -48,7 +49,8 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Re
     }
     // By MAX's clock, since it is MAX's messages that are held against it: ours may be ahead or behind.
     let since = head.heard_at.unwrap_or_else(|| shared.max_time());
-    let sending = Sending { after_seq: head.customer.newest_seq(), since, look_at: None, looks: 0, told: false };
+    let sending =
+        Sending { after_seq: head.customer.newest_seq(), since, look_at: None, looks: 0, by_mango: false, told: false };
     let turn = active.max.turn(to).await;
     // Much may have come about while it waited for its turn.
     if !begin(shared, active, head, sending).await? {
@@ -76,9 +78,20 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Re
     })
 }
 
+/// MANGO OFFICE, where the part goes that way. What may have left for MAX is looked for there first, whatever the way is now.
+fn way_by_mango<'a>(active: &'a Active, head: &Head) -> Option<&'a Mango> {
+    match (head.sending, &active.mango, &active.left) {
+        (None, Some(mango), _) => Some(mango),
+        (Some(sending), Some(mango), _) if sending.by_mango => Some(mango),
+        // Its dialog at MAX is not known: whether it has left only a repeat under its name can show.
+        (Some(sending), None, Some(left)) if sending.by_mango && head.is_unseen() => Some(left),
+        _ => None,
+    }
+}
+
 /// Writes the note of a send that is about to leave. False, and nothing is written: it must not leave any more, because the settings
 /// are others, the person was erased, or the rules of this moment do not want it.
-async fn begin(shared: &Shared, active: &Active, head: &Head, sending: Sending) -> Result<bool, StoreError> {
+pub(super) async fn begin(shared: &Shared, active: &Active, head: &Head, sending: Sending) -> Result<bool, StoreError> {
     let is_in_force =
         shared.active().is_some_and(|now| std::ptr::eq(&raw const *now, active) && !now.config.channel.suspended);
     if !is_in_force {

@@ -164,6 +164,8 @@ impl fmt::Debug for Simulator {
 impl Simulator {
     /// Starts the server. Fails where the address cannot be bound.
     pub async fn start(options: Options) -> io::Result<Self> {
+        // Webhooks go out from here; somebody else may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let listen = options.listen;
         let site = Arc::new(site::Site::new(options));
         tokio::spawn(events::run(Arc::downgrade(&site)));
