@@ -1,10 +1,12 @@
 //! A change of the way in: nothing is lost, doubled or reordered, and open dialogs go on.
 //!
-//! - *Nothing lost*: at a change every dialog that MAX shows is read back ([`super::gaps`]), and MANGO OFFICE, where it was the
-//!   way, is asked for a while longer: what it has taken before the change comes from it alone.
-//! - *Nothing doubled*: what the customer wrote around a change may come both ways, each time under another id. Such twins have
-//!   the same words at nearly the same time; the second to come is left. One message is the twin of one other only, so who says
-//!   the same twice is heard twice. A send that may have left one way is looked for in the dialog at MAX, where both ways end,
+//! - *Nothing lost*: at a change every dialog that MAX shows is read back ([`super::gaps`]), and
+//!   MANGO OFFICE, where it was the way, is asked for a while longer: what it has taken before the
+//!   change comes from it alone.
+//! - *Nothing doubled*: what the customer wrote around a change may come both ways, each time under
+//!   another id. Such twins have the same words at nearly the same time; the second to come is
+//!   left. One message is the twin of one other only, so who says the same twice is heard twice. A
+//!   send that may have left one way is looked for in the dialog at MAX, where both ways end,
 //!   before it goes the other way.
 //! - *Open dialogs go on*: what MANGO OFFICE closed while it was not the way closes nothing here.
 //!
@@ -25,13 +27,15 @@ pub(super) const OF_MANGO: &str = "mango.";
 const OF_DIALOGS: &str = "mangoDialogs";
 /// How long MANGO OFFICE is asked after it was the way.
 const OVERLAP: Millis = 600_000;
-/// How far the clocks of twins may be apart that are both from before the change; MANGO OFFICE may tell when it got a message.
+/// How far the clocks of twins may be apart that are both from before the change; MANGO OFFICE may
+/// tell when it got a message.
 const APART: Millis = 30_000;
-/// The same where one is from before the change and the other from after it: then the customer may have said it again.
+/// The same where one is from before the change and the other from after it: then the customer may
+/// have said it again.
 const ACROSS: Millis = 2_000;
 
-/// Notes the way in that is in force from `now` on, by MAX's clock and by ours. Where it is another than before, what may be
-/// missing between the two is noted with it.
+/// Notes the way in that is in force from `now` on, by MAX's clock and by ours. Where it is another
+/// than before, what may be missing between the two is noted with it.
 pub(super) fn note(tx: &Tx<'_>, intake: &Intake, max_time: Millis, now: Millis) -> Result<(), StoreError> {
     let name = match intake {
         Intake::Webhook => "webhook",
@@ -90,7 +94,8 @@ impl Stepper<'_> {
         Ok(true)
     }
 
-    /// Whether these words, which MANGO OFFICE shows as an employee's, went out from here around a change.
+    /// Whether these words, which MANGO OFFICE shows as an employee's, went out from here around a
+    /// change.
     pub(super) fn is_own_echo(&self, customer: &Customer, text: &str, at: Millis) -> Result<bool, StoreError> {
         if meta::number(self.tx, meta::SWITCHED_AT)?.is_none() {
             return Ok(false);

@@ -1,5 +1,6 @@
-//! The way in changes on a running channel, in every direction, with messages under way on both sides: the customer writes to a bot
-//! whose token MANGO OFFICE has, too, so what they write is with both, and what either brings is theirs.
+//! The way in changes on a running channel, in every direction, with messages under way on both
+//! sides: the customer writes to a bot whose token MANGO OFFICE has, too, so what they write is
+//! with both, and what either brings is theirs.
 
 use std::time::Duration;
 
@@ -99,7 +100,8 @@ async fn changes(from: &Intake, to: &Intake) {
     answer(&both, "ответ на раз");
     both.world.until_true("the first answer is shown", || both.world.seen(&anna) == ["ответ на раз"]).await;
 
-    // Under way when the way changes: an answer that has left, one behind it, and two messages of the customer's.
+    // Under way when the way changes: an answer that has left, one behind it, and two messages of
+    // the customer's.
     both.lose_the_next_answer(from);
     answer(&both, "да");
     both.world.until_true("the second answer is shown", || both.world.seen(&anna).len() == 2).await;

@@ -1,5 +1,5 @@
-//! The promises of the relay on each of the three ways in, as a table: a promise is a function of its room, and each way is a column.
-//! Where a way cannot have the situation, the table says why.
+//! The promises of the relay on each of the three ways in, as a table: a promise is a function of
+//! its room, and each way is a column. Where a way cannot have the situation, the table says why.
 
 use std::time::Duration;
 
@@ -84,7 +84,8 @@ promises! {
     order::a_long_answer_with_a_blank_tail_is_delivered on webhook long_poll mango_dialogs;
 }
 
-/// One text after the other, since neither MAX nor MANGO OFFICE tells the order within a millisecond.
+/// One text after the other, since neither MAX nor MANGO OFFICE tells the order within a
+/// millisecond.
 async fn say(world: &World, customer: &Customer, texts: &[String]) {
     for text in texts {
         world.say(customer, text);
@@ -226,7 +227,8 @@ async fn off_hours_have_replies_of_their_own(intake: Intake) {
     }
 }
 
-/// Only where somebody calls the relay can calls be lost; they are found by asking for what happened.
+/// Only where somebody calls the relay can calls be lost; they are found by asking for what
+/// happened.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn webhooks_of_mango_lost_for_ten_minutes_lose_double_and_reorder_nothing() {
     let world = World::start(quiet_rules(), Intake::MangoDialogs).await;

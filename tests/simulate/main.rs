@@ -20,6 +20,8 @@
 mod plan;
 mod play;
 mod random;
+#[path = "../support/relay_config.rs"]
+mod relay_config;
 mod stage;
 mod verdict;
 

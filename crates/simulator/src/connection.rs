@@ -1,7 +1,9 @@
-//! A bot's token in MANGO's cabinet: what customers write to the bot in the double of MAX becomes sessions of the double of MANGO
-//! OFFICE, and what goes out there reaches the customer as the bot's message.
+//! A bot's token in MANGO's cabinet: what customers write to the bot in the simulator of MAX
+//! becomes sessions of the simulator of MANGO OFFICE, and what goes out there reaches the customer
+//! as the bot's message.
 //!
-//! Texts go both ways, files from the customer only. Nothing is repeated and nothing is lost between the two doubles.
+//! Texts go both ways, files from the customer only. Nothing is repeated and nothing is lost
+//! between the two.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use super::{mango, max};
 /// Between two looks at both.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The two doubles, and the bot that connects them.
+/// The two simulators, and the bot that connects them.
 #[derive(Clone, Debug)]
 pub struct Connection {
     pub mango: mango::Control,
@@ -43,20 +45,24 @@ impl Connection {
         let mut newest = after;
         for record in updates.iter().filter(|record| record.number > after) {
             newest = newest.max(record.number);
-            // The double of MAX may tell a message twice.
+            // The simulator of MAX may tell a message twice.
             if !taken.insert(record.update["message"]["body"]["mid"].to_string()) {
                 continue;
             }
             for said in client_messages(&record.update, self.bot) {
                 if let Err(error) = self.mango.say(&said) {
-                    tracing::warn!(error, "the double of MANGO OFFICE does not take a message of the bot's customer");
+                    tracing::warn!(
+                        error,
+                        "the simulator of MANGO OFFICE does not take a message of the bot's customer"
+                    );
                 }
             }
         }
         newest
     }
 
-    /// Posts one text. Where MAX is in haste or away it waits for it: what is behind must not overtake it.
+    /// Posts one text. Where MAX is in haste or away it waits for it: what is behind must not
+    /// overtake it.
     async fn post(&self, client: &reqwest::Client, user: &str, text: &Value) {
         loop {
             let call = client
@@ -67,7 +73,7 @@ impl Connection {
             match call.send().await.map(|answer| answer.status()) {
                 Ok(status) if status.is_success() => return,
                 Ok(status) if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
-                    tracing::warn!(%status, "the double of MAX refuses a message of MANGO OFFICE's");
+                    tracing::warn!(%status, "the simulator of MAX refuses a message of MANGO OFFICE's");
                     return;
                 }
                 _ => tokio::time::sleep(LOOK).await,

@@ -3,6 +3,10 @@
 //! - A client's message becomes an update of MAX in the inbox, under its id at MANGO, so that rules, order and the CRM are those of every
 //!   intake. MANGO repeats nothing that we have not taken: what webhooks lose is found by asking for the open sessions and their messages.
 //! - A message may come before its session, and only the session says whose it is: such a message is held on disk.
+//! - While a webhook may be missing (after a start, an outage, or a loss that asking has found), a message waits for the end of a
+//!   round of asking, for 1.5 s at most, so that what was lost stands before it.
+//! - Of two messages in one millisecond neither is missed: a session that has changed is read once more.
+//! - When it is not the way any more it is asked for ten more minutes, and only for messages.
 //! - Only channels of MAX (type 15) count.
 //! - An employee who answers in MANGO's own desk is told of in the CRM and ends the automatic replies. Our own messages come back as
 //!   events; they bear names that we gave ([`OURS`]), and these names make a repeated send harmless.
@@ -61,7 +65,7 @@ impl Mango {
             before.client.clone()
         } else {
             let (base_url, api_key, api_salt) = (settings.base_url.clone(), key.clone(), salt.clone());
-            mango::Client::new(ground.outside(None)?, mango::Settings { base_url, api_key, api_salt })
+            mango::Client::new(ground.external(None)?, mango::Settings { base_url, api_key, api_salt })
         };
         Ok(Some(Self { client, config: settings.clone(), key: key.clone(), salt: salt.clone() }))
     }

@@ -1,5 +1,6 @@
-//! The order of what webhooks bring and what only asking finds: while anything may be missing, a message waits for the end of
-//! a round of asking, for a moment. In memory: after a start something may be missing.
+//! The order of what webhooks bring and what only asking finds: while anything may be missing, a
+//! message waits for the end of a round of asking, for a moment. In memory: after a start something
+//! may be missing.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -66,8 +67,8 @@ impl Rounds {
         self.lock().is_open = true;
     }
 
-    /// A round that began then has ended: whether it asked for everything, and whether it found what a webhook ought to have
-    /// brought before. Answers who waits no longer.
+    /// A round that began then has ended: whether it asked for everything, and whether it found
+    /// what a webhook ought to have brought before. Answers who waits no longer.
     pub fn ended(&self, began: Instant, is_whole: bool, found: bool, now: Millis) -> Vec<CustomerId> {
         let mut state = self.lock();
         state.is_open = !is_whole;
