@@ -1,11 +1,13 @@
-//! The end of a channel: unsubscribe, let the relay finish, deactivate the channel in the CRM, then the objects, the volume claim
-//! included, and last the finalizer.
+//! The end of a channel: unsubscribe, let the relay finish, deactivate the channel in the CRM, then
+//! the objects, the volume claim included, and last the finalizer.
 //!
-//! Nothing that was acknowledged is thrown away: while the relay has messages that are not delivered, the deletion waits, says for how
-//! many, and goes on by itself. Whoever does not want them says so by an annotation ([`names::FORCE_DELETE`]).
+//! Nothing that was acknowledged is thrown away: while the relay has messages that are not
+//! delivered, the deletion waits, says for how many, and goes on by itself. Whoever does not want
+//! them says so by an annotation ([`names::FORCE_DELETE`]).
 //!
-//! Else it never hangs: what cannot be taken away outside within the installation's patience, counted from the first try of this
-//! process, is named in an event, and the channel goes all the same.
+//! Else it never hangs: what cannot be taken away outside within the installation's patience,
+//! counted from the first try of this process, is named in an event, and the channel goes all the
+//! same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -131,7 +133,8 @@ async fn wait(
         } else {
             (EventType::Normal, format!("Waits up to {} s to clean up outside: {}", patience / 1_000, told.join("; ")))
         };
-        // Events of one reason count as one and keep the first note: another number is another event.
+        // Events of one reason count as one and keep the first note: another number is another
+        // event.
         let action = format!("Delete{}", left.undelivered.total());
         context.writer.event(channel, type_, "DeletionWaits", &action, &note).await;
         state.reconciler.set_deletion(Some(told.join("; ")));
@@ -280,8 +283,8 @@ async fn is_idle(context: &Context, scope: &Scope, state: &mut ChannelState, nam
     }
 }
 
-/// What the relay has not delivered. What it said last counts while it does not answer; a relay that never answered this process has
-/// said nothing.
+/// What the relay has not delivered. What it said last counts while it does not answer; a relay
+/// that never answered this process has said nothing.
 async fn undelivered(context: &Context, scope: &Scope, state: &mut ChannelState, name: &ChannelRef) -> Undelivered {
     if let Some(place) = relay_link::place(context, scope, name) {
         let config = state.reconciler.relay();
@@ -299,7 +302,8 @@ async fn undelivered(context: &Context, scope: &Scope, state: &mut ChannelState,
     state.undelivered
 }
 
-/// Where Secrets are gone already, as when a whole folder is deleted at once, what the relay was told serves.
+/// Where Secrets are gone already, as when a whole folder is deleted at once, what the relay was
+/// told serves.
 async fn complete(
     context: &Context,
     scope: &Scope,
