@@ -1,8 +1,8 @@
 //! The CustomResourceDefinition, generated from the types, and its text.
 //!
-//! Three things differ from what the derive gives: nothing is `nullable` (an empty field would count
-//! as given, and is refused with a sentence instead), an enumeration never lists `null`, and a
-//! description breaks its lines between paragraphs only, not where the source does.
+//! Three things differ from what the derive gives: nothing is `nullable` (an empty field would
+//! count as given, and is refused with a sentence instead), an enumeration never lists `null`, and
+//! a description breaks its lines between paragraphs only, not where the source does.
 
 use std::sync::LazyLock;
 
