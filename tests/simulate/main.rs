@@ -1,7 +1,7 @@
 //! The relay as a whole against a slow and obvious model of its promises.
 //!
 //! A sequence is made of a seed: updates of all kinds, in dialogs and in a group, repeated, late, odd; acts of agents; faults of either
-//! side; and restarts and kills in the middle. It is played in one process against the simulators of MAX and Creatio, without a network
+//! side and of the bot; a full disk; and restarts, kills and the loss of the store in the middle. It is played in one process against the simulators of MAX and Creatio, without a network
 //! and in the time of a paused runtime, which moves only while everybody waits: hours take a moment. Then everything is mended, and when
 //! it has come to rest the promises at the head of `src/relay/mod.rs` must hold ([`verdict`]).
 //!
@@ -17,10 +17,12 @@
 #![allow(clippy::similar_names, reason = "a plan is played")]
 #![allow(clippy::struct_excessive_bools, reason = "a plan is made of choices that do not exclude each other")]
 
+mod bot;
 mod plan;
 mod play;
 mod random;
 mod stage;
+mod turns;
 mod verdict;
 
 use std::collections::HashMap;
@@ -169,5 +171,5 @@ fn one_seed_is_one_plan() {
     // Every kind of step comes in some sequence.
     let kinds: std::collections::HashSet<std::mem::Discriminant<Step>> =
         (0..300).flat_map(|seed| Plan::new(seed).steps).map(|(step, _)| std::mem::discriminant(&step)).collect();
-    assert_eq!(kinds.len(), 40, "kinds of steps");
+    assert_eq!(kinds.len(), 44, "kinds of steps");
 }
