@@ -1,10 +1,13 @@
-//! What the relay costs and how fast it is, between the doubles of MAX, MANGO OFFICE and Creatio: `cargo bench --bench relay`.
+//! What the relay costs and how fast it is, between the simulators of MAX, MANGO OFFICE and Creatio: `cargo bench --bench relay`.
 //!
-//! The program is the real one, a process of its own built as a release is. The doubles live in this process, on the same cores. Every
+//! The program is the real one, a process of its own built as a release is. The simulators live in this process, on the same cores. Every
 //! figure is the median of several runs on fresh stores; what each means and what it is on one machine stands in `benches/README.md`.
 //!
 //! `BENCH_RUNS` sets the number of runs (3), `BENCH_ONLY` one of `memory`, `latency`, `drain`, `restart`, `strangers`, `BENCH_PROGRAM` the
-//! program in place of the one that cargo built beside the bench, which has the doubles in it.
+//! program in place of the one that cargo built beside the bench, which has the simulators in it.
+
+#[path = "../tests/support/relay_config.rs"]
+mod relay_config;
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,14 +17,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use maxchannel::contract::config::{ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets};
-use maxchannel::creatio::{Credentials, Runtime};
-use maxchannel::policy::{Receiver, Rules};
 use maxchannel_simulator::{creatio, mango, max};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-const TOKEN: &str = "invented-token-of-the-bench-0001";
+use relay_config::{TOKEN, relay_config};
+
 /// How long anything may take before the bench fails.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long a process is left alone before its memory is read: the first looks outside are over, connections are idle.
@@ -46,7 +47,7 @@ const COMMIT: usize = 5 * 4096;
 /// As many as the resource allows, so that the client's own limit is not what is measured.
 const IN_FLIGHT: usize = 256;
 
-/// The doubles, their people, and the folder of the program's files.
+/// The simulators, their people, and the folder of the program's files.
 struct Site {
     max: max::Simulator,
     mango: mango::Simulator,
@@ -124,49 +125,7 @@ impl Site {
 
     /// The folder that a controller mounts for `maxchannel relay`.
     fn write_relay_config(&self) {
-        let crm = creatio::Options::default();
-        let url = |text: String| text.parse().expect("an address of a double");
-        let config = RelayConfig {
-            channel: ChannelConfig {
-                format: FORMAT,
-                revision: "1".to_owned(),
-                namespace: "default".to_owned(),
-                name: "support".to_owned(),
-                installation: None,
-                bot_user_id: self.bot,
-                max: MaxConfig { base_url: url(self.max.url()), overridden: true, ca_pem: None },
-                intake: Intake::Webhook,
-                creatio: Some(CreatioConfig {
-                    url: url(self.crm.url()),
-                    identity_url: Some(url(self.crm.identity_url())),
-                    runtime: Runtime::Auto,
-                    poll_interval_millis: 2_000,
-                    requests_per_second: 20,
-                    in_flight: 8,
-                    ca_pem: None,
-                }),
-                rules: Rules { receiver: Receiver::People, ..Rules::default() },
-                bot: None,
-                off_hours_bot: None,
-                retention_seconds: 30 * 86_400,
-                suspended: false,
-                mango: None,
-                sources: Vec::new(),
-                log_level: None,
-            },
-            secrets: Secrets {
-                token: SecretString::from(TOKEN),
-                webhook: vec![SecretString::from("invented-webhook-secret")],
-                creatio: Some(Credentials::OAuth {
-                    client_id: crm.client_id,
-                    client_secret: SecretString::from(crm.client_secret),
-                }),
-                mango: None,
-                notify: None,
-                bot: None,
-                off_hours_bot: None,
-            },
-        };
+        let config = relay_config(&self.max, &self.crm, self.bot);
         fs::create_dir_all(self.path("config")).expect("the folder can be written");
         for (name, content) in config.files().expect("settings can be written down") {
             fs::write(self.path("config").join(name), content.expose_secret()).expect("the folder can be written");

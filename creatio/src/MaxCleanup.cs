@@ -1,6 +1,7 @@
 namespace Terrasoft.Configuration.MaxChannel
 {
 	using System;
+	using System.Collections.Generic;
 	using System.Threading;
 	using Terrasoft.Core;
 	using Column = Terrasoft.Core.DB.Column;
@@ -23,9 +24,10 @@ namespace Terrasoft.Configuration.MaxChannel
 			}
 			try {
 				DateTime before = DateTime.UtcNow.AddDays(-MaxNames.KeepDays);
-				string[] finished = { MaxNames.Delivered, MaxNames.Failed, MaxNames.Uncertain };
+				// Lists: so the stock packages call Column.Parameters too; an array may fit two of its forms.
+				var finished = new List<string> { MaxNames.Delivered, MaxNames.Failed, MaxNames.Uncertain };
 				// What still waits after so long was given up by the relay.
-				string[] ended = { MaxNames.KeyDone, MaxNames.KeyQueued };
+				var ended = new List<string> { MaxNames.KeyDone, MaxNames.KeyQueued };
 				(new Delete(connection).From(MaxNames.Outbox)
 					.Where("State").In(Column.Parameters(finished))
 					.And("CreatedOn").IsLess(Column.Parameter(before)) as Delete).Execute();

@@ -300,13 +300,13 @@ impl Of<'_> {
             Some(Conflict::Bot { holder }) => return self.fails(This, Reason::BotInUse, &self.held_by(holder)),
             None => {}
         }
-        let look = &self.view.observation.bot;
-        if look.basis == self.desired.token_fingerprint()
-            && let Some(failure) = &look.failure
+        let observed = &self.view.observation.bot;
+        if observed.basis == self.desired.token_fingerprint()
+            && let Some(failure) = &observed.failure
         {
             return self.failed(This, failure);
         }
-        let Some(seen) = look.current(&self.desired.token_fingerprint()) else { return self.unknown(This) };
+        let Some(seen) = observed.current(&self.desired.token_fingerprint()) else { return self.unknown(This) };
         if let (Some(unexpected), Some(bot)) = (self.view.unexpected_bot, self.view.bot) {
             let detail = format!("userId {unexpected}, {} {}", self.say("before", "прежде"), bot.user_id);
             return self.fails(This, Reason::BotChanged, &detail);
@@ -359,10 +359,10 @@ impl Of<'_> {
             Err(Unusable::Malformed(sentence)) => return self.fails(This, Reason::CredentialsInvalid, sentence),
             Ok(access) => access,
         };
-        let look = &self.view.observation.mango;
-        match &look.failure {
-            Some(failure) if look.basis == access.fingerprint => self.failed(This, failure),
-            _ if look.current(&access.fingerprint).is_some() => {
+        let observed = &self.view.observation.mango;
+        match &observed.failure {
+            Some(failure) if observed.basis == access.fingerprint => self.failed(This, failure),
+            _ if observed.current(&access.fingerprint).is_some() => {
                 let message =
                     self.say("MANGO OFFICE takes the credentials of account", "MANGO OFFICE принимает ключи счёта");
                 Outcome::holds(This, Reason::Connected, format!("{message} {}", self.desired.account_number))
@@ -440,12 +440,12 @@ impl Of<'_> {
         if self.view.conflict.is_some() {
             return self.unknown(This);
         }
-        let look = &self.view.observation.crm;
-        let ours = look.basis.starts_with(access.fingerprint.as_str());
-        if let Some(failure) = look.failure.as_ref().filter(|_| ours) {
+        let observed = &self.view.observation.crm;
+        let ours = observed.basis.starts_with(access.fingerprint.as_str());
+        if let Some(failure) = observed.failure.as_ref().filter(|_| ours) {
             return self.failed(This, failure);
         }
-        let Some(seen) = look.seen.as_ref().filter(|_| ours) else { return self.unknown(This) };
+        let Some(seen) = observed.seen.as_ref().filter(|_| ours) else { return self.unknown(This) };
         if let Some(owner) = plan::other_owner(self.desired, self.view.observation) {
             return self.fails(This, Reason::OwnedElsewhere, &owner);
         }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::installation::{InstallationArgs, data_dir};
 use super::reports::{self, Found};
-use super::{Output, USAGE, files, outside};
+use super::{Output, USAGE, external, files};
 use crate::api::manifest::{ChannelManifest, Manifests};
 use crate::api::{self, AllowedHosts, FieldPath, Finding, Severity, logo};
 use crate::telemetry;
@@ -145,7 +145,7 @@ fn online(args: &Args, manifests: &Manifests) -> Result<Vec<Line>, String> {
     telemetry::start(telemetry::Format::Text, "warn");
     let seen = super::in_runtime(async {
         let folder = data_dir(None)?;
-        outside::look(&args.paths, &folder, &args.installation).await
+        external::observe(&args.paths, &folder, &args.installation).await
     })?;
     let problems = seen.iter().flat_map(|one| one.problems.iter().map(move |problem| (&one.channel, problem)));
     Ok(problems

@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         })
         .unwrap_or_else(|message: String| fails(args, &message));
     }
-    match super::in_runtime(look(args)) {
+    match super::in_runtime(observe(args)) {
         Ok((text, ready)) => {
             let printed = super::print(&text);
             if ready { printed } else { ExitCode::from(1) }
@@ -84,7 +84,7 @@ fn fails(args: &Args, message: &str) -> ExitCode {
 }
 
 /// What is to be printed, and whether all channels are ready.
-async fn look(args: &Args) -> Result<(String, bool), String> {
+async fn observe(args: &Args) -> Result<(String, bool), String> {
     let asks_cluster = args.cluster || args.namespace.is_some() || args.all_namespaces || args.context.is_some();
     let mut shown = if asks_cluster { ask_cluster(args).await? } else { ask(&args.server).await? };
     if let Some(name) = &args.name {
@@ -106,8 +106,9 @@ async fn watch(args: &Args) -> ExitCode {
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
     let mut before = None;
     loop {
-        let text =
-            look(args).await.map_or_else(|message| format!("! {}\n", crate::telemetry::plain(&message)), |told| told.0);
+        let text = observe(args)
+            .await
+            .map_or_else(|message| format!("! {}\n", crate::telemetry::plain(&message)), |told| told.0);
         if before.as_ref() != Some(&text) {
             let printed = if terminal { in_place(&text) } else { format!("{text}\n") };
             if super::print(&printed) != ExitCode::SUCCESS {

@@ -17,8 +17,8 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::channel_state::{self, ChannelState, Judged};
 use super::context::Context;
-use super::entry::{self, Entry, Judged};
 use super::pass::{self, Outcome};
 use super::relay_link;
 use super::relay_state::{self, PodState};
@@ -29,7 +29,7 @@ use super::{Error, names};
 use crate::api::ChannelRef;
 use crate::api::{DeletionPolicy, MaxChannel, key};
 use crate::channel;
-use crate::channel::keeper::Done;
+use crate::channel::reconciler::Done;
 use crate::channel::report::RelayState;
 use crate::channel::validate::Secrets;
 use crate::contract::Undelivered;
@@ -51,44 +51,44 @@ pub async fn pass(
     context: &Context,
     scope: &Scope,
     channel: &Arc<Channel>,
-    entry: &mut Entry,
+    state: &mut ChannelState,
 ) -> Result<Outcome, Error> {
     let done = |changed| Outcome { changed, waiting: false, again_in: Duration::from_hours(1) };
-    if !channel.is_held() {
+    if !channel.has_finalizer() {
         return Ok(done(false));
     }
-    let judged = entry.judge(channel, context);
-    let manifest = judged.or_else(|problems| entry.good.clone().ok_or(problems));
-    // Of a manifest that fits nothing the wish itself is read.
+    let judged = state.judge(channel, context);
+    let manifest = judged.or_else(|problems| state.good.clone().ok_or(problems));
+    // Of a manifest that fits nothing what it says is read.
     let policy: DeletionPolicy = channel
         .spec
         .get("deletionPolicy")
         .and_then(|policy| serde_json::from_value(policy.clone()).ok())
         .unwrap_or_default();
     let now = context.clock.now();
-    let tried_for = now - *entry.deleting_since.get_or_insert(now);
+    let tried_for = now - *state.deleting_since.get_or_insert(now);
     let patience = i64::try_from(context.settings.deletion_patience.as_millis()).unwrap_or(i64::MAX);
     let forced = channel.annotations().get(names::FORCE_DELETE).is_some_and(|value| value == "true");
     // With the volume left where it is, what is undelivered stays too.
     let keeps_store =
         policy == DeletionPolicy::Retain && manifest.as_deref().map_or(true, |manifest| !is_ephemeral(manifest));
     if policy == DeletionPolicy::Delete
-        && let Err(left) = leave(context, scope, channel, entry, &manifest, forced).await?
+        && let Err(left) = leave(context, scope, channel, state, &manifest, forced).await?
     {
         if left.is_draining || tried_for < patience {
-            return wait(context, channel, entry, left, patience).await;
+            return wait(context, channel, state, left, patience).await;
         }
         let note = format!("Left behind outside, take it away by hand: {}", left.sentences.join("; "));
         context.writer.event(channel, EventType::Warning, "ExternalObjectsLeft", "Delete", &note).await;
     }
     if !keeps_store {
         // Asked again: in between something may have come in.
-        let undelivered = undelivered(context, scope, entry, &channel.reference()).await;
-        if undelivered.total() > 0 && entry.conflict.is_none() {
+        let undelivered = undelivered(context, scope, state, &channel.reference()).await;
+        if undelivered.total() > 0 && state.conflict.is_none() {
             if !forced {
                 let again_in = Duration::from_secs(2);
                 let left = Left { sentences: Vec::new(), is_draining: true, undelivered, again_in };
-                return wait(context, channel, entry, left, patience).await;
+                return wait(context, channel, state, left, patience).await;
             }
             let note = format!("Dropped with the channel, as {} asks: {}", names::FORCE_DELETE, counted(undelivered));
             context.writer.event(channel, EventType::Warning, "UndeliveredDropped", "Delete", &note).await;
@@ -99,7 +99,7 @@ pub async fn pass(
         remove_claim(context, channel).await?;
     }
     context.rollouts.ended(&channel.reference()).iter().for_each(|next| context.kick(next));
-    context.writer.hold(channel, false).await?;
+    context.writer.remove_finalizer(channel).await?;
     Ok(done(true))
 }
 
@@ -111,7 +111,7 @@ fn is_ephemeral(manifest: &MaxChannel) -> bool {
 async fn wait(
     context: &Context,
     channel: &Channel,
-    entry: &mut Entry,
+    state: &mut ChannelState,
     left: Left,
     patience: Millis,
 ) -> Result<Outcome, Error> {
@@ -120,7 +120,7 @@ async fn wait(
         told.insert(0, counted(left.undelivered));
     }
     let mut changed = false;
-    if !told.is_empty() && told != entry.waits_for {
+    if !told.is_empty() && told != state.waits_for {
         let (type_, note) = if left.undelivered.total() > 0 {
             let note = format!(
                 "Waits until everything is delivered: {}; {}: \"true\" drops it",
@@ -134,15 +134,15 @@ async fn wait(
         // Events of one reason count as one and keep the first note: another number is another event.
         let action = format!("Delete{}", left.undelivered.total());
         context.writer.event(channel, type_, "DeletionWaits", &action, &note).await;
-        entry.keeper.set_deletion(Some(told.join("; ")));
-        entry.waits_for = told;
-        let state = match &entry.facts {
+        state.reconciler.set_deletion(Some(told.join("; ")));
+        state.waits_for = told;
+        let relay = match &state.facts {
             Some(facts) => {
                 RelayState::Running { facts: Box::new(facts.clone()), open: true, wanted: facts.revision.clone() }
             }
             None => RelayState::Absent { detail: String::new() },
         };
-        changed = pass::report(context, channel, entry, &state).await?;
+        changed = pass::report(context, channel, state, &relay).await?;
     }
     Ok(Outcome { changed, waiting: true, again_in: left.again_in })
 }
@@ -199,14 +199,14 @@ async fn leave(
     context: &Context,
     scope: &Scope,
     channel: &Channel,
-    entry: &mut Entry,
+    state: &mut ChannelState,
     manifest: &Judged,
     forced: bool,
 ) -> Result<Result<(), Left>, Error> {
     let clock = || context.clock.now();
     let name = channel.reference();
     // A bot was never known: nothing can be outside.
-    if entry.keeper.bot().is_none() {
+    if state.reconciler.bot().is_none() {
         return Ok(Ok(()));
     }
     let manifest = match manifest {
@@ -216,28 +216,28 @@ async fn leave(
             return Ok(Err(Left::because(vec![format!("all of {name}, because its manifest cannot be used: {why}")])));
         }
     };
-    let mut secrets = entry.dereference(channel, scope, context).await?;
+    let mut secrets = state.dereference(channel, scope, context).await?;
     complete(context, scope, &name, manifest, &mut secrets).await?;
-    for (name, data) in &entry.gone {
+    for (name, data) in &state.gone {
         secrets.entry(name.clone()).or_insert_with(|| data.clone());
     }
-    entry.keeper.set(Ok(manifest), &secrets, clock());
-    pass::claim(context, entry, &name);
-    if entry.conflict.is_some() {
+    state.reconciler.set(Ok(manifest), &secrets, clock());
+    pass::claim(context, state, &name);
+    if state.conflict.is_some() {
         // Nothing outside is this channel's.
         return Ok(Ok(()));
     }
-    channel::pass::look(&mut entry.keeper, &clock).await;
+    channel::pass::observe(&mut state.reconciler, &clock).await;
     context.fence.check()?;
-    let done = entry.keeper.leave_intake(&clock).await;
+    let done = state.reconciler.leave_intake(&clock).await;
     pass::tell_changes(context, channel, &done).await;
     let mut failures = sentences(&done);
     if failures.is_empty() {
-        let left_at = *entry.left_at.get_or_insert_with(clock);
+        let left_at = *state.left_at.get_or_insert_with(clock);
         let left_for = clock() - left_at;
         if !forced {
-            let is_idle = is_idle(context, scope, entry, &name).await;
-            let undelivered = entry.undelivered;
+            let is_idle = is_idle(context, scope, state, &name).await;
+            let undelivered = state.undelivered;
             if undelivered.total() > 0 && left_for >= TOLD_AFTER {
                 return Ok(Err(Left { again_in: Duration::from_secs(1), ..Left::draining(undelivered) }));
             }
@@ -246,12 +246,12 @@ async fn leave(
             }
         }
         context.fence.check()?;
-        let done = entry.keeper.remove(&clock).await;
+        let done = state.reconciler.remove(&clock).await;
         pass::tell_changes(context, channel, &done).await;
         failures.extend(sentences(&done));
     }
     // What could not be looked at may hold something of ours.
-    failures.extend(entry.keeper.unseen());
+    failures.extend(state.reconciler.unseen());
     Ok(if failures.is_empty() { Ok(()) } else { Err(Left::because(failures)) })
 }
 
@@ -261,20 +261,20 @@ fn sentences(done: &[Done]) -> Vec<String> {
 }
 
 /// Whether the relay has nothing to deliver any more, or cannot be asked because there is none.
-async fn is_idle(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> bool {
+async fn is_idle(context: &Context, scope: &Scope, state: &mut ChannelState, name: &ChannelRef) -> bool {
     let now = context.clock.now();
-    if undelivered(context, scope, entry, name).await.total() > 0 {
-        entry.idle_since = None;
+    if undelivered(context, scope, state, name).await.total() > 0 {
+        state.idle_since = None;
         return false;
     }
     let PodState::Running { .. } = relay_state::of_pod(pass::own_pod(scope, name).as_deref(), &[], context.clock.now())
     else {
         return true;
     };
-    match &entry.facts {
-        Some(facts) if facts.oldest_seconds == 0 => now - *entry.idle_since.get_or_insert(now) >= QUIET,
+    match &state.facts {
+        Some(facts) if facts.oldest_seconds == 0 => now - *state.idle_since.get_or_insert(now) >= QUIET,
         _ => {
-            entry.idle_since = None;
+            state.idle_since = None;
             false
         }
     }
@@ -282,21 +282,21 @@ async fn is_idle(context: &Context, scope: &Scope, entry: &mut Entry, name: &Cha
 
 /// What the relay has not delivered. What it said last counts while it does not answer; a relay that never answered this process has
 /// said nothing.
-async fn undelivered(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> Undelivered {
+async fn undelivered(context: &Context, scope: &Scope, state: &mut ChannelState, name: &ChannelRef) -> Undelivered {
     if let Some(place) = relay_link::place(context, scope, name) {
-        let config = entry.keeper.relay();
+        let config = state.reconciler.relay();
         match relay_link::ask(context, name, &place, config.as_ref()).await {
             Ok(facts) => {
                 let undelivered = facts.undelivered;
                 // Relays of an older version count dead letters only.
                 let dead_letters = undelivered.dead_letters.max(facts.dead_letters);
-                entry.undelivered = Undelivered { dead_letters, ..undelivered };
-                entry.facts = Some(facts);
+                state.undelivered = Undelivered { dead_letters, ..undelivered };
+                state.facts = Some(facts);
             }
-            Err(_) => entry.facts = None,
+            Err(_) => state.facts = None,
         }
     }
-    entry.undelivered
+    state.undelivered
 }
 
 /// Where Secrets are gone already, as when a whole folder is deleted at once, what the relay was told serves.
@@ -321,7 +321,7 @@ async fn complete(
     }
     let api: Api<Secret> = Api::namespaced(context.writer.client().clone(), &name.namespace);
     let Some(secret) = api.get_opt(&of_relay).await? else { return Ok(()) };
-    let told = entry::data(secret);
+    let told = channel_state::data(secret);
     let mut give = |secret: &str, key: &str, from: &str| {
         if let Some(value) = told.get(from) {
             let data: &mut BTreeMap<String, SecretString> = secrets.entry(secret.to_owned()).or_default();

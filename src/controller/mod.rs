@@ -11,10 +11,10 @@
 //! Nothing is decided from memory that could not be found out again: a crash after any single write costs nothing.
 
 mod action;
+mod channel_state;
 mod cleanup;
 mod compare;
 mod context;
-mod entry;
 mod events;
 mod http;
 pub mod lease;
@@ -52,8 +52,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, field};
 
+use channel_state::ChannelState;
 use context::Context;
-use entry::Entry;
 use lease::{Fence, Lost};
 use metrics::{Counted, Metrics, OutcomeLabels, ReasonLabels};
 pub use objects::{Gateway, NetworkAccess, PodExtras};
@@ -204,7 +204,7 @@ pub async fn start(
         max::transports(installation.max_overridden, installation.max_ca_pem.as_deref(), &installation.max_url)
             .map_err(StartError::Settings)?;
     let public =
-        || ReqwestTransport::outside(Trust::public(), Addresses::Any).map(Arc::new).map_err(StartError::Settings);
+        || ReqwestTransport::external(Trust::public(), Addresses::Any).map(Arc::new).map_err(StartError::Settings);
     let clients = Arc::new(Clients::over(
         installation,
         (Counted::over(asking, "max", &metrics), files),
@@ -531,20 +531,20 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
     let mut version = context.version(&name);
     version.borrow_and_update();
     let mut leads = context.fence.leads();
-    let entry = context.entry(&name, || Entry::new(context, &channel));
+    let state = context.channel_state(&name, || ChannelState::new(context, &channel));
     let work = {
         let shared = shared.clone();
         async move {
             let Shared { context, scope, .. } = &*shared;
-            let mut entry = entry.lock().await;
+            let mut state = state.lock().await;
             // Whoever had it before may have changed the channel.
             let reference = ObjectRef::from_obj(&*channel);
             let channel = scope.channels.get(&reference).unwrap_or(channel);
             if channel.is_deleted() {
-                entry.errands.stop();
-                cleanup::pass(context, scope, &channel, &mut entry).await
+                state.errands.stop();
+                cleanup::pass(context, scope, &channel, &mut state).await
             } else {
-                Box::pin(pass::pass(context, scope, &channel, &mut entry)).await
+                Box::pin(pass::pass(context, scope, &channel, &mut state)).await
             }
         }
     };

@@ -13,8 +13,8 @@ use kube::Api;
 use kube::runtime::reflector::ObjectRef;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::channel_state::ChannelState;
 use super::context::Context;
-use super::entry::Entry;
 use super::names;
 use super::objects::{PORT, PORT_NAME};
 use super::pass::{is_ours, own_pod};
@@ -65,20 +65,20 @@ pub struct Place {
 }
 
 /// How it stands with the relay now.
-pub async fn look(
+pub async fn probe(
     context: &Context,
     scope: &Scope,
-    entry: &mut Entry,
+    state: &mut ChannelState,
     name: &ChannelRef,
     config: Option<&RelayConfig>,
 ) -> RelayState {
     let Some(place) = place(context, scope, name) else {
-        entry.facts = None;
-        return with_words(context, scope, entry, name).await;
+        state.facts = None;
+        return with_words(context, scope, state, name).await;
     };
     let ready = place.ready;
     if ready {
-        entry.warnings.clear();
+        state.warnings.clear();
     }
     // By the way that everybody else takes, and over a connection of its own: for a moment after
     // the pod is ready its Service leads nowhere yet, and a connection from before the API server
@@ -98,16 +98,16 @@ pub async fn look(
     };
     // A token was replaced, and the relay is not under the new one yet: it is as it was when it was
     // asked last.
-    if let (Err(detail), Some(facts), Some(config)) = (&answer, &entry.facts, config)
+    if let (Err(detail), Some(facts), Some(config)) = (&answer, &state.facts, config)
         && detail == REFUSED
     {
         return RelayState::Running { facts: Box::new(facts.clone()), open, wanted: config.channel.revision.clone() };
     }
     match answer {
         Ok(facts) => {
-            entry.keeper.hear(entry.facts.as_ref(), &facts);
+            state.reconciler.hear(state.facts.as_ref(), &facts);
             let wanted = config.map_or_else(|| facts.revision.clone(), |config| config.channel.revision.clone());
-            entry.facts = Some(facts.clone());
+            state.facts = Some(facts.clone());
             RelayState::Running { facts: Box::new(facts), open, wanted }
         }
         Err(detail) if ready => RelayState::Failed { reason: Reason::RelayUnreachable, detail },
@@ -116,16 +116,16 @@ pub async fn look(
 }
 
 /// Why there is no pod to ask, in the cluster's own words.
-async fn with_words(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> RelayState {
+async fn with_words(context: &Context, scope: &Scope, state: &mut ChannelState, name: &ChannelRef) -> RelayState {
     let pod = own_pod(scope, name);
     let is_made = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace)).is_some();
     if is_made || pod.is_some() {
         let about = relay_state::tells(pod.as_deref(), &names::relay(&name.name), &names::claim(&name.name));
-        entry.warnings.read(context, name, &about).await;
+        state.warnings.read(context, name, &about).await;
     } else {
-        entry.warnings.clear();
+        state.warnings.clear();
     }
-    match relay_state::of_pod(pod.as_deref(), &entry.warnings.all, context.clock.now()) {
+    match relay_state::of_pod(pod.as_deref(), &state.warnings.all, context.clock.now()) {
         PodState::Down(state) => state,
         PodState::Running { .. } => RelayState::Absent { detail: String::new() },
     }
@@ -168,8 +168,8 @@ async fn status_key(context: &Context, name: &ChannelRef, config: Option<&RelayC
 
 /// Tells the relay which subscription is in force, where it knows of another: what MAX could not
 /// bring between the two is read back. False: it must be told again.
-pub async fn tell_subscription(context: &Context, scope: &Scope, entry: &Entry, name: &ChannelRef) -> bool {
-    let (Some(facts), Some((made, secret))) = (&entry.facts, entry.keeper.subscribed()) else { return true };
+pub async fn tell_subscription(context: &Context, scope: &Scope, state: &ChannelState, name: &ChannelRef) -> bool {
+    let (Some(facts), Some((made, secret))) = (&state.facts, state.reconciler.subscribed()) else { return true };
     if facts.subscribed_at == Some(made) || context.fence.check().is_err() {
         return true;
     }

@@ -55,7 +55,7 @@ impl Withheld {
     ///
     /// # Errors
     /// The API server refuses or does not answer.
-    pub async fn look(&mut self, context: &Context, scope: &Scope, channel: &Channel) -> Result<(), Error> {
+    pub async fn observe(&mut self, context: &Context, scope: &Scope, channel: &Channel) -> Result<(), Error> {
         let name = channel.reference();
         let relay = names::relay(&name.name);
         let known = scope.secrets.get(&ObjectRef::new(&relay).within(&name.namespace));

@@ -13,7 +13,7 @@ pub mod install;
 mod lenient;
 mod odata;
 mod package;
-mod places;
+mod permits;
 mod session;
 mod setup;
 mod wire;

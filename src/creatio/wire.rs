@@ -14,7 +14,7 @@ use url::Url;
 
 use super::Settings;
 use super::error::{Class, Error, Fault, classify, excerpt, fault, is_html, retry_after};
-use super::places::Places;
+use super::permits::Permits;
 use super::session::{Lost, Session, Sessions};
 use crate::transport::{
     Hold, Limiter, Options, Request, Response, Transport, TransportError, Waited, whole_characters,
@@ -160,7 +160,7 @@ impl Call<'_> {
 pub(super) struct Outlet {
     transport: Arc<dyn Transport>,
     per_second: Limiter,
-    in_flight: Places,
+    in_flight: Permits,
     hold: Hold,
     counters: Counters,
 }
@@ -182,7 +182,7 @@ impl Outlet {
             () = place.gives_way() => return Err(Unsent::GaveWay),
         };
         place.answered();
-        self.hold.heed(&answer);
+        self.hold.on_answer(&answer);
         Ok(answer)
     }
 }
@@ -239,7 +239,7 @@ impl Wire {
         let outlet = Outlet {
             transport,
             per_second: Limiter::new(settings.requests_per_second, Duration::from_secs(1)),
-            in_flight: Places::new(settings.in_flight),
+            in_flight: Permits::new(settings.in_flight),
             hold: Hold::default(),
             counters: Counters::default(),
         };

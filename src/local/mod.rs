@@ -6,10 +6,10 @@
 //! A file that vanishes takes nothing away outside: after [`files::GRACE`] its channel stops here, its subscription and rows stay, and
 //! MAX keeps what it cannot deliver. Taking away is `maxchannel remove`. One channel's trouble never stops another.
 
-mod board;
 pub mod disk;
 pub mod files;
 mod memory;
+mod registry;
 mod runner;
 mod ui;
 
@@ -39,8 +39,8 @@ use crate::relay::http::Relays;
 use crate::telemetry;
 use crate::time::Clock;
 
-pub use board::{Board, Shown, ShownChannel};
 pub use memory::{Lock, Memory, installation_id};
+pub use registry::{Registry, Shown, ShownChannel};
 pub use ui::TOKEN as PAGE_TOKEN;
 
 /// Between two looks at the files.
@@ -89,7 +89,7 @@ pub(crate) struct Input {
 pub struct Running {
     /// Where it listens; the port is known even where 0 was asked for.
     pub address: SocketAddr,
-    pub board: Board,
+    pub registry: Registry,
     task: JoinHandle<()>,
 }
 
@@ -134,15 +134,22 @@ async fn begin(options: Options, with_page: bool, stop: CancellationToken) -> Re
     let listener =
         crate::transport::listen(listen).await.map_err(|source| RunError::Listen { address: listen, source })?;
     let address = listener.local_addr().map_err(|source| RunError::Listen { address: listen, source })?;
-    let (board, relays) = (Board::default(), Relays::default());
-    let page = with_page.then(|| ui::Page::new(board.clone(), relays.clone(), &data_dir, address.ip().is_loopback()));
+    let (registry, relays) = (Registry::default(), Relays::default());
+    let page =
+        with_page.then(|| ui::Page::new(registry.clone(), relays.clone(), &data_dir, address.ip().is_loopback()));
     let page =
         page.transpose().map_err(|error| RunError::DataDir { folder: data_dir.clone(), reason: error.to_string() })?;
-    let shared =
-        Shared { clients: Arc::new(clients), clock, relays: relays.clone(), board: board.clone(), data_dir, cadence };
+    let shared = Shared {
+        clients: Arc::new(clients),
+        clock,
+        relays: relays.clone(),
+        registry: registry.clone(),
+        data_dir,
+        cadence,
+    };
     let routes = Router::new()
         .route("/status", get(status))
-        .with_state((board.clone(), relays.clone()))
+        .with_state((registry.clone(), relays.clone()))
         .merge(relay::http::router(relays))
         .merge(page.map(ui::Page::router).unwrap_or_default());
     let closing = stop.clone();
@@ -153,11 +160,11 @@ async fn begin(options: Options, with_page: bool, stop: CancellationToken) -> Re
         // Idle connections of keep-alive clients are not waited for.
         server.abort();
     });
-    Ok(Running { address, board, task })
+    Ok(Running { address, registry, task })
 }
 
-async fn status(State((board, relays)): State<(Board, Relays)>) -> impl IntoResponse {
-    let mut shown = board.shown();
+async fn status(State((registry, relays)): State<(Registry, Relays)>) -> impl IntoResponse {
+    let mut shown = registry.shown();
     for channel in &mut shown.channels {
         if let Some(relay) = relays.get(&channel.namespace, &channel.name) {
             channel.relay = Some(relay.facts().await);
@@ -172,7 +179,7 @@ pub(crate) struct Shared {
     pub clients: Arc<Clients>,
     pub clock: Clock,
     pub relays: Relays,
-    pub board: Board,
+    pub registry: Registry,
     pub data_dir: PathBuf,
     pub cadence: Cadence,
 }
@@ -206,10 +213,10 @@ async fn supervise(shared: Shared, mut files: files::Files, stop: CancellationTo
         }
         if first {
             first = false;
-            let board = shared.board.clone();
+            let registry = shared.registry.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(SETTLING).await;
-                board.settle();
+                registry.settle();
             });
         }
         tokio::select! {
@@ -233,7 +240,7 @@ async fn take(
     snapshot: &files::Snapshot,
     stop: &CancellationToken,
 ) {
-    shared.board.set_problems(snapshot.problems.iter().map(|problem| problem.sentence.clone()).collect());
+    shared.registry.set_problems(snapshot.problems.iter().map(|problem| problem.sentence.clone()).collect());
     let mut inputs = BTreeMap::new();
     for (place, channel) in snapshot.channels.iter().enumerate() {
         let name = ChannelRef::new(&channel.namespace, &channel.name);
@@ -256,7 +263,7 @@ async fn take(
             // Files have no time of creation: a channel that has run here before is the older one, then the order of the files decides.
             let is_new = Memory::of(&shared.data_dir, &name).bot().is_none();
             let place = if is_new { place + snapshot.channels.len() } else { place };
-            shared.board.claim(&name, place, good, &desired);
+            shared.registry.claim(&name, place, good, &desired);
         }
         if !broken.is_empty() && tasks.contains_key(&name) {
             manifest = Err(broken);
@@ -266,12 +273,12 @@ async fn take(
     let gone: Vec<ChannelRef> = tasks.keys().filter(|name| !inputs.contains_key(*name)).cloned().collect();
     for name in gone {
         if let Some(task) = tasks.remove(&name) {
-            shared.board.say(&format!(
+            shared.registry.say(&format!(
                 "{name}: its manifest is gone, so its relay stops here; nothing outside is changed (maxchannel remove does that)"
             ));
             task.stop.cancel();
             let _ = task.handle.await;
-            shared.board.remove(&name);
+            shared.registry.remove(&name);
         }
     }
     for (name, input) in inputs {
@@ -280,7 +287,7 @@ async fn take(
         } else {
             let (sender, receiver) = watch::channel(input);
             let token = stop.child_token();
-            shared.board.expect(&name);
+            shared.registry.expect(&name);
             let handle = tokio::spawn(runner::run(shared.clone(), name.clone(), receiver, token.clone()));
             tasks.insert(name, Task { input: sender, stop: token, handle });
         }

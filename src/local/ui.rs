@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
-use super::{Board, ShownChannel};
+use super::{Registry, ShownChannel};
 use crate::contract::admin::Replay;
 use crate::relay::http::Relays;
 use crate::telemetry;
@@ -39,7 +39,7 @@ const FILES: &[File] = &[
 
 #[derive(Clone)]
 pub(super) struct Page {
-    board: Board,
+    registry: Registry,
     relays: Relays,
     token: Arc<SecretString>,
     /// Nobody but this machine can connect.
@@ -49,10 +49,10 @@ pub(super) struct Page {
 impl Page {
     /// # Errors
     /// The token can be neither read nor made.
-    pub(super) fn new(board: Board, relays: Relays, data_dir: &Path, is_local: bool) -> std::io::Result<Self> {
+    pub(super) fn new(registry: Registry, relays: Relays, data_dir: &Path, is_local: bool) -> std::io::Result<Self> {
         let token = Arc::new(token(data_dir)?);
         telemetry::hide(&token);
-        Ok(Self { board, relays, token, is_local })
+        Ok(Self { registry, relays, token, is_local })
     }
 
     pub(super) fn router(self) -> Router {
@@ -106,7 +106,7 @@ async fn guard(State(page): State<Page>, request: Request, next: Next) -> Respon
 }
 
 async fn state(State(page): State<Page>) -> Json<Value> {
-    let shown = page.board.shown();
+    let shown = page.registry.shown();
     let mut channels = Vec::new();
     for channel in &shown.channels {
         channels.push(told(&page.relays, channel).await);
@@ -177,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn reading_needs_the_token_unless_at_home_and_acting_always_does() {
         let folder = tempfile::tempdir().unwrap();
-        let page = |is_local| Page::new(Board::default(), Relays::default(), folder.path(), is_local).unwrap();
+        let page = |is_local| Page::new(Registry::default(), Relays::default(), folder.path(), is_local).unwrap();
         let bearer = format!("Bearer {}", page(true).token.expose_secret());
         let with = |more: &[(&'static str, &'static str)]| [HOME, more].concat();
         for (is_local, headers, expected) in [

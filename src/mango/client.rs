@@ -106,14 +106,14 @@ struct Shared {
     history: Limiter,
     employees: Limiter,
     balance: Limiter,
-    gate: Mutex<Gate>,
+    breaker: Mutex<Breaker>,
     /// Held over a call while the key is unproven, so that a wrong key costs one wrong request and not several.
     unproven: tokio::sync::Mutex<()>,
 }
 
 /// The penalty box as far as it is seen from here.
 #[derive(Default)]
-struct Gate {
+struct Breaker {
     standing: Standing,
     /// Nothing at all leaves before.
     closed: Option<(Instant, Closed)>,
@@ -157,7 +157,7 @@ impl Client {
             history: Limiter::new(4, Duration::from_secs(1)),
             employees: Limiter::new(1, Duration::from_secs(2)),
             balance: Limiter::new(2, Duration::from_secs(1)),
-            gate: Mutex::default(),
+            breaker: Mutex::default(),
             unproven: tokio::sync::Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -216,15 +216,15 @@ impl Client {
         self.exchange(method, json, standing).await
     }
 
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.shared.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.shared.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a request may leave now.
     fn open(&self, method: Method) -> Result<Standing, Error> {
-        let mut gate = self.gate();
+        let mut breaker = self.breaker();
         let now = Instant::now();
-        if let Some((until, why)) = gate.closed.clone() {
+        if let Some((until, why)) = breaker.closed.clone() {
             if now < until {
                 let left = until - now;
                 return Err(match why {
@@ -235,9 +235,9 @@ impl Client {
                     ),
                 });
             }
-            gate.closed = None;
+            breaker.closed = None;
         }
-        if let Some((until, code)) = gate.methods.get(&method).copied() {
+        if let Some((until, code)) = breaker.methods.get(&method).copied() {
             if now < until {
                 let left = until - now;
                 let sentence = format!(
@@ -248,9 +248,9 @@ impl Client {
                 );
                 return Err(Error::new(Class::Penalty { left }, sentence));
             }
-            gate.methods.remove(&method);
+            breaker.methods.remove(&method);
         }
-        Ok(gate.standing)
+        Ok(breaker.standing)
     }
 
     /// `standing`: that of the key when the request leaves; others may change it meanwhile.
@@ -360,7 +360,7 @@ impl Client {
                 return Err(error);
             }
             Meaning::BadRequest => {
-                self.gate().methods.insert(refusal.method, (Instant::now() + PENALTY, code));
+                self.breaker().methods.insert(refusal.method, (Instant::now() + PENALTY, code));
                 Class::Refused { code }
             }
             // Whoever is told such a thing was let in.
@@ -395,16 +395,16 @@ impl Client {
 
     /// The key is let in, unless it was closed since: an answer from before proves nothing.
     fn prove(&self) {
-        let mut gate = self.gate();
-        if gate.closed.is_none() {
-            gate.standing = Standing::Proven;
+        let mut breaker = self.breaker();
+        if breaker.closed.is_none() {
+            breaker.standing = Standing::Proven;
         }
     }
 
     fn close_key(&self, why: Closed, standing: Standing) {
-        let mut gate = self.gate();
-        gate.standing = standing;
-        gate.closed = Some((Instant::now() + PENALTY, why));
+        let mut breaker = self.breaker();
+        breaker.standing = standing;
+        breaker.closed = Some((Instant::now() + PENALTY, why));
     }
 
     /// A foreign text made fit for a sentence.

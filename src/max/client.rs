@@ -55,7 +55,7 @@ pub struct Updates {
 #[derive(Debug)]
 pub struct Turn {
     to: Recipient,
-    places: (Option<Permit>, Permit),
+    permits: (Option<Permit>, Permit),
     waited: Duration,
 }
 
@@ -167,8 +167,8 @@ impl Client {
     /// look once more whether it is still to be said.
     pub async fn turn(&self, to: Recipient) -> Turn {
         let began = Instant::now();
-        let places = self.limits.acquire(Scope::Dialog(to)).await;
-        Turn { to, places, waited: began.elapsed() }
+        let permits = self.limits.acquire(Scope::Dialog(to)).await;
+        Turn { to, permits, waited: began.elapsed() }
     }
 
     /// POST /messages. There is no idempotency key: see [`Error::may_have_been_sent`].
@@ -358,7 +358,7 @@ impl Client {
         let answer = {
             let began = Instant::now();
             let (_places, waited) = match outgoing.turn {
-                Some(Turn { places, waited, .. }) => (places, waited),
+                Some(Turn { permits, waited, .. }) => (permits, waited),
                 None => (self.limits.acquire(outgoing.scope).await, began.elapsed()),
             };
             if let Some(left) = self.limits.hold.left() {
@@ -367,7 +367,7 @@ impl Client {
             request.extensions_mut().insert(Waited(waited));
             self.api.send(request, options).await.map_err(|error| call.transport(&error))?
         };
-        self.limits.hold.heed(&answer);
+        self.limits.hold.on_answer(&answer);
         let secrets = [authorization.to_str().unwrap_or_default(), outgoing.secret];
         if !answer.status().is_success() {
             return Err(call.refused(&answer, &secrets));

@@ -68,7 +68,7 @@ impl Active {
         let creatio = match (&channel.creatio, &config.secrets.creatio) {
             _ if unchanged.is_some() => unchanged.and_then(|before| before.creatio.clone()),
             (Some(settings), Some(credentials)) => {
-                let transport = ground.outside(settings.ca_pem.as_deref()).map_err(failed)?;
+                let transport = ground.external(settings.ca_pem.as_deref()).map_err(failed)?;
                 let settings = creatio::Settings {
                     url: settings.url.clone(),
                     identity_url: settings.identity_url.clone(),
@@ -81,7 +81,7 @@ impl Active {
             }
             _ => None,
         };
-        let bots = ground.outside(None).map_err(failed)?;
+        let bots = ground.external(None).map_err(failed)?;
         let rules = Arc::new(channel.rules.clone());
         let mango = Mango::new(&config, before.and_then(|before| before.mango.as_ref()), ground).map_err(failed)?;
         let same = |bot: fn(&ChannelConfig) -> &Option<BotConfig>| {

@@ -183,7 +183,7 @@ async fn call(
     let request = request.body(Bytes::from(body.to_owned())).ok()?;
     let options = Options { timeout: Duration::from_millis(config.timeout_millis), max_answer: 1024 * 1024 };
     let answer = active.bots.send(request, options).await.ok()?;
-    hold.heed(&answer);
+    hold.on_answer(&answer);
     answer.status().is_success().then(|| answer.into_body())
 }
 

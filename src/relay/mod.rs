@@ -13,8 +13,8 @@
 //!    Every event has its place by MAX's time: a late one changes nothing that a younger one has decided, an original that comes
 //!    after its own edit or removal is merged with it, and what a message or a press brings about stands behind it.
 //!    Whose, where and when is judged before anything is stored: what happens in a group touches no dialog.
-//!    What is slow holds nothing that the quick need: files have places of their own each way, the outbox and the reports theirs,
-//!    and of the other calls those that hang keep half of the places at most while others wait.
+//!    What is slow holds nothing that the quick need: files have permits of their own each way, the outbox and the reports theirs,
+//!    and of the other calls those that hang keep half of the permits at most while others wait.
 //! 4. An agent's message reaches the customer; where an answer is lost after sending, the relay looks before it sends again; what
 //!    cannot be proved is marked uncertain, shown, and never silently dropped. MAX has no idempotency key. After the loss of the
 //!    store what is pending is looked for first: in the dialog that the CRM's keys lead to, else once the customer has written.

@@ -37,7 +37,7 @@ pub(super) struct Shared {
     pub to_crm: Lanes,
     pub to_max: Lanes,
     pub to_bot: Lanes,
-    /// Customers whose next message waits for its files: towards the CRM, and towards MAX. Each has places of its own, so that a file
+    /// Customers whose next message waits for its files: towards the CRM, and towards MAX. Each has permits of its own, so that a file
     /// host that hangs holds up no text and not the other way.
     pub files_in: Lanes,
     pub files_out: Lanes,
@@ -127,7 +127,7 @@ impl Shared {
     pub fn activate(&self, active: Arc<Active>) {
         let running = !active.config.channel.suspended;
         let has_crm = active.creatio.is_some();
-        self.to_crm.set_places(start::crm_workers(&active));
+        self.to_crm.set_permits(start::crm_workers(&active));
         self.active.send_replace(Some(active));
         self.dialogs.enable(true);
         self.to_crm.enable(running && has_crm);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-pub use hold::{Hold, Wishes};
+pub use hold::{Changes, Hold};
 pub use json::whole_characters;
 pub use limiter::{Limiter, Permit};
 pub use listener::listen;

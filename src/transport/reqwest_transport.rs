@@ -97,7 +97,7 @@ impl ReqwestTransport {
     ///
     /// # Errors
     /// A root certificate is not usable.
-    pub fn outside(trust: Trust, addresses: Addresses) -> Result<Self, String> {
+    pub fn external(trust: Trust, addresses: Addresses) -> Result<Self, String> {
         Self::through(proxy::in_force().cloned(), trust, addresses)
     }
 

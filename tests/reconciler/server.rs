@@ -56,6 +56,8 @@ struct State {
     /// What a controller has applied last.
     applied: BTreeMap<Key, Value>,
     violations: Vec<String>,
+    /// Channels that were deleted while a person had taken their finalizer away, by uid.
+    gone_unheld: HashSet<String>,
     writes: u64,
     /// Reasons of events.
     told: Vec<(String, String)>,
@@ -245,6 +247,9 @@ impl State {
         let Some(mut object) = self.objects.get(key).cloned() else { return };
         let held = object["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty());
         if !held {
+            if key.0 == "maxchannels" {
+                self.gone_unheld.insert(uid(&object).to_owned());
+            }
             self.commit(key, None);
         } else if object["metadata"]["deletionTimestamp"].is_null() {
             object["metadata"]["deletionTimestamp"] = json!(jiff::Timestamp::now());
@@ -760,11 +765,17 @@ impl Server {
         (!contains(found, wanted)).then(|| format!("{plural} {name} is {found} and not {wanted}"))
     }
 
-    /// Everything of a channel that is left.
+    /// Everything of a channel that is left. The volume claim of one that went while it had no finalizer stays for a person: nobody was
+    /// asked to clean up, and to the next channel of that name it is another's.
     pub fn left(&self) -> Vec<String> {
         let state = self.state();
-        let ours = |(key, object): &(&Key, &Value)| {
-            key.0 == "maxchannels" || key.0 == "persistentvolumeclaims" || controller(object).is_some()
+        let of_one_unheld = |object: &Value| {
+            object["metadata"]["annotations"][CLAIM_OF].as_str().is_some_and(|uid| state.gone_unheld.contains(uid))
+        };
+        let ours = |(key, object): &(&Key, &Value)| match key.0.as_str() {
+            "maxchannels" => true,
+            "persistentvolumeclaims" => !of_one_unheld(object),
+            _ => controller(object).is_some(),
         };
         state.objects.iter().filter(ours).map(|(key, object)| format!("{key:?} {}", object["metadata"])).collect()
     }

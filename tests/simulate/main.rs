@@ -21,6 +21,8 @@ mod bot;
 mod plan;
 mod play;
 mod random;
+#[path = "../support/relay_config.rs"]
+mod relay_config;
 mod stage;
 mod turns;
 mod verdict;

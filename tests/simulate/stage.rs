@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use maxchannel::contract::config::{BotConfig, ChannelConfig, CreatioConfig, FORMAT, MaxConfig, RelayConfig, Secrets};
+use maxchannel::contract::config::{BotConfig, RelayConfig};
 use maxchannel::contract::webhook;
-use maxchannel::creatio::{Credentials, Runtime};
+use maxchannel::creatio::Runtime;
 use maxchannel::relay::{Ground, Relay};
 use maxchannel::time::{Clock, ManualClock};
 use maxchannel::transport::{Options, Request, Response, Transport, TransportError};
@@ -22,9 +22,8 @@ use uuid::Uuid;
 use crate::bot::Bot;
 use crate::plan::Setting;
 use crate::random::Random;
+use crate::relay_config::{TOKEN, WEBHOOK_SECRET, relay_config};
 
-pub const TOKEN: &str = "invented-token-of-a-bot-0001";
-const WEBHOOK_SECRET: &str = "invented-webhook-secret";
 /// What MAX waits for long (repeats after 60 s and more, the end of a subscription after 8 h) is so much shorter here.
 const SCALE: f64 = 20.0;
 /// A Monday at noon in Moscow.
@@ -161,7 +160,7 @@ pub struct Stage {
     started: tokio::time::Instant,
     /// How far the relay's wall clock is ahead.
     ahead: i64,
-    hand: ManualClock,
+    manual: ManualClock,
 }
 
 impl Stage {
@@ -219,7 +218,7 @@ impl Stage {
             max_unreachable: AtomicBool::new(false),
             crm_unreachable: AtomicBool::new(false),
         });
-        let (_, hand) = Clock::of_runtime(BEGINNING);
+        let (_, manual) = Clock::of_runtime(BEGINNING);
         let mut stage = Self {
             max,
             crm,
@@ -231,7 +230,7 @@ impl Stage {
             data: folder(),
             started: tokio::time::Instant::now(),
             ahead: setting.clock_ahead,
-            hand,
+            manual,
         };
         stage.run().await;
         if !setting.long_poll {
@@ -259,8 +258,8 @@ impl Stage {
     }
 
     pub async fn run(&mut self) {
-        let (clock, hand) = Clock::of_runtime(self.now() + self.ahead);
-        self.hand = hand;
+        let (clock, manual) = Clock::of_runtime(self.now() + self.ahead);
+        self.manual = manual;
         let wire: Arc<dyn Transport> = Arc::new(Wire(Arc::clone(&self.network)));
         let config = self.config();
         let relay = Relay::open_on(Ground::Simulated(wire), config, self.data.path(), clock).await.unwrap();
@@ -291,7 +290,7 @@ impl Stage {
     /// Somebody sets the relay's machine.
     pub fn set_clock(&mut self, by: i64) {
         self.ahead += by;
-        self.hand.set_wall(by);
+        self.manual.set_wall(by);
     }
 
     pub fn is_polling(&self) -> bool {
@@ -362,51 +361,18 @@ impl Stage {
     }
 
     fn config(&self) -> RelayConfig {
-        let options = creatio::Options::default();
-        RelayConfig {
-            channel: ChannelConfig {
-                format: FORMAT,
-                revision: "1".to_owned(),
-                namespace: "default".to_owned(),
-                name: "support".to_owned(),
-                installation: None,
-                bot_user_id: self.bot,
-                max: MaxConfig { base_url: self.max.url().parse().unwrap(), overridden: true, ca_pem: None },
-                intake: self.setting.intake(),
-                creatio: Some(CreatioConfig {
-                    url: self.crm.url().parse().unwrap(),
-                    identity_url: Some(self.crm.identity_url().parse().unwrap()),
-                    runtime: Runtime::Net,
-                    poll_interval_millis: 3_000,
-                    requests_per_second: 20,
-                    in_flight: 8,
-                    ca_pem: None,
-                }),
-                rules: self.setting.rules(),
-                bot: None,
-                off_hours_bot: self
-                    .setting
-                    .has_bot()
-                    .then(|| BotConfig { url: "http://bot.simulator".parse().unwrap(), timeout_millis: 5_000 }),
-                retention_seconds: 30 * 86_400,
-                suspended: false,
-                mango: None,
-                sources: Vec::new(),
-                log_level: None,
-            },
-            secrets: Secrets {
-                token: SecretString::from(TOKEN),
-                webhook: vec![SecretString::from(WEBHOOK_SECRET)],
-                creatio: Some(Credentials::OAuth {
-                    client_id: options.client_id,
-                    client_secret: SecretString::from(options.client_secret),
-                }),
-                notify: None,
-                mango: None,
-                bot: None,
-                off_hours_bot: None,
-            },
+        let mut config = relay_config(&self.max, &self.crm, self.bot);
+        config.channel.intake = self.setting.intake();
+        config.channel.rules = self.setting.rules();
+        config.channel.off_hours_bot = self
+            .setting
+            .has_bot()
+            .then(|| BotConfig { url: "http://bot.simulator".parse().unwrap(), timeout_millis: 5_000 });
+        if let Some(creatio) = &mut config.channel.creatio {
+            creatio.runtime = Runtime::Net;
+            creatio.poll_interval_millis = 3_000;
         }
+        config
     }
 
     /// Brings an update as MAX does, past MAX.

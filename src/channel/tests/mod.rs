@@ -1,9 +1,9 @@
 //! The pure steps as tables: validate, plan, report. Whole statuses are snapshots.
 
+mod desired;
 mod planning;
 mod rivals;
 mod statuses;
-mod wishes;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::Installation;
 use super::claims::Conflict;
-use super::observe::{CrmView, Failure, Look, Observation, Rows};
+use super::observe::{CrmView, Failure, Observation, Observed, Rows};
 use super::plan::{self, Action, KnownBot, crm_basis};
 use super::receiver::{Directory, Person, PersonGroup};
 use super::report::{Held, RelayState, Unapplied, View, report};

@@ -22,7 +22,7 @@ impl Rival {
         let desired = validate(&manifest, &secrets(), &given).unwrap();
         let mut seen = fresh(&desired);
         // Nothing is looked at yet.
-        seen.subscriptions = Look::default();
+        seen.subscriptions = Observed::default();
         seen.crm.seen.as_mut().unwrap().rows = None;
         Self { desired, seen, planned: Vec::new() }
     }
@@ -36,7 +36,7 @@ impl Rival {
         self.seen.crm.seen.as_mut().unwrap().rows.clone_from(&world.crm.seen.as_ref().unwrap().rows);
     }
 
-    /// As the keeper of a channel decides what may be done: the marks first, and nobody is called before they have been seen.
+    /// As the reconciler of a channel decides what may be done: the marks first, and nobody is called before they have been seen.
     fn plans(&mut self, at_max: bool) {
         let planned = plan::plan(&self.desired, &self.seen, Some(&bot()));
         let mark_is_due = planned.iter().any(|action| !action.is_intake());

@@ -68,7 +68,7 @@ impl Crm {
             Choice::Simulator => creatio::Simulator::start(creatio::Options::default())
                 .await
                 .map(Self::Simulator)
-                .map_err(|error| format!("a double cannot be started: {error}")),
+                .map_err(|error| format!("a simulator cannot be started: {error}")),
             Choice::Package => Host::start(folder).map(Self::Package),
         }
     }

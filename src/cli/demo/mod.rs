@@ -28,7 +28,7 @@ const LAST_LINES: usize = 30;
 
 /// Show a MAX customer and an agent in Creatio talk to each other, all on this machine.
 ///
-/// Starts doubles of MAX, MANGO OFFICE and Creatio and `maxchannel run` on a temporary folder with two channels, tells where to look and
+/// Starts simulators of MAX, MANGO OFFICE and Creatio and `maxchannel run` on a temporary folder with two channels, tells where to look and
 /// what to type, and serves until Ctrl-C. A page in the browser shows both sides and what is between them, and lets you write, break things
 /// and mend them. With --once a scripted conversation is played instead, in which the runner is also killed and
 /// started again, and a table tells what was expected and what was seen.
@@ -102,7 +102,7 @@ async fn once(language: Language, creatio: Choice) -> Result<bool, String> {
 
 /// Serves until it is dropped.
 async fn serve(language: Language, args: &Args) -> Result<bool, String> {
-    super::print("Starting the doubles and the runner; these are the lines of `maxchannel run`:\n\n");
+    super::print("Starting the simulators and the runner; these are the lines of `maxchannel run`:\n\n");
     let mut stage = Stage::set(Lines::Shown, language, args.creatio).await?;
     let ready = watch(
         START,
@@ -168,7 +168,7 @@ Where to look
   the runner    {run}/status
   manifests     {folder}
 
-  Each /control lists what can be done to that double. The runner was started as one would start it by hand:
+  Each /control lists what can be done to that simulator. The runner was started as one would start it by hand:
     {command}
   It watches the manifests: change a text there, and it takes effect within seconds. The channel {NAMESPACE}/{ORDERS} shows what a
   revoked token looks like, with its remedy:

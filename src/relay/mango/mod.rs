@@ -59,7 +59,7 @@ impl Mango {
             before.client.clone()
         } else {
             let (base_url, api_key, api_salt) = (settings.base_url.clone(), key.clone(), salt.clone());
-            mango::Client::new(ground.outside(None)?, mango::Settings { base_url, api_key, api_salt })
+            mango::Client::new(ground.external(None)?, mango::Settings { base_url, api_key, api_salt })
         };
         Ok(Some(Self { client, config: settings.clone(), key: key.clone(), salt: salt.clone() }))
     }

@@ -61,8 +61,8 @@ pub(super) async fn run(shared: &Shared) {
             cursor = 0;
         }
         let sweep = cursor == 0;
-        let look = look(shared, &active, &creatio, &mut cursor).await;
-        let (found, swept) = match look {
+        let polled = poll(shared, &active, &creatio, &mut cursor).await;
+        let (found, swept) = match polled {
             Ok(found) => {
                 away_since = None;
                 (found, sweep)
@@ -79,7 +79,7 @@ pub(super) async fn run(shared: &Shared) {
         }
         if away_since.is_none() && shared.clock.passed() - chats_at >= CHATS_INTERVAL {
             chats_at = shared.clock.passed();
-            if let Err(error) = chats::look(shared, &active, &creatio).await {
+            if let Err(error) = chats::poll(shared, &active, &creatio).await {
                 tracing::debug!(%error, "the chats could not be looked at");
             }
         }
@@ -120,14 +120,14 @@ fn ready(shared: &Shared) -> Option<(Arc<Active>, creatio::Client)> {
 
 /// Why a look failed.
 #[derive(Debug, thiserror::Error)]
-enum LookError {
+enum PollError {
     #[error(transparent)]
     Creatio(#[from] creatio::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-impl LookError {
+impl PollError {
     /// A disk that is full says nothing about the CRM.
     fn note(&self, shared: &Shared) {
         match self {
@@ -144,12 +144,12 @@ impl LookError {
 }
 
 /// One look. Returns how many rows were new.
-async fn look(
+async fn poll(
     shared: &Shared,
     active: &Active,
     creatio: &creatio::Client,
     cursor: &mut i64,
-) -> Result<usize, LookError> {
+) -> Result<usize, PollError> {
     let (first, any_open) = shared
         .store
         .transact(|tx| Ok((meta::get(tx, meta::OUTBOX_LOOKED)?.is_none(), customer::any_open(tx)?)))

@@ -412,7 +412,7 @@ fn work_off(
 
 fn close(connection: Connection, closing: Option<oneshot::Sender<()>>) {
     // A clean close folds the log into the file; where it cannot, the next start does.
-    let _ = fold(&connection);
+    let _ = checkpoint(&connection);
     drop(connection);
     if let Some(reply) = closing {
         let _ = reply.send(());
@@ -459,10 +459,10 @@ fn purge(connection: &Connection) -> Result<(), String> {
         let _ = connection.execute_batch(&format!("PRAGMA temp_store_directory = '{folder}'"));
     }
     connection.execute_batch("VACUUM").map_err(|error| error.to_string())?;
-    fold(connection)
+    checkpoint(connection)
 }
 
-fn fold(connection: &Connection) -> Result<(), String> {
+fn checkpoint(connection: &Connection) -> Result<(), String> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(|error| error.to_string())
 }
 

@@ -123,7 +123,7 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     work(shared, customer, false).await
 }
 
-/// Brings the file of one customer's next part to MAX, with places of its own.
+/// Brings the file of one customer's next part to MAX, with permits of its own.
 pub(super) async fn serve_files(shared: &Shared, customer: CustomerId) -> Outcome {
     work(shared, customer, true).await
 }

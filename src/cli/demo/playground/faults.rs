@@ -1,4 +1,4 @@
-//! The switches of the page: each brings about one condition of the real thing, by what the doubles can do or by an edit of the
+//! The switches of the page: each brings about one condition of the real thing, by what the simulators can do or by an edit of the
 //! manifest that the page shows.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,7 +93,7 @@ pub(super) async fn turn(playground: &Playground, fault: Fault, on: bool) -> Res
     if playground.switches().on.contains(&fault) == on && fault != Fault::SubscriptionLost {
         return Ok(());
     }
-    outside(playground, &mut stage, fault, on)?;
+    external(playground, &mut stage, fault, on)?;
     let mut switches = playground.switches();
     if on {
         for other in excluded(fault) {
@@ -126,8 +126,8 @@ fn excluded(fault: Fault) -> &'static [Fault] {
     }
 }
 
-/// What the doubles and the processes do.
-fn outside(playground: &Playground, stage: &mut Stage, fault: Fault, on: bool) -> Result<(), String> {
+/// What the simulators and the processes do.
+fn external(playground: &Playground, stage: &mut Stage, fault: Fault, on: bool) -> Result<(), String> {
     let max = stage.max.control();
     let refused = |status: u16, code: &str, message: &str| {
         let answer = BotAnswer { status, code: code.to_owned(), message: message.to_owned() };

@@ -141,7 +141,7 @@ async fn guard(request: Request, next: Next) -> Response {
 async fn watch_stage(playground: Arc<Playground>) {
     loop {
         if playground.seen.receiver_count() > 0 {
-            let scene = scene::look(&playground).await;
+            let scene = scene::observe(&playground).await;
             playground.seen.send_if_modified(|before| {
                 let news = **before != scene;
                 if news {

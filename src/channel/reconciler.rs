@@ -1,10 +1,10 @@
 //! What is kept of one channel between passes, and which step is due when; holds no clock of its own.
 //!
-//! The order of the steps is [`pass`](super::pass). A shell gives [`Keeper::set`] the manifest and the
-//! secrets of the moment and [`Keeper::set_conflict`] what other channels hold. Nobody waits for the
-//! outside: [`Keeper::errand`] hands out what is due at one side, which then goes on by itself, and
-//! [`Keeper::take`] takes in what it has brought. Until then a pass works with what is known.
-//! [`Keeper::relay`] is the configuration that the relay shall have, [`Keeper::report`] the status.
+//! The order of the steps is [`pass`](super::pass). A shell gives [`Reconciler::set`] the manifest and the
+//! secrets of the moment and [`Reconciler::set_conflict`] what other channels hold. Nobody waits for the
+//! outside: [`Reconciler::errand`] hands out what is due at one side, which then goes on by itself, and
+//! [`Reconciler::take`] takes in what it has brought. Until then a pass works with what is known.
+//! [`Reconciler::relay`] is the configuration that the relay shall have, [`Reconciler::report`] the status.
 //!
 //! A token counts once MAX has taken it: until then the relay keeps the one before, and a wrong paste stops nothing.
 
@@ -60,8 +60,8 @@ const fn subject_of(side: Side) -> Subject {
     }
 }
 
-async fn in_time<T>(look: impl Future<Output = Result<T, Failure>>, late: Reason) -> Result<T, Failure> {
-    tokio::time::timeout(LONGEST_LOOK, look).await.unwrap_or_else(|_| {
+async fn in_time<T>(work: impl Future<Output = Result<T, Failure>>, late: Reason) -> Result<T, Failure> {
+    tokio::time::timeout(LONGEST_LOOK, work).await.unwrap_or_else(|_| {
         let detail = format!("no whole answer within {} s", LONGEST_LOOK.as_secs());
         Err(Failure { reason: late, detail, trouble: Trouble::Outage })
     })
@@ -141,7 +141,7 @@ pub struct Standing {
 
 /// Everything that is kept of one channel between passes.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct Reconciler {
     channel: ChannelRef,
     clients: Arc<Clients>,
     cadence: Cadence,
@@ -187,7 +187,7 @@ pub struct Done {
     pub outcome: Result<(), Failure>,
 }
 
-impl Keeper {
+impl Reconciler {
     /// `bot` and `status` are what was known before this process began.
     pub fn new(channel: ChannelRef, clients: Arc<Clients>, bot: Option<KnownBot>, status: MaxChannelStatus) -> Self {
         let was_ours = bot.is_some();
@@ -380,8 +380,8 @@ impl Keeper {
 
     /// How the last look at a subject stands: its basis, its end, and its trouble.
     fn last(&self, subject: Subject) -> (&str, Option<Millis>, Option<&Failure>, u32) {
-        fn of<T>(look: &observe::Look<T>) -> (&str, Option<Millis>, Option<&Failure>, u32) {
-            (&look.basis, look.at, look.failure.as_ref(), look.failures)
+        fn of<T>(observed: &observe::Observed<T>) -> (&str, Option<Millis>, Option<&Failure>, u32) {
+            (&observed.basis, observed.at, observed.failure.as_ref(), observed.failures)
         }
         match subject {
             Subject::Bot => of(&self.observation.bot),
@@ -524,8 +524,8 @@ impl Keeper {
                 let client = self.crm_client()?;
                 let source = self.source();
                 Box::pin(async move {
-                    let look = async { observe::crm(&client?, source.as_deref()).await };
-                    let outcome = in_time(look, Reason::CrmUnreachable).await;
+                    let work = async { observe::crm(&client?, source.as_deref()).await };
+                    let outcome = in_time(work, Reason::CrmUnreachable).await;
                     Brought(News::Crm { basis, outcome })
                 })
             }
@@ -796,7 +796,7 @@ impl Keeper {
         Some((made, webhook::secret(token, &self.channel)))
     }
 
-    /// Takes our subscriptions away and nothing else, so that what is under way can be brought to its end before [`Keeper::remove`].
+    /// Takes our subscriptions away and nothing else, so that what is under way can be brought to its end before [`Reconciler::remove`].
     pub async fn leave_intake(&mut self, clock: Clock<'_>) -> Vec<Done> {
         let actions = match &self.desired {
             Some(desired) => plan::removal(desired, &self.observation, self.bot.as_ref()),

@@ -19,8 +19,8 @@ use super::writer::Memory;
 use crate::api::{self, ConditionType, MaxChannel, MaxChannelStatus, Reason};
 use crate::channel::claims::Conflict;
 use crate::channel::errands::Errands;
-use crate::channel::keeper::{Keeper, Standing};
 use crate::channel::plan::KnownBot;
+use crate::channel::reconciler::{Reconciler, Standing};
 use crate::channel::validate::Secrets;
 use crate::contract::{Facts, Undelivered};
 use crate::telemetry;
@@ -32,8 +32,8 @@ pub type Judged = Result<Arc<MaxChannel>, Vec<String>>;
 /// The state in which the owned objects were found to be as they shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// Of the channel, see [`Channel::wish`].
-    pub wish: u64,
+    /// Of the channel, see [`Channel::desired_hash`].
+    pub desired: u64,
     /// Of the relay's configuration.
     pub revision: String,
     /// See [`Scope::events`].
@@ -42,8 +42,8 @@ pub struct Settled {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Entry {
-    pub keeper: Keeper,
+pub struct ChannelState {
+    pub reconciler: Reconciler,
     /// The last manifest without errors, with the installation's defaults filled in.
     pub good: Option<Arc<MaxChannel>>,
     judged: Option<(u64, Judged)>,
@@ -80,7 +80,7 @@ pub struct Entry {
     pub was_ready: bool,
 }
 
-impl Entry {
+impl ChannelState {
     pub fn new(context: &Context, channel: &Channel) -> Self {
         let status = channel.status.clone().unwrap_or_default();
         let bot = status.bot.clone().map(|bot| KnownBot {
@@ -91,18 +91,18 @@ impl Entry {
         let ready = api::conditions::find(&status.conditions, api::ConditionType::Ready);
         let was_ready = ready.is_some_and(|ready| ready.status == "True");
         let standing = standing(&status);
-        let mut keeper = Keeper::new(channel.reference(), context.clients.clone(), bot, status);
-        keeper.recall(standing);
-        keeper.set_cadence(context.settings.cadence.clone());
+        let mut reconciler = Reconciler::new(channel.reference(), context.clients.clone(), bot, status);
+        reconciler.recall(standing);
+        reconciler.set_cadence(context.settings.cadence.clone());
         Self {
-            keeper,
+            reconciler,
             good: None,
             judged: None,
             secrets: BTreeMap::new(),
             gone: Secrets::new(),
             applied: Memory::new(),
             settled: None,
-            errands: Errands::new(context.places.clone()),
+            errands: Errands::new(context.permits.clone()),
             warnings: Warnings::default(),
             withheld: Withheld::default(),
             refusals: Refusals::default(),
@@ -121,8 +121,8 @@ impl Entry {
 
     /// The manifest as it stands in the cluster, judged once per change.
     pub fn judge(&mut self, channel: &Channel, context: &Context) -> Judged {
-        let wish = channel.wish();
-        if let Some((_, judged)) = self.judged.as_ref().filter(|(known, _)| *known == wish) {
+        let desired = channel.desired_hash();
+        if let Some((_, judged)) = self.judged.as_ref().filter(|(known, _)| *known == desired) {
             return judged.clone();
         }
         let judged = channel.manifest().and_then(|manifest| {
@@ -132,7 +132,7 @@ impl Entry {
         if let Ok(manifest) = &judged {
             self.good = Some(manifest.clone());
         }
-        self.judged = Some((wish, judged.clone()));
+        self.judged = Some((desired, judged.clone()));
         judged
     }
 
