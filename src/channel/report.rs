@@ -27,6 +27,8 @@ pub const HOLD: Millis = 60_000;
 pub enum RelayState {
     /// There is none now, and why: it is starting, or something before it is wrong.
     Absent { detail: String },
+    /// It runs, and has not been heard of yet: what was told of it before stands.
+    Unheard,
     /// It cannot run, for a reason of `RelayAvailable`.
     Failed { reason: Reason, detail: String },
     /// It runs; `open` says that its store can be written, `wanted` is the revision that it shall have.
@@ -75,6 +77,9 @@ pub struct Held {
 /// The trouble to hold on to after a look at the relay.
 #[must_use]
 pub fn hold(before: Option<Held>, relay: &RelayState, now: Millis) -> Option<Held> {
+    if *relay == RelayState::Unheard {
+        return before;
+    }
     let facts = relay.facts()?;
     let reason = if !facts.crm.ok {
         Reason::CrmDown
@@ -149,10 +154,13 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
             IntakeWish::LongPoll => IntakeKind::LongPoll,
             IntakeWish::MangoDialogs => IntakeKind::MangoDialogs,
         }),
-        relay: view
-            .relay
-            .facts()
-            .map(|facts| RelayStatus { version: Some(facts.version.clone()), revision: Some(facts.revision.clone()) }),
+        relay: match view.relay.facts() {
+            Some(facts) => {
+                Some(RelayStatus { version: Some(facts.version.clone()), revision: Some(facts.revision.clone()) })
+            }
+            // What it said last: a deletion knows by it that the relay has run.
+            None => previous.relay.clone(),
+        },
         conditions: conditions::next(&previous.conditions, &told(view, &previous.conditions), pass),
     }
 }
@@ -182,6 +190,9 @@ fn told(view: &View<'_>, previous: &[Condition]) -> Vec<Outcome> {
             ConditionType::IntakeReady => &[Subject::Bot, Subject::Subscriptions],
             ConditionType::AccountReady | ConditionType::ReceiverResolved => &[Subject::Mango],
             ConditionType::CrmConnected => &[Subject::Crm],
+            ConditionType::RelayAvailable | ConditionType::DeliveryHealthy => {
+                return *view.relay == RelayState::Unheard;
+            }
             _ => &[],
         };
         subjects.iter().any(|subject| view.looking.contains(subject))
@@ -559,6 +570,7 @@ impl Of<'_> {
             return self.unknown(This);
         }
         match self.view.relay {
+            RelayState::Unheard => self.unknown(This),
             RelayState::Absent { detail } => self.fails(This, Reason::RelayStarting, detail),
             RelayState::Failed { reason, detail } => self.fails(This, *reason, detail),
             RelayState::Running { facts, .. } if !facts.store_writable => self.fails(This, Reason::StoreUnwritable, ""),

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use super::Error;
 use super::context::Context;
 use super::refusal::Refusals;
+use super::relay_link::Talk;
 use super::resource::Channel;
 use super::scope::Scope;
 use super::warnings::Warnings;
@@ -65,6 +66,7 @@ pub struct ChannelState {
     /// The status that was written last, and the version of the channel from which it was made.
     pub written: Option<(Option<String>, MaxChannelStatus)>,
     pub facts: Option<Facts>,
+    pub talk: Talk,
     /// The last touch of the pod: for which revision, how often, and when.
     pub touched: Option<(String, u32, Millis)>,
     /// Since when the relay has nothing to do any more, while the channel is being deleted.
@@ -75,8 +77,9 @@ pub struct ChannelState {
     pub left_at: Option<Millis>,
     /// When this process first tried to delete the channel.
     pub deleting_since: Option<Millis>,
-    /// What was undelivered when the relay was last asked during the deletion.
-    pub undelivered: Undelivered,
+    /// What was undelivered when the relay last said so; none while it has not said anything to
+    /// this process.
+    pub undelivered: Option<Undelivered>,
     pub was_ready: bool,
 }
 
@@ -109,12 +112,13 @@ impl ChannelState {
             conflict: None,
             written: None,
             facts: None,
+            talk: Talk::default(),
             touched: None,
             idle_since: None,
             waits_for: Vec::new(),
             left_at: None,
             deleting_since: None,
-            undelivered: Undelivered::default(),
+            undelivered: None,
             was_ready,
         }
     }

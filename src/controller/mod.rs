@@ -22,6 +22,7 @@ mod metrics;
 pub mod names;
 pub mod objects;
 mod pass;
+mod pending;
 mod queue;
 mod refusal;
 mod relay_link;

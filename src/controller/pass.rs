@@ -190,13 +190,44 @@ async fn withhold(context: &Context, scope: &Scope, channel: &Channel, state: &m
     Ok(())
 }
 
+/// Why the relay's pod may not be replaced now; if it may, it counts from here on.
+fn waits_for_others(context: &Context, scope: &Scope, name: &ChannelRef) -> Option<(Reason, String)> {
+    let sets = scope.stateful_sets.state();
+    let mut begun = rollouts::unfinished(sets.iter().map(|set| &**set), &names::relay(""));
+    // Of those that are going, or are none of ours, nothing is waited for.
+    begun.retain(|other| is_served(scope, other));
+    match context.rollouts.may_begin(name, sets.len(), &begun) {
+        Turn::Go => None,
+        Turn::Wait(detail) => Some((Reason::RolloutWaiting, detail)),
+        Turn::Halted(detail) => Some((Reason::RolloutHalted, detail)),
+    }
+}
+
+/// Takes in what became of a StatefulSet that was to be applied: none, it was refused.
+fn follow_change(
+    context: &Context,
+    name: &ChannelRef,
+    change: Option<Change>,
+    generation: Option<i64>,
+    replaces: bool,
+) {
+    match change {
+        // Written before, and the watch is late.
+        Some(Change::None) if replaces => {}
+        Some(Change::None) => context.rollouts.unchanged(name, generation),
+        Some(_) => context.rollouts.written(name, generation),
+        // It runs on as it is.
+        None => context.rollouts.ended(name).iter().for_each(|next| context.kick(next)),
+    }
+}
+
 /// Tells how a relay that is being replaced comes up, and whose turn is next.
 async fn follow_rollout(context: &Context, scope: &Scope, channel: &Channel, relay: &RelayState) {
     let name = channel.reference();
     let found = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace));
     let failing = match relay {
         RelayState::Failed { reason, detail } => Some(format!("{reason}, {detail}")),
-        RelayState::Absent { .. } | RelayState::Running { .. } => None,
+        RelayState::Absent { .. } | RelayState::Unheard | RelayState::Running { .. } => None,
     };
     let news = context.rollouts.observe(&name, found.as_deref(), failing.as_deref());
     if news.came_up {
@@ -263,7 +294,7 @@ impl Serving {
     async fn serve(
         &mut self,
         context: &Context,
-        scope: &Scope,
+        scope: &Arc<Scope>,
         channel: &Channel,
         state: &mut ChannelState,
     ) -> Result<(), Error> {
@@ -323,10 +354,11 @@ impl Serving {
             wanted.clone_from(&config.channel.revision);
         }
         self.changed |= changed_before;
-        if let (RelayState::Running { facts, wanted, .. }, true) = (&self.found, config.is_some())
-            && facts.revision != *wanted
+        // Also of one that does not answer now: what it said last was under another configuration.
+        if let (Some(facts), Some(config)) = (&state.facts, &config)
+            && facts.revision != config.channel.revision
         {
-            let wanted = wanted.clone();
+            let wanted = config.channel.revision.clone();
             let now = context.clock.now();
             if !state.refusals.waits("touch", &wanted, now) {
                 let touched = touch(context, scope, state, &name, &wanted).await;
@@ -409,27 +441,17 @@ impl Serving {
         let is_foreign = ["ServiceAccount", "Secret", "claim"].iter().any(|step| refusals.is_foreign(step));
         // Of one that does not run nothing is lost, and this may be what mends it.
         let is_running = found.as_ref().and_then(|found| found.status.as_ref()?.ready_replicas).unwrap_or(0) > 0;
-        let turn = if replaces && is_running {
-            let sets = scope.stateful_sets.state();
-            let begun = rollouts::unfinished(sets.iter().map(|set| &**set), &names::relay(""));
-            context.rollouts.may_begin(name, sets.len(), &begun)
-        } else {
-            Turn::Go
-        };
-        let waits = match turn {
-            Turn::Go => None,
-            Turn::Wait(detail) => Some((Reason::RolloutWaiting, detail)),
-            Turn::Halted(detail) => Some((Reason::RolloutHalted, detail)),
-        };
+        let is_due = replaces && is_running && !refusals.waits("StatefulSet", &desired, now);
+        let waits = if is_due { waits_for_others(context, scope, name) } else { None };
         if let Some((reason, detail)) = waits {
             self.waits_for_others = true;
             refusals.put("rollout", &desired, now, Unapplied { reason, detail, is_harmless: true });
         } else if !is_foreign {
             refusals.clear("rollout");
             apply!("StatefulSet", found.clone().map(Live::Whole), wanted);
-            if replaces && changes.iter().any(|(kind, _)| *kind == "StatefulSet") {
-                context.rollouts.written(name, memory.get("StatefulSet").and_then(|applied| applied.generation));
-            }
+            let change = changes.iter().find(|(kind, _)| *kind == "StatefulSet").map(|(_, change)| *change);
+            let generation = memory.get("StatefulSet").and_then(|applied| applied.generation);
+            follow_change(context, name, change, generation, replaces);
         }
         if let Some(ingress) = objects::ingress(blueprint) {
             apply!("Ingress", live(&scope.ingresses, name), ingress);
@@ -572,6 +594,12 @@ fn own_set(scope: &Scope, name: &ChannelRef) -> Option<Arc<StatefulSet>> {
     let channel = scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace))?;
     let set = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace));
     set.filter(|set| is_ours(&**set, &channel))
+}
+
+/// Whether the channel is there to stay, and has a relay.
+fn is_served(scope: &Scope, name: &ChannelRef) -> bool {
+    let channel = scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace));
+    channel.is_some_and(|channel| !channel.is_deleted()) && own_set(scope, name).is_some()
 }
 
 /// The relay's pod: the one that the channel's own StatefulSet has made.

@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use crate::audit::{self, Right, Rights};
+use crate::audit::{self, Request, Right, Rights};
 use crate::world::{Cluster, PATIENCE, World, helm, root, until};
 
 /// Granted and not seen in the log.
@@ -28,21 +28,22 @@ fn granted() -> BTreeSet<Right> {
     command.args(["--set-json", r#"webhook.gateway={"name": "public", "namespace": "edge", "sectionName": "https"}"#]);
     let output = command.output().unwrap();
     assert!(output.status.success());
+    let documents = serde_yaml::Deserializer::from_slice(&output.stdout);
+    let objects: Vec<Value> = documents.map(|document| serde::Deserialize::deserialize(document).unwrap()).collect();
+    objects.iter().filter(|object| object["kind"] == "Role").flat_map(rights_in).collect()
+}
+
+/// The rights that a role gives.
+fn rights_in(role: &Value) -> BTreeSet<Right> {
+    let texts = |rule: &Value, member: &str| -> Vec<String> {
+        rule[member].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
     let mut rights = BTreeSet::new();
-    for document in serde_yaml::Deserializer::from_slice(&output.stdout) {
-        let object: Value = serde::Deserialize::deserialize(document).unwrap();
-        if object["kind"] != "Role" {
-            continue;
-        }
-        let texts = |rule: &Value, member: &str| -> Vec<String> {
-            rule[member].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
-        };
-        for rule in object["rules"].as_array().unwrap() {
-            for group in texts(rule, "apiGroups") {
-                for resource in texts(rule, "resources") {
-                    for verb in texts(rule, "verbs") {
-                        rights.insert((group.clone(), resource.clone(), verb));
-                    }
+    for rule in role["rules"].as_array().unwrap() {
+        for group in texts(rule, "apiGroups") {
+            for resource in texts(rule, "resources") {
+                for verb in texts(rule, "verbs") {
+                    rights.insert((group.clone(), resource.clone(), verb));
                 }
             }
         }
@@ -71,6 +72,47 @@ fn differences(granted: &BTreeSet<Right>, rights: &Rights) -> (Vec<Right>, Vec<R
     let superfluous = granted.iter().filter(|right| !used.contains(*right) && !unseen.contains(*right));
     let missing = used.union(refused).filter(|right| !granted.contains(*right));
     (superfluous.cloned().collect(), missing.cloned().collect())
+}
+
+/// The comparison by itself: without any one of the rights of a role, a log that is well with it
+/// names that right and no other.
+#[test]
+fn whichever_right_is_taken_from_a_role_is_named() {
+    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
+    let role = json!({"kind": "Role", "rules": [
+        rule("", &["secrets", "services"], &["get", "create", "patch"]),
+        rule("maxchannel.dev", &["maxchannels/status"], &["patch"]),
+    ]});
+    let granted = rights_in(&role);
+    assert_eq!(granted.len(), 7);
+    let line = |(group, resource, verb): &Right, code: u64, decision: &str| {
+        let (resource, sub) = resource.split_once('/').map_or((resource.as_str(), None), |(one, sub)| (one, Some(sub)));
+        Request::read(&json!({
+            "user": {"username": "admin"}, "impersonatedUser": {"username": "system:serviceaccount:t1:rights-maxchannel"},
+            "verb": verb, "objectRef": {"apiGroup": group, "resource": resource, "subresource": sub},
+            "responseStatus": {"code": code}, "annotations": {"authorization.k8s.io/decision": decision},
+            "requestReceivedTimestamp": "2026-11-29T08:00:00.000000Z",
+        }))
+        .unwrap()
+    };
+    let used = || granted.iter().map(|right| line(right, 200, "allow"));
+    assert_eq!(differences(&granted, &audit::rights_of(used())), (vec![], vec![]));
+    for taken in &granted {
+        let mut reduced = granted.clone();
+        reduced.remove(taken);
+        // What was used while it was granted, or is refused now that it is not.
+        let refused = line(taken, 403, "forbid");
+        for log in [used().collect::<Vec<_>>(), used().filter(|used| !used.asks(taken)).chain([refused]).collect()] {
+            assert_eq!(differences(&reduced, &audit::rights_of(log)), (vec![], vec![taken.clone()]));
+        }
+        // What a quota or a policy refuses is no missing right, and no use of one.
+        let log = used().filter(|used| !used.asks(taken)).chain([line(taken, 403, "allow")]);
+        assert_eq!(differences(&granted, &audit::rights_of(log)), (vec![taken.clone()], vec![]));
+    }
+    // An apply that makes an object needs the right to create one, too.
+    let made = [line(&(String::new(), "pods".to_owned(), "patch".to_owned()), 201, "allow")];
+    let missing = differences(&BTreeSet::new(), &audit::rights_of(made)).1;
+    assert_eq!(missing.iter().map(|(_, _, verb)| verb.as_str()).collect::<Vec<_>>(), ["create", "patch"]);
 }
 
 /// Both halves of the test above can fail: a right that is taken away is missed, and one too many is seen.

@@ -18,6 +18,7 @@
 
 #[path = "../support/controller_settings.rs"]
 mod controller_settings;
+mod hanging;
 mod random;
 mod server;
 

@@ -46,6 +46,7 @@ pub(super) type Delivery = serde_json::Value;
 /// Delivers for as long as the site is there.
 pub(super) async fn run(site: std::sync::Weak<Site>) {
     let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(crate::floor::loopback_tls())
         .timeout(Duration::from_secs(10))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
