@@ -216,15 +216,22 @@ pub(super) struct Current {
     pub(super) answered: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) closing: Closing,
-    /// Of each reply, by its place in the set, the first occurrence that is still to be decided.
-    /// Nothing at or before it is ever sent.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) shown: Vec<u32>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) shown_off: Vec<u32>,
+    #[serde(flatten)]
+    pub(super) shown: Shown,
 }
 
-impl Current {
+/// Of each reply, by its place in the set, the first occurrence that is still to be decided.
+/// Nothing before it is ever sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Shown {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shown: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shown_off: Vec<u32>,
+}
+
+impl Shown {
     pub(super) fn next_occurrence(&self, set: ReplySet, index: usize) -> u32 {
         let shown = if set == ReplySet::Hours { &self.shown } else { &self.shown_off };
         shown.get(index).copied().unwrap_or(0)
@@ -237,7 +244,9 @@ impl Current {
         }
         shown[index] = next;
     }
+}
 
+impl Current {
     /// What was taken for a later dialog was this one.
     pub(super) fn go_on(&mut self, later: &Self) {
         self.answered |= later.answered;
@@ -304,6 +313,10 @@ pub struct Dialog {
     pub(super) wrote_at: Millis,
     #[serde(skip_serializing_if = "is_false")]
     pub(super) stands_by: bool,
+    /// What the dialog that ended last has shown since that message. Should the message turn out to
+    /// have opened another one, it counts there.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) shown_since: Shown,
     /// The newest last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) past: Vec<Past>,
@@ -343,6 +356,12 @@ impl Dialog {
         self.current
             .as_ref()
             .is_some_and(|current| (current.chat.is_some() || current.wrote) && current.closing != Closing::Asked)
+    }
+
+    /// Whether that is the chat of the current dialog, or of an earlier one whose closing has not
+    /// been reported.
+    pub fn waits_for_closing(&self, chat: Uuid) -> bool {
+        self.chat() == Some(chat) || matches!(self.fate(chat), Some(Fate::Open | Fate::Left))
     }
 
     /// Whether the customer has left and has not come back.

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{
     BotRole, Context, Dialog, Effect, Event, Note, Receiver, Rules,
-    dialog::{Closing, Current, Fate, Holder},
+    dialog::{Closing, Current, Fate, Holder, Shown},
     replies,
 };
 use crate::time::Millis;
@@ -353,7 +353,7 @@ impl Step<'_> {
             }
             Some(old) => {
                 if back {
-                    self.forget_history(&old);
+                    self.ended(&old);
                 }
                 match old.chat {
                     Some(chat) if old.closing == Closing::Asked => {
@@ -383,6 +383,7 @@ impl Step<'_> {
 
     fn begin(&mut self, since: Millis, holder: Holder) -> &mut Current {
         self.dialog.number = self.dialog.number.saturating_add(1);
+        self.dialog.shown_since = Shown::default();
         self.dialog.current.insert(Current {
             since,
             last: self.context.now,
@@ -392,8 +393,7 @@ impl Step<'_> {
             wrote: false,
             answered: false,
             closing: Closing::No,
-            shown: Vec::new(),
-            shown_off: Vec::new(),
+            shown: Shown::default(),
         })
     }
 
@@ -402,14 +402,17 @@ impl Step<'_> {
     /// then is not waited for.
     fn discover(&mut self, chat: Uuid) {
         let since = self.dialog.wrote_at;
-        self.begin(since, Holder::People { since }).wrote = true;
+        let shown = std::mem::take(&mut self.dialog.shown_since);
+        let found = self.begin(since, Holder::People { since });
+        found.wrote = true;
+        found.shown = shown;
         self.adopt(chat);
     }
 
     /// The same while a dialog is known: it has ended or was transferred, and the report will tell.
     fn move_to(&mut self, chat: Uuid) {
         if let Some(old) = self.dialog.current.take() {
-            self.forget_history(&old);
+            self.ended(&old);
             if let Some(chat) = old.chat {
                 self.dialog.set_fate(chat, Fate::Open);
                 self.dialog.before.push(old);
@@ -461,11 +464,12 @@ impl Step<'_> {
 
     fn end(&mut self) {
         if let Some(current) = self.dialog.current.take() {
-            self.forget_history(&current);
+            self.ended(&current);
         }
     }
 
-    fn forget_history(&mut self, ended: &Current) {
+    fn ended(&mut self, ended: &Current) {
+        self.dialog.shown_since = replies::shown_since(self.rules, ended, self.dialog.wrote_at);
         if !ended.wrote {
             self.effects.push(Effect::DropHistory);
         }

@@ -389,6 +389,15 @@ impl Relay {
         self.shared.store.abandon().await;
     }
 
+    /// From now on the store's disk takes nothing more, or (false) it does again: for tests.
+    ///
+    /// # Errors
+    /// The store could not be asked.
+    #[doc(hidden)]
+    pub async fn fill_disk(&self, full: bool) -> Result<(), StoreError> {
+        self.shared.store.transact(move |tx| store::file::fill(tx, full)).await
+    }
+
     /// Erases a person: see [`admin`].
     ///
     /// # Errors

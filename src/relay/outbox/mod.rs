@@ -327,7 +327,7 @@ fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet
             // is the chat of one: that came into being while the first look was on its way.
             if let Some(chat) = row.chat_id
                 && closing::note(stepper.tx, chat, now)?
-                && (!first || customer.dialog.chat() == Some(chat))
+                && (!first || customer.dialog.waits_for_closing(chat))
             {
                 let by = match &row.reason {
                     Some(CloseReason::Timeout) => ClosedBy::Timeout,
