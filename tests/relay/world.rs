@@ -1,5 +1,5 @@
-//! A relay between two simulators. Its clock stands still but for what a test lets pass: [`World::pass`] days, and every look of
-//! [`World::until`] a moment.
+//! A relay between two simulators. Its clock stands still but for what a test lets pass:
+//! [`World::pass`] days, and every look of [`World::until`] a moment.
 
 use std::time::Duration;
 
@@ -233,7 +233,8 @@ impl World {
         self.clock.now()
     }
 
-    /// So much time passes for the relay, in steps that leave its timers their turn: a day takes a second or two.
+    /// So much time passes for the relay, in steps that leave its timers their turn: a day takes a
+    /// second or two.
     pub async fn pass(&self, millis: i64) {
         const STEP: i64 = 60_000;
         let until = self.clock.now() + millis;
@@ -382,7 +383,8 @@ impl Drop for World {
 /// The agent of every world, as an employee of MANGO OFFICE.
 pub const IVAN: i64 = 300_052_407;
 
-/// An account of MANGO OFFICE whose channel of MAX has the bot and is served by the agent, and which calls the relay.
+/// An account of MANGO OFFICE whose channel of MAX has the bot and is served by the agent, and
+/// which calls the relay.
 async fn connect(max: &max::Simulator, bot: i64, base: &str) -> (mango::Simulator, tokio::task::JoinHandle<()>) {
     let options = mango::Options { switches: mango::Switches::friendly(), ..mango::Options::default() };
     let mango = mango::Simulator::start(options).await.unwrap();
