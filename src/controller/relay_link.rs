@@ -89,6 +89,8 @@ pub struct Place {
     base: String,
     /// As the kubelet sees it.
     ready: bool,
+    /// It is not ready for longer than a start takes.
+    late: bool,
     service: Option<SocketAddr>,
     /// It is open to others only by its Service.
     needs_service: bool,
@@ -156,7 +158,7 @@ fn meaning(state: &ChannelState, place: &Place, config: Option<&RelayConfig>) ->
             open: place.ready && (*by_service || !place.needs_service),
             wanted: config.map_or_else(|| facts.revision.clone(), |config| config.channel.revision.clone()),
         },
-        (Some(Err(detail)), _) if place.ready => {
+        (Some(Err(detail)), _) if place.ready || place.late => {
             RelayState::Failed { reason: Reason::RelayUnreachable, detail: detail.clone() }
         }
         (Some(Err(_)), _) => RelayState::Absent { detail: String::new() },
@@ -264,12 +266,13 @@ pub async fn tell_subscription(
 pub fn place(context: &Context, scope: &Scope, name: &ChannelRef) -> Option<Place> {
     if let RelayLink::Fake { base } = &context.settings.relay_link {
         let base = format!("{base}/{}/{}", name.namespace, name.name);
-        return Some(Place { base, ready: true, service: None, needs_service: false });
+        return Some(Place { base, ready: true, late: false, service: None, needs_service: false });
     }
     match relay_state::of_pod(own_pod(scope, name).as_deref(), &[], context.clock.now()) {
-        PodState::Running { ip, ready } => Some(Place {
+        PodState::Running { ip, ready, late } => Some(Place {
             base: format!("http://{}", SocketAddr::new(ip, u16::try_from(PORT).unwrap_or(8080))),
             ready,
+            late,
             service: service_address(scope, name),
             needs_service: true,
         }),
