@@ -167,15 +167,10 @@ enum Held {
 
 impl Held {
     fn in_words(self) -> String {
-        let Self::Known(undelivered) = self else {
-            return "what the relay has not delivered, which is not known while it does not run".to_owned();
-        };
-        let Undelivered { to_crm, to_max, dead_letters } = undelivered;
-        let parts = [(to_crm, "to the CRM"), (to_max, "to customers"), (dead_letters, "given up (dead letters)")];
-        let parts: Vec<String> =
-            parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-        let all = undelivered.total();
-        format!("{all} undelivered {}: {}", if all == 1 { "message" } else { "messages" }, parts.join(", "))
+        match self {
+            Self::Known(undelivered) => undelivered.in_words(),
+            Self::Unknown => "what the relay has not delivered, which is not known while it does not run".to_owned(),
+        }
     }
 }
 
