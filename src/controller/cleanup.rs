@@ -100,12 +100,25 @@ pub async fn pass(
             context.writer.event(channel, EventType::Warning, "UndeliveredDropped", "Delete", &note).await;
         }
     }
+    let removed = remove(context, scope, channel, policy).await;
+    if state.refusals.take("deletion", "what the channel has in the cluster", "", now, removed)?.is_some() {
+        return Ok(done(true));
+    }
+    // As of a channel that stays, the server's words are told.
+    state.reconciler.set_generation(channel.metadata.generation.unwrap_or(0));
+    state.reconciler.set_deletion(None);
+    let changed = pass::report(context, channel, state, &RelayState::Absent { detail: String::new() }).await?;
+    let again_in = state.refusals.due().map_or(patience, |due| due - now).max(1_000);
+    Ok(Outcome { changed, waiting: true, again_in: Duration::from_millis(again_in.unsigned_abs()) })
+}
+
+/// Takes away what the channel has in the cluster, and last the finalizer.
+async fn remove(context: &Context, scope: &Scope, channel: &Channel, policy: DeletionPolicy) -> Result<(), Error> {
     pass::remove_objects(context, scope, channel).await?;
     if policy == DeletionPolicy::Delete {
         remove_claim(context, channel).await?;
     }
-    context.writer.remove_finalizer(channel).await?;
-    Ok(done(true))
+    context.writer.remove_finalizer(channel).await
 }
 
 fn is_ephemeral(manifest: &MaxChannel) -> bool {
