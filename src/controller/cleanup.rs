@@ -339,14 +339,14 @@ async fn undelivered(
         None if has_run => Held::Unknown,
         None => Held::Known(Undelivered::default()),
     };
-    let none = Held::Known(Undelivered::default());
-    if held == none || !is_store_gone(context, scope, &name, manifest.as_deref().is_ok_and(is_ephemeral)).await? {
+    let nothing = Held::Known(Undelivered::default());
+    if held == nothing || !is_store_gone(context, scope, &name, manifest.as_deref().is_ok_and(is_ephemeral)).await? {
         return Ok(held);
     }
     state.undelivered = Some(Undelivered::default());
     let note = format!("Lost with the relay's volume, which is gone: {}", held.in_words());
     context.writer.event(channel, EventType::Warning, "UndeliveredLost", "Delete", &note).await;
-    Ok(none)
+    Ok(nothing)
 }
 
 /// Whether what the relay kept its messages on is gone, as when the whole namespace is being

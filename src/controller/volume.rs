@@ -135,24 +135,25 @@ mod tests {
 
     #[test]
     fn a_relay_leaves_its_volume_only_once_nothing_waits_on_it() {
-        let set = |claims: serde_json::Value| -> StatefulSet {
+        let set = |has_claim: bool| -> StatefulSet {
+            let claims = if has_claim { json!([{"metadata": {"name": "data"}}]) } else { json!([]) };
             serde_json::from_value(json!({"metadata": {"name": "a-relay"}, "spec": {"serviceName": "a-relay",
                 "selector": {}, "template": {}, "volumeClaimTemplates": claims}}))
             .unwrap()
         };
-        let claim = || set(json!([{"metadata": {"name": "data"}}]));
-        let (own_disk, two) = (|| set(json!([])), Some(Undelivered { to_crm: 2, ..Undelivered::default() }));
-        let why = strands(Some(&claim()), &own_disk(), two).unwrap();
+        let two = Some(Undelivered { to_crm: 2, ..Undelivered::default() });
+        let why = strands(Some(&set(true)), &set(false), two).unwrap();
         assert!(why.detail.contains("2 undelivered messages: 2 to the CRM"), "{why:?}");
         for (found, wanted, waiting) in [
-            (Some(claim()), own_disk(), Some(Undelivered::default())),
+            (Some(true), false, Some(Undelivered::default())),
             // A relay that says nothing may need another volume to come up; this one stays.
-            (Some(claim()), own_disk(), None),
-            (Some(claim()), claim(), two),
-            (Some(own_disk()), claim(), two),
-            (None, own_disk(), two),
+            (Some(true), false, None),
+            (Some(true), true, two),
+            (Some(false), true, two),
+            (None, false, two),
         ] {
-            assert_eq!(strands(found.as_ref(), &wanted, waiting), None);
+            let found = found.map(set);
+            assert_eq!(strands(found.as_ref(), &set(wanted), waiting), None);
         }
     }
 }
