@@ -489,6 +489,7 @@ pub fn settings(namespace: &str, max: &str, mango: &str) -> Settings {
         webhook_host: None,
         webhook_ingress: None,
         relay_link: RelayLink::default(),
+        status_page: None,
     }
 }
 
