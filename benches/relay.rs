@@ -1,10 +1,16 @@
-//! What the relay costs and how fast it is, between the doubles of MAX, MANGO OFFICE and Creatio: `cargo bench --bench relay`.
+//! What the relay costs and how fast it is, between the simulators of MAX, MANGO OFFICE and
+//! Creatio: `cargo bench --bench relay`.
 //!
-//! The program is the real one, a process of its own built as a release is. The doubles live in this process, on the same cores. Every
-//! figure is the median of several runs on fresh stores; what each means and what it is on one machine stands in `benches/README.md`.
+//! The program is the real one, a process of its own built as a release is. The simulators live in
+//! this process, on the same cores. Every figure is the median of several runs on fresh stores;
+//! what each means and what it is on one machine stands in `benches/README.md`.
 //!
-//! `BENCH_RUNS` sets the number of runs (3), `BENCH_ONLY` one of `memory`, `latency`, `drain`, `restart`, `strangers`, `BENCH_PROGRAM` the
-//! program in place of the one that cargo built beside the bench, which has the doubles in it.
+//! `BENCH_RUNS` sets the number of runs (3), `BENCH_ONLY` one of `memory`, `latency`, `drain`,
+//! `restart`, `strangers`, `BENCH_PROGRAM` the program in place of the one that cargo built beside
+//! the bench, which has the simulators in it.
+
+#[path = "../tests/support/relay_config.rs"]
+mod relay_config;
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,22 +20,22 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use maxchannel::contract::config::{ChannelConfig, CreatioConfig, FORMAT, Intake, MaxConfig, RelayConfig, Secrets};
-use maxchannel::creatio::{Credentials, Runtime};
-use maxchannel::policy::{Receiver, Rules};
 use maxchannel_simulator::{creatio, mango, max};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-const TOKEN: &str = "invented-token-of-the-bench-0001";
+use relay_config::{TOKEN, relay_config};
+
 /// How long anything may take before the bench fails.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long a process is left alone before its memory is read: the first looks outside are over, connections are idle.
+/// How long a process is left alone before its memory is read: the first looks outside are over,
+/// connections are idle.
 const IDLE: Duration = Duration::from_secs(4);
 const CUSTOMERS: usize = 200;
 const LATENCY_MESSAGES: usize = 1_000;
 const LATENCY_PAUSE: Duration = Duration::from_millis(10);
-/// Dialogs that are open at a start, messages sent from that moment on, and how long reading all back may take.
+/// Dialogs that are open at a start, messages sent from that moment on, and how long reading all
+/// back may take.
 const OPEN_DIALOGS: usize = 1_000;
 const AFTER_START: usize = 2_000;
 const READ_BACK: Duration = Duration::from_mins(3);
@@ -46,7 +52,7 @@ const COMMIT: usize = 5 * 4096;
 /// As many as the resource allows, so that the client's own limit is not what is measured.
 const IN_FLIGHT: usize = 256;
 
-/// The doubles, their people, and the folder of the program's files.
+/// The simulators, their people, and the folder of the program's files.
 struct Site {
     max: max::Simulator,
     mango: mango::Simulator,
@@ -69,7 +75,8 @@ impl Drop for Program {
     }
 }
 
-/// Resident memory of a process in bytes: all of it, and what of it is not mapped from the program's file.
+/// Resident memory of a process in bytes: all of it, and what of it is not mapped from the
+/// program's file.
 #[derive(Clone, Copy)]
 struct Memory {
     all: f64,
@@ -124,49 +131,7 @@ impl Site {
 
     /// The folder that a controller mounts for `maxchannel relay`.
     fn write_relay_config(&self) {
-        let crm = creatio::Options::default();
-        let url = |text: String| text.parse().expect("an address of a double");
-        let config = RelayConfig {
-            channel: ChannelConfig {
-                format: FORMAT,
-                revision: "1".to_owned(),
-                namespace: "default".to_owned(),
-                name: "support".to_owned(),
-                installation: None,
-                bot_user_id: self.bot,
-                max: MaxConfig { base_url: url(self.max.url()), overridden: true, ca_pem: None },
-                intake: Intake::Webhook,
-                creatio: Some(CreatioConfig {
-                    url: url(self.crm.url()),
-                    identity_url: Some(url(self.crm.identity_url())),
-                    runtime: Runtime::Auto,
-                    poll_interval_millis: 2_000,
-                    requests_per_second: 20,
-                    in_flight: 8,
-                    ca_pem: None,
-                }),
-                rules: Rules { receiver: Receiver::People, ..Rules::default() },
-                bot: None,
-                off_hours_bot: None,
-                retention_seconds: 30 * 86_400,
-                suspended: false,
-                mango: None,
-                sources: Vec::new(),
-                log_level: None,
-            },
-            secrets: Secrets {
-                token: SecretString::from(TOKEN),
-                webhook: vec![SecretString::from("invented-webhook-secret")],
-                creatio: Some(Credentials::OAuth {
-                    client_id: crm.client_id,
-                    client_secret: SecretString::from(crm.client_secret),
-                }),
-                mango: None,
-                notify: None,
-                bot: None,
-                off_hours_bot: None,
-            },
-        };
+        let config = relay_config(&self.max, &self.crm, self.bot);
         fs::create_dir_all(self.path("config")).expect("the folder can be written");
         for (name, content) in config.files().expect("settings can be written down") {
             fs::write(self.path("config").join(name), content.expose_secret()).expect("the folder can be written");
@@ -239,7 +204,8 @@ impl Site {
             .collect()
     }
 
-    /// What the CRM has of a customer: id and text of each message, and when it was stored (milliseconds since the epoch).
+    /// What the CRM has of a customer: id and text of each message, and when it was stored
+    /// (milliseconds since the epoch).
     fn received(&self, customer: i64) -> Vec<(String, String, i64)> {
         let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
         let transcript = self.crm.control().transcript(&format!("max:{customer}"));
@@ -364,7 +330,8 @@ async fn latency(table: &mut Table) {
     table.add("beside it: 20 KiB written and synced, p99, ms", "", quantile(&mut syncs, 0.99));
 }
 
-/// How messages of customers are sent by the bench itself, so that it holds the watch: like those that MAX has sent for them.
+/// How messages of customers are sent by the bench itself, so that it holds the watch: like those
+/// that MAX has sent for them.
 struct Senders {
     patterns: HashMap<i64, Value>,
     url: String,
@@ -393,7 +360,8 @@ impl Senders {
         Self { patterns, url: subscription.url, secret: subscription.secret.unwrap_or_default() }
     }
 
-    /// Sends `count` messages, each customer in turn, a hundred a second; `first` counts those before.
+    /// Sends `count` messages, each customer in turn, a hundred a second; `first` counts those
+    /// before.
     async fn send(&self, site: &Site, client: &reqwest::Client, customers: &[i64], first: usize, count: usize) -> Sent {
         let mut schedule = tokio::time::interval(LATENCY_PAUSE);
         schedule.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
@@ -450,7 +418,8 @@ impl Sent {
     }
 }
 
-/// A start with a thousand open dialogs, all of which are read back, while messages come from the first moment on.
+/// A start with a thousand open dialogs, all of which are read back, while messages come from the
+/// first moment on.
 async fn restart(table: &mut Table) {
     let site = Site::new(0).await;
     let program = site.start_run();
@@ -493,7 +462,8 @@ async fn restart(table: &mut Table) {
     table.add("afterwards, `run`: resident, MiB", "", memory.all / MIB);
 }
 
-/// A thousand strangers who connect and say nothing, or begin what they never end, while webhooks come in.
+/// A thousand strangers who connect and say nothing, or begin what they never end, while webhooks
+/// come in.
 async fn strangers(table: &mut Table) {
     let site = Site::new(0).await;
     let program = site.start_run();
@@ -530,7 +500,8 @@ async fn strangers(table: &mut Table) {
     table.add("webhook POST to its 200 beside them, p99, ms", "", quantile(&mut beside, 0.99));
 }
 
-/// What the disk takes for a commit of the relay's usual size: five pages over a file that has its length already, as SQLite's log has.
+/// What the disk takes for a commit of the relay's usual size: five pages over a file that has its
+/// length already, as SQLite's log has.
 fn sync_cost(site: &Site) -> Vec<f64> {
     let mut file = fs::File::create(site.path("synced")).expect("the folder can be written");
     file.write_all(&vec![0; PROBES * COMMIT]).and_then(|()| file.sync_all()).expect("the disk can be written");
@@ -578,7 +549,8 @@ async fn drain(table: &mut Table) {
         (metric(&site, "maxchannel_relay_queue_depth{direction=\"to_crm\"}").await? >= CUSTOMERS as f64).then_some(())
     };
     site.until("every customer has a message waiting for the CRM", taken).await;
-    // The rest of the inbox is taken; nothing tells when, and a message that is still there is carried all the same.
+    // The rest of the inbox is taken; nothing tells when, and a message that is still there is
+    // carried all the same.
     tokio::time::sleep(IDLE).await;
     drop(program);
     site.crm.control().outage(None);

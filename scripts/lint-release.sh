@@ -32,7 +32,23 @@ scripts/release.sh chart "$version" registry.example/owner/maxchannel "$digest" 
 rendered=$("$(scripts/tools.sh helm)" template release "$work/maxchannel-chart-$version.tgz" --namespace maxchannel)
 grep -q "image: \"registry.example/owner/maxchannel@$digest\"" <<<"$rendered" || fail "the packaged chart runs another image than the one that was signed"
 tar -tzf "$work/maxchannel-chart-$version.tgz" | grep -E '/(tests/values|ci|tests/__snapshot__)/' && fail "the packaged chart brings its own tests along"
-touch "$work/a.tar.gz" "$work/a.json"
+for architecture in amd64 arm64; do echo "$architecture" >"$work/maxchannel-$version-linux-$architecture.tar.gz"; done
+scripts/release.sh krew "$version" "https://git.example/owner/maxchannel/releases/download/v$version" "$work"
+"$(scripts/tools.sh python-yaml)" - "$work" "$version" <<'PYTHON'
+import hashlib, pathlib, re, sys, yaml
+
+folder, version = pathlib.Path(sys.argv[1]), sys.argv[2]
+plugin = yaml.safe_load((folder / "maxchannel-krew.yaml").read_text())
+spec = plugin["spec"]
+assert (plugin["kind"], plugin["metadata"]["name"], spec["version"]) == ("Plugin", "maxchannel", "v" + version)
+assert spec["homepage"] == "https://git.example/owner/maxchannel" and len(spec["shortDescription"]) <= 50
+assert [one["selector"]["matchLabels"]["arch"] for one in spec["platforms"]] == ["amd64", "arm64"]
+for one in spec["platforms"]:
+    archive = folder / one["uri"].rsplit("/", 1)[1]
+    assert one["sha256"] == hashlib.sha256(archive.read_bytes()).hexdigest(), archive
+    assert one["bin"] in [file["from"] for file in one["files"]]
+PYTHON
+touch "$work/a.json"
 scripts/release.sh checksums "$work"
 (cd "$work" && sha256sum --check --strict --quiet SHA256SUMS)
 python3 scripts/sbom.py target/maxchannel.cdx.json

@@ -4,6 +4,7 @@
 #   release.sh check VERSION                           everything that names a version names this one, and the changelog tells of it
 #   release.sh binaries VERSION ARCHITECTURE FOLDER    maxchannel-VERSION-linux-ARCHITECTURE.tar.gz: static, without the simulators
 #   release.sh chart VERSION IMAGE DIGEST FOLDER       maxchannel-chart-VERSION.tgz, whose default image is that one
+#   release.sh krew VERSION URL FOLDER                 maxchannel-krew.yaml: the kubectl plugin, from the archives there, to be had under URL
 #   release.sh checksums FOLDER                        SHA256SUMS of what is in it
 #   release.sh notes VERSION                           the changelog's words about the version
 set -euo pipefail
@@ -69,11 +70,44 @@ chart)
 	"$helm" package "$work/maxchannel" --version "$version" --app-version "$version" --destination "$work" >/dev/null
 	mv "$work/maxchannel-$version.tgz" "$folder/maxchannel-chart-$version.tgz"
 	;;
+krew)
+	[ $# = 4 ] || usage
+	version=$2 url=$3 folder=$4
+	# krew links `kubectl-maxchannel` to the program, which goes by the name it is called by.
+	{
+		cat <<-YAML
+			apiVersion: krew.googlecontainertools.github.com/v1alpha2
+			kind: Plugin
+			metadata: {name: maxchannel}
+			spec:
+			  version: v$version
+			  homepage: ${url%/releases/*}
+			  shortDescription: Look after MAX channels and their relays
+			  description: |
+			    Shows how MaxChannel resources stand and what to do, lists and replays dead letters, reads a relay's
+			    log, erases a customer, backs up and restores a relay's store. Needs pods/exec in the channel's namespace.
+			  platforms:
+		YAML
+		for architecture in amd64 arm64; do
+			archive=maxchannel-$version-linux-$architecture.tar.gz
+			[ -f "$folder/$archive" ] || fail "$folder has no $archive"
+			cat <<-YAML
+				  - selector: {matchLabels: {os: linux, arch: $architecture}}
+				    uri: $url/$archive
+				    sha256: $(sha256sum "$folder/$archive" | cut -d ' ' -f 1)
+				    files:
+				    - {from: maxchannel, to: .}
+				    - {from: LICENSE, to: .}
+				    bin: maxchannel
+			YAML
+		done
+	} >"$folder/maxchannel-krew.yaml"
+	;;
 checksums)
 	[ $# = 2 ] || usage
 	cd "$2"
 	rm -f SHA256SUMS
-	sha256sum -- *.tar.gz *.tgz *.json >SHA256SUMS
+	sha256sum -- *.tar.gz *.tgz *.json *.yaml >SHA256SUMS
 	;;
 notes)
 	[ $# = 2 ] || usage

@@ -5,7 +5,7 @@
 //! on with what is known; one that comes back later asks for another pass. An errand under other
 //! credentials than those of now is dropped.
 //!
-//! All channels share the places of a side. Those whose side did not answer last time have places
+//! All channels share the permits of a side. Those whose side did not answer last time have permits
 //! of their own, so that a side that hangs for many takes none from the others.
 
 use std::collections::BTreeMap;
@@ -18,18 +18,18 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
-use super::keeper::{Brought, Errand, Keeper, May, Side};
+use super::reconciler::{Brought, Errand, May, Reconciler, Side};
 use super::report::RelayState;
 use crate::time::Millis;
 
 /// How many errands of all channels are under way at once.
 #[derive(Debug)]
-pub struct Places {
+pub struct Permits {
     /// By side: for those that were answered last time, and for the others.
     by_side: [[Semaphore; 2]; 3],
 }
 
-impl Default for Places {
+impl Default for Permits {
     fn default() -> Self {
         let of = |answered| [Semaphore::new(answered), Semaphore::new(64)];
         Self { by_side: [of(64), of(32), of(256)] }
@@ -39,7 +39,7 @@ impl Default for Places {
 /// See the module.
 #[derive(Debug)]
 pub struct Errands {
-    places: Arc<Places>,
+    permits: Arc<Permits>,
     under_way: BTreeMap<Side, UnderWay>,
     sender: UnboundedSender<(u64, Side, Brought)>,
     receiver: UnboundedReceiver<(u64, Side, Brought)>,
@@ -67,9 +67,9 @@ struct UnderWay {
 }
 
 impl Errands {
-    pub fn new(places: Arc<Places>) -> Self {
+    pub fn new(permits: Arc<Permits>) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
-        Self { places, under_way: BTreeMap::new(), sender, receiver, awaited: Arc::default(), last: 0 }
+        Self { permits, under_way: BTreeMap::new(), sender, receiver, awaited: Arc::default(), last: 0 }
     }
 
     pub fn is_busy(&self, side: Side) -> bool {
@@ -89,30 +89,30 @@ impl Errands {
     /// was anything. `kick` asks for a pass when it comes back while none waits.
     pub fn send_due(
         &mut self,
-        keeper: &mut Keeper,
+        reconciler: &mut Reconciler,
         (side, relay): (Side, &RelayState),
         may: &May,
         now: Millis,
         kick: impl FnOnce() + Send + 'static,
     ) -> bool {
-        self.keep_only(|side| keeper.basis_at(side));
+        self.keep_only(|side| reconciler.basis_at(side));
         if self.is_busy(side) {
             return false;
         }
         let is_open = relay.listens() && !self.is_changing(Side::Crm);
-        let Some(errand) = keeper.errand(side, is_open, may, now) else { return false };
-        self.send(side, keeper.basis_at(side), errand, kick);
+        let Some(errand) = reconciler.errand(side, is_open, may, now) else { return false };
+        self.send(side, reconciler.basis_at(side), errand, kick);
         true
     }
 
     /// Sends a look on its way that is due at a side, and no change.
-    pub fn look(&mut self, keeper: &mut Keeper, side: Side, now: Millis) -> bool {
-        self.keep_only(|side| keeper.basis_at(side));
+    pub fn observe(&mut self, reconciler: &mut Reconciler, side: Side, now: Millis) -> bool {
+        self.keep_only(|side| reconciler.basis_at(side));
         if self.is_busy(side) {
             return false;
         }
-        let Some(errand) = keeper.look_due(side, now) else { return false };
-        self.send(side, keeper.basis_at(side), errand, || {});
+        let Some(errand) = reconciler.look_due(side, now) else { return false };
+        self.send(side, reconciler.basis_at(side), errand, || {});
         true
     }
 
@@ -125,12 +125,12 @@ impl Errands {
     fn send(&mut self, side: Side, basis: Option<String>, errand: Errand, kick: impl FnOnce() + Send + 'static) {
         self.last += 1;
         let number = self.last;
-        let (places, sender, awaited) = (self.places.clone(), self.sender.clone(), self.awaited.clone());
+        let (permits, sender, awaited) = (self.permits.clone(), self.sender.clone(), self.awaited.clone());
         let (is_suspect, is_change) = (errand.is_suspect, errand.is_change);
         let work = async move {
-            let place = &places.by_side[side as usize][usize::from(is_suspect)];
+            let permit = &permits.by_side[side as usize][usize::from(is_suspect)];
             // Never closed.
-            let Ok(_place) = place.acquire().await else { return };
+            let Ok(_permit) = permit.acquire().await else { return };
             let brought = errand.run().await;
             // The channel may be gone.
             let _ = sender.send((number, side, brought));

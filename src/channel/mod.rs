@@ -10,7 +10,7 @@
 //! - [`execute`]: one action at a time, each harmless when repeated.
 //! - [`relay_config`]: what the relay is told. Pure.
 //! - [`report`]: everything seen becomes the status. Pure.
-//! - [`keeper`]: what was seen of one channel, and which step is due.
+//! - [`reconciler`]: what was seen of one channel, and which step is due.
 //! - [`errands`]: what is under way outside.
 //! - [`pass`](mod@pass): the order of the steps.
 //!
@@ -19,11 +19,11 @@
 pub mod claims;
 pub mod errands;
 pub mod execute;
-pub mod keeper;
 pub mod observe;
 pub mod pass;
 pub mod plan;
 pub mod receiver;
+pub mod reconciler;
 pub mod relay_config;
 pub mod report;
 pub mod schedule;

@@ -1,7 +1,8 @@
-//! What the outside says: MAX about the bot and its subscriptions, MANGO OFFICE about people, Creatio about the package, users and rows.
+//! What the outside says: MAX about the bot and its subscriptions, MANGO OFFICE about people,
+//! Creatio about the package, users and rows.
 //!
-//! Reads, never writes. A look that fails leaves what was seen before in place beside the failure, so that an outage neither removes an
-//! agent nor forgets a channel.
+//! Reads, never writes. A look that fails leaves what was seen before in place beside the failure,
+//! so that an outage neither removes an agent nor forgets a channel.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,8 @@ use crate::time::Millis;
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
 use crate::{mango, max};
 
-/// The clients of one process. Those with equal credentials are one, so that limits and penalties count once.
+/// The clients of one process. Those with equal credentials are one, so that limits and penalties
+/// count once.
 pub struct Clients {
     installation: Arc<Installation>,
     max: (Arc<dyn Transport>, Arc<dyn Transport>),
@@ -43,7 +45,7 @@ impl Clients {
     pub fn new(installation: Arc<Installation>) -> Result<Self, String> {
         let max =
             max::transports(installation.max_overridden, installation.max_ca_pem.as_deref(), &installation.max_url)?;
-        let public = || ReqwestTransport::outside(Trust::public(), Addresses::Any).map(Arc::new);
+        let public = || ReqwestTransport::external(Trust::public(), Addresses::Any).map(Arc::new);
         Ok(Self::over(installation, max, public()?, public()?))
     }
 
@@ -97,7 +99,7 @@ impl Clients {
         }
         let transport: Arc<dyn Transport> = match &access.ca_pem {
             None => self.crm.clone(),
-            Some(pem) => Arc::new(ReqwestTransport::outside(Trust::with_pem(pem)?, Addresses::Any)?),
+            Some(pem) => Arc::new(ReqwestTransport::external(Trust::with_pem(pem)?, Addresses::Any)?),
         };
         let client = creatio::Client::new(
             transport,
@@ -126,7 +128,7 @@ pub struct Failure {
 
 /// What was seen of one subject, and how the last look at it went.
 #[derive(Clone, Debug)]
-pub struct Look<T> {
+pub struct Observed<T> {
     /// What was seen last, kept through failures.
     pub seen: Option<T>,
     /// Under which credentials and addresses the last look was made.
@@ -139,13 +141,13 @@ pub struct Look<T> {
     pub at: Option<Millis>,
 }
 
-impl<T> Default for Look<T> {
+impl<T> Default for Observed<T> {
     fn default() -> Self {
         Self { seen: None, basis: String::new(), failure: None, failures: 0, at: None }
     }
 }
 
-impl<T> Look<T> {
+impl<T> Observed<T> {
     /// Takes in how a look under `basis` went at `at`.
     pub fn take(&mut self, basis: &str, at: Millis, outcome: Result<T, Failure>) {
         let same_basis = self.basis == basis;
@@ -194,11 +196,11 @@ pub struct Rows {
 /// Everything seen of one channel.
 #[derive(Clone, Debug, Default)]
 pub struct Observation {
-    pub bot: Look<max::Bot>,
+    pub bot: Observed<max::Bot>,
     /// Whom MAX calls for this bot.
-    pub subscriptions: Look<Vec<max::Subscription>>,
-    pub mango: Look<Directory>,
-    pub crm: Look<CrmView>,
+    pub subscriptions: Observed<Vec<max::Subscription>>,
+    pub mango: Observed<Directory>,
+    pub crm: Observed<CrmView>,
 }
 
 /// GET /me.
@@ -236,8 +238,9 @@ pub fn max_failure(error: &max::Error, installation: &Installation) -> Failure {
     }
 }
 
-/// Employees and groups, everything listed and chosen from here: a question about one that is not there would count as a wrong request
-/// (MANGO OFFICE API reference, "Penalty box for wrong requests"). `had_people`: the look before found some.
+/// Employees and groups, everything listed and chosen from here: a question about one that is not
+/// there would count as a wrong request (MANGO OFFICE API reference, "Penalty box for wrong
+/// requests"). `had_people`: the look before found some.
 ///
 /// # Errors
 /// A reason of `AccountReady`.
@@ -268,7 +271,8 @@ pub async fn mango(client: &mango::Client, had_people: bool, dialogs: bool) -> R
             .collect(),
     };
     if directory.people.is_empty() && had_people {
-        // An account does not lose all its people at once; an empty list after a full one is taken for a fault.
+        // An account does not lose all its people at once; an empty list after a full one is taken
+        // for a fault.
         return Err(Failure {
             reason: Reason::MangoUnreachable,
             detail: "the list of employees came back empty".to_owned(),
@@ -318,7 +322,7 @@ fn mango_failure(error: &mango::Error) -> Failure {
 /// # Errors
 /// A reason of `CrmConnected`.
 pub async fn crm(client: &creatio::Client, source: Option<&str>) -> Result<CrmView, Failure> {
-    let look = async {
+    let work = async {
         let package = client.ping().await?.version;
         let users = client.users().await?;
         let rules = client.routing_rules().await?;
@@ -328,7 +332,7 @@ pub async fn crm(client: &creatio::Client, source: Option<&str>) -> Result<CrmVi
         };
         Ok(CrmView { package, users, rules, rows })
     };
-    look.await.map_err(|error: creatio::Error| crm_failure(&error))
+    work.await.map_err(|error: creatio::Error| crm_failure(&error))
 }
 
 /// The rows of one bot.
@@ -373,14 +377,14 @@ mod tests {
 
     #[test]
     fn a_failed_look_keeps_what_was_seen_and_counts() {
-        let mut look = Look::default();
-        look.take("a", 1, Ok(7));
-        look.take("a", 2, Err(outage()));
-        look.take("a", 3, Err(outage()));
-        assert_eq!((look.seen, look.failures, look.current("a")), (Some(7), 2, None));
-        look.take("b", 4, Err(outage()));
-        assert_eq!(look.failures, 1, "other credentials begin to count anew");
-        look.take("b", 5, Ok(8));
-        assert_eq!((look.current("a"), look.current("b")), (None, Some(&8)));
+        let mut observed = Observed::default();
+        observed.take("a", 1, Ok(7));
+        observed.take("a", 2, Err(outage()));
+        observed.take("a", 3, Err(outage()));
+        assert_eq!((observed.seen, observed.failures, observed.current("a")), (Some(7), 2, None));
+        observed.take("b", 4, Err(outage()));
+        assert_eq!(observed.failures, 1, "other credentials begin to count anew");
+        observed.take("b", 5, Ok(8));
+        assert_eq!((observed.current("a"), observed.current("b")), (None, Some(&8)));
     }
 }

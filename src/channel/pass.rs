@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::errands::Errands;
-use super::keeper::{Brought, Clock, Keeper, Side};
+use super::reconciler::{Brought, Clock, Reconciler, Side};
 
 /// How long a pass waits for what it has sent outside. Most of it is back by then, and one pass
 /// tells all of it.
@@ -77,19 +77,19 @@ pub async fn pass<S: Shell>(shell: &mut S) -> Result<(), S::Error> {
 }
 
 /// Looks at everything that is due, waits for all of it and changes nothing.
-pub async fn look(keeper: &mut Keeper, clock: Clock<'_>) {
-    let mut shell = Look { keeper, clock, errands: Errands::new(std::sync::Arc::default()) };
+pub async fn observe(reconciler: &mut Reconciler, clock: Clock<'_>) {
+    let mut shell = Observer { reconciler, clock, errands: Errands::new(std::sync::Arc::default()) };
     let Ok(()) = pass(&mut shell).await;
 }
 
 /// The shell of whoever only looks.
-struct Look<'a> {
-    keeper: &'a mut Keeper,
+struct Observer<'a> {
+    reconciler: &'a mut Reconciler,
     clock: Clock<'a>,
     errands: Errands,
 }
 
-impl Shell for Look<'_> {
+impl Shell for Observer<'_> {
     type Error = Infallible;
     type Brought = Brought;
 
@@ -102,11 +102,11 @@ impl Shell for Look<'_> {
     fn send(&mut self, side: Side) -> bool {
         let now = (self.clock)();
         // What is looked at in the CRM depends on the bot.
-        let is_max_due = self.keeper.due_at(|side| side == Side::Max).is_some_and(|due| due <= now);
+        let is_max_due = self.reconciler.due_at(|side| side == Side::Max).is_some_and(|due| due <= now);
         if side != Side::Max && (is_max_due || self.errands.is_busy(Side::Max)) {
             return false;
         }
-        self.errands.look(self.keeper, side, now)
+        self.errands.observe(self.reconciler, side, now)
     }
 
     async fn next(&mut self, _: bool) -> Option<Brought> {
@@ -115,7 +115,7 @@ impl Shell for Look<'_> {
     }
 
     fn take(&mut self, brought: Brought) {
-        self.keeper.take(brought, (self.clock)());
+        self.reconciler.take(brought, (self.clock)());
     }
 
     async fn report(&mut self) -> Result<(), Infallible> {

@@ -1,4 +1,5 @@
-//! Everything seen becomes the status: every condition on every pass, the same words as everywhere. Pure.
+//! Everything seen becomes the status: every condition on every pass, the same words as everywhere.
+//! Pure.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -27,9 +28,12 @@ pub const HOLD: Millis = 60_000;
 pub enum RelayState {
     /// There is none now, and why: it is starting, or something before it is wrong.
     Absent { detail: String },
+    /// It runs, and has not been heard of yet: what was told of it before stands.
+    Unheard,
     /// It cannot run, for a reason of `RelayAvailable`.
     Failed { reason: Reason, detail: String },
-    /// It runs; `open` says that its store can be written, `wanted` is the revision that it shall have.
+    /// It runs; `open` says that its store can be written, `wanted` is the revision that it shall
+    /// have.
     Running { facts: Box<Facts>, open: bool, wanted: String },
 }
 
@@ -75,6 +79,9 @@ pub struct Held {
 /// The trouble to hold on to after a look at the relay.
 #[must_use]
 pub fn hold(before: Option<Held>, relay: &RelayState, now: Millis) -> Option<Held> {
+    if *relay == RelayState::Unheard {
+        return before;
+    }
     let facts = relay.facts()?;
     let reason = if !facts.crm.ok {
         Reason::CrmDown
@@ -103,7 +110,8 @@ pub struct View<'a> {
     pub conflict: Option<&'a Conflict>,
     /// The bot of the channel.
     pub bot: Option<&'a KnownBot>,
-    /// The token belongs to another bot than the channel's, and nobody has accepted it: its user id.
+    /// The token belongs to another bot than the channel's, and nobody has accepted it: its user
+    /// id.
     pub unexpected_bot: Option<i64>,
     /// Why the last subscription was refused.
     pub intake_failure: Option<&'a Failure>,
@@ -149,10 +157,13 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
             IntakeWish::LongPoll => IntakeKind::LongPoll,
             IntakeWish::MangoDialogs => IntakeKind::MangoDialogs,
         }),
-        relay: view
-            .relay
-            .facts()
-            .map(|facts| RelayStatus { version: Some(facts.version.clone()), revision: Some(facts.revision.clone()) }),
+        relay: match view.relay.facts() {
+            Some(facts) => {
+                Some(RelayStatus { version: Some(facts.version.clone()), revision: Some(facts.revision.clone()) })
+            }
+            // What it said last: a deletion knows by it that the relay has run.
+            None => previous.relay.clone(),
+        },
         conditions: conditions::next(&previous.conditions, &told(view, &previous.conditions), pass),
     }
 }
@@ -160,8 +171,8 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
 /// The most characters of the annotation that the status takes.
 const LONGEST_ECHO: usize = 256;
 
-/// The annotation as the status shows it. One that is longer than the status takes is shown by its hash, so that every change of it
-/// still shows.
+/// The annotation as the status shows it. One that is longer than the status takes is shown by its
+/// hash, so that every change of it still shows.
 fn echo(reconcile_at: &str) -> String {
     if reconcile_at.chars().count() <= LONGEST_ECHO {
         return reconcile_at.to_owned();
@@ -174,7 +185,8 @@ fn whole_second(now: Millis) -> Timestamp {
     Timestamp::from_second(now.div_euclid(1_000)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// What this pass found out, without what is only not known yet: until the look is over, what was found out before stands.
+/// What this pass found out, without what is only not known yet: until the look is over, what was
+/// found out before stands.
 fn told(view: &View<'_>, previous: &[Condition]) -> Vec<Outcome> {
     let is_looked_at = |condition| {
         let subjects: &[Subject] = match condition {
@@ -182,6 +194,9 @@ fn told(view: &View<'_>, previous: &[Condition]) -> Vec<Outcome> {
             ConditionType::IntakeReady => &[Subject::Bot, Subject::Subscriptions],
             ConditionType::AccountReady | ConditionType::ReceiverResolved => &[Subject::Mango],
             ConditionType::CrmConnected => &[Subject::Crm],
+            ConditionType::RelayAvailable | ConditionType::DeliveryHealthy => {
+                return *view.relay == RelayState::Unheard;
+            }
             _ => &[],
         };
         subjects.iter().any(|subject| view.looking.contains(subject))
@@ -300,13 +315,13 @@ impl Of<'_> {
             Some(Conflict::Bot { holder }) => return self.fails(This, Reason::BotInUse, &self.held_by(holder)),
             None => {}
         }
-        let look = &self.view.observation.bot;
-        if look.basis == self.desired.token_fingerprint()
-            && let Some(failure) = &look.failure
+        let observed = &self.view.observation.bot;
+        if observed.basis == self.desired.token_fingerprint()
+            && let Some(failure) = &observed.failure
         {
             return self.failed(This, failure);
         }
-        let Some(seen) = look.current(&self.desired.token_fingerprint()) else { return self.unknown(This) };
+        let Some(seen) = observed.current(&self.desired.token_fingerprint()) else { return self.unknown(This) };
         if let (Some(unexpected), Some(bot)) = (self.view.unexpected_bot, self.view.bot) {
             let detail = format!("userId {unexpected}, {} {}", self.say("before", "прежде"), bot.user_id);
             return self.fails(This, Reason::BotChanged, &detail);
@@ -359,10 +374,10 @@ impl Of<'_> {
             Err(Unusable::Malformed(sentence)) => return self.fails(This, Reason::CredentialsInvalid, sentence),
             Ok(access) => access,
         };
-        let look = &self.view.observation.mango;
-        match &look.failure {
-            Some(failure) if look.basis == access.fingerprint => self.failed(This, failure),
-            _ if look.current(&access.fingerprint).is_some() => {
+        let observed = &self.view.observation.mango;
+        match &observed.failure {
+            Some(failure) if observed.basis == access.fingerprint => self.failed(This, failure),
+            _ if observed.current(&access.fingerprint).is_some() => {
                 let message =
                     self.say("MANGO OFFICE takes the credentials of account", "MANGO OFFICE принимает ключи счёта");
                 Outcome::holds(This, Reason::Connected, format!("{message} {}", self.desired.account_number))
@@ -407,7 +422,8 @@ impl Of<'_> {
             Outcome::holds(This, Reason::Resolved, label.clone())
         };
         if !missing.is_empty() && outcome.reason == Reason::Resolved {
-            // Somebody takes the dialogs, so the condition holds; who cannot take them is named all the same.
+            // Somebody takes the dialogs, so the condition holds; who cannot take them is named all
+            // the same.
             outcome.reason = Reason::AgentsMissingInCrm;
             outcome.message =
                 format!("{label}; {}: {}", self.say("not found in the CRM", "не найдены в CRM"), missing.join("; "));
@@ -440,12 +456,12 @@ impl Of<'_> {
         if self.view.conflict.is_some() {
             return self.unknown(This);
         }
-        let look = &self.view.observation.crm;
-        let ours = look.basis.starts_with(access.fingerprint.as_str());
-        if let Some(failure) = look.failure.as_ref().filter(|_| ours) {
+        let observed = &self.view.observation.crm;
+        let ours = observed.basis.starts_with(access.fingerprint.as_str());
+        if let Some(failure) = observed.failure.as_ref().filter(|_| ours) {
             return self.failed(This, failure);
         }
-        let Some(seen) = look.seen.as_ref().filter(|_| ours) else { return self.unknown(This) };
+        let Some(seen) = observed.seen.as_ref().filter(|_| ours) else { return self.unknown(This) };
         if let Some(owner) = plan::other_owner(self.desired, self.view.observation) {
             return self.fails(This, Reason::OwnedElsewhere, &owner);
         }
@@ -461,7 +477,8 @@ impl Of<'_> {
             Outcome::holds(This, Reason::Connected, format!("{message} {}{note}", seen.package))
         };
         match seen.rows.as_ref().and_then(|rows| rows.channel.as_ref()) {
-            // Without somebody to take the dialogs the channel is not made yet, and that has its own condition.
+            // Without somebody to take the dialogs the channel is not made yet, and that has its
+            // own condition.
             None if seen.rows.is_none() || plan::resolved(self.desired, self.view.observation).is_none() => {
                 connected(self.say(
                     "; the channel is made once it is known who takes the dialogs",
@@ -559,6 +576,7 @@ impl Of<'_> {
             return self.unknown(This);
         }
         match self.view.relay {
+            RelayState::Unheard => self.unknown(This),
             RelayState::Absent { detail } => self.fails(This, Reason::RelayStarting, detail),
             RelayState::Failed { reason, detail } => self.fails(This, *reason, detail),
             RelayState::Running { facts, .. } if !facts.store_writable => self.fails(This, Reason::StoreUnwritable, ""),

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::external::{self, Seen};
 use super::installation::{InstallationArgs, data_dir};
-use super::outside::{self, Seen};
 use super::{Output, USAGE};
 use crate::telemetry;
 
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     telemetry::start(telemetry::Format::Text, "warn");
     let looked = super::in_runtime(async {
         let folder = data_dir(args.data_dir.clone())?;
-        outside::look(&args.paths, &folder, &args.installation).await
+        external::observe(&args.paths, &folder, &args.installation).await
     });
     let seen = match looked {
         Ok(seen) => seen,
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 
 fn as_text(seen: &[Seen]) -> String {
     seen.iter().fold(String::new(), |mut text, one| {
-        let actions = one.keeper.plan();
+        let actions = one.reconciler.plan();
         // Writing to a String does not fail.
         let _ = writeln!(text, "{}: {}", one.channel, counted(actions.len()));
         for action in actions {
@@ -88,7 +88,7 @@ fn as_json(seen: &[Seen]) -> String {
             json!({
                 "namespace": one.channel.namespace,
                 "name": one.channel.name,
-                "actions": one.keeper.plan(),
+                "actions": one.reconciler.plan(),
                 "problems": one.problems,
             })
         })

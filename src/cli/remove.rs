@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::installation::{InstallationArgs, data_dir};
-use super::{USAGE, outside};
+use super::{USAGE, external};
 use crate::local::Lock;
 use crate::telemetry;
 use crate::time::Clock;
@@ -36,14 +36,14 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let outcome = super::in_runtime(async {
         let folder = data_dir(args.data_dir.clone())?;
         let _held = Lock::take(&folder).map_err(|reason| format!("the data folder {}: {reason}", folder.display()))?;
-        let mut seen = outside::look(&args.paths, &folder, &args.installation).await?;
+        let mut seen = external::observe(&args.paths, &folder, &args.installation).await?;
         let clock = Clock::real();
         let mut lines = Vec::new();
         let mut complete = true;
         for one in &mut seen {
-            let done = one.keeper.remove(&|| clock.now()).await;
+            let done = one.reconciler.remove(&|| clock.now()).await;
             // What could not be looked at may hold something of ours.
-            let unseen = one.keeper.unseen();
+            let unseen = one.reconciler.unseen();
             complete &= unseen.is_empty() && done.iter().all(|step| step.outcome.is_ok());
             if done.is_empty() && unseen.is_empty() {
                 lines.push(format!("{}: nothing of ours is there", one.channel));

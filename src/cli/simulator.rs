@@ -1,4 +1,4 @@
-//! `maxchannel simulator`: runs the doubles of the outside systems.
+//! `maxchannel simulator`: runs the simulators of the outside systems.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -10,12 +10,13 @@ use serde_json::json;
 use super::USAGE;
 use maxchannel_simulator::{creatio, mango, max};
 
-/// Run doubles of MAX, MANGO OFFICE and Creatio, with a control for customers, agents and faults.
+/// Run simulators of MAX, MANGO OFFICE and Creatio, with a control for customers, agents and
+/// faults.
 ///
 /// Prints one JSON line with the addresses and the invented credentials and serves until Ctrl-C or
-/// SIGTERM. `GET <address>/control` lists what the control of each double offers. They start empty:
-/// bots, people and agents are made through the control. The doubles keep everything in memory and
-/// reach loopback and private addresses only.
+/// SIGTERM. `GET <address>/control` lists what the control of each simulator offers. They start
+/// empty: bots, people and agents are made through the control. The simulators keep everything in
+/// memory and reach loopback and private addresses only.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  maxchannel simulator\n  maxchannel simulator --time-scale 60 --for 10m")]
 pub(super) struct Args {
@@ -79,7 +80,7 @@ async fn serve(args: &Args) -> std::io::Result<()> {
         time_scale: args.time_scale,
         ..creatio::Options::default()
     };
-    // The credentials are inventions of the doubles; whoever wants to talk to them needs to know
+    // The credentials are inventions of the simulators; whoever wants to talk to them needs to know
     // them.
     let mango_keys = json!({"apiKey": mango_options.api_key, "apiSalt": mango_options.api_salt});
     let creatio_keys = json!({

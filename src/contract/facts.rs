@@ -36,6 +36,16 @@ pub struct Facts {
     pub auto_close: Vec<AutoClose>,
 }
 
+impl Facts {
+    /// What would be lost with the store; of relays of an older version, which count dead letters
+    /// only, those.
+    #[must_use]
+    pub fn undelivered_in_all(&self) -> Undelivered {
+        let dead_letters = self.undelivered.dead_letters.max(self.dead_letters);
+        Undelivered { dead_letters, ..self.undelivered }
+    }
+}
+
 /// Relays of an older version do not say.
 const fn yes() -> bool {
     true

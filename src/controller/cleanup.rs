@@ -1,11 +1,16 @@
-//! The end of a channel: unsubscribe, let the relay finish, deactivate the channel in the CRM, then the objects, the volume claim
-//! included, and last the finalizer.
+//! The end of a channel: unsubscribe, let the relay finish, deactivate the channel in the CRM, then
+//! the objects, the volume claim included, and last the finalizer.
 //!
-//! Nothing that was acknowledged is thrown away: while the relay has messages that are not delivered, the deletion waits, says for how
-//! many, and goes on by itself. Whoever does not want them says so by an annotation ([`names::FORCE_DELETE`]).
+//! Nothing that was acknowledged is thrown away: while the relay has messages that are not
+//! delivered, the deletion waits, says for how many, and goes on by itself. What a relay said last
+//! counts while it does not run; of one that has run and has not said anything to this process the
+//! deletion waits for a word. Whoever does not want to says so by an annotation
+//! ([`names::FORCE_DELETE`]). Where the volume is gone, or the pod that kept them on its own disk,
+//! there is nothing to wait for.
 //!
-//! Else it never hangs: what cannot be taken away outside within the installation's patience, counted from the first try of this
-//! process, is named in an event, and the channel goes all the same.
+//! Else it never hangs: what cannot be taken away outside within the installation's patience,
+//! counted from the first try of this process, is named in an event, and the channel goes all the
+//! same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,8 +22,8 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::channel_state::{self, ChannelState, Judged};
 use super::context::Context;
-use super::entry::{self, Entry, Judged};
 use super::pass::{self, Outcome};
 use super::relay_link;
 use super::relay_state::{self, PodState};
@@ -29,7 +34,7 @@ use super::{Error, names};
 use crate::api::ChannelRef;
 use crate::api::{DeletionPolicy, MaxChannel, key};
 use crate::channel;
-use crate::channel::keeper::Done;
+use crate::channel::reconciler::Done;
 use crate::channel::report::RelayState;
 use crate::channel::validate::Secrets;
 use crate::contract::Undelivered;
@@ -51,46 +56,47 @@ pub async fn pass(
     context: &Context,
     scope: &Scope,
     channel: &Arc<Channel>,
-    entry: &mut Entry,
+    state: &mut ChannelState,
 ) -> Result<Outcome, Error> {
     let done = |changed| Outcome { changed, waiting: false, again_in: Duration::from_hours(1) };
-    if !channel.is_held() {
+    if !channel.has_finalizer() {
         return Ok(done(false));
     }
-    let judged = entry.judge(channel, context);
-    let manifest = judged.or_else(|problems| entry.good.clone().ok_or(problems));
-    // Of a manifest that fits nothing the wish itself is read.
+    // Whether it comes up as it was changed is nothing to wait for any more.
+    context.rollouts.ended(&channel.reference()).iter().for_each(|next| context.kick(next));
+    let judged = state.judge(channel, context);
+    let manifest = judged.or_else(|problems| state.good.clone().ok_or(problems));
+    // Of a manifest that fits nothing what it says is read.
     let policy: DeletionPolicy = channel
         .spec
         .get("deletionPolicy")
         .and_then(|policy| serde_json::from_value(policy.clone()).ok())
         .unwrap_or_default();
     let now = context.clock.now();
-    let tried_for = now - *entry.deleting_since.get_or_insert(now);
+    let tried_for = now - *state.deleting_since.get_or_insert(now);
     let patience = i64::try_from(context.settings.deletion_patience.as_millis()).unwrap_or(i64::MAX);
     let forced = channel.annotations().get(names::FORCE_DELETE).is_some_and(|value| value == "true");
     // With the volume left where it is, what is undelivered stays too.
     let keeps_store =
         policy == DeletionPolicy::Retain && manifest.as_deref().map_or(true, |manifest| !is_ephemeral(manifest));
     if policy == DeletionPolicy::Delete
-        && let Err(left) = leave(context, scope, channel, entry, &manifest, forced).await?
+        && let Err(left) = leave(context, scope, channel, state, &manifest, forced).await?
     {
         if left.is_draining || tried_for < patience {
-            return wait(context, channel, entry, left, patience).await;
+            return wait(context, channel, state, left, patience).await;
         }
         let note = format!("Left behind outside, take it away by hand: {}", left.sentences.join("; "));
         context.writer.event(channel, EventType::Warning, "ExternalObjectsLeft", "Delete", &note).await;
     }
     if !keeps_store {
         // Asked again: in between something may have come in.
-        let undelivered = undelivered(context, scope, entry, &channel.reference()).await;
-        if undelivered.total() > 0 && entry.conflict.is_none() {
+        let held = undelivered(context, scope, channel, state, &manifest).await?;
+        if held != Held::Known(Undelivered::default()) && state.conflict.is_none() {
             if !forced {
-                let again_in = Duration::from_secs(2);
-                let left = Left { sentences: Vec::new(), is_draining: true, undelivered, again_in };
-                return wait(context, channel, entry, left, patience).await;
+                let left = Left { again_in: Duration::from_secs(2), ..Left::draining(held) };
+                return wait(context, channel, state, left, patience).await;
             }
-            let note = format!("Dropped with the channel, as {} asks: {}", names::FORCE_DELETE, counted(undelivered));
+            let note = format!("Dropped with the channel, as {} asks: {}", names::FORCE_DELETE, held.in_words());
             context.writer.event(channel, EventType::Warning, "UndeliveredDropped", "Delete", &note).await;
         }
     }
@@ -98,8 +104,7 @@ pub async fn pass(
     if policy == DeletionPolicy::Delete {
         remove_claim(context, channel).await?;
     }
-    context.rollouts.ended(&channel.reference()).iter().for_each(|next| context.kick(next));
-    context.writer.hold(channel, false).await?;
+    context.writer.remove_finalizer(channel).await?;
     Ok(done(true))
 }
 
@@ -111,17 +116,18 @@ fn is_ephemeral(manifest: &MaxChannel) -> bool {
 async fn wait(
     context: &Context,
     channel: &Channel,
-    entry: &mut Entry,
+    state: &mut ChannelState,
     left: Left,
     patience: Millis,
 ) -> Result<Outcome, Error> {
     let mut told = left.sentences;
-    if left.undelivered.total() > 0 {
-        told.insert(0, counted(left.undelivered));
+    let holds = left.held != Held::Known(Undelivered::default());
+    if holds {
+        told.insert(0, left.held.in_words());
     }
     let mut changed = false;
-    if !told.is_empty() && told != entry.waits_for {
-        let (type_, note) = if left.undelivered.total() > 0 {
+    if !told.is_empty() && told != state.waits_for {
+        let (type_, note) = if holds {
             let note = format!(
                 "Waits until everything is delivered: {}; {}: \"true\" drops it",
                 told.join("; "),
@@ -131,29 +137,46 @@ async fn wait(
         } else {
             (EventType::Normal, format!("Waits up to {} s to clean up outside: {}", patience / 1_000, told.join("; ")))
         };
-        // Events of one reason count as one and keep the first note: another number is another event.
-        let action = format!("Delete{}", left.undelivered.total());
+        // Events of one reason count as one and keep the first note: another number is another
+        // event.
+        let action = match left.held {
+            Held::Known(undelivered) => format!("Delete{}", undelivered.total()),
+            Held::Unknown => "DeleteUnheard".to_owned(),
+        };
         context.writer.event(channel, type_, "DeletionWaits", &action, &note).await;
-        entry.keeper.set_deletion(Some(told.join("; ")));
-        entry.waits_for = told;
-        let state = match &entry.facts {
+        state.reconciler.set_deletion(Some(told.join("; ")));
+        state.waits_for = told;
+        let relay = match &state.facts {
             Some(facts) => {
                 RelayState::Running { facts: Box::new(facts.clone()), open: true, wanted: facts.revision.clone() }
             }
             None => RelayState::Absent { detail: String::new() },
         };
-        changed = pass::report(context, channel, entry, &state).await?;
+        changed = pass::report(context, channel, state, &relay).await?;
     }
     Ok(Outcome { changed, waiting: true, again_in: left.again_in })
 }
 
-fn counted(undelivered: Undelivered) -> String {
-    let Undelivered { to_crm, to_max, dead_letters } = undelivered;
-    let parts = [(to_crm, "to the CRM"), (to_max, "to customers"), (dead_letters, "given up (dead letters)")];
-    let parts: Vec<String> =
-        parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-    let all = undelivered.total();
-    format!("{all} undelivered {}: {}", if all == 1 { "message" } else { "messages" }, parts.join(", "))
+/// What the relay holds that was acknowledged and not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Known(Undelivered),
+    /// It has run, does not answer, and has said nothing to this process.
+    Unknown,
+}
+
+impl Held {
+    fn in_words(self) -> String {
+        let Self::Known(undelivered) = self else {
+            return "what the relay has not delivered, which is not known while it does not run".to_owned();
+        };
+        let Undelivered { to_crm, to_max, dead_letters } = undelivered;
+        let parts = [(to_crm, "to the CRM"), (to_max, "to customers"), (dead_letters, "given up (dead letters)")];
+        let parts: Vec<String> =
+            parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+        let all = undelivered.total();
+        format!("{all} undelivered {}: {}", if all == 1 { "message" } else { "messages" }, parts.join(", "))
+    }
 }
 
 /// Deletes the volume claim where it was made for this channel; another's is named and stays.
@@ -179,18 +202,19 @@ struct Left {
     sentences: Vec<String>,
     /// The relay may still deliver something.
     is_draining: bool,
-    undelivered: Undelivered,
+    held: Held,
     again_in: Duration,
 }
 
 impl Left {
     fn because(sentences: Vec<String>) -> Self {
-        Self { sentences, is_draining: false, undelivered: Undelivered::default(), again_in: Duration::from_secs(2) }
+        let held = Held::Known(Undelivered::default());
+        Self { sentences, is_draining: false, held, again_in: Duration::from_secs(2) }
     }
 
-    fn draining(undelivered: Undelivered) -> Self {
+    fn draining(held: Held) -> Self {
         // What goes at once is told to nobody.
-        Self { sentences: Vec::new(), is_draining: true, undelivered, again_in: Duration::from_millis(500) }
+        Self { sentences: Vec::new(), is_draining: true, held, again_in: Duration::from_millis(500) }
     }
 }
 
@@ -199,14 +223,14 @@ async fn leave(
     context: &Context,
     scope: &Scope,
     channel: &Channel,
-    entry: &mut Entry,
+    state: &mut ChannelState,
     manifest: &Judged,
     forced: bool,
 ) -> Result<Result<(), Left>, Error> {
     let clock = || context.clock.now();
     let name = channel.reference();
     // A bot was never known: nothing can be outside.
-    if entry.keeper.bot().is_none() {
+    if state.reconciler.bot().is_none() {
         return Ok(Ok(()));
     }
     let manifest = match manifest {
@@ -216,42 +240,43 @@ async fn leave(
             return Ok(Err(Left::because(vec![format!("all of {name}, because its manifest cannot be used: {why}")])));
         }
     };
-    let mut secrets = entry.dereference(channel, scope, context).await?;
+    let mut secrets = state.dereference(channel, scope, context).await?;
     complete(context, scope, &name, manifest, &mut secrets).await?;
-    for (name, data) in &entry.gone {
+    for (name, data) in &state.gone {
         secrets.entry(name.clone()).or_insert_with(|| data.clone());
     }
-    entry.keeper.set(Ok(manifest), &secrets, clock());
-    pass::claim(context, entry, &name);
-    if entry.conflict.is_some() {
+    state.reconciler.set(Ok(manifest), &secrets, clock());
+    pass::claim(context, state, &name);
+    if state.conflict.is_some() {
         // Nothing outside is this channel's.
         return Ok(Ok(()));
     }
-    channel::pass::look(&mut entry.keeper, &clock).await;
+    channel::pass::observe(&mut state.reconciler, &clock).await;
     context.fence.check()?;
-    let done = entry.keeper.leave_intake(&clock).await;
+    let done = state.reconciler.leave_intake(&clock).await;
     pass::tell_changes(context, channel, &done).await;
     let mut failures = sentences(&done);
     if failures.is_empty() {
-        let left_at = *entry.left_at.get_or_insert_with(clock);
+        let left_at = *state.left_at.get_or_insert_with(clock);
         let left_for = clock() - left_at;
         if !forced {
-            let is_idle = is_idle(context, scope, entry, &name).await;
-            let undelivered = entry.undelivered;
-            if undelivered.total() > 0 && left_for >= TOLD_AFTER {
-                return Ok(Err(Left { again_in: Duration::from_secs(1), ..Left::draining(undelivered) }));
+            let held = undelivered(context, scope, channel, state, &Ok(Arc::new(manifest.clone()))).await?;
+            let none = Held::Known(Undelivered::default());
+            let is_idle = is_idle(context, scope, state, &name, held == none);
+            if held != none && left_for >= TOLD_AFTER {
+                return Ok(Err(Left { again_in: Duration::from_secs(1), ..Left::draining(held) }));
             }
-            if undelivered.total() > 0 || (left_for < DRAIN && !is_idle) {
-                return Ok(Err(Left::draining(Undelivered::default())));
+            if held != none || (left_for < DRAIN && !is_idle) {
+                return Ok(Err(Left::draining(none)));
             }
         }
         context.fence.check()?;
-        let done = entry.keeper.remove(&clock).await;
+        let done = state.reconciler.remove(&clock).await;
         pass::tell_changes(context, channel, &done).await;
         failures.extend(sentences(&done));
     }
     // What could not be looked at may hold something of ours.
-    failures.extend(entry.keeper.unseen());
+    failures.extend(state.reconciler.unseen());
     Ok(if failures.is_empty() { Ok(()) } else { Err(Left::because(failures)) })
 }
 
@@ -260,46 +285,78 @@ fn sentences(done: &[Done]) -> Vec<String> {
     failed.map(|(step, failure)| format!("{} ({})", step.action, failure.detail)).collect()
 }
 
-/// Whether the relay has nothing to deliver any more, or cannot be asked because there is none.
-async fn is_idle(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> bool {
+/// Whether the relay has had nothing to deliver for a moment, or cannot be asked because there is
+/// none.
+fn is_idle(context: &Context, scope: &Scope, state: &mut ChannelState, name: &ChannelRef, holds_nothing: bool) -> bool {
     let now = context.clock.now();
-    if undelivered(context, scope, entry, name).await.total() > 0 {
-        entry.idle_since = None;
+    if !holds_nothing {
+        state.idle_since = None;
         return false;
     }
-    let PodState::Running { .. } = relay_state::of_pod(pass::own_pod(scope, name).as_deref(), &[], context.clock.now())
-    else {
+    let PodState::Running { .. } = relay_state::of_pod(pass::own_pod(scope, name).as_deref(), &[], now) else {
         return true;
     };
-    match &entry.facts {
-        Some(facts) if facts.oldest_seconds == 0 => now - *entry.idle_since.get_or_insert(now) >= QUIET,
+    match &state.facts {
+        Some(facts) if facts.oldest_seconds == 0 => now - *state.idle_since.get_or_insert(now) >= QUIET,
         _ => {
-            entry.idle_since = None;
+            state.idle_since = None;
             false
         }
     }
 }
 
-/// What the relay has not delivered. What it said last counts while it does not answer; a relay that never answered this process has
-/// said nothing.
-async fn undelivered(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> Undelivered {
-    if let Some(place) = relay_link::place(context, scope, name) {
-        let config = entry.keeper.relay();
-        match relay_link::ask(context, name, &place, config.as_ref()).await {
+/// What the relay has not delivered: as it says now, or as it said last.
+async fn undelivered(
+    context: &Context,
+    scope: &Scope,
+    channel: &Channel,
+    state: &mut ChannelState,
+    manifest: &Judged,
+) -> Result<Held, Error> {
+    let name = channel.reference();
+    if let Some(place) = relay_link::place(context, scope, &name) {
+        let config = state.reconciler.relay();
+        match relay_link::ask(context, &name, &place, config.as_ref()).await {
             Ok(facts) => {
-                let undelivered = facts.undelivered;
-                // Relays of an older version count dead letters only.
-                let dead_letters = undelivered.dead_letters.max(facts.dead_letters);
-                entry.undelivered = Undelivered { dead_letters, ..undelivered };
-                entry.facts = Some(facts);
+                state.undelivered = Some(facts.undelivered_in_all());
+                state.facts = Some(facts);
             }
-            Err(_) => entry.facts = None,
+            Err(_) => state.facts = None,
         }
     }
-    entry.undelivered
+    let has_run =
+        channel.status.as_ref().is_some_and(|status| status.relay.is_some()) && context.settings.relay_link.has_pods();
+    let held = match state.undelivered {
+        Some(undelivered) => Held::Known(undelivered),
+        None if has_run => Held::Unknown,
+        None => Held::Known(Undelivered::default()),
+    };
+    let none = Held::Known(Undelivered::default());
+    if held == none || !is_store_gone(context, scope, &name, manifest.as_deref().is_ok_and(is_ephemeral)).await? {
+        return Ok(held);
+    }
+    state.undelivered = Some(Undelivered::default());
+    let note = format!("Lost with the relay's volume, which is gone: {}", held.in_words());
+    context.writer.event(channel, EventType::Warning, "UndeliveredLost", "Delete", &note).await;
+    Ok(none)
 }
 
-/// Where Secrets are gone already, as when a whole folder is deleted at once, what the relay was told serves.
+/// Whether what the relay kept its messages on is gone, as when the whole namespace is being
+/// deleted.
+async fn is_store_gone(context: &Context, scope: &Scope, name: &ChannelRef, is_ephemeral: bool) -> Result<bool, Error> {
+    if !context.settings.relay_link.has_pods() || pass::own_pod(scope, name).is_some() {
+        return Ok(false);
+    }
+    if is_ephemeral {
+        return Ok(true);
+    }
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.writer.client().clone(), &name.namespace);
+    let claim = claims.get_opt(&names::claim(&name.name)).await?;
+    Ok(claim.is_none_or(|claim| claim.metadata.deletion_timestamp.is_some()))
+}
+
+/// Where Secrets are gone already, as when a whole folder is deleted at once, what the relay was
+/// told serves.
 async fn complete(
     context: &Context,
     scope: &Scope,
@@ -321,7 +378,7 @@ async fn complete(
     }
     let api: Api<Secret> = Api::namespaced(context.writer.client().clone(), &name.namespace);
     let Some(secret) = api.get_opt(&of_relay).await? else { return Ok(()) };
-    let told = entry::data(secret);
+    let told = channel_state::data(secret);
     let mut give = |secret: &str, key: &str, from: &str| {
         if let Some(value) = told.get(from) {
             let data: &mut BTreeMap<String, SecretString> = secrets.entry(secret.to_owned()).or_default();

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::watch;
 
 use super::Settings;
-use super::entry::Entry;
+use super::channel_state::ChannelState;
 use super::lease::Fence;
 use super::metrics::{ConditionLabels, Metrics, RolloutLabels};
 use super::resource::Channel;
@@ -16,7 +16,7 @@ use super::scope::{Happened, Listener, Scope};
 use super::writer::Writer;
 use crate::api::ChannelRef;
 use crate::channel::claims::{Claim, Conflict, conflicts};
-use crate::channel::errands::Places;
+use crate::channel::errands::Permits;
 use crate::channel::observe::Clients;
 use crate::time::Clock;
 use crate::transport::Transport;
@@ -32,7 +32,7 @@ pub struct Context {
     /// Asks relays how they are.
     pub relays: Arc<dyn Transport>,
     pub rollouts: Rollouts,
-    pub places: Arc<Places>,
+    pub permits: Arc<Permits>,
     scopes: RwLock<Vec<Arc<Scope>>>,
     state: Mutex<State>,
 }
@@ -45,12 +45,12 @@ struct State {
     conflicts: Option<BTreeMap<ChannelRef, Conflict>>,
 }
 
-/// Everything that is kept of one channel; gone with it. Passes change [`Entry`], the watch the
-/// rest.
+/// Everything that is kept of one channel; gone with it. Passes change [`ChannelState`], the watch
+/// the rest.
 #[derive(Debug, Default)]
 struct Record {
     claim: Option<Claim>,
-    entry: Option<Arc<tokio::sync::Mutex<Entry>>>,
+    state: Option<Arc<tokio::sync::Mutex<ChannelState>>>,
     /// Grows with everything that a pass under way should not ignore.
     version: watch::Sender<u64>,
     /// How many passes in a row have failed.
@@ -82,7 +82,7 @@ impl Context {
             metrics,
             relays,
             rollouts,
-            places: Arc::default(),
+            permits: Arc::default(),
             scopes: RwLock::default(),
             state: Mutex::default(),
         }
@@ -108,17 +108,21 @@ impl Context {
     }
 
     /// What is kept of a channel, made by `new` where there is nothing yet.
-    pub fn entry(&self, channel: &ChannelRef, new: impl FnOnce() -> Entry) -> Arc<tokio::sync::Mutex<Entry>> {
+    pub fn channel_state(
+        &self,
+        channel: &ChannelRef,
+        new: impl FnOnce() -> ChannelState,
+    ) -> Arc<tokio::sync::Mutex<ChannelState>> {
         let mut state = self.state();
-        let entry = &mut state.channels.entry(channel.clone()).or_default().entry;
-        entry.get_or_insert_with(|| Arc::new(tokio::sync::Mutex::new(new()))).clone()
+        let state = &mut state.channels.entry(channel.clone()).or_default().state;
+        state.get_or_insert_with(|| Arc::new(tokio::sync::Mutex::new(new()))).clone()
     }
 
     /// Forgets what was kept: another replica may change everything now.
     pub fn forget_all(&self) {
         let mut state = self.state();
         for record in state.channels.values_mut() {
-            record.entry = None;
+            record.state = None;
             record.attempts = 0;
         }
         self.metrics.objects_in_backoff.set(0);
@@ -282,14 +286,14 @@ impl State {
 }
 
 impl Listener for Context {
-    fn channel(&self, channel: &Channel, happened: Happened, wish_changed: bool) {
+    fn channel(&self, channel: &Channel, happened: Happened, desired_changed: bool) {
         let name = channel.reference();
         let kicked = {
             let mut state = self.state();
             if happened == Happened::Deleted {
                 state.take(&name);
                 state.settle()
-            } else if wish_changed {
+            } else if desired_changed {
                 let bot = channel.status.as_ref().and_then(|status| status.bot.as_ref());
                 let claim = Claim {
                     channel: name.clone(),
@@ -308,7 +312,7 @@ impl Listener for Context {
                 Vec::new()
             }
         };
-        if wish_changed {
+        if desired_changed {
             self.changed(&name);
         }
         for other in &kicked {

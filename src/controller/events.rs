@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use super::{action, names};
 use crate::api::Language;
-use crate::channel::keeper::Done;
 use crate::channel::plan::Action;
+use crate::channel::reconciler::Done;
 use crate::channel::subscription;
 
 /// The same words within this time are one event that is counted.

@@ -1,20 +1,22 @@
 //! The Kubernetes half: watches channels, owns their objects, and tells how it stands with them.
 //!
-//! Owns the watches, the owned objects (one builder each in [`objects`]), the lease, events, status and metrics. What a channel needs is
-//! decided in [`crate::channel`], the same as without a cluster; dialogs are the relay's.
+//! Owns the watches, the owned objects (one builder each in [`objects`]), the lease, events, status
+//! and metrics. What a channel needs is decided in [`crate::channel`], the same as without a
+//! cluster; dialogs are the relay's.
 //!
 //! - [`scope`]: caches and kicks; one per watched namespace, or one for all.
 //! - [`pass`]: one pass over one channel; [`cleanup`]: over one that is being deleted.
 //! - [`writer`]: every write, none that changes nothing, none without the lease.
 //! - [`lease`]: who leads. Followers keep their caches warm and write nothing.
 //!
-//! Nothing is decided from memory that could not be found out again: a crash after any single write costs nothing.
+//! Nothing is decided from memory that could not be found out again: a crash after any single write
+//! costs nothing.
 
 mod action;
+mod channel_state;
 mod cleanup;
 mod compare;
 mod context;
-mod entry;
 mod events;
 mod http;
 pub mod lease;
@@ -22,6 +24,7 @@ mod metrics;
 pub mod names;
 pub mod objects;
 mod pass;
+mod pending;
 mod queue;
 mod refusal;
 mod relay_link;
@@ -53,8 +56,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, field};
 
+use channel_state::ChannelState;
 use context::Context;
-use entry::Entry;
 use lease::{Fence, Lost};
 use metrics::{Counted, Metrics, OutcomeLabels, ReasonLabels};
 pub use objects::{Gateway, NetworkAccess, PodExtras};
@@ -150,12 +153,14 @@ pub enum StartError {
     Settings(String),
 }
 
-/// One client for calls, which must end, and one for watches, which are silent for minutes and have their own bounds.
+/// One client for calls, which must end, and one for watches, which are silent for minutes and have
+/// their own bounds.
 ///
 /// # Errors
 /// The configuration cannot be used.
 pub fn clients(mut config: kube::Config) -> Result<(Client, Client), kube::Error> {
-    // The library takes the environment's; this program takes proxies from its settings, and none for the API server.
+    // The library takes the environment's; this program takes proxies from its settings, and none
+    // for the API server.
     config.proxy_url = None;
     let mut calls = config.clone();
     calls.connect_timeout = Some(Duration::from_secs(5));
@@ -191,8 +196,8 @@ impl Running {
     }
 }
 
-/// Starts the controller; it goes on until `stop` is cancelled. `watching` is for watches, which are silent for minutes, `client` for
-/// everything else and should have time-outs.
+/// Starts the controller; it goes on until `stop` is cancelled. `watching` is for watches, which
+/// are silent for minutes, `client` for everything else and should have time-outs.
 ///
 /// # Errors
 /// The address or a setting cannot be used.
@@ -209,7 +214,7 @@ pub async fn start(
         max::transports(installation.max_overridden, installation.max_ca_pem.as_deref(), &installation.max_url)
             .map_err(StartError::Settings)?;
     let public =
-        || ReqwestTransport::outside(Trust::public(), Addresses::Any).map(Arc::new).map_err(StartError::Settings);
+        || ReqwestTransport::external(Trust::public(), Addresses::Any).map(Arc::new).map_err(StartError::Settings);
     let clients = Arc::new(Clients::over(
         installation,
         (Counted::over(asking, "max", &metrics), files),
@@ -302,7 +307,8 @@ async fn run(
         tasks.spawn(async move {
             let mut is_any_served = false;
             for scope in &scopes {
-                // One that the server does not show, as when its namespace is gone, does not keep the others waiting.
+                // One that the server does not show, as when its namespace is gone, does not keep
+                // the others waiting.
                 is_any_served |= tokio::select! {
                     biased;
                     () = scope.ready() => true,
@@ -421,8 +427,9 @@ async fn list_any(apis: &[Api<Channel>]) -> Result<(), kube::Error> {
     refused.map_or(Ok(()), Err)
 }
 
-/// Finds out what this installation is called, where nobody has said: by the uid of `kube-system`, which is one per cluster and as old
-/// as it. Where that may not be read, the uid of the Lease serves, which is as old as this release. False: stopped before.
+/// Finds out what this installation is called, where nobody has said: by the uid of `kube-system`,
+/// which is one per cluster and as old as it. Where that may not be read, the uid of the Lease
+/// serves, which is as old as this release. False: stopped before.
 async fn identify(context: &Context, client: &Client, ready: &http::Ready, stop: &CancellationToken) -> bool {
     let id = &context.clients.installation().id;
     if id.is_known() {
@@ -557,31 +564,33 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
     let mut version = context.version(&name);
     version.borrow_and_update();
     let mut leads = context.fence.leads();
-    let entry = context.entry(&name, || Entry::new(context, &channel));
+    let state = context.channel_state(&name, || ChannelState::new(context, &channel));
     let work = {
         let shared = shared.clone();
         async move {
             let Shared { context, scope, .. } = &*shared;
-            let mut entry = entry.lock().await;
+            let mut state = state.lock().await;
             // Whoever had it before may have changed the channel.
             let reference = ObjectRef::from_obj(&*channel);
             let channel = scope.channels.get(&reference).unwrap_or(channel);
             if channel.is_deleted() {
-                entry.errands.stop();
-                cleanup::pass(context, scope, &channel, &mut entry).await
+                state.errands.stop();
+                cleanup::pass(context, scope, &channel, &mut state).await
             } else {
-                Box::pin(pass::pass(context, scope, &channel, &mut entry)).await
+                Box::pin(pass::pass(context, scope, &channel, &mut state)).await
             }
         }
     };
-    // A task of its own: the library would poll all passes under way whenever one of them can go on, and on one core.
+    // A task of its own: the library would poll all passes under way whenever one of them can go
+    // on, and on one core.
     let work =
         async { AbortOnDropHandle::new(tokio::spawn(work.instrument(span))).await.map_err(|_| Error::Panicked)? };
     let outcome = tokio::select! {
         biased;
         // Another may lead from now on: whatever is under way is dropped.
         _ = leads.wait_for(|leads| !leads) => Err(Error::Lost(Lost)),
-        // A person has changed something: what is under way would finish with what is no longer wanted.
+        // A person has changed something: what is under way would finish with what is no longer
+        // wanted.
         Ok(()) = version.changed() => {
             return Ok(match lane {
                 // A pass is asked for, and by which lane, by whoever says so.

@@ -1,4 +1,5 @@
-//! One pass over one channel, as a table of contents: dereference -> validate -> observe -> build -> apply -> plan and execute -> status.
+//! One pass over one channel, as a table of contents: dereference -> validate -> observe -> build
+//! -> apply -> plan and execute -> status.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt as _};
 use tokio::time::Instant;
 
+use super::channel_state::{ChannelState, Settled};
 use super::context::Context;
-use super::entry::{Entry, Settled};
 use super::objects::{self, Blueprint, HTTPRoute};
 use super::refusal;
 use super::relay_link;
@@ -21,14 +22,14 @@ use super::resource::Channel;
 use super::rollouts::{self, Turn};
 use super::scope::Scope;
 use super::withheld::Withheld;
-use super::writer::{Change, Deleted, Live, Owned, Writer, is_controlled_by, is_other_wish};
+use super::writer::{Change, Deleted, Live, Owned, Writer, is_applied_otherwise, is_controlled_by};
 use super::{Error, compare, events, names, volume};
 use crate::api::ChannelRef;
 use crate::api::{ConditionType, Reason, conditions};
 use crate::channel;
 use crate::channel::errands::Awaiting;
-use crate::channel::keeper::{Brought, Done, May, Side};
 use crate::channel::pass::{MOMENT, Shell};
+use crate::channel::reconciler::{Brought, Done, May, Side};
 use crate::channel::relay_config::with_log_level;
 use crate::channel::report::{RelayState, Unapplied};
 use crate::contract::RelayConfig;
@@ -42,7 +43,8 @@ const NOT_SOONER: Millis = 2_000;
 /// The longest wait is short, because after an API server that was away the kubelet's own watches
 /// come back at any time within a minute, and a touch before that brings nothing.
 const TOUCH_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(3), Duration::from_secs(10));
-/// After so many touches, which is some five minutes, the relay itself must be refusing the configuration: then it is touched rarely.
+/// After so many touches, which is some five minutes, the relay itself must be refusing the
+/// configuration: then it is touched rarely.
 const TOUCHES: u32 = 30;
 const TOUCH_RARELY: Millis = 120_000;
 /// What a pass did.
@@ -62,36 +64,37 @@ pub async fn pass(
     context: &Context,
     scope: &Arc<Scope>,
     channel: &Arc<Channel>,
-    entry: &mut Entry,
+    state: &mut ChannelState,
 ) -> Result<Outcome, Error> {
     let clock = || context.clock.now();
     let name = channel.reference();
-    let mut is_held = true;
-    if !channel.is_held() {
+    let mut has_finalizer = true;
+    if !channel.has_finalizer() {
         // Before anything is made outside. The watch brings the channel back with the finalizer.
-        let outcome = context.writer.hold(channel, true).await;
-        is_held = entry.refusals.take("finalizer", "the finalizer of the channel", "", clock(), outcome)?.is_some();
+        let outcome = context.writer.add_finalizer(channel).await;
+        has_finalizer =
+            state.refusals.take("finalizer", "the finalizer of the channel", "", clock(), outcome)?.is_some();
     }
     for kind in scope.take_deleted(&name) {
-        entry.applied.remove(kind);
+        state.applied.remove(kind);
     }
 
-    let secrets = entry.dereference(channel, scope, context).await?;
-    let judged = entry.judge(channel, context);
-    withhold(context, scope, channel, entry).await?;
-    let judged = judged.as_deref().map_err(|problems| entry.withheld.told(problems.clone()));
-    entry.keeper.set(judged, &secrets, clock());
-    entry.keeper.set_generation(channel.metadata.generation.unwrap_or(0));
+    let secrets = state.dereference(channel, scope, context).await?;
+    let judged = state.judge(channel, context);
+    withhold(context, scope, channel, state).await?;
+    let judged = judged.as_deref().map_err(|problems| state.withheld.told(problems.clone()));
+    state.reconciler.set(judged, &secrets, clock());
+    state.reconciler.set_generation(channel.metadata.generation.unwrap_or(0));
     let relay = Serving::default();
-    if !is_held {
-        claim(context, entry, &name);
+    if !has_finalizer {
+        claim(context, state, &name);
         // Whatever were made outside now could stay there for ever.
-        let wrote = report(context, channel, entry, &relay.state).await?;
-        let again_in = next(context, &name, entry, false, clock());
+        let wrote = report(context, channel, state, &relay.found).await?;
+        let again_in = next(context, &name, state, false, clock());
         let again_in = Duration::from_millis(again_in.unsigned_abs());
         return Ok(Outcome { changed: wrote, waiting: true, again_in });
     }
-    let mut steps = Steps { context, scope, channel, entry, name, relay, awaiting: None, until: None, waiting: false };
+    let mut steps = Steps { context, scope, channel, state, name, relay, awaiting: None, until: None, waiting: false };
     channel::pass::pass(&mut steps).await?;
     let Steps { waiting, ref relay, .. } = steps;
     Ok(Outcome { changed: relay.changed, waiting, again_in: steps.pause() })
@@ -102,7 +105,7 @@ struct Steps<'a> {
     context: &'a Context,
     scope: &'a Arc<Scope>,
     channel: &'a Arc<Channel>,
-    entry: &'a mut Entry,
+    state: &'a mut ChannelState,
     name: ChannelRef,
     relay: Serving,
     /// While it is there, nobody is kicked for what comes back.
@@ -119,7 +122,7 @@ impl Steps<'_> {
     }
 
     fn pause(&self) -> Duration {
-        let millis = next(self.context, &self.name, self.entry, self.waiting, self.now());
+        let millis = next(self.context, &self.name, self.state, self.waiting, self.now());
         Duration::from_millis(millis.unsigned_abs())
     }
 }
@@ -129,64 +132,96 @@ impl Shell for Steps<'_> {
     type Brought = Brought;
 
     async fn claim(&mut self) {
-        claim(self.context, self.entry, &self.name);
+        claim(self.context, self.state, &self.name);
     }
 
-    /// What is remembered needs no answer from outside: a relay that lost an object has it back before
-    /// anybody is asked.
+    /// What is remembered needs no answer from outside: a relay that lost an object has it back
+    /// before anybody is asked.
     async fn serve(&mut self) -> Result<(), Error> {
-        Box::pin(self.relay.serve(self.context, self.scope, self.channel, self.entry)).await
+        Box::pin(self.relay.serve(self.context, self.scope, self.channel, self.state)).await
     }
 
     fn send(&mut self, side: Side) -> bool {
         let now = self.now();
         let fence = self.context.fence.clone();
         let may: May = Arc::new(move || fence.check().is_ok());
-        let Entry { keeper, errands, .. } = &mut *self.entry;
+        let ChannelState { reconciler, errands, .. } = &mut *self.state;
         self.awaiting.get_or_insert_with(|| errands.expect());
         let (scope, name) = (self.scope.clone(), self.name.clone());
-        errands.send_due(keeper, (side, &self.relay.state), &may, now, move || scope.kick(&name))
+        errands.send_due(reconciler, (side, &self.relay.found), &may, now, move || scope.kick(&name))
     }
 
     async fn next(&mut self, is_awaited: bool) -> Option<Brought> {
         let until = *self.until.get_or_insert_with(|| Instant::now() + MOMENT);
-        self.entry.errands.next_or_arrived(is_awaited, until).await
+        self.state.errands.next_or_arrived(is_awaited, until).await
     }
 
     fn take(&mut self, brought: Brought) {
         let now = self.now();
-        self.relay.take(self.entry, brought, now);
+        self.relay.take(self.state, brought, now);
     }
 
     async fn report(&mut self) -> Result<(), Error> {
         drop(self.awaiting.take());
-        while let Some(brought) = self.entry.errands.arrived() {
+        while let Some(brought) = self.state.errands.arrived() {
             self.take(brought);
             // Between the last look and this one: the rest is for the next pass.
             self.scope.kick(&self.name);
         }
         let (context, channel) = (self.context, self.channel);
         tell_changes(context, channel, &self.relay.done).await;
-        follow_rollout(context, self.scope, channel, &self.relay.state).await;
-        let is_told = relay_link::tell_subscription(context, self.scope, self.entry, &self.name).await;
-        self.waiting = !is_told || self.relay.state.is_pending();
-        self.relay.changed |= report(context, channel, self.entry, &self.relay.state).await?;
+        follow_rollout(context, self.scope, channel, &self.relay.found).await;
+        let is_told = relay_link::tell_subscription(context, self.scope, self.state, &self.name).await;
+        self.waiting = !is_told || self.relay.found.is_pending();
+        self.relay.changed |= report(context, channel, self.state, &self.relay.found).await?;
         Ok(())
     }
 }
 
-/// Holds a relay back that an earlier process has told of hosts which are not allowed any more, while there is nothing else to tell it.
-async fn withhold(context: &Context, scope: &Scope, channel: &Channel, entry: &mut Entry) -> Result<(), Error> {
+/// Holds a relay back that an earlier process has told of hosts which are not allowed any more,
+/// while there is nothing else to tell it.
+async fn withhold(context: &Context, scope: &Scope, channel: &Channel, state: &mut ChannelState) -> Result<(), Error> {
     let now = context.clock.now();
-    let Entry { withheld, refusals, good, .. } = entry;
+    let ChannelState { withheld, refusals, good, .. } = state;
     if good.is_some() {
         *withheld = Withheld::default();
     } else if !refusals.waits("withheld", "", now) {
         let object = format!("Secret {}", names::relay(&channel.reference().name));
-        let outcome = withheld.look(context, scope, channel).await;
+        let outcome = withheld.observe(context, scope, channel).await;
         refusals.take("withheld", &object, "", now, outcome)?;
     }
     Ok(())
+}
+
+/// Why the relay's pod may not be replaced now; if it may, it counts from here on.
+fn waits_for_others(context: &Context, scope: &Scope, name: &ChannelRef) -> Option<(Reason, String)> {
+    let sets = scope.stateful_sets.state();
+    let mut begun = rollouts::unfinished(sets.iter().map(|set| &**set), &names::relay(""));
+    // Of those that are going, or are none of ours, nothing is waited for.
+    begun.retain(|other| is_served(scope, other));
+    match context.rollouts.may_begin(name, sets.len(), &begun) {
+        Turn::Go => None,
+        Turn::Wait(detail) => Some((Reason::RolloutWaiting, detail)),
+        Turn::Halted(detail) => Some((Reason::RolloutHalted, detail)),
+    }
+}
+
+/// Takes in what became of a StatefulSet that was to be applied: none, it was refused.
+fn follow_change(
+    context: &Context,
+    name: &ChannelRef,
+    change: Option<Change>,
+    generation: Option<i64>,
+    replaces: bool,
+) {
+    match change {
+        // Written before, and the watch is late.
+        Some(Change::None) if replaces => {}
+        Some(Change::None) => context.rollouts.unchanged(name, generation),
+        Some(_) => context.rollouts.written(name, generation),
+        // It runs on as it is.
+        None => context.rollouts.ended(name).iter().for_each(|next| context.kick(next)),
+    }
 }
 
 /// Tells how a relay that is being replaced comes up, and whose turn is next.
@@ -195,9 +230,9 @@ async fn follow_rollout(context: &Context, scope: &Scope, channel: &Channel, rel
     let found = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace));
     let failing = match relay {
         RelayState::Failed { reason, detail } => Some(format!("{reason}, {detail}")),
-        RelayState::Absent { .. } | RelayState::Running { .. } => None,
+        RelayState::Absent { .. } | RelayState::Unheard | RelayState::Running { .. } => None,
     };
-    let news = context.rollouts.look(&name, found.as_deref(), failing.as_deref());
+    let news = context.rollouts.observe(&name, found.as_deref(), failing.as_deref());
     if news.came_up {
         let note = "The relay runs as it was changed";
         context.writer.event(channel, EventType::Normal, "RelayUpdated", "RollOut", note).await;
@@ -216,28 +251,28 @@ pub async fn tell_changes(context: &Context, channel: &Channel, done: &[Done]) {
     }
 }
 
-fn next(context: &Context, name: &ChannelRef, entry: &Entry, waits_for_relay: bool, now: Millis) -> Millis {
-    let due = entry
-        .keeper
-        .due_at(|side| !entry.errands.is_busy(side))
+fn next(context: &Context, name: &ChannelRef, state: &ChannelState, waits_for_relay: bool, now: Millis) -> Millis {
+    let due = state
+        .reconciler
+        .due_at(|side| !state.errands.is_busy(side))
         .map(|due| if due <= now { NOT_SOONER } else { due - now });
     let steady = if waits_for_relay { SOON } else { context.settings.relay_pause(name, now) };
-    let refused = entry.refusals.due().map(|due| due - now);
-    let told = entry.warnings.due().map(|due| due - now);
+    let refused = state.refusals.due().map(|due| due - now);
+    let told = state.warnings.due().map(|due| due - now);
     [due, refused, told].into_iter().flatten().fold(steady, Millis::min).max(200)
 }
 
 /// Says what the channel asks for and finds out whether another holds it.
-pub fn claim(context: &Context, entry: &mut Entry, name: &ChannelRef) {
-    let (_, api_key, bot) = entry.keeper.claim().unwrap_or_default();
-    entry.conflict = context.claim(name, api_key, bot);
-    entry.keeper.set_conflict(entry.conflict.clone());
+pub fn claim(context: &Context, state: &mut ChannelState, name: &ChannelRef) {
+    let (_, api_key, bot) = state.reconciler.claim().unwrap_or_default();
+    state.conflict = context.claim(name, api_key, bot);
+    state.reconciler.set_conflict(state.conflict.clone());
 }
 
 /// The relay as this pass finds and leaves it.
 #[derive(Debug)]
 struct Serving {
-    state: RelayState,
+    found: RelayState,
     changed: bool,
     waits_for_others: bool,
     asked: bool,
@@ -248,7 +283,7 @@ struct Serving {
 impl Default for Serving {
     fn default() -> Self {
         Self {
-            state: RelayState::Absent { detail: String::new() },
+            found: RelayState::Absent { detail: String::new() },
             changed: false,
             waits_for_others: false,
             asked: false,
@@ -262,31 +297,31 @@ impl Serving {
     async fn serve(
         &mut self,
         context: &Context,
-        scope: &Scope,
+        scope: &Arc<Scope>,
         channel: &Channel,
-        entry: &mut Entry,
+        state: &mut ChannelState,
     ) -> Result<(), Error> {
         let name = channel.reference();
-        if entry.conflict.is_some() {
-            entry.settled = None;
+        if state.conflict.is_some() {
+            state.settled = None;
             let pruned = prune(context, scope, channel, &BTreeSet::new()).await;
             let now = context.clock.now();
-            self.changed |= entry.refusals.take("deletion", "the relay", "", now, pruned)?.unwrap_or(false);
+            self.changed |= state.refusals.take("deletion", "the relay", "", now, pruned)?.unwrap_or(false);
             context.rollouts.ended(&name).iter().for_each(|next| context.kick(next));
-            self.state = RelayState::Absent { detail: String::new() };
+            self.found = RelayState::Absent { detail: String::new() };
             return Ok(());
         }
         let level = context.settings.log_level.borrow().clone();
-        let config = entry.keeper.relay().map(|config| with_log_level(config, level.as_deref()));
-        let Some(manifest) = entry.good.clone() else {
+        let config = state.reconciler.relay().map(|config| with_log_level(config, level.as_deref()));
+        let Some(manifest) = state.good.clone() else {
             // Never usable: what an earlier process has made stays as it is, or is held back.
-            self.state = relay_link::look(context, scope, entry, &name, None).await;
-            if let (RelayState::Running { facts, wanted, .. }, Some(held)) = (&mut self.state, &entry.withheld.revision)
+            self.found = relay_link::probe(context, scope, state, &name, None).await;
+            if let (RelayState::Running { facts, wanted, .. }, Some(held)) = (&mut self.found, &state.withheld.revision)
                 && facts.revision != *held
             {
                 wanted.clone_from(held);
                 let held = held.clone();
-                self.changed |= touch(context, scope, entry, &name, &held).await?;
+                self.changed |= touch(context, scope, state, &name, &held).await?;
             }
             return Ok(());
         };
@@ -302,38 +337,40 @@ impl Serving {
         );
         let changed_before = std::mem::take(&mut self.changed);
         if let Some(config) = &config {
-            // Most passes only ask how things stand: where neither the wish nor any object has changed, nothing is compared again.
+            // Most passes only ask how things stand: where neither the channel nor any object has
+            // changed, nothing is compared again.
             let now = Settled {
-                wish: channel.wish(),
+                desired: channel.desired_hash(),
                 revision: config.channel.revision.clone(),
                 events: scope.events(&name),
             };
-            if entry.settled.as_ref() != Some(&now) {
-                entry.settled = None;
-                self.apply(context, scope, channel, entry, &blueprint, config).await?;
-                let is_settled = !self.changed && !self.waits_for_others && entry.refusals.is_empty();
-                entry.settled = Some(now).filter(|_| is_settled);
+            if state.settled.as_ref() != Some(&now) {
+                state.settled = None;
+                self.apply(context, scope, channel, state, &blueprint, config).await?;
+                let is_settled = !self.changed && !self.waits_for_others && state.refusals.is_empty();
+                state.settled = Some(now).filter(|_| is_settled);
             }
         }
         // Asked once per pass, unless there is news for the relay.
         if self.changed || !std::mem::replace(&mut self.asked, true) {
-            self.state = relay_link::look(context, scope, entry, &name, config.as_ref()).await;
-        } else if let (RelayState::Running { wanted, .. }, Some(config)) = (&mut self.state, &config) {
+            self.found = relay_link::probe(context, scope, state, &name, config.as_ref()).await;
+        } else if let (RelayState::Running { wanted, .. }, Some(config)) = (&mut self.found, &config) {
             wanted.clone_from(&config.channel.revision);
         }
         self.changed |= changed_before;
-        if let (RelayState::Running { facts, wanted, .. }, true) = (&self.state, config.is_some())
-            && facts.revision != *wanted
+        // Also of one that does not answer now: what it said last was under another configuration.
+        if let (Some(facts), Some(config)) = (&state.facts, &config)
+            && facts.revision != config.channel.revision
         {
-            let wanted = wanted.clone();
+            let wanted = config.channel.revision.clone();
             let now = context.clock.now();
-            if !entry.refusals.waits("touch", &wanted, now) {
-                let touched = touch(context, scope, entry, &name, &wanted).await;
+            if !state.refusals.waits("touch", &wanted, now) {
+                let touched = touch(context, scope, state, &name, &wanted).await;
                 let object = format!("Pod {}", names::pod(&name.name));
-                self.changed |= entry.refusals.take("touch", &object, &wanted, now, touched)?.unwrap_or(false);
+                self.changed |= state.refusals.take("touch", &object, &wanted, now, touched)?.unwrap_or(false);
             }
         } else {
-            entry.refusals.clear("touch");
+            state.refusals.clear("touch");
         }
         Ok(())
     }
@@ -343,24 +380,24 @@ impl Serving {
         context: &Context,
         scope: &Scope,
         channel: &Channel,
-        entry: &mut Entry,
+        state: &mut ChannelState,
         blueprint: &Blueprint,
         config: &RelayConfig,
     ) -> Result<(), Error> {
         let name = &blueprint.channel;
-        let Entry { applied: memory, refusals, .. } = entry;
+        let ChannelState { applied: memory, refusals, .. } = state;
         let writer = &context.writer;
         let now = context.clock.now();
-        let wish = format!("{:x} {}", channel.wish(), config.channel.revision);
+        let desired = format!("{:x} {}", channel.desired_hash(), config.channel.revision);
         let object = names::relay(&name.name);
         let mut changes = Vec::new();
         // Each by itself: what is refused of one does not keep the others.
         macro_rules! apply {
             ($kind:literal, $live:expr, $wanted:expr) => {
-                if !refusals.waits($kind, &wish, now) {
+                if !refusals.waits($kind, &desired, now) {
                     let outcome = writer.apply($kind, memory, $live, $wanted).await;
                     let object = format!("{} {object}", $kind);
-                    if let Some(change) = refusals.take($kind, &object, &wish, now, outcome)? {
+                    if let Some(change) = refusals.take($kind, &object, &desired, now, outcome)? {
                         changes.push(($kind, change));
                     }
                 }
@@ -379,14 +416,14 @@ impl Serving {
         }
         if found.is_none() || blueprint.is_ephemeral() {
             refusals.clear("size");
-        } else if !refusals.waits("size", &wish, now) {
+        } else if !refusals.waits("size", &desired, now) {
             let claim = blueprint.relay.storage.as_ref().and_then(|storage| storage.volume_claim.clone());
             let claim = claim.unwrap_or_default();
             let outcome = volume::resize(context, name, &claim.size(), claim.storage_class_name.as_deref()).await;
             let object = format!("PersistentVolumeClaim {}", names::claim(&name.name));
-            if let Some((is_enlarged, in_the_way)) = refusals.take("size", &object, &wish, now, outcome)? {
+            if let Some((is_enlarged, in_the_way)) = refusals.take("size", &object, &desired, now, outcome)? {
                 if let Some(unapplied) = in_the_way {
-                    refusals.put("size", &wish, now, unapplied);
+                    refusals.put("size", &desired, now, unapplied);
                 }
                 if is_enlarged {
                     self.changed = true;
@@ -400,46 +437,38 @@ impl Serving {
         // A pod would read another's Secret, or write into another's volume.
         if found.is_some() || blueprint.is_ephemeral() {
             refusals.clear("claim");
-        } else if !refusals.waits("claim", &wish, now) {
+        } else if !refusals.waits("claim", &desired, now) {
             let outcome = may_use_claim(context, name).await;
             let claim = format!("PersistentVolumeClaim {}", names::claim(&name.name));
-            refusals.take("claim", &claim, &wish, now, outcome)?;
+            refusals.take("claim", &claim, &desired, now, outcome)?;
         }
         let is_foreign = ["ServiceAccount", "Secret", "claim"].iter().any(|step| refusals.is_foreign(step));
         // Of one that does not run nothing is lost, and this may be what mends it.
         let is_running = found.as_ref().and_then(|found| found.status.as_ref()?.ready_replicas).unwrap_or(0) > 0;
-        let turn = if replaces && is_running {
-            let sets = scope.stateful_sets.state();
-            let begun = rollouts::unfinished(sets.iter().map(|set| &**set), &names::relay(""));
-            context.rollouts.may_begin(name, sets.len(), &begun)
-        } else {
-            Turn::Go
-        };
-        let waits = match turn {
-            Turn::Go => None,
-            Turn::Wait(detail) => Some((Reason::RolloutWaiting, detail)),
-            Turn::Halted(detail) => Some((Reason::RolloutHalted, detail)),
-        };
+        let is_due = replaces && is_running && !refusals.waits("StatefulSet", &desired, now);
+        let waits = if is_due { waits_for_others(context, scope, name) } else { None };
         if let Some((reason, detail)) = waits {
             self.waits_for_others = true;
-            refusals.put("rollout", &wish, now, Unapplied { reason, detail, is_harmless: true });
+            refusals.put("rollout", &desired, now, Unapplied { reason, detail, is_harmless: true });
         } else if !is_foreign {
             refusals.clear("rollout");
             apply!("StatefulSet", found.clone().map(Live::Whole), wanted);
-            if replaces && changes.iter().any(|(kind, _)| *kind == "StatefulSet") {
-                context.rollouts.written(name, memory.get("StatefulSet").and_then(|applied| applied.generation));
-            }
+            let change = changes.iter().find(|(kind, _)| *kind == "StatefulSet").map(|(_, change)| *change);
+            let generation = memory.get("StatefulSet").and_then(|applied| applied.generation);
+            follow_change(context, name, change, generation, replaces);
         }
         if let Some(ingress) = objects::ingress(blueprint) {
             apply!("Ingress", live(&scope.ingresses, name), ingress);
         } else {
-            // What was applied before counts for nothing any more: the same may be wanted again at once.
+            // What was applied before counts for nothing any more: the same may be wanted again at
+            // once.
             memory.remove("Ingress");
             let removed = remove_if_there(context, &scope.ingresses, channel).await;
             let object = format!("Ingress {object}");
-            self.changed |= refusals.take("Ingress", &object, &wish, now, removed)?.unwrap_or(false);
+            self.changed |= refusals.take("Ingress", &object, &desired, now, removed)?.unwrap_or(false);
         }
-        // Not watched, for many clusters do not know the kind: it is read whenever anything of the channel has changed.
+        // Not watched, for many clusters do not know the kind: it is read whenever anything of the
+        // channel has changed.
         if context.settings.relay_pods.gateway.is_some() {
             if let Some(route) = objects::http_route(blueprint) {
                 apply!("HTTPRoute", None, route);
@@ -447,7 +476,7 @@ impl Serving {
                 memory.remove("HTTPRoute");
                 let removed = delete::<HTTPRoute>(context, channel).await;
                 let object = format!("HTTPRoute {object}");
-                self.changed |= refusals.take("HTTPRoute", &object, &wish, now, removed)?.unwrap_or(false);
+                self.changed |= refusals.take("HTTPRoute", &object, &desired, now, removed)?.unwrap_or(false);
             }
         }
         self.tell_objects(writer, channel, blueprint, changes).await;
@@ -492,8 +521,8 @@ impl Serving {
     }
 
     /// Takes in what an errand has brought.
-    fn take(&mut self, entry: &mut Entry, brought: Brought, now: Millis) {
-        for step in entry.keeper.take(brought, now) {
+    fn take(&mut self, state: &mut ChannelState, brought: Brought, now: Millis) {
+        for step in state.reconciler.take(brought, now) {
             self.changed = true;
             match &step.outcome {
                 Ok(()) => tracing::info!("{}", step.action),
@@ -511,8 +540,9 @@ fn live<K: Owned + kube::runtime::reflector::Lookup<DynamicType = ()>>(
     store.get(&ObjectRef::new(&names::relay(&channel.name)).within(&channel.namespace)).map(Live::Whole)
 }
 
-/// Whether the claim that the relay's pod would use may be used: there is none, or it was made for a channel of this name, be it one that
-/// was deleted and has left its volume (`deletionPolicy: Retain`), or by a version that did not say for which.
+/// Whether the claim that the relay's pod would use may be used: there is none, or it was made for
+/// a channel of this name, be it one that was deleted and has left its volume
+/// (`deletionPolicy: Retain`), or by a version that did not say for which.
 async fn may_use_claim(context: &Context, name: &ChannelRef) -> Result<(), Error> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(context.writer.client().clone(), &name.namespace);
     let Some(claim) = api.get_opt(&names::claim(&name.name)).await? else { return Ok(()) };
@@ -524,11 +554,12 @@ async fn may_use_claim(context: &Context, name: &ChannelRef) -> Result<(), Error
     Err(Error::Foreign("it was not made for a relay".to_owned()))
 }
 
-/// Whether applying would put another pod in the place of the one that runs, because something else is wanted than before.
+/// Whether applying would put another pod in the place of the one that runs, because something else
+/// is wanted than before.
 fn replaces_pod(found: &StatefulSet, wanted: &StatefulSet) -> bool {
     let template =
         |set: &StatefulSet| serde_json::to_value(set.spec.as_ref().map(|spec| &spec.template)).unwrap_or_default();
-    is_other_wish(found, wanted) && !compare::contains(&template(found), &template(wanted))
+    is_applied_otherwise(found, wanted) && !compare::contains(&template(found), &template(wanted))
 }
 
 /// Deletes the owned objects that are not among `kept`.
@@ -573,6 +604,12 @@ fn own_set(scope: &Scope, name: &ChannelRef) -> Option<Arc<StatefulSet>> {
     set.filter(|set| is_ours(&**set, &channel))
 }
 
+/// Whether the channel is there to stay, and has a relay.
+fn is_served(scope: &Scope, name: &ChannelRef) -> bool {
+    let channel = scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace));
+    channel.is_some_and(|channel| !channel.is_deleted()) && own_set(scope, name).is_some()
+}
+
 /// The relay's pod: the one that the channel's own StatefulSet has made.
 pub fn own_pod(scope: &Scope, name: &ChannelRef) -> Option<Arc<Pod>> {
     let set = own_set(scope, name)?.uid()?;
@@ -594,7 +631,8 @@ async fn remove_if_there<K: Owned + kube::runtime::reflector::Lookup<DynamicType
     delete::<K>(context, channel).await
 }
 
-/// Deletes everything that the channel owns in the cluster; what cannot be listed here goes with its owner.
+/// Deletes everything that the channel owns in the cluster; what cannot be listed here goes with
+/// its owner.
 ///
 /// # Errors
 /// As for the writes.
@@ -607,17 +645,18 @@ fn touch_pause(times: u32) -> Millis {
     if times < TOUCHES { TOUCH_AGAIN.millis_after(times) } else { TOUCH_RARELY }
 }
 
-/// Makes the kubelet bring the configuration to the pod now, and again where it was faster than its own cache.
+/// Makes the kubelet bring the configuration to the pod now, and again where it was faster than its
+/// own cache.
 async fn touch(
     context: &Context,
     scope: &Scope,
-    entry: &mut Entry,
+    state: &mut ChannelState,
     name: &ChannelRef,
     revision: &str,
 ) -> Result<bool, Error> {
     let now = context.clock.now();
     let Some(pod) = own_pod(scope, name).filter(|_| context.settings.relay_link.has_pods()) else { return Ok(false) };
-    let times = match &entry.touched {
+    let times = match &state.touched {
         Some((touched, times, at)) if touched == revision => {
             if now - at < touch_pause(*times) {
                 return Ok(false);
@@ -627,7 +666,7 @@ async fn touch(
         _ => 0,
     };
     context.writer.touch(&pod, &format!("{revision}-{times}")).await?;
-    entry.touched = Some((revision.to_owned(), times, now));
+    state.touched = Some((revision.to_owned(), times, now));
     Ok(true)
 }
 
@@ -635,15 +674,15 @@ async fn touch(
 pub async fn report(
     context: &Context,
     channel: &Channel,
-    entry: &mut Entry,
+    state: &mut ChannelState,
     relay: &RelayState,
 ) -> Result<bool, Error> {
-    entry.keeper.set_unapplied(entry.refusals.all());
-    let status = entry.keeper.report(relay, context.clock.now()).clone();
+    state.reconciler.set_unapplied(state.refusals.all());
+    let status = state.reconciler.report(relay, context.clock.now()).clone();
     let version = channel.resource_version();
     let is_there = channel.status.as_ref() == Some(&status);
     // The watch lags behind what was just written.
-    let is_on_its_way = entry.written.as_ref().is_some_and(|(from, written)| *from == version && *written == status);
+    let is_on_its_way = state.written.as_ref().is_some_and(|(from, written)| *from == version && *written == status);
     if is_there || is_on_its_way {
         return Ok(false);
     }
@@ -655,7 +694,7 @@ pub async fn report(
         }
         return Err(error);
     }
-    let before = entry.written.replace((version, status.clone())).map(|(_, before)| before.conditions);
+    let before = state.written.replace((version, status.clone())).map(|(_, before)| before.conditions);
     let before = before.as_deref().unwrap_or_else(|| channel.conditions());
     for condition in &status.conditions {
         if let Some((type_, action)) = transition(before, condition) {
@@ -663,8 +702,8 @@ pub async fn report(
         }
     }
     let ready = conditions::find(&status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "True");
-    if ready && !entry.was_ready {
-        entry.was_ready = true;
+    if ready && !state.was_ready {
+        state.was_ready = true;
         if let Some(Time(made)) = &channel.metadata.creation_timestamp {
             let since = context.clock.now() - made.as_millisecond();
             context.metrics.time_to_ready.observe(Duration::from_millis(since.max(0).unsigned_abs()).as_secs_f64());
@@ -673,7 +712,8 @@ pub async fn report(
     Ok(true)
 }
 
-/// Whether a condition has news worth an event: it fails, for another reason than before, or it holds again.
+/// Whether a condition has news worth an event: it fails, for another reason than before, or it
+/// holds again.
 fn transition(before: &[Condition], now: &Condition) -> Option<(EventType, String)> {
     let type_: ConditionType = now.type_.parse().ok()?;
     if type_ == ConditionType::Stalled {

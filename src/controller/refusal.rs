@@ -22,16 +22,16 @@ pub struct Refusals(BTreeMap<&'static str, Refused>);
 #[derive(Debug)]
 struct Refused {
     unapplied: Unapplied,
-    /// For which wish: another one is tried at once.
-    wish: String,
+    /// For which desired state: another one is tried at once.
+    desired: String,
     times: u32,
     until: Millis,
 }
 
 impl Refusals {
     /// Whether a step was refused a moment ago, and nothing else is wanted since.
-    pub fn waits(&self, step: &'static str, wish: &str, now: Millis) -> bool {
-        self.0.get(step).is_some_and(|refused| refused.wish == wish && now < refused.until)
+    pub fn waits(&self, step: &'static str, desired: &str, now: Millis) -> bool {
+        self.0.get(step).is_some_and(|refused| refused.desired == desired && now < refused.until)
     }
 
     /// Takes in how a step on `object` went; none where it was refused.
@@ -42,7 +42,7 @@ impl Refusals {
         &mut self,
         step: &'static str,
         object: &str,
-        wish: &str,
+        desired: &str,
         now: Millis,
         outcome: Result<T, Error>,
     ) -> Result<Option<T>, Error> {
@@ -54,18 +54,18 @@ impl Refusals {
             Err(error) => error,
         };
         let Some((reason, words)) = reason(&error) else { return Err(error) };
-        self.put(step, wish, now, Unapplied { reason, detail: format!("{object}: {words}"), is_harmless: false });
+        self.put(step, desired, now, Unapplied { reason, detail: format!("{object}: {words}"), is_harmless: false });
         Ok(None)
     }
 
     /// Notes what is not as it shall be.
-    pub fn put(&mut self, step: &'static str, wish: &str, now: Millis, unapplied: Unapplied) {
-        let times = self.0.get(step).filter(|before| before.wish == wish).map_or(0, |before| before.times + 1);
+    pub fn put(&mut self, step: &'static str, desired: &str, now: Millis, unapplied: Unapplied) {
+        let times = self.0.get(step).filter(|before| before.desired == desired).map_or(0, |before| before.times + 1);
         if times == 0 && !unapplied.is_harmless {
             tracing::warn!(step, reason = %unapplied.reason, "refused: {}", unapplied.detail);
         }
         let until = now + AGAIN.millis_after(times);
-        self.0.insert(step, Refused { unapplied, wish: wish.to_owned(), times, until });
+        self.0.insert(step, Refused { unapplied, desired: desired.to_owned(), times, until });
     }
 
     /// Whether a step could not be made, because another's object has the name.

@@ -1,5 +1,8 @@
 //! How the controller reaches relays: asks how they are, and tells them of a subscription.
 //!
+//! Both are tasks of their own. A pass works with the last answer, so that a relay that hangs
+//! delays no edit of its channel.
+//!
 //! Must not: change anything in the cluster.
 
 use std::net::SocketAddr;
@@ -13,11 +16,12 @@ use kube::Api;
 use kube::runtime::reflector::ObjectRef;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::channel_state::ChannelState;
 use super::context::Context;
-use super::entry::Entry;
 use super::names;
 use super::objects::{PORT, PORT_NAME};
 use super::pass::{is_ours, own_pod};
+use super::pending::Pending;
 use super::relay_state::{self, PodState};
 use super::scope::Scope;
 use crate::api::{ChannelRef, Reason};
@@ -27,7 +31,8 @@ use crate::contract::config::file;
 use crate::contract::webhook::SECRET_HEADER;
 use crate::contract::{Facts, RelayConfig, status};
 use crate::telemetry;
-use crate::transport::Options;
+use crate::time::Millis;
+use crate::transport::{Options, Transport};
 
 /// How long a relay may take to state its facts.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
@@ -54,8 +59,33 @@ impl RelayLink {
     }
 }
 
+/// What is asked of a relay and told to it, and what it has said.
+#[derive(Debug, Default)]
+pub struct Talk {
+    asking: Pending<Place, Answer>,
+    /// Of which subscription, and where.
+    telling: Pending<(String, Millis), bool>,
+    heard: Option<Heard>,
+}
+
+/// The last answer.
+#[derive(Debug)]
+struct Heard {
+    /// Of the relay at this address.
+    base: String,
+    /// Whether its Service led to it, or why there was no answer.
+    outcome: Result<bool, String>,
+}
+
+/// What came of asking once.
+#[derive(Debug)]
+struct Answer {
+    by_service: bool,
+    facts: Result<Facts, String>,
+}
+
 /// Where one relay is reached.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     base: String,
     /// As the kubelet sees it.
@@ -65,68 +95,101 @@ pub struct Place {
     needs_service: bool,
 }
 
-/// How it stands with the relay now.
-pub async fn look(
+/// How it stands with the relay, as far as it has answered.
+pub async fn probe(
     context: &Context,
-    scope: &Scope,
-    entry: &mut Entry,
+    scope: &Arc<Scope>,
+    state: &mut ChannelState,
     name: &ChannelRef,
     config: Option<&RelayConfig>,
 ) -> RelayState {
     let Some(place) = place(context, scope, name) else {
-        entry.facts = None;
-        return with_words(context, scope, entry, name).await;
+        state.facts = None;
+        state.talk = Talk::default();
+        return with_words(context, scope, state, name).await;
     };
-    let ready = place.ready;
-    if ready {
-        entry.warnings.clear();
+    if place.ready {
+        state.warnings.clear();
     }
-    // By the way that everybody else takes, and over a connection of its own: for a moment after
-    // the pod is ready its Service leads nowhere yet, and a connection from before the API server
-    // was away goes on where a new one is refused.
-    let key = status_key(context, name, config).await;
-    let by_service = match place.service.filter(|_| ready) {
-        Some(service) => {
-            let request = status_request(&format!("http://{service}"), key.as_ref());
-            ask_at(context, request.header(CONNECTION, "close")).await.ok()
-        }
-        None => None,
-    };
-    let open = ready && (by_service.is_some() || !place.needs_service);
-    let answer = match by_service {
-        Some(facts) => Ok(facts),
-        None => ask_at(context, status_request(&place.base, key.as_ref())).await,
-    };
-    // A token was replaced, and the relay is not under the new one yet: it is as it was when it was
-    // asked last.
-    if let (Err(detail), Some(facts), Some(config)) = (&answer, &entry.facts, config)
-        && detail == REFUSED
-    {
-        return RelayState::Running { facts: Box::new(facts.clone()), open, wanted: config.channel.revision.clone() };
+    if state.talk.heard.as_ref().is_some_and(|heard| heard.base != place.base) {
+        state.facts = None;
+        state.talk.heard = None;
     }
-    match answer {
+    if !state.talk.asking.is_to(&place) {
+        let key = status_key(context, name, config).await;
+        let work = ask_both_ways(context.relays.clone(), place.clone(), key);
+        let (scope, name) = (scope.clone(), name.clone());
+        state.talk.asking.begin(place.clone(), work, move || scope.kick(&name));
+    }
+    if let Some(answer) = state.talk.asking.answer().await {
+        hear(state, &place, answer, config);
+    }
+    meaning(state, &place, config)
+}
+
+/// Takes in what a relay has answered.
+fn hear(state: &mut ChannelState, place: &Place, answer: Answer, config: Option<&RelayConfig>) {
+    let outcome = match answer.facts {
         Ok(facts) => {
-            entry.keeper.hear(entry.facts.as_ref(), &facts);
-            let wanted = config.map_or_else(|| facts.revision.clone(), |config| config.channel.revision.clone());
-            entry.facts = Some(facts.clone());
-            RelayState::Running { facts: Box::new(facts), open, wanted }
+            state.reconciler.hear(state.facts.as_ref(), &facts);
+            state.undelivered = Some(facts.undelivered_in_all());
+            state.facts = Some(facts);
+            Ok(answer.by_service)
         }
-        Err(detail) if ready => RelayState::Failed { reason: Reason::RelayUnreachable, detail },
-        Err(_) => RelayState::Absent { detail: String::new() },
+        // A token was replaced, and the relay is not under the new one yet: it is as it was when it
+        // was asked last.
+        Err(detail) if detail == REFUSED && is_behind(state.facts.as_ref(), config) => return,
+        Err(detail) => Err(detail),
+    };
+    state.talk.heard = Some(Heard { base: place.base.clone(), outcome });
+}
+
+/// Whether a relay runs under another configuration than it shall.
+fn is_behind(facts: Option<&Facts>, config: Option<&RelayConfig>) -> bool {
+    facts.zip(config).is_some_and(|(facts, config)| facts.revision != config.channel.revision)
+}
+
+/// What the last answer means now.
+fn meaning(state: &ChannelState, place: &Place, config: Option<&RelayConfig>) -> RelayState {
+    match (state.talk.heard.as_ref().map(|heard| &heard.outcome), &state.facts) {
+        (Some(Ok(by_service)), Some(facts)) => RelayState::Running {
+            facts: Box::new(facts.clone()),
+            open: place.ready && (*by_service || !place.needs_service),
+            wanted: config.map_or_else(|| facts.revision.clone(), |config| config.channel.revision.clone()),
+        },
+        (Some(Err(detail)), _) if place.ready => {
+            RelayState::Failed { reason: Reason::RelayUnreachable, detail: detail.clone() }
+        }
+        (Some(Err(_)), _) => RelayState::Absent { detail: String::new() },
+        (None | Some(Ok(_)), _) => RelayState::Unheard,
     }
 }
 
+/// Asks by the way that everybody else takes, and over a connection of its own: for a moment after
+/// the pod is ready its Service leads nowhere yet, and a connection from before the API server was
+/// away goes on where a new one is refused. Else asks the pod.
+async fn ask_both_ways(relays: Arc<dyn Transport>, place: Place, key: Option<SecretString>) -> Answer {
+    if let Some(service) = place.service.filter(|_| place.ready) {
+        let request = status_request(&format!("http://{service}"), key.as_ref());
+        if let Ok(facts) = ask_at(&*relays, request.header(CONNECTION, "close")).await {
+            return Answer { by_service: true, facts: Ok(facts) };
+        }
+    }
+    let facts = ask_at(&*relays, status_request(&place.base, key.as_ref())).await;
+    Answer { by_service: false, facts }
+}
+
 /// Why there is no pod to ask, in the cluster's own words.
-async fn with_words(context: &Context, scope: &Scope, entry: &mut Entry, name: &ChannelRef) -> RelayState {
+async fn with_words(context: &Context, scope: &Scope, state: &mut ChannelState, name: &ChannelRef) -> RelayState {
     let pod = own_pod(scope, name);
     let is_made = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace)).is_some();
     if is_made || pod.is_some() {
         let about = relay_state::tells(pod.as_deref(), &names::relay(&name.name), &names::claim(&name.name));
-        entry.warnings.read(context, name, &about).await;
+        state.warnings.read(context, name, &about).await;
     } else {
-        entry.warnings.clear();
+        state.warnings.clear();
     }
-    match relay_state::of_pod(pod.as_deref(), &entry.warnings.all, context.clock.now()) {
+    match relay_state::of_pod(pod.as_deref(), &state.warnings.all, context.clock.now()) {
         PodState::Down(state) => state,
         PodState::Running { .. } => RelayState::Absent { detail: String::new() },
     }
@@ -140,7 +203,7 @@ pub async fn ask(
     config: Option<&RelayConfig>,
 ) -> Result<Facts, String> {
     let key = status_key(context, name, config).await;
-    ask_at(context, status_request(&place.base, key.as_ref())).await
+    ask_at(&*context.relays, status_request(&place.base, key.as_ref())).await
 }
 
 fn status_request(base: &str, key: Option<&SecretString>) -> http::request::Builder {
@@ -171,23 +234,34 @@ pub async fn status_key(context: &Context, name: &ChannelRef, config: Option<&Re
 }
 
 /// Tells the relay which subscription is in force, where it knows of another: what MAX could not
-/// bring between the two is read back. False: it must be told again.
-pub async fn tell_subscription(context: &Context, scope: &Scope, entry: &Entry, name: &ChannelRef) -> bool {
-    let (Some(facts), Some((made, secret))) = (&entry.facts, entry.keeper.subscribed()) else { return true };
+/// bring between the two is read back. False: it is not told yet.
+pub async fn tell_subscription(
+    context: &Context,
+    scope: &Arc<Scope>,
+    state: &mut ChannelState,
+    name: &ChannelRef,
+) -> bool {
+    let (Some(facts), Some((made, secret))) = (&state.facts, state.reconciler.subscribed()) else { return true };
     if facts.subscribed_at == Some(made) || context.fence.check().is_err() {
         return true;
     }
     let Some(place) = place(context, scope, name) else { return true };
-    let url = format!("{}/subscription/{made}", place.base);
-    let request = http::Request::put(url).header(SECRET_HEADER, secret.expose_secret()).body(Bytes::new());
-    let Ok(request) = request else { return false };
-    let answer = context.relays.send(request, Options { timeout: ASK_LIMIT, max_answer: 1_024 }).await;
-    match answer.map(|answer| answer.status().as_u16()) {
-        // A relay of an older version: it reads back when it starts.
-        Ok(200..300 | 404) => true,
-        // Not under its newest configuration yet, or on its way.
-        Ok(_) | Err(_) => false,
+    let whom = (place.base, made);
+    if !state.talk.telling.is_to(&whom) {
+        let url = format!("{}/subscription/{made}", whom.0);
+        let request = http::Request::put(url).header(SECRET_HEADER, secret.expose_secret()).body(Bytes::new());
+        let Ok(request) = request else { return false };
+        let relays = context.relays.clone();
+        let work = async move {
+            let answer = relays.send(request, Options { timeout: ASK_LIMIT, max_answer: 1_024 }).await;
+            // 404: a relay of an older version, which reads back when it starts. Anything else: it
+            // is not under its newest configuration yet, or on its way.
+            matches!(answer.map(|answer| answer.status().as_u16()), Ok(200..300 | 404))
+        };
+        let (scope, name) = (scope.clone(), name.clone());
+        state.talk.telling.begin(whom, work, move || scope.kick(&name));
     }
+    state.talk.telling.answer().await.unwrap_or(false)
 }
 
 /// Where the channel's relay is reached; none while there is nobody to ask.
@@ -221,7 +295,7 @@ fn service_address(scope: &Scope, name: &ChannelRef) -> Option<SocketAddr> {
 
 /// What the status page shows of a relay: its facts, and its dead letters where it has some.
 pub async fn ask_with_letters(context: &Context, place: &Place, key: Option<&SecretString>) -> Result<Told, String> {
-    let facts = ask_at(context, status_request(&place.base, key)).await?;
+    let facts = ask_at(&*context.relays, status_request(&place.base, key)).await?;
     let mut letters = Vec::new();
     if facts.dead_letters > 0 {
         let request = http::Request::get(format!("{}{}", place.base, route::DEAD_LETTERS));
@@ -257,10 +331,10 @@ async fn send(context: &Context, request: http::request::Builder, body: Bytes) -
     if code.is_success() { Ok(answer.into_body()) } else { Err(format!("it answers {}", code.as_u16())) }
 }
 
-async fn ask_at(context: &Context, request: http::request::Builder) -> Result<Facts, String> {
+async fn ask_at(relays: &dyn Transport, request: http::request::Builder) -> Result<Facts, String> {
     let request = request.body(Bytes::new()).map_err(|error| error.to_string())?;
     let options = Options { timeout: ASK_LIMIT, max_answer: 256 * 1024 };
-    let answer = context.relays.send(request, options).await.map_err(|_| "its /status does not answer".to_owned())?;
+    let answer = relays.send(request, options).await.map_err(|_| "its /status does not answer".to_owned())?;
     if !answer.status().is_success() {
         let code = answer.status().as_u16();
         return Err(if code == 403 { REFUSED.to_owned() } else { format!("its /status answers {code}") });

@@ -90,7 +90,7 @@ impl Channel {
     }
 
     #[must_use]
-    pub fn is_held(&self) -> bool {
+    pub fn has_finalizer(&self) -> bool {
         self.finalizers().iter().any(|name| name == names::FINALIZER)
     }
 
@@ -122,7 +122,7 @@ impl Channel {
 
     /// Changes with everything that a person writes: spec, annotations, deletion.
     #[must_use]
-    pub fn wish(&self) -> u64 {
+    pub fn desired_hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.metadata.uid.hash(&mut hasher);
         self.metadata.generation.hash(&mut hasher);
@@ -172,7 +172,7 @@ mod tests {
             "spec": [1, {"a": null}], "status": {"conditions": "none"}}"#;
         let channel: Channel = serde_json::from_str(text).unwrap();
         assert_eq!(channel.status, None);
-        assert!(channel.is_held());
+        assert!(channel.has_finalizer());
         assert!(channel.manifest().is_err_and(|problems| !problems.is_empty()));
         assert_eq!(channel.secret_names(), BTreeSet::new());
     }

@@ -144,16 +144,28 @@ impl Rollouts {
         Turn::Go
     }
 
-    /// The change was written.
+    /// The StatefulSet was written, be it because another of its name was deleted meanwhile.
     pub fn written(&self, channel: &ChannelRef, generation: Option<i64>) {
-        if let Some(away) = self.state().away.get_mut(channel) {
+        let mut state = self.state();
+        state.waiting.remove(channel);
+        if let Some(away) = state.away.get_mut(channel) {
             away.generation = generation;
+        }
+    }
+
+    /// There was nothing to write: the StatefulSet is as it shall be, whatever was going to be
+    /// changed when its turn came.
+    pub fn unchanged(&self, channel: &ChannelRef, generation: Option<i64>) {
+        let mut state = self.state();
+        state.waiting.remove(channel);
+        if let Some(away) = state.away.get_mut(channel) {
+            away.generation = away.generation.or(generation);
         }
     }
 
     /// Takes in how it stands with a relay: what the watch has of its StatefulSet, and why it
     /// cannot run, if it says so.
-    pub fn look(&self, channel: &ChannelRef, found: Option<&StatefulSet>, failing: Option<&str>) -> News {
+    pub fn observe(&self, channel: &ChannelRef, found: Option<&StatefulSet>, failing: Option<&str>) -> News {
         let mut state = self.state();
         let mut news = News::default();
         if let Some(set) = found
@@ -179,7 +191,7 @@ impl Rollouts {
         news
     }
 
-    /// There is no relay any more, or nothing is to change.
+    /// There is no relay any more, it is going, or its change was refused: it holds nobody up.
     pub fn ended(&self, channel: &ChannelRef) -> Vec<ChannelRef> {
         let mut state = self.state();
         state.waiting.remove(channel);
@@ -247,13 +259,13 @@ mod tests {
         let (a, b) = (channel("a"), channel("b"));
         assert_eq!(rollouts.may_begin(&a, 3, &[]), Turn::Go);
         // The watch still has the StatefulSet from before the write, which is done and ready.
-        assert_eq!(rollouts.look(&a, Some(&set(1, 1, 1, true)), None), News::default());
+        assert_eq!(rollouts.observe(&a, Some(&set(1, 1, 1, true)), None), News::default());
         rollouts.written(&a, Some(2));
         for late in [set(1, 1, 1, true), set(2, 1, 1, true), set(2, 2, 1, false), set(2, 2, 0, true)] {
-            assert_eq!(rollouts.look(&a, Some(&late), None), News::default());
+            assert_eq!(rollouts.observe(&a, Some(&late), None), News::default());
             assert_eq!(rollouts.may_begin(&b, 3, &[]), Turn::Wait("n/a".to_owned()));
         }
-        let news = rollouts.look(&a, Some(&set(2, 2, 1, true)), None);
+        let news = rollouts.observe(&a, Some(&set(2, 2, 1, true)), None);
         assert_eq!((news.came_up, news.next), (true, vec![b.clone()]));
         assert_eq!(rollouts.may_begin(&b, 3, &[]), Turn::Go);
     }
@@ -268,15 +280,15 @@ mod tests {
             if failing.is_none() {
                 tokio::time::advance(PATIENCE + Duration::from_secs(1)).await;
             }
-            let why = rollouts.look(&a, Some(&set(2, 2, 0, false)), failing).failed.unwrap();
-            assert_eq!(rollouts.look(&a, Some(&set(2, 2, 0, false)), failing).failed, None, "told once");
+            let why = rollouts.observe(&a, Some(&set(2, 2, 0, false)), failing).failed.unwrap();
+            assert_eq!(rollouts.observe(&a, Some(&set(2, 2, 0, false)), failing).failed, None, "told once");
             tokio::time::advance(Duration::from_hours(10)).await;
             for other in [&b, &c] {
                 assert_eq!(rollouts.may_begin(other, 3, &[]), Turn::Halted(format!("n/a: {why}")));
             }
             assert_eq!(rollouts.may_begin(&a, 3, &[]), Turn::Go, "what mends it is let through");
             rollouts.written(&a, Some(3));
-            assert_eq!(rollouts.look(&a, Some(&set(3, 3, 1, true)), None).next, [b.clone(), c.clone()]);
+            assert_eq!(rollouts.observe(&a, Some(&set(3, 3, 1, true)), None).next, [b.clone(), c.clone()]);
             assert_eq!(rollouts.may_begin(&b, 3, &[]), Turn::Go);
             assert_eq!(rollouts.may_begin(&c, 3, &[]), Turn::Go);
         }
@@ -289,9 +301,36 @@ mod tests {
         let begun = unfinished(&sets, "-relay");
         assert_eq!(begun, [channel("a")]);
         assert_eq!(rollouts.may_begin(&channel("b"), 3, &begun), Turn::Wait("n/a".to_owned()));
-        assert!(rollouts.look(&channel("a"), Some(&sets[0]), Some("it crashes")).failed.is_some());
+        assert!(rollouts.observe(&channel("a"), Some(&sets[0]), Some("it crashes")).failed.is_some());
         assert_eq!(rollouts.may_begin(&channel("b"), 3, &begun), Turn::Halted("n/a: it crashes".to_owned()));
         assert_eq!(rollouts.ended(&channel("a")), [channel("b")], "a channel that is gone holds nobody up");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_whose_change_never_came_to_be_holds_nobody_up() {
+        let (a, b) = (channel("a"), channel("b"));
+        // It was taken back before it was written; or the StatefulSet was deleted and made again.
+        for (is_written, found) in [(false, set(4, 4, 1, true)), (true, set(1, 1, 1, true))] {
+            let rollouts = Rollouts::default();
+            assert_eq!(rollouts.may_begin(&a, 2, &[]), Turn::Go);
+            if is_written {
+                rollouts.written(&a, Some(5));
+                assert_eq!(rollouts.may_begin(&b, 2, &[]), Turn::Wait("n/a".to_owned()));
+                rollouts.written(&a, Some(1));
+            } else {
+                rollouts.unchanged(&a, Some(4));
+            }
+            assert!(rollouts.observe(&a, Some(&found), None).came_up);
+            assert_eq!(rollouts.may_begin(&b, 2, &[]), Turn::Go);
+        }
+        // The server refused it.
+        let rollouts = Rollouts::default();
+        assert_eq!(rollouts.may_begin(&a, 2, &[]), Turn::Go);
+        assert_eq!(rollouts.may_begin(&b, 2, &[]), Turn::Wait("n/a".to_owned()));
+        assert_eq!(rollouts.ended(&a), [b.clone()]);
+        tokio::time::advance(PATIENCE * 2).await;
+        assert_eq!(rollouts.observe(&a, Some(&set(4, 4, 1, true)), None), News::default());
+        assert_eq!(rollouts.may_begin(&b, 2, &[]), Turn::Go);
     }
 
     #[test]

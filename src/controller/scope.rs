@@ -71,7 +71,7 @@ struct Index {
 #[derive(Debug, Default)]
 struct Known {
     secrets: BTreeSet<String>,
-    wish: u64,
+    desired: u64,
     /// Kinds of owned objects that were deleted since the last pass.
     deleted: BTreeSet<&'static str>,
     /// Events of owned objects so far.
@@ -99,9 +99,9 @@ pub enum Happened {
     Deleted,
 }
 
-/// Told of every event of a channel: what is known of it, whether a person's wish has changed.
+/// Told of every event of a channel: what is known of it, whether what a person wants has changed.
 pub trait Listener: Send + Sync + 'static {
-    fn channel(&self, channel: &Channel, happened: Happened, wish_changed: bool);
+    fn channel(&self, channel: &Channel, happened: Happened, desired_changed: bool);
     /// A Secret of the channel has changed.
     fn secret(&self, channel: &ChannelRef);
 }
@@ -148,7 +148,7 @@ impl Scope {
                 let listener = listener.clone();
                 move |scope: &Scope, channel: &Channel, happened| {
                     let changed = scope.note(channel, happened);
-                    listener.channel(channel, happened, changed.wish);
+                    listener.channel(channel, happened, changed.desired);
                     if changed.edit {
                         scope.hurry(&channel.reference());
                     } else if changed.any {
@@ -302,22 +302,22 @@ impl Scope {
             index.by_secret.entry((name.namespace.clone(), secret.clone())).or_default().insert(name.clone());
         }
         if happened == Happened::Deleted {
-            return Changed { wish: true, any: false, edit: false };
+            return Changed { desired: true, any: false, edit: false };
         }
-        let wish = channel.wish();
-        let wish_changed = before.as_ref().is_none_or(|known| known.wish != wish);
+        let desired = channel.desired_hash();
+        let desired_changed = before.as_ref().is_none_or(|known| known.desired != desired);
         // At the start all are new, and nobody has just changed them.
-        let edit = wish_changed && (before.is_some() || self.is_filled());
-        index.channels.insert(name, Known { secrets, wish, ..before.unwrap_or_default() });
+        let edit = desired_changed && (before.is_some() || self.is_filled());
+        index.channels.insert(name, Known { secrets, desired, ..before.unwrap_or_default() });
         // What we write ourselves, the status and the finalizer, needs no further pass; a lost
         // finalizer does.
-        Changed { wish: wish_changed, any: wish_changed || !channel.is_held(), edit }
+        Changed { desired: desired_changed, any: desired_changed || !channel.has_finalizer(), edit }
     }
 }
 
 #[derive(Clone, Copy)]
 struct Changed {
-    wish: bool,
+    desired: bool,
     any: bool,
     edit: bool,
 }

@@ -1,7 +1,9 @@
-//! What the status page of the controller shows: the conditions as the watch has them, and what each relay says of itself.
+//! What the status page of the controller shows: the conditions as the watch has them, and what
+//! each relay says of itself.
 //!
-//! Any replica serves it, the leader or not: relays are asked from here, and only while somebody reads. It changes nothing in the
-//! cluster; what a person has tried again is done by the relay that has it.
+//! Any replica serves it, the leader or not: relays are asked from here, and only while somebody
+//! reads. It changes nothing in the cluster; what a person has tried again is done by the relay
+//! that has it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -153,7 +153,7 @@ impl Writer {
         let version = live.as_ref().and_then(Live::version);
         let known = memory.get(kind);
         let mut body = serde_json::to_value(&wanted).map_err(|error| Error::Bug(error.to_string()))?;
-        let hash = wish(&body);
+        let hash = hash_of(&body);
         if let Some(known) = known.filter(|known| known.wanted == hash)
             && (version == known.after || (version == known.before && known.at.elapsed() < WATCH_LAG))
         {
@@ -296,17 +296,29 @@ impl Writer {
         }
     }
 
-    /// Adds our finalizer to a channel, or takes it away; refused by the server where the channel
-    /// has changed meanwhile.
+    /// Adds our finalizer to a channel; refused by the server where the channel has changed
+    /// meanwhile.
     ///
     /// # Errors
     /// As for [`Writer::apply`].
-    pub async fn hold(&self, channel: &Channel, hold: bool) -> Result<(), Error> {
+    pub async fn add_finalizer(&self, channel: &Channel) -> Result<(), Error> {
+        self.set_finalizer(channel, true).await
+    }
+
+    /// The contrary of [`Writer::add_finalizer`].
+    ///
+    /// # Errors
+    /// As for [`Writer::apply`].
+    pub async fn remove_finalizer(&self, channel: &Channel) -> Result<(), Error> {
+        self.set_finalizer(channel, false).await
+    }
+
+    async fn set_finalizer(&self, channel: &Channel, is_present: bool) -> Result<(), Error> {
         self.fence.check()?;
         let api: Api<Channel> = Api::namespaced(self.client.clone(), &channel.namespace().unwrap_or_default());
         let mut finalizers: Vec<&str> =
             channel.finalizers().iter().map(String::as_str).filter(|name| *name != names::FINALIZER).collect();
-        if hold {
+        if is_present {
             finalizers.push(names::FINALIZER);
         }
         let body = json!({"metadata": {"resourceVersion": channel.resource_version(), "finalizers": finalizers}});
@@ -385,13 +397,13 @@ impl<K: Owned> Live<K> {
     }
 }
 
-fn wish(body: &Value) -> String {
+fn hash_of(body: &Value) -> String {
     format!("{:016x}", compare::hash(body))
 }
 
-/// Whether `found` was last applied for another wish than `wanted`.
-pub fn is_other_wish<K: Owned>(found: &K, wanted: &K) -> bool {
-    let wanted = serde_json::to_value(wanted).map(|body| wish(&body)).ok();
+/// Whether `found` was last applied as something other than `wanted`.
+pub fn is_applied_otherwise<K: Owned>(found: &K, wanted: &K) -> bool {
+    let wanted = serde_json::to_value(wanted).map(|body| hash_of(&body)).ok();
     found.annotations().get(names::APPLIED) != wanted.as_ref()
 }
 

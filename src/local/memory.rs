@@ -7,8 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::api::ChannelRef;
-use crate::channel::keeper::Standing;
 use crate::channel::plan::KnownBot;
+use crate::channel::reconciler::Standing;
 use crate::contract::InstallationId;
 
 const BOT: &str = "bot.json";

@@ -1,15 +1,18 @@
-//! The same channel on one machine, no cluster: manifests from files, one task per channel, all relays behind one port.
+//! The same channel on one machine, no cluster: manifests from files, one task per channel, all
+//! relays behind one port.
 //!
-//! Owns: the files and their watch, the data folders (`<data-dir>/<namespace>/<name>/`), the port with `/status`, and the stop. What a
-//! channel needs is decided in [`crate::channel`], dialogs in [`crate::relay`].
+//! Owns: the files and their watch, the data folders (`<data-dir>/<namespace>/<name>/`), the port
+//! with `/status`, and the stop. What a channel needs is decided in [`crate::channel`], dialogs in
+//! [`crate::relay`].
 //!
-//! A file that vanishes takes nothing away outside: after [`files::GRACE`] its channel stops here, its subscription and rows stay, and
-//! MAX keeps what it cannot deliver. Taking away is `maxchannel remove`. One channel's trouble never stops another.
+//! A file that vanishes takes nothing away outside: after [`files::GRACE`] its channel stops here,
+//! its subscription and rows stay, and MAX keeps what it cannot deliver. Taking away is
+//! `maxchannel remove`. One channel's trouble never stops another.
 
-mod board;
 pub mod disk;
 pub mod files;
 mod memory;
+mod registry;
 mod runner;
 mod ui;
 
@@ -40,15 +43,16 @@ use crate::status_page::{Page, Token};
 use crate::telemetry;
 use crate::time::Clock;
 
-pub use board::{Board, Shown, ShownChannel};
 pub use memory::{Lock, Memory, installation_id};
+pub use registry::{Registry, Shown, ShownChannel};
 pub use ui::TOKEN as PAGE_TOKEN;
 
 /// Between two looks at the files.
 const FILES_INTERVAL: Duration = Duration::from_secs(1);
 /// A stop is over after this, whatever hangs.
 const STOP_LIMIT: Duration = Duration::from_millis(9_500);
-/// How long the first changes outside wait for the first looks of all channels, which may show that two have one bot.
+/// How long the first changes outside wait for the first looks of all channels, which may show that
+/// two have one bot.
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// How the runner is started.
@@ -90,7 +94,7 @@ pub(crate) struct Input {
 pub struct Running {
     /// Where it listens; the port is known even where 0 was asked for.
     pub address: SocketAddr,
-    pub board: Board,
+    pub registry: Registry,
     task: JoinHandle<()>,
 }
 
@@ -102,7 +106,8 @@ impl Running {
     }
 }
 
-/// Starts the runner; it goes on until `stop` is cancelled, and is then over within 10 s with everything on disk.
+/// Starts the runner; it goes on until `stop` is cancelled, and is then over within 10 s with
+/// everything on disk.
 ///
 /// # Errors
 /// A path, the address or the data folder cannot be used.
@@ -135,7 +140,7 @@ async fn begin(options: Options, with_page: bool, stop: CancellationToken) -> Re
     let listener =
         crate::transport::listen(listen).await.map_err(|source| RunError::Listen { address: listen, source })?;
     let address = listener.local_addr().map_err(|source| RunError::Listen { address: listen, source })?;
-    let (board, relays) = (Board::default(), Relays::default());
+    let (registry, relays) = (Registry::default(), Relays::default());
     let page = if with_page {
         let place = [
             format!("It lies in the data folder of the program, in the file {PAGE_TOKEN}."),
@@ -143,16 +148,22 @@ async fn begin(options: Options, with_page: bool, stop: CancellationToken) -> Re
         ];
         let token = Token { file: data_dir.join(PAGE_TOKEN), place };
         token.make().map_err(|error| RunError::DataDir { folder: data_dir.clone(), reason: error.to_string() })?;
-        let here = ui::Here { board: board.clone(), relays: relays.clone() };
+        let here = ui::Here { registry: registry.clone(), relays: relays.clone() };
         Some(Page::new(Arc::new(here), token, address.ip().is_loopback()))
     } else {
         None
     };
-    let shared =
-        Shared { clients: Arc::new(clients), clock, relays: relays.clone(), board: board.clone(), data_dir, cadence };
+    let shared = Shared {
+        clients: Arc::new(clients),
+        clock,
+        relays: relays.clone(),
+        registry: registry.clone(),
+        data_dir,
+        cadence,
+    };
     let routes = Router::new()
         .route("/status", get(status))
-        .with_state((board.clone(), relays.clone()))
+        .with_state((registry.clone(), relays.clone()))
         .merge(relay::http::router(relays))
         .merge(page.map(Page::router).unwrap_or_default());
     let closing = stop.clone();
@@ -163,11 +174,11 @@ async fn begin(options: Options, with_page: bool, stop: CancellationToken) -> Re
         // Idle connections of keep-alive clients are not waited for.
         server.abort();
     });
-    Ok(Running { address, board, task })
+    Ok(Running { address, registry, task })
 }
 
-async fn status(State((board, relays)): State<(Board, Relays)>) -> impl IntoResponse {
-    let mut shown = board.shown();
+async fn status(State((registry, relays)): State<(Registry, Relays)>) -> impl IntoResponse {
+    let mut shown = registry.shown();
     for channel in &mut shown.channels {
         if let Some(relay) = relays.get(&channel.namespace, &channel.name) {
             channel.relay = Some(relay.facts().await);
@@ -182,7 +193,7 @@ pub(crate) struct Shared {
     pub clients: Arc<Clients>,
     pub clock: Clock,
     pub relays: Relays,
-    pub board: Board,
+    pub registry: Registry,
     pub data_dir: PathBuf,
     pub cadence: Cadence,
 }
@@ -216,10 +227,10 @@ async fn supervise(shared: Shared, mut files: files::Files, stop: CancellationTo
         }
         if first {
             first = false;
-            let board = shared.board.clone();
+            let registry = shared.registry.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(SETTLING).await;
-                board.settle();
+                registry.settle();
             });
         }
         tokio::select! {
@@ -243,7 +254,7 @@ async fn take(
     snapshot: &files::Snapshot,
     stop: &CancellationToken,
 ) {
-    shared.board.set_problems(snapshot.problems.iter().map(|problem| problem.sentence.clone()).collect());
+    shared.registry.set_problems(snapshot.problems.iter().map(|problem| problem.sentence.clone()).collect());
     let mut inputs = BTreeMap::new();
     for (place, channel) in snapshot.channels.iter().enumerate() {
         let name = ChannelRef::new(&channel.namespace, &channel.name);
@@ -263,10 +274,11 @@ async fn take(
         if let Ok(good) = &manifest
             && let Ok(desired) = validate(good, &secrets, shared.clients.installation())
         {
-            // Files have no time of creation: a channel that has run here before is the older one, then the order of the files decides.
+            // Files have no time of creation: a channel that has run here before is the older one,
+            // then the order of the files decides.
             let is_new = Memory::of(&shared.data_dir, &name).bot().is_none();
             let place = if is_new { place + snapshot.channels.len() } else { place };
-            shared.board.claim(&name, place, good, &desired);
+            shared.registry.claim(&name, place, good, &desired);
         }
         if !broken.is_empty() && tasks.contains_key(&name) {
             manifest = Err(broken);
@@ -276,12 +288,12 @@ async fn take(
     let gone: Vec<ChannelRef> = tasks.keys().filter(|name| !inputs.contains_key(*name)).cloned().collect();
     for name in gone {
         if let Some(task) = tasks.remove(&name) {
-            shared.board.say(&format!(
+            shared.registry.say(&format!(
                 "{name}: its manifest is gone, so its relay stops here; nothing outside is changed (maxchannel remove does that)"
             ));
             task.stop.cancel();
             let _ = task.handle.await;
-            shared.board.remove(&name);
+            shared.registry.remove(&name);
         }
     }
     for (name, input) in inputs {
@@ -290,7 +302,7 @@ async fn take(
         } else {
             let (sender, receiver) = watch::channel(input);
             let token = stop.child_token();
-            shared.board.expect(&name);
+            shared.registry.expect(&name);
             let handle = tokio::spawn(runner::run(shared.clone(), name.clone(), receiver, token.clone()));
             tasks.insert(name, Task { input: sender, stop: token, handle });
         }

@@ -1,4 +1,4 @@
-//! One channel's task: the passes of its keeper, and its relay.
+//! One channel's task: the passes of its reconciler, and its relay.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -15,9 +15,9 @@ use crate::api::ChannelRef;
 use crate::api::{MaxChannelStatus, Reason};
 use crate::channel::claims::Conflict;
 use crate::channel::errands::{Awaiting, Errands};
-use crate::channel::keeper::{Brought, Keeper, May, Side};
 use crate::channel::pass::{MOMENT, Shell, pass};
 use crate::channel::plan::KnownBot;
+use crate::channel::reconciler::{Brought, May, Reconciler, Side};
 use crate::channel::report::RelayState;
 use crate::contract::Facts;
 use crate::relay::{Relay, RelayError, moving};
@@ -61,20 +61,21 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) {
     let memory = Memory::of(&shared.data_dir, &channel);
-    let mut keeper = Keeper::new(channel.clone(), shared.clients.clone(), memory.bot(), MaxChannelStatus::default());
-    keeper.recall(memory.standing());
-    keeper.set_cadence(shared.cadence.clone());
-    let conflicts = shared.board.conflicts();
-    let mut standing = keeper.standing().clone();
+    let mut reconciler =
+        Reconciler::new(channel.clone(), shared.clients.clone(), memory.bot(), MaxChannelStatus::default());
+    reconciler.recall(memory.standing());
+    reconciler.set_cadence(shared.cadence.clone());
+    let conflicts = shared.registry.conflicts();
+    let mut standing = reconciler.standing().clone();
     let mut task = Task {
-        remembered: keeper.bot().cloned(),
+        remembered: reconciler.bot().cloned(),
         errands: Errands::new(Arc::default()),
         serving: Serving::default(),
         wake: Arc::default(),
         shared,
         channel,
         memory,
-        keeper,
+        reconciler,
         conflicts,
     };
     loop {
@@ -94,8 +95,8 @@ pub(super) async fn run(
             outcome = pass(&mut steps).instrument(span) => { let Ok(()) = outcome; }
         }
         drop(steps);
-        if *task.keeper.standing() != standing {
-            standing = task.keeper.standing().clone();
+        if *task.reconciler.standing() != standing {
+            standing = task.reconciler.standing().clone();
             if let Err(error) = task.memory.keep_standing(&standing) {
                 tracing::error!("{}: {error}", task.channel);
             }
@@ -123,7 +124,7 @@ struct Task {
     shared: Shared,
     channel: ChannelRef,
     memory: Memory,
-    keeper: Keeper,
+    reconciler: Reconciler,
     /// The bot that the data folder has.
     remembered: Option<KnownBot>,
     conflicts: watch::Receiver<BTreeMap<ChannelRef, Conflict>>,
@@ -142,18 +143,18 @@ impl Task {
     /// Takes the manifest and the secrets of the moment.
     fn begin(&mut self, given: &Input) {
         let now = self.now();
-        self.keeper.set(given.manifest.as_ref().map_err(Clone::clone), &given.secrets, now);
+        self.reconciler.set(given.manifest.as_ref().map_err(Clone::clone), &given.secrets, now);
         self.learn_conflict();
     }
 
     fn learn_conflict(&mut self) {
         let conflict = self.conflicts.borrow_and_update().get(&self.channel).cloned();
-        self.keeper.set_conflict(conflict);
+        self.reconciler.set_conflict(conflict);
     }
 
     /// Until the next pass.
     fn pause(&self) -> Duration {
-        let due = self.keeper.due_at(|side| !self.errands.is_busy(side));
+        let due = self.reconciler.due_at(|side| !self.errands.is_busy(side));
         // A due look that could not be made (nobody to ask) must not spin.
         let next = due.map_or(RELAY_INTERVAL, |due| due.saturating_sub(self.now())).clamp(200, RELAY_INTERVAL);
         Duration::from_millis(next.unsigned_abs())
@@ -162,10 +163,10 @@ impl Task {
     /// Takes in what came back from outside, and tells what was changed there.
     fn take(&mut self, brought: Brought) {
         let now = self.now();
-        for step in self.keeper.take(brought, now) {
+        for step in self.reconciler.take(brought, now) {
             let channel = &self.channel;
             match step.outcome {
-                Ok(()) => self.shared.board.say(&format!("{channel}: {}", step.action)),
+                Ok(()) => self.shared.registry.say(&format!("{channel}: {}", step.action)),
                 Err(failure) => tracing::warn!("{channel}: {} did not succeed: {}", step.action, failure.detail),
             }
         }
@@ -173,8 +174,8 @@ impl Task {
 
     fn report(&mut self) {
         let now = self.now();
-        let status = self.keeper.report(&self.serving.state(), now).clone();
-        self.shared.board.publish(&self.channel, &status);
+        let status = self.reconciler.report(&self.serving.state(), now).clone();
+        self.shared.registry.publish(&self.channel, &status);
     }
 }
 
@@ -195,29 +196,29 @@ impl Shell for Steps<'_> {
     type Brought = Brought;
 
     async fn claim(&mut self) {
-        let Task { shared, channel, memory, keeper, remembered, serving, .. } = &mut *self.task;
-        if let Some(bot) = keeper.bot() {
+        let Task { shared, channel, memory, reconciler, remembered, serving, .. } = &mut *self.task;
+        if let Some(bot) = reconciler.bot() {
             if remembered.as_ref() != Some(bot) {
                 remember(shared, channel, memory, remembered.as_ref(), bot, serving).await;
                 *remembered = Some(bot.clone());
             }
-            shared.board.claim_bot(channel, bot.user_id);
+            shared.registry.claim_bot(channel, bot.user_id);
         }
-        if !self.is_settled && !self.task.keeper.awaits_bot() {
-            self.task.shared.board.looked(&self.task.channel);
-            if self.task.keeper.status().conditions.is_empty() {
+        if !self.is_settled && !self.task.reconciler.awaits_bot() {
+            self.task.shared.registry.looked(&self.task.channel);
+            if self.task.reconciler.status().conditions.is_empty() {
                 self.task.report();
             }
-            self.task.shared.board.settled().await;
+            self.task.shared.registry.settled().await;
             self.is_settled = true;
         }
         self.task.learn_conflict();
     }
 
     async fn serve(&mut self) -> Result<(), Infallible> {
-        let Task { shared, channel, memory, keeper, serving, .. } = &mut *self.task;
-        serve(shared, channel, memory, keeper, serving).await;
-        ask_relay(keeper, serving).await;
+        let Task { shared, channel, memory, reconciler, serving, .. } = &mut *self.task;
+        serve(shared, channel, memory, reconciler, serving).await;
+        ask_relay(reconciler, serving).await;
         Ok(())
     }
 
@@ -227,10 +228,10 @@ impl Shell for Steps<'_> {
             return false;
         }
         let now = self.task.now();
-        let Task { keeper, errands, serving, wake, .. } = &mut *self.task;
+        let Task { reconciler, errands, serving, wake, .. } = &mut *self.task;
         self.awaiting.get_or_insert_with(|| errands.expect());
         let (may, wake): (May, _) = (Arc::new(|| true), wake.clone());
-        errands.send_due(keeper, (side, &serving.state()), &may, now, move || wake.notify_one())
+        errands.send_due(reconciler, (side, &serving.state()), &may, now, move || wake.notify_one())
     }
 
     async fn next(&mut self, is_awaited: bool) -> Option<Brought> {
@@ -255,13 +256,13 @@ impl Shell for Steps<'_> {
 }
 
 /// Takes in what the relay says, and tells it of the subscription.
-async fn ask_relay(keeper: &mut Keeper, serving: &mut Serving) {
+async fn ask_relay(reconciler: &mut Reconciler, serving: &mut Serving) {
     let Some(relay) = &serving.relay else { return };
-    if let Some((made, _)) = keeper.subscribed() {
+    if let Some((made, _)) = reconciler.subscribed() {
         relay.subscribed(made).await;
     }
     let facts = relay.facts().await;
-    keeper.hear(serving.facts.as_ref(), &facts);
+    reconciler.hear(serving.facts.as_ref(), &facts);
     serving.facts = Some(facts);
 }
 
@@ -281,7 +282,7 @@ async fn remember(
             relay.stop().await;
         }
         match memory.set_aside(former.user_id) {
-            Ok(Some(folder)) => shared.board.say(&format!(
+            Ok(Some(folder)) => shared.registry.say(&format!(
                 "{channel}: the channel has another bot now; the messages of bot {} are kept in {}",
                 former.user_id,
                 folder.display()
@@ -296,8 +297,8 @@ async fn remember(
 }
 
 /// Brings the relay to the configuration that it shall have.
-async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &Keeper, serving: &mut Serving) {
-    let Some(config) = keeper.relay() else {
+async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, reconciler: &Reconciler, serving: &mut Serving) {
+    let Some(config) = reconciler.relay() else {
         // What is not wanted is not missing.
         shared.relays.set_closed(&channel.namespace, &channel.name, false);
         if let Some(relay) = serving.relay.take() {
@@ -314,7 +315,7 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, keeper: &
             shared.relays.remove(&channel.namespace, &channel.name);
             relay.stop().await;
             shared
-                .board
+                .registry
                 .say(&format!("{channel}: its store is being moved, or has left: nothing is carried from here"));
         }
         serving.facts = Some(Facts::of_moved(&serving.wanted, shared.clock.now()));

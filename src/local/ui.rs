@@ -1,9 +1,10 @@
-//! What the status page of `maxchannel run` shows: the board, and what each relay says of itself.
+//! What the status page of `maxchannel run` shows: the registry, and what each relay says of
+//! itself.
 
 use axum::http::StatusCode;
 use futures::future::BoxFuture;
 
-use super::Board;
+use super::Registry;
 use crate::api::ChannelRef;
 use crate::contract::admin::{Replay, Replayed};
 use crate::relay::http::Relays;
@@ -15,14 +16,14 @@ pub const TOKEN: &str = "status-page-token";
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Here {
-    pub board: Board,
+    pub registry: Registry,
     pub relays: Relays,
 }
 
 impl Source for Here {
     fn look(&self) -> BoxFuture<'_, Seen> {
         Box::pin(async {
-            let shown = self.board.shown();
+            let shown = self.registry.shown();
             let mut seen = Seen { channels: Vec::new(), problems: shown.problems };
             for one in shown.channels {
                 let channel = ChannelRef::new(&one.namespace, &one.name);

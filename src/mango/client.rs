@@ -20,11 +20,13 @@ use super::wire::{WireBalance, WireEmployees, WireGroups, WireWidgets, as_int};
 use super::{Balance, Class, Employee, Error, Group, Settings, Widget};
 use crate::transport::{Limiter, Options, Response, Transport, Waited};
 
-/// How long a wrong request counts: two minutes (MANGO OFFICE API reference, 1.5), and a little for the way and the clocks.
+/// How long a wrong request counts: two minutes (MANGO OFFICE API reference, 1.5), and a little for
+/// the way and the clocks.
 const PENALTY: Duration = Duration::from_secs(125);
 /// What may stand bare in a form.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-/// Errors of Манго Диалоги that stay although their code is the 5000 of a server fault (MANGO OFFICE API reference, 4.1).
+/// Errors of Манго Диалоги that stay although their code is the 5000 of a server fault (MANGO
+/// OFFICE API reference, 4.1).
 const LASTING: &[&str] = &[
     "not found",
     "disabled",
@@ -92,7 +94,8 @@ impl Method {
     }
 }
 
-/// One client of one account. Clones share the limits and the penalty box; so must all that use one key.
+/// One client of one account. Clones share the limits and the penalty box; so must all that use one
+/// key.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -106,14 +109,15 @@ struct Shared {
     history: Limiter,
     employees: Limiter,
     balance: Limiter,
-    gate: Mutex<Gate>,
-    /// Held over a call while the key is unproven, so that a wrong key costs one wrong request and not several.
+    breaker: Mutex<Breaker>,
+    /// Held over a call while the key is unproven, so that a wrong key costs one wrong request and
+    /// not several.
     unproven: tokio::sync::Mutex<()>,
 }
 
 /// The penalty box as far as it is seen from here.
 #[derive(Default)]
-struct Gate {
+struct Breaker {
     standing: Standing,
     /// Nothing at all leaves before.
     closed: Option<(Instant, Closed)>,
@@ -157,7 +161,7 @@ impl Client {
             history: Limiter::new(4, Duration::from_secs(1)),
             employees: Limiter::new(1, Duration::from_secs(2)),
             balance: Limiter::new(2, Duration::from_secs(1)),
-            gate: Mutex::default(),
+            breaker: Mutex::default(),
             unproven: tokio::sync::Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -168,7 +172,8 @@ impl Client {
     /// # Errors
     /// See [`Class`].
     pub async fn employees(&self) -> Result<Vec<Employee>, Error> {
-        // Without both fields the answer carries neither ids nor groups (MANGO OFFICE API reference, 2.2).
+        // Without both fields the answer carries neither ids nor groups (MANGO OFFICE API
+        // reference, 2.2).
         let answer: WireEmployees =
             self.call(Method::Employees, &json!({ "ext_fields": ["general.user_id", "groups"] })).await?;
         Ok(answer.users.into_iter().map(Employee::from).collect())
@@ -216,15 +221,15 @@ impl Client {
         self.exchange(method, json, standing).await
     }
 
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.shared.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.shared.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a request may leave now.
     fn open(&self, method: Method) -> Result<Standing, Error> {
-        let mut gate = self.gate();
+        let mut breaker = self.breaker();
         let now = Instant::now();
-        if let Some((until, why)) = gate.closed.clone() {
+        if let Some((until, why)) = breaker.closed.clone() {
             if now < until {
                 let left = until - now;
                 return Err(match why {
@@ -235,9 +240,9 @@ impl Client {
                     ),
                 });
             }
-            gate.closed = None;
+            breaker.closed = None;
         }
-        if let Some((until, code)) = gate.methods.get(&method).copied() {
+        if let Some((until, code)) = breaker.methods.get(&method).copied() {
             if now < until {
                 let left = until - now;
                 let sentence = format!(
@@ -248,9 +253,9 @@ impl Client {
                 );
                 return Err(Error::new(Class::Penalty { left }, sentence));
             }
-            gate.methods.remove(&method);
+            breaker.methods.remove(&method);
         }
-        Ok(gate.standing)
+        Ok(breaker.standing)
     }
 
     /// `standing`: that of the key when the request leaves; others may change it meanwhile.
@@ -321,7 +326,8 @@ impl Client {
                 let about = "a redirect, which is not followed: check the address of MANGO OFFICE";
                 return Err(refusal.error(Class::Unreachable, about));
             }
-            // MANGO OFFICE gives a code with every refusal of its own, so it was somebody else, and nothing is said of the key.
+            // MANGO OFFICE gives a code with every refusal of its own, so it was somebody else, and
+            // nothing is said of the key.
             None if !status.is_success() => {
                 let about = "not an answer of this API: check the address of MANGO OFFICE, and whether it is https://";
                 return Err(refusal.error(Class::Unreachable, about));
@@ -339,7 +345,8 @@ impl Client {
     /// What a result code means, and what it closes.
     fn judge(&self, refusal: &Refusal<'_>, code: u16) -> Result<(), Error> {
         let (mut meaning, about) = meaning(code);
-        // In Манго Диалоги 3100 is "Authorization failed", and 5000 covers everything (MANGO OFFICE API reference, 4.1).
+        // In Манго Диалоги 3100 is "Authorization failed", and 5000 covers everything (MANGO OFFICE
+        // API reference, 4.1).
         let dialogs = refusal.method.is_of_dialogs();
         if dialogs && code == 3100 {
             meaning = Meaning::Credentials;
@@ -360,7 +367,7 @@ impl Client {
                 return Err(error);
             }
             Meaning::BadRequest => {
-                self.gate().methods.insert(refusal.method, (Instant::now() + PENALTY, code));
+                self.breaker().methods.insert(refusal.method, (Instant::now() + PENALTY, code));
                 Class::Refused { code }
             }
             // Whoever is told such a thing was let in.
@@ -378,7 +385,8 @@ impl Client {
         Err(refusal.error(class, &about))
     }
 
-    /// 401 without a code: the block for wrong requests, unless the harmless call after two minutes meets it too.
+    /// 401 without a code: the block for wrong requests, unless the harmless call after two minutes
+    /// meets it too.
     fn unauthorized(&self, refusal: &Refusal<'_>, standing: Standing) -> Error {
         if standing == Standing::Suspect {
             let error = refusal.error(
@@ -395,16 +403,16 @@ impl Client {
 
     /// The key is let in, unless it was closed since: an answer from before proves nothing.
     fn prove(&self) {
-        let mut gate = self.gate();
-        if gate.closed.is_none() {
-            gate.standing = Standing::Proven;
+        let mut breaker = self.breaker();
+        if breaker.closed.is_none() {
+            breaker.standing = Standing::Proven;
         }
     }
 
     fn close_key(&self, why: Closed, standing: Standing) {
-        let mut gate = self.gate();
-        gate.standing = standing;
-        gate.closed = Some((Instant::now() + PENALTY, why));
+        let mut breaker = self.breaker();
+        breaker.standing = standing;
+        breaker.closed = Some((Instant::now() + PENALTY, why));
     }
 
     /// A foreign text made fit for a sentence.
@@ -458,7 +466,8 @@ fn seconds(left: Duration) -> u64 {
     left.as_secs() + u64::from(left.subsec_nanos() > 0)
 }
 
-/// The three fields of every request; `json` is signed as it is sent (MANGO OFFICE API reference, 1.3).
+/// The three fields of every request; `json` is signed as it is sent (MANGO OFFICE API reference,
+/// 1.3).
 fn form(key: &str, salt: &str, json: &str) -> String {
     let sign = sign(key, salt, json);
     let encode = |text| utf8_percent_encode(text, FORM);

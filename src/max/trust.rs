@@ -25,7 +25,7 @@ pub type Transports = (Arc<dyn Transport>, Arc<dyn Transport>);
 pub fn transports(overridden: bool, ca_pem: Option<&str>, base_url: &Url) -> Result<Transports, String> {
     let trust = Trust::with_pem(ca_pem.unwrap_or(MINISTRY_ROOT))?;
     let except = base_url.host_str().filter(|_| overridden).map(ToOwned::to_owned);
-    let api = ReqwestTransport::outside(trust.clone(), Addresses::Any)?;
-    let files = ReqwestTransport::outside(trust, Addresses::PublicOnly { except })?;
+    let api = ReqwestTransport::external(trust.clone(), Addresses::Any)?;
+    let files = ReqwestTransport::external(trust, Addresses::PublicOnly { except })?;
     Ok((Arc::new(api), Arc::new(files)))
 }

@@ -46,11 +46,11 @@ impl Ground {
     }
 
     /// To the CRM and to bots; `ca_pem`: beside the public roots.
-    pub(super) fn outside(&self, ca_pem: Option<&str>) -> Result<Arc<dyn Transport>, String> {
+    pub(super) fn external(&self, ca_pem: Option<&str>) -> Result<Arc<dyn Transport>, String> {
         Ok(match self {
             Self::Real => {
                 let trust = ca_pem.map_or_else(|| Ok(Trust::public()), Trust::with_pem)?;
-                Arc::new(ReqwestTransport::outside(trust, Addresses::Any)?)
+                Arc::new(ReqwestTransport::external(trust, Addresses::Any)?)
             }
             Self::Simulated(transport) => Arc::clone(transport),
         })

@@ -1,8 +1,8 @@
-//! What a side has asked for by `Retry-After`, kept over a restart: a relay that is started again and
-//! again would otherwise ask at every start a side that wants to be left alone.
+//! What a side has asked for by `Retry-After`, kept over a restart: a relay that is started again
+//! and again would otherwise ask at every start a side that wants to be left alone.
 //!
-//! On disk stands how long was asked for, and when by the wall. After a start what is left of it binds
-//! again: never more than was asked for, however the clock was set meanwhile.
+//! On disk stands how long was asked for, and when by the wall. After a start what is left of it
+//! binds again: never more than was asked for, however the clock was set meanwhile.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::store::{Store, StoreError, Tx, meta};
 use super::timers::changed;
 use crate::policy::BotRole;
 use crate::time::Millis;
-use crate::transport::{Hold, Wishes};
+use crate::transport::{Changes, Hold};
 
 /// Somebody who may ask to be left alone.
 struct Side {
@@ -74,24 +74,24 @@ fn left(kept: &Kept, now: Millis) -> Duration {
     Duration::from_millis(u64::try_from(kept.millis.saturating_sub(passed)).unwrap_or(0))
 }
 
-/// Writes every wish down until the relay stops.
+/// Writes down what every side asks for until the relay stops.
 pub(super) async fn run(shared: &Shared) {
     let mut settings = shared.active.subscribe();
     loop {
         let active = settings.borrow_and_update().clone();
         let sides = active.as_deref().map(sides).unwrap_or_default();
-        let mut wishes = FuturesUnordered::new();
+        let mut changes = FuturesUnordered::new();
         for side in &sides {
-            let next = side.hold.wishes();
+            let next = side.hold.changes();
             // What came while nobody listened.
             keep(shared, side).await;
-            wishes.push(wish(side, next));
+            changes.push(next_of(side, next));
         }
         loop {
             tokio::select! {
-                Some((side, next)) = wishes.next() => {
+                Some((side, next)) = changes.next() => {
                     keep(shared, side).await;
-                    wishes.push(wish(side, next));
+                    changes.push(next_of(side, next));
                 }
                 () = changed(&mut settings) => break,
             }
@@ -106,9 +106,9 @@ pub(super) async fn keep_all(shared: &Shared) {
     }
 }
 
-async fn wish(side: &Side, mut wishes: Wishes) -> (&Side, Wishes) {
-    wishes.next().await;
-    (side, wishes)
+async fn next_of(side: &Side, mut changes: Changes) -> (&Side, Changes) {
+    changes.next().await;
+    (side, changes)
 }
 
 async fn keep(shared: &Shared, side: &Side) {

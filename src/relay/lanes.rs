@@ -2,10 +2,10 @@
 //! stuck customer never delays another.
 //!
 //! Invariants: a lane is held by at most one worker at a time; work that is announced while its
-//! lane is held is not forgotten; lanes that failed before never take more than half of the places,
-//! so that fresh ones always find one; memory is a few words per customer *with work*, nothing per
-//! message. While the other side as a whole seems to be away a breaker is open: one lane at
-//! a time probes it, and the first answer closes the breaker for all at once.
+//! lane is held is not forgotten; lanes that failed before never take more than half of the
+//! permits, so that fresh ones always find one; memory is a few words per customer *with work*,
+//! nothing per message. While the other side as a whole seems to be away a breaker is open: one
+//! lane at a time probes it, and the first answer closes the breaker for all at once.
 //!
 //! Must not know what the work is. Nothing here is on disk: after a start every lane with work on
 //! disk is woken.
@@ -52,7 +52,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    places: usize,
+    permits: usize,
     lanes: HashMap<CustomerId, Lane>,
     ready: VecDeque<CustomerId>,
     waiting: BTreeSet<(Millis, CustomerId)>,
@@ -111,16 +111,16 @@ pub enum Outcome {
 }
 
 impl Lanes {
-    /// `places`: how many lanes may be held at once.
+    /// `permits`: how many lanes may be held at once.
     #[must_use]
-    pub fn new(clock: Clock, places: usize) -> Self {
-        let state = State { places: places.max(1), ..State::default() };
+    pub fn new(clock: Clock, permits: usize) -> Self {
+        let state = State { permits: permits.max(1), ..State::default() };
         Self { shared: Arc::new(Shared { clock, state: Mutex::new(state), changed: Notify::new() }) }
     }
 
     /// How many lanes may be held at once from now on.
-    pub fn set_places(&self, places: usize) {
-        self.lock().places = places.max(1);
+    pub fn set_permits(&self, permits: usize) {
+        self.lock().permits = permits.max(1);
         self.shared.changed.notify_waiters();
     }
 
@@ -236,7 +236,7 @@ impl Lanes {
         let now = self.shared.clock.passed();
         let mut guard = self.lock();
         let state = &mut *guard;
-        if !state.enabled || state.held >= state.places {
+        if !state.enabled || state.held >= state.permits {
             return Err(None);
         }
         if let Some(breaker) = &mut state.breaker {
@@ -257,12 +257,12 @@ impl Lanes {
             breaker.probing = Some(customer);
             return Ok(self.lease(state, customer, false, true));
         }
-        let retry_places = state.places.div_ceil(2);
+        let retry_permits = state.permits.div_ceil(2);
         let mut next_retry = None;
         if let Some((due, customer)) = state.waiting.first().copied() {
             if due > now {
                 next_retry = Some(due);
-            } else if state.held_after_failure < retry_places {
+            } else if state.held_after_failure < retry_permits {
                 state.waiting.pop_first();
                 return Ok(self.lease(state, customer, true, false));
             }
@@ -404,11 +404,11 @@ impl Drop for Lease {
 mod tests {
     use super::*;
 
-    fn lanes(places: usize) -> (Lanes, crate::time::ManualClock) {
-        let (clock, hand) = Clock::manual(0);
-        let lanes = Lanes::new(clock, places);
+    fn lanes(permits: usize) -> (Lanes, crate::time::ManualClock) {
+        let (clock, manual) = Clock::manual(0);
+        let lanes = Lanes::new(clock, permits);
         lanes.enable(true);
-        (lanes, hand)
+        (lanes, manual)
     }
 
     #[test]
@@ -426,21 +426,21 @@ mod tests {
 
     #[test]
     fn stuck_customers_leave_places_for_fresh_ones() {
-        let (lanes, hand) = lanes(4);
+        let (lanes, manual) = lanes(4);
         for customer in 1..=6 {
             lanes.wake(customer);
             lanes.try_next().unwrap().finish(Outcome::Wait(100));
         }
-        hand.advance_to(200);
+        manual.advance_to(200);
         let held: Vec<Lease> = std::iter::from_fn(|| lanes.try_next().ok()).collect();
-        assert_eq!(held.len(), 2, "lanes that failed before took more than half of the places");
+        assert_eq!(held.len(), 2, "lanes that failed before took more than half of the permits");
         lanes.wake(7);
         assert_eq!(lanes.try_next().unwrap().customer(), 7);
     }
 
     #[test]
     fn an_outage_opens_the_breaker_and_the_first_answer_closes_it_for_all() {
-        let (lanes, hand) = lanes(8);
+        let (lanes, manual) = lanes(8);
         for customer in 1..=5 {
             lanes.wake(customer);
         }
@@ -449,12 +449,12 @@ mod tests {
         }
         assert!(lanes.lock().breaker.is_some());
         assert_eq!(lanes.try_next().unwrap_err(), Some(500));
-        hand.advance_to(500);
+        manual.advance_to(500);
         let probe = lanes.try_next().unwrap();
         assert!(lanes.try_next().is_err(), "two probed at once");
         probe.finish(Outcome::Outage(60_000));
         assert_eq!(lanes.try_next().unwrap_err(), Some(1_000), "a side that went away a moment ago is asked soon");
-        hand.advance_to(1_000);
+        manual.advance_to(1_000);
         lanes.try_next().unwrap().finish(Outcome::Done);
         let mut served: Vec<CustomerId> =
             std::iter::from_fn(|| lanes.try_next().ok()).map(|lease| lease.customer()).take(5).collect();
@@ -465,7 +465,7 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_an_outage_goes_on_with_the_first_answer_but_once_only() {
-        let (lanes, hand) = lanes(8);
+        let (lanes, manual) = lanes(8);
         lanes.wake(1);
         lanes.try_next().unwrap().finish(Outcome::Outage(60_000));
         assert!(lanes.try_next().is_err());
@@ -475,7 +475,7 @@ mod tests {
             lanes.release();
             assert!(lanes.try_next().is_err(), "a lane that fails by itself was tried with another's success");
         }
-        hand.advance_to(60_000);
+        manual.advance_to(60_000);
         lanes.try_next().unwrap().finish(Outcome::Outage(60_000));
         lanes.release();
         lanes.try_next().unwrap().finish(Outcome::Idle);
@@ -484,7 +484,7 @@ mod tests {
 
     #[test]
     fn lanes_that_hang_while_others_are_answered_open_no_breaker_and_a_probe_has_a_short_limit() {
-        let (lanes, hand) = lanes(8);
+        let (lanes, manual) = lanes(8);
         for customer in 1..=5 {
             lanes.wake(customer);
         }
@@ -494,14 +494,14 @@ mod tests {
             lease.finish(Outcome::Outage(500));
         }
         assert!(lanes.lock().breaker.is_none(), "the side counts as away although it answered");
-        hand.advance_to(500);
+        manual.advance_to(500);
         let mut failed = 0;
         while let Ok(lease) = lanes.try_next() {
             lease.finish(if failed < 3 { Outcome::Outage(500) } else { Outcome::Idle });
             failed += 1;
         }
         assert!(lanes.lock().breaker.is_some());
-        hand.advance_to(1_000);
+        manual.advance_to(1_000);
         let probe = lanes.try_next().unwrap();
         let limit = lanes.probe_limit(probe.customer()).unwrap();
         assert!(limit <= std::time::Duration::from_secs(2), "{limit:?}");

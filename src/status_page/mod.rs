@@ -1,12 +1,16 @@
-//! The status page: how each channel stands, what mends it and who can, what waits, and the dead letters. One page for `maxchannel run`
-//! and for the controller, over a [`Source`] of what each of them knows.
+//! The status page: how each channel stands, what mends it and who can, what waits, and the dead
+//! letters. One page for `maxchannel run` and for the controller, over a [`Source`] of what each of
+//! them knows.
 //!
-//! It shows counts and reasons, never a message's text, nor a name or an id of a customer, and no secret. Whoever sits at a machine
-//! on which the program listens to that machine only reads it without more ado; everybody else needs the page's own token, and so
-//! does everybody who wants to act. The token lies in a file, which is read whenever somebody shows one, so that it can be replaced.
+//! It shows counts and reasons, never a message's text, nor a name or an id of a customer, and no
+//! secret. Whoever sits at a machine on which the program listens to that machine only reads it
+//! without more ado; everybody else needs the page's own token, and so does everybody who wants to
+//! act. The token lies in a file, which is read whenever somebody shows one, so that it can be
+//! replaced.
 //!
-//! What changes is told at once over a stream of events ([`web::live`]) that the page reads by `fetch`, because a browser's
-//! `EventSource` cannot show a token. Nothing is looked at while nobody reads.
+//! What changes is told at once over a stream of events ([`web::live`]) that the page reads by
+//! `fetch`, because a browser's `EventSource` cannot show a token. Nothing is looked at while
+//! nobody reads.
 
 use std::fs;
 use std::io::Write as _;

@@ -101,7 +101,7 @@ pub fn follow(file: Option<PathBuf>) -> watch::Receiver<Option<String>> {
     let (sender, receiver) = watch::channel(None);
     let Some(file) = file else { return receiver };
     let mut complaint = String::new();
-    let mut look = move || match take(&file, set_level) {
+    let mut read = move || match take(&file, set_level) {
         Ok(level) => {
             complaint.clear();
             sender.send_if_modified(|before| std::mem::replace(before, level.clone()) != level);
@@ -112,11 +112,11 @@ pub fn follow(file: Option<PathBuf>) -> watch::Receiver<Option<String>> {
         }
         Err(_) => {}
     };
-    look();
+    read();
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(INTERVAL).await;
-            look();
+            read();
         }
     });
     receiver

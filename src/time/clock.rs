@@ -232,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_manual_clock_wakes_sleepers_when_its_hand_passes_them_and_never_goes_back() {
-        let (clock, hand) = Clock::manual(1_000);
+        let (clock, manual) = Clock::manual(1_000);
         let sleeper = tokio::spawn({
             let clock = clock.clone();
             async move {
@@ -240,10 +240,10 @@ mod tests {
                 clock.now()
             }
         });
-        hand.advance_to(4_999);
-        hand.advance_to(2_000);
+        manual.advance_to(4_999);
+        manual.advance_to(2_000);
         assert_eq!(clock.now(), 4_999);
-        hand.advance_to(6_000);
+        manual.advance_to(6_000);
         assert_eq!(sleeper.await.unwrap(), 6_000);
     }
 }

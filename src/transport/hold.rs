@@ -19,8 +19,8 @@ impl Default for Hold {
 }
 
 impl Hold {
-    /// Takes the wish of an answer: of a 429 or a 5xx. Longer wishes stay in force.
-    pub fn heed(&self, answer: &Response) {
+    /// Takes the `Retry-After` of a 429 or a 5xx. A longer one before it stays in force.
+    pub fn on_answer(&self, answer: &Response) {
         let status = answer.status();
         if (status == http::StatusCode::TOO_MANY_REQUESTS || status.is_server_error())
             && let Some(after) = retry_after(answer.headers())
@@ -46,19 +46,19 @@ impl Hold {
         until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
-    /// Tells of every wish from now on.
+    /// Tells of everything that is asked for from now on.
     #[must_use]
-    pub fn wishes(&self) -> Wishes {
-        Wishes(self.0.subscribe())
+    pub fn changes(&self) -> Changes {
+        Changes(self.0.subscribe())
     }
 }
 
-/// See [`Hold::wishes`].
+/// See [`Hold::changes`].
 #[derive(Debug)]
-pub struct Wishes(watch::Receiver<Option<Instant>>);
+pub struct Changes(watch::Receiver<Option<Instant>>);
 
-impl Wishes {
-    /// Returns at the next wish; never where nobody is left who could have one.
+impl Changes {
+    /// Returns when more is asked for; never where nobody is left who could.
     pub async fn next(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;

@@ -1,6 +1,7 @@
 //! What a page shows, told as it changes: server-sent events that name a part and its new value.
 //!
-//! Whoever connects is told everything once; so a reader that comes again after the program was restarted needs no memory.
+//! Whoever connects is told everything once; so a reader that comes again after the program was
+//! restarted needs no memory.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -32,11 +32,16 @@ pub struct Request {
 }
 
 impl Request {
+    /// Whether it needs this right.
+    pub fn asks(&self, (group, resource, verb): &Right) -> bool {
+        self.group == *group && self.resource == *resource && self.verb == *verb
+    }
+
     pub fn is_write(&self) -> bool {
         !["get", "list", "watch"].contains(&self.verb.as_str())
     }
 
-    fn read(line: &Value) -> Option<Self> {
+    pub fn read(line: &Value) -> Option<Self> {
         let text = |pointer: &str| line.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         // A watch has two stages; either shows it.
         let object = line.get("objectRef")?;
@@ -81,8 +86,13 @@ pub struct Rights {
 }
 
 pub fn rights(cluster: &Cluster, mark: Mark, of: impl Fn(&str) -> bool) -> Rights {
+    rights_of(since(cluster, mark, of))
+}
+
+/// The rights that requests have used or asked for.
+pub fn rights_of(requests: impl IntoIterator<Item = Request>) -> Rights {
     let mut rights = Rights::default();
-    for request in since(cluster, mark, of) {
+    for request in requests {
         // An apply that makes an object needs both rights.
         let made = (request.verb == "patch" && request.code == 201).then(|| "create".to_owned());
         let Request { group, resource, verb, .. } = request;

@@ -98,7 +98,7 @@ pub async fn until_ready(world: &World, count: usize, limit: Duration) {
     }
 }
 
-/// All calls of a double of the CRM that may have changed something; sign-ins aside.
+/// All calls of a simulator of the CRM that may have changed something; sign-ins aside.
 pub fn crm_writes(crm: &creatio::Simulator) -> HashMap<String, u64> {
     let counters = crm.control().counters();
     let calls = counters["calls"].as_object().cloned().unwrap_or_default();
@@ -109,7 +109,7 @@ pub fn crm_writes(crm: &creatio::Simulator) -> HashMap<String, u64> {
         .collect()
 }
 
-/// All calls of a double of MAX that may have changed something.
+/// All calls of a simulator of MAX that may have changed something.
 pub fn max_writes(max: &max::Simulator) -> HashMap<String, u64> {
     let requests = max.control().statistics().requests;
     requests.into_iter().filter(|(call, _)| !call.starts_with("GET ")).collect()
@@ -152,7 +152,7 @@ async fn status(State(client): State<Client>, Path((namespace, name)): Path<(Str
 #[derive(Clone)]
 struct Front {
     url: String,
-    /// The double's answer by path.
+    /// The simulator's answer by path.
     answers: Arc<Mutex<HashMap<String, String>>>,
     http: reqwest::Client,
 }
@@ -161,7 +161,7 @@ async fn answer(State(front): State<Front>, uri: Uri, body: String) -> Response 
     let mut answers = front.answers.lock().await;
     let path = uri.path().to_owned();
     if !answers.contains_key(&path) {
-        // Signed anew with the only key that the double knows.
+        // Signed anew with the only key that the simulator knows.
         let form: HashMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
         let (options, json) = (mango::Options::default(), form["json"].clone());
         let sign = mango::sign(&options.api_key, json.as_bytes(), &options.api_salt);
@@ -174,7 +174,7 @@ async fn answer(State(front): State<Front>, uri: Uri, body: String) -> Response 
         let request = request.header("Content-Type", "application/x-www-form-urlencoded").body(form);
         let answer = request.send().await.unwrap();
         if !answer.status().is_success() {
-            return (StatusCode::BAD_GATEWAY, "the double refuses").into_response();
+            return (StatusCode::BAD_GATEWAY, "the simulator refuses").into_response();
         }
         answers.insert(path.clone(), answer.text().await.unwrap());
     }

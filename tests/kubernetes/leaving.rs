@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams, PostParams};
 use maxchannel::api::MaxChannel;
 use maxchannel_simulator::creatio::Outage;
 use maxchannel_simulator::max;
@@ -81,6 +82,63 @@ async fn a_forced_deletion_names_what_it_drops() {
     gone(&world, "support").await;
     let note = until("an event names it", PATIENCE, || event(&world, "UndeliveredDropped")).await;
     assert!(note.contains("1 undelivered message: 1 to the CRM"), "{note}");
+    controller.stop().await;
+    world.end().await;
+}
+
+/// Whatever became of the pod and of the controller, which remembers nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_waits_for_the_word_of_a_relay_that_does_not_run() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::start(&cluster).await;
+    cluster.volumes(1);
+    let mut settings = world.settings();
+    settings.deletion_patience = Duration::from_secs(1);
+    let controller = world.controller_with(settings.clone()).await;
+    world.put_secrets().await;
+    let mut manifest = world.manifest("support");
+    manifest["spec"]["relay"]["storage"] = json!({"volumeClaim": {"size": "1Gi"}});
+    world.apply(&manifest).await;
+    world.until_ready("support").await;
+    let customer = world.customer();
+    world.say(&customer, "раз");
+    world.accept(&customer).await;
+    world.crm.control().outage(Some(Outage::Unavailable));
+    world.say(&customer, "два");
+    let taken = || world.max.control().webhook_attempts().iter().filter(|one| one.status == Some(200)).count();
+    until("the relay has taken it", PATIENCE, || async { (taken() >= 3).then_some(()) }).await;
+    controller.stop().await;
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}});
+    let quotas = world.api::<ResourceQuota>();
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+    until("the quota is in force", PATIENCE, || async { quotas.get("none").await.unwrap().status?.hard }).await;
+    let pods = world.api::<Pod>();
+    pods.delete("support-relay-0", &DeleteParams::default()).await.unwrap();
+    until("the relay is away", PATIENCE, || async {
+        pods.get_opt("support-relay-0").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    let controller = world.controller_with(settings).await;
+    world.delete("support").await;
+    let unknown = "which is not known while it does not run";
+    until("it says what it waits for", PATIENCE, || async {
+        let (_, reason, message) = world.condition("support", "Ready").await?;
+        (reason == "DeletionWaits" && message.contains(unknown)).then_some(())
+    })
+    .await;
+    let note = until("an event says so too", PATIENCE, || async {
+        event(&world, "DeletionWaits").await.filter(|note| note.contains(unknown))
+    })
+    .await;
+    assert!(note.contains("maxchannel.dev/force-delete"), "{note}");
+    quotas.delete("none", &DeleteParams::default()).await.unwrap();
+    world.crm.control().outage(None);
+    // The StatefulSet's controller comes back more and more rarely.
+    until("the channel is gone", Duration::from_mins(4), || async {
+        world.api::<MaxChannel>().get_opt("support").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    assert_eq!(world.received(&customer), ["раз", "два"]);
     controller.stop().await;
     world.end().await;
 }

@@ -1,6 +1,7 @@
 //! The rights that the chart grants are those that are used, no more and no fewer.
 //!
-//! Read from the audit log of all tests before it, so it is run after them: `cargo test --test kubernetes -- --ignored rights`.
+//! Read from the audit log of all tests before it, so it is run after them:
+//! `cargo test --test kubernetes -- --ignored rights`.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -10,7 +11,7 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use crate::audit::{self, Right, Rights};
+use crate::audit::{self, Request, Right, Rights};
 use crate::world::{Cluster, PATIENCE, World, helm, root, until};
 
 /// Granted and not seen in the log.
@@ -28,21 +29,22 @@ fn granted() -> BTreeSet<Right> {
     command.args(["--set-json", r#"webhook.gateway={"name": "public", "namespace": "edge", "sectionName": "https"}"#]);
     let output = command.output().unwrap();
     assert!(output.status.success());
+    let documents = serde_yaml::Deserializer::from_slice(&output.stdout);
+    let objects: Vec<Value> = documents.map(|document| serde::Deserialize::deserialize(document).unwrap()).collect();
+    objects.iter().filter(|object| object["kind"] == "Role").flat_map(rights_in).collect()
+}
+
+/// The rights that a role gives.
+fn rights_in(role: &Value) -> BTreeSet<Right> {
+    let texts = |rule: &Value, member: &str| -> Vec<String> {
+        rule[member].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
     let mut rights = BTreeSet::new();
-    for document in serde_yaml::Deserializer::from_slice(&output.stdout) {
-        let object: Value = serde::Deserialize::deserialize(document).unwrap();
-        if object["kind"] != "Role" {
-            continue;
-        }
-        let texts = |rule: &Value, member: &str| -> Vec<String> {
-            rule[member].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
-        };
-        for rule in object["rules"].as_array().unwrap() {
-            for group in texts(rule, "apiGroups") {
-                for resource in texts(rule, "resources") {
-                    for verb in texts(rule, "verbs") {
-                        rights.insert((group.clone(), resource.clone(), verb));
-                    }
+    for rule in role["rules"].as_array().unwrap() {
+        for group in texts(rule, "apiGroups") {
+            for resource in texts(rule, "resources") {
+                for verb in texts(rule, "verbs") {
+                    rights.insert((group.clone(), resource.clone(), verb));
                 }
             }
         }
@@ -62,8 +64,8 @@ async fn the_rights_granted_are_the_rights_used() {
     );
 }
 
-/// Granted and not used, used and not granted. What is not granted is refused, so the refusals show it; a right that the chart grants and
-/// a test has taken away is no difference.
+/// Granted and not used, used and not granted. What is not granted is refused, so the refusals show
+/// it; a right that the chart grants and a test has taken away is no difference.
 fn differences(granted: &BTreeSet<Right>, rights: &Rights) -> (Vec<Right>, Vec<Right>) {
     let unseen: BTreeSet<Right> =
         UNSEEN.iter().map(|(group, resource, verb, _)| ((*group).into(), (*resource).into(), (*verb).into())).collect();
@@ -73,7 +75,49 @@ fn differences(granted: &BTreeSet<Right>, rights: &Rights) -> (Vec<Right>, Vec<R
     (superfluous.cloned().collect(), missing.cloned().collect())
 }
 
-/// Both halves of the test above can fail: a right that is taken away is missed, and one too many is seen.
+/// The comparison by itself: without any one of the rights of a role, a log that is well with it
+/// names that right and no other.
+#[test]
+fn whichever_right_is_taken_from_a_role_is_named() {
+    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
+    let role = json!({"kind": "Role", "rules": [
+        rule("", &["secrets", "services"], &["get", "create", "patch"]),
+        rule("maxchannel.dev", &["maxchannels/status"], &["patch"]),
+    ]});
+    let granted = rights_in(&role);
+    assert_eq!(granted.len(), 7);
+    let line = |(group, resource, verb): &Right, code: u64, decision: &str| {
+        let (resource, sub) = resource.split_once('/').map_or((resource.as_str(), None), |(one, sub)| (one, Some(sub)));
+        Request::read(&json!({
+            "user": {"username": "admin"}, "impersonatedUser": {"username": "system:serviceaccount:t1:rights-maxchannel"},
+            "verb": verb, "objectRef": {"apiGroup": group, "resource": resource, "subresource": sub},
+            "responseStatus": {"code": code}, "annotations": {"authorization.k8s.io/decision": decision},
+            "requestReceivedTimestamp": "2026-11-29T08:00:00.000000Z",
+        }))
+        .unwrap()
+    };
+    let used = || granted.iter().map(|right| line(right, 200, "allow"));
+    assert_eq!(differences(&granted, &audit::rights_of(used())), (vec![], vec![]));
+    for taken in &granted {
+        let mut reduced = granted.clone();
+        reduced.remove(taken);
+        // What was used while it was granted, or is refused now that it is not.
+        let refused = line(taken, 403, "forbid");
+        for log in [used().collect::<Vec<_>>(), used().filter(|used| !used.asks(taken)).chain([refused]).collect()] {
+            assert_eq!(differences(&reduced, &audit::rights_of(log)), (vec![], vec![taken.clone()]));
+        }
+        // What a quota or a policy refuses is no missing right, and no use of one.
+        let log = used().filter(|used| !used.asks(taken)).chain([line(taken, 403, "allow")]);
+        assert_eq!(differences(&granted, &audit::rights_of(log)), (vec![taken.clone()], vec![]));
+    }
+    // An apply that makes an object needs the right to create one, too.
+    let made = [line(&(String::new(), "pods".to_owned(), "patch".to_owned()), 201, "allow")];
+    let missing = differences(&BTreeSet::new(), &audit::rights_of(made)).1;
+    assert_eq!(missing.iter().map(|(_, _, verb)| verb.as_str()).collect::<Vec<_>>(), ["create", "patch"]);
+}
+
+/// Both halves of the test above can fail: a right that is taken away is missed, and one too many
+/// is seen.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_that_is_used_and_not_granted_shows_in_the_audit_log_and_so_does_one_too_many() {
     let Some(cluster) = Cluster::with_node().await else { return };
@@ -98,7 +142,8 @@ async fn a_right_that_is_used_and_not_granted_shows_in_the_audit_log_and_so_does
     world.end().await;
 }
 
-/// What the role's kinds would allow and the chart's admission policies do not: somebody else's objects, and what a channel has in it.
+/// What the role's kinds would allow and the chart's admission policies do not: somebody else's
+/// objects, and what a channel has in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_controllers_account_touches_only_what_belongs_to_a_channel() {
     let Some(cluster) = Cluster::with_node().await else { return };
@@ -128,7 +173,8 @@ async fn the_controllers_account_touches_only_what_belongs_to_a_channel() {
     std::fs::write(&file, json!({"apiVersion": "v1", "kind": "List", "items": foreign}).to_string()).unwrap();
     cluster.kubectl(&["-n", &world.namespace, "apply", "-f", file.to_str().unwrap()]);
 
-    // With the account's own rights and by single requests: kubectl would ask for more than the controller does.
+    // With the account's own rights and by single requests: kubectl would ask for more than the
+    // controller does.
     let client = kube::Client::try_from(world.as_controller("rights").await).unwrap();
     let attempt = async |method: &str, path: &str, body: &Value| -> Result<String, String> {
         let (group, path) = path.split_once(' ').unwrap_or(("api/v1", path));

@@ -1,4 +1,5 @@
-//! A namespace with doubles around it, and a controller: in this process, or as the chart installs it.
+//! A namespace with simulators around it, and a controller: in this process, or as the chart
+//! installs it.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -16,15 +17,14 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use maxchannel::api::{self, MaxChannel};
-use maxchannel::channel::Installation;
-use maxchannel::channel::schedule::Cadence;
-use maxchannel::contract::InstallationId;
-use maxchannel::controller::{self, RelayLink, RelayPods, Running, Settings};
+use maxchannel::controller::{self, Running, Settings};
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use crate::controller_settings::controller_settings;
 
 /// How long a test waits for something on the cluster before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -124,7 +124,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Doubles, a namespace, and what a channel needs in them.
+/// Simulators, a namespace, and what a channel needs in them.
 pub struct World {
     pub cluster: Cluster,
     pub client: Client,
@@ -223,7 +223,8 @@ impl World {
         self.put_secret("creatio", json!({"clientId": crm.client_id, "clientSecret": crm.client_secret})).await;
     }
 
-    /// A channel that works once its Secrets are there; on the pod's own disk, because volumes are made one by one here.
+    /// A channel that works once its Secrets are there; on the pod's own disk, because volumes are
+    /// made one by one here.
     pub fn manifest(&self, name: &str) -> Value {
         json!({
             "apiVersion": "maxchannel.dev/v1alpha1", "kind": "MaxChannel",
@@ -450,46 +451,11 @@ pub async fn as_controller(namespace: &str, release: &str) -> kube::Config {
 
 /// How a controller for a namespace is set up.
 pub fn settings(namespace: &str, max: &str, mango: &str) -> Settings {
-    let url = |text: String| text.parse().unwrap();
     Settings {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        installation: Installation {
-            id: InstallationId::default(),
-            max_url: url(max.to_owned()),
-            max_overridden: true,
-            max_ca_pem: None,
-            mango_url: url(mango.to_owned()),
-            public_url: None,
-            max_error_reasons: api::ErrorReasons::default(),
-            language: api::Language::English,
-        },
-        cadence: Cadence::default(),
-        relay_interval: Duration::from_secs(30),
-        deletion_patience: Duration::from_mins(2),
-        namespace: namespace.to_owned(),
-        pod: "controller".to_owned(),
-        identity: format!("controller_{}", Uuid::new_v4().simple()),
         lease: "rights-maxchannel".to_owned(),
-        lease_duration: Duration::from_secs(6),
-        namespaces: vec![namespace.to_owned()],
         relay_image: IMAGE.to_owned(),
         relay_pull_policy: Some("IfNotPresent".to_owned()),
-        relay_defaults: controller::RelayDefaults::default(),
-        rollout_parallelism: controller::Parallelism::default(),
-        relay_env: std::collections::BTreeMap::new(),
-        relay_pods: RelayPods {
-            listen: [0; 16].into(),
-            run_as_user: Some(65532),
-            network: controller::NetworkAccess::default(),
-            gateway: None,
-            extras: controller::PodExtras::default(),
-        },
-        allowed_hosts: api::AllowedHosts::default(),
-        log_level: tokio::sync::watch::channel(None).1,
-        webhook_host: None,
-        webhook_ingress: None,
-        relay_link: RelayLink::default(),
-        status_page: None,
+        ..controller_settings(namespace, max, mango)
     }
 }
 
@@ -545,7 +511,8 @@ pub fn tool(name: &str) -> PathBuf {
     String::from_utf8_lossy(&output.stdout).trim().into()
 }
 
-/// What stands before the relays in place of an Ingress controller: sends each call to the Service that its path names.
+/// What stands before the relays in place of an Ingress controller: sends each call to the Service
+/// that its path names.
 async fn proxy(at: SocketAddr, client: Client) -> (String, tokio::task::JoinHandle<()>) {
     let listener = tokio::net::TcpListener::bind(at).await.unwrap();
     let public = format!("http://{}", listener.local_addr().unwrap());

@@ -117,15 +117,15 @@ async fn relay_takes_a_changed_configuration_up_and_keeps_the_good_one_when_it_i
     let world = World::new().await;
     let folder = tempfile::tempdir().unwrap();
     let (unhurt, _) = clients(&world, 1_000);
-    let mut keeper = keeper_of(&world, &world.channel("support", ""), unhurt.clone(), None);
-    pass::look(&mut keeper, &now).await;
-    act(&mut keeper, &now).await;
+    let mut reconciler = keeper_of(&world, &world.channel("support", ""), unhurt.clone(), None);
+    pass::observe(&mut reconciler, &now).await;
+    act(&mut reconciler, &now).await;
     let write = |config: &maxchannel::contract::RelayConfig| {
         for (name, value) in config.files().unwrap() {
             std::fs::write(folder.path().join(name), value.expose_secret()).unwrap();
         }
     };
-    let first = keeper.relay().unwrap();
+    let first = reconciler.relay().unwrap();
     write(&first);
     let port = world.port;
     let (config, data) = (folder.path().display().to_string(), world.data.path().display().to_string());
@@ -151,7 +151,7 @@ async fn relay_takes_a_changed_configuration_up_and_keeps_the_good_one_when_it_i
 
     std::fs::write(folder.path().join("channel.json"), "{").unwrap();
     let changed = world.channel("support", "  closeMessage: {text: До свидания}\n");
-    let second = keeper_of(&world, &changed, unhurt, keeper.bot().cloned()).relay().unwrap();
+    let second = keeper_of(&world, &changed, unhurt, reconciler.bot().cloned()).relay().unwrap();
     assert_ne!(second.channel.revision, revision);
     assert_eq!(get(port, "/status").await.unwrap()["revision"], revision.as_str(), "a broken file changes nothing");
     write(&second);

@@ -8,10 +8,10 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use maxchannel::api::ChannelRef;
 use maxchannel::api::{self, MaxChannelStatus, manifest::Manifests};
-use maxchannel::channel::keeper::Keeper;
 use maxchannel::channel::observe::Clients;
 use maxchannel::channel::pass;
 use maxchannel::channel::plan::KnownBot;
+use maxchannel::channel::reconciler::Reconciler;
 use maxchannel::channel::validate::Secrets;
 use maxchannel::transport::{Options, Request, ReqwestTransport, Response, Transport, TransportError, Trust};
 use serde_json::Value;
@@ -61,21 +61,22 @@ pub fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// A keeper as a fresh process has it.
-pub fn keeper(world: &World, clients: Arc<Clients>, bot: Option<KnownBot>) -> Keeper {
+/// A reconciler as a fresh process has it.
+pub fn reconciler(world: &World, clients: Arc<Clients>, bot: Option<KnownBot>) -> Reconciler {
     keeper_of(world, &world.channel("support", ""), clients, bot)
 }
 
 /// The same under another manifest.
-pub fn keeper_of(world: &World, channel: &str, clients: Arc<Clients>, bot: Option<KnownBot>) -> Keeper {
+pub fn keeper_of(world: &World, channel: &str, clients: Arc<Clients>, bot: Option<KnownBot>) -> Reconciler {
     let mut manifests = Manifests::default();
     manifests.add("a.yaml", channel);
     manifests.add("b.yaml", &world.secrets(TOKEN));
     let manifest = api::parse(&manifests.channels[0].value).unwrap();
     let secrets: Secrets = manifests.secrets.into_iter().map(|secret| (secret.name, secret.data)).collect();
-    let mut keeper = Keeper::new(ChannelRef::new("default", "support"), clients, bot, MaxChannelStatus::default());
-    keeper.set(Ok(&manifest), &secrets, now());
-    keeper
+    let mut reconciler =
+        Reconciler::new(ChannelRef::new("default", "support"), clients, bot, MaxChannelStatus::default());
+    reconciler.set(Ok(&manifest), &secrets, now());
+    reconciler
 }
 
 /// Everything that was made outside, without times.
@@ -98,8 +99,8 @@ fn outside(world: &World) -> Vec<Value> {
 async fn a_crash_after_every_single_change_converges_to_the_same_and_makes_nothing_twice() {
     let reference = World::new().await;
     let (unhurt, left) = clients(&reference, 1_000);
-    let mut whole = keeper(&reference, unhurt, None);
-    pass::look(&mut whole, &now).await;
+    let mut whole = reconciler(&reference, unhurt, None);
+    pass::observe(&mut whole, &now).await;
     let done = act(&mut whole, &now).await;
     assert!(done.iter().all(|step| step.outcome.is_ok()), "{done:?}");
     assert!(done.len() >= 6, "settings, queue, two agents, channel, subscription: {done:?}");
@@ -110,8 +111,8 @@ async fn a_crash_after_every_single_change_converges_to_the_same_and_makes_nothi
     for crash_at in 1..=done.len() {
         let world = World::new().await;
         let (mortal, _) = clients(&world, crash_at);
-        let mut first = keeper(&world, mortal, None);
-        pass::look(&mut first, &now).await;
+        let mut first = reconciler(&world, mortal, None);
+        pass::observe(&mut first, &now).await;
         act(&mut first, &now).await;
         let bot = first.bot().cloned();
         drop(first);
@@ -119,8 +120,8 @@ async fn a_crash_after_every_single_change_converges_to_the_same_and_makes_nothi
         // The looks of the dead process count towards MANGO's limits.
         world.mango.control().forgive();
         let (healthy, _) = clients(&world, 1_000);
-        let mut second = keeper(&world, healthy, bot);
-        pass::look(&mut second, &now).await;
+        let mut second = reconciler(&world, healthy, bot);
+        pass::observe(&mut second, &now).await;
         act(&mut second, &now).await;
         assert_eq!(second.plan(), [], "crash after change {crash_at}");
         assert_eq!(outside(&world).len(), count, "crash after change {crash_at}: {:#?}", outside(&world));
@@ -134,13 +135,13 @@ async fn a_crash_after_every_single_change_converges_to_the_same_and_makes_nothi
 async fn removal_takes_the_subscription_the_activity_and_the_owner_mark_and_can_be_repeated() {
     let world = World::new().await;
     let (healthy, _) = clients(&world, 1_000);
-    let mut first = keeper(&world, healthy.clone(), None);
-    pass::look(&mut first, &now).await;
+    let mut first = reconciler(&world, healthy.clone(), None);
+    pass::observe(&mut first, &now).await;
     act(&mut first, &now).await;
 
     world.mango.control().forgive();
-    let mut remover = keeper(&world, healthy.clone(), None);
-    pass::look(&mut remover, &now).await;
+    let mut remover = reconciler(&world, healthy.clone(), None);
+    pass::observe(&mut remover, &now).await;
     let done = remover.remove(&now).await;
     assert_eq!(done.len(), 3, "{done:?}");
     assert_eq!(remover.unseen(), Vec::<String>::new());
@@ -148,7 +149,7 @@ async fn removal_takes_the_subscription_the_activity_and_the_owner_mark_and_can_
     assert_eq!(world.channel_row().unwrap()["IsActive"], false);
     assert_eq!(world.rows("MaxChannelSettings")[0]["Owner"], "");
 
-    let mut again = keeper(&world, healthy, None);
-    pass::look(&mut again, &now).await;
+    let mut again = reconciler(&world, healthy, None);
+    pass::observe(&mut again, &now).await;
     assert!(again.remove(&now).await.is_empty(), "nothing of ours is left");
 }

@@ -175,7 +175,7 @@ async fn without_a_public_address_max_is_polled_and_a_strangers_subscription_is_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn doubles_in_their_harder_position_make_no_difference() {
+async fn simulators_in_their_harder_position_make_no_difference() {
     let mut world = World::among(max::Switches::hostile(), maxchannel_simulator::creatio::Runtime::Framework).await;
     world.public = false;
     world.write("support.yaml", &world.channel("support", ""));

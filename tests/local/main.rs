@@ -1,4 +1,4 @@
-//! Channels from files on one machine, against doubles of MAX, MANGO OFFICE and Creatio.
+//! Channels from files on one machine, against simulators of MAX, MANGO OFFICE and Creatio.
 
 #![cfg(feature = "simulator")]
 #![allow(clippy::unwrap_used, clippy::unused_self)]

@@ -2,7 +2,7 @@
 
 use maxchannel::channel::Installation;
 use maxchannel::contract::InstallationId;
-use maxchannel::local::{self, Board, Options, Running};
+use maxchannel::local::{self, Options, Registry, Running};
 use maxchannel_simulator::max;
 use serde_json::Value;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::world::{TOKEN, World};
 const ADOPT: &str = "metadata: {name: support, annotations: {maxchannel.dev/adopt: \"true\"}}";
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Another installation between the same doubles, with a folder, a store and a public address of
+/// Another installation between the same simulators, with a folder, a store and a public address of
 /// its own.
 struct Other {
     id: &'static str,
     folder: tempfile::TempDir,
     data: tempfile::TempDir,
     port: u16,
-    board: Board,
+    registry: Registry,
     running: Option<(Running, CancellationToken)>,
 }
 
@@ -29,7 +29,7 @@ impl Other {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (folder, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::write(folder.path().join("secrets.yaml"), world.secrets(TOKEN)).unwrap();
-        let other = Self { id, folder, data, port, board: Board::default(), running: None };
+        let other = Self { id, folder, data, port, registry: Registry::default(), running: None };
         other.write(&world.channel("support", ""));
         other
     }
@@ -50,7 +50,7 @@ impl Other {
             clock: world.clock.clone(),
         };
         let running = local::start(options, stop.clone()).await.unwrap();
-        self.board = running.board.clone();
+        self.registry = running.registry.clone();
         self.running = Some((running, stop));
     }
 
@@ -63,18 +63,18 @@ impl Other {
 
     /// Reason and message of a condition that fails; none while it does not.
     fn failure(&self, kind: &str) -> Option<(String, String)> {
-        failure(&self.board, kind)
+        failure(&self.registry, kind)
     }
 
     fn is_ready(&self) -> bool {
-        let shown = serde_json::to_value(self.board.shown()).unwrap();
+        let shown = serde_json::to_value(self.registry.shown()).unwrap();
         let conditions = shown["channels"][0]["status"]["conditions"].as_array().cloned().unwrap_or_default();
         conditions.iter().any(|one| one["type"] == "Ready" && one["reason"] == "Ready" && one["status"] == "True")
     }
 }
 
-fn failure(board: &Board, kind: &str) -> Option<(String, String)> {
-    let shown = serde_json::to_value(board.shown()).unwrap();
+fn failure(registry: &Registry, kind: &str) -> Option<(String, String)> {
+    let shown = serde_json::to_value(registry.shown()).unwrap();
     let conditions = shown["channels"][0]["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let found = conditions.into_iter().find(|one| one["type"] == kind && one["status"] == "False")?;
     let text = |member: &str| found[member].as_str().unwrap_or_default().to_owned();
@@ -196,7 +196,8 @@ async fn adopt_moves_the_bot_and_the_installation_before_stands_down_and_does_no
     other.write(&adopting);
     until("the second has the bot", || other.is_ready()).await;
     until("the first stands down", || {
-        let says = failure(&world.board, "CrmConnected").into_iter().chain(failure(&world.board, "TokenAuthorized"));
+        let says =
+            failure(&world.registry, "CrmConnected").into_iter().chain(failure(&world.registry, "TokenAuthorized"));
         says.into_iter().any(|(_, message)| message.contains("cluster/default/support"))
     })
     .await;
@@ -207,7 +208,7 @@ async fn adopt_moves_the_bot_and_the_installation_before_stands_down_and_does_no
     // Started again with the annotation still there, the first does not take it back.
     world.stop().await;
     world.run().await;
-    until("the first still stands back", || failure(&world.board, "CrmConnected").is_some()).await;
+    until("the first still stands back", || failure(&world.registry, "CrmConnected").is_some()).await;
     talk(&world, customer, "Спасибо").await;
     assert_eq!(world.rows("MaxChannelSettings")[0]["Owner"], "cluster/default/support");
     assert_eq!(world.subscriptions(), subscriptions);
@@ -245,11 +246,11 @@ async fn of_two_that_start_at_the_same_moment_no_more_than_one_has_the_bot() {
     until("one has it and the other says so", || {
         let first = world.condition("support", "Ready")
             == ("True".into(), "Ready".into(), world.condition("support", "Ready").2);
-        let stood_back = |board: &Board| {
-            failure(board, "TokenAuthorized").is_some_and(|(reason, _)| reason == "BotInUse")
-                || failure(board, "CrmConnected").is_some_and(|(reason, _)| reason == "OwnedElsewhere")
+        let stood_back = |registry: &Registry| {
+            failure(registry, "TokenAuthorized").is_some_and(|(reason, _)| reason == "BotInUse")
+                || failure(registry, "CrmConnected").is_some_and(|(reason, _)| reason == "OwnedElsewhere")
         };
-        (first && stood_back(&other.board)) || (other.is_ready() && stood_back(&world.board))
+        (first && stood_back(&other.registry)) || (other.is_ready() && stood_back(&world.registry))
     })
     .await;
     let customer = new_customer(&world);

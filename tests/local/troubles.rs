@@ -157,13 +157,13 @@ async fn another_bots_token_is_refused_until_it_is_accepted() {
 async fn a_relay_that_max_throttles_is_told_as_throttled_whatever_else_succeeds() {
     for intake in ["", "  intake: {longPoll: {}}\n"] {
         let mut world = World::new().await;
-        let (clock, hand) = Clock::manual(Clock::real().now());
+        let (clock, manual) = Clock::manual(Clock::real().now());
         world.clock = clock.clone();
         let driver = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(Duration::from_millis(5));
             loop {
                 ticks.tick().await;
-                hand.advance_to(clock.now() + 100);
+                manual.advance_to(clock.now() + 100);
             }
         });
         let more = format!("{intake}  autoReplies: [{{after: 0s, text: Здравствуйте!}}]\n");

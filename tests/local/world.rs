@@ -1,14 +1,14 @@
-//! The runner between three doubles, its manifests in a folder.
+//! The runner between three simulators, its manifests in a folder.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use maxchannel::api::{ErrorReasons, Language};
 use maxchannel::channel::Installation;
-use maxchannel::channel::keeper::{self, Done, Keeper, May, Side};
+use maxchannel::channel::reconciler::{self, Done, May, Reconciler, Side};
 use maxchannel::channel::schedule::Cadence;
 use maxchannel::contract::InstallationId;
-use maxchannel::local::{self, Board, Options, Running};
+use maxchannel::local::{self, Options, Registry, Running};
 use maxchannel::time::Clock;
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::Value;
@@ -19,7 +19,7 @@ pub const TOKEN: &str = "canary-token-of-the-first-bot-0001";
 /// How long a test waits for something before it fails.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The doubles, and what the runner is started with.
+/// The simulators, and what the runner is started with.
 pub struct World {
     pub max: max::Simulator,
     pub mango: mango::Simulator,
@@ -38,7 +38,7 @@ pub struct World {
     pub installation_id: String,
     pub clock: Clock,
     running: Option<(Running, CancellationToken)>,
-    pub board: Board,
+    pub registry: Registry,
 }
 
 impl World {
@@ -46,7 +46,7 @@ impl World {
         Self::among(max::Options::default().switches, creatio::Runtime::Net).await
     }
 
-    /// Doubles that answer what is not settled in their own way.
+    /// Simulators that answer what is not settled in their own way.
     pub async fn among(switches: max::Switches, runtime: creatio::Runtime) -> Self {
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -92,7 +92,7 @@ impl World {
             installation_id: "laptop".to_owned(),
             clock: Clock::real(),
             running: None,
-            board: Board::default(),
+            registry: Registry::default(),
         };
         world.write("secrets.yaml", &world.secrets(TOKEN));
         world
@@ -170,7 +170,7 @@ impl World {
             clock: self.clock.clone(),
         };
         let running = local::start(options, stop.clone()).await.unwrap();
-        self.board = running.board.clone();
+        self.registry = running.registry.clone();
         self.running = Some((running, stop));
     }
 
@@ -185,7 +185,7 @@ impl World {
 
     /// The status of a channel as `/status` shows it.
     pub fn status(&self, name: &str) -> Option<Value> {
-        let shown = serde_json::to_value(self.board.shown()).unwrap();
+        let shown = serde_json::to_value(self.registry.shown()).unwrap();
         shown["channels"].as_array().unwrap().iter().find(|one| one["name"] == name).map(|one| one["status"].clone())
     }
 
@@ -267,13 +267,13 @@ impl World {
 
 /// Carries out what the plan asks for, at the CRM and then at MAX, as a pass does while the relay
 /// listens.
-pub async fn act(keeper: &mut Keeper, now: keeper::Clock<'_>) -> Vec<Done> {
+pub async fn act(reconciler: &mut Reconciler, now: reconciler::Clock<'_>) -> Vec<Done> {
     let may: May = Arc::new(|| true);
     let mut done = Vec::new();
     for side in [Side::Crm, Side::Max] {
-        if let Some(errand) = keeper.errand(side, true, &may, now()) {
+        if let Some(errand) = reconciler.errand(side, true, &may, now()) {
             let brought = errand.run().await;
-            done.extend(keeper.take(brought, now()));
+            done.extend(reconciler.take(brought, now()));
         }
     }
     done

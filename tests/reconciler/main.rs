@@ -1,21 +1,25 @@
-//! The controller, as a whole and from outside, over an API server that does what a real one cannot be made to do on time
-//! ([`server`]): random edits, drift, crashes, lost answers, conflicts, watches that are late, doubled and broken off, and people who put
-//! their own objects under our names. Held against:
+//! The controller, as a whole and from outside, over an API server that does what a real one cannot
+//! be made to do on time ([`server`]): random edits, drift, crashes, lost answers, conflicts,
+//! watches that are late, doubled and broken off, and people who put their own objects under our
+//! names. Held against:
 //!
 //! - it never writes or deletes what is not the channel's by the uid of its controller reference;
 //! - it converges once things are quiet, and then writes nothing;
 //! - it makes nothing twice, neither in the cluster nor outside;
 //! - after the deletion nothing is left, in the cluster or outside.
 //!
-//! Not tried: somebody else's object that is made between the controller's look for a name that is free and its own making. Server-side
-//! apply knows no "only if there is none".
+//! Not tried: somebody else's object that is made between the controller's look for a name that is
+//! free and its own making. Server-side apply knows no "only if there is none".
 //!
-//! A sequence is chosen by its seed; how its steps meet those of the controller is up to the machine. `MAXCHANNEL_SEED=7` plays one,
-//! `MAXCHANNEL_SEQUENCES=200` plays many.
+//! A sequence is chosen by its seed; how its steps meet those of the controller is up to the
+//! machine. `MAXCHANNEL_SEED=7` plays one, `MAXCHANNEL_SEQUENCES=200` plays many.
 
 #![cfg(feature = "simulator")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../support/controller_settings.rs"]
+mod controller_settings;
+mod hanging;
 mod random;
 mod server;
 
@@ -31,16 +35,14 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use maxchannel::api;
-use maxchannel::channel::Installation;
 use maxchannel::channel::schedule::Cadence;
-use maxchannel::contract::InstallationId;
-use maxchannel::controller::{self, RelayPods, Running, Settings};
+use maxchannel::controller::{self, Running, Settings};
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use controller_settings::controller_settings;
 use random::Random;
 use server::{NAMESPACE, OWNED, Server};
 
@@ -93,7 +95,7 @@ async fn any_account(State(front): State<Mango>, uri: Uri, body: String) -> Resp
     let mut answers = front.answers.lock().await;
     let path = uri.path().to_owned();
     if !answers.contains_key(&path) {
-        // Signed anew with the only key that the double knows.
+        // Signed anew with the only key that the simulator knows.
         let form: HashMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
         let (options, json) = (mango::Options::default(), form["json"].clone());
         let sign = mango::sign(&options.api_key, json.as_bytes(), &options.api_salt);
@@ -501,45 +503,11 @@ impl World {
 fn settings(max: &str, mango: &str, relays: String) -> Settings {
     let often = Cadence { bot: 4_000, subscriptions: 2_000, mango: 8_000, crm: 4_000, spread_percent: 20 };
     Settings {
-        listen: local(),
-        installation: Installation {
-            id: InstallationId::default(),
-            max_url: max.parse().unwrap(),
-            max_overridden: true,
-            max_ca_pem: None,
-            mango_url: mango.parse().unwrap(),
-            public_url: None,
-            max_error_reasons: api::ErrorReasons::default(),
-            language: api::Language::English,
-        },
         cadence: often,
         relay_interval: Duration::from_secs(2),
         deletion_patience: PATIENCE,
-        namespace: NAMESPACE.to_owned(),
-        pod: "controller".to_owned(),
-        identity: String::new(),
-        lease: "maxchannel".to_owned(),
-        // Far longer than an attempt takes on a machine that does much else: whoever loses the lease begins anew.
-        lease_duration: Duration::from_secs(6),
-        namespaces: vec![NAMESPACE.to_owned()],
-        relay_image: "localhost/maxchannel:dev".to_owned(),
-        relay_pull_policy: None,
-        relay_defaults: controller::RelayDefaults::default(),
-        rollout_parallelism: controller::Parallelism::default(),
-        relay_env: std::collections::BTreeMap::new(),
-        relay_pods: RelayPods {
-            listen: [0; 16].into(),
-            run_as_user: Some(65532),
-            network: controller::NetworkAccess::default(),
-            gateway: None,
-            extras: controller::PodExtras::default(),
-        },
-        allowed_hosts: api::AllowedHosts::default(),
-        log_level: tokio::sync::watch::channel(None).1,
-        webhook_host: None,
-        webhook_ingress: None,
         relay_link: controller::RelayLink::Fake { base: relays },
-        status_page: None,
+        ..controller_settings(NAMESPACE, max, mango)
     }
 }
 

@@ -1,10 +1,12 @@
 //! The rules of the product page through the whole relay, days in seconds, with restarts in
 //! between.
 
+use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, OffHours, Rules, WorkingHours};
+use maxchannel_simulator::creatio::Outage;
 use maxchannel_simulator::max::DialogAction;
 use serde_json::json;
 
@@ -96,6 +98,44 @@ async fn replies_repeat_over_restarts_and_stop_for_good_at_the_agents_answer() {
     assert_eq!(world.seen(&anna), ["Ищем агента", "Вы в очереди", "Вы в очереди", "Вы в очереди"]);
     assert_eq!(world.seen(&boris), before, "a reply came after the agent's answer");
     world.assert_contract_kept();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dialog_that_turns_out_to_be_another_repeats_no_reply_that_the_customer_has_seen_in_it() {
+    let rules =
+        Rules { auto_replies: vec![repeated(MINUTE, 2 * MINUTE, 2, "Вы в очереди")], ..farewell(None) };
+    for message_first in [true, false] {
+        let world = World::start(rules.clone(), Intake::Webhook).await;
+        let anna = world.customer("Анна");
+        world.say(&anna, "Здравствуйте");
+        let chat = world.accept(&anna).await;
+        let is_told = |row: &serde_json::Value| row["Kind"] == "accepted" && row["State"] == "Delivered";
+        world.until_true("the relay knows the chat", || world.crm.control().outbox().iter().any(is_told)).await;
+        // The chat is closed, and the CRM is away before it could be told.
+        world.crm.control().outage(Some(Outage::Drop));
+        world.crm.control().close(chat, world.agent).unwrap();
+        if message_first {
+            world.crm.control().hold_outbox(&anna.sender, 1_000);
+        }
+        world.say(&anna, "Забыла спросить");
+        world.until_true("it counts", || count(&world, &anna, "Вы в очереди") == 1).await;
+        world.pass(2 * MINUTE).await;
+        world.until_true("it is repeated", || count(&world, &anna, "Вы в очереди") == 2).await;
+        world.crm.control().outage(None);
+        taken(&world, &anna, 2).await;
+        world.until_true("the closing is known", || count(&world, &anna, GOODBYE) == 1).await;
+        for _ in 0..10 {
+            world.pass(MINUTE).await;
+            world.moment().await;
+        }
+        let chats: HashSet<String> = world.history(&anna).into_iter().map(|entry| entry.chat).collect();
+        assert_eq!(chats.len(), 2, "both messages are in one chat");
+        assert_eq!(
+            count(&world, &anna, "Вы в очереди"),
+            3,
+            "more than the rule allows (message first: {message_first})"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

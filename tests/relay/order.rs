@@ -13,7 +13,7 @@ const HOUR: i64 = 3_600_000;
 const GROUP: i64 = -70_801_234_567_890;
 const GOODBYE: &str = "Спасибо за обращение!";
 
-/// The doubles' time.
+/// The simulators' time.
 pub fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }

@@ -1,14 +1,10 @@
-//! A relay between two simulators. Its clock stands still but for what a test lets pass: [`World::pass`] days, and every look of
-//! [`World::until`] a moment.
+//! A relay between two simulators. Its clock stands still but for what a test lets pass:
+//! [`World::pass`] days, and every look of [`World::until`] a moment.
 
 use std::time::Duration;
 
-use maxchannel::contract::config::{
-    BotConfig, ChannelConfig, CreatioConfig, FORMAT, Intake, MangoConfig, MangoEmployee, MaxConfig, RelayConfig,
-    Secrets, Source,
-};
+use maxchannel::contract::config::{BotConfig, Intake, MangoConfig, MangoEmployee, RelayConfig, Source};
 use maxchannel::contract::webhook;
-use maxchannel::creatio::{Credentials, Runtime};
 use maxchannel::policy::{Receiver, Rules};
 use maxchannel::relay::Relay;
 use maxchannel::relay::http::{Relays, router, serve};
@@ -20,8 +16,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub const TOKEN: &str = "invented-token-of-a-bot-0001";
-const WEBHOOK_SECRET: &str = "invented-webhook-secret";
+pub use crate::relay_config::TOKEN;
+use crate::relay_config::{WEBHOOK_SECRET, relay_config};
+
 /// How much time passes for the relay between two looks of a test that waits for something.
 const MOMENT: i64 = 200;
 /// How long a test waits for something before it fails, in real time.
@@ -32,7 +29,7 @@ fn webhook_fingerprint() -> String {
     webhook::fingerprint(&SecretString::from(WEBHOOK_SECRET))
 }
 
-/// Both doubles, one bot, one agent, one customer, and the relay.
+/// Both simulators, one bot, one agent, one customer, and the relay.
 pub struct World {
     pub max: max::Simulator,
     pub crm: creatio::Simulator,
@@ -45,7 +42,7 @@ pub struct World {
     rules: Rules,
     intake: Intake,
     setup: Setup,
-    hand: ManualClock,
+    manual: ManualClock,
     base: String,
     server: tokio::task::JoinHandle<()>,
 }
@@ -81,7 +78,7 @@ impl World {
         let bot = max.control().create_bot(max::NewBot::new("Служба поддержки", TOKEN)).unwrap().user_id;
         let agent = crm.control().add_agent("Иван Агентов", "ivan@example.com");
         crm.control().add_channel(&format!("max-bot:{bot}"), &[agent]).unwrap();
-        let (clock, hand) = Clock::manual(jiff::Timestamp::now().as_millisecond());
+        let (clock, manual) = Clock::manual(jiff::Timestamp::now().as_millisecond());
         let data = tempfile::tempdir().unwrap();
         let relays = Relays::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -91,7 +88,8 @@ impl World {
         let config = config(&max, &crm, bot, rules.clone(), intake.clone(), &setup, 1);
         let relay = Relay::open(config, data.path(), clock.clone()).await.unwrap();
         relays.insert("default", "support", relay.clone());
-        let world = Self { max, crm, bot, agent, relay, relays, clock, data, rules, intake, setup, hand, base, server };
+        let world =
+            Self { max, crm, bot, agent, relay, relays, clock, data, rules, intake, setup, manual, base, server };
         if world.intake == Intake::Webhook {
             world.subscribe().await;
         }
@@ -171,12 +169,13 @@ impl World {
         self.clock.now()
     }
 
-    /// So much time passes for the relay, in steps that leave its timers their turn: a day takes a second or two.
+    /// So much time passes for the relay, in steps that leave its timers their turn: a day takes a
+    /// second or two.
     pub async fn pass(&self, millis: i64) {
         const STEP: i64 = 60_000;
         let until = self.clock.now() + millis;
         while self.clock.now() < until {
-            self.hand.advance_to((self.clock.now() + STEP).min(until));
+            self.manual.advance_to((self.clock.now() + STEP).min(until));
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -184,17 +183,17 @@ impl World {
     /// A moment passes for the relay, and as much for the calls under way as they need in truth.
     pub async fn moment(&self) {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        self.hand.advance_to(self.clock.now() + MOMENT);
+        self.manual.advance_to(self.clock.now() + MOMENT);
     }
 
     /// The relay's clock stands at `at` at once, as after a night in which nothing happened.
     pub fn jump_to(&self, at: i64) {
-        self.hand.advance_to(at);
+        self.manual.advance_to(at);
     }
 
     /// Somebody sets the relay's machine to another time: forwards, or (negative) back.
     pub fn set_wall(&self, by: i64) {
-        self.hand.set_wall(by);
+        self.manual.set_wall(by);
     }
 
     pub fn customer(&self, name: &str) -> Customer {
@@ -359,52 +358,23 @@ fn config(
         let timeout_millis = setup.bot_timeout_millis.unwrap_or(1_000);
         url.as_ref().map(|url| BotConfig { url: url.parse().unwrap(), timeout_millis })
     };
-    let options = creatio::Options::default();
-    RelayConfig {
-        channel: ChannelConfig {
-            format: FORMAT,
-            revision: revision.to_string(),
-            namespace: "default".to_owned(),
-            name: "support".to_owned(),
-            installation: None,
-            bot_user_id: bot,
-            max: MaxConfig { base_url: max.url().parse().unwrap(), overridden: true, ca_pem: None },
-            intake,
-            creatio: Some(CreatioConfig {
-                url: crm.url().parse().unwrap(),
-                identity_url: Some(crm.identity_url().parse().unwrap()),
-                runtime: Runtime::Auto,
-                poll_interval_millis: 2_000,
-                requests_per_second: 10_000,
-                in_flight: 8,
-                ca_pem: None,
-            }),
-            rules,
-            bot: bot_config(&setup.bot),
-            off_hours_bot: bot_config(&setup.off_hours_bot),
-            retention_seconds: setup.retention_seconds.unwrap_or(30 * 86_400),
-            suspended: false,
-            mango: setup
-                .mango
-                .as_ref()
-                .map(|(url, employees)| MangoConfig { base_url: url.parse().unwrap(), employees: employees.clone() }),
-            sources: setup.sources.clone(),
-            log_level: None,
-        },
-        secrets: Secrets {
-            token: SecretString::from(TOKEN),
-            webhook: vec![SecretString::from(WEBHOOK_SECRET)],
-            creatio: Some(Credentials::OAuth {
-                client_id: options.client_id,
-                client_secret: SecretString::from(options.client_secret),
-            }),
-            mango: setup.mango.as_ref().map(|_| {
-                let options = maxchannel_simulator::mango::Options::default();
-                (SecretString::from(options.api_key), SecretString::from(options.api_salt))
-            }),
-            notify: None,
-            bot: None,
-            off_hours_bot: setup.off_hours_key.clone().map(SecretString::from),
-        },
+    let mut config = relay_config(max, crm, bot);
+    let channel = &mut config.channel;
+    channel.revision = revision.to_string();
+    channel.intake = intake;
+    channel.rules = rules;
+    if let Some(creatio) = &mut channel.creatio {
+        creatio.requests_per_second = 10_000;
     }
+    channel.bot = bot_config(&setup.bot);
+    channel.off_hours_bot = bot_config(&setup.off_hours_bot);
+    channel.retention_seconds = setup.retention_seconds.unwrap_or(channel.retention_seconds);
+    channel.sources.clone_from(&setup.sources);
+    if let Some((url, employees)) = &setup.mango {
+        channel.mango = Some(MangoConfig { base_url: url.parse().unwrap(), employees: employees.clone() });
+        let options = maxchannel_simulator::mango::Options::default();
+        config.secrets.mango = Some((options.api_key.into(), options.api_salt.into()));
+    }
+    config.secrets.off_hours_bot = setup.off_hours_key.clone().map(SecretString::from);
+    config
 }

@@ -1,5 +1,5 @@
-//! The relay between the two simulators, without a network and in the time of a paused runtime: what happens here happens at once, and
-//! time moves only while everybody waits.
+//! The relay between the two simulators, without a network and in the time of a paused runtime:
+//! what happens here happens at once, and time moves only while everybody waits.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use maxchannel::contract::config::{ChannelConfig, CreatioConfig, FORMAT, MaxConfig, RelayConfig, Secrets};
+use maxchannel::contract::config::{BotConfig, RelayConfig};
 use maxchannel::contract::webhook;
-use maxchannel::creatio::{Credentials, Runtime};
+use maxchannel::creatio::Runtime;
 use maxchannel::relay::{Ground, Relay};
 use maxchannel::time::{Clock, ManualClock};
 use maxchannel::transport::{Options, Request, Response, Transport, TransportError};
@@ -19,12 +19,13 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::bot::Bot;
 use crate::plan::Setting;
 use crate::random::Random;
+use crate::relay_config::{TOKEN, WEBHOOK_SECRET, relay_config};
 
-pub const TOKEN: &str = "invented-token-of-a-bot-0001";
-const WEBHOOK_SECRET: &str = "invented-webhook-secret";
-/// What MAX waits for long (repeats after 60 s and more, the end of a subscription after 8 h) is so much shorter here.
+/// What MAX waits for long (repeats after 60 s and more, the end of a subscription after 8 h) is so
+/// much shorter here.
 const SCALE: f64 = 20.0;
 /// A Monday at noon in Moscow.
 pub const BEGINNING: i64 = 1_796_634_000_000;
@@ -34,6 +35,7 @@ const CONTROLLER_INTERVAL: Duration = Duration::from_secs(45);
 pub struct Network {
     max: Arc<max::Simulator>,
     crm: Arc<creatio::Simulator>,
+    pub bot: Bot,
     slowest: u64,
     random: Mutex<Random>,
     pub max_unreachable: AtomicBool,
@@ -50,6 +52,11 @@ impl Network {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let is_max = host.starts_with("max.");
         self.way().await;
+        if host.starts_with("bot.") {
+            let answer = self.bot.call(request).await;
+            self.way().await;
+            return Ok(answer);
+        }
         let unreachable = if is_max { &self.max_unreachable } else { &self.crm_unreachable };
         if unreachable.load(Ordering::Relaxed) {
             return Err(TransportError::NotSent { host, reason: "connection refused".to_owned() });
@@ -154,7 +161,7 @@ pub struct Stage {
     started: tokio::time::Instant,
     /// How far the relay's wall clock is ahead.
     ahead: i64,
-    hand: ManualClock,
+    manual: ManualClock,
 }
 
 impl Stage {
@@ -206,12 +213,13 @@ impl Stage {
         let network = Arc::new(Network {
             max: Arc::clone(&max),
             crm: Arc::clone(&crm),
+            bot: Bot::new(),
             slowest: setting.slowest,
             random: Mutex::new(Random::new(random.next())),
             max_unreachable: AtomicBool::new(false),
             crm_unreachable: AtomicBool::new(false),
         });
-        let (_, hand) = Clock::of_runtime(BEGINNING);
+        let (_, manual) = Clock::of_runtime(BEGINNING);
         let mut stage = Self {
             max,
             crm,
@@ -223,7 +231,7 @@ impl Stage {
             data: folder(),
             started: tokio::time::Instant::now(),
             ahead: setting.clock_ahead,
-            hand,
+            manual,
         };
         stage.run().await;
         if !setting.long_poll {
@@ -251,8 +259,8 @@ impl Stage {
     }
 
     pub async fn run(&mut self) {
-        let (clock, hand) = Clock::of_runtime(self.now() + self.ahead);
-        self.hand = hand;
+        let (clock, manual) = Clock::of_runtime(self.now() + self.ahead);
+        self.manual = manual;
         let wire: Arc<dyn Transport> = Arc::new(Wire(Arc::clone(&self.network)));
         let config = self.config();
         let relay = Relay::open_on(Ground::Simulated(wire), config, self.data.path(), clock).await.unwrap();
@@ -272,10 +280,18 @@ impl Stage {
         }
     }
 
+    /// Ends the relay in the middle of everything and takes its store away.
+    pub async fn lose_store(&mut self) {
+        self.end(true).await;
+        for entry in std::fs::read_dir(self.data.path()).unwrap() {
+            std::fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+    }
+
     /// Somebody sets the relay's machine.
     pub fn set_clock(&mut self, by: i64) {
         self.ahead += by;
-        self.hand.set_wall(by);
+        self.manual.set_wall(by);
     }
 
     pub fn is_polling(&self) -> bool {
@@ -286,7 +302,8 @@ impl Stage {
         self.data.path()
     }
 
-    /// What a controller does with the webhook: makes the subscription where there is none, and tells the relay of it.
+    /// What a controller does with the webhook: makes the subscription where there is none, and
+    /// tells the relay of it.
     pub async fn look_after_subscription(&self) {
         let url = format!(
             "http://relay.simulator:1/webhooks/max/default/support/{}",
@@ -346,48 +363,18 @@ impl Stage {
     }
 
     fn config(&self) -> RelayConfig {
-        let options = creatio::Options::default();
-        RelayConfig {
-            channel: ChannelConfig {
-                format: FORMAT,
-                revision: "1".to_owned(),
-                namespace: "default".to_owned(),
-                name: "support".to_owned(),
-                installation: None,
-                bot_user_id: self.bot,
-                max: MaxConfig { base_url: self.max.url().parse().unwrap(), overridden: true, ca_pem: None },
-                intake: self.setting.intake(),
-                creatio: Some(CreatioConfig {
-                    url: self.crm.url().parse().unwrap(),
-                    identity_url: Some(self.crm.identity_url().parse().unwrap()),
-                    runtime: Runtime::Net,
-                    poll_interval_millis: 3_000,
-                    requests_per_second: 20,
-                    in_flight: 8,
-                    ca_pem: None,
-                }),
-                rules: self.setting.rules(),
-                bot: None,
-                off_hours_bot: None,
-                retention_seconds: 30 * 86_400,
-                suspended: false,
-                mango: None,
-                sources: Vec::new(),
-                log_level: None,
-            },
-            secrets: Secrets {
-                token: SecretString::from(TOKEN),
-                webhook: vec![SecretString::from(WEBHOOK_SECRET)],
-                creatio: Some(Credentials::OAuth {
-                    client_id: options.client_id,
-                    client_secret: SecretString::from(options.client_secret),
-                }),
-                notify: None,
-                mango: None,
-                bot: None,
-                off_hours_bot: None,
-            },
+        let mut config = relay_config(&self.max, &self.crm, self.bot);
+        config.channel.intake = self.setting.intake();
+        config.channel.rules = self.setting.rules();
+        config.channel.off_hours_bot = self
+            .setting
+            .has_bot()
+            .then(|| BotConfig { url: "http://bot.simulator".parse().unwrap(), timeout_millis: 5_000 });
+        if let Some(creatio) = &mut config.channel.creatio {
+            creatio.runtime = Runtime::Net;
+            creatio.poll_interval_millis = 3_000;
         }
+        config
     }
 
     /// Brings an update as MAX does, past MAX.

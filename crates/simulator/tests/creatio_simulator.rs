@@ -1,4 +1,4 @@
-//! The Creatio double keeps the rules of the Creatio reference, and what it adds to the package
+//! The Creatio simulator keeps the rules of the Creatio reference, and what it adds to the package
 //! contract: a record of what the relay does wrong, switches, faults. Driven over HTTP by a plain
 //! client that shares no type with it. The contract itself, which the package keeps too, is in
 //! `creatio_contract`.

@@ -1,4 +1,4 @@
-//! The promises of the MAX double, seen from outside: over HTTP, and through its control.
+//! The promises of the MAX simulator, seen from outside: over HTTP, and through its control.
 
 #![allow(clippy::unwrap_used, clippy::similar_names)]
 

@@ -1,9 +1,9 @@
 //! The pure steps as tables: validate, plan, report. Whole statuses are snapshots.
 
+mod desired;
 mod planning;
 mod rivals;
 mod statuses;
-mod wishes;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::Installation;
 use super::claims::Conflict;
-use super::observe::{CrmView, Failure, Look, Observation, Rows};
+use super::observe::{CrmView, Failure, Observation, Observed, Rows};
 use super::plan::{self, Action, KnownBot, crm_basis};
 use super::receiver::{Directory, Person, PersonGroup};
 use super::report::{Held, RelayState, Unapplied, View, report};
@@ -106,7 +106,8 @@ fn person(id: i64, extension: &str, email: &str) -> Person {
     }
 }
 
-/// Everything outside is as it is before the first pass: people and users are there, nothing of ours.
+/// Everything outside is as it is before the first pass: people and users are there, nothing of
+/// ours.
 fn fresh(desired: &Desired) -> Observation {
     let mut seen = Observation::default();
     let token = desired.token_fingerprint();

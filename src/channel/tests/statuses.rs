@@ -441,3 +441,21 @@ fn the_secret_of_the_address_is_that_of_the_token_in_force() {
     let secret = webhook::secret(&SecretString::from(TOKEN), &desired.channel);
     assert!(plan::wanted_address(&desired).unwrap().ends_with(&webhook::fingerprint(&secret)));
 }
+
+/// A controller that has just started, or whose relay takes its time, tells nothing that it does
+/// not know.
+#[test]
+fn of_a_relay_that_was_not_heard_yet_what_was_told_before_stands() {
+    let before = Case::new().status();
+    let unheard = Case::with(|case| case.relay = RelayState::Unheard);
+    assert_eq!(report(&unheard.view(&bot()), &before), before);
+    let failing = Case::with(|case| case.relay = running(|facts| facts.store_writable = false)).status();
+    let after = report(&unheard.view(&bot()), &failing);
+    let found = api::conditions::find(&after.conditions, api::ConditionType::RelayAvailable).unwrap();
+    assert_eq!((found.status.as_str(), found.reason.as_str()), ("False", "StoreUnwritable"));
+    let found = unheard.status();
+    let found = api::conditions::find(&found.conditions, api::ConditionType::RelayAvailable).unwrap();
+    assert_eq!(found.status, "Unknown", "nothing was ever told");
+    let held = Some(Held { reason: Reason::Backlog, since: NOW });
+    assert_eq!(super::super::report::hold(held, &RelayState::Unheard, NOW + 1), held, "nor is trouble over");
+}

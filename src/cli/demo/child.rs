@@ -1,7 +1,9 @@
-//! The runner of the demo: `maxchannel run` by a clock that the demo sets, for as long as the demo lives.
+//! The runner of the demo: `maxchannel run` by a clock that the demo sets, for as long as the demo
+//! lives.
 //!
-//! Stdin is the line to the demo. Each of its lines says how many milliseconds the clock is to be ahead of the real one; its end is the
-//! end of the demo, however that came about, and of this process. `maxchannel run` itself knows no other clock than the real one.
+//! Stdin is the line to the demo. Each of its lines says how many milliseconds the clock is to be
+//! ahead of the real one; its end is the end of the demo, however that came about, and of this
+//! process. `maxchannel run` itself knows no other clock than the real one.
 
 use std::io::BufRead as _;
 use std::process::ExitCode;

@@ -1,6 +1,8 @@
-//! Who plays Creatio in the demo: its simulator, or the package itself, which runs over its engine in a process of its own.
+//! Who plays Creatio in the demo: its simulator, or the package itself, which runs over its engine
+//! in a process of its own.
 //!
-//! The sources of the package and of its engine come along with the program; Mono compiles and runs them. Dropping it ends that process.
+//! The sources of the package and of its engine come along with the program; Mono compiles and runs
+//! them. Dropping it ends that process.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -68,7 +70,7 @@ impl Crm {
             Choice::Simulator => creatio::Simulator::start(creatio::Options::default())
                 .await
                 .map(Self::Simulator)
-                .map_err(|error| format!("a double cannot be started: {error}")),
+                .map_err(|error| format!("a simulator cannot be started: {error}")),
             Choice::Package => Host::start(folder).map(Self::Package),
         }
     }

@@ -1,8 +1,10 @@
-//! The stage of the demo: the three doubles with people in them, a temporary folder with manifests, and `maxchannel run` on them.
+//! The stage of the demo: the three simulators with people in them, a temporary folder with
+//! manifests, and `maxchannel run` on them.
 //!
-//! The runner is a process of its own, started from this very program with what a user would type, so that it can be killed for real.
-//! Dropping the stage ends that process (by its own handle) and removes the folder. Where the demo itself is killed, the processes
-//! that it has started end by the end of their stdin.
+//! The runner is a process of its own, started from this very program with what a user would type,
+//! so that it can be killed for real. Dropping the stage ends that process (by its own handle) and
+//! removes the folder. Where the demo itself is killed, the processes that it has started end by
+//! the end of their stdin.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -26,17 +28,19 @@ pub(super) const MANIFESTS: &[(&str, &str)] = &[
     ("orders.yaml", include_str!("../../../examples/demo/orders.yaml")),
     ("secrets.yaml", include_str!("../../../examples/demo/secrets.yaml")),
 ];
-/// Where the manifests look for Creatio and its Identity Service; replaced by the addresses of the demo's own double.
+/// Where the manifests look for Creatio and its Identity Service; replaced by the addresses of the
+/// demo's own simulator.
 pub(super) const CREATIO_IN_MANIFESTS: [&str; 2] = ["http://127.0.0.1:8704", "http://127.0.0.1:8705"];
 /// The namespace and the names of the channels in the manifests.
 pub(super) const NAMESPACE: &str = "demo";
 pub(super) const SUPPORT: &str = "support";
 pub(super) const ORDERS: &str = "orders";
-/// Values of `secrets.yaml` that the doubles must know beyond their own defaults.
+/// Values of `secrets.yaml` that the simulators must know beyond their own defaults.
 pub(super) const SUPPORT_TOKEN: &str = "invented-token-of-the-support-bot";
 const ORDERS_TOKEN: &str = "invented-token-that-was-revoked";
 const ORDERS_MANGO: [&str; 2] = ["inventedsecondkey", "inventedsecondsalt"];
-/// What refusals of MAX mean: the file, and rows for two states that MAX shows by no call of its own.
+/// What refusals of MAX mean: the file, and rows for two states that MAX shows by no call of its
+/// own.
 const REFUSALS: (&str, &str) = (
     "refusals.yaml",
     "- {status: 403, messageContains: модерац, reason: BotUnderModeration}\n\
@@ -81,12 +85,13 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Starts the doubles and puts people into them, writes the manifests, and starts the runner on them.
+    /// Starts the simulators and puts people into them, writes the manifests, and starts the runner
+    /// on them.
     ///
     /// # Errors
     /// One sentence.
     pub(super) async fn set(lines: Lines, language: Language, choice: Choice) -> Result<Self, String> {
-        let fails = |error: std::io::Error| format!("a double cannot be started: {error}");
+        let fails = |error: std::io::Error| format!("a simulator cannot be started: {error}");
         let max = max::Simulator::start(max::Options { time_scale: TIME_SCALE, ..max::Options::default() });
         let max = max.await.map_err(fails)?;
         let mango = mango::Simulator::start(mango::Options::default()).await.map_err(fails)?;
@@ -127,7 +132,7 @@ impl Stage {
     /// A person who presses start in the dialog with the bot; answers the user id.
     ///
     /// # Errors
-    /// One sentence of the double.
+    /// One sentence of the simulator.
     pub(super) fn customer(&mut self, name: &str) -> Result<i64, String> {
         let control = self.max.control();
         let id = control.create_user(max::NewUser::named(name)).map_err(|error| error.to_string())?;
@@ -267,7 +272,8 @@ impl Drop for Runner {
     }
 }
 
-/// A port that was free a moment ago. The runner must know it before it starts, because it is part of the address that MAX calls.
+/// A port that was free a moment ago. The runner must know it before it starts, because it is part
+/// of the address that MAX calls.
 fn free_port() -> Result<u16, String> {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     free.map(|address| address.port()).map_err(|error| format!("there is no free port: {error}"))
@@ -322,7 +328,7 @@ mod tests {
     use maxchannel_simulator::creatio;
 
     #[test]
-    fn the_manifests_of_the_demo_are_right_and_speak_of_its_doubles() {
+    fn the_manifests_of_the_demo_are_right_and_speak_of_its_simulators() {
         let mut manifests = Manifests::default();
         for (name, text) in MANIFESTS {
             manifests.add(name, text);

@@ -18,11 +18,11 @@ pub(super) fn paths(channel: &ChannelRef) -> [(String, bool); 2] {
 
 #[must_use]
 pub fn ingress(blueprint: &Blueprint) -> Option<Ingress> {
-    let (host, wish) = blueprint.ingress.as_ref()?;
+    let (host, desired) = blueprint.ingress.as_ref()?;
     let channel = &blueprint.channel;
     let mut metadata = blueprint.metadata();
-    if !wish.annotations.is_empty() {
-        metadata.annotations = Some(wish.annotations.clone());
+    if !desired.annotations.is_empty() {
+        metadata.annotations = Some(desired.annotations.clone());
     }
     let path = |path: String, path_type: &str| HTTPIngressPath {
         path: Some(path),
@@ -40,11 +40,11 @@ pub fn ingress(blueprint: &Blueprint) -> Option<Ingress> {
     Some(Ingress {
         metadata,
         spec: Some(IngressSpec {
-            ingress_class_name: wish.class_name.clone(),
+            ingress_class_name: desired.class_name.clone(),
             rules: Some(vec![IngressRule { host: Some(host.clone()), http: Some(HTTPIngressRuleValue { paths }) }]),
             tls: Some(vec![IngressTLS {
                 hosts: Some(vec![host.clone()]),
-                secret_name: Some(wish.tls_secret_name.clone().unwrap_or_else(|| format!("{}-tls", channel.name))),
+                secret_name: Some(desired.tls_secret_name.clone().unwrap_or_else(|| format!("{}-tls", channel.name))),
             }]),
             ..IngressSpec::default()
         }),

@@ -1,6 +1,7 @@
 //! The relay: one pod with its own volume, as restricted as pods can be.
 //!
-//! The template holds nothing of the configuration: a changed text or token must reach the running relay, not restart it.
+//! The template holds nothing of the configuration: a changed text or token must reach the running
+//! relay, not restart it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -65,7 +66,8 @@ pub fn stateful_set(blueprint: &Blueprint) -> StatefulSet {
         spec: Some(StatefulSetSpec {
             replicas: Some(1),
             service_name: Some(name.clone()),
-            // With the default order a pod that never became ready is never replaced, not even by one with a better image.
+            // With the default order a pod that never became ready is never replaced, not even by
+            // one with a better image.
             pod_management_policy: Some("Parallel".to_owned()),
             selector: LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() },
             // Ours to decide: deletionPolicy.
@@ -84,7 +86,8 @@ pub fn stateful_set(blueprint: &Blueprint) -> StatefulSet {
                 spec: Some(PodSpec {
                     service_account_name: Some(name),
                     automount_service_account_token: Some(false),
-                    // Environment variables made of the namespace's Services could be taken for settings.
+                    // Environment variables made of the namespace's Services could be taken for
+                    // settings.
                     enable_service_links: Some(false),
                     security_context: Some(PodSecurityContext {
                         run_as_non_root: Some(true),
@@ -118,8 +121,8 @@ pub fn stateful_set(blueprint: &Blueprint) -> StatefulSet {
 }
 
 fn claim(blueprint: &Blueprint) -> PersistentVolumeClaim {
-    let wish = blueprint.relay.storage.as_ref().and_then(|storage| storage.volume_claim.clone()).unwrap_or_default();
-    let size = wish.size();
+    let desired = blueprint.relay.storage.as_ref().and_then(|storage| storage.volume_claim.clone()).unwrap_or_default();
+    let size = desired.size();
     PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some("data".to_owned()),
@@ -132,7 +135,7 @@ fn claim(blueprint: &Blueprint) -> PersistentVolumeClaim {
         },
         spec: Some(PersistentVolumeClaimSpec {
             access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
-            storage_class_name: wish.storage_class_name,
+            storage_class_name: desired.storage_class_name,
             resources: Some(VolumeResourceRequirements {
                 requests: Some(BTreeMap::from([("storage".to_owned(), Quantity(size))])),
                 limits: None,
@@ -202,30 +205,30 @@ fn env(blueprint: &Blueprint) -> Vec<EnvVar> {
         .collect()
 }
 
-fn resources(wish: &api::Resources) -> ResourceRequirements {
+fn resources(desired: &api::Resources) -> ResourceRequirements {
     let quantities = |from: &BTreeMap<String, api::Quantity>| {
         (!from.is_empty())
             .then(|| from.iter().map(|(name, value)| (name.clone(), Quantity(value.to_string()))).collect())
     };
     ResourceRequirements {
-        requests: quantities(&wish.requests),
-        limits: quantities(&wish.limits),
+        requests: quantities(&desired.requests),
+        limits: quantities(&desired.limits),
         ..ResourceRequirements::default()
     }
 }
 
-fn tolerations(wishes: &[api::Toleration]) -> Option<Vec<Toleration>> {
-    let of = |wish: &api::Toleration| Toleration {
-        key: wish.key.clone(),
+fn tolerations(desired: &[api::Toleration]) -> Option<Vec<Toleration>> {
+    let of = |desired: &api::Toleration| Toleration {
+        key: desired.key.clone(),
         operator: Some(
-            match wish.operator {
+            match desired.operator {
                 api::TolerationOperator::Equal => "Equal",
                 api::TolerationOperator::Exists => "Exists",
             }
             .to_owned(),
         ),
-        value: wish.value.clone(),
-        effect: wish.effect.map(|effect| {
+        value: desired.value.clone(),
+        effect: desired.effect.map(|effect| {
             match effect {
                 api::TaintEffect::NoSchedule => "NoSchedule",
                 api::TaintEffect::PreferNoSchedule => "PreferNoSchedule",
@@ -233,11 +236,12 @@ fn tolerations(wishes: &[api::Toleration]) -> Option<Vec<Toleration>> {
             }
             .to_owned()
         }),
-        toleration_seconds: wish.toleration_seconds,
+        toleration_seconds: desired.toleration_seconds,
     };
-    (!wishes.is_empty()).then(|| wishes.iter().map(of).collect())
+    (!desired.is_empty()).then(|| desired.iter().map(of).collect())
 }
 
-fn pull_secrets(wishes: &[api::SecretRef]) -> Option<Vec<LocalObjectReference>> {
-    (!wishes.is_empty()).then(|| wishes.iter().map(|wish| LocalObjectReference { name: wish.name.clone() }).collect())
+fn pull_secrets(desired: &[api::SecretRef]) -> Option<Vec<LocalObjectReference>> {
+    (!desired.is_empty())
+        .then(|| desired.iter().map(|desired| LocalObjectReference { name: desired.name.clone() }).collect())
 }

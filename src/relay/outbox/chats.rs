@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use super::LookError;
+use super::PollError;
 use crate::creatio;
 use crate::policy::{ClosedBy, Event};
 use crate::relay::active::Active;
@@ -24,7 +24,7 @@ const CHATS_FIRST_OVERLAP: Millis = 24 * 3_600_000;
 /// A chat that is completed, has no child and no `closed` row counts as closed; the row has the
 /// first word, so the chats count only after a full sweep of the outbox that began after they were
 /// read.
-pub(super) async fn look(shared: &Shared, active: &Active, creatio: &creatio::Client) -> Result<(), LookError> {
+pub(super) async fn poll(shared: &Shared, active: &Active, creatio: &creatio::Client) -> Result<(), PollError> {
     let open = shared.store.transact(customer::open_chats).await?;
     let since = shared
         .store
@@ -46,7 +46,7 @@ pub(super) async fn look(shared: &Shared, active: &Active, creatio: &creatio::Cl
         }
     }
     if !over.is_empty() {
-        super::look(shared, active, creatio, &mut 0).await?;
+        super::poll(shared, active, creatio, &mut 0).await?;
     }
     shared
         .step(active, move |stepper| {

@@ -115,7 +115,7 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     work(shared, customer, false).await
 }
 
-/// Brings the files of one customer's next message into the CRM, with places of their own.
+/// Brings the files of one customer's next message into the CRM, with permits of their own.
 pub(super) async fn serve_files(shared: &Shared, customer: CustomerId) -> Outcome {
     work(shared, customer, true).await
 }

@@ -1,5 +1,5 @@
-//! A double of a Creatio site with the package `MaxChannel`: sign-in, OData, chats, the package's
-//! service and outbox, and agents that are driven through a control API.
+//! A simulator of a Creatio site with the package `MaxChannel`: sign-in, OData, chats, the
+//! package's service and outbox, and agents that are driven through a control API.
 //!
 //! Owns: everything that a client of such a site can see over HTTP, kept in memory. A fact that no
 //! public source settles is a switch ([`Switches`]) whose default is the more hostile variant;
@@ -307,7 +307,7 @@ pub struct Options {
 
 impl fmt::Debug for Options {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the secrets: somebody may start a double with real ones.
+        // Without the secrets: somebody may start a simulator with real ones.
         formatter
             .debug_struct("Options")
             .field("listen", &self.listen)

@@ -198,7 +198,7 @@ impl Site {
         // Without a TLS provider no client can be built, and then no hints leave.
         let client = || {
             reqwest::Client::builder()
-                .tls_backend_preconfigured(loopback_tls())
+                .tls_backend_preconfigured(crate::floor::loopback_tls())
                 .no_proxy()
                 .timeout(Duration::from_secs(2))
                 .redirect(reqwest::redirect::Policy::none())
@@ -377,16 +377,6 @@ pub(super) fn tick(site: Arc<Site>, every: Duration) -> tokio_util::sync::DropGu
         }
     });
     guard
-}
-
-/// Hints go to plain loopback addresses; the client needs a TLS configuration all the same.
-fn loopback_tls() -> rustls::ClientConfig {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider);
-    // The ring provider supports the default versions.
-    let builder = builder.with_safe_default_protocol_versions().expect("ring has the default TLS versions");
-    builder.with_root_certificates(roots).with_no_client_auth()
 }
 
 fn target(path: &str, runtime: super::Runtime) -> Target {

@@ -1,13 +1,16 @@
-//! A double of MANGO OFFICE's server API: employees, groups, balance and the channels of Манго Диалоги.
+//! A simulator of MANGO OFFICE's server API: employees, groups, balance and the channels of Манго
+//! Диалоги.
 //!
-//! Owns: the signed form, the three envelopes, limits, the penalty box, and an account whose people and groups control sets (MANGO
-//! OFFICE reference §1, §2, §3), and the dialogs themselves (§4): sessions, messages, and webhooks, which are lost, doubled and mixed up as
-//! control says. Settings are read-only to a client, as in the public API. A fact that no public source settles is a switch
-//! ([`Switches`]). Must not share a type with the client that it tests.
+//! Owns: the signed form, the three envelopes, limits, the penalty box, and an account whose people
+//! and groups control sets (MANGO OFFICE reference §1, §2, §3), and the dialogs themselves (§4):
+//! sessions, messages, and webhooks, which are lost, doubled and mixed up as control says. Settings
+//! are read-only to a client, as in the public API. A fact that no public source settles is a
+//! switch ([`Switches`]). Must not share a type with the client that it tests.
 //!
 //! # Control
 //!
-//! `/control/…` on the same port, without signature, outside limits and faults; `GET /control` lists the routes.
+//! `/control/…` on the same port, without signature, outside limits and faults; `GET /control`
+//! lists the routes.
 //!
 //! | Route | Does |
 //! |---|---|
@@ -18,7 +21,7 @@
 //! | `POST /control/widgets` (a widget of the reference, §3) , `GET`, `DELETE` | the groups of channels |
 //! | `POST /control/keys` `{apiKey, apiSalt, beside?}` | replaces the account's key and salt; `beside`: takes them too, as those of a second account with the same people |
 //! | `POST /control/balance` `{balance}` | |
-//! | `POST /control/faults`, `GET`, `DELETE` | next-N rules as in the double of Creatio |
+//! | `POST /control/faults`, `GET`, `DELETE` | next-N rules as in the simulator of Creatio |
 //! | `POST /control/outage` `{mode: "drop" \| "badGateway" \| "unavailable" \| null}` | |
 //! | `POST /control/throttle` `{calls}` | the next calls are over the limit, without the client's fault |
 //! | `POST /control/forgive` | empties the penalty box and the limits |
@@ -66,7 +69,8 @@ pub struct Switches {
     pub failure_status: u16,
     /// Over the limit the HTTP status is 429; false: 200 with the same body.
     pub limit_status: bool,
-    /// Channels name employees by `abonent_id`, which differs from `user_id` by this much; 0: the ids are equal.
+    /// Channels name employees by `abonent_id`, which differs from `user_id` by this much; 0: the
+    /// ids are equal.
     pub abonent_offset: i64,
     /// An unknown path counts as a wrong request.
     pub unknown_path_punished: bool,
@@ -127,7 +131,7 @@ pub struct Options {
 
 impl fmt::Debug for Options {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without key and salt: somebody may start a double with real ones.
+        // Without key and salt: somebody may start a simulator with real ones.
         formatter
             .debug_struct("Options")
             .field("listen", &self.listen)

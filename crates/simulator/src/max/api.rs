@@ -167,7 +167,7 @@ pub(super) async fn handle(
         };
         match serve(&shared, &parts.headers, operation, parameters, query, body).await {
             Ok(mut answer) => {
-                shared.look(|world| {
+                shared.read(|world| {
                     if world.switches.nulls {
                         add_nulls(&mut answer);
                     }
@@ -337,7 +337,7 @@ async fn poll(shared: &Arc<Shared>, call: &Call) -> Result<Value, Refusal> {
             let found = world.bots.get_mut(&call.bot).ok_or_else(|| Refusal::token("Invalid access_token"))?;
             if !found.subscriptions.is_empty() {
                 return match under_webhook {
-                    PollUnderWebhook::Empty => Ok((Vec::new(), found.log.look(marker, 0, None, omitted, false).1)),
+                    PollUnderWebhook::Empty => Ok((Vec::new(), found.log.read(marker, 0, None, omitted, false).1)),
                     PollUnderWebhook::MethodNotAllowed => Err(Refusal::new(
                         405,
                         "method.not.allowed",
@@ -348,7 +348,7 @@ async fn poll(shared: &Arc<Shared>, call: &Call) -> Result<Value, Refusal> {
                     }
                 };
             }
-            Ok(found.log.look(marker, limit, types.as_deref(), omitted, filter))
+            Ok(found.log.read(marker, limit, types.as_deref(), omitted, filter))
         })?;
         if !updates.is_empty() || Instant::now() >= deadline {
             return Ok(json!({"updates": updates, "marker": next}));

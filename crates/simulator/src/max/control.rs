@@ -1,6 +1,6 @@
-//! The control of the double, typed: everything that a customer, the owner of a bot, the platform
-//! or a bad network can do to it, and everything that can be read from it. [`super::control_http`]
-//! offers the same over HTTP.
+//! The control of the simulator, typed: everything that a customer, the owner of a bot, the
+//! platform or a bad network can do to it, and everything that can be read from it.
+//! [`super::control_http`] offers the same over HTTP.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::updates::UpdateRecord;
 use super::world::{Attachment, BotState, Chat, ChatKind, DialogState, Message, World, mid};
 use super::{Shared, dispatch};
 
-/// Why the double did not do as told: one sentence.
+/// Why the simulator did not do as told: one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlError(String);
 
@@ -350,7 +350,7 @@ impl Control {
 
     /// All bots.
     pub fn bots(&self) -> Vec<BotView> {
-        self.shared.look(|world| {
+        self.shared.read(|world| {
             let view = |bot: &super::world::Bot| BotView {
                 user_id: bot.id,
                 token: bot.token.clone(),
@@ -486,7 +486,7 @@ impl Control {
 
     /// The dialog as the customer sees it.
     pub fn transcript(&self, user: i64, bot: i64) -> Done<Transcript> {
-        self.shared.look(|world| {
+        self.shared.read(|world| {
             let chat = world.dialogs.get(&(user, bot));
             let chat = chat.ok_or_else(|| ControlError::new(format!("User {user} has no dialog with bot {bot}.")))?;
             transcript(world, *chat, false)
@@ -495,18 +495,18 @@ impl Control {
 
     /// Any chat; `all`: with deleted and cleared messages.
     pub fn chat(&self, chat: i64, all: bool) -> Done<Transcript> {
-        self.shared.look(|world| transcript(world, chat, all))
+        self.shared.read(|world| transcript(world, chat, all))
     }
 
     /// The bytes of an attachment.
     pub fn file(&self, file: u64) -> Done<Bytes> {
-        let bytes = self.shared.look(|world| world.media.get(&file).and_then(|media| media.bytes.clone()));
+        let bytes = self.shared.read(|world| world.media.get(&file).and_then(|media| media.bytes.clone()));
         bytes.ok_or_else(|| ControlError::new(format!("There is no file {file}.")))
     }
 
     /// The updates of a bot that are still kept, oldest first.
     pub fn updates(&self, bot: i64) -> Done<Vec<UpdateRecord>> {
-        self.shared.look(|world| {
+        self.shared.read(|world| {
             let found = world.bots.get(&bot).ok_or_else(|| no_bot(bot))?;
             Ok(found.log.entries.iter().cloned().collect())
         })
@@ -516,7 +516,7 @@ impl Control {
 
     /// The switches in force.
     pub fn switches(&self) -> Switches {
-        self.shared.look(|world| world.switches.clone())
+        self.shared.read(|world| world.switches.clone())
     }
 
     /// Turns switches.
@@ -567,7 +567,7 @@ impl Control {
 
     /// All figures.
     pub fn statistics(&self) -> StatisticsReport {
-        self.shared.look(|world| {
+        self.shared.read(|world| {
             let mut report = world.statistics.report.clone();
             report.highest_per_second = world.rates.highest_of_hosts().collect();
             report.highest_per_second_in_chat = world
@@ -582,7 +582,7 @@ impl Control {
 
     /// The webhook attempts, oldest first.
     pub fn webhook_attempts(&self) -> Vec<WebhookAttempt> {
-        self.shared.look(|world| world.statistics.attempts.iter().cloned().collect())
+        self.shared.read(|world| world.statistics.attempts.iter().cloned().collect())
     }
 
     /// Sets all figures to zero.

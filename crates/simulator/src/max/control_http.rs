@@ -310,16 +310,16 @@ async fn transcript(control: &Control, query: &HashMap<String, String>) -> Resul
     let all = query.get("all").is_some_and(|all| all == "true");
     let at_least = usize::try_from(asked(query, "at_least")?.unwrap_or(0)).unwrap_or(0);
     let timeout = u64::try_from(asked(query, "timeout_ms")?.unwrap_or(10_000)).unwrap_or(0);
-    let look = |control: &Control| match (chat, user, bot) {
+    let read = |control: &Control| match (chat, user, bot) {
         (Some(chat), ..) => control.chat(chat, all),
         (None, Some(user), Some(bot)) => control.transcript(user, bot),
         _ => Err(ControlError::new("Name `user` and `bot`, or `chat`.")),
     };
     if at_least > 0 {
-        let enough = |control: &Control| look(control).ok().filter(|seen| seen.messages.len() >= at_least);
+        let enough = |control: &Control| read(control).ok().filter(|seen| seen.messages.len() >= at_least);
         control.wait(Duration::from_millis(timeout), enough).await;
     }
-    shown(&look(control)?)
+    shown(&read(control)?)
 }
 
 fn shown<T: serde::Serialize>(value: &T) -> Result<Option<Value>, ControlError> {

@@ -97,7 +97,7 @@ pub(super) async fn work(shared: Arc<Shared>, bot: i64, subscription: u64, lane:
             job
         });
         let Some(job) = job else { return };
-        if shared.look(|world| world.switches.delivery_order) == DeliveryOrder::Strict {
+        if shared.read(|world| world.switches.delivery_order) == DeliveryOrder::Strict {
             repeat(shared.clone(), bot, subscription, job, None).await;
         } else if let Outcome::Failed = attempt(&shared, bot, subscription, &job).await {
             let next = Job { attempt: job.attempt + 1, ..job };
@@ -118,7 +118,7 @@ async fn repeat(shared: Arc<Shared>, bot: i64, subscription: u64, mut job: Job, 
                 return;
             }
             let pause = Instant::now() + shared.clock.shortened(pause_before(job.attempt));
-            let per_update = shared.look(|world| world.switches.unsubscribe_window) == UnsubscribeWindow::Update;
+            let per_update = shared.read(|world| world.switches.unsubscribe_window) == UnsubscribeWindow::Update;
             let end = first_failure.map(|at| at + window).filter(|end| per_update && *end < pause);
             tokio::time::sleep_until(end.unwrap_or(pause)).await;
             if end.is_some() {
@@ -149,7 +149,7 @@ async fn attempt(shared: &Arc<Shared>, bot: i64, subscription: u64, job: &Job) -
         return Outcome::Gone;
     }
     let Ok(_permit) = shared.posts.acquire().await else { return Outcome::Gone };
-    let Some((url, target, secret, floor)) = shared.look(|world| {
+    let Some((url, target, secret, floor)) = shared.read(|world| {
         let found = world.bots.get(&bot)?.subscriptions.iter().find(|found| found.id == subscription)?;
         let target = routed(&found.url, &world.routes);
         Some((found.url.clone(), target, found.secret.clone(), world.switches.webhook_timeout_floor_ms))
@@ -190,7 +190,7 @@ async fn attempt(shared: &Arc<Shared>, bot: i64, subscription: u64, job: &Job) -
         let watcher = shared.clone();
         shared.spawn(async move {
             tokio::time::sleep_until(since + window).await;
-            let still = watcher.look(|world| {
+            let still = watcher.read(|world| {
                 let found = world.bots.get(&bot)?.subscriptions.iter().find(|found| found.id == subscription)?;
                 Some(found.failing_since == Some(since))
             });
@@ -256,7 +256,7 @@ fn routed(url: &str, routes: &std::collections::BTreeMap<String, String>) -> Str
     format!("{}{}{query}", base.trim_end_matches('/'), parsed.path())
 }
 
-/// A double never talks to the outside: literal addresses are checked here, names by [`Near`].
+/// A simulator never talks to the outside: literal addresses are checked here, names by [`Near`].
 pub(super) fn guard(url: &str) -> Result<(), String> {
     let parsed = url::Url::parse(url).map_err(|error| format!("not an address: {error}"))?;
     let literal = match parsed.host() {

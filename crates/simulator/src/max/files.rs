@@ -82,7 +82,7 @@ async fn upload(
 ) -> Result<Response, Refused> {
     let refuse = |status: StatusCode, why: &str| (status, why.to_owned());
     let signature = query.get("sig").cloned().unwrap_or_default();
-    let bound = shared.look(|world| {
+    let bound = shared.read(|world| {
         let upload = world.uploads.get(&signature).ok_or_else(|| refuse(StatusCode::FORBIDDEN, "Invalid sig"))?;
         let fits = match upload.kind {
             MediaKind::Image => path == "/uploadImage",

@@ -1,4 +1,4 @@
-//! The double of the MAX Bot API: the API host, the file hosts, the webhook dispatcher, and the
+//! The simulator of the MAX Bot API: the API host, the file hosts, the webhook dispatcher, and the
 //! customers.
 //!
 //! Written from the published description (schema 0.0.33 and the documentation pages); its types
@@ -90,7 +90,7 @@ impl Default for Options {
     }
 }
 
-/// A running double.
+/// A running simulator.
 #[derive(Debug)]
 pub struct Simulator {
     shared: Arc<Shared>,
@@ -155,7 +155,7 @@ impl Simulator {
         Ok(Self { shared, url, files_url })
     }
 
-    /// A double without a network: [`Simulator::call`] is its way in and `receiver` takes its
+    /// A simulator without a network: [`Simulator::call`] is its way in and `receiver` takes its
     /// webhooks, so that a test which pauses the time of the async runtime moves everything in it.
     /// To be made inside that runtime.
     pub fn inside(options: Options, receiver: Receiver) -> Self {
@@ -253,8 +253,8 @@ impl Shared {
     }
 
     /// Reads.
-    fn look<R>(&self, look: impl FnOnce(&World) -> R) -> R {
-        look(&self.lock())
+    fn read<R>(&self, read: impl FnOnce(&World) -> R) -> R {
+        read(&self.lock())
     }
 
     /// Changes without waking those who wait for changes: what the change touches is nothing they
@@ -293,7 +293,7 @@ impl Shared {
 
     fn client(&self) -> Result<reqwest::Client, String> {
         let client = self.client.read().unwrap_or_else(PoisonError::into_inner).clone();
-        client.ok_or_else(|| "this double is not on a network".to_owned())
+        client.ok_or_else(|| "this simulator is not on a network".to_owned())
     }
 
     fn set_client(&self, client: reqwest::Client) {

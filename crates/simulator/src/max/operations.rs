@@ -93,8 +93,8 @@ impl World {
                 let (chat, message) = self.message(chat, seq).ok_or_else(|| Refusal::not_found("Message not found"))?;
                 Ok(self.message_json(chat, message))
             }
-            // Comments belong to posts of channels, and this double has no channels: no message has
-            // any.
+            // Comments belong to posts of channels, and this simulator has no channels: no message
+            // has any.
             Operation::Comments => Err(Refusal::not_found("Post not found")),
             Operation::Answer => self.answer(call),
             Operation::Video => {
@@ -474,7 +474,7 @@ impl World {
                     "failed_user_details": [{"error_code": "add.participant.not.found", "user_ids": unknown}],
                 }))
             }
-            // The double keeps one owner per group and the bot's own right; other administrators
+            // The simulator keeps one owner per group and the bot's own right; other administrators
             // are not modelled.
             _ => Ok(failed("Administrators of this chat cannot be changed")),
         }

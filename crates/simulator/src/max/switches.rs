@@ -123,9 +123,9 @@ pub struct Switches {
     /// Optional fields without a value are `null` instead of absent (hostile).
     pub nulls: bool,
 
-    /// Bound of this double: bytes of one upload.
+    /// Bound of this simulator: bytes of one upload.
     pub max_upload_bytes: usize,
-    /// Bound of this double: bytes of all stored files together; the oldest go first.
+    /// Bound of this simulator: bytes of all stored files together; the oldest go first.
     pub max_stored_bytes: usize,
 }
 

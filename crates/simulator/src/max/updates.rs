@@ -53,7 +53,7 @@ impl Default for Log {
 impl Log {
     /// Answers one look of a poll: the updates and the next marker. A marker acknowledges
     /// everything before it; a smaller one than before reads again what is still kept.
-    pub(super) fn look(
+    pub(super) fn read(
         &mut self,
         marker: Option<i64>,
         limit: usize,
@@ -238,17 +238,17 @@ mod tests {
         use OmittedMarker::{Latest, Unread};
 
         let mut log = log(5);
-        let mut look = |marker, limit, omitted| {
-            let (updates, next) = log.look(marker, limit, None, omitted, false);
+        let mut read = |marker, limit, omitted| {
+            let (updates, next) = log.read(marker, limit, None, omitted, false);
             (updates.len(), next - FIRST)
         };
-        assert_eq!(look(None, 2, Unread), (2, 2));
-        assert_eq!(look(None, 100, Unread), (5, 5), "nothing is acknowledged yet");
-        assert_eq!(look(Some(FIRST + 2), 100, Unread), (3, 5));
-        assert_eq!(look(None, 100, Unread), (3, 5), "the marker acknowledged two");
-        assert_eq!(look(None, 100, Latest), (1, 5));
-        assert_eq!(look(Some(FIRST + 5), 100, Unread), (0, 5), "an empty look has a usable marker");
-        assert_eq!(look(Some(FIRST), 100, Unread), (5, 5), "a smaller marker reads again");
+        assert_eq!(read(None, 2, Unread), (2, 2));
+        assert_eq!(read(None, 100, Unread), (5, 5), "nothing is acknowledged yet");
+        assert_eq!(read(Some(FIRST + 2), 100, Unread), (3, 5));
+        assert_eq!(read(None, 100, Unread), (3, 5), "the marker acknowledged two");
+        assert_eq!(read(None, 100, Latest), (1, 5));
+        assert_eq!(read(Some(FIRST + 5), 100, Unread), (0, 5), "an empty look has a usable marker");
+        assert_eq!(read(Some(FIRST), 100, Unread), (5, 5), "a smaller marker reads again");
     }
 
     #[test]
@@ -256,9 +256,9 @@ mod tests {
         let even = ["even".to_owned()];
         for (acknowledges, hidden) in [(false, 1), (true, 0)] {
             let mut log = log(4);
-            let (updates, next) = log.look(Some(FIRST), 100, Some(&even), OmittedMarker::Unread, acknowledges);
+            let (updates, next) = log.read(Some(FIRST), 100, Some(&even), OmittedMarker::Unread, acknowledges);
             assert_eq!(updates.len(), 2);
-            assert_eq!(log.look(Some(next), 100, None, OmittedMarker::Unread, false).0.len(), hidden);
+            assert_eq!(log.read(Some(next), 100, None, OmittedMarker::Unread, false).0.len(), hidden);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The state of the double: bots, people, chats, messages, media, and what the Bot API can see of
-//! them.
+//! The state of the simulator: bots, people, chats, messages, media, and what the Bot API can see
+//! of them.
 //!
 //! Everything lives behind one lock, in memory, bounded (see the constants). Nothing here waits,
 //! and nothing here does I/O.
@@ -337,7 +337,7 @@ impl World {
         out
     }
 
-    /// The signature of an address that this double gave out.
+    /// The signature of an address that this simulator gave out.
     pub(super) fn signature(&self, what: &str) -> String {
         let digest = Sha256::new().chain_update(self.seed).chain_update(what.as_bytes()).finalize();
         hex(&digest[..10])

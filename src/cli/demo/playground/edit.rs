@@ -1,4 +1,5 @@
-//! The manifest on the page: what the switches change in its text, and what its rules say beforehand. Pure.
+//! The manifest on the page: what the switches change in its text, and what its rules say
+//! beforehand. Pure.
 
 use jiff::tz::{Offset, TimeZone};
 use jiff::{Timestamp, ToSpan as _};
@@ -39,7 +40,8 @@ pub(super) fn member(text: &str, key: &str) -> String {
     around(text, key).map_or_else(String::new, |(_, member, _)| member.to_owned())
 }
 
-/// The text with these lines in the member's place, at the end of `spec` where there was none. Empty lines take it away.
+/// The text with these lines in the member's place, at the end of `spec` where there was none.
+/// Empty lines take it away.
 pub(super) fn with_member(text: &str, key: &str, lines: &str) -> String {
     match around(text, key) {
         Some((before, _, after)) => format!("{before}{lines}{after}"),
@@ -57,8 +59,9 @@ fn zone_at(now: Millis, hour: i64) -> (String, TimeZone) {
     (name, zone.map_or(TimeZone::UTC, Offset::to_time_zone))
 }
 
-/// The manifest with hours, in a zone in which it is eleven in the morning of a working day, and tomorrow a holiday: so whoever looks
-/// meets the company at work, and the evening and a holiday are still to come.
+/// The manifest with hours, in a zone in which it is eleven in the morning of a working day, and
+/// tomorrow a holiday: so whoever looks meets the company at work, and the evening and a holiday
+/// are still to come.
 pub(super) fn with_hours(text: &str, now: Millis) -> String {
     let (name, zone) = zone_at(now, 11);
     let today = Timestamp::from_millisecond(now).unwrap_or_default().to_zoned(zone).date();
@@ -134,7 +137,8 @@ pub(super) fn explore(question: &Question) -> Result<Value, String> {
     Ok(told)
 }
 
-/// Seven days from the Monday before that moment, each with the minutes at which the company opens and closes.
+/// Seven days from the Monday before that moment, each with the minutes at which the company opens
+/// and closes.
 fn week(rules: &Rules, moment: Timestamp) -> Value {
     let Some(hours) = &rules.working_hours else { return Value::Null };
     let today = moment.to_zoned(hours.zone().clone()).date();

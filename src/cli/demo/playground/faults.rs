@@ -1,5 +1,5 @@
-//! The switches of the page: each brings about one condition of the real thing, by what the doubles can do, by an edit of the
-//! manifest that the page shows, or by the runner's clock.
+//! The switches of the page: each brings about one condition of the real thing, by what the
+//! simulators can do, by an edit of the manifest that the page shows, or by the runner's clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -74,7 +74,8 @@ impl Switches {
     }
 }
 
-/// Writes the manifest as it is shown, with the annotation that makes the runner look at everything at once.
+/// Writes the manifest as it is shown, with the annotation that makes the runner look at everything
+/// at once.
 pub(super) fn apply(stage: &Stage, switches: &mut Switches) -> Result<(), String> {
     switches.changes += 1;
     let plain = "metadata: {name: support, namespace: demo}\n";
@@ -95,7 +96,7 @@ pub(super) async fn turn(playground: &Playground, fault: Fault, on: bool) -> Res
     if playground.switches().on.contains(&fault) == on && fault != Fault::SubscriptionLost {
         return Ok(());
     }
-    outside(playground, &mut stage, fault, on)?;
+    external(playground, &mut stage, fault, on)?;
     let mut switches = playground.switches();
     if on {
         for other in excluded(fault) {
@@ -106,8 +107,8 @@ pub(super) async fn turn(playground: &Playground, fault: Fault, on: bool) -> Res
         switches.on.remove(&fault);
     }
     in_manifest(playground, &mut switches, fault, on);
-    // A lost subscription is found by the runner itself, within a minute: to look at once would only hide it. The runner reads the
-    // files when it starts.
+    // A lost subscription is found by the runner itself, within a minute: to look at once would
+    // only hide it. The runner reads the files when it starts.
     match fault {
         Fault::SubscriptionLost | Fault::RelayKilled => Ok(()),
         _ => apply(&stage, &mut switches),
@@ -128,8 +129,8 @@ fn excluded(fault: Fault) -> &'static [Fault] {
     }
 }
 
-/// What the doubles and the processes do.
-fn outside(playground: &Playground, stage: &mut Stage, fault: Fault, on: bool) -> Result<(), String> {
+/// What the simulators and the processes do.
+fn external(playground: &Playground, stage: &mut Stage, fault: Fault, on: bool) -> Result<(), String> {
     let max = stage.max.control();
     let refused = |status: u16, code: &str, message: &str| {
         let answer = BotAnswer { status, code: code.to_owned(), message: message.to_owned() };

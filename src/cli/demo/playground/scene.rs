@@ -1,4 +1,5 @@
-//! What the page shows: looked at from outside, at the doubles and at the runner's own `/status`. Nothing of it is remembered here.
+//! What the page shows: looked at from outside, at the simulators and at the runner's own
+//! `/status`. Nothing of it is remembered here.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -36,7 +37,7 @@ pub(super) async fn watch_runner(playground: Arc<Playground>) {
 }
 
 /// One look at everything.
-pub(super) async fn look(playground: &Playground) -> Parts {
+pub(super) async fn observe(playground: &Playground) -> Parts {
     let mut scene = Parts::new();
     let mut show = |name: &str, value: Value| {
         scene.insert(name.to_owned(), value.to_string().into());

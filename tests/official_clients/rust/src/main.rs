@@ -1,9 +1,9 @@
-//! A conversation between customers of the double and a bot built on the public Rust client
+//! A conversation between customers of the simulator and a bot built on the public Rust client
 //! `maxoxide`.
 //!
 //! usage: `MAX_URL=http://127.0.0.1:8701 public-max-client polling|webhook`
 //!
-//! The bot answers through the client; the customers act through the control of the double, and
+//! The bot answers through the client; the customers act through the control of the simulator, and
 //! what they see is what is asserted.
 
 #![forbid(unsafe_code)]
@@ -20,12 +20,12 @@ type Failure = Box<dyn std::error::Error>;
 
 const LONG: Duration = Duration::from_secs(20);
 
-struct Double {
+struct Simulator {
     client: reqwest::Client,
     url: String,
 }
 
-impl Double {
+impl Simulator {
     async fn control(&self, method: &str, path: &str, body: Value) -> Result<Value, Failure> {
         let request = self.client.request(method.parse()?, format!("{}/control{path}", self.url)).json(&body);
         let answer = request.send().await?;
@@ -105,11 +105,11 @@ async fn main() -> Result<(), Failure> {
     let (Some(mode), Ok(url)) = (mode, std::env::var("MAX_URL")) else {
         return Err("usage: MAX_URL=… public-max-client polling|webhook".into());
     };
-    let double = Double { client: reqwest::Client::builder().no_proxy().build()?, url: url.clone() };
+    let simulator = Simulator { client: reqwest::Client::builder().no_proxy().build()?, url: url.clone() };
     let token = format!("EXAMPLE_rust_{mode}_{}", std::process::id());
-    let created = double.control("POST", "/bots", json!({"name": "Служба поддержки", "token": token})).await?;
+    let created = simulator.control("POST", "/bots", json!({"name": "Служба поддержки", "token": token})).await?;
     let me = created["user_id"].as_i64().ok_or("no bot")?;
-    let user = double.control("POST", "/users", json!({"first_name": "Анна"})).await?["user_id"].as_i64().ok_or("no user")?;
+    let user = simulator.control("POST", "/users", json!({"first_name": "Анна"})).await?["user_id"].as_i64().ok_or("no user")?;
 
     let bot = Bot::builder(token).base_url(url).no_proxy().build()?;
     if bot.get_me().await?.user_id != me {
@@ -127,7 +127,7 @@ async fn main() -> Result<(), Failure> {
     } else {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let base = format!("http://{}", listener.local_addr()?);
-        double.control("POST", "/webhooks/route", json!({"host": "rust.example", "base": base})).await?;
+        simulator.control("POST", "/webhooks/route", json!({"host": "rust.example", "base": base})).await?;
         let router = axum_adapter::router(WebhookService::new(dispatcher).secret("secret-1")?, "/hook")?;
         tokio::spawn(async move { axum::serve(listener, router).await });
         let subscription = SubscribeBody {
@@ -142,19 +142,19 @@ async fn main() -> Result<(), Failure> {
     }
 
     // The dialog.
-    let started = double.control("POST", "/dialog", json!({"user": user, "bot": me, "action": {"start": "promo_7"}})).await?;
+    let started = simulator.control("POST", "/dialog", json!({"user": user, "bot": me, "action": {"start": "promo_7"}})).await?;
     let chat = started["chat_id"].as_i64().ok_or("no chat")?;
-    let view = double.transcript(user, me, 1).await?;
+    let view = simulator.transcript(user, me, 1).await?;
     expect("greeting", &view["messages"][0]["text"], json!("Здравствуйте, Анна! promo_7"))?;
-    double.control("POST", "/write", json!({"user": user, "bot": me, "text": "Где заказ?"})).await?;
-    let view = double.transcript(user, me, 3).await?;
+    simulator.control("POST", "/write", json!({"user": user, "bot": me, "text": "Где заказ?"})).await?;
+    let view = simulator.transcript(user, me, 3).await?;
     expect("echo", &view["messages"][2]["text"], json!("Вы написали: Где заказ?"))?;
     let press = json!({"user": user, "mid": view["messages"][2]["mid"], "button": {"text": "Статус"}});
-    double.control("POST", "/press", press).await?;
+    simulator.control("POST", "/press", press).await?;
 
     // Attachments: one kind per way of uploading.
     for (kind, bytes) in [("image", b"picture".to_vec()), ("file", vec![7; 100_000]), ("video", vec![8; 100_000]), ("audio", vec![9; 10])] {
-        let before = double.transcript(user, me, 0).await?["messages"].as_array().map_or(0, Vec::len);
+        let before = simulator.transcript(user, me, 0).await?["messages"].as_array().map_or(0, Vec::len);
         let sent = match kind {
             "image" => bot.send_image_bytes_to_chat(chat, bytes.clone(), "a.png", "image/png", None).await,
             "file" => bot.send_file_bytes_to_chat(chat, bytes.clone(), "счёт.pdf", "application/pdf", None).await,
@@ -162,10 +162,10 @@ async fn main() -> Result<(), Failure> {
             _ => bot.send_audio_bytes_to_chat(chat, bytes.clone(), "a.ogg", "audio/ogg", None).await,
         };
         sent.map_err(|error| format!("{kind}: {error}"))?;
-        let view = double.transcript(user, me, before + 1).await?;
+        let view = simulator.transcript(user, me, before + 1).await?;
         let shown = &view["messages"][before]["attachments"][0];
         expect("kind", &shown["kind"], json!(kind))?;
-        let stored = double.client.get(format!("{}/control/files/{}", double.url, shown["file"])).send().await?.bytes().await?;
+        let stored = simulator.client.get(format!("{}/control/files/{}", simulator.url, shown["file"])).send().await?.bytes().await?;
         if stored != bytes {
             return Err(format!("the customer sees other bytes of the {kind}").into());
         }
@@ -183,20 +183,20 @@ async fn main() -> Result<(), Failure> {
     if !bot.delete_message(&mid).await?.success {
         return Err("the deletion was refused".into());
     }
-    let stranger = double.control("POST", "/users", json!({"first_name": "Олег"})).await?["user_id"].as_i64().ok_or("no user")?;
+    let stranger = simulator.control("POST", "/users", json!({"first_name": "Олег"})).await?["user_id"].as_i64().ok_or("no user")?;
     match bot.send_text_to_user(stranger, "никто").await {
         Err(error) if error.to_string().contains("Dialog not found") => {}
         other => return Err(format!("a send to a stranger: {other:?}").into()),
     }
 
-    double.control("POST", "/dialog", json!({"user": user, "bot": me, "action": "stop"})).await?;
+    simulator.control("POST", "/dialog", json!({"user": user, "bot": me, "action": "stop"})).await?;
     let mut kinds = Vec::new();
     while !kinds.contains(&"bot_stopped") {
         kinds.push(tokio::time::timeout(LONG, seen.recv()).await?.ok_or("the bot has ended")?);
     }
     kinds.sort_unstable();
     expect("updates", &json!(kinds), json!(["bot_started", "bot_stopped", "message_callback", "message_created"]))?;
-    let view = double.transcript(user, me, 0).await?;
+    let view = simulator.transcript(user, me, 0).await?;
     expect("notification", &view["notifications"][0][1], json!("Заказ в пути"))?;
     shutdown.shutdown();
     println!("public Rust client, {mode}: {}", kinds.join(", "));

@@ -1,8 +1,8 @@
 //! Who may have a request under way at the site, within the spec's limit of all together.
 //!
-//! Each kind of work has places of its own, so that none waits for another: the outbox, the
+//! Each kind of work has permits of its own, so that none waits for another: the outbox, the
 //! reports, and everything else, of which files take few. Where a kind is full and others wait,
-//! calls that take much longer than calls usually take keep half of its places at most: the
+//! calls that take much longer than calls usually take keep half of its permits at most: the
 //! youngest of them beyond that give way. Their answer is not awaited; every call of the relay may
 //! be repeated.
 
@@ -19,9 +19,9 @@ const SLOW: Duration = Duration::from_millis(500);
 /// A call is slow that takes so many times as long as calls usually do.
 const TIMES_USUAL: u32 = 4;
 
-/// The places of one site.
+/// The permits of one site.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Permits {
     outbox: Arc<Room>,
     reports: Arc<Room>,
     work: Arc<Room>,
@@ -29,7 +29,7 @@ pub(super) struct Places {
     files: Arc<Room>,
 }
 
-impl Places {
+impl Permits {
     /// `all`: at most so many requests under way, 0 is taken as 1. Fewer than four cannot be
     /// divided.
     pub fn new(all: usize) -> Self {
@@ -40,12 +40,12 @@ impl Places {
             _ => (1, 2),
         };
         let work = Room::new(all - outbox - reports);
-        let own = |places: usize| if places == 0 { Arc::clone(&work) } else { Room::new(places) };
+        let own = |permits: usize| if permits == 0 { Arc::clone(&work) } else { Room::new(permits) };
         Self { outbox: own(outbox), reports: own(reports), files: Room::new((all / 4).max(1)), work }
     }
 
-    /// Waits for a place.
-    pub async fn acquire(&self, kind: Kind) -> (Place, Option<Place>) {
+    /// Waits for a permit.
+    pub async fn acquire(&self, kind: Kind) -> (Permit, Option<Permit>) {
         match kind {
             Kind::Outbox => (self.outbox.enter(true).await, None),
             Kind::Report => (self.reports.enter(true).await, None),
@@ -53,21 +53,21 @@ impl Places {
                 let file = self.files.enter(false).await;
                 (self.work.enter(false).await, Some(file))
             }
-            // Nobody else can go on before it is done, so it takes the place that is free first.
+            // Nobody else can go on before it is done, so it takes the permit that is free first.
             Kind::SignIn | Kind::Probe => tokio::select! {
-                place = self.work.enter(false) => (place, None),
-                place = self.outbox.enter(false) => (place, None),
-                place = self.reports.enter(false) => (place, None),
+                permit = self.work.enter(false) => (permit, None),
+                permit = self.outbox.enter(false) => (permit, None),
+                permit = self.reports.enter(false) => (permit, None),
             },
             Kind::OData | Kind::Package | Kind::Chat => (self.work.enter(true).await, None),
         }
     }
 }
 
-/// The places of one kind of work.
+/// The permits of one kind of work.
 #[derive(Debug)]
 struct Room {
-    places: usize,
+    permits: usize,
     /// Whoever waits stands behind this, in order of coming.
     turn: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -92,15 +92,15 @@ struct Held {
     gives_way: Arc<Notify>,
 }
 
-/// A place taken; dropping it gives it back.
+/// A permit taken; dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Permit {
     room: Arc<Room>,
     number: u64,
     gives_way: Arc<Notify>,
 }
 
-impl Place {
+impl Permit {
     /// The request leaves now.
     pub fn sent(&self) {
         let mut state = self.room.lock();
@@ -126,7 +126,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.room.lock().held.retain(|held| held.number != self.number);
         self.room.changed.notify_one();
@@ -134,19 +134,19 @@ impl Drop for Place {
 }
 
 impl Room {
-    fn new(places: usize) -> Arc<Self> {
-        Arc::new(Self { places, turn: tokio::sync::Mutex::default(), state: Mutex::default(), changed: Notify::new() })
+    fn new(permits: usize) -> Arc<Self> {
+        Arc::new(Self { permits, turn: tokio::sync::Mutex::default(), state: Mutex::default(), changed: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn enter(self: &Arc<Self>, may_give_way: bool) -> Place {
+    async fn enter(self: &Arc<Self>, may_give_way: bool) -> Permit {
         let _turn = self.turn.lock().await;
         loop {
             match self.try_enter(may_give_way) {
-                Ok(place) => return place,
+                Ok(permit) => return permit,
                 Err(Some(look_at)) => {
                     tokio::select! { () = self.changed.notified() => {}, () = tokio::time::sleep_until(look_at) => {} }
                 }
@@ -155,20 +155,20 @@ impl Room {
         }
     }
 
-    /// A place, or when there may be too many slow calls. Where there are, the youngest of them is
+    /// A permit, or when there may be too many slow calls. Where there are, the youngest of them is
     /// asked to give way.
-    fn try_enter(self: &Arc<Self>, may_give_way: bool) -> Result<Place, Option<Instant>> {
+    fn try_enter(self: &Arc<Self>, may_give_way: bool) -> Result<Permit, Option<Instant>> {
         let now = Instant::now();
         let mut state = self.lock();
-        if state.held.len() < self.places {
+        if state.held.len() < self.permits {
             state.number += 1;
             let (number, gives_way) = (state.number, Arc::new(Notify::new()));
             state.held.push(Held { number, sent: None, may_give_way, gives_way: Arc::clone(&gives_way) });
-            return Ok(Place { room: Arc::clone(self), number, gives_way });
+            return Ok(Permit { room: Arc::clone(self), number, gives_way });
         }
         let slow = SLOW.max(state.usual * TIMES_USUAL);
-        let kept = (self.places / 2).max(1);
-        // In order of their age: those held longest keep their places.
+        let kept = (self.permits / 2).max(1);
+        // In order of their age: those held longest keep their permits.
         let sent = state.held.iter().filter(|held| held.may_give_way).filter_map(|held| Some((held.sent?, held)));
         let Some((next, _)) = sent.clone().nth(kept) else { return Err(None) };
         if now < next + slow {
@@ -187,15 +187,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_that_hang_keep_half_of_the_places_and_quick_ones_pass() {
-        let places = Arc::new(Places::new(8));
+        let permits = Arc::new(Permits::new(8));
         let call = |takes: Duration| {
-            let places = Arc::clone(&places);
+            let permits = Arc::clone(&permits);
             async move {
-                let (place, _) = places.acquire(Kind::Package).await;
-                place.sent();
+                let (permit, _) = permits.acquire(Kind::Package).await;
+                permit.sent();
                 tokio::select! {
-                    () = tokio::time::sleep(takes) => { place.answered(); true }
-                    () = place.gives_way() => false,
+                    () = tokio::time::sleep(takes) => { permit.answered(); true }
+                    () = permit.gives_way() => false,
                 }
             }
         };
@@ -206,29 +206,29 @@ mod tests {
             assert!(call(Duration::from_millis(20)).await, "a quick call gave way");
         }
         assert!(began.elapsed() < Duration::from_millis(3_500), "the quick waited {:?}", began.elapsed());
-        let (outbox, report) = tokio::join!(places.acquire(Kind::Outbox), places.acquire(Kind::Report));
+        let (outbox, report) = tokio::join!(permits.acquire(Kind::Outbox), permits.acquire(Kind::Report));
         drop((outbox, report));
         assert!(began.elapsed() < Duration::from_millis(3_500));
         let mut answered = 0;
         for one in hanging {
             answered += usize::from(one.await.unwrap());
         }
-        // Of the five places of this kind two are kept, and as many more as the quick ones, one at
+        // Of the five permits of this kind two are kept, and as many more as the quick ones, one at
         // a time, leave.
         assert!((2..=4).contains(&answered), "{answered} of the hanging calls were awaited");
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_every_call_is_slow_none_gives_way_for_long() {
-        let places = Arc::new(Places::new(8));
+        let permits = Arc::new(Permits::new(8));
         let mut gave_way = 0;
         for round in 0..20 {
             let calls = (0..10).map(|_| async {
-                let (place, _) = places.acquire(Kind::Package).await;
-                place.sent();
+                let (permit, _) = permits.acquire(Kind::Package).await;
+                permit.sent();
                 tokio::select! {
-                    () = tokio::time::sleep(Duration::from_secs(3)) => { place.answered(); 0 }
-                    () = place.gives_way() => 1,
+                    () = tokio::time::sleep(Duration::from_secs(3)) => { permit.answered(); 0 }
+                    () = permit.gives_way() => 1,
                 }
             });
             let lost: usize = futures::future::join_all(calls).await.into_iter().sum();

@@ -9,9 +9,9 @@ use super::installation::InstallationArgs;
 use crate::api::ChannelRef;
 use crate::api::{MaxChannelStatus, Severity};
 use crate::channel::claims::{self, Claim};
-use crate::channel::keeper::Keeper;
 use crate::channel::observe::Clients;
 use crate::channel::pass;
+use crate::channel::reconciler::Reconciler;
 use crate::channel::report::RelayState;
 use crate::channel::schedule::Subject;
 use crate::channel::validate::Secrets;
@@ -22,7 +22,7 @@ use crate::time::Clock;
 /// One channel, looked at.
 pub(super) struct Seen {
     pub channel: ChannelRef,
-    pub keeper: Keeper,
+    pub reconciler: Reconciler,
     /// Why this cannot be all, one sentence each.
     pub problems: Vec<String>,
 }
@@ -31,7 +31,7 @@ pub(super) struct Seen {
 ///
 /// # Errors
 /// A file or setting cannot be used.
-pub(super) async fn look(paths: &[PathBuf], data_dir: &Path, args: &InstallationArgs) -> Result<Vec<Seen>, String> {
+pub(super) async fn observe(paths: &[PathBuf], data_dir: &Path, args: &InstallationArgs) -> Result<Vec<Seen>, String> {
     let manifests = files::read_all(paths)?;
     if let Some(error) = manifests.doubts().next() {
         return Err(error.to_string());
@@ -52,37 +52,38 @@ pub(super) async fn look(paths: &[PathBuf], data_dir: &Path, args: &Installation
     for (place, manifest) in manifests.channels.iter().enumerate() {
         let channel = ChannelRef::new(&manifest.namespace, &manifest.name);
         let memory = Memory::of(data_dir, &channel);
-        let mut keeper = Keeper::new(channel.clone(), clients.clone(), memory.bot(), MaxChannelStatus::default());
-        keeper.recall(memory.standing());
+        let mut reconciler =
+            Reconciler::new(channel.clone(), clients.clone(), memory.bot(), MaxChannelStatus::default());
+        reconciler.recall(memory.standing());
         let parsed = manifest.parse().map_err(|findings| {
             let errors = findings.iter().filter(|(_, finding)| finding.severity == Severity::Error);
             errors.map(|(place, finding)| format!("{place}: {finding}")).collect::<Vec<_>>()
         });
         let own = secrets.get(&manifest.namespace).cloned().unwrap_or_default();
-        keeper.set(parsed.as_ref().map_err(Clone::clone), &own, now());
-        if let Some((account_number, api_key, bot)) = keeper.claim() {
+        reconciler.set(parsed.as_ref().map_err(Clone::clone), &own, now());
+        if let Some((account_number, api_key, bot)) = reconciler.claim() {
             let created = parsed.ok().and_then(|manifest| manifest.metadata.creation_timestamp).map(|time| time.0);
             asked.push(Claim { channel: channel.clone(), created, place, account_number, api_key, bot });
         }
-        seen.push(Seen { channel, keeper, problems: Vec::new() });
+        seen.push(Seen { channel, reconciler, problems: Vec::new() });
     }
     let conflicts = claims::conflicts(&asked);
     for one in &mut seen {
-        one.keeper.set_conflict(conflicts.get(&one.channel).cloned());
+        one.reconciler.set_conflict(conflicts.get(&one.channel).cloned());
         let absent = RelayState::Absent { detail: String::new() };
-        pass::look(&mut one.keeper, &now).await;
+        pass::observe(&mut one.reconciler, &now).await;
         // MANGO OFFICE answers one list every two seconds, also where another command has just
         // asked.
         for _ in 0..2 {
-            let status = one.keeper.report(&absent, now());
+            let status = one.reconciler.report(&absent, now());
             if !status.conditions.iter().any(|condition| condition.reason == "Throttled") {
                 break;
             }
             clock.sleep(3_000).await;
-            one.keeper.ask(Subject::Mango);
-            pass::look(&mut one.keeper, &now).await;
+            one.reconciler.ask(Subject::Mango);
+            pass::observe(&mut one.reconciler, &now).await;
         }
-        let status = one.keeper.report(&absent, now());
+        let status = one.reconciler.report(&absent, now());
         one.problems = status
             .conditions
             .iter()

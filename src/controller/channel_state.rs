@@ -1,4 +1,5 @@
-//! What is kept of one channel between passes, and lost with the process: everything in it can be found out again.
+//! What is kept of one channel between passes, and lost with the process: everything in it can be
+//! found out again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use secrecy::SecretString;
 use super::Error;
 use super::context::Context;
 use super::refusal::Refusals;
+use super::relay_link::Talk;
 use super::resource::Channel;
 use super::scope::Scope;
 use super::warnings::Warnings;
@@ -19,8 +21,8 @@ use super::writer::Memory;
 use crate::api::{self, ConditionType, MaxChannel, MaxChannelStatus, Reason};
 use crate::channel::claims::Conflict;
 use crate::channel::errands::Errands;
-use crate::channel::keeper::{Keeper, Standing};
 use crate::channel::plan::KnownBot;
+use crate::channel::reconciler::{Reconciler, Standing};
 use crate::channel::validate::Secrets;
 use crate::contract::{Facts, Undelivered};
 use crate::telemetry;
@@ -32,8 +34,8 @@ pub type Judged = Result<Arc<MaxChannel>, Vec<String>>;
 /// The state in which the owned objects were found to be as they shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// Of the channel, see [`Channel::wish`].
-    pub wish: u64,
+    /// Of the channel, see [`Channel::desired_hash`].
+    pub desired: u64,
     /// Of the relay's configuration.
     pub revision: String,
     /// See [`Scope::events`].
@@ -42,13 +44,14 @@ pub struct Settled {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Entry {
-    pub keeper: Keeper,
+pub struct ChannelState {
+    pub reconciler: Reconciler,
     /// The last manifest without errors, with the installation's defaults filled in.
     pub good: Option<Arc<MaxChannel>>,
     judged: Option<(u64, Judged)>,
     secrets: BTreeMap<String, (String, BTreeMap<String, SecretString>)>,
-    /// Secrets that were there before and are not any more: they serve to clean up when a whole namespace is deleted at once.
+    /// Secrets that were there before and are not any more: they serve to clean up when a whole
+    /// namespace is deleted at once.
     pub gone: Secrets,
     pub applied: Memory,
     pub settled: Option<Settled>,
@@ -65,6 +68,7 @@ pub struct Entry {
     /// The status that was written last, and the version of the channel from which it was made.
     pub written: Option<(Option<String>, MaxChannelStatus)>,
     pub facts: Option<Facts>,
+    pub talk: Talk,
     /// The last touch of the pod: for which revision, how often, and when.
     pub touched: Option<(String, u32, Millis)>,
     /// Since when the relay has nothing to do any more, while the channel is being deleted.
@@ -75,12 +79,13 @@ pub struct Entry {
     pub left_at: Option<Millis>,
     /// When this process first tried to delete the channel.
     pub deleting_since: Option<Millis>,
-    /// What was undelivered when the relay was last asked during the deletion.
-    pub undelivered: Undelivered,
+    /// What was undelivered when the relay last said so; none while it has not said anything to
+    /// this process.
+    pub undelivered: Option<Undelivered>,
     pub was_ready: bool,
 }
 
-impl Entry {
+impl ChannelState {
     pub fn new(context: &Context, channel: &Channel) -> Self {
         let status = channel.status.clone().unwrap_or_default();
         let bot = status.bot.clone().map(|bot| KnownBot {
@@ -91,38 +96,39 @@ impl Entry {
         let ready = api::conditions::find(&status.conditions, api::ConditionType::Ready);
         let was_ready = ready.is_some_and(|ready| ready.status == "True");
         let standing = standing(&status);
-        let mut keeper = Keeper::new(channel.reference(), context.clients.clone(), bot, status);
-        keeper.recall(standing);
-        keeper.set_cadence(context.settings.cadence.clone());
+        let mut reconciler = Reconciler::new(channel.reference(), context.clients.clone(), bot, status);
+        reconciler.recall(standing);
+        reconciler.set_cadence(context.settings.cadence.clone());
         Self {
-            keeper,
+            reconciler,
             good: None,
             judged: None,
             secrets: BTreeMap::new(),
             gone: Secrets::new(),
             applied: Memory::new(),
             settled: None,
-            errands: Errands::new(context.places.clone()),
+            errands: Errands::new(context.permits.clone()),
             warnings: Warnings::default(),
             withheld: Withheld::default(),
             refusals: Refusals::default(),
             conflict: None,
             written: None,
             facts: None,
+            talk: Talk::default(),
             touched: None,
             idle_since: None,
             waits_for: Vec::new(),
             left_at: None,
             deleting_since: None,
-            undelivered: Undelivered::default(),
+            undelivered: None,
             was_ready,
         }
     }
 
     /// The manifest as it stands in the cluster, judged once per change.
     pub fn judge(&mut self, channel: &Channel, context: &Context) -> Judged {
-        let wish = channel.wish();
-        if let Some((_, judged)) = self.judged.as_ref().filter(|(known, _)| *known == wish) {
+        let desired = channel.desired_hash();
+        if let Some((_, judged)) = self.judged.as_ref().filter(|(known, _)| *known == desired) {
             return judged.clone();
         }
         let judged = channel.manifest().and_then(|manifest| {
@@ -132,7 +138,7 @@ impl Entry {
         if let Ok(manifest) = &judged {
             self.good = Some(manifest.clone());
         }
-        self.judged = Some((wish, judged.clone()));
+        self.judged = Some((desired, judged.clone()));
         judged
     }
 

@@ -20,7 +20,7 @@ use crate::telemetry;
 
 /// Shared by all tasks. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Board(Arc<Inner>);
+pub struct Registry(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -60,7 +60,7 @@ pub struct ShownChannel {
     pub relay: Option<Facts>,
 }
 
-impl Default for Board {
+impl Default for Registry {
     fn default() -> Self {
         Self(Arc::new(Inner {
             state: Mutex::default(),
@@ -70,7 +70,7 @@ impl Default for Board {
     }
 }
 
-impl Board {
+impl Registry {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,7 +150,7 @@ impl Board {
 
     /// Returns once all channels of the beginning have been looked at, or have taken too long.
     pub(super) async fn settled(&self) {
-        // The sender lives as long as the board.
+        // The sender lives as long as the registry.
         let _ = self.0.settled.subscribe().wait_for(|settled| *settled).await;
     }
 
@@ -193,7 +193,7 @@ impl Board {
     }
 
     /// One line for people on stdout.
-    // The board is where news is told; a method keeps the tasks from printing by themselves.
+    // The registry is where news is told; a method keeps the tasks from printing by themselves.
     #[allow(clippy::unused_self)]
     pub(super) fn say(&self, line: &str) {
         // A reader that has gone is no reason to stop carrying messages.
