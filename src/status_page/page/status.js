@@ -72,7 +72,7 @@ function section(channel) {
   const relay = channel.relay;
   const figures = relay ? [
     ['toCrm', relay.toCrm], ['toMax', relay.toMax], ['oldest', span(relay.oldestSeconds)], ['open', relay.openDialogs], ['dead', relay.deadLetters],
-    ['seen', relay.lastUpdateAt ? new Date(relay.lastUpdateAt).toLocaleString(language) : t('never')],
+    ['seen', relay.lastUpdateAt ? new Date(relay.lastUpdateAt).toLocaleString(language, { dateStyle: 'short', timeStyle: 'short' }) : t('never')],
   ] : [];
   return el('section', { 'aria-label': `${channel.namespace}/${channel.name}` },
     el('h2', {}, `${channel.namespace}/${channel.name}`, channel.bot ? ` · ${channel.bot}` : '', channel.intake ? ` · ${channel.intake}` : ''),
