@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE};
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::Api;
 use kube::runtime::reflector::ObjectRef;
@@ -317,7 +317,8 @@ pub async fn replay(
     key: Option<&SecretString>,
     wanted: &Replay,
 ) -> Result<Replayed, String> {
-    let request = http::Request::post(format!("{}{}", place.base, route::REPLAY));
+    let request =
+        http::Request::post(format!("{}{}", place.base, route::REPLAY)).header(CONTENT_TYPE, "application/json");
     let body = serde_json::to_vec(wanted).map_err(|error| error.to_string())?;
     let answer = send(context, with_key(request, key), body.into()).await?;
     serde_json::from_slice(&answer).map_err(|error| format!("its answer is not understood: {error}"))

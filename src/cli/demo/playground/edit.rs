@@ -217,7 +217,7 @@ mod tests {
              holidays: [\"2020-01-01\"]}\n",
         );
         assert!(holiday(&past, now).unwrap_err().contains("no holiday"));
-        assert!(!rules_of(&past).unwrap().is_open(evening(&past, now).unwrap()), "of the next working day");
+        assert!(!hours_of(&past).unwrap().is_open(evening(&past, now).unwrap()), "of the next working day");
     }
 
     #[test]

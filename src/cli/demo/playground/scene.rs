@@ -69,8 +69,9 @@ pub(super) async fn observe(playground: &Playground) -> Parts {
     }
     let agents: Vec<Value> = stage.agents.iter().map(|agent| json!({"id": agent.id, "name": agent.name})).collect();
     show("people", json!({"customers": customers, "agents": agents, "bot": "Служба поддержки"}));
-    let is_open = rules.as_ref().is_none_or(|rules| rules.is_open(now));
-    let zone = rules.as_ref().and_then(|rules| rules.working_hours.as_ref()?.zone().iana_name());
+    let hours = rules.as_ref().and_then(|rules| rules.working_hours.as_ref());
+    let is_open = hours.is_none_or(|hours| hours.is_open(now));
+    let zone = hours.and_then(|hours| hours.zone().iana_name());
     show("clock", json!({"by": moved.by, "zone": zone, "open": is_open}));
     show("chats", json!(stage.crm.chats(None)));
     show("mango", mango_json(&stage));
