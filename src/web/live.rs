@@ -94,11 +94,11 @@ mod tests {
             (parts(&[("b", "3")]), &[("a", "null")]),
             (parts(&[("a", "1"), ("b", "3")]), &[("a", "1")]),
         ] {
-            let lines: String = expected
+            let lines: Vec<String> = expected
                 .iter()
                 .map(|(name, value)| format!("event: part\ndata: {{\"name\":\"{name}\",\"value\":{value}}}\n\n"))
                 .collect();
-            assert_eq!(news(&now, &mut told), lines);
+            assert_eq!(news(&now, &mut told), lines.concat());
         }
     }
 }
