@@ -220,10 +220,9 @@ fn own_words(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Str
     let by_bot: Vec<i64> =
         bot.iter().filter(|answer| answer.closes).map(|answer| play.stage.time_of(answer.at)).collect();
     // Of who came back the relay may hear late: that dialog begins when it does.
-    let lines = lines(play, customer);
     let heard = customer.breaks.iter().filter_map(|at| {
         let first = customer.said.iter().find(|said| said.at >= *at)?;
-        Some(lines.iter().find(|line| line.text.contains(&first.text))?.stored_at)
+        heard_at(play, &first.mid)
     });
     let mut ends: Vec<i64> = closings.iter().chain(&customer.breaks).chain(&by_bot).copied().chain(heard).collect();
     ends.sort_unstable();
@@ -284,6 +283,15 @@ fn own_words(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Str
             }
         }
     }
+}
+
+/// When MAX first brought that message, and it was taken.
+fn heard_at(play: &Play, mid: &str) -> Option<i64> {
+    let acknowledged = play.stage.door.acknowledged.lock().unwrap();
+    let polled = play.stage.network.polled.lock().unwrap();
+    let called = acknowledged.iter().filter(|(body, _)| contains(body, mid)).map(|(_, at)| *at);
+    let polled = polled.iter().filter(|(_, body)| contains(body, mid)).map(|(at, _)| *at);
+    called.chain(polled).min().map(|at| play.stage.time_of(at))
 }
 
 /// What an agent had answered before, where no dialog has ended since.
