@@ -1,7 +1,8 @@
-//! The `MaxChannel` resource: spec, status, conditions, the catalogue of documented errors, and what is wrong with a manifest. Pure.
+//! The `MaxChannel` resource: spec, status, conditions, the catalogue of documented errors, and
+//! what is wrong with a manifest. Pure.
 //!
-//! Everything else in the crate may read from here; nothing here reads from elsewhere. No I/O: texts come in, values and sentences go
-//! out.
+//! Everything else in the crate may read from here; nothing here reads from elsewhere. No I/O:
+//! texts come in, values and sentences go out.
 
 mod allowed;
 pub mod catalogue;

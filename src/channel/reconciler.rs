@@ -1,12 +1,15 @@
-//! What is kept of one channel between passes, and which step is due when; holds no clock of its own.
+//! What is kept of one channel between passes, and which step is due when; holds no clock of its
+//! own.
 //!
-//! The order of the steps is [`pass`](super::pass). A shell gives [`Reconciler::set`] the manifest and the
-//! secrets of the moment and [`Reconciler::set_conflict`] what other channels hold. Nobody waits for the
-//! outside: [`Reconciler::errand`] hands out what is due at one side, which then goes on by itself, and
-//! [`Reconciler::take`] takes in what it has brought. Until then a pass works with what is known.
-//! [`Reconciler::relay`] is the configuration that the relay shall have, [`Reconciler::report`] the status.
+//! The order of the steps is [`pass`](super::pass). A shell gives [`Reconciler::set`] the manifest
+//! and the secrets of the moment and [`Reconciler::set_conflict`] what other channels hold. Nobody
+//! waits for the outside: [`Reconciler::errand`] hands out what is due at one side, which then goes
+//! on by itself, and [`Reconciler::take`] takes in what it has brought. Until then a pass works
+//! with what is known. [`Reconciler::relay`] is the configuration that the relay shall have,
+//! [`Reconciler::report`] the status.
 //!
-//! A token counts once MAX has taken it: until then the relay keeps the one before, and a wrong paste stops nothing.
+//! A token counts once MAX has taken it: until then the relay keeps the one before, and a wrong
+//! paste stops nothing.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -33,12 +36,13 @@ use crate::contract::{Facts, RelayConfig, webhook};
 use crate::time::Millis;
 use crate::{creatio, max};
 
-/// How long the relay takes calls under the address of a token that was replaced: MAX repeats a lost call after 60 s and 210 s
-/// (MAX Bot API reference, "Webhook delivery").
+/// How long the relay takes calls under the address of a token that was replaced: MAX repeats a
+/// lost call after 60 s and 210 s (MAX Bot API reference, "Webhook delivery").
 const RETIREMENT: Millis = 10 * 60_000;
 
-/// How long a bot that was taken over from another installation is left alone after our mark stands in the CRM: the relay of the other
-/// one asks for the mark before it sends, and trusts an answer for less than this (see `relay::owner`).
+/// How long a bot that was taken over from another installation is left alone after our mark stands
+/// in the CRM: the relay of the other one asks for the mark before it sends, and trusts an answer
+/// for less than this (see `relay::owner`).
 const HANDING_OVER: Millis = 5_000;
 
 /// A look that takes longer has failed, so that one silent side never keeps the others waiting.
@@ -87,8 +91,8 @@ impl Side {
     }
 }
 
-/// A look or a few changes at one side. Owns all that it needs, so that it goes on while passes over the channel come and go. Dropped,
-/// it leaves nothing that a later one would not find.
+/// A look or a few changes at one side. Owns all that it needs, so that it goes on while passes
+/// over the channel come and go. Dropped, it leaves nothing that a later one would not find.
 pub struct Errand {
     work: BoxFuture<'static, Brought>,
     /// The side did not answer last time.
@@ -132,8 +136,8 @@ pub type May = Arc<dyn Fn() -> bool + Send + Sync>;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Standing {
-    /// The annotation `adopt` has done its work. It counts again once it was taken away: else two installations with the same manifest
-    /// would take the bot from each other for ever.
+    /// The annotation `adopt` has done its work. It counts again once it was taken away: else two
+    /// installations with the same manifest would take the bot from each other for ever.
     pub adopted: bool,
     /// Another has the bot, as was seen last.
     pub elsewhere: bool,
@@ -163,8 +167,8 @@ pub struct Reconciler {
     /// The time of the last attempt at a plan that did not fully succeed, and how often in a row.
     intake_failure: Option<Failure>,
     crm_failure: Option<Failure>,
-    /// The changes that were last tried at MAX and in the CRM, and the time of the look that they were made from: the same ones are not
-    /// tried again before another look.
+    /// The changes that were last tried at MAX and in the CRM, and the time of the look that they
+    /// were made from: the same ones are not tried again before another look.
     tried: [Option<(Option<Millis>, Vec<Action>)>; 2],
     held: Option<Held>,
     unapplied: Option<Vec<Unapplied>>,
@@ -273,7 +277,8 @@ impl Reconciler {
         &self.status
     }
 
-    /// The manifest and the secrets of the moment. A manifest with problems, its own or the caller's, leaves the last good one in force.
+    /// The manifest and the secrets of the moment. A manifest with problems, its own or the
+    /// caller's, leaves the last good one in force.
     pub fn set(&mut self, manifest: Result<&MaxChannel, Vec<String>>, secrets: &Secrets, now: Millis) {
         let outcome = manifest.and_then(|manifest| {
             let generation = manifest.metadata.generation.unwrap_or(0);
@@ -304,7 +309,8 @@ impl Reconciler {
         self.taken_over = self.taken_over.filter(|at| now - at < HANDING_OVER);
     }
 
-    /// The newest generation of the manifest, whether it can be used or not: the status speaks of it.
+    /// The newest generation of the manifest, whether it can be used or not: the status speaks of
+    /// it.
     pub const fn set_generation(&mut self, generation: i64) {
         self.generation = generation;
     }
@@ -323,8 +329,8 @@ impl Reconciler {
         self.unapplied = Some(unapplied);
     }
 
-    /// Takes in what the relay says of both sides: a refusal that it met asks for a look at that side now,
-    /// once per refusal.
+    /// Takes in what the relay says of both sides: a refusal that it met asks for a look at that
+    /// side now, once per refusal.
     pub fn hear(&mut self, before: Option<&Facts>, now: &Facts) {
         if now.max.is_new_trouble(before.map(|facts| &facts.max)) {
             self.ask(Subject::Bot);
@@ -340,7 +346,8 @@ impl Reconciler {
         self.asked.insert(subject);
     }
 
-    /// The claim of this channel among the others, where its manifest was ever usable: account number, fingerprint of the API key, bot.
+    /// The claim of this channel among the others, where its manifest was ever usable: account
+    /// number, fingerprint of the API key, bot.
     #[must_use]
     pub fn claim(&self) -> Option<(String, Option<String>, Option<i64>)> {
         let desired = self.desired.as_ref()?;
@@ -420,11 +427,12 @@ impl Reconciler {
         Some(at + self.cadence.pause(&self.channel, subject, at, failing))
     }
 
-    /// Whether the bot is this channel's, as far as can be known now: nobody else has it, what would say so has been looked at, and
-    /// whoever had it has had the time to notice.
+    /// Whether the bot is this channel's, as far as can be known now: nobody else has it, what
+    /// would say so has been looked at, and whoever had it has had the time to notice.
     ///
-    /// A bot that was ours before this process began needs no look: messages go on while the CRM is away. One that was not waits for the
-    /// marks in the CRM, or, where its updates come by webhook and so show who is called, for the attempt to read them.
+    /// A bot that was ours before this process began needs no look: messages go on while the CRM is
+    /// away. One that was not waits for the marks in the CRM, or, where its updates come by webhook
+    /// and so show who is called, for the attempt to read them.
     fn is_ours(&self) -> bool {
         let Some(desired) = &self.desired else { return false };
         let observation = &self.observation;
@@ -478,8 +486,8 @@ impl Reconciler {
         })
     }
 
-    /// What is to be done at a side now: a look that is due, else the changes that the plan asks for. Changes at MAX wait until
-    /// `intake_open`: somebody listens.
+    /// What is to be done at a side now: a look that is due, else the changes that the plan asks
+    /// for. Changes at MAX wait until `intake_open`: somebody listens.
     pub fn errand(&mut self, side: Side, intake_open: bool, may: &May, now: Millis) -> Option<Errand> {
         if side.subjects().iter().any(|subject| self.due_basis(*subject, now).is_some()) {
             return self.look_due(side, now);
@@ -538,7 +546,8 @@ impl Reconciler {
         self.last(subject).2.is_some_and(|failure| failure.trouble == Trouble::Outage)
     }
 
-    /// The changes that are to be made at a side now, if they were not tried already since the last look.
+    /// The changes that are to be made at a side now, if they were not tried already since the last
+    /// look.
     fn changes(&mut self, side: Side, intake_open: bool, may: &May) -> Option<Errand> {
         let is_ours = self.is_ours();
         let may_be_done = |action: &Action| match action {
@@ -583,7 +592,8 @@ impl Reconciler {
         }
     }
 
-    /// Carries changes of one side out, in their order up to the first that fails, and looks again at what was changed.
+    /// Carries changes of one side out, in their order up to the first that fails, and looks again
+    /// at what was changed.
     fn change(&mut self, side: Side, actions: Vec<Action>, may: &May) -> Option<Errand> {
         let max = self.candidate_client()?;
         let crm = self.crm_client().and_then(Result::ok);
@@ -610,7 +620,8 @@ impl Reconciler {
                 let outcome = execute::execute(&action, &tools).await;
                 done.push(Done { action, outcome });
             }
-            // The outside is the truth: what was changed is looked at again, and the next plan is made from that.
+            // The outside is the truth: what was changed is looked at again, and the next plan is
+            // made from that.
             let is_changed = done.iter().any(|done| done.outcome.is_ok());
             let (mut subscriptions, mut rows) = (None, None);
             match (side, basis, crm.as_ref().zip(source)) {
@@ -718,7 +729,8 @@ impl Reconciler {
             return;
         };
         let known = self.bot.as_ref().map(|bot| bot.user_id);
-        // A bot that another channel holds was never this one's, so another one needs no permission.
+        // A bot that another channel holds was never this one's, so another one needs no
+        // permission.
         let was_ours = !matches!(self.conflict, Some(Conflict::Bot { .. }));
         let accepted =
             known.is_none_or(|known| known == seen.user_id) || !was_ours || desired.accept_bot == Some(seen.user_id);
@@ -746,14 +758,14 @@ impl Reconciler {
         }
     }
 
-    /// What the relay shall have; none where there shall be no relay (now): the bot is not known, or another channel holds it or the
-    /// account.
+    /// What the relay shall have; none where there shall be no relay (now): the bot is not known,
+    /// or another channel holds it or the account.
     #[must_use]
     pub fn relay(&self) -> Option<RelayConfig> {
         let desired = self.desired.as_ref().filter(|_| self.conflict.is_none())?;
         let bot = self.bot.as_ref()?;
-        // Before the first answer of MAX the manifest's token serves: after a restart MAX may be away. One that MAX has refused or that
-        // is another bot's does not.
+        // Before the first answer of MAX the manifest's token serves: after a restart MAX may be
+        // away. One that MAX has refused or that is another bot's does not.
         let unproven = desired.token.as_ref().ok().filter(|_| self.unexpected_bot.is_none());
         let token = self.token.as_ref().map(|(token, _)| token).or(unproven)?;
         let ours = self.is_ours();
@@ -787,8 +799,9 @@ impl Reconciler {
         all.into_iter().find(|(_, whose)| *whose == Whose::Current).map(|(subscription, _)| subscription)
     }
 
-    /// When the subscription in force was made, as MAX says, and the secret that belongs to it. Another time than before means that
-    /// updates may have been missed, whoever took the one before away: the relay must be told (`SideFacts::subscribed_at`).
+    /// When the subscription in force was made, as MAX says, and the secret that belongs to it.
+    /// Another time than before means that updates may have been missed, whoever took the one
+    /// before away: the relay must be told (`SideFacts::subscribed_at`).
     #[must_use]
     pub fn subscribed(&self) -> Option<(Millis, SecretString)> {
         let made = Some(self.subscription()?.time).filter(|time| *time > 0).or(self.subscribed_at)?;
@@ -796,7 +809,8 @@ impl Reconciler {
         Some((made, webhook::secret(token, &self.channel)))
     }
 
-    /// Takes our subscriptions away and nothing else, so that what is under way can be brought to its end before [`Reconciler::remove`].
+    /// Takes our subscriptions away and nothing else, so that what is under way can be brought to
+    /// its end before [`Reconciler::remove`].
     pub async fn leave_intake(&mut self, clock: Clock<'_>) -> Vec<Done> {
         let actions = match &self.desired {
             Some(desired) => plan::removal(desired, &self.observation, self.bot.as_ref()),
@@ -805,7 +819,8 @@ impl Reconciler {
         self.carry_out(actions.into_iter().filter(Action::is_intake).collect(), clock).await
     }
 
-    /// Takes the channel's objects outside away. Looks at the rows first: meanwhile another installation may have taken them over.
+    /// Takes the channel's objects outside away. Looks at the rows first: meanwhile another
+    /// installation may have taken them over.
     pub async fn remove(&mut self, clock: Clock<'_>) -> Vec<Done> {
         if let (Some(Ok(crm)), Some(source)) = (self.crm_client(), self.source())
             && let Some(view) = &mut self.observation.crm.seen
@@ -827,7 +842,8 @@ impl Reconciler {
         self.carry_out(actions, clock).await
     }
 
-    /// What could not be looked at, so that something of ours may be there unseen: one sentence each.
+    /// What could not be looked at, so that something of ours may be there unseen: one sentence
+    /// each.
     #[must_use]
     pub fn unseen(&self) -> Vec<String> {
         let Some(desired) = &self.desired else { return self.problems.clone() };

@@ -1,7 +1,8 @@
-//! The command line: one file per subcommand, each with its `Args` and a `run` that returns the exit code.
+//! The command line: one file per subcommand, each with its `Args` and a `run` that returns the
+//! exit code.
 //!
-//! Exit codes: 0 it is as it should be, 1 it is not, 2 wrong usage or an I/O error. Results go to stdout, complaints to stderr, colours
-//! to terminals only.
+//! Exit codes: 0 it is as it should be, 1 it is not, 2 wrong usage or an I/O error. Results go to
+//! stdout, complaints to stderr, colours to terminals only.
 
 mod admin;
 mod check;
@@ -184,7 +185,8 @@ pub(crate) fn colours() -> bool {
     crate::telemetry::colours(&std::io::stdout())
 }
 
-/// Says on stderr why a command cannot do its work; whoever asked for JSON gets `{"error": …}` on stdout as well.
+/// Says on stderr why a command cannot do its work; whoever asked for JSON gets `{"error": …}` on
+/// stdout as well.
 pub(crate) fn complain(command: &str, output: Output, message: &str) {
     eprintln!("maxchannel {command}: {}", crate::telemetry::plain(message));
     if output == Output::Json {

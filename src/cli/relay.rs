@@ -31,8 +31,9 @@ const CONFIG_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Carry the messages of one channel, as a pod beside the controller does.
 ///
-/// Reads the folder that the controller mounts (channel.json and one file per credential), takes a changed configuration up within a
-/// second, and states facts under /status: for the controller, and for everybody where --listen is an address of this machine alone.
+/// Reads the folder that the controller mounts (channel.json and one file per credential), takes a
+/// changed configuration up within a second, and states facts under /status: for the controller,
+/// and for everybody where --listen is an address of this machine alone.
 ///
 /// Exit code 0: stopped by a signal; 1: the relay cannot start; 2: wrong usage, or the
 /// configuration or the address cannot be used.
@@ -54,8 +55,8 @@ pub(super) struct Args {
     proxy: ProxyArgs,
 }
 
-/// `maxchannel-relay`: the same as a program of its own. Nothing that a relay does not need is reached from here, so nothing of it is
-/// linked in: it takes half of the memory.
+/// `maxchannel-relay`: the same as a program of its own. Nothing that a relay does not need is
+/// reached from here, so nothing of it is linked in: it takes half of the memory.
 #[derive(Debug, clap::Parser)]
 #[command(name = PROGRAM, version, about = "Carry the messages of one channel", max_term_width = 100)]
 struct Program {
@@ -75,11 +76,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Becomes `maxchannel-relay` where that lies beside this program, and serves by itself where it does not.
+/// Becomes `maxchannel-relay` where that lies beside this program, and serves by itself where it
+/// does not.
 pub(super) fn run(args: &Args) -> ExitCode {
     let beside = std::env::current_exe().ok().map(|path| path.with_file_name(PROGRAM)).filter(|path| path.is_file());
     if let Some(program) = beside {
-        // The first two are this program and `relay`. It comes back only where the other cannot be started.
+        // The first two are this program and `relay`. It comes back only where the other cannot be
+        // started.
         let error = std::process::Command::new(&program).args(std::env::args_os().skip(2)).exec();
         eprintln!(
             "maxchannel relay: {} cannot be started ({error}), this program serves in its place",
@@ -258,7 +261,8 @@ struct At {
     guarded: bool,
 }
 
-/// The controller says when the subscription in force was made; it shows MAX's own secret for this channel, which both know.
+/// The controller says when the subscription in force was made; it shows MAX's own secret for this
+/// channel, which both know.
 async fn subscription(
     State(At { relays, namespace, name, .. }): State<At>,
     axum::extract::Path(made): axum::extract::Path<Millis>,
@@ -282,7 +286,8 @@ fn take_level(config: &RelayConfig) {
     }
 }
 
-/// What the relay knows of its customers is for the controller, which shows a key of the bot's token, and for this machine.
+/// What the relay knows of its customers is for the controller, which shows a key of the bot's
+/// token, and for this machine.
 async fn facts(State(at): State<At>, headers: HeaderMap) -> Response {
     let facts = match at.relays.get(&at.namespace, &at.name) {
         Some(relay)

@@ -16,11 +16,13 @@ use crate::time::Clock;
 
 /// Run channels from manifests on this machine, without a cluster.
 ///
-/// Reads MaxChannel and Secret manifests, connects each channel to MAX, MANGO OFFICE and Creatio, and carries messages until it is
-/// stopped. The files are watched: a changed text or token takes effect within seconds. A file that vanishes takes nothing away outside;
-/// `maxchannel remove` does. Every change of a condition is told on stdout; how all channels stand is under /status, and
-/// `maxchannel status` shows it, and so does the status page under `/` in a browser. Whoever does not sit at this machine needs the
-/// token in the file `status-page-token` of the data folder to read that page, and everybody needs it to act on it.
+/// Reads MaxChannel and Secret manifests, connects each channel to MAX, MANGO OFFICE and Creatio,
+/// and carries messages until it is stopped. The files are watched: a changed text or token takes
+/// effect within seconds. A file that vanishes takes nothing away outside; `maxchannel remove`
+/// does. Every change of a condition is told on stdout; how all channels stand is under /status,
+/// and `maxchannel status` shows it, and so does the status page under `/` in a browser. Whoever
+/// does not sit at this machine needs the token in the file `status-page-token` of the data folder
+/// to read that page, and everybody needs it to act on it.
 ///
 /// Exit code 0: stopped by a signal; 2: a path, the address or the data folder cannot be used.
 #[derive(Debug, clap::Args)]
@@ -37,11 +39,13 @@ pub(super) struct Args {
     /// Where to listen for webhooks, /status, /readyz, /healthz and /metrics.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// The folder for undelivered messages and what is remembered. Default ~/.local/share/maxchannel.
+    /// The folder for undelivered messages and what is remembered. Default
+    /// ~/.local/share/maxchannel.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// A file with the log level (info, debug, or a filter like `info,maxchannel::relay=debug`), taken up within a second when it is
-    /// made, changed or removed. Beats MAXCHANNEL_LOG. Default `log-level` in the data folder.
+    /// A file with the log level (info, debug, or a filter like `info,maxchannel::relay=debug`),
+    /// taken up within a second when it is made, changed or removed. Beats MAXCHANNEL_LOG. Default
+    /// `log-level` in the data folder.
     #[arg(long, value_name = "FILE", env = "MAXCHANNEL_LOG_LEVEL_FILE")]
     log_level_file: Option<PathBuf>,
     /// Serve no status page under `/`.

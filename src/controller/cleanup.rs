@@ -1,13 +1,16 @@
-//! The end of a channel: unsubscribe, let the relay finish, deactivate the channel in the CRM, then the objects, the volume claim
-//! included, and last the finalizer.
+//! The end of a channel: unsubscribe, let the relay finish, deactivate the channel in the CRM, then
+//! the objects, the volume claim included, and last the finalizer.
 //!
-//! Nothing that was acknowledged is thrown away: while the relay has messages that are not delivered, the deletion waits, says for how
-//! many, and goes on by itself. What a relay said last counts while it does not run; of one that has run and has not said anything to
-//! this process the deletion waits for a word. Whoever does not want to says so by an annotation ([`names::FORCE_DELETE`]). Where the
-//! volume is gone, or the pod that kept them on its own disk, there is nothing to wait for.
+//! Nothing that was acknowledged is thrown away: while the relay has messages that are not
+//! delivered, the deletion waits, says for how many, and goes on by itself. What a relay said last
+//! counts while it does not run; of one that has run and has not said anything to this process the
+//! deletion waits for a word. Whoever does not want to says so by an annotation
+//! ([`names::FORCE_DELETE`]). Where the volume is gone, or the pod that kept them on its own disk,
+//! there is nothing to wait for.
 //!
-//! Else it never hangs: what cannot be taken away outside within the installation's patience, counted from the first try of this
-//! process, is named in an event, and the channel goes all the same.
+//! Else it never hangs: what cannot be taken away outside within the installation's patience,
+//! counted from the first try of this process, is named in an event, and the channel goes all the
+//! same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -134,7 +137,8 @@ async fn wait(
         } else {
             (EventType::Normal, format!("Waits up to {} s to clean up outside: {}", patience / 1_000, told.join("; ")))
         };
-        // Events of one reason count as one and keep the first note: another number is another event.
+        // Events of one reason count as one and keep the first note: another number is another
+        // event.
         let action = match left.held {
             Held::Known(undelivered) => format!("Delete{}", undelivered.total()),
             Held::Unknown => "DeleteUnheard".to_owned(),
@@ -281,7 +285,8 @@ fn sentences(done: &[Done]) -> Vec<String> {
     failed.map(|(step, failure)| format!("{} ({})", step.action, failure.detail)).collect()
 }
 
-/// Whether the relay has had nothing to deliver for a moment, or cannot be asked because there is none.
+/// Whether the relay has had nothing to deliver for a moment, or cannot be asked because there is
+/// none.
 fn is_idle(context: &Context, scope: &Scope, state: &mut ChannelState, name: &ChannelRef, holds_nothing: bool) -> bool {
     let now = context.clock.now();
     if !holds_nothing {
@@ -336,7 +341,8 @@ async fn undelivered(
     Ok(none)
 }
 
-/// Whether what the relay kept its messages on is gone, as when the whole namespace is being deleted.
+/// Whether what the relay kept its messages on is gone, as when the whole namespace is being
+/// deleted.
 async fn is_store_gone(context: &Context, scope: &Scope, name: &ChannelRef, is_ephemeral: bool) -> Result<bool, Error> {
     if !context.settings.relay_link.has_pods() || pass::own_pod(scope, name).is_some() {
         return Ok(false);
@@ -349,7 +355,8 @@ async fn is_store_gone(context: &Context, scope: &Scope, name: &ChannelRef, is_e
     Ok(claim.is_none_or(|claim| claim.metadata.deletion_timestamp.is_some()))
 }
 
-/// Where Secrets are gone already, as when a whole folder is deleted at once, what the relay was told serves.
+/// Where Secrets are gone already, as when a whole folder is deleted at once, what the relay was
+/// told serves.
 async fn complete(
     context: &Context,
     scope: &Scope,

@@ -1,14 +1,16 @@
 //! The Kubernetes half: watches channels, owns their objects, and tells how it stands with them.
 //!
-//! Owns the watches, the owned objects (one builder each in [`objects`]), the lease, events, status and metrics. What a channel needs is
-//! decided in [`crate::channel`], the same as without a cluster; dialogs are the relay's.
+//! Owns the watches, the owned objects (one builder each in [`objects`]), the lease, events, status
+//! and metrics. What a channel needs is decided in [`crate::channel`], the same as without a
+//! cluster; dialogs are the relay's.
 //!
 //! - [`scope`]: caches and kicks; one per watched namespace, or one for all.
 //! - [`pass`]: one pass over one channel; [`cleanup`]: over one that is being deleted.
 //! - [`writer`]: every write, none that changes nothing, none without the lease.
 //! - [`lease`]: who leads. Followers keep their caches warm and write nothing.
 //!
-//! Nothing is decided from memory that could not be found out again: a crash after any single write costs nothing.
+//! Nothing is decided from memory that could not be found out again: a crash after any single write
+//! costs nothing.
 
 mod action;
 mod channel_state;
@@ -148,12 +150,14 @@ pub enum StartError {
     Settings(String),
 }
 
-/// One client for calls, which must end, and one for watches, which are silent for minutes and have their own bounds.
+/// One client for calls, which must end, and one for watches, which are silent for minutes and have
+/// their own bounds.
 ///
 /// # Errors
 /// The configuration cannot be used.
 pub fn clients(mut config: kube::Config) -> Result<(Client, Client), kube::Error> {
-    // The library takes the environment's; this program takes proxies from its settings, and none for the API server.
+    // The library takes the environment's; this program takes proxies from its settings, and none
+    // for the API server.
     config.proxy_url = None;
     let mut calls = config.clone();
     calls.connect_timeout = Some(Duration::from_secs(5));
@@ -187,8 +191,8 @@ impl Running {
     }
 }
 
-/// Starts the controller; it goes on until `stop` is cancelled. `watching` is for watches, which are silent for minutes, `client` for
-/// everything else and should have time-outs.
+/// Starts the controller; it goes on until `stop` is cancelled. `watching` is for watches, which
+/// are silent for minutes, `client` for everything else and should have time-outs.
 ///
 /// # Errors
 /// The address or a setting cannot be used.
@@ -277,7 +281,8 @@ async fn run(context: Arc<Context>, client: Client, watching: Client, listener: 
         tasks.spawn(async move {
             let mut is_any_served = false;
             for scope in &scopes {
-                // One that the server does not show, as when its namespace is gone, does not keep the others waiting.
+                // One that the server does not show, as when its namespace is gone, does not keep
+                // the others waiting.
                 is_any_served |= tokio::select! {
                     biased;
                     () = scope.ready() => true,
@@ -396,8 +401,9 @@ async fn list_any(apis: &[Api<Channel>]) -> Result<(), kube::Error> {
     refused.map_or(Ok(()), Err)
 }
 
-/// Finds out what this installation is called, where nobody has said: by the uid of `kube-system`, which is one per cluster and as old
-/// as it. Where that may not be read, the uid of the Lease serves, which is as old as this release. False: stopped before.
+/// Finds out what this installation is called, where nobody has said: by the uid of `kube-system`,
+/// which is one per cluster and as old as it. Where that may not be read, the uid of the Lease
+/// serves, which is as old as this release. False: stopped before.
 async fn identify(context: &Context, client: &Client, ready: &http::Ready, stop: &CancellationToken) -> bool {
     let id = &context.clients.installation().id;
     if id.is_known() {
@@ -549,14 +555,16 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
             }
         }
     };
-    // A task of its own: the library would poll all passes under way whenever one of them can go on, and on one core.
+    // A task of its own: the library would poll all passes under way whenever one of them can go
+    // on, and on one core.
     let work =
         async { AbortOnDropHandle::new(tokio::spawn(work.instrument(span))).await.map_err(|_| Error::Panicked)? };
     let outcome = tokio::select! {
         biased;
         // Another may lead from now on: whatever is under way is dropped.
         _ = leads.wait_for(|leads| !leads) => Err(Error::Lost(Lost)),
-        // A person has changed something: what is under way would finish with what is no longer wanted.
+        // A person has changed something: what is under way would finish with what is no longer
+        // wanted.
         Ok(()) = version.changed() => {
             return Ok(match lane {
                 // A pass is asked for, and by which lane, by whoever says so.

@@ -1,4 +1,5 @@
-//! One pass over one channel, as a table of contents: dereference -> validate -> observe -> build -> apply -> plan and execute -> status.
+//! One pass over one channel, as a table of contents: dereference -> validate -> observe -> build
+//! -> apply -> plan and execute -> status.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -42,7 +43,8 @@ const NOT_SOONER: Millis = 2_000;
 /// The longest wait is short, because after an API server that was away the kubelet's own watches
 /// come back at any time within a minute, and a touch before that brings nothing.
 const TOUCH_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(3), Duration::from_secs(10));
-/// After so many touches, which is some five minutes, the relay itself must be refusing the configuration: then it is touched rarely.
+/// After so many touches, which is some five minutes, the relay itself must be refusing the
+/// configuration: then it is touched rarely.
 const TOUCHES: u32 = 30;
 const TOUCH_RARELY: Millis = 120_000;
 /// What a pass did.
@@ -133,8 +135,8 @@ impl Shell for Steps<'_> {
         claim(self.context, self.state, &self.name);
     }
 
-    /// What is remembered needs no answer from outside: a relay that lost an object has it back before
-    /// anybody is asked.
+    /// What is remembered needs no answer from outside: a relay that lost an object has it back
+    /// before anybody is asked.
     async fn serve(&mut self) -> Result<(), Error> {
         Box::pin(self.relay.serve(self.context, self.scope, self.channel, self.state)).await
     }
@@ -176,7 +178,8 @@ impl Shell for Steps<'_> {
     }
 }
 
-/// Holds a relay back that an earlier process has told of hosts which are not allowed any more, while there is nothing else to tell it.
+/// Holds a relay back that an earlier process has told of hosts which are not allowed any more,
+/// while there is nothing else to tell it.
 async fn withhold(context: &Context, scope: &Scope, channel: &Channel, state: &mut ChannelState) -> Result<(), Error> {
     let now = context.clock.now();
     let ChannelState { withheld, refusals, good, .. } = state;
@@ -334,7 +337,8 @@ impl Serving {
         );
         let changed_before = std::mem::take(&mut self.changed);
         if let Some(config) = &config {
-            // Most passes only ask how things stand: where neither the channel nor any object has changed, nothing is compared again.
+            // Most passes only ask how things stand: where neither the channel nor any object has
+            // changed, nothing is compared again.
             let now = Settled {
                 desired: channel.desired_hash(),
                 revision: config.channel.revision.clone(),
@@ -456,13 +460,15 @@ impl Serving {
         if let Some(ingress) = objects::ingress(blueprint) {
             apply!("Ingress", live(&scope.ingresses, name), ingress);
         } else {
-            // What was applied before counts for nothing any more: the same may be wanted again at once.
+            // What was applied before counts for nothing any more: the same may be wanted again at
+            // once.
             memory.remove("Ingress");
             let removed = remove_if_there(context, &scope.ingresses, channel).await;
             let object = format!("Ingress {object}");
             self.changed |= refusals.take("Ingress", &object, &desired, now, removed)?.unwrap_or(false);
         }
-        // Not watched, for many clusters do not know the kind: it is read whenever anything of the channel has changed.
+        // Not watched, for many clusters do not know the kind: it is read whenever anything of the
+        // channel has changed.
         if context.settings.relay_pods.gateway.is_some() {
             if let Some(route) = objects::http_route(blueprint) {
                 apply!("HTTPRoute", None, route);
@@ -534,8 +540,9 @@ fn live<K: Owned + kube::runtime::reflector::Lookup<DynamicType = ()>>(
     store.get(&ObjectRef::new(&names::relay(&channel.name)).within(&channel.namespace)).map(Live::Whole)
 }
 
-/// Whether the claim that the relay's pod would use may be used: there is none, or it was made for a channel of this name, be it one that
-/// was deleted and has left its volume (`deletionPolicy: Retain`), or by a version that did not say for which.
+/// Whether the claim that the relay's pod would use may be used: there is none, or it was made for
+/// a channel of this name, be it one that was deleted and has left its volume
+/// (`deletionPolicy: Retain`), or by a version that did not say for which.
 async fn may_use_claim(context: &Context, name: &ChannelRef) -> Result<(), Error> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(context.writer.client().clone(), &name.namespace);
     let Some(claim) = api.get_opt(&names::claim(&name.name)).await? else { return Ok(()) };
@@ -547,7 +554,8 @@ async fn may_use_claim(context: &Context, name: &ChannelRef) -> Result<(), Error
     Err(Error::Foreign("it was not made for a relay".to_owned()))
 }
 
-/// Whether applying would put another pod in the place of the one that runs, because something else is wanted than before.
+/// Whether applying would put another pod in the place of the one that runs, because something else
+/// is wanted than before.
 fn replaces_pod(found: &StatefulSet, wanted: &StatefulSet) -> bool {
     let template =
         |set: &StatefulSet| serde_json::to_value(set.spec.as_ref().map(|spec| &spec.template)).unwrap_or_default();
@@ -623,7 +631,8 @@ async fn remove_if_there<K: Owned + kube::runtime::reflector::Lookup<DynamicType
     delete::<K>(context, channel).await
 }
 
-/// Deletes everything that the channel owns in the cluster; what cannot be listed here goes with its owner.
+/// Deletes everything that the channel owns in the cluster; what cannot be listed here goes with
+/// its owner.
 ///
 /// # Errors
 /// As for the writes.
@@ -636,7 +645,8 @@ fn touch_pause(times: u32) -> Millis {
     if times < TOUCHES { TOUCH_AGAIN.millis_after(times) } else { TOUCH_RARELY }
 }
 
-/// Makes the kubelet bring the configuration to the pod now, and again where it was faster than its own cache.
+/// Makes the kubelet bring the configuration to the pod now, and again where it was faster than its
+/// own cache.
 async fn touch(
     context: &Context,
     scope: &Scope,
@@ -702,7 +712,8 @@ pub async fn report(
     Ok(true)
 }
 
-/// Whether a condition has news worth an event: it fails, for another reason than before, or it holds again.
+/// Whether a condition has news worth an event: it fails, for another reason than before, or it
+/// holds again.
 fn transition(before: &[Condition], now: &Condition) -> Option<(EventType, String)> {
     let type_: ConditionType = now.type_.parse().ok()?;
     if type_ == ConditionType::Stalled {

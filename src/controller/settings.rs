@@ -40,7 +40,8 @@ pub struct Settings {
     pub cadence: Cadence,
     /// Between two looks at a relay.
     pub relay_interval: Duration,
-    /// How long a deletion tries to take away what is outside, counted from its first try in this process.
+    /// How long a deletion tries to take away what is outside, counted from its first try in this
+    /// process.
     pub deletion_patience: Duration,
     /// The controller's own namespace and pod.
     pub namespace: String,

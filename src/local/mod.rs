@@ -1,10 +1,13 @@
-//! The same channel on one machine, no cluster: manifests from files, one task per channel, all relays behind one port.
+//! The same channel on one machine, no cluster: manifests from files, one task per channel, all
+//! relays behind one port.
 //!
-//! Owns: the files and their watch, the data folders (`<data-dir>/<namespace>/<name>/`), the port with `/status`, and the stop. What a
-//! channel needs is decided in [`crate::channel`], dialogs in [`crate::relay`].
+//! Owns: the files and their watch, the data folders (`<data-dir>/<namespace>/<name>/`), the port
+//! with `/status`, and the stop. What a channel needs is decided in [`crate::channel`], dialogs in
+//! [`crate::relay`].
 //!
-//! A file that vanishes takes nothing away outside: after [`files::GRACE`] its channel stops here, its subscription and rows stay, and
-//! MAX keeps what it cannot deliver. Taking away is `maxchannel remove`. One channel's trouble never stops another.
+//! A file that vanishes takes nothing away outside: after [`files::GRACE`] its channel stops here,
+//! its subscription and rows stay, and MAX keeps what it cannot deliver. Taking away is
+//! `maxchannel remove`. One channel's trouble never stops another.
 
 pub mod disk;
 pub mod files;
@@ -47,7 +50,8 @@ pub use ui::TOKEN as PAGE_TOKEN;
 const FILES_INTERVAL: Duration = Duration::from_secs(1);
 /// A stop is over after this, whatever hangs.
 const STOP_LIMIT: Duration = Duration::from_millis(9_500);
-/// How long the first changes outside wait for the first looks of all channels, which may show that two have one bot.
+/// How long the first changes outside wait for the first looks of all channels, which may show that
+/// two have one bot.
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// How the runner is started.
@@ -101,7 +105,8 @@ impl Running {
     }
 }
 
-/// Starts the runner; it goes on until `stop` is cancelled, and is then over within 10 s with everything on disk.
+/// Starts the runner; it goes on until `stop` is cancelled, and is then over within 10 s with
+/// everything on disk.
 ///
 /// # Errors
 /// A path, the address or the data folder cannot be used.
@@ -260,7 +265,8 @@ async fn take(
         if let Ok(good) = &manifest
             && let Ok(desired) = validate(good, &secrets, shared.clients.installation())
         {
-            // Files have no time of creation: a channel that has run here before is the older one, then the order of the files decides.
+            // Files have no time of creation: a channel that has run here before is the older one,
+            // then the order of the files decides.
             let is_new = Memory::of(&shared.data_dir, &name).bot().is_none();
             let place = if is_new { place + snapshot.channels.len() } else { place };
             shared.registry.claim(&name, place, good, &desired);

@@ -1,8 +1,10 @@
-//! The status page of `maxchannel run`: how each channel stands, what mends it and who can, what waits, and the dead letters.
+//! The status page of `maxchannel run`: how each channel stands, what mends it and who can, what
+//! waits, and the dead letters.
 //!
-//! It shows counts and reasons, never a message's text, nor a name or an id of a customer, and no secret. Whoever sits at a machine
-//! on which the program listens to that machine only reads it without more ado; everybody else needs the page's own token, and so
-//! does everybody who wants to act. The token lies in the data folder ([`TOKEN`]), where only the program's user can read it.
+//! It shows counts and reasons, never a message's text, nor a name or an id of a customer, and no
+//! secret. Whoever sits at a machine on which the program listens to that machine only reads it
+//! without more ado; everybody else needs the page's own token, and so does everybody who wants to
+//! act. The token lies in the data folder ([`TOKEN`]), where only the program's user can read it.
 
 use std::fs;
 use std::io::Write as _;

@@ -1,4 +1,5 @@
-//! The settings in force, with the clients made of them. A change makes another; whoever works keeps the one that he began with.
+//! The settings in force, with the clients made of them. A change makes another; whoever works
+//! keeps the one that he began with.
 
 use std::sync::Arc;
 
@@ -60,7 +61,8 @@ impl Active {
             Some(before) if before.config.channel.max == channel.max => before.max.with_settings(settings),
             _ => max::Client::new(api, files, settings),
         };
-        // The same client goes on where nothing of it has changed: its limits count what was sent a moment ago.
+        // The same client goes on where nothing of it has changed: its limits count what was sent a
+        // moment ago.
         let unchanged = before.filter(|before| {
             before.config.channel.creatio == channel.creatio
                 && same_credentials(before.config.secrets.creatio.as_ref(), config.secrets.creatio.as_ref())
@@ -105,7 +107,8 @@ impl Active {
         ours.find(|ours| bool::from(ours.expose_secret().as_bytes().ct_eq(shown.as_bytes())))
     }
 
-    /// The span of one thing that is carried: which way, for which channel, and what came of it; never what or whose.
+    /// The span of one thing that is carried: which way, for which channel, and what came of it;
+    /// never what or whose.
     pub fn delivery(&self, to: &'static str) -> tracing::Span {
         let channel = &self.config.channel;
         crate::telemetry::traced(tracing::info_span!(

@@ -153,7 +153,8 @@ impl Metrics {
                 "starts",
                 "Starts of the bot by the source in their link: a name of spec.widget.sources, _other, or _none"
             ),
-            // A gauge by type, because the client owns the count; it only grows, so it is named like a counter.
+            // A gauge by type, because the client owns the count; it only grows, so it is named
+            // like a counter.
             crm_calls: register!("crm_calls_total", "Calls made to Creatio since the start: its plans count them"),
             delivered: register!(
                 "delivered",
@@ -244,8 +245,9 @@ impl Metrics {
     }
 }
 
-/// One page of the texts of several relays, by the names of their channels. Each figure stands once with the lines of all, which are
-/// told apart by the label `channel`; a relay that is alone needs none.
+/// One page of the texts of several relays, by the names of their channels. Each figure stands once
+/// with the lines of all, which are told apart by the label `channel`; a relay that is alone needs
+/// none.
 pub(super) fn page(relays: &[(String, String)]) -> String {
     if let [(_, alone)] = relays {
         return alone.clone();

@@ -17,8 +17,8 @@ pub(super) const FILES_AT_ONCE: usize = 3;
 pub(super) const DIALOG_PLACES: usize = 16;
 pub(super) const MAX_PLACES: usize = 32;
 pub(super) const BOT_PLACES: usize = 16;
-/// Workers towards the CRM at the least. More than the spec lets be under way: the client keeps that limit, and lets the slow give way
-/// only while others wait there.
+/// Workers towards the CRM at the least. More than the spec lets be under way: the client keeps
+/// that limit, and lets the slow give way only while others wait there.
 const CRM_WORKERS: usize = 32;
 
 /// Workers towards the CRM for these settings.

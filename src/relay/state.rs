@@ -1,5 +1,5 @@
-//! What all flows of a running relay share: the store, the lanes, and what is known of either side. In memory; what must outlive it is
-//! in the store.
+//! What all flows of a running relay share: the store, the lanes, and what is known of either side.
+//! In memory; what must outlive it is in the store.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -37,13 +37,14 @@ pub(super) struct Shared {
     pub to_crm: Lanes,
     pub to_max: Lanes,
     pub to_bot: Lanes,
-    /// Customers whose next message waits for its files: towards the CRM, and towards MAX. Each has permits of its own, so that a file
-    /// host that hangs holds up no text and not the other way.
+    /// Customers whose next message waits for its files: towards the CRM, and towards MAX. Each has
+    /// permits of its own, so that a file host that hangs holds up no text and not the other way.
     pub files_in: Lanes,
     pub files_out: Lanes,
     /// Files that MAX gave since the start.
     pub files_fetched: AtomicU64,
-    /// How far MAX's clock is ahead of passed time, by what it has sent; [`Millis::MIN`]: not known.
+    /// How far MAX's clock is ahead of passed time, by what it has sent; [`Millis::MIN`]: not
+    /// known.
     pub max_ahead: AtomicI64,
     /// Rows reported a moment ago, when in passed time.
     pub reported: Mutex<HashMap<Uuid, Millis>>,

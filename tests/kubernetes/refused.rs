@@ -1,4 +1,5 @@
-//! What the cluster refuses or cannot do is told in its own words, everything else goes on, and it goes by itself once mended.
+//! What the cluster refuses or cannot do is told in its own words, everything else goes on, and it
+//! goes by itself once mended.
 
 use std::time::Duration;
 

@@ -1,17 +1,18 @@
-//! The controller, as a whole and from outside, over an API server that does what a real one cannot be made to do on time
-//! ([`server`]): random edits, drift, crashes, lost answers, conflicts, watches that are late, doubled and broken off, and people who put
-//! their own objects under our names. Held against:
+//! The controller, as a whole and from outside, over an API server that does what a real one cannot
+//! be made to do on time ([`server`]): random edits, drift, crashes, lost answers, conflicts,
+//! watches that are late, doubled and broken off, and people who put their own objects under our
+//! names. Held against:
 //!
 //! - it never writes or deletes what is not the channel's by the uid of its controller reference;
 //! - it converges once things are quiet, and then writes nothing;
 //! - it makes nothing twice, neither in the cluster nor outside;
 //! - after the deletion nothing is left, in the cluster or outside.
 //!
-//! Not tried: somebody else's object that is made between the controller's look for a name that is free and its own making. Server-side
-//! apply knows no "only if there is none".
+//! Not tried: somebody else's object that is made between the controller's look for a name that is
+//! free and its own making. Server-side apply knows no "only if there is none".
 //!
-//! A sequence is chosen by its seed; how its steps meet those of the controller is up to the machine. `MAXCHANNEL_SEED=7` plays one,
-//! `MAXCHANNEL_SEQUENCES=200` plays many.
+//! A sequence is chosen by its seed; how its steps meet those of the controller is up to the
+//! machine. `MAXCHANNEL_SEED=7` plays one, `MAXCHANNEL_SEQUENCES=200` plays many.
 
 #![cfg(feature = "simulator")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

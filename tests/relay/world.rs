@@ -1,5 +1,5 @@
-//! A relay between two simulators. Its clock stands still but for what a test lets pass: [`World::pass`] days, and every look of
-//! [`World::until`] a moment.
+//! A relay between two simulators. Its clock stands still but for what a test lets pass:
+//! [`World::pass`] days, and every look of [`World::until`] a moment.
 
 use std::time::Duration;
 
@@ -169,7 +169,8 @@ impl World {
         self.clock.now()
     }
 
-    /// So much time passes for the relay, in steps that leave its timers their turn: a day takes a second or two.
+    /// So much time passes for the relay, in steps that leave its timers their turn: a day takes a
+    /// second or two.
     pub async fn pass(&self, millis: i64) {
         const STEP: i64 = 60_000;
         let until = self.clock.now() + millis;

@@ -1,4 +1,5 @@
-//! What happens in one sequence: decided by the seed alone, and printable, so that a failure can be read.
+//! What happens in one sequence: decided by the seed alone, and printable, so that a failure can be
+//! read.
 
 use std::fmt;
 
@@ -200,13 +201,15 @@ impl Plan {
         let mut random = Random::new(seed);
         let setting = Setting::new(&mut random);
         let count = 8 + random.index(40);
-        // Most sequences have one kind of trouble, some all, some none: what is rare alone is seen with what is rare beside it.
+        // Most sequences have one kind of trouble, some all, some none: what is rare alone is seen
+        // with what is rare beside it.
         let trouble = random.pick(&[0, 5, 15, 30, 45]);
         let steps = (0..count).map(|_| (step(&mut random, trouble, setting), pause(&mut random))).collect();
         Self { seed, setting, steps }
     }
 
-    /// Whether anything in it may bring an update of a customer's late, in the wrong order or not at all.
+    /// Whether anything in it may bring an update of a customer's late, in the wrong order or not
+    /// at all.
     pub fn disturbs_order(&self) -> bool {
         self.setting.unordered
             || self.steps.iter().any(|(step, _)| {

@@ -1,4 +1,5 @@
-//! Plays the steps of a plan, and writes down what was done: the verdict is given over that, and over what the simulators show.
+//! Plays the steps of a plan, and writes down what was done: the verdict is given over that, and
+//! over what the simulators show.
 
 use std::sync::atomic::Ordering;
 
@@ -47,7 +48,8 @@ pub struct Customer {
     pub chat: Option<i64>,
     pub said: Vec<Said>,
     pub sent: Vec<Sent>,
-    /// When a dialog may have begun anew for another reason than a closing: the person left, or was erased.
+    /// When a dialog may have begun anew for another reason than a closing: the person left, or was
+    /// erased.
     pub breaks: Vec<i64>,
     /// The person has stopped the bot or deleted the dialog at least once.
     pub left: bool,

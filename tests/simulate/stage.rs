@@ -1,5 +1,5 @@
-//! The relay between the two simulators, without a network and in the time of a paused runtime: what happens here happens at once, and
-//! time moves only while everybody waits.
+//! The relay between the two simulators, without a network and in the time of a paused runtime:
+//! what happens here happens at once, and time moves only while everybody waits.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -24,7 +24,8 @@ use crate::plan::Setting;
 use crate::random::Random;
 use crate::relay_config::{TOKEN, WEBHOOK_SECRET, relay_config};
 
-/// What MAX waits for long (repeats after 60 s and more, the end of a subscription after 8 h) is so much shorter here.
+/// What MAX waits for long (repeats after 60 s and more, the end of a subscription after 8 h) is so
+/// much shorter here.
 const SCALE: f64 = 20.0;
 /// A Monday at noon in Moscow.
 pub const BEGINNING: i64 = 1_796_634_000_000;
@@ -308,7 +309,8 @@ impl Stage {
         self.data.path()
     }
 
-    /// What a controller does with the webhook: makes the subscription where there is none, and tells the relay of it.
+    /// What a controller does with the webhook: makes the subscription where there is none, and
+    /// tells the relay of it.
     pub async fn look_after_subscription(&self) {
         let url = format!(
             "http://relay.simulator:1/webhooks/max/default/support/{}",

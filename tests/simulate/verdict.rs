@@ -1,5 +1,6 @@
-//! The promises at the head of `src/relay/mod.rs` as a model: slow, obvious, and over the whole of what was done and what is to be seen
-//! in the two simulators. It knows nothing of how the relay works.
+//! The promises at the head of `src/relay/mod.rs` as a model: slow, obvious, and over the whole of
+//! what was done and what is to be seen in the two simulators. It knows nothing of how the relay
+//! works.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -71,7 +72,8 @@ pub async fn broken(play: &Play, plan: &Plan) -> Vec<String> {
     in_the_group(play, &mut broken);
     limits(play, &mut broken);
     for violation in play.stage.crm.control().violations() {
-        // Whoever was forgotten while the CRM worked on a message of theirs: what comes next cannot wait for its end.
+        // Whoever was forgotten while the CRM worked on a message of theirs: what comes next cannot
+        // wait for its end.
         let at = violation["atMs"].as_i64().unwrap_or_default();
         let of = play.customers.iter().find(|customer| violation["sender"] == customer.sender());
         let forgotten = of.iter().flat_map(|customer| &customer.erased_at).chain(&play.lost_at);
@@ -146,7 +148,8 @@ fn way_in(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<String
     }
 }
 
-/// Promises 3 and 4: what an agent wrote is with the customer, once and in its order, or the agent knows that it is not.
+/// Promises 3 and 4: what an agent wrote is with the customer, once and in its order, or the agent
+/// knows that it is not.
 fn way_out(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<String>) {
     let shown = bot_messages(play, customer);
     let tokens: Vec<String> = shown.iter().map(token).collect();
@@ -174,7 +177,8 @@ fn way_out(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Strin
             "Failed" if !customer.left && !customer.erased_at.iter().any(|at| *at + UNDER_WAY > sent.at) => {
                 broken.push(format!("promise 4: «{}» failed without a cause ({error})", sent.token));
             }
-            // Without reading nothing can be proved, nor where the dialog's chat was forgotten with the person.
+            // Without reading nothing can be proved, nor where the dialog's chat was forgotten with
+            // the person.
             "Uncertain" if !plan.setting.reading || !customer.erased_at.is_empty() => {}
             // What a lost store had begun to send is not sent again.
             "Uncertain" if play.lost_at.iter().any(|at| *at > sent.at) => {}
@@ -211,7 +215,8 @@ fn way_out(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Strin
     }
 }
 
-/// Promise 5: replies and farewells once for what brings them about, and none behind an agent's answer.
+/// Promise 5: replies and farewells once for what brings them about, and none behind an agent's
+/// answer.
 fn own_words(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<String>) {
     let closings = closings(play, customer);
     let bot = play.stage.network.bot.answers.lock().unwrap();
@@ -273,7 +278,8 @@ fn own_words(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Str
                 ));
             }
             let Some(first) = times.get(number.wrapping_sub(at_most)).filter(|_| number >= at_most) else { continue };
-            // A dialog in which nobody has written closes by time without anything to be seen, and by a clock that was set at any time.
+            // A dialog in which nobody has written closes by time without anything to be seen, and
+            // by a clock that was set at any time.
             let by_time = plan.setting.auto_close.is_some_and(|after| at - first >= after - HARDLY_LATE || sets_clock);
             if !by_time && !ends.iter().any(|end| (*first - 120_000..=*at).contains(end)) {
                 broken.push(format!(
@@ -394,7 +400,8 @@ fn is_owed(play: &Play, plan: &Plan, customer: &Customer, place: usize) -> bool 
     if said.doubtful || said.erased_at.is_some() || said.deleted {
         return false;
     }
-    // What MAX did not bring can only be read, and only of a person of whom something was brought before.
+    // What MAX did not bring can only be read, and only of a person of whom something was brought
+    // before.
     !said.missed || (plan.setting.reading && was_known(play, customer, said))
 }
 

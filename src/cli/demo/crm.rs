@@ -1,6 +1,8 @@
-//! Who plays Creatio in the demo: its simulator, or the package itself, which runs over its engine in a process of its own.
+//! Who plays Creatio in the demo: its simulator, or the package itself, which runs over its engine
+//! in a process of its own.
 //!
-//! The sources of the package and of its engine come along with the program; Mono compiles and runs them. Dropping it ends that process.
+//! The sources of the package and of its engine come along with the program; Mono compiles and runs
+//! them. Dropping it ends that process.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -1,6 +1,8 @@
-//! `maxchannel demo`: a MAX customer talks to an agent in Creatio through the relay, all on this machine.
+//! `maxchannel demo`: a MAX customer talks to an agent in Creatio through the relay, all on this
+//! machine.
 //!
-//! [`stage`] has what runs, [`play`] the script of `--once`, [`table`] what becomes of it, [`playground`] the page.
+//! [`stage`] has what runs, [`play`] the script of `--once`, [`table`] what becomes of it,
+//! [`playground`] the page.
 
 mod crm;
 mod play;
@@ -28,13 +30,14 @@ const LAST_LINES: usize = 30;
 
 /// Show a MAX customer and an agent in Creatio talk to each other, all on this machine.
 ///
-/// Starts simulators of MAX, MANGO OFFICE and Creatio and `maxchannel run` on a temporary folder with two channels, tells where to look and
-/// what to type, and serves until Ctrl-C. A page in the browser shows both sides and what is between them, and lets you write, break things
-/// and mend them. With --once a scripted conversation is played instead, in which the runner is also killed and
-/// started again, and a table tells what was expected and what was seen.
+/// Starts simulators of MAX, MANGO OFFICE and Creatio and `maxchannel run` on a temporary folder
+/// with two channels, tells where to look and what to type, and serves until Ctrl-C. A page in the
+/// browser shows both sides and what is between them, and lets you write, break things and mend
+/// them. With --once a scripted conversation is played instead, in which the runner is also killed
+/// and started again, and a table tells what was expected and what was seen.
 ///
-/// Exit code of --once: 0 if all of it happened, 1 if not, 2 if it could not be started. Nothing outside this machine is asked, and
-/// nothing is left behind.
+/// Exit code of --once: 0 if all of it happened, 1 if not, 2 if it could not be started. Nothing
+/// outside this machine is asked, and nothing is left behind.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel demo --open\n  maxchannel demo --once\n  maxchannel demo --once --creatio package"
@@ -43,16 +46,19 @@ pub(super) struct Args {
     /// Play a scripted conversation, print what happened, and end.
     #[arg(long)]
     once: bool,
-    /// Where the page is: an address of this machine. Default 127.0.0.1:8780, or a free port where that is taken.
+    /// Where the page is: an address of this machine. Default 127.0.0.1:8780, or a free port where
+    /// that is taken.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "once", default_value_t = playground::ADDRESS, hide_default_value = true)]
     listen: SocketAddr,
     /// Open the page in the browser.
     #[arg(long, conflicts_with = "once")]
     open: bool,
-    /// The language of conditions and remedies: `en` or `ru`. Default: by LC_ALL, LC_MESSAGES, LANG.
+    /// The language of conditions and remedies: `en` or `ru`. Default: by LC_ALL, LC_MESSAGES,
+    /// LANG.
     #[arg(long, value_name = "LANGUAGE")]
     lang: Option<Language>,
-    /// Who plays Creatio: its `simulator`, or the `package` itself over its engine, which needs mono.
+    /// Who plays Creatio: its `simulator`, or the `package` itself over its engine, which needs
+    /// mono.
     #[arg(long, value_name = "WHO", value_enum, default_value_t = Choice::Simulator)]
     creatio: Choice,
 }
@@ -65,7 +71,8 @@ pub(super) fn run(args: &Args) -> ExitCode {
                 if args.once { once(language, args.creatio).await } else { serve(language, args).await }
             } => outcome,
             ended = ended() => match ended {
-                // Dropping the stage ends the runner and removes the folder. A script that was broken off has not happened.
+                // Dropping the stage ends the runner and removes the folder. A script that was
+                // broken off has not happened.
                 Ok(()) => Ok(!args.once),
                 Err(error) => Err(format!("signals cannot be watched: {error}")),
             },

@@ -1,7 +1,9 @@
-//! The stage of the demo: the three simulators with people in them, a temporary folder with manifests, and `maxchannel run` on them.
+//! The stage of the demo: the three simulators with people in them, a temporary folder with
+//! manifests, and `maxchannel run` on them.
 //!
-//! The runner is a process of its own, started from this very program as a user would start it, so that it can be killed for real.
-//! Dropping the stage ends that process (by its own handle) and removes the folder.
+//! The runner is a process of its own, started from this very program as a user would start it, so
+//! that it can be killed for real. Dropping the stage ends that process (by its own handle) and
+//! removes the folder.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
@@ -22,7 +24,8 @@ pub(super) const MANIFESTS: &[(&str, &str)] = &[
     ("orders.yaml", include_str!("../../../examples/demo/orders.yaml")),
     ("secrets.yaml", include_str!("../../../examples/demo/secrets.yaml")),
 ];
-/// Where the manifests look for Creatio and its Identity Service; replaced by the addresses of the demo's own simulator.
+/// Where the manifests look for Creatio and its Identity Service; replaced by the addresses of the
+/// demo's own simulator.
 pub(super) const CREATIO_IN_MANIFESTS: [&str; 2] = ["http://127.0.0.1:8704", "http://127.0.0.1:8705"];
 /// The namespace and the names of the channels in the manifests.
 pub(super) const NAMESPACE: &str = "demo";
@@ -32,7 +35,8 @@ pub(super) const ORDERS: &str = "orders";
 pub(super) const SUPPORT_TOKEN: &str = "invented-token-of-the-support-bot";
 const ORDERS_TOKEN: &str = "invented-token-that-was-revoked";
 const ORDERS_MANGO: [&str; 2] = ["inventedsecondkey", "inventedsecondsalt"];
-/// What refusals of MAX mean: the file, and rows for two states that MAX shows by no call of its own.
+/// What refusals of MAX mean: the file, and rows for two states that MAX shows by no call of its
+/// own.
 const REFUSALS: (&str, &str) = (
     "refusals.yaml",
     "- {status: 403, messageContains: модерац, reason: BotUnderModeration}\n\
@@ -77,7 +81,8 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Starts the simulators and puts people into them, writes the manifests, and starts the runner on them.
+    /// Starts the simulators and puts people into them, writes the manifests, and starts the runner
+    /// on them.
     ///
     /// # Errors
     /// One sentence.
@@ -231,7 +236,8 @@ impl Drop for Runner {
     }
 }
 
-/// A port that was free a moment ago. The runner must know it before it starts, because it is part of the address that MAX calls.
+/// A port that was free a moment ago. The runner must know it before it starts, because it is part
+/// of the address that MAX calls.
 fn free_port() -> Result<u16, String> {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     free.map(|address| address.port()).map_err(|error| format!("there is no free port: {error}"))

@@ -180,7 +180,8 @@ impl Taking<'_> {
     }
 }
 
-/// The customer's number: the messenger's own, so that the same person is known whatever the intake.
+/// The customer's number: the messenger's own, so that the same person is known whatever the
+/// intake.
 fn customer_of(social_user: &str) -> i64 {
     if let Some(id) = social_user.parse().ok().filter(|id: &i64| *id > 0) {
         return id;

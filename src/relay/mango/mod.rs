@@ -1,13 +1,17 @@
-//! The intake through Манго Диалоги: dialogs arrive by signed webhooks and by asking, and what goes to the customer goes the same way.
+//! The intake through Манго Диалоги: dialogs arrive by signed webhooks and by asking, and what goes
+//! to the customer goes the same way.
 //!
-//! - A client's message becomes an update of MAX in the inbox, under its id at MANGO, so that rules, order and the CRM are those of every
-//!   intake. MANGO repeats nothing that we have not taken: what webhooks lose is found by asking for the open sessions and their messages.
-//! - A message may come before its session, and only the session says whose it is: such a message is held on disk.
+//! - A client's message becomes an update of MAX in the inbox, under its id at MANGO, so that
+//!   rules, order and the CRM are those of every intake. MANGO repeats nothing that we have not
+//!   taken: what webhooks lose is found by asking for the open sessions and their messages.
+//! - A message may come before its session, and only the session says whose it is: such a message
+//!   is held on disk.
 //! - Only channels of MAX (type 15) count.
-//! - An employee who answers in MANGO's own desk is told of in the CRM and ends the automatic replies. Our own messages come back as
-//!   events; they bear names that we gave ([`OURS`]), and these names make a repeated send harmless.
-//! - A session that closes closes the chat, unless the client has another session, which is what a transfer looks like. A dialog that
-//!   is over here closes its session.
+//! - An employee who answers in MANGO's own desk is told of in the CRM and ends the automatic
+//!   replies. Our own messages come back as events; they bear names that we gave ([`OURS`]), and
+//!   these names make a repeated send harmless.
+//! - A session that closes closes the chat, unless the client has another session, which is what a
+//!   transfer looks like. A dialog that is over here closes its session.
 //!
 //! Must not: trust a call without a signature, or set anything up: no public method does.
 

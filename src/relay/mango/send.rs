@@ -1,5 +1,6 @@
-//! A text to the customer through Манго Диалоги. Every send bears a name made of what it is, so a repeat is recognised by MANGO
-//! itself: an agent's message never comes twice, and nothing has to be looked for.
+//! A text to the customer through Манго Диалоги. Every send bears a name made of what it is, so a
+//! repeat is recognised by MANGO itself: an agent's message never comes twice, and nothing has to
+//! be looked for.
 
 use super::super::active::Active;
 use super::super::lanes::{CustomerId, Outcome};

@@ -1,7 +1,8 @@
-//! Asking Манго Диалоги: what webhooks have lost, whom a session is to be given to, and which sessions are over here.
+//! Asking Манго Диалоги: what webhooks have lost, whom a session is to be given to, and which
+//! sessions are over here.
 //!
-//! Every step is one that may be repeated: what is asked for is compared with what is on disk, and a step that failed is found undone
-//! in the next round.
+//! Every step is one that may be repeated: what is asked for is compared with what is on disk, and
+//! a step that failed is found undone in the next round.
 
 use std::sync::atomic::Ordering;
 
@@ -24,7 +25,8 @@ const OUTAGE: Millis = 10_000;
 const GRACE: Millis = 5_000;
 /// Chats read in one round: MANGO gives four a second.
 const CHATS: usize = 12;
-/// Nothing is asked before, by the wall clock: a program that is started again and again must not get the key blocked.
+/// Nothing is asked before, by the wall clock: a program that is started again and again must not
+/// get the key blocked.
 const ASK_FROM: &str = "mango_ask_from";
 
 /// Asks while the configuration says so, until the relay stops.
@@ -75,7 +77,8 @@ async fn round(shared: &Shared, active: &Active) -> Result<Millis, StoreError> {
     }
 }
 
-/// How long a refusal asks us to be silent. What could block the key is on disk before the next request.
+/// How long a refusal asks us to be silent. What could block the key is on disk before the next
+/// request.
 pub(super) async fn refused(shared: &Shared, error: &Error) -> Result<Millis, StoreError> {
     let pause = match error.class() {
         Class::Penalty { left } => Millis::try_from(left.as_millis()).unwrap_or(OUTAGE).max(OUTAGE),

@@ -45,8 +45,8 @@ pub(in crate::relay) struct Row {
     pub received_at: Millis,
 }
 
-/// Writes an update down and wakes whose it is, unless it is known, or of somebody who was erased. What is nobody's waits for
-/// nothing. Returns whether it was new.
+/// Writes an update down and wakes whose it is, unless it is known, or of somebody who was erased.
+/// What is nobody's waits for nothing. Returns whether it was new.
 pub(in crate::relay) fn insert(
     tx: &Tx<'_>,
     key: &str,
@@ -84,7 +84,8 @@ pub(in crate::relay) fn waiting(tx: &Tx<'_>, id: CustomerId, most: u32) -> Resul
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The starts of the bot by a customer, later than `after` and not later than `until`, the newest first.
+/// The starts of the bot by a customer, later than `after` and not later than `until`, the newest
+/// first.
 pub(in crate::relay) fn starts(
     tx: &Tx<'_>,
     id: CustomerId,
@@ -135,8 +136,8 @@ pub(in crate::relay) fn heard_at(tx: &Tx<'_>, id: CustomerId) -> Result<Option<M
     Ok(statement.query_row([id], |row| row.get(0))?)
 }
 
-/// Takes every update of a customer's away, and the update of nobody's that name the person; their keys are remembered as those
-/// of somebody who was erased. Returns how many that were.
+/// Takes every update of a customer's away, and the update of nobody's that name the person; their
+/// keys are remembered as those of somebody who was erased. Returns how many that were.
 pub(in crate::relay) fn erase(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<usize, StoreError> {
     let keys = tx
         .connection
@@ -161,8 +162,8 @@ pub(in crate::relay) fn erase(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Resul
     Ok(gone + tx.connection.execute("DELETE FROM inbox WHERE customer = ?1", [id])?)
 }
 
-/// Whether an update that belongs to no dialog names this person, as far as it can be read at all: the number must stand by
-/// itself.
+/// Whether an update that belongs to no dialog names this person, as far as it can be read at all:
+/// the number must stand by itself.
 fn names(raw: &str, id: CustomerId) -> bool {
     let number = id.to_string();
     let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);

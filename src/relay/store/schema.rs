@@ -184,8 +184,9 @@ CREATE INDEX to_crm_dead ON to_crm (id) WHERE dead = 1;
 CREATE INDEX to_max_dead ON to_max (id) WHERE state IN ('failed', 'uncertain');
 ";
 
-/// The order of what only names a moment: `newest` is the newest message or press of the customer's, behind which the history goes;
-/// `presence_at` the newest start, message, press or departure, by MAX's clock.
+/// The order of what only names a moment: `newest` is the newest message or press of the
+/// customer's, behind which the history goes; `presence_at` the newest start, message, press or
+/// departure, by MAX's clock.
 const ORDER: &str = "
 ALTER TABLE customer ADD COLUMN newest_at INTEGER;
 ALTER TABLE customer ADD COLUMN newest_seq INTEGER;

@@ -82,7 +82,8 @@ pub(in crate::relay) struct Part {
     /// The same once MAX has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uploaded: Option<OutgoingAttachment>,
-    /// What stands here cannot be read: why, in the words for the agent. It is never sent, and the message has failed with it.
+    /// What stands here cannot be read: why, in the words for the agent. It is never sent, and the
+    /// message has failed with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub odd: Option<String>,
     /// Buttons under the text.
@@ -102,7 +103,8 @@ pub(in crate::relay) struct Part {
     pub sent_at: Option<Millis>,
 }
 
-/// What was tried in vain, each cause by itself: one never uses up the patience for another, and an outage none.
+/// What was tried in vain, each cause by itself: one never uses up the patience for another, and an
+/// outage none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::relay) struct Tries {
@@ -147,7 +149,8 @@ pub(in crate::relay) struct Sending {
     pub after_seq: Option<i64>,
     /// Where no message is known: what we look for is not older than this.
     pub since: Millis,
-    /// When it is looked for next, in the passed time of this run; none before its answer was lost, and after a start.
+    /// When it is looked for next, in the passed time of this run; none before its answer was lost,
+    /// and after a start.
     #[serde(default)]
     pub look_at: Option<Millis>,
     /// How many looks have found nothing.
@@ -239,7 +242,8 @@ pub(in crate::relay) fn note_sending(tx: &Tx<'_>, row: i64, sending: &Sending) -
     Ok(())
 }
 
-/// The customer's dialog is known: sends that are uncertain because nobody could look for them are looked for.
+/// The customer's dialog is known: sends that are uncertain because nobody could look for them are
+/// looked for.
 pub(in crate::relay) fn look_for_unseen(tx: &Tx<'_>, id: CustomerId) -> Result<(), StoreError> {
     let queued = tx
         .connection
@@ -319,7 +323,8 @@ fn settle(
     Ok(())
 }
 
-/// A message that cannot be read has ended. From now on it is kept as long as others, however old it is.
+/// A message that cannot be read has ended. From now on it is kept as long as others, however old
+/// it is.
 pub(in crate::relay) fn end_unread(
     tx: &Tx<'_>,
     row: i64,
@@ -412,8 +417,8 @@ pub(in crate::relay) fn failed_ids(tx: &Tx<'_>) -> Result<Vec<i64>, StoreError> 
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
-/// Sends a message again from the part that was not delivered; what was sent before it is not repeated. Returns whose it is; none:
-/// there is no such message.
+/// Sends a message again from the part that was not delivered; what was sent before it is not
+/// repeated. Returns whose it is; none: there is no such message.
 pub(in crate::relay) fn revive(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerId>, StoreError> {
     let found: Option<(CustomerId, String, State)> = tx
         .connection
@@ -436,7 +441,8 @@ pub(in crate::relay) fn revive(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerI
     Ok(Some(id))
 }
 
-/// The rows of the CRM's outbox whose messages wait for MAX, each with whether it may have left already.
+/// The rows of the CRM's outbox whose messages wait for MAX, each with whether it may have left
+/// already.
 pub(in crate::relay) fn agents_waiting(tx: &Tx<'_>, id: CustomerId) -> Result<Vec<(Uuid, bool)>, StoreError> {
     let waiting = tx
         .connection

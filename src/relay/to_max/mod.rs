@@ -1,8 +1,9 @@
 //! From the queue of a customer into MAX: one send at a time and in order.
 //!
-//! What keeps promise 4 of [`super`]: MAX has no idempotency key, so a note of the send is on disk before the POST, and a send whose
-//! answer is lost is looked for in the dialog 5 s and 15 s later before it is sent again. What cannot be proved either way is marked
-//! uncertain and shown to the agent, never sent again and never dropped in silence.
+//! What keeps promise 4 of [`super`]: MAX has no idempotency key, so a note of the send is on disk
+//! before the POST, and a send whose answer is lost is looked for in the dialog 5 s and 15 s later
+//! before it is sent again. What cannot be proved either way is marked uncertain and shown to the
+//! agent, never sent again and never dropped in silence.
 
 mod look_back;
 mod send;
@@ -118,7 +119,8 @@ impl Verdict {
     }
 }
 
-/// Works on the lane of one customer, but for files: a lane that waits for one is theirs and holds nothing here.
+/// Works on the lane of one customer, but for files: a lane that waits for one is theirs and holds
+/// nothing here.
 pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     work(shared, customer, false).await
 }
@@ -175,8 +177,9 @@ async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
     Outcome::Done
 }
 
-/// Whether what stands at the head of a queue is still to be sent: an automatic reply only as the rules of this moment would show it,
-/// and a farewell not on the next day. Whether it waited for MAX or was replayed is the same.
+/// Whether what stands at the head of a queue is still to be sent: an automatic reply only as the
+/// rules of this moment would show it, and a farewell not on the next day. Whether it waited for
+/// MAX or was replayed is the same.
 fn is_wanted(origin: &Origin, created_at: Millis, customer: &Customer, rules: &Rules, now: Millis) -> bool {
     match origin {
         Origin::AutoReply { reply: Some(reply) } => policy::is_wanted(rules, &customer.dialog, reply, now),

@@ -19,7 +19,8 @@ use crate::time::{Backoff, Millis};
 const NOT_READY: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(30));
 /// While the CRM has not written a file yet.
 const ABSENT: Backoff = Backoff::doubling(Duration::from_millis(500), Duration::from_secs(30));
-/// How often MAX is asked again for a file that it is still processing, or the CRM for one that it has not written yet.
+/// How often MAX is asked again for a file that it is still processing, or the CRM for one that it
+/// has not written yet.
 const NOT_READY_ATTEMPTS: u32 = 10;
 /// The same where the CRM refuses the file.
 const REFUSED_ATTEMPTS: u32 = 4;
@@ -46,7 +47,8 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Re
     if let Some(file) = head.missing_file() {
         return Ok(upload(shared, active, head, file).await);
     }
-    // By MAX's clock, since it is MAX's messages that are held against it: ours may be ahead or behind.
+    // By MAX's clock, since it is MAX's messages that are held against it: ours may be ahead or
+    // behind.
     let since = head.heard_at.unwrap_or_else(|| shared.max_time());
     let sending = Sending { after_seq: head.customer.newest_seq(), since, look_at: None, looks: 0, told: false };
     let turn = active.max.turn(to).await;
@@ -76,8 +78,9 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Re
     })
 }
 
-/// Writes the note of a send that is about to leave. False, and nothing is written: it must not leave any more, because the settings
-/// are others, the person was erased, or the rules of this moment do not want it.
+/// Writes the note of a send that is about to leave. False, and nothing is written: it must not
+/// leave any more, because the settings are others, the person was erased, or the rules of this
+/// moment do not want it.
 async fn begin(shared: &Shared, active: &Active, head: &Head, sending: Sending) -> Result<bool, StoreError> {
     let is_in_force =
         shared.active().is_some_and(|now| std::ptr::eq(&raw const *now, active) && !now.config.channel.suspended);
@@ -109,7 +112,8 @@ pub(super) fn asked(error: &max::Error) -> Millis {
 fn new_message(part: &Part) -> NewMessage {
     let mut attachments: Vec<OutgoingAttachment> = part.uploaded.clone().into_iter().collect();
     if !part.buttons.is_empty() {
-        // One to a row: titles of any length can be read. What exceeds MAX's bounds would make it refuse the whole message.
+        // One to a row: titles of any length can be read. What exceeds MAX's bounds would make it
+        // refuse the whole message.
         let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
         let row = |button: &Button| vec![(cut(&button.title, 128), cut(&button.payload, 1024))];
         attachments.push(OutgoingAttachment::keyboard(part.buttons.iter().take(29).map(row).collect()));
@@ -175,13 +179,15 @@ async fn upload(shared: &Shared, active: &Active, head: &Head, file: &OutFile) -
                 error.retry_after().map_or(0, |after| Millis::try_from(after.as_millis()).unwrap_or(Millis::MAX));
             let pause = pause(head.attempts).max(asked);
             let counted = match error.class() {
-                // An outage of the CRM says nothing about the file, and nothing that was counted in it counts.
+                // An outage of the CRM says nothing about the file, and nothing that was counted in
+                // it counts.
                 _ if !shared.crm_is_well() => Tries { refused: 0, failed: 0, ..tries },
                 Crm::Throttled { .. } | Crm::CredentialsInvalid => tries,
                 Crm::Transient | Crm::Unreachable => Tries { failed: tries.failed + 1, ..tries },
                 _ => Tries { refused: tries.refused + 1, ..tries },
             };
-            // Everything else of the CRM is well, so it is this file, and the customer's next messages wait behind it.
+            // Everything else of the CRM is well, so it is this file, and the customer's next
+            // messages wait behind it.
             if counted.failed >= NOT_READY_ATTEMPTS || counted.refused >= REFUSED_ATTEMPTS {
                 return failed(format!("CRM не отдаёт файл «{}»", file.name));
             }
@@ -194,7 +200,8 @@ async fn upload(shared: &Shared, active: &Active, head: &Head, file: &OutFile) -
     }
 }
 
-/// What MAX takes as a picture, film or sound; everything else is a file (MAX Bot API reference, "Limits").
+/// What MAX takes as a picture, film or sound; everything else is a file (MAX Bot API reference,
+/// "Limits").
 fn upload_kind(file: &OutFile) -> UploadKind {
     let subtype = file.mime_type.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     match file.kind {

@@ -1,4 +1,5 @@
-//! One send through MANGO OFFICE, where a repeat is harmless: it goes under a name of its own, so nothing has to be looked back for.
+//! One send through MANGO OFFICE, where a repeat is harmless: it goes under a name of its own, so
+//! nothing has to be looked back for.
 
 use super::{Attempt, Head, Verdict};
 use crate::relay::active::Active;

@@ -1,4 +1,5 @@
-//! The manifest on the page: what the switches change in its text, and what its rules say beforehand. Pure.
+//! The manifest on the page: what the switches change in its text, and what its rules say
+//! beforehand. Pure.
 
 use jiff::tz::{Offset, TimeZone};
 use jiff::{Timestamp, ToSpan as _};
@@ -37,7 +38,8 @@ pub(super) fn member(text: &str, key: &str) -> String {
     around(text, key).map_or_else(String::new, |(_, member, _)| member.to_owned())
 }
 
-/// The text with these lines in the member's place, at the end of `spec` where there was none. Empty lines take it away.
+/// The text with these lines in the member's place, at the end of `spec` where there was none.
+/// Empty lines take it away.
 pub(super) fn with_member(text: &str, key: &str, lines: &str) -> String {
     match around(text, key) {
         Some((before, _, after)) => format!("{before}{lines}{after}"),
@@ -100,7 +102,8 @@ pub(super) fn explore(question: &Question) -> Result<Value, String> {
     Ok(told)
 }
 
-/// Seven days from the Monday before that moment, each with the minutes at which the company opens and closes.
+/// Seven days from the Monday before that moment, each with the minutes at which the company opens
+/// and closes.
 fn week(rules: &Rules, moment: Timestamp) -> Value {
     let Some(hours) = &rules.working_hours else { return Value::Null };
     let today = moment.to_zoned(hours.zone().clone()).date();

@@ -1,5 +1,5 @@
-//! The switches of the page: each brings about one condition of the real thing, by what the simulators can do or by an edit of the
-//! manifest that the page shows.
+//! The switches of the page: each brings about one condition of the real thing, by what the
+//! simulators can do or by an edit of the manifest that the page shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -72,7 +72,8 @@ impl Switches {
     }
 }
 
-/// Writes the manifest as it is shown, with the annotation that makes the runner look at everything at once.
+/// Writes the manifest as it is shown, with the annotation that makes the runner look at everything
+/// at once.
 pub(super) fn apply(stage: &Stage, switches: &mut Switches) -> Result<(), String> {
     switches.changes += 1;
     let plain = "metadata: {name: support, namespace: demo}\n";
@@ -104,8 +105,8 @@ pub(super) async fn turn(playground: &Playground, fault: Fault, on: bool) -> Res
         switches.on.remove(&fault);
     }
     in_manifest(playground, &mut switches, fault, on);
-    // A lost subscription is found by the runner itself, within a minute: to look at once would only hide it. The runner reads the
-    // files when it starts.
+    // A lost subscription is found by the runner itself, within a minute: to look at once would
+    // only hide it. The runner reads the files when it starts.
     match fault {
         Fault::SubscriptionLost | Fault::RelayKilled => Ok(()),
         _ => apply(&stage, &mut switches),

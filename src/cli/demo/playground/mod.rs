@@ -1,10 +1,13 @@
-//! The page of `maxchannel demo`: two phones in MAX, the desk of Creatio, the account of MANGO OFFICE, and the relay between them.
+//! The page of `maxchannel demo`: two phones in MAX, the desk of Creatio, the account of MANGO
+//! OFFICE, and the relay between them.
 //!
-//! Owns: the port on loopback and who may ask there, and the tasks that look at the stage. [`scene`] has what is shown, [`acts`] what
-//! can be done, [`faults`] the switches, [`edit`] the manifest. The page itself is in `page/`: plain files, linked in.
+//! Owns: the port on loopback and who may ask there, and the tasks that look at the stage.
+//! [`scene`] has what is shown, [`acts`] what can be done, [`faults`] the switches, [`edit`] the
+//! manifest. The page itself is in `page/`: plain files, linked in.
 //!
-//! Whoever runs the demo may do everything on it; nobody else can reach it. Another site's page in the same browser is kept out by
-//! the name of the host, the origin, and a header that only a page of this origin can set. What people write is data, never markup.
+//! Whoever runs the demo may do everything on it; nobody else can reach it. Another site's page in
+//! the same browser is kept out by the name of the host, the origin, and a header that only a page
+//! of this origin can set. What people write is data, never markup.
 
 mod acts;
 mod bot;

@@ -1,4 +1,5 @@
-//! What the page shows: looked at from outside, at the simulators and at the runner's own `/status`. Nothing of it is remembered here.
+//! What the page shows: looked at from outside, at the simulators and at the runner's own
+//! `/status`. Nothing of it is remembered here.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
