@@ -280,7 +280,9 @@ fn own_words(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Str
             let Some(first) = times.get(number.wrapping_sub(at_most)).filter(|_| number >= at_most) else { continue };
             // A dialog in which nobody has written closes by time without anything to be seen, and
             // by a clock that was set at any time.
-            let by_time = plan.setting.auto_close.is_some_and(|after| at - first >= after - HARDLY_LATE || sets_clock);
+            let silent_since = last_word_before(customer, *first);
+            let by_time =
+                plan.setting.auto_close.is_some_and(|after| at - silent_since >= after - HARDLY_LATE || sets_clock);
             if !by_time && !ends.iter().any(|end| (*first - 120_000..=*at).contains(end)) {
                 broken.push(format!(
                     "promise 5: «{reply}» came to {} more than {at_most} times in one dialog",
@@ -289,6 +291,12 @@ fn own_words(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Str
             }
         }
     }
+}
+
+/// When somebody last wrote before that moment.
+fn last_word_before(customer: &Customer, moment: i64) -> i64 {
+    let words = customer.said.iter().map(|said| said.at).chain(customer.sent.iter().map(|sent| sent.at));
+    words.filter(|at| *at < moment - HARDLY_LATE).max().unwrap_or(0)
 }
 
 /// When MAX first brought that message, and it was taken.
