@@ -233,10 +233,8 @@ fn own_words(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Str
     let by_bot: Vec<i64> =
         bot.iter().filter(|answer| answer.closes).map(|answer| play.stage.time_of(answer.at)).collect();
     // Of who came back the relay may hear late: that dialog begins when it does.
-    let heard = customer.breaks.iter().filter_map(|at| {
-        let first = customer.said.iter().find(|said| said.at >= *at)?;
-        heard_at(play, &first.mid)
-    });
+    let first_words = customer.breaks.iter().filter_map(|at| customer.said.iter().find(|said| said.at >= *at));
+    let heard = first_words.flat_map(|said| heard_at(play, &said.mid));
     let mut ends: Vec<i64> = closings.iter().chain(&customer.breaks).chain(&by_bot).copied().chain(heard).collect();
     ends.sort_unstable();
     let shown = bot_messages(play, customer);
@@ -311,13 +309,13 @@ fn last_word_before(customer: &Customer, moment: i64) -> i64 {
     words.filter(|at| *at < moment - HARDLY_LATE).max().unwrap_or(0)
 }
 
-/// When MAX first brought that message, and it was taken.
-fn heard_at(play: &Play, mid: &str) -> Option<i64> {
+/// When MAX brought that message: as calls that were taken, or as polls, which a full disk repeats.
+fn heard_at(play: &Play, mid: &str) -> Vec<i64> {
     let acknowledged = play.stage.door.acknowledged.lock().unwrap();
     let polled = play.stage.network.polled.lock().unwrap();
     let called = acknowledged.iter().filter(|(body, _)| contains(body, mid)).map(|(_, at)| *at);
-    let polled = polled.iter().filter(|(_, body)| contains(body, mid)).map(|(at, _)| *at);
-    called.chain(polled).min().map(|at| play.stage.time_of(at))
+    let polls = polled.iter().filter(|(_, body)| contains(body, mid)).map(|(at, _)| *at);
+    called.chain(polls).map(|at| play.stage.time_of(at)).collect()
 }
 
 /// What an agent had answered before, where no dialog has ended since.
@@ -358,7 +356,8 @@ pub fn in_the_files(play: &Play) -> Vec<String> {
     let acknowledged = play.stage.door.acknowledged.lock().unwrap();
     let mut broken = Vec::new();
     for said in play.customers.iter().flat_map(|customer| &customer.said) {
-        let Some(erased_at) = said.erased_at else { continue };
+        // A store that was lost has taken the erasure with it.
+        let Some(erased_at) = said.erased_at.filter(|at| !play.lost_at.iter().any(|lost| lost > at)) else { continue };
         let times: Vec<i64> = acknowledged
             .iter()
             .filter(|(body, _)| contains(body, &said.text))
