@@ -13,7 +13,7 @@ use super::installation::InstallationArgs;
 use super::run::stop_on_signals;
 use crate::api;
 use crate::channel::schedule::Cadence;
-use crate::controller::{self, RelayDefaults, RelayLink, RelayPods, Settings, lease};
+use crate::controller::{self, RelayDefaults, RelayLink, RelayPods, Settings, StatusPage, lease};
 use crate::telemetry;
 
 /// Watch the MaxChannels of a cluster and bring everything they need about.
@@ -107,6 +107,14 @@ pub(super) struct Args {
     /// the relays. Beats MAXCHANNEL_LOG.
     #[arg(long, value_name = "FILE", env = "MAXCHANNEL_LOG_LEVEL_FILE")]
     log_level_file: Option<PathBuf>,
+    /// Where to serve the status page; none: there is none. Reading it needs its token, unless this
+    /// is an address of this machine alone; trying a dead letter again always does.
+    #[arg(long, value_name = "ADDRESS", env = "MAXCHANNEL_STATUS_PAGE", requires = "status_page_token_file")]
+    status_page: Option<SocketAddr>,
+    /// The file with the status page's token, of at least 16 characters; one that is replaced
+    /// counts at once.
+    #[arg(long, value_name = "FILE", env = "MAXCHANNEL_STATUS_PAGE_TOKEN_FILE")]
+    status_page_token_file: Option<PathBuf>,
     #[command(flatten)]
     installation: InstallationArgs,
 }
@@ -187,6 +195,10 @@ fn settings(args: &Args) -> Result<Settings, String> {
         webhook_host: args.webhook_host.clone().filter(|host| !host.is_empty()),
         webhook_ingress,
         relay_link: RelayLink::default(),
+        status_page: args
+            .status_page
+            .zip(args.status_page_token_file.clone())
+            .map(|(listen, token)| StatusPage { listen, token }),
     })
 }
 

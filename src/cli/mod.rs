@@ -66,6 +66,10 @@ enum Command {
     DeadLetters(dead_letters::Args),
     #[cfg(feature = "simulator")]
     Demo(demo::Args),
+    /// What `maxchannel demo` starts in the place of `maxchannel run`.
+    #[cfg(feature = "simulator")]
+    #[command(hide = true)]
+    DemoRunner(Box<run::Args>),
     Erase(erase::Args),
     Man(man::Args),
     Export(moving::ExportArgs),
@@ -127,6 +131,8 @@ pub fn main() -> ExitCode {
         Command::DeadLetters(args) => dead_letters::run(&args),
         #[cfg(feature = "simulator")]
         Command::Demo(args) => demo::run(&args),
+        #[cfg(feature = "simulator")]
+        Command::DemoRunner(args) => demo::run_as_child(*args),
         Command::Erase(args) => erase::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Export(args) => moving::export(&args),

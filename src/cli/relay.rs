@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 
 use super::USAGE;
 use super::installation::{ProxyArgs, data_dir};
 use super::run::stop_on_signals;
-use crate::contract::{Facts, RelayConfig, webhook};
+use crate::contract::{Facts, RelayConfig, admin, webhook};
 use crate::relay::http::Relays;
 use crate::relay::{self, Relay, moving};
 use crate::time::Clock;
@@ -26,6 +27,8 @@ use crate::{telemetry, transport};
 /// The program of its own that this command becomes.
 const PROGRAM: &str = "maxchannel-relay";
 const THREADS: usize = 2;
+/// The longest list of dead letters to try again, bytes.
+const LONGEST_REPLAY: usize = 64 * 1024;
 /// Between two looks at the configuration.
 const CONFIG_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -146,6 +149,8 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
     let routes = Router::new()
         .route(crate::contract::status::PATH, get(facts))
         .route("/subscription/{made}", put(subscription))
+        .route(admin::route::DEAD_LETTERS, get(dead_letters))
+        .route(admin::route::REPLAY, post(replay))
         .with_state(At {
             relays: relays.clone(),
             namespace: namespace.clone(),
@@ -277,6 +282,31 @@ async fn subscription(
         (Some(_), _) => StatusCode::FORBIDDEN,
         (None, _) => StatusCode::SERVICE_UNAVAILABLE,
     }
+}
+
+/// The relay, for whoever shows the controller's key: on loopback too, for this acts, and tells of
+/// single messages.
+fn for_controller(at: &At, headers: &HeaderMap) -> Result<Relay, StatusCode> {
+    let relay = at.relays.get(&at.namespace, &at.name).ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    let may = relay::http::bearer(headers).is_some_and(|shown| relay.may_read_status(shown));
+    if may { Ok(relay) } else { Err(StatusCode::FORBIDDEN) }
+}
+
+/// What was not delivered and why, without a word of it and without whose it is.
+async fn dead_letters(State(at): State<At>, headers: HeaderMap) -> Result<Response, StatusCode> {
+    let found = for_controller(&at, &headers)?.dead_letters().await;
+    let mut found = found.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    found.dead_letters.iter_mut().for_each(|letter| letter.customer.clear());
+    Ok(axum::Json(found).into_response())
+}
+
+/// Tries again what the status page of the controller names.
+async fn replay(State(at): State<At>, headers: HeaderMap, body: Body) -> Result<Response, StatusCode> {
+    let relay = for_controller(&at, &headers)?;
+    let body = axum::body::to_bytes(body, LONGEST_REPLAY).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
+    let wanted = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let done = relay.replay(wanted).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(axum::Json(done).into_response())
 }
 
 /// Logs as the installation wants it.

@@ -56,6 +56,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
+    run_by(args, Clock::real())
+}
+
+/// The same by another clock.
+pub(super) fn run_by(args: Args, clock: Clock) -> ExitCode {
     let _telemetry = telemetry::start_service(telemetry::Format::Text, "warn,maxchannel=info", "maxchannel");
     let fails = |message: &str| {
         eprintln!("maxchannel run: {message}");
@@ -66,7 +71,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     }
     let options = match (args.installation.installation(), data_dir(args.data_dir)) {
         (Ok(installation), Ok(data_dir)) => {
-            let (cadence, clock) = (Cadence::default(), Clock::real());
+            let cadence = Cadence::default();
             Options { paths: args.paths, listen: args.listen, data_dir, installation, cadence, clock }
         }
         (Err(message), _) | (_, Err(message)) => return fails(&message),

@@ -100,12 +100,25 @@ pub async fn pass(
             context.writer.event(channel, EventType::Warning, "UndeliveredDropped", "Delete", &note).await;
         }
     }
+    let removed = remove(context, scope, channel, policy).await;
+    if state.refusals.take("deletion", "what the channel has in the cluster", "", now, removed)?.is_some() {
+        return Ok(done(true));
+    }
+    // As of a channel that stays, the server's words are told.
+    state.reconciler.set_generation(channel.metadata.generation.unwrap_or(0));
+    state.reconciler.set_deletion(None);
+    let changed = pass::report(context, channel, state, &RelayState::Absent { detail: String::new() }).await?;
+    let again_in = state.refusals.due().map_or(patience, |due| due - now).max(1_000);
+    Ok(Outcome { changed, waiting: true, again_in: Duration::from_millis(again_in.unsigned_abs()) })
+}
+
+/// Takes away what the channel has in the cluster, and last the finalizer.
+async fn remove(context: &Context, scope: &Scope, channel: &Channel, policy: DeletionPolicy) -> Result<(), Error> {
     pass::remove_objects(context, scope, channel).await?;
     if policy == DeletionPolicy::Delete {
         remove_claim(context, channel).await?;
     }
-    context.writer.remove_finalizer(channel).await?;
-    Ok(done(true))
+    context.writer.remove_finalizer(channel).await
 }
 
 fn is_ephemeral(manifest: &MaxChannel) -> bool {
@@ -167,15 +180,10 @@ enum Held {
 
 impl Held {
     fn in_words(self) -> String {
-        let Self::Known(undelivered) = self else {
-            return "what the relay has not delivered, which is not known while it does not run".to_owned();
-        };
-        let Undelivered { to_crm, to_max, dead_letters } = undelivered;
-        let parts = [(to_crm, "to the CRM"), (to_max, "to customers"), (dead_letters, "given up (dead letters)")];
-        let parts: Vec<String> =
-            parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-        let all = undelivered.total();
-        format!("{all} undelivered {}: {}", if all == 1 { "message" } else { "messages" }, parts.join(", "))
+        match self {
+            Self::Known(undelivered) => undelivered.in_words(),
+            Self::Unknown => "what the relay has not delivered, which is not known while it does not run".to_owned(),
+        }
     }
 }
 
@@ -331,14 +339,14 @@ async fn undelivered(
         None if has_run => Held::Unknown,
         None => Held::Known(Undelivered::default()),
     };
-    let none = Held::Known(Undelivered::default());
-    if held == none || !is_store_gone(context, scope, &name, manifest.as_deref().is_ok_and(is_ephemeral)).await? {
+    let nothing = Held::Known(Undelivered::default());
+    if held == nothing || !is_store_gone(context, scope, &name, manifest.as_deref().is_ok_and(is_ephemeral)).await? {
         return Ok(held);
     }
     state.undelivered = Some(Undelivered::default());
     let note = format!("Lost with the relay's volume, which is gone: {}", held.in_words());
     context.writer.event(channel, EventType::Warning, "UndeliveredLost", "Delete", &note).await;
-    Ok(none)
+    Ok(nothing)
 }
 
 /// Whether what the relay kept its messages on is gone, as when the whole namespace is being

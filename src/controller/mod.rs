@@ -33,6 +33,7 @@ mod resource;
 mod rollouts;
 mod scope;
 mod settings;
+mod status_page;
 mod volume;
 mod warnings;
 mod withheld;
@@ -64,7 +65,7 @@ pub use relay_link::RelayLink;
 pub use resource::Channel;
 pub use rollouts::Parallelism;
 use scope::{Lane, Scope};
-pub use settings::{RelayDefaults, RelayPods, Settings};
+pub use settings::{RelayDefaults, RelayPods, Settings, StatusPage};
 use writer::Writer;
 
 use crate::api::ChannelRef;
@@ -146,6 +147,8 @@ impl Error {
 pub enum StartError {
     #[error("cannot listen on {address}: {source}; give another address by MAXCHANNEL_LISTEN")]
     Listen { address: std::net::SocketAddr, source: std::io::Error },
+    #[error("the status page cannot listen on {address}: {source}; give another address by MAXCHANNEL_STATUS_PAGE")]
+    StatusPage { address: std::net::SocketAddr, source: std::io::Error },
     #[error("{0}")]
     Settings(String),
 }
@@ -174,6 +177,8 @@ pub fn clients(mut config: kube::Config) -> Result<(Client, Client), kube::Error
 pub struct Running {
     /// Where /healthz, /readyz and /metrics are.
     pub address: std::net::SocketAddr,
+    /// Where the status page is.
+    pub status_page: Option<std::net::SocketAddr>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -219,17 +224,38 @@ pub async fn start(
     let address = settings.listen;
     let listener = transport::listen(address).await.map_err(|source| StartError::Listen { address, source })?;
     let address = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
+    let page = match &settings.status_page {
+        Some(page) => {
+            let address = page.listen;
+            let listen = async || {
+                let listener = transport::listen(address).await?;
+                listener.local_addr().map(|address| (listener, address))
+            };
+            Some(listen().await.map_err(|source| StartError::StatusPage { address, source })?)
+        }
+        None => None,
+    };
+    let status_page = page.as_ref().map(|(_, address)| *address);
     let writer = Writer::new(client.clone(), fence.clone(), &settings.identity, metrics.clone());
     // Never through a proxy: they are in the cluster.
     let relays = ReqwestTransport::direct(Trust::public()).map(Arc::new).map_err(StartError::Settings)?;
     let context = Arc::new(Context::new(settings, clients, writer, fence, metrics, relays));
-    let task = tokio::spawn(run(context, client, watching, listener, stop));
-    Ok(Running { address, task })
+    let task = tokio::spawn(run(context, client, watching, (listener, page), stop));
+    Ok(Running { address, status_page, task })
 }
 
-async fn run(context: Arc<Context>, client: Client, watching: Client, listener: TcpListener, stop: CancellationToken) {
+async fn run(
+    context: Arc<Context>,
+    client: Client,
+    watching: Client,
+    (listener, page): (TcpListener, Option<(TcpListener, std::net::SocketAddr)>),
+    stop: CancellationToken,
+) {
     // Dropped with this task, so that a crash in a test ends everything.
     let mut tasks = JoinSet::new();
+    if let Some((listener, address)) = page {
+        tasks.spawn(status_page::serve(context.clone(), listener, address));
+    }
     let ready = http::Ready::default();
     let metrics = context.clone();
     tasks.spawn(http::serve(listener, ready.clone(), move || {

@@ -194,15 +194,15 @@ async fn withhold(context: &Context, scope: &Scope, channel: &Channel, state: &m
 }
 
 /// Why the relay's pod may not be replaced now; if it may, it counts from here on.
-fn waits_for_others(context: &Context, scope: &Scope, name: &ChannelRef) -> Option<(Reason, String)> {
+fn waits_for_others(context: &Context, scope: &Scope, name: &ChannelRef) -> Option<Unapplied> {
     let sets = scope.stateful_sets.state();
     let mut begun = rollouts::unfinished(sets.iter().map(|set| &**set), &names::relay(""));
     // Of those that are going, or are none of ours, nothing is waited for.
     begun.retain(|other| is_served(scope, other));
     match context.rollouts.may_begin(name, sets.len(), &begun) {
         Turn::Go => None,
-        Turn::Wait(detail) => Some((Reason::RolloutWaiting, detail)),
-        Turn::Halted(detail) => Some((Reason::RolloutHalted, detail)),
+        Turn::Wait(detail) => Some(Unapplied { reason: Reason::RolloutWaiting, detail, is_harmless: true }),
+        Turn::Halted(detail) => Some(Unapplied { reason: Reason::RolloutHalted, detail, is_harmless: true }),
     }
 }
 
@@ -385,7 +385,7 @@ impl Serving {
         config: &RelayConfig,
     ) -> Result<(), Error> {
         let name = &blueprint.channel;
-        let ChannelState { applied: memory, refusals, .. } = state;
+        let ChannelState { applied: memory, refusals, undelivered, .. } = state;
         let writer = &context.writer;
         let now = context.clock.now();
         let desired = format!("{:x} {}", channel.desired_hash(), config.channel.revision);
@@ -446,10 +446,11 @@ impl Serving {
         // Of one that does not run nothing is lost, and this may be what mends it.
         let is_running = found.as_ref().and_then(|found| found.status.as_ref()?.ready_replicas).unwrap_or(0) > 0;
         let is_due = replaces && is_running && !refusals.waits("StatefulSet", &desired, now);
-        let waits = if is_due { waits_for_others(context, scope, name) } else { None };
-        if let Some((reason, detail)) = waits {
+        let waits = volume::strands(found.as_deref(), &wanted, *undelivered)
+            .or_else(|| is_due.then(|| waits_for_others(context, scope, name)).flatten());
+        if let Some(unapplied) = waits {
             self.waits_for_others = true;
-            refusals.put("rollout", &desired, now, Unapplied { reason, detail, is_harmless: true });
+            refusals.put("rollout", &desired, now, unapplied);
         } else if !is_foreign {
             refusals.clear("rollout");
             apply!("StatefulSet", found.clone().map(Live::Whole), wanted);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -70,6 +71,16 @@ pub struct Settings {
     /// The Ingress of channels with a host and without an ingress of their own.
     pub webhook_ingress: Option<Ingress>,
     pub relay_link: RelayLink,
+    /// Where the status page is; none: there is none.
+    pub status_page: Option<StatusPage>,
+}
+
+/// See [`crate::status_page`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusPage {
+    pub listen: SocketAddr,
+    /// The file with the page's token.
+    pub token: PathBuf,
 }
 
 /// What every relay's pod and the objects beside it have of the installation.

@@ -39,6 +39,7 @@ use crate::channel::schedule::Cadence;
 use crate::channel::validate::{Secrets, validate};
 use crate::relay;
 use crate::relay::http::Relays;
+use crate::status_page::{Page, Token};
 use crate::telemetry;
 use crate::time::Clock;
 
@@ -140,10 +141,18 @@ async fn begin(options: Options, with_page: bool, stop: CancellationToken) -> Re
         crate::transport::listen(listen).await.map_err(|source| RunError::Listen { address: listen, source })?;
     let address = listener.local_addr().map_err(|source| RunError::Listen { address: listen, source })?;
     let (registry, relays) = (Registry::default(), Relays::default());
-    let page =
-        with_page.then(|| ui::Page::new(registry.clone(), relays.clone(), &data_dir, address.ip().is_loopback()));
-    let page =
-        page.transpose().map_err(|error| RunError::DataDir { folder: data_dir.clone(), reason: error.to_string() })?;
+    let page = if with_page {
+        let place = [
+            format!("It lies in the data folder of the program, in the file {PAGE_TOKEN}."),
+            format!("Он лежит в папке данных программы, в файле {PAGE_TOKEN}."),
+        ];
+        let token = Token { file: data_dir.join(PAGE_TOKEN), place };
+        token.make().map_err(|error| RunError::DataDir { folder: data_dir.clone(), reason: error.to_string() })?;
+        let here = ui::Here { registry: registry.clone(), relays: relays.clone() };
+        Some(Page::new(Arc::new(here), token, address.ip().is_loopback()))
+    } else {
+        None
+    };
     let shared = Shared {
         clients: Arc::new(clients),
         clock,
@@ -156,7 +165,7 @@ async fn begin(options: Options, with_page: bool, stop: CancellationToken) -> Re
         .route("/status", get(status))
         .with_state((registry.clone(), relays.clone()))
         .merge(relay::http::router(relays))
-        .merge(page.map(ui::Page::router).unwrap_or_default());
+        .merge(page.map(Page::router).unwrap_or_default());
     let closing = stop.clone();
     let server = tokio::spawn(relay::http::serve(listener, routes, closing));
     let task = tokio::spawn(async move {

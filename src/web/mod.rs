@@ -7,6 +7,8 @@
 //!
 //! Must not: hold a text or a name of a customer, or know what a page is for.
 
+pub mod live;
+
 use std::borrow::Cow;
 
 use axum::body::Body;

@@ -220,7 +220,7 @@ impl Play {
                 if self.stage.relay().erase(self.customers[c].id).await.is_err() {
                     return;
                 }
-                let now = self.stage.now();
+                // What comes while it is done may be news.
                 let customer = &mut self.customers[c];
                 customer.erased_at.push(now);
                 customer.breaks.push(now);

@@ -40,6 +40,8 @@ pub struct Network {
     random: Mutex<Random>,
     pub max_unreachable: AtomicBool,
     pub crm_unreachable: AtomicBool,
+    /// What polls have brought, with the time.
+    pub polled: Mutex<Vec<(tokio::time::Instant, bytes::Bytes)>>,
 }
 
 impl Network {
@@ -61,8 +63,12 @@ impl Network {
         if unreachable.load(Ordering::Relaxed) {
             return Err(TransportError::NotSent { host, reason: "connection refused".to_owned() });
         }
+        let is_poll = is_max && request.uri().path() == "/updates";
         let answer = if is_max { self.max.call(request).await } else { self.crm.call(request).await };
         self.way().await;
+        if let Some(answer) = answer.as_ref().filter(|_| is_poll) {
+            self.polled.lock().unwrap().push((tokio::time::Instant::now(), answer.body().clone()));
+        }
         answer.ok_or(TransportError::Lost { host, reason: "connection reset".to_owned() })
     }
 }
@@ -218,6 +224,7 @@ impl Stage {
             random: Mutex::new(Random::new(random.next())),
             max_unreachable: AtomicBool::new(false),
             crm_unreachable: AtomicBool::new(false),
+            polled: Mutex::default(),
         });
         let (_, manual) = Clock::of_runtime(BEGINNING);
         let mut stage = Self {

@@ -232,7 +232,9 @@ impl Host {
             .arg(sources.join("creatio/objects.json"))
             .arg("--journal")
             .arg(folder.join("package.journal"))
-            .stdin(Stdio::null())
+            // Where the demo is killed, this ends, and so does the process.
+            .args(["--ends-with", "stdin"])
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

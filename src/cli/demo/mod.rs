@@ -4,6 +4,7 @@
 //! [`stage`] has what runs, [`play`] the script of `--once`, [`table`] what becomes of it,
 //! [`playground`] the page.
 
+mod child;
 mod crm;
 mod play;
 mod playground;
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+pub(super) use self::child::run_as_child;
 use self::crm::Choice;
 use self::stage::{IntakeChoice, Lines, NAMESPACE, ORDERS, SUPPORT, Stage, watch};
 use super::installation::language;

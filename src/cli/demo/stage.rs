@@ -1,11 +1,13 @@
 //! The stage of the demo: the three simulators with people in them, a temporary folder with
 //! manifests, and `maxchannel run` on them.
 //!
-//! The runner is a process of its own, started from this very program as a user would start it, so
-//! that it can be killed for real. Dropping the stage ends that process (by its own handle) and
-//! removes the folder.
+//! The runner is a process of its own, started from this very program with what a user would type,
+//! so that it can be killed for real. Dropping the stage ends that process (by its own handle) and
+//! removes the folder. Where the demo itself is killed, the processes that it has started end by
+//! the end of their stdin.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,8 +16,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::child;
 use super::crm::{Choice, Crm};
 use crate::api::Language;
+use crate::time::{Clock, Millis};
 use maxchannel_simulator::connection::Connection;
 use maxchannel_simulator::{mango, max};
 
@@ -213,6 +217,22 @@ pub(super) struct Runner {
     log: Option<PathBuf>,
     child: Option<Child>,
     pub url: String,
+    pub moved: Moved,
+}
+
+/// How far the runner's clock is ahead of the real one, and since when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    pub by: Millis,
+    /// By the real clock.
+    pub since: Millis,
+}
+
+impl Moved {
+    /// What the runner's clock showed at a real moment.
+    pub(super) const fn shown_at(self, real: Millis) -> Millis {
+        if real < self.since { real } else { real.saturating_add(self.by) }
+    }
 }
 
 impl Runner {
@@ -234,6 +254,7 @@ impl Runner {
             log: (lines == Lines::Kept).then(|| folder.path().join("run.log")),
             child: None,
             url,
+            moved: Moved::default(),
         };
         runner.spawn()?;
         Ok(runner)
@@ -246,7 +267,7 @@ impl Runner {
     pub(super) fn spawn(&mut self) -> Result<(), String> {
         let fails = |error: std::io::Error| format!("maxchannel run cannot be started: {error}");
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).envs(self.variables.clone()).stdin(Stdio::null());
+        command.arg(child::COMMAND).args(&self.arguments[1..]).envs(self.variables.clone()).stdin(Stdio::piped());
         // Settings of the user's own installation are not the demo's.
         command.env_remove("MAXCHANNEL_MAX_CA");
         if let Some(log) = &self.log {
@@ -254,7 +275,22 @@ impl Runner {
             command.stderr(file.try_clone().map_err(fails)?).stdout(file);
         }
         self.child = Some(command.spawn().map_err(fails)?);
-        Ok(())
+        self.tell_time()
+    }
+
+    /// Sets its clock so far ahead of the real one; 0 is the present again.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub(super) fn move_clock(&mut self, by: Millis) -> Result<(), String> {
+        self.moved = Moved { by, since: Clock::real().now() };
+        self.tell_time()
+    }
+
+    /// A process that does not run is told when it is started.
+    fn tell_time(&mut self) -> Result<(), String> {
+        let Some(line) = self.child.as_mut().and_then(|child| child.stdin.as_mut()) else { return Ok(()) };
+        writeln!(line, "{}", self.moved.by).map_err(|error| format!("the runner cannot be told the time: {error}"))
     }
 
     /// The process ends at once, as by `kill -9`.

@@ -11,30 +11,32 @@
 //! A token counts once MAX has taken it: until then the relay keeps the one before, and a wrong
 //! paste stops nothing.
 
-use std::collections::BTreeSet;
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+mod due;
+mod leaving;
+mod work;
 
-use futures::future::BoxFuture;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+use work::News;
+pub use work::{Brought, Errand, May};
+
 use super::claims::Conflict;
-use super::execute::{self, Tools};
-use super::observe::{self, Clients, CrmView, Failure, Observation, Rows};
-use super::plan::{self, Action, KnownBot, crm_basis};
-use super::receiver::Directory;
+use super::observe::{Clients, Failure, Observation};
+use super::plan::{self, Action, KnownBot};
 use super::relay_config::{self, Access};
 use super::report::{self, Held, RelayState, Unapplied, View};
-use super::schedule::{Cadence, Subject, Trouble};
+use super::schedule::{Cadence, Subject};
 use super::subscription::Whose;
 use super::validate::{Desired, IntakeWish, Secrets, validate};
 use crate::api::ChannelRef;
 use crate::api::{MaxChannel, MaxChannelStatus, Reason};
 use crate::contract::{Facts, RelayConfig, webhook};
+use crate::max;
 use crate::time::Millis;
-use crate::{creatio, max};
 
 /// How long the relay takes calls under the address of a token that was replaced: MAX repeats a
 /// lost call after 60 s and 210 s (MAX Bot API reference, "Webhook delivery").
@@ -45,31 +47,8 @@ const RETIREMENT: Millis = 10 * 60_000;
 /// for less than this (see `relay::owner`).
 const HANDING_OVER: Millis = 5_000;
 
-/// A look that takes longer has failed, so that one silent side never keeps the others waiting.
-const LONGEST_LOOK: Duration = Duration::from_secs(45);
-
 /// Tells the time.
 pub type Clock<'a> = &'a (dyn Fn() -> Millis + Sync);
-
-const fn side_of(action: &Action) -> Side {
-    if action.is_intake() { Side::Max } else { Side::Crm }
-}
-
-/// The look that the changes of a side are planned from.
-const fn subject_of(side: Side) -> Subject {
-    match side {
-        Side::Max => Subject::Subscriptions,
-        Side::Mango => Subject::Mango,
-        Side::Crm => Subject::Crm,
-    }
-}
-
-async fn in_time<T>(work: impl Future<Output = Result<T, Failure>>, late: Reason) -> Result<T, Failure> {
-    tokio::time::timeout(LONGEST_LOOK, work).await.unwrap_or_else(|_| {
-        let detail = format!("no whole answer within {} s", LONGEST_LOOK.as_secs());
-        Err(Failure { reason: late, detail, trouble: Trouble::Outage })
-    })
-}
 
 /// One of the systems outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,47 +69,6 @@ impl Side {
         }
     }
 }
-
-/// A look or a few changes at one side. Owns all that it needs, so that it goes on while passes
-/// over the channel come and go. Dropped, it leaves nothing that a later one would not find.
-pub struct Errand {
-    work: BoxFuture<'static, Brought>,
-    /// The side did not answer last time.
-    pub is_suspect: bool,
-    /// It changes something.
-    pub is_change: bool,
-}
-
-impl fmt::Debug for Errand {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Errand").field("is_suspect", &self.is_suspect).finish_non_exhaustive()
-    }
-}
-
-impl Errand {
-    /// Goes to the other side and comes back, always within a bounded time.
-    pub async fn run(self) -> Brought {
-        self.work.await
-    }
-}
-
-/// What an [`Errand`] has brought.
-#[derive(Debug)]
-pub struct Brought(News);
-
-#[derive(Debug)]
-enum News {
-    Bot { basis: String, outcome: Result<max::Bot, Failure> },
-    Subscriptions { basis: String, outcome: Result<Vec<max::Subscription>, Failure> },
-    Mango { basis: String, outcome: Result<Directory, Failure> },
-    Crm { basis: String, outcome: Result<CrmView, Failure> },
-    Changed { side: Side, done: Vec<Done>, subscriptions: Option<(String, Seen)>, rows: Option<(String, Rows)> },
-}
-
-type Seen = Result<Vec<max::Subscription>, Failure>;
-
-/// Whether changes outside may still be made: asked before each of them.
-pub type May = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// What must be remembered over restarts of whose the bot is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -359,74 +297,6 @@ impl Reconciler {
         self.bot.as_ref().map(KnownBot::source)
     }
 
-    /// Under which credentials a subject is looked at now; none where it cannot be.
-    fn basis(&self, subject: Subject) -> Option<String> {
-        let desired = self.desired.as_ref()?;
-        if matches!(self.conflict, Some(Conflict::Account { .. })) {
-            return None;
-        }
-        let bot_is_held = self.conflict.is_some();
-        match subject {
-            Subject::Bot => desired.token.as_ref().ok().map(|_| desired.token_fingerprint()),
-            Subject::Subscriptions => {
-                let taken = self.unexpected_bot.is_none()
-                    && self.observation.bot.current(&desired.token_fingerprint()).is_some();
-                (taken && !bot_is_held).then(|| desired.token_fingerprint())
-            }
-            Subject::Mango => {
-                desired.mango.as_ref().ok().filter(|_| !bot_is_held).map(|access| access.fingerprint.clone())
-            }
-            Subject::Crm => desired
-                .crm_access
-                .as_ref()
-                .ok()
-                .filter(|_| !bot_is_held)
-                .map(|access| crm_basis(&access.fingerprint, self.source().as_deref())),
-        }
-    }
-
-    /// How the last look at a subject stands: its basis, its end, and its trouble.
-    fn last(&self, subject: Subject) -> (&str, Option<Millis>, Option<&Failure>, u32) {
-        fn of<T>(observed: &observe::Observed<T>) -> (&str, Option<Millis>, Option<&Failure>, u32) {
-            (&observed.basis, observed.at, observed.failure.as_ref(), observed.failures)
-        }
-        match subject {
-            Subject::Bot => of(&self.observation.bot),
-            Subject::Subscriptions => of(&self.observation.subscriptions),
-            Subject::Mango => of(&self.observation.mango),
-            Subject::Crm => of(&self.observation.crm),
-        }
-    }
-
-    /// Whether MAX has not been asked yet whose the manifest's token is, and is going to be.
-    #[must_use]
-    pub fn awaits_bot(&self) -> bool {
-        self.is_first_look(Subject::Bot)
-    }
-
-    /// Whether a subject was not looked at yet under the present credentials, and is going to be.
-    fn is_first_look(&self, subject: Subject) -> bool {
-        let (basis, at, ..) = self.last(subject);
-        self.basis(subject).is_some_and(|now| at.is_none() || now != basis)
-    }
-
-    /// When a subject is due; none where it cannot be looked at.
-    fn due_of(&self, subject: Subject) -> Option<Millis> {
-        let basis = self.basis(subject)?;
-        let (last_basis, at, failure, failures) = self.last(subject);
-        let Some(at) = at.filter(|_| last_basis == basis && !self.asked.contains(&subject)) else {
-            return Some(Millis::MIN);
-        };
-        // A change that was refused is tried again with the pauses of a failed look.
-        let step = match subject {
-            Subject::Subscriptions => self.intake_failure.as_ref(),
-            Subject::Crm => self.crm_failure.as_ref(),
-            _ => None,
-        };
-        let failing = failure.map(|failure| (failure.trouble, failures)).or(step.map(|failure| (failure.trouble, 2)));
-        Some(at + self.cadence.pause(&self.channel, subject, at, failing))
-    }
-
     /// Whether the bot is this channel's, as far as can be known now: nobody else has it, what
     /// would say so has been looked at, and whoever had it has had the time to notice.
     ///
@@ -466,176 +336,6 @@ impl Reconciler {
         } else if self.observation.crm.seen.as_ref().is_some_and(|view| view.rows.is_some()) {
             self.standing.elsewhere = false;
         }
-    }
-
-    /// When the next pass is due, leaving out sides where an errand is under way.
-    #[must_use]
-    pub fn due_at(&self, sides: impl Fn(Side) -> bool) -> Option<Millis> {
-        let subjects = Side::ALL.into_iter().filter(|side| sides(*side)).flat_map(Side::subjects);
-        let handed_over = self.taken_over.map(|at| at + HANDING_OVER);
-        subjects.filter_map(|subject| self.due_of(*subject)).chain(handed_over).min()
-    }
-
-    /// Under which credentials and address a side is asked now; none where it is not to be asked.
-    #[must_use]
-    pub fn basis_at(&self, side: Side) -> Option<String> {
-        self.basis(match side {
-            Side::Max => Subject::Bot,
-            Side::Mango => Subject::Mango,
-            Side::Crm => Subject::Crm,
-        })
-    }
-
-    /// What is to be done at a side now: a look that is due, else the changes that the plan asks
-    /// for. Changes at MAX wait until `intake_open`: somebody listens.
-    pub fn errand(&mut self, side: Side, intake_open: bool, may: &May, now: Millis) -> Option<Errand> {
-        if side.subjects().iter().any(|subject| self.due_basis(*subject, now).is_some()) {
-            return self.look_due(side, now);
-        }
-        self.changes(side, intake_open, may)
-    }
-
-    /// The next look that is due at a side.
-    pub fn look_due(&mut self, side: Side, now: Millis) -> Option<Errand> {
-        let due = side.subjects().iter().find_map(|subject| Some((*subject, self.due_basis(*subject, now)?)));
-        due.and_then(|(subject, basis)| self.look_at(subject, basis))
-    }
-
-    fn look_at(&mut self, subject: Subject, basis: String) -> Option<Errand> {
-        let installation = self.clients.installation().clone();
-        let is_suspect = self.is_away(subject);
-        let work: BoxFuture<'static, Brought> = match subject {
-            Subject::Bot => {
-                let client = self.candidate_client()?;
-                Box::pin(async move {
-                    let outcome = in_time(observe::bot(&client, &installation), Reason::MaxUnreachable).await;
-                    Brought(News::Bot { basis, outcome })
-                })
-            }
-            Subject::Subscriptions => {
-                let client = self.candidate_client()?;
-                Box::pin(async move {
-                    let outcome = in_time(observe::subscriptions(&client, &installation), Reason::MaxUnreachable).await;
-                    Brought(News::Subscriptions { basis, outcome })
-                })
-            }
-            Subject::Mango => {
-                let client = self.clients.mango(self.desired.as_ref()?.mango.as_ref().ok()?);
-                let had_people = self.observation.mango.seen.as_ref().is_some_and(|before| !before.people.is_empty());
-                let dialogs = self.desired.as_ref()?.intake == IntakeWish::MangoDialogs;
-                Box::pin(async move {
-                    let outcome = in_time(observe::mango(&client, had_people, dialogs), Reason::MangoUnreachable).await;
-                    Brought(News::Mango { basis, outcome })
-                })
-            }
-            Subject::Crm => {
-                let client = self.crm_client()?;
-                let source = self.source();
-                Box::pin(async move {
-                    let work = async { observe::crm(&client?, source.as_deref()).await };
-                    let outcome = in_time(work, Reason::CrmUnreachable).await;
-                    Brought(News::Crm { basis, outcome })
-                })
-            }
-        };
-        Some(Errand { work, is_suspect, is_change: false })
-    }
-
-    /// Whether the last look at a subject had no answer.
-    fn is_away(&self, subject: Subject) -> bool {
-        self.last(subject).2.is_some_and(|failure| failure.trouble == Trouble::Outage)
-    }
-
-    /// The changes that are to be made at a side now, if they were not tried already since the last
-    /// look.
-    fn changes(&mut self, side: Side, intake_open: bool, may: &May) -> Option<Errand> {
-        let is_ours = self.is_ours();
-        let may_be_done = |action: &Action| match action {
-            Action::Subscribe { .. } => intake_open && is_ours,
-            Action::Unsubscribe { foreign: true, .. } => intake_open && self.taken_over.is_none(),
-            Action::Unsubscribe { .. } => intake_open || !is_ours,
-            Action::Create { .. } | Action::Change { .. } | Action::Delete { .. } => true,
-        };
-        let planned = self.plan();
-        let is_here = |action: &&Action| side_of(action) == side;
-        let is_wanted = planned.iter().any(|action| is_here(&action));
-        let actions: Vec<Action> =
-            planned.iter().filter(is_here).filter(|action| may_be_done(action)).cloned().collect();
-        if actions.is_empty() && is_wanted {
-            return None;
-        }
-        let rest: Vec<Action> = planned.into_iter().filter(|action| side_of(action) == Side::Crm).collect();
-        let mark_is_due = !rest.is_empty() && self.tried[1].as_ref() != Some(&(self.last(Subject::Crm).1, rest));
-        if side == Side::Max && mark_is_due {
-            // The mark in the CRM says whose the bot is: it goes first.
-            return None;
-        }
-        if actions.is_empty() {
-            // What was refused is not wanted any more, or is there.
-            *self.failure_at(side) = None;
-            return None;
-        }
-        let now = (self.last(subject_of(side)).1, actions.clone());
-        let tried = &mut self.tried[usize::from(side == Side::Crm)];
-        if tried.as_ref() == Some(&now) {
-            return None;
-        }
-        let errand = self.change(side, actions, may)?;
-        self.tried[usize::from(side == Side::Crm)] = Some(now);
-        Some(errand)
-    }
-
-    const fn failure_at(&mut self, side: Side) -> &mut Option<Failure> {
-        match side {
-            Side::Crm => &mut self.crm_failure,
-            Side::Max | Side::Mango => &mut self.intake_failure,
-        }
-    }
-
-    /// Carries changes of one side out, in their order up to the first that fails, and looks again
-    /// at what was changed.
-    fn change(&mut self, side: Side, actions: Vec<Action>, may: &May) -> Option<Errand> {
-        let max = self.candidate_client()?;
-        let crm = self.crm_client().and_then(Result::ok);
-        let token = self.desired.as_ref()?.token.clone().ok()?;
-        let webhook_secret = webhook::secret(&token, &self.channel);
-        let installation = self.clients.installation().clone();
-        let (basis, source) = (self.basis(Subject::Subscriptions), self.source());
-        let is_suspect = self.is_away(subject_of(side));
-        let (may, channel) = (may.clone(), self.channel.clone());
-        let work = async move {
-            let tools = Tools {
-                max: &max,
-                webhook_secret: &webhook_secret,
-                crm: crm.as_ref(),
-                installation: &installation,
-                channel: &channel,
-            };
-            let mut done: Vec<Done> = Vec::new();
-            for action in actions {
-                // The order matters: what follows a failure waits.
-                if done.last().is_some_and(|done| done.outcome.is_err()) || !may() {
-                    break;
-                }
-                let outcome = execute::execute(&action, &tools).await;
-                done.push(Done { action, outcome });
-            }
-            // The outside is the truth: what was changed is looked at again, and the next plan is
-            // made from that.
-            let is_changed = done.iter().any(|done| done.outcome.is_ok());
-            let (mut subscriptions, mut rows) = (None, None);
-            match (side, basis, crm.as_ref().zip(source)) {
-                (Side::Max, Some(basis), _) if is_changed => {
-                    subscriptions = Some((basis, observe::subscriptions(&max, &installation).await));
-                }
-                (Side::Crm, _, Some((crm, source))) if is_changed => {
-                    rows = observe::rows(crm, &source).await.ok().map(|rows| (source, rows));
-                }
-                _ => {}
-            }
-            Brought(News::Changed { side, done, subscriptions, rows })
-        };
-        Some(Errand { work: Box::pin(work), is_suspect, is_change: true })
     }
 
     /// Takes in what an errand has brought; answers the changes that were tried.
@@ -693,32 +393,6 @@ impl Reconciler {
             }
         }
         Vec::new()
-    }
-
-    /// The basis of a subject that is due.
-    fn due_basis(&self, subject: Subject, now: Millis) -> Option<String> {
-        self.due_of(subject).filter(|due| *due <= now).and_then(|_| self.basis(subject))
-    }
-
-    /// The client under the manifest's token.
-    fn candidate_client(&mut self) -> Option<max::Client> {
-        let desired = self.desired.as_ref()?;
-        let token = desired.token.as_ref().ok()?;
-        let name = desired.token_fingerprint();
-        if self.candidate.as_ref().is_none_or(|(known, _)| *known != name) {
-            self.candidate = Some((name, self.clients.max(token)));
-        }
-        self.candidate.as_ref().map(|(_, client)| client.clone())
-    }
-
-    fn crm_client(&self) -> Option<Result<creatio::Client, Failure>> {
-        let desired = self.desired.as_ref()?;
-        let access = desired.crm_access.as_ref().ok()?;
-        Some(self.clients.crm(&desired.crm, access).map_err(|detail| Failure {
-            reason: Reason::CrmUnreachable,
-            detail: format!("creatio.caSecretRef cannot be used: {detail}"),
-            trouble: Trouble::Refused,
-        }))
     }
 
     /// What the last look at the bot means for the channel.
@@ -807,82 +481,6 @@ impl Reconciler {
         let made = Some(self.subscription()?.time).filter(|time| *time > 0).or(self.subscribed_at)?;
         let token = self.desired.as_ref()?.token.as_ref().ok()?;
         Some((made, webhook::secret(token, &self.channel)))
-    }
-
-    /// Takes our subscriptions away and nothing else, so that what is under way can be brought to
-    /// its end before [`Reconciler::remove`].
-    pub async fn leave_intake(&mut self, clock: Clock<'_>) -> Vec<Done> {
-        let actions = match &self.desired {
-            Some(desired) => plan::removal(desired, &self.observation, self.bot.as_ref()),
-            None => Vec::new(),
-        };
-        self.carry_out(actions.into_iter().filter(Action::is_intake).collect(), clock).await
-    }
-
-    /// Takes the channel's objects outside away. Looks at the rows first: meanwhile another
-    /// installation may have taken them over.
-    pub async fn remove(&mut self, clock: Clock<'_>) -> Vec<Done> {
-        if let (Some(Ok(crm)), Some(source)) = (self.crm_client(), self.source())
-            && let Some(view) = &mut self.observation.crm.seen
-            && view.rows.is_some()
-        {
-            match observe::rows(&crm, &source).await {
-                Ok(rows) => view.rows = Some(rows),
-                Err(error) => {
-                    let basis = self.observation.crm.basis.clone();
-                    self.observation.crm.take(&basis, clock(), Err(observe::crm_failure(&error)));
-                    return self.leave_intake(clock).await;
-                }
-            }
-        }
-        let actions = match &self.desired {
-            Some(desired) => plan::removal(desired, &self.observation, self.bot.as_ref()),
-            None => Vec::new(),
-        };
-        self.carry_out(actions, clock).await
-    }
-
-    /// What could not be looked at, so that something of ours may be there unseen: one sentence
-    /// each.
-    #[must_use]
-    pub fn unseen(&self) -> Vec<String> {
-        let Some(desired) = &self.desired else { return self.problems.clone() };
-        let mut unseen = Vec::new();
-        match &desired.token {
-            Err(unusable) => unseen.push(unusable.sentence().to_owned()),
-            Ok(_) if self.observation.subscriptions.current(&desired.token_fingerprint()).is_none() => {
-                let failure = self.observation.bot.failure.as_ref().or(self.observation.subscriptions.failure.as_ref());
-                let why = failure.map_or("the bot is not this channel's", |failure| failure.detail.as_str());
-                unseen.push(format!("the subscriptions in MAX cannot be looked at: {why}"));
-            }
-            Ok(_) => {}
-        }
-        match &desired.crm_access {
-            Err(unusable) => unseen.push(unusable.sentence().to_owned()),
-            Ok(_) if self.observation.crm.failure.is_some() || self.observation.crm.seen.is_none() => {
-                let failure = self.observation.crm.failure.as_ref();
-                let why = failure.map_or("another channel stands in the way", |failure| failure.detail.as_str());
-                unseen.push(format!("the rows in the CRM cannot be looked at: {why}"));
-            }
-            Ok(_) => {}
-        }
-        unseen
-    }
-
-    async fn carry_out(&mut self, actions: Vec<Action>, clock: Clock<'_>) -> Vec<Done> {
-        let may: May = Arc::new(|| true);
-        let mut done = Vec::new();
-        for side in [Side::Max, Side::Crm] {
-            let of_side: Vec<Action> = actions.iter().filter(|action| side_of(action) == side).cloned().collect();
-            if of_side.is_empty() {
-                continue;
-            }
-            if let Some(errand) = self.change(side, of_side, &may) {
-                let brought = errand.run().await;
-                done.extend(self.take(brought, clock()));
-            }
-        }
-        done
     }
 
     /// The status after this pass.
