@@ -57,7 +57,7 @@ test-creatio: ## the package inside Creatio, compiled and run here: the contract
 test-kubernetes: ## the controller on a real Kubernetes, built and started here (KUBECONFIG: on that one)
 	$(WITH_CLUSTER) sh -c '$(TEST) --test kubernetes && $(RIGHTS)'
 
-test-oldest: ## the definition, the examples and the chart on the API server of the oldest Kubernetes that is promised
+test-oldest: ## definition, examples, chart and, as root, the core tests on the oldest Kubernetes that is promised
 	tests/kubernetes/oldest.sh
 
 cluster-up: ## a real Kubernetes on this machine; its settings are in target/cluster/env

@@ -1,10 +1,13 @@
-//! What the relay costs and how fast it is, between the simulators of MAX, MANGO OFFICE and Creatio: `cargo bench --bench relay`.
+//! What the relay costs and how fast it is, between the simulators of MAX, MANGO OFFICE and
+//! Creatio: `cargo bench --bench relay`.
 //!
-//! The program is the real one, a process of its own built as a release is. The simulators live in this process, on the same cores. Every
-//! figure is the median of several runs on fresh stores; what each means and what it is on one machine stands in `benches/README.md`.
+//! The program is the real one, a process of its own built as a release is. The simulators live in
+//! this process, on the same cores. Every figure is the median of several runs on fresh stores;
+//! what each means and what it is on one machine stands in `benches/README.md`.
 //!
-//! `BENCH_RUNS` sets the number of runs (3), `BENCH_ONLY` one of `memory`, `latency`, `drain`, `restart`, `strangers`, `BENCH_PROGRAM` the
-//! program in place of the one that cargo built beside the bench, which has the simulators in it.
+//! `BENCH_RUNS` sets the number of runs (3), `BENCH_ONLY` one of `memory`, `latency`, `drain`,
+//! `restart`, `strangers`, `BENCH_PROGRAM` the program in place of the one that cargo built beside
+//! the bench, which has the simulators in it.
 
 #[path = "../tests/support/relay_config.rs"]
 mod relay_config;
@@ -25,12 +28,14 @@ use relay_config::{TOKEN, relay_config};
 
 /// How long anything may take before the bench fails.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long a process is left alone before its memory is read: the first looks outside are over, connections are idle.
+/// How long a process is left alone before its memory is read: the first looks outside are over,
+/// connections are idle.
 const IDLE: Duration = Duration::from_secs(4);
 const CUSTOMERS: usize = 200;
 const LATENCY_MESSAGES: usize = 1_000;
 const LATENCY_PAUSE: Duration = Duration::from_millis(10);
-/// Dialogs that are open at a start, messages sent from that moment on, and how long reading all back may take.
+/// Dialogs that are open at a start, messages sent from that moment on, and how long reading all
+/// back may take.
 const OPEN_DIALOGS: usize = 1_000;
 const AFTER_START: usize = 2_000;
 const READ_BACK: Duration = Duration::from_mins(3);
@@ -70,7 +75,8 @@ impl Drop for Program {
     }
 }
 
-/// Resident memory of a process in bytes: all of it, and what of it is not mapped from the program's file.
+/// Resident memory of a process in bytes: all of it, and what of it is not mapped from the
+/// program's file.
 #[derive(Clone, Copy)]
 struct Memory {
     all: f64,
@@ -198,7 +204,8 @@ impl Site {
             .collect()
     }
 
-    /// What the CRM has of a customer: id and text of each message, and when it was stored (milliseconds since the epoch).
+    /// What the CRM has of a customer: id and text of each message, and when it was stored
+    /// (milliseconds since the epoch).
     fn received(&self, customer: i64) -> Vec<(String, String, i64)> {
         let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
         let transcript = self.crm.control().transcript(&format!("max:{customer}"));
@@ -323,7 +330,8 @@ async fn latency(table: &mut Table) {
     table.add("beside it: 20 KiB written and synced, p99, ms", "", quantile(&mut syncs, 0.99));
 }
 
-/// How messages of customers are sent by the bench itself, so that it holds the watch: like those that MAX has sent for them.
+/// How messages of customers are sent by the bench itself, so that it holds the watch: like those
+/// that MAX has sent for them.
 struct Senders {
     patterns: HashMap<i64, Value>,
     url: String,
@@ -352,7 +360,8 @@ impl Senders {
         Self { patterns, url: subscription.url, secret: subscription.secret.unwrap_or_default() }
     }
 
-    /// Sends `count` messages, each customer in turn, a hundred a second; `first` counts those before.
+    /// Sends `count` messages, each customer in turn, a hundred a second; `first` counts those
+    /// before.
     async fn send(&self, site: &Site, client: &reqwest::Client, customers: &[i64], first: usize, count: usize) -> Sent {
         let mut schedule = tokio::time::interval(LATENCY_PAUSE);
         schedule.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
@@ -409,7 +418,8 @@ impl Sent {
     }
 }
 
-/// A start with a thousand open dialogs, all of which are read back, while messages come from the first moment on.
+/// A start with a thousand open dialogs, all of which are read back, while messages come from the
+/// first moment on.
 async fn restart(table: &mut Table) {
     let site = Site::new(0).await;
     let program = site.start_run();
@@ -452,7 +462,8 @@ async fn restart(table: &mut Table) {
     table.add("afterwards, `run`: resident, MiB", "", memory.all / MIB);
 }
 
-/// A thousand strangers who connect and say nothing, or begin what they never end, while webhooks come in.
+/// A thousand strangers who connect and say nothing, or begin what they never end, while webhooks
+/// come in.
 async fn strangers(table: &mut Table) {
     let site = Site::new(0).await;
     let program = site.start_run();
@@ -489,7 +500,8 @@ async fn strangers(table: &mut Table) {
     table.add("webhook POST to its 200 beside them, p99, ms", "", quantile(&mut beside, 0.99));
 }
 
-/// What the disk takes for a commit of the relay's usual size: five pages over a file that has its length already, as SQLite's log has.
+/// What the disk takes for a commit of the relay's usual size: five pages over a file that has its
+/// length already, as SQLite's log has.
 fn sync_cost(site: &Site) -> Vec<f64> {
     let mut file = fs::File::create(site.path("synced")).expect("the folder can be written");
     file.write_all(&vec![0; PROBES * COMMIT]).and_then(|()| file.sync_all()).expect("the disk can be written");
@@ -537,7 +549,8 @@ async fn drain(table: &mut Table) {
         (metric(&site, "maxchannel_relay_queue_depth{direction=\"to_crm\"}").await? >= CUSTOMERS as f64).then_some(())
     };
     site.until("every customer has a message waiting for the CRM", taken).await;
-    // The rest of the inbox is taken; nothing tells when, and a message that is still there is carried all the same.
+    // The rest of the inbox is taken; nothing tells when, and a message that is still there is
+    // carried all the same.
     tokio::time::sleep(IDLE).await;
     drop(program);
     site.crm.control().outage(None);

@@ -21,6 +21,7 @@ pub mod mango;
 pub mod max;
 pub mod policy;
 pub mod relay;
+pub mod status_page;
 pub mod telemetry;
 pub mod time;
 pub mod transport;

@@ -1,4 +1,5 @@
-//! `maxchannel check` and `maxchannel crd` as a user or a CI sees them: what is printed, and the exit code.
+//! `maxchannel check` and `maxchannel crd` as a user or a CI sees them: what is printed, and the
+//! exit code.
 
 use std::{
     fs,

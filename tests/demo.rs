@@ -2,11 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 #[test]
 fn the_scripted_conversation_happens_from_beginning_to_end() {
     plays_through("simulator");
+}
+
+#[test]
+fn the_scripted_conversation_happens_whatever_the_way_in() {
+    for intake in ["longPoll", "mangoDialogs"] {
+        plays("simulator", &["--intake", intake]);
+    }
 }
 
 #[test]
@@ -21,11 +31,55 @@ fn the_scripted_conversation_happens_over_the_package_inside_creatio() {
     plays_through("package");
 }
 
+#[test]
+fn what_the_demo_has_started_ends_with_it_even_where_it_is_killed() {
+    let mono = ["mcs", "mono"].iter().all(|name| Command::new(name).arg("--version").output().is_ok());
+    for creatio in if mono { &["simulator", "package"][..] } else { &["simulator"] } {
+        let mut demo = Command::new(env!("CARGO_BIN_EXE_maxchannel"))
+            .args(["demo", "--lang", "en", "--listen", "127.0.0.1:0", "--creatio", creatio])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut addresses = Vec::new();
+        let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map(Result::unwrap);
+        // Where the other programs listen is told before anything can be typed.
+        while let Some(line) = lines.find(|line| ["  the runner", "  Creatio"].iter().any(|one| line.starts_with(one)))
+        {
+            let address = line.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
+            addresses.push(address);
+            if addresses.len() == 2 {
+                break;
+            }
+        }
+        assert_eq!(addresses.len(), 2, "the demo did not start");
+        for address in &addresses {
+            TcpStream::connect(address).unwrap();
+        }
+        demo.kill().unwrap();
+        demo.wait().unwrap();
+        let patience = Instant::now() + Duration::from_secs(60);
+        for address in &addresses {
+            while TcpStream::connect(address).is_ok() {
+                assert!(Instant::now() < patience, "{creatio}: something still listens at {address}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+}
+
 fn plays_through(creatio: &str) {
-    let temporary = std::env::temp_dir().join(format!("maxchannel-demo-test-{creatio}-{}", std::process::id()));
+    plays(creatio, &[]);
+}
+
+fn plays(creatio: &str, more: &[&str]) {
+    // Short, since the path of a socket is.
+    let name = more.last().unwrap_or(&creatio);
+    let temporary = std::env::temp_dir().join(format!("mxc-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&temporary).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_maxchannel"))
         .args(["demo", "--once", "--lang", "ru", "--creatio", creatio])
+        .args(more)
         // What the demo leaves behind can be seen there.
         .env("TMPDIR", &temporary)
         .output()

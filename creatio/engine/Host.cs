@@ -1,5 +1,5 @@
 // A small HTTP server around the package: its service, the stock services and the OData that the relay uses, and /control.
-// mono host.exe --site 8.1|8.2 --objects FILE --journal FILE [--port N]; prints "listening on URL" when it serves.
+// mono host.exe --site 8.1|8.2 --objects FILE --journal FILE [--port N] [--ends-with stdin]; prints "listening on URL" when it serves.
 using System;
 using System.Collections.Generic;
 using System.Collections.Specialized;
@@ -43,6 +43,13 @@ namespace Engine
 			Database.Open(options["journal"]);
 			Site.Fill();
 			int port = options.ContainsKey("port") ? int.Parse(options["port"]) : FreePort();
+			if (options.ContainsKey("ends-with")) {
+				new Thread(() => {
+					while (Console.In.Read() >= 0) {
+					}
+					Environment.Exit(0);
+				}) { IsBackground = true }.Start();
+			}
 			var listener = new HttpListener();
 			listener.Prefixes.Add("http://127.0.0.1:" + port + "/");
 			listener.Start();

@@ -1,7 +1,8 @@
 //! The CustomResourceDefinition, generated from the types, and its text.
 //!
-//! Two things differ from what the derive gives: nothing is `nullable` (an empty field would count
-//! as given, and is refused with a sentence instead), and an enumeration never lists `null`.
+//! Three things differ from what the derive gives: nothing is `nullable` (an empty field would
+//! count as given, and is refused with a sentence instead), an enumeration never lists `null`, and
+//! a description breaks its lines between paragraphs only, not where the source does.
 
 use std::sync::LazyLock;
 
@@ -22,7 +23,7 @@ pub const API_VERSION: &str = "maxchannel.dev/v1alpha1";
 
 static CRD: LazyLock<Value> = LazyLock::new(|| {
     let mut crd = serde_json::to_value(MaxChannel::crd()).expect("a CRD is made of maps with text keys");
-    forbid_null(&mut crd);
+    tidy(&mut crd);
     crd
 });
 
@@ -42,16 +43,20 @@ pub(super) fn schema() -> &'static Value {
     &CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 }
 
-fn forbid_null(value: &mut Value) {
+fn tidy(value: &mut Value) {
     match value {
         Value::Object(members) => {
             members.retain(|key, member| key != "nullable" || !member.is_boolean());
             if let Some(Value::Array(values)) = members.get_mut("enum") {
                 values.retain(|value| !value.is_null());
             }
-            members.values_mut().for_each(forbid_null);
+            if let Some(Value::String(text)) = members.get_mut("description") {
+                let paragraphs = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
+                *text = paragraphs.collect::<Vec<_>>().join("\n\n");
+            }
+            members.values_mut().for_each(tidy);
         }
-        Value::Array(items) => items.iter_mut().for_each(forbid_null),
+        Value::Array(items) => items.iter_mut().for_each(tidy),
         _ => {}
     }
 }

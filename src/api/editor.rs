@@ -1,7 +1,9 @@
-//! The schema of a manifest for editors, as plain JSON Schema: completion, descriptions and red lines while one writes.
+//! The schema of a manifest for editors, as plain JSON Schema: completion, descriptions and red
+//! lines while one writes.
 //!
-//! What an API server alone understands is left out; what it fills in (the status) nobody writes. Unknown fields are refused, as `check`
-//! refuses them. The CEL rules cannot be said in it: their sentences stand in the descriptions.
+//! What an API server alone understands is left out; what it fills in (the status) nobody writes.
+//! Unknown fields are refused, as `check` refuses them. The CEL rules cannot be said in it: their
+//! sentences stand in the descriptions.
 
 use serde_json::{Value, json};
 

@@ -1,12 +1,13 @@
-//! What is observed of a channel. The controller, or in `run` the local runner, writes it; nothing is decided from it that could
-//! not be observed again.
+//! What is observed of a channel. The controller, or in `run` the local runner, writes it; nothing
+//! is decided from it that could not be observed again.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What is observed of the channel. No counters: they are in the metrics and in the relay's own `/status`.
+/// What is observed of the channel. No counters: they are in the metrics and in the relay's own
+/// `/status`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MaxChannelStatus {
@@ -17,7 +18,8 @@ pub struct MaxChannelStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub last_handled_reconcile_at: Option<String>,
-    /// The annotation `maxchannel.dev/adopt` has done its work; it counts again once it was taken away.
+    /// The annotation `maxchannel.dev/adopt` has done its work; it counts again once it was taken
+    /// away.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopted: bool,
     /// The bot to which the token belongs.
@@ -29,7 +31,8 @@ pub struct MaxChannelStatus {
     /// The relay that serves the channel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay: Option<RelayStatus>,
-    /// What works and what does not, one entry per type, in a fixed order. `Ready` sums them up; docs/errors.md explains each reason.
+    /// What works and what does not, one entry per type, in a fixed order. `Ready` sums them up;
+    /// docs/errors.md explains each reason.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]

@@ -1,6 +1,7 @@
 //! The small value types of the resource: spans of time, times of day, dates, quantities.
 //!
-//! Each keeps to one grammar, refuses everything else when it is read, and prints what it was read from. None knows a clock.
+//! Each keeps to one grammar, refuses everything else when it is read, and prints what it was read
+//! from. None knows a clock.
 
 use std::{borrow::Cow, fmt, str::FromStr, time};
 
@@ -25,7 +26,8 @@ pub(crate) const TAINT_KEY_PATTERN: &str = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[
 #[error("{0:?} is not {1}")]
 pub struct ValueError(String, &'static str);
 
-/// A span of time: a whole number and one unit, `s`, `m`, `h` or `d` (24 hours): `90s`, `15m`, `24h`, `30d`.
+/// A span of time: a whole number and one unit, `s`, `m`, `h` or `d` (24 hours): `90s`, `15m`,
+/// `24h`, `30d`.
 ///
 /// `60s` and `1m` compare as equal; each is printed as it was written.
 #[derive(Clone, Copy, Debug)]
@@ -202,7 +204,8 @@ impl fmt::Display for Date {
     }
 }
 
-/// An amount of a resource in Kubernetes' notation, like `500m`, `64Mi` or `1Gi`; a bare number is taken too.
+/// An amount of a resource in Kubernetes' notation, like `500m`, `64Mi` or `1Gi`; a bare number is
+/// taken too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quantity(String);
 
@@ -326,7 +329,8 @@ impl JsonSchema for Quantity {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        // The one form in which Kubernetes takes both a number and a text without a type of its own.
+        // The one form in which Kubernetes takes both a number and a text without a type of its
+        // own.
         json_schema!({"x-kubernetes-int-or-string": true})
     }
 }

@@ -1,7 +1,8 @@
-//! What the outside says: MAX about the bot and its subscriptions, MANGO OFFICE about people, Creatio about the package, users and rows.
+//! What the outside says: MAX about the bot and its subscriptions, MANGO OFFICE about people,
+//! Creatio about the package, users and rows.
 //!
-//! Reads, never writes. A look that fails leaves what was seen before in place beside the failure, so that an outage neither removes an
-//! agent nor forgets a channel.
+//! Reads, never writes. A look that fails leaves what was seen before in place beside the failure,
+//! so that an outage neither removes an agent nor forgets a channel.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,8 @@ use crate::time::Millis;
 use crate::transport::{Addresses, ReqwestTransport, Transport, Trust};
 use crate::{mango, max};
 
-/// The clients of one process. Those with equal credentials are one, so that limits and penalties count once.
+/// The clients of one process. Those with equal credentials are one, so that limits and penalties
+/// count once.
 pub struct Clients {
     installation: Arc<Installation>,
     max: (Arc<dyn Transport>, Arc<dyn Transport>),
@@ -236,8 +238,9 @@ pub fn max_failure(error: &max::Error, installation: &Installation) -> Failure {
     }
 }
 
-/// Employees and groups, everything listed and chosen from here: a question about one that is not there would count as a wrong request
-/// (MANGO OFFICE API reference, "Penalty box for wrong requests"). `had_people`: the look before found some.
+/// Employees and groups, everything listed and chosen from here: a question about one that is not
+/// there would count as a wrong request (MANGO OFFICE API reference, "Penalty box for wrong
+/// requests"). `had_people`: the look before found some.
 ///
 /// # Errors
 /// A reason of `AccountReady`.
@@ -268,7 +271,8 @@ pub async fn mango(client: &mango::Client, had_people: bool, dialogs: bool) -> R
             .collect(),
     };
     if directory.people.is_empty() && had_people {
-        // An account does not lose all its people at once; an empty list after a full one is taken for a fault.
+        // An account does not lose all its people at once; an empty list after a full one is taken
+        // for a fault.
         return Err(Failure {
             reason: Reason::MangoUnreachable,
             detail: "the list of employees came back empty".to_owned(),

@@ -1,8 +1,10 @@
-//! What has to change outside, as data: one [`Action`] per change, in the order in which they are safe. Pure.
+//! What has to change outside, as data: one [`Action`] per change, in the order in which they are
+//! safe. Pure.
 //!
-//! Nothing is planned from a look that failed: rows are compared only with what the CRM has just said, and an agent leaves a queue only
-//! after MANGO OFFICE and the CRM have both just answered and somebody is left in it. All ids are made from the bot (wire contract,
-//! "Set-up through OData"), so that a repeated action changes nothing.
+//! Nothing is planned from a look that failed: rows are compared only with what the CRM has just
+//! said, and an agent leaves a queue only after MANGO OFFICE and the CRM have both just answered
+//! and somebody is left in it. All ids are made from the bot (wire contract, "Set-up through
+//! OData"), so that a repeated action changes nothing.
 
 use std::fmt;
 
@@ -127,10 +129,11 @@ pub fn marked_elsewhere(desired: &Desired, observation: &Observation) -> Option<
     (!desired.installation.has_marked(owner, &desired.channel)).then(|| owner.to_owned())
 }
 
-/// Another installation, or another channel of this one, whose address MAX calls for this bot, and whom nobody has allowed to be
-/// overruled: who it is, and where.
+/// Another installation, or another channel of this one, whose address MAX calls for this bot, and
+/// whom nobody has allowed to be overruled: who it is, and where.
 ///
-/// Where two have subscribed at the same moment the older subscription counts, for both, so that one of them goes on.
+/// Where two have subscribed at the same moment the older subscription counts, for both, so that
+/// one of them goes on.
 #[must_use]
 pub fn other_address(desired: &Desired, observation: &Observation) -> Option<String> {
     if desired.adopt {
@@ -149,8 +152,8 @@ pub fn other_address(desired: &Desired, observation: &Observation) -> Option<Str
     Some(format!("{} ({})", subscription::holder(elsewhere.1)?, subscription::shown(elsewhere.1)))
 }
 
-/// Whether nothing outside says that the bot is another's: the channel's own mark stands in the CRM, and MAX calls nobody else of this
-/// program. None: not all of it has been seen.
+/// Whether nothing outside says that the bot is another's: the channel's own mark stands in the
+/// CRM, and MAX calls nobody else of this program. None: not all of it has been seen.
 #[must_use]
 pub fn is_undisputed(desired: &Desired, observation: &Observation) -> Option<bool> {
     observation.subscriptions.current(&desired.token_fingerprint())?;
@@ -160,7 +163,8 @@ pub fn is_undisputed(desired: &Desired, observation: &Observation) -> Option<boo
     Some(marked && !elsewhere)
 }
 
-/// Who shall take the dialogs, from the last directory seen; none while that or the receiver is missing.
+/// Who shall take the dialogs, from the last directory seen; none while that or the receiver is
+/// missing.
 #[must_use]
 pub fn resolved(desired: &Desired, observation: &Observation) -> Option<Resolved> {
     receiver::resolve(desired.receiver.as_ref(), observation.mango.seen.as_ref()?).ok()
@@ -174,16 +178,16 @@ pub fn mango_employees(desired: &Desired, observation: &Observation) -> Vec<Mang
     found.map(|resolved| receiver::employees(&resolved, users)).unwrap_or_default()
 }
 
-/// Everything that has to change. Empty while the channel is suspended or its bot is unknown; where another has it no more than our own
-/// subscription is taken back.
+/// Everything that has to change. Empty while the channel is suspended or its bot is unknown; where
+/// another has it no more than our own subscription is taken back.
 #[must_use]
 pub fn plan(desired: &Desired, observation: &Observation, bot: Option<&KnownBot>) -> Vec<Action> {
     let Some(bot) = bot else { return Vec::new() };
     if desired.suspended {
         return Vec::new();
     }
-    // Whoever stands back takes its own address away, and only that: two that subscribed at the same moment would each
-    // wait for the other otherwise.
+    // Whoever stands back takes its own address away, and only that: two that subscribed at the
+    // same moment would each wait for the other otherwise.
     if other_owner(desired, observation).is_some() || other_address(desired, observation).is_some() {
         let mut seen = subscriptions(desired, observation);
         seen.retain(|(_, whose)| *whose == Whose::Current);
@@ -229,7 +233,8 @@ fn rows(desired: &Desired, observation: &Observation, bot: &KnownBot) -> Vec<Act
     let resolved = resolved(desired, observation);
     let agents = resolved.as_ref().map(|resolved| receiver::agents(resolved, &view.users)).unwrap_or_default();
     if resolved.is_none() && seen.channel.is_none() {
-        // Without a receiver a dialog would reach nobody: nothing is made yet, and the relay keeps the messages.
+        // Without a receiver a dialog would reach nobody: nothing is made yet, and the relay keeps
+        // the messages.
         return Vec::new();
     }
     let mut actions: Vec<Action> = Vec::new();
@@ -318,7 +323,8 @@ pub fn crm_basis(access: &str, source: Option<&str>) -> String {
     format!("{access} {}", source.unwrap_or_default())
 }
 
-/// The address that shall be subscribed; none where the intake is not a webhook or there is no token.
+/// The address that shall be subscribed; none where the intake is not a webhook or there is no
+/// token.
 #[must_use]
 pub fn wanted_address(desired: &Desired) -> Option<String> {
     let (IntakeWish::Webhook { base }, Ok(token)) = (&desired.intake, &desired.token) else { return None };
@@ -356,7 +362,8 @@ fn intake(desired: &Desired, observation: &Observation) -> Vec<Action> {
     // With MANGO's own intake the stranger is MANGO OFFICE.
     let strangers_go = desired.on_foreign == ForeignSubscription::Remove && desired.intake != IntakeWish::MangoDialogs;
     for (seen, whose) in seen {
-        // Another installation's goes only where it is overruled, whatever shall become of strangers: it would put its own back.
+        // Another installation's goes only where it is overruled, whatever shall become of
+        // strangers: it would put its own back.
         let goes = match whose {
             Whose::Current => false,
             Whose::Stale => true,
@@ -370,8 +377,9 @@ fn intake(desired: &Desired, observation: &Observation) -> Vec<Action> {
     actions
 }
 
-/// What takes a channel's objects outside away: our subscriptions, the channel's activity, the owner mark. Rows stay, because the CRM
-/// keeps channels that have chats (wire contract, `Channel`).
+/// What takes a channel's objects outside away: our subscriptions, the channel's activity, the
+/// owner mark. Rows stay, because the CRM keeps channels that have chats (wire contract,
+/// `Channel`).
 #[must_use]
 pub fn removal(desired: &Desired, observation: &Observation, bot: Option<&KnownBot>) -> Vec<Action> {
     let mut actions: Vec<Action> = subscriptions(desired, observation)

@@ -1,5 +1,5 @@
-//! Who takes the dialogs: the receiver of the manifest among the employees and groups of MANGO OFFICE, and the same people among the
-//! users of the CRM. Pure.
+//! Who takes the dialogs: the receiver of the manifest among the employees and groups of MANGO
+//! OFFICE, and the same people among the users of the CRM. Pure.
 
 use uuid::Uuid;
 
@@ -50,7 +50,8 @@ pub struct CabinetChannel {
 }
 
 impl CabinetChannel {
-    /// Whether the cabinet gives the dialogs to those whom the manifest names, as far as can be told.
+    /// Whether the cabinet gives the dialogs to those whom the manifest names, as far as can be
+    /// told.
     #[must_use]
     pub fn serves(&self, resolved: &Resolved, directory: &Directory) -> bool {
         match (self.group, self.employee) {
@@ -67,7 +68,8 @@ impl CabinetChannel {
     }
 }
 
-/// How Creatio hands dialogs to agents: the `Code` of its routing rules (wire contract, `ChatQueue`).
+/// How Creatio hands dialogs to agents: the `Code` of its routing rules (wire contract,
+/// `ChatQueue`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Routing {
     ForFree,
@@ -112,8 +114,9 @@ pub struct Unresolved {
     pub detail: String,
 }
 
-/// A single employee takes as many as come: nobody else could take what is held back. Creatio's rule for everyone does not count them
-/// (Creatio API reference, "Routing"), the column is filled all the same.
+/// A single employee takes as many as come: nobody else could take what is held back. Creatio's
+/// rule for everyone does not count them (Creatio API reference, "Routing"), the column is filled
+/// all the same.
 const DIALOGS_OF_ONE: i64 = 100;
 
 /// Finds the receiver's people.
@@ -220,8 +223,8 @@ pub fn employees(resolved: &Resolved, users: &[User]) -> Vec<MangoEmployee> {
     with_user.filter(|employee| employee.id != 0).collect()
 }
 
-/// Matches people and users: by the login that the manifest names, else by e-mail, both without case (wire contract, "Set-up through
-/// OData").
+/// Matches people and users: by the login that the manifest names, else by e-mail, both without
+/// case (wire contract, "Set-up through OData").
 #[must_use]
 pub fn agents(resolved: &Resolved, users: &[User]) -> Agents {
     let mut agents = Agents::default();

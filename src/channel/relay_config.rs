@@ -13,15 +13,15 @@ use crate::contract::webhook;
 /// What of the outside may be used now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// False while another has the bot, or it is not known yet whether one has: nothing is taken, sent or asked for. MAX keeps what it
-    /// could not hand over.
+    /// False while another has the bot, or it is not known yet whether one has: nothing is taken,
+    /// sent or asked for. MAX keeps what it could not hand over.
     pub ours: bool,
 }
 
 /// The configuration of the relay for a bot under a token.
 ///
-/// `token` is the one in force, which is that of the manifest once MAX has taken it; `retired` are tokens replaced so recently that MAX
-/// may still call their address.
+/// `token` is the one in force, which is that of the manifest once MAX has taken it; `retired` are
+/// tokens replaced so recently that MAX may still call their address.
 #[must_use]
 pub fn relay_config(
     desired: &Desired,
@@ -84,7 +84,8 @@ pub fn relay_config(
     config
 }
 
-/// The same with a log level, which is the installation's and may change while everything runs; its revision is another then.
+/// The same with a log level, which is the installation's and may change while everything runs; its
+/// revision is another then.
 #[must_use]
 pub fn with_log_level(mut config: RelayConfig, level: Option<&str>) -> RelayConfig {
     if let Some(level) = level {

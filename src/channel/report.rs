@@ -1,4 +1,5 @@
-//! Everything seen becomes the status: every condition on every pass, the same words as everywhere. Pure.
+//! Everything seen becomes the status: every condition on every pass, the same words as everywhere.
+//! Pure.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -31,7 +32,8 @@ pub enum RelayState {
     Unheard,
     /// It cannot run, for a reason of `RelayAvailable`.
     Failed { reason: Reason, detail: String },
-    /// It runs; `open` says that its store can be written, `wanted` is the revision that it shall have.
+    /// It runs; `open` says that its store can be written, `wanted` is the revision that it shall
+    /// have.
     Running { facts: Box<Facts>, open: bool, wanted: String },
 }
 
@@ -108,7 +110,8 @@ pub struct View<'a> {
     pub conflict: Option<&'a Conflict>,
     /// The bot of the channel.
     pub bot: Option<&'a KnownBot>,
-    /// The token belongs to another bot than the channel's, and nobody has accepted it: its user id.
+    /// The token belongs to another bot than the channel's, and nobody has accepted it: its user
+    /// id.
     pub unexpected_bot: Option<i64>,
     /// Why the last subscription was refused.
     pub intake_failure: Option<&'a Failure>,
@@ -168,8 +171,8 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
 /// The most characters of the annotation that the status takes.
 const LONGEST_ECHO: usize = 256;
 
-/// The annotation as the status shows it. One that is longer than the status takes is shown by its hash, so that every change of it
-/// still shows.
+/// The annotation as the status shows it. One that is longer than the status takes is shown by its
+/// hash, so that every change of it still shows.
 fn echo(reconcile_at: &str) -> String {
     if reconcile_at.chars().count() <= LONGEST_ECHO {
         return reconcile_at.to_owned();
@@ -182,7 +185,8 @@ fn whole_second(now: Millis) -> Timestamp {
     Timestamp::from_second(now.div_euclid(1_000)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// What this pass found out, without what is only not known yet: until the look is over, what was found out before stands.
+/// What this pass found out, without what is only not known yet: until the look is over, what was
+/// found out before stands.
 fn told(view: &View<'_>, previous: &[Condition]) -> Vec<Outcome> {
     let is_looked_at = |condition| {
         let subjects: &[Subject] = match condition {
@@ -418,7 +422,8 @@ impl Of<'_> {
             Outcome::holds(This, Reason::Resolved, label.clone())
         };
         if !missing.is_empty() && outcome.reason == Reason::Resolved {
-            // Somebody takes the dialogs, so the condition holds; who cannot take them is named all the same.
+            // Somebody takes the dialogs, so the condition holds; who cannot take them is named all
+            // the same.
             outcome.reason = Reason::AgentsMissingInCrm;
             outcome.message =
                 format!("{label}; {}: {}", self.say("not found in the CRM", "не найдены в CRM"), missing.join("; "));
@@ -472,7 +477,8 @@ impl Of<'_> {
             Outcome::holds(This, Reason::Connected, format!("{message} {}{note}", seen.package))
         };
         match seen.rows.as_ref().and_then(|rows| rows.channel.as_ref()) {
-            // Without somebody to take the dialogs the channel is not made yet, and that has its own condition.
+            // Without somebody to take the dialogs the channel is not made yet, and that has its
+            // own condition.
             None if seen.rows.is_none() || plan::resolved(self.desired, self.view.observation).is_none() => {
                 connected(self.say(
                     "; the channel is made once it is known who takes the dialogs",

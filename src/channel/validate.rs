@@ -1,7 +1,9 @@
-//! From a manifest and its secrets to what is wanted: every reference resolved, every address parsed, every default filled in. Pure.
+//! From a manifest and its secrets to what is wanted: every reference resolved, every address
+//! parsed, every default filled in. Pure.
 //!
-//! A credential that is missing fails only what needs it, so that a channel without its MANGO Secret still shows whether MAX takes the
-//! token. What makes the whole manifest unusable comes back as sentences, and the last good one stays in force.
+//! A credential that is missing fails only what needs it, so that a channel without its MANGO
+//! Secret still shows whether MAX takes the token. What makes the whole manifest unusable comes
+//! back as sentences, and the last good one stays in force.
 
 use std::collections::BTreeMap;
 
@@ -143,8 +145,8 @@ impl Desired {
         self.token.as_ref().map_or_else(|_| String::new(), |token| fingerprint([token.expose_secret()]))
     }
 
-    /// Where the CRM shall send its hints; empty without a secret for them or without a public address (wire contract, "Set-up through
-    /// OData").
+    /// Where the CRM shall send its hints; empty without a secret for them or without a public
+    /// address (wire contract, "Set-up through OData").
     #[must_use]
     pub fn notify_url(&self) -> String {
         let takes_hints = self.crm_access.as_ref().is_ok_and(|access| access.notify.is_some());

@@ -1,4 +1,5 @@
-//! `maxchannel check`: what is wrong with manifests and with a logo, for people and for the CI of a GitOps repository.
+//! `maxchannel check`: what is wrong with manifests and with a logo, for people and for the CI of a
+//! GitOps repository.
 
 use std::{
     fmt::Write as _,
@@ -18,8 +19,10 @@ use crate::telemetry;
 
 /// Check manifests before they are applied.
 ///
-/// Reads MaxChannel and Secret manifests and tells everything that is wrong with them, one line each: file, line, field, and what to do.
-/// Nothing outside is asked unless --online is given; nothing outside is ever changed. Exit code 0: no errors; 1: errors; 2: wrong usage, or a file cannot be read.
+/// Reads MaxChannel and Secret manifests and tells everything that is wrong with them, one line
+/// each: file, line, field, and what to do. Nothing outside is asked unless --online is given;
+/// nothing outside is ever changed. Exit code 0: no errors; 1: errors; 2: wrong usage, or a file
+/// cannot be read.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel check -f channels/\n  maxchannel check -f channel.yaml -f secrets.yaml -o json\n  \
@@ -30,7 +33,8 @@ pub(super) struct Args {
     /// Files or folders with manifests; `-` is stdin.
     #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., required_unless_present = "logo")]
     paths: Vec<PathBuf>,
-    /// Where nothing is wrong with the manifests, ask MAX, MANGO OFFICE and Creatio too: the token, the accounts, the receiver, the CRM.
+    /// Where nothing is wrong with the manifests, ask MAX, MANGO OFFICE and Creatio too: the token,
+    /// the accounts, the receiver, the CRM.
     #[arg(long, requires = "paths")]
     online: bool,
     /// A picture for the bot's card: 500x500, at most 5 MB, JPG or PNG.
@@ -237,7 +241,8 @@ fn found(lines: &[Line]) -> Vec<Found<'_>> {
     lines.iter().map(of).collect()
 }
 
-/// Every file that was looked at, by name: those of channels, and those that something is wrong with.
+/// Every file that was looked at, by name: those of channels, and those that something is wrong
+/// with.
 fn checked(lines: &[Line], manifests: &Manifests) -> Vec<String> {
     let mut files: Vec<String> =
         manifests.channels.iter().map(|channel| channel.place(&FieldPath::default()).file).collect();

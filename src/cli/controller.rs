@@ -13,14 +13,15 @@ use super::installation::InstallationArgs;
 use super::run::stop_on_signals;
 use crate::api;
 use crate::channel::schedule::Cadence;
-use crate::controller::{self, RelayDefaults, RelayLink, RelayPods, Settings, lease};
+use crate::controller::{self, RelayDefaults, RelayLink, RelayPods, Settings, StatusPage, lease};
 use crate::telemetry;
 
 /// Watch the MaxChannels of a cluster and bring everything they need about.
 ///
-/// Runs in a pod of the Helm chart, which gives the settings by environment variables; outside a cluster the current kubeconfig serves.
-/// More than one may run: one of them leads. Exit code 0: stopped by a signal; 1: a task of the program has ended by itself; 2: wrong
-/// usage, or the cluster or the address cannot be used.
+/// Runs in a pod of the Helm chart, which gives the settings by environment variables; outside a
+/// cluster the current kubeconfig serves. More than one may run: one of them leads. Exit code 0:
+/// stopped by a signal; 1: a task of the program has ended by itself; 2: wrong usage, or the
+/// cluster or the address cannot be used.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  maxchannel controller --relay-image ghcr.io/acme/maxchannel:0.1.0 --pod-namespace maxchannel"
@@ -47,13 +48,13 @@ pub(super) struct Args {
     /// The pull policy of the relays' image.
     #[arg(long, value_name = "POLICY", env = "MAXCHANNEL_RELAY_IMAGE_PULL_POLICY")]
     relay_image_pull_policy: Option<String>,
-    /// What relays have where their channels say nothing (JSON: resources, volumeClaim {size, storageClassName}, imagePullSecrets
-    /// [{name}], nodeSelector, tolerations), and in `pod` what all have (affinity, topologySpreadConstraints, priorityClassName, labels,
-    /// annotations).
+    /// What relays have where their channels say nothing (JSON: resources, volumeClaim {size,
+    /// storageClassName}, imagePullSecrets [{name}], nodeSelector, tolerations), and in `pod` what
+    /// all have (affinity, topologySpreadConstraints, priorityClassName, labels, annotations).
     #[arg(long, value_name = "JSON", env = "MAXCHANNEL_RELAY_DEFAULTS")]
     relay_defaults: Option<String>,
-    /// How many relays are replaced at once when their pods change, as by a new image: a number, or a share such as 10%. None are after
-    /// one that does not come up.
+    /// How many relays are replaced at once when their pods change, as by a new image: a number, or
+    /// a share such as 10%. None are after one that does not come up.
     #[arg(long, value_name = "NUMBER", env = "MAXCHANNEL_ROLLOUT_PARALLELISM", default_value = "1")]
     rollout_parallelism: controller::Parallelism,
     /// Where the relays listen in their pods: `::` is every address of both families.
@@ -62,21 +63,23 @@ pub(super) struct Args {
     /// The user and group of the relays; none: the platform's choice.
     #[arg(long, value_name = "ID", env = "MAXCHANNEL_RELAY_RUN_AS_USER", value_parser = clap::value_parser!(i64).range(1..))]
     relay_run_as_user: Option<i64>,
-    /// Who may reach the relays and where they may go (JSON: controller, ingress and monitoring are lists of NetworkPolicyPeers, egress of
-    /// NetworkPolicyEgressRules; an empty list is no limit).
+    /// Who may reach the relays and where they may go (JSON: controller, ingress and monitoring are
+    /// lists of NetworkPolicyPeers, egress of NetworkPolicyEgressRules; an empty list is no limit).
     #[arg(long, value_name = "JSON", env = "MAXCHANNEL_RELAY_NETWORK")]
     relay_network: Option<String>,
-    /// The hosts (`acme.creatio.com`) and domains (`*.creatio.com`) at which a channel's CRM, identity service and bots may be, with commas
-    /// between; none: everywhere.
+    /// The hosts (`acme.creatio.com`) and domains (`*.creatio.com`) at which a channel's CRM,
+    /// identity service and bots may be, with commas between; none: everywhere.
     #[arg(long, value_name = "HOSTS", env = "MAXCHANNEL_ALLOWED_HOSTS", default_value = "")]
     allowed_hosts: String,
     /// The public host of channels that name no intake; none: they poll.
     #[arg(long, value_name = "HOST", env = "MAXCHANNEL_WEBHOOK_HOST")]
     webhook_host: Option<String>,
-    /// The ingress (JSON: className, annotations, tlsSecretName) of channels with a host that have none of their own.
+    /// The ingress (JSON: className, annotations, tlsSecretName) of channels with a host that have
+    /// none of their own.
     #[arg(long, value_name = "JSON", env = "MAXCHANNEL_WEBHOOK_INGRESS")]
     webhook_ingress: Option<String>,
-    /// The Gateway (JSON: name, namespace, sectionName) at which channels with a host and without an ingress of their own get a route.
+    /// The Gateway (JSON: name, namespace, sectionName) at which channels with a host and without
+    /// an ingress of their own get a route.
     #[arg(long, value_name = "JSON", env = "MAXCHANNEL_WEBHOOK_GATEWAY")]
     webhook_gateway: Option<String>,
     /// Between two looks at the subscription in MAX.
@@ -94,19 +97,30 @@ pub(super) struct Args {
     /// Between two looks at the CRM.
     #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_CRM", default_value = "10m", value_parser = interval)]
     interval_crm: api::Duration,
-    /// How long a deletion tries to take away what is outside, counted from the first try of this process; then it says what is left
-    /// there and lets the channel go. Undelivered messages are waited for without end.
+    /// How long a deletion tries to take away what is outside, counted from the first try of this
+    /// process; then it says what is left there and lets the channel go. Undelivered messages are
+    /// waited for without end.
     #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_DELETION_PATIENCE", default_value = "2m", value_parser = interval)]
     deletion_patience: api::Duration,
-    /// A file with the log level (info, debug, or a filter like `info,maxchannel::controller=debug`), taken up within a second when it
-    /// changes, here and in the relays. Beats MAXCHANNEL_LOG.
+    /// A file with the log level (info, debug, or a filter like
+    /// `info,maxchannel::controller=debug`), taken up within a second when it changes, here and in
+    /// the relays. Beats MAXCHANNEL_LOG.
     #[arg(long, value_name = "FILE", env = "MAXCHANNEL_LOG_LEVEL_FILE")]
     log_level_file: Option<PathBuf>,
+    /// Where to serve the status page; none: there is none. Reading it needs its token, unless this
+    /// is an address of this machine alone; trying a dead letter again always does.
+    #[arg(long, value_name = "ADDRESS", env = "MAXCHANNEL_STATUS_PAGE", requires = "status_page_token_file")]
+    status_page: Option<SocketAddr>,
+    /// The file with the status page's token, of at least 16 characters; one that is replaced
+    /// counts at once.
+    #[arg(long, value_name = "FILE", env = "MAXCHANNEL_STATUS_PAGE_TOKEN_FILE")]
+    status_page_token_file: Option<PathBuf>,
     #[command(flatten)]
     installation: InstallationArgs,
 }
 
-/// What of the environment relays are given too, where this program can export traces. Not the headers, which may hold a key.
+/// What of the environment relays are given too, where this program can export traces. Not the
+/// headers, which may hold a key.
 const RELAY_ENV: &[&str] =
     if cfg!(feature = "otlp") { &["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] } else { &[] };
 
@@ -158,7 +172,8 @@ fn settings(args: &Args) -> Result<Settings, String> {
         deletion_patience: Duration::from_millis(args.deletion_patience.millis().unsigned_abs()),
         namespace: args.pod_namespace.clone(),
         pod: args.pod_name.clone(),
-        // A pod that starts again is another holder: what it did before the crash is not known here.
+        // A pod that starts again is another holder: what it did before the crash is not known
+        // here.
         identity: format!("{}_{}", args.pod_name, uuid::Uuid::new_v4().simple()),
         lease: args.lease.clone(),
         lease_duration: lease::DURATION,
@@ -180,6 +195,10 @@ fn settings(args: &Args) -> Result<Settings, String> {
         webhook_host: args.webhook_host.clone().filter(|host| !host.is_empty()),
         webhook_ingress,
         relay_link: RelayLink::default(),
+        status_page: args
+            .status_page
+            .zip(args.status_page_token_file.clone())
+            .map(|(listen, token)| StatusPage { listen, token }),
     })
 }
 
@@ -189,7 +208,8 @@ fn json<T: DeserializeOwned>(name: &str, text: Option<&str>) -> Result<Option<T>
     text.map(|text| serde_json::from_str(text).map_err(|error| format!("{name}: {error}"))).transpose()
 }
 
-/// A pause between two looks, in the one grammar of durations; without any pause the other side would be asked without end.
+/// A pause between two looks, in the one grammar of durations; without any pause the other side
+/// would be asked without end.
 fn interval(text: &str) -> Result<api::Duration, String> {
     let pause: api::Duration = text.parse().map_err(|error: api::ValueError| error.to_string())?;
     if pause == api::Duration::ZERO { Err("it must be at least 1s".to_owned()) } else { Ok(pause) }
@@ -211,7 +231,8 @@ async fn clients() -> Result<(kube::Client, kube::Client), String> {
 mod tests {
     use super::*;
 
-    /// What the chart takes the program takes too, and the other way round: a value that passes `helm` must not end the pod.
+    /// What the chart takes the program takes too, and the other way round: a value that passes
+    /// `helm` must not end the pod.
     #[test]
     fn the_chart_and_the_program_read_the_same_intervals() {
         let schema: serde_json::Value =

@@ -1,4 +1,5 @@
-//! What `run`, `plan` and `remove` are told about the installation as a whole: public address, languages, and addresses set for tests.
+//! What `run`, `plan` and `remove` are told about the installation as a whole: public address,
+//! languages, and addresses set for tests.
 
 use std::path::{Path, PathBuf};
 
@@ -16,15 +17,17 @@ const MANGO_URL: &str = "MAXCHANNEL_MANGO_URL";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct InstallationArgs {
-    /// The address under which the world reaches this program, like `https://max.acme.ru`; beats the host in the manifests. Without
-    /// it and without a host MAX is polled.
+    /// The address under which the world reaches this program, like `https://max.acme.ru`; beats
+    /// the host in the manifests. Without it and without a host MAX is polled.
     #[arg(long, value_name = "URL", env = "MAXCHANNEL_PUBLIC_URL")]
     public_url: Option<String>,
-    /// What this installation is called in marks and addresses outside, so that two that serve channels of the same names never take
-    /// each other's. Default: the uid of the namespace kube-system in a cluster, else one that is kept in the data folder.
+    /// What this installation is called in marks and addresses outside, so that two that serve
+    /// channels of the same names never take each other's. Default: the uid of the namespace
+    /// kube-system in a cluster, else one that is kept in the data folder.
     #[arg(long, value_name = "ID", env = "MAXCHANNEL_INSTALLATION_ID")]
     installation_id: Option<String>,
-    /// A file (YAML or JSON) with rows {status, code, messageContains, reason} that say what a refusal of MAX means.
+    /// A file (YAML or JSON) with rows {status, code, messageContains, reason} that say what a
+    /// refusal of MAX means.
     #[arg(long, value_name = "FILE", env = "MAXCHANNEL_MAX_ERROR_REASONS")]
     max_error_reasons: Option<PathBuf>,
     /// A PEM file with the authorities to trust for MAX in place of the built-in one.
@@ -40,15 +43,17 @@ pub(super) struct InstallationArgs {
 /// The way out. The environment's `HTTPS_PROXY` and its like count for nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct ProxyArgs {
-    /// The proxy through which MAX, MANGO OFFICE, Creatio and bots are reached, like `http://proxy.acme.ru:3128`; what is on this
-    /// machine, in the cluster or at a private address is reached directly.
+    /// The proxy through which MAX, MANGO OFFICE, Creatio and bots are reached, like
+    /// `http://proxy.acme.ru:3128`; what is on this machine, in the cluster or at a private address
+    /// is reached directly.
     #[arg(long, value_name = "URL", env = transport::PROXY_ADDRESS, hide_env_values = true)]
     proxy: Option<String>,
-    /// Hosts (`crm.acme.ru`) and domains (`.acme.ru`) that are reached without the proxy, with commas between.
+    /// Hosts (`crm.acme.ru`) and domains (`.acme.ru`) that are reached without the proxy, with
+    /// commas between.
     #[arg(long, value_name = "NAMES", env = transport::PROXY_EXCEPT)]
     proxy_except: Option<String>,
-    /// A PEM file, or its text, with authorities that are trusted beside the public ones for everything outside, such as that of a proxy
-    /// which opens TLS.
+    /// A PEM file, or its text, with authorities that are trusted beside the public ones for
+    /// everything outside, such as that of a proxy which opens TLS.
     #[arg(long, value_name = "FILE", env = CA_BUNDLE, hide_env_values = true)]
     ca_bundle: Option<String>,
 }
@@ -152,7 +157,8 @@ fn overridden(variable: &str) -> Result<Option<Url>, String> {
     }
 }
 
-/// MAX calls `https://` on port 443 only, and without a port in the address (MAX Bot API reference, "Webhook subscriptions").
+/// MAX calls `https://` on port 443 only, and without a port in the address (MAX Bot API reference,
+/// "Webhook subscriptions").
 fn public_url(text: &str, max_overridden: bool) -> Result<Url, String> {
     let url = Url::parse(text.trim())
         .ok()

@@ -1,9 +1,9 @@
 //! `kubectl maxchannel`: the commands of day two for a channel in a cluster.
 //!
-//! Owns: how each is carried out, by `kubectl exec` in the relay's pod or by a command of this program. What is asked for becomes the
-//! words of one command ([`Plugin::carried_out`], pure); running them is all that is left. kubectl is there whenever this runs, and
-//! brings contexts, credentials and proxies with it.
-//! Must not: know how a relay or the API server is spoken to.
+//! Owns: how each is carried out, by `kubectl exec` in the relay's pod or by a command of this
+//! program. What is asked for becomes the words of one command ([`Plugin::carried_out`], pure);
+//! running them is all that is left. kubectl is there whenever this runs, and brings contexts,
+//! credentials and proxies with it. Must not: know how a relay or the API server is spoken to.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -201,8 +201,8 @@ impl Channel {
     }
 }
 
-/// What kubectl is asked of the plugin's own words: `arguments` without the program's name. `Err`: to be carried out by a command of
-/// this program, with its words.
+/// What kubectl is asked of the plugin's own words: `arguments` without the program's name. `Err`:
+/// to be carried out by a command of this program, with its words.
 pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode, Vec<OsString>> {
     let known = |word: &OsString| {
         let word = word.to_string_lossy();
@@ -257,8 +257,9 @@ fn kubectl(words: &[String], input: Option<&Path>, output: Option<&Path>) -> Res
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(USAGE)))
 }
 
-/// What may come next, in the form in which kubectl takes it from `kubectl_complete-maxchannel`: commands first, then the channels of the
-/// cluster, a line each, and a last line that says that no files are meant.
+/// What may come next, in the form in which kubectl takes it from `kubectl_complete-maxchannel`:
+/// commands first, then the channels of the cluster, a line each, and a last line that says that no
+/// files are meant.
 pub(super) fn complete(arguments: &[OsString]) -> ExitCode {
     let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let (begun, before) = words.split_last().map_or(("", &[][..]), |(last, before)| (last.as_str(), before));
@@ -275,7 +276,8 @@ pub(super) fn complete(arguments: &[OsString]) -> ExitCode {
     super::print(&lines.join("\n"))
 }
 
-/// The channels in the namespace and context that the line names so far; none where the cluster does not answer.
+/// The channels in the namespace and context that the line names so far; none where the cluster
+/// does not answer.
 fn channels(words: &[String]) -> Vec<String> {
     let mut command = Command::new("kubectl");
     command.args(["get", "mxc", "--output=jsonpath={.items[*].metadata.name}", "--request-timeout=3s"]);

@@ -1,7 +1,8 @@
-//! The command line: one file per subcommand, each with its `Args` and a `run` that returns the exit code.
+//! The command line: one file per subcommand, each with its `Args` and a `run` that returns the
+//! exit code.
 //!
-//! Exit codes: 0 it is as it should be, 1 it is not, 2 wrong usage or an I/O error. Results go to stdout, complaints to stderr, colours
-//! to terminals only.
+//! Exit codes: 0 it is as it should be, 1 it is not, 2 wrong usage or an I/O error. Results go to
+//! stdout, complaints to stderr, colours to terminals only.
 
 mod admin;
 mod check;
@@ -70,6 +71,10 @@ enum Command {
     DeadLetters(dead_letters::Args),
     #[cfg(feature = "simulator")]
     Demo(demo::Args),
+    /// What `maxchannel demo` starts in the place of `maxchannel run`.
+    #[cfg(feature = "simulator")]
+    #[command(hide = true)]
+    DemoRunner(Box<run::Args>),
     Erase(erase::Args),
     Man(man::Args),
     Export(moving::ExportArgs),
@@ -137,6 +142,8 @@ pub fn main() -> ExitCode {
         Command::DeadLetters(args) => dead_letters::run(&args),
         #[cfg(feature = "simulator")]
         Command::Demo(args) => demo::run(&args),
+        #[cfg(feature = "simulator")]
+        Command::DemoRunner(args) => demo::run_as_child(*args),
         Command::Erase(args) => erase::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Export(args) => moving::export(&args),
@@ -195,7 +202,8 @@ pub(crate) fn colours() -> bool {
     telemetry::colours(&std::io::stdout())
 }
 
-/// Says on stderr why a command cannot do its work; whoever asked for JSON gets `{"error": …}` on stdout as well.
+/// Says on stderr why a command cannot do its work; whoever asked for JSON gets `{"error": …}` on
+/// stdout as well.
 pub(crate) fn complain(command: &str, output: Output, message: &str) {
     eprintln!("maxchannel {command}: {}", telemetry::plain(message));
     if output == Output::Json {

@@ -9,15 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 
 use super::USAGE;
 use super::installation::{ProxyArgs, data_dir};
 use super::run::stop_on_signals;
-use crate::contract::{Facts, RelayConfig, webhook};
+use crate::contract::{Facts, RelayConfig, admin, webhook};
 use crate::relay::http::Relays;
 use crate::relay::{self, Relay, moving};
 use crate::time::Clock;
@@ -27,13 +28,16 @@ use crate::{telemetry, transport};
 /// The program of its own that this command becomes.
 const PROGRAM: &str = "maxchannel-relay";
 const THREADS: usize = 2;
+/// The longest list of dead letters to try again, bytes.
+const LONGEST_REPLAY: usize = 64 * 1024;
 /// Between two looks at the configuration.
 const CONFIG_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Carry the messages of one channel, as a pod beside the controller does.
 ///
-/// Reads the folder that the controller mounts (channel.json and one file per credential), takes a changed configuration up within a
-/// second, and states facts under /status: for the controller, and for everybody where --listen is an address of this machine alone.
+/// Reads the folder that the controller mounts (channel.json and one file per credential), takes a
+/// changed configuration up within a second, and states facts under /status: for the controller,
+/// and for everybody where --listen is an address of this machine alone.
 ///
 /// Exit code 0: stopped by a signal; 1: the relay cannot start; 2: wrong usage, or the
 /// configuration or the address cannot be used.
@@ -55,8 +59,8 @@ pub(super) struct Args {
     proxy: ProxyArgs,
 }
 
-/// `maxchannel-relay`: the same as a program of its own. Nothing that a relay does not need is reached from here, so nothing of it is
-/// linked in: it takes half of the memory.
+/// `maxchannel-relay`: the same as a program of its own. Nothing that a relay does not need is
+/// reached from here, so nothing of it is linked in: it takes half of the memory.
 #[derive(Debug, clap::Parser)]
 #[command(name = PROGRAM, version, about = "Carry the messages of one channel", max_term_width = 100)]
 struct Program {
@@ -76,7 +80,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Becomes `maxchannel-relay` where that lies beside this program, and serves by itself where it does not.
+/// Becomes `maxchannel-relay` where that lies beside this program, and serves by itself where it
+/// does not.
 pub(super) fn run(args: &Args, log_format: Option<super::Output>) -> ExitCode {
     let beside = std::env::current_exe().ok().map(|path| path.with_file_name(PROGRAM)).filter(|path| path.is_file());
     if let Some(program) = beside {
@@ -164,6 +169,8 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
     let routes = Router::new()
         .route(crate::contract::status::PATH, get(facts))
         .route("/subscription/{made}", put(subscription))
+        .route(admin::route::DEAD_LETTERS, get(dead_letters))
+        .route(admin::route::REPLAY, post(replay))
         .with_state(At {
             relays: relays.clone(),
             namespace: namespace.clone(),
@@ -279,7 +286,8 @@ struct At {
     guarded: bool,
 }
 
-/// The controller says when the subscription in force was made; it shows MAX's own secret for this channel, which both know.
+/// The controller says when the subscription in force was made; it shows MAX's own secret for this
+/// channel, which both know.
 async fn subscription(
     State(At { relays, namespace, name, .. }): State<At>,
     axum::extract::Path(made): axum::extract::Path<Millis>,
@@ -296,6 +304,31 @@ async fn subscription(
     }
 }
 
+/// The relay, for whoever shows the controller's key: on loopback too, for this acts, and tells of
+/// single messages.
+fn for_controller(at: &At, headers: &HeaderMap) -> Result<Relay, StatusCode> {
+    let relay = at.relays.get(&at.namespace, &at.name).ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    let may = relay::http::bearer(headers).is_some_and(|shown| relay.may_read_status(shown));
+    if may { Ok(relay) } else { Err(StatusCode::FORBIDDEN) }
+}
+
+/// What was not delivered and why, without a word of it and without whose it is.
+async fn dead_letters(State(at): State<At>, headers: HeaderMap) -> Result<Response, StatusCode> {
+    let found = for_controller(&at, &headers)?.dead_letters().await;
+    let mut found = found.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    found.dead_letters.iter_mut().for_each(|letter| letter.customer.clear());
+    Ok(axum::Json(found).into_response())
+}
+
+/// Tries again what the status page of the controller names.
+async fn replay(State(at): State<At>, headers: HeaderMap, body: Body) -> Result<Response, StatusCode> {
+    let relay = for_controller(&at, &headers)?;
+    let body = axum::body::to_bytes(body, LONGEST_REPLAY).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
+    let wanted = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let done = relay.replay(wanted).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(axum::Json(done).into_response())
+}
+
 /// Logs as the installation wants it.
 fn take_level(config: &RelayConfig) {
     if let Err(error) = telemetry::set_level(config.channel.log_level.as_deref()) {
@@ -303,7 +336,8 @@ fn take_level(config: &RelayConfig) {
     }
 }
 
-/// What the relay knows of its customers is for the controller, which shows a key of the bot's token, and for this machine.
+/// What the relay knows of its customers is for the controller, which shows a key of the bot's
+/// token, and for this machine.
 async fn facts(State(at): State<At>, headers: HeaderMap) -> Response {
     let facts = match at.relays.get(&at.namespace, &at.name) {
         Some(relay)

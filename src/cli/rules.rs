@@ -1,6 +1,8 @@
-//! `maxchannel rules`: what a channel would do in a dialog, told beforehand: which replies fire, who gets the messages, what closes it.
+//! `maxchannel rules`: what a channel would do in a dialog, told beforehand: which replies fire,
+//! who gets the messages, what closes it.
 //!
-//! Nothing outside is asked and no time passes: the rules of [`crate::policy`] are played by [`timeline`].
+//! Nothing outside is asked and no time passes: the rules of [`crate::policy`] are played by
+//! [`timeline`].
 
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
@@ -23,9 +25,10 @@ const HORIZON: Millis = 31 * 86_400_000;
 
 /// Tell what a channel would do in a dialog.
 ///
-/// Plays a dialog by the rules of the manifest, in simulated time, and prints what would be sent to whom, when and why. Without events, a
-/// customer writes one message at the given time and nobody answers. Exit code 0: told; 1: the manifest has errors; 2: wrong usage, or a
-/// file cannot be read.
+/// Plays a dialog by the rules of the manifest, in simulated time, and prints what would be sent to
+/// whom, when and why. Without events, a customer writes one message at the given time and nobody
+/// answers. Exit code 0: told; 1: the manifest has errors; 2: wrong usage, or a file cannot be
+/// read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Events are a list in YAML, `at` from --at on or a time of its own:\n  \
         - {at: 0s, customer: starts}\n  \
@@ -39,7 +42,8 @@ pub(super) struct Args {
     /// The file with the MaxChannel; `-` is stdin. Several channels are told one after another.
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     file: PathBuf,
-    /// When the dialog begins, like `2026-11-24 17:50` by the clock of the working hours (else UTC), or with an offset.
+    /// When the dialog begins, like `2026-11-24 17:50` by the clock of the working hours (else
+    /// UTC), or with an offset.
     #[arg(long, value_name = "TIME")]
     at: String,
     /// The file with what happens; `-` is stdin.

@@ -17,11 +17,13 @@ use crate::time::Clock;
 
 /// Run channels from manifests on this machine, without a cluster.
 ///
-/// Reads MaxChannel and Secret manifests, connects each channel to MAX, MANGO OFFICE and Creatio, and carries messages until it is
-/// stopped. The files are watched: a changed text or token takes effect within seconds. A file that vanishes takes nothing away outside;
-/// `maxchannel remove` does. Every change of a condition is told on stdout; how all channels stand is under /status, and
-/// `maxchannel status` shows it, and so does the status page under `/` in a browser. Whoever does not sit at this machine needs the
-/// token in the file `status-page-token` of the data folder to read that page, and everybody needs it to act on it.
+/// Reads MaxChannel and Secret manifests, connects each channel to MAX, MANGO OFFICE and Creatio,
+/// and carries messages until it is stopped. The files are watched: a changed text or token takes
+/// effect within seconds. A file that vanishes takes nothing away outside; `maxchannel remove`
+/// does. Every change of a condition is told on stdout; how all channels stand is under /status,
+/// and `maxchannel status` shows it, and so does the status page under `/` in a browser. Whoever
+/// does not sit at this machine needs the token in the file `status-page-token` of the data folder
+/// to read that page, and everybody needs it to act on it.
 ///
 /// Exit code 0: stopped by a signal; 2: a path, the address or the data folder cannot be used.
 #[derive(Debug, clap::Args)]
@@ -38,11 +40,13 @@ pub(super) struct Args {
     /// Where to listen for webhooks, /status, /readyz, /healthz and /metrics.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// The folder for undelivered messages and what is remembered. Default ~/.local/share/maxchannel.
+    /// The folder for undelivered messages and what is remembered. Default
+    /// ~/.local/share/maxchannel.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// A file with the log level (info, debug, or a filter like `info,maxchannel::relay=debug`), taken up within a second when it is
-    /// made, changed or removed. Beats MAXCHANNEL_LOG. Default `log-level` in the data folder.
+    /// A file with the log level (info, debug, or a filter like `info,maxchannel::relay=debug`),
+    /// taken up within a second when it is made, changed or removed. Beats MAXCHANNEL_LOG. Default
+    /// `log-level` in the data folder.
     #[arg(long, value_name = "FILE", env = "MAXCHANNEL_LOG_LEVEL_FILE")]
     log_level_file: Option<PathBuf>,
     /// Serve no status page under `/`.
@@ -53,6 +57,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
+    run_by(args, Clock::real())
+}
+
+/// The same by another clock.
+pub(super) fn run_by(args: Args, clock: Clock) -> ExitCode {
     let _telemetry = telemetry::start_service(telemetry::Format::Text, "warn,maxchannel=info", "maxchannel");
     let fails = |message: &str| {
         eprintln!("maxchannel run: {message}");
@@ -63,7 +72,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     }
     let options = match (args.installation.installation(), data_dir(args.data_dir)) {
         (Ok(installation), Ok(data_dir)) => {
-            let (cadence, clock) = (Cadence::default(), Clock::real());
+            let cadence = Cadence::default();
             Options { paths: args.paths, listen: args.listen, data_dir, installation, cadence, clock }
         }
         (Err(message), _) | (_, Err(message)) => return fails(&message),

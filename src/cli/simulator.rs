@@ -10,12 +10,13 @@ use serde_json::json;
 use super::USAGE;
 use maxchannel_simulator::{creatio, mango, max};
 
-/// Run simulators of MAX, MANGO OFFICE and Creatio, with a control for customers, agents and faults.
+/// Run simulators of MAX, MANGO OFFICE and Creatio, with a control for customers, agents and
+/// faults.
 ///
 /// Prints one JSON line with the addresses and the invented credentials and serves until Ctrl-C or
-/// SIGTERM. `GET <address>/control` lists what the control of each simulator offers. They start empty:
-/// bots, people and agents are made through the control. The simulators keep everything in memory and
-/// reach loopback and private addresses only.
+/// SIGTERM. `GET <address>/control` lists what the control of each simulator offers. They start
+/// empty: bots, people and agents are made through the control. The simulators keep everything in
+/// memory and reach loopback and private addresses only.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  maxchannel simulator\n  maxchannel simulator --time-scale 60 --for 10m")]
 pub(super) struct Args {

@@ -1,5 +1,5 @@
-//! `maxchannel status` and `kubectl maxchannel`: how channels stand, with cause and remedy, asked of a running `maxchannel run` or of a
-//! cluster. Both show the same status.
+//! `maxchannel status` and `kubectl maxchannel`: how channels stand, with cause and remedy, asked
+//! of a running `maxchannel run` or of a cluster. Both show the same status.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -19,8 +19,8 @@ use crate::transport::{Options, ReqwestTransport, Transport as _, Trust};
 
 /// Show how the channels stand, with cause and remedy.
 ///
-/// Asks a running `maxchannel run`, or with --cluster a Kubernetes. Exit code 0: all channels are ready; 1: not all; 2: wrong usage, or
-/// nobody answers.
+/// Asks a running `maxchannel run`, or with --cluster a Kubernetes. Exit code 0: all channels are
+/// ready; 1: not all; 2: wrong usage, or nobody answers.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel status\n  maxchannel status support --lang ru\n  maxchannel status --server \
@@ -101,7 +101,8 @@ async fn observe(args: &Args) -> Result<(String, bool), String> {
     Ok((text, ready))
 }
 
-/// Shows it whenever it has changed; on a terminal in the same place. Who does not answer is asked again.
+/// Shows it whenever it has changed; on a terminal in the same place. Who does not answer is asked
+/// again.
 async fn watch(args: &Args) -> ExitCode {
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
     let mut before = None;
@@ -120,7 +121,8 @@ async fn watch(args: &Args) -> ExitCode {
     }
 }
 
-/// From the upper left corner, each line to its end and the rest of the screen cleared: nothing flickers.
+/// From the upper left corner, each line to its end and the rest of the screen cleared: nothing
+/// flickers.
 fn in_place(text: &str) -> String {
     format!("\u{1b}[H{}\u{1b}[J", text.replace('\n', "\u{1b}[K\n"))
 }

@@ -1,4 +1,5 @@
-//! `maxchannel widget`: what leads customers to the bot: the deep link, its QR code, and a button for the company's site.
+//! `maxchannel widget`: what leads customers to the bot: the deep link, its QR code, and a button
+//! for the company's site.
 
 mod button;
 mod code;
@@ -18,8 +19,9 @@ use crate::max::deep_link;
 
 /// Make the link, the QR code and the site's button that lead customers to the bot.
 ///
-/// Without --as it prints the links of all sources of spec.widget. The bot's nick is that of --bot, of spec.botCard, or in a cluster of the
-/// channel's status. Exit code 0: made; 1: the manifest has errors; 2: wrong usage, or a file cannot be read or written.
+/// Without --as it prints the links of all sources of spec.widget. The bot's nick is that of --bot,
+/// of spec.botCard, or in a cluster of the channel's status. Exit code 0: made; 1: the manifest has
+/// errors; 2: wrong usage, or a file cannot be read or written.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The button is one file without scripts from elsewhere: put its text before </body> of a page. A page that \
@@ -58,7 +60,8 @@ pub(super) struct Args {
     /// Make everything for every source into this folder.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["kind", "source"])]
     dir: Option<PathBuf>,
-    /// The language of the button where the page has neither Russian nor English: `en` or `ru`. Default: by LC_ALL, LC_MESSAGES, LANG.
+    /// The language of the button where the page has neither Russian nor English: `en` or `ru`.
+    /// Default: by LC_ALL, LC_MESSAGES, LANG.
     #[arg(long, value_name = "LANGUAGE")]
     lang: Option<Language>,
     /// The form of the list of links.

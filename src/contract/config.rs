@@ -1,7 +1,9 @@
-//! What a relay is told: the channel's settings and its credentials, as resolved by the controller or the local runner.
+//! What a relay is told: the channel's settings and its credentials, as resolved by the controller
+//! or the local runner.
 //!
-//! In a cluster both stand in one mounted Secret: `channel.json` (this format) and one file per credential. Unknown members are
-//! ignored, so that a newer controller can feed an older relay; [`FORMAT`] grows only when an old relay would do wrong.
+//! In a cluster both stand in one mounted Secret: `channel.json` (this format) and one file per
+//! credential. Unknown members are ignored, so that a newer controller can feed an older relay;
+//! [`FORMAT`] grows only when an old relay would do wrong.
 
 use std::path::Path;
 use std::time::Duration;
@@ -51,7 +53,8 @@ pub struct ChannelConfig {
     /// Where customers may come from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,
-    /// How much the relay's own process logs, as in `MAXCHANNEL_LOG`; none: what it was started with.
+    /// How much the relay's own process logs, as in `MAXCHANNEL_LOG`; none: what it was started
+    /// with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_level: Option<String>,
 }
@@ -79,7 +82,8 @@ pub struct Source {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Intake {
-    /// MAX posts to `/webhooks/max/<namespace>/<name>/<installation>/<fingerprint>`, or to that without the installation; the secrets are [`Secrets::webhook`].
+    /// MAX posts to `/webhooks/max/<namespace>/<name>/<installation>/<fingerprint>`, or to that
+    /// without the installation; the secrets are [`Secrets::webhook`].
     Webhook,
     /// The relay polls GET /updates.
     LongPoll,
@@ -167,7 +171,8 @@ pub enum ConfigError {
 }
 
 impl ChannelConfig {
-    /// `max-bot:<user id>`, the name of the bot towards Creatio (wire contract, "Set-up through OData").
+    /// `max-bot:<user id>`, the name of the bot towards Creatio (wire contract, "Set-up through
+    /// OData").
     #[must_use]
     pub fn channel_source(&self) -> String {
         format!("max-bot:{}", self.bot_user_id)
@@ -254,7 +259,8 @@ impl RelayConfig {
         })
     }
 
-    /// The folder's files by name, as [`RelayConfig::read`] takes them: the data of the Secret `<name>-relay`.
+    /// The folder's files by name, as [`RelayConfig::read`] takes them: the data of the Secret
+    /// `<name>-relay`.
     ///
     /// # Errors
     /// Never in practice: the settings always serialise.

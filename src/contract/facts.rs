@@ -68,6 +68,17 @@ impl Undelivered {
     pub const fn total(self) -> i64 {
         self.to_crm + self.to_max + self.dead_letters
     }
+
+    /// How many there are, and on which way, for conditions and events.
+    #[must_use]
+    pub fn in_words(self) -> String {
+        let Self { to_crm, to_max, dead_letters } = self;
+        let parts = [(to_crm, "to the CRM"), (to_max, "to customers"), (dead_letters, "given up (dead letters)")];
+        let parts: Vec<String> =
+            parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+        let all = self.total();
+        format!("{all} undelivered {}: {}", if all == 1 { "message" } else { "messages" }, parts.join(", "))
+    }
 }
 
 /// When a silent dialog will be closed.

@@ -1,8 +1,10 @@
-//! Our addresses towards MAX and the CRM: what they are made of, so that whoever subscribes and whoever listens mean the same one.
+//! Our addresses towards MAX and the CRM: what they are made of, so that whoever subscribes and
+//! whoever listens mean the same one.
 //!
-//! The secret is derived from the token, so that nothing has to be kept, and the address carries the secret's fingerprint, so that
-//! GET /subscriptions, which never returns a secret (MAX Bot API reference, "Webhook subscriptions"), still proves which one is in force.
-//! Before the fingerprint stands the installation, so that another one's address is never taken for a stale one of ours.
+//! The secret is derived from the token, so that nothing has to be kept, and the address carries
+//! the secret's fingerprint, so that GET /subscriptions, which never returns a secret (MAX Bot API
+//! reference, "Webhook subscriptions"), still proves which one is in force. Before the fingerprint
+//! stands the installation, so that another one's address is never taken for a stale one of ours.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,7 +22,8 @@ const FINGERPRINT: usize = 8;
 /// Where every address of ours begins, behind the public base.
 const MAX: &str = "/webhooks/max/";
 const CREATIO: &str = "/webhooks/creatio/";
-/// The header in which MAX shows the secret of a subscription (MAX Bot API reference, "Webhook subscriptions").
+/// The header in which MAX shows the secret of a subscription (MAX Bot API reference, "Webhook
+/// subscriptions").
 pub const SECRET_HEADER: &str = "x-max-bot-api-secret";
 
 /// What a relay listens to, as its router takes it.
@@ -33,7 +36,8 @@ pub mod route {
     pub const CREATIO: &str = "/webhooks/creatio/{namespace}/{name}";
 }
 
-/// base64url without padding of HMAC-SHA256(token, "webhook/<namespace>/<name>"): 43 characters of the alphabet that MAX allows.
+/// base64url without padding of HMAC-SHA256(token, "webhook/<namespace>/<name>"): 43 characters of
+/// the alphabet that MAX allows.
 #[must_use]
 pub fn secret(token: &SecretString, channel: &ChannelRef) -> SecretString {
     let mut mac =

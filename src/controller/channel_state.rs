@@ -1,4 +1,5 @@
-//! What is kept of one channel between passes, and lost with the process: everything in it can be found out again.
+//! What is kept of one channel between passes, and lost with the process: everything in it can be
+//! found out again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,7 +50,8 @@ pub struct ChannelState {
     pub good: Option<Arc<MaxChannel>>,
     judged: Option<(u64, Judged)>,
     secrets: BTreeMap<String, (String, BTreeMap<String, SecretString>)>,
-    /// Secrets that were there before and are not any more: they serve to clean up when a whole namespace is deleted at once.
+    /// Secrets that were there before and are not any more: they serve to clean up when a whole
+    /// namespace is deleted at once.
     pub gone: Secrets,
     pub applied: Memory,
     pub settled: Option<Settled>,

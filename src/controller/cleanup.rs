@@ -1,13 +1,16 @@
-//! The end of a channel: unsubscribe, let the relay finish, deactivate the channel in the CRM, then the objects, the volume claim
-//! included, and last the finalizer.
+//! The end of a channel: unsubscribe, let the relay finish, deactivate the channel in the CRM, then
+//! the objects, the volume claim included, and last the finalizer.
 //!
-//! Nothing that was acknowledged is thrown away: while the relay has messages that are not delivered, the deletion waits, says for how
-//! many, and goes on by itself. What a relay said last counts while it does not run; of one that has run and has not said anything to
-//! this process the deletion waits for a word. Whoever does not want to says so by an annotation ([`names::FORCE_DELETE`]). Where the
-//! volume is gone, or the pod that kept them on its own disk, there is nothing to wait for.
+//! Nothing that was acknowledged is thrown away: while the relay has messages that are not
+//! delivered, the deletion waits, says for how many, and goes on by itself. What a relay said last
+//! counts while it does not run; of one that has run and has not said anything to this process the
+//! deletion waits for a word. Whoever does not want to says so by an annotation
+//! ([`names::FORCE_DELETE`]). Where the volume is gone, or the pod that kept them on its own disk,
+//! there is nothing to wait for.
 //!
-//! Else it never hangs: what cannot be taken away outside within the installation's patience, counted from the first try of this
-//! process, is named in an event, and the channel goes all the same.
+//! Else it never hangs: what cannot be taken away outside within the installation's patience,
+//! counted from the first try of this process, is named in an event, and the channel goes all the
+//! same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -97,12 +100,25 @@ pub async fn pass(
             context.writer.event(channel, EventType::Warning, "UndeliveredDropped", "Delete", &note).await;
         }
     }
+    let removed = remove(context, scope, channel, policy).await;
+    if state.refusals.take("deletion", "what the channel has in the cluster", "", now, removed)?.is_some() {
+        return Ok(done(true));
+    }
+    // As of a channel that stays, the server's words are told.
+    state.reconciler.set_generation(channel.metadata.generation.unwrap_or(0));
+    state.reconciler.set_deletion(None);
+    let changed = pass::report(context, channel, state, &RelayState::Absent { detail: String::new() }).await?;
+    let again_in = state.refusals.due().map_or(patience, |due| due - now).max(1_000);
+    Ok(Outcome { changed, waiting: true, again_in: Duration::from_millis(again_in.unsigned_abs()) })
+}
+
+/// Takes away what the channel has in the cluster, and last the finalizer.
+async fn remove(context: &Context, scope: &Scope, channel: &Channel, policy: DeletionPolicy) -> Result<(), Error> {
     pass::remove_objects(context, scope, channel).await?;
     if policy == DeletionPolicy::Delete {
         remove_claim(context, channel).await?;
     }
-    context.writer.remove_finalizer(channel).await?;
-    Ok(done(true))
+    context.writer.remove_finalizer(channel).await
 }
 
 fn is_ephemeral(manifest: &MaxChannel) -> bool {
@@ -134,7 +150,8 @@ async fn wait(
         } else {
             (EventType::Normal, format!("Waits up to {} s to clean up outside: {}", patience / 1_000, told.join("; ")))
         };
-        // Events of one reason count as one and keep the first note: another number is another event.
+        // Events of one reason count as one and keep the first note: another number is another
+        // event.
         let action = match left.held {
             Held::Known(undelivered) => format!("Delete{}", undelivered.total()),
             Held::Unknown => "DeleteUnheard".to_owned(),
@@ -163,15 +180,10 @@ enum Held {
 
 impl Held {
     fn in_words(self) -> String {
-        let Self::Known(undelivered) = self else {
-            return "what the relay has not delivered, which is not known while it does not run".to_owned();
-        };
-        let Undelivered { to_crm, to_max, dead_letters } = undelivered;
-        let parts = [(to_crm, "to the CRM"), (to_max, "to customers"), (dead_letters, "given up (dead letters)")];
-        let parts: Vec<String> =
-            parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-        let all = undelivered.total();
-        format!("{all} undelivered {}: {}", if all == 1 { "message" } else { "messages" }, parts.join(", "))
+        match self {
+            Self::Known(undelivered) => undelivered.in_words(),
+            Self::Unknown => "what the relay has not delivered, which is not known while it does not run".to_owned(),
+        }
     }
 }
 
@@ -281,7 +293,8 @@ fn sentences(done: &[Done]) -> Vec<String> {
     failed.map(|(step, failure)| format!("{} ({})", step.action, failure.detail)).collect()
 }
 
-/// Whether the relay has had nothing to deliver for a moment, or cannot be asked because there is none.
+/// Whether the relay has had nothing to deliver for a moment, or cannot be asked because there is
+/// none.
 fn is_idle(context: &Context, scope: &Scope, state: &mut ChannelState, name: &ChannelRef, holds_nothing: bool) -> bool {
     let now = context.clock.now();
     if !holds_nothing {
@@ -326,17 +339,18 @@ async fn undelivered(
         None if has_run => Held::Unknown,
         None => Held::Known(Undelivered::default()),
     };
-    let none = Held::Known(Undelivered::default());
-    if held == none || !is_store_gone(context, scope, &name, manifest.as_deref().is_ok_and(is_ephemeral)).await? {
+    let nothing = Held::Known(Undelivered::default());
+    if held == nothing || !is_store_gone(context, scope, &name, manifest.as_deref().is_ok_and(is_ephemeral)).await? {
         return Ok(held);
     }
     state.undelivered = Some(Undelivered::default());
     let note = format!("Lost with the relay's volume, which is gone: {}", held.in_words());
     context.writer.event(channel, EventType::Warning, "UndeliveredLost", "Delete", &note).await;
-    Ok(none)
+    Ok(nothing)
 }
 
-/// Whether what the relay kept its messages on is gone, as when the whole namespace is being deleted.
+/// Whether what the relay kept its messages on is gone, as when the whole namespace is being
+/// deleted.
 async fn is_store_gone(context: &Context, scope: &Scope, name: &ChannelRef, is_ephemeral: bool) -> Result<bool, Error> {
     if !context.settings.relay_link.has_pods() || pass::own_pod(scope, name).is_some() {
         return Ok(false);
@@ -349,7 +363,8 @@ async fn is_store_gone(context: &Context, scope: &Scope, name: &ChannelRef, is_e
     Ok(claim.is_none_or(|claim| claim.metadata.deletion_timestamp.is_some()))
 }
 
-/// Where Secrets are gone already, as when a whole folder is deleted at once, what the relay was told serves.
+/// Where Secrets are gone already, as when a whole folder is deleted at once, what the relay was
+/// told serves.
 async fn complete(
     context: &Context,
     scope: &Scope,

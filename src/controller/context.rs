@@ -45,8 +45,8 @@ struct State {
     conflicts: Option<BTreeMap<ChannelRef, Conflict>>,
 }
 
-/// Everything that is kept of one channel; gone with it. Passes change [`ChannelState`], the watch the
-/// rest.
+/// Everything that is kept of one channel; gone with it. Passes change [`ChannelState`], the watch
+/// the rest.
 #[derive(Debug, Default)]
 struct Record {
     claim: Option<Claim>,

@@ -58,8 +58,8 @@ impl Fence {
 
     fn set(&self, until: Option<Instant>) {
         let before = std::mem::replace(&mut *self.0.until.lock().unwrap_or_else(PoisonError::into_inner), until);
-        // Renewed after it had lapsed, as by a process that stood still: passes were turned away meanwhile,
-        // and whoever asks for them when the lease is won must do so again.
+        // Renewed after it had lapsed, as by a process that stood still: passes were turned away
+        // meanwhile, and whoever asks for them when the lease is won must do so again.
         let has_lapsed = until.is_some() && before.is_some_and(|before| before <= Instant::now());
         self.0
             .leads

@@ -1,14 +1,16 @@
 //! The Kubernetes half: watches channels, owns their objects, and tells how it stands with them.
 //!
-//! Owns the watches, the owned objects (one builder each in [`objects`]), the lease, events, status and metrics. What a channel needs is
-//! decided in [`crate::channel`], the same as without a cluster; dialogs are the relay's.
+//! Owns the watches, the owned objects (one builder each in [`objects`]), the lease, events, status
+//! and metrics. What a channel needs is decided in [`crate::channel`], the same as without a
+//! cluster; dialogs are the relay's.
 //!
 //! - [`scope`]: caches and kicks; one per watched namespace, or one for all.
 //! - [`pass`]: one pass over one channel; [`cleanup`]: over one that is being deleted.
 //! - [`writer`]: every write, none that changes nothing, none without the lease.
 //! - [`lease`]: who leads. Followers keep their caches warm and write nothing.
 //!
-//! Nothing is decided from memory that could not be found out again: a crash after any single write costs nothing.
+//! Nothing is decided from memory that could not be found out again: a crash after any single write
+//! costs nothing.
 
 mod action;
 mod channel_state;
@@ -31,6 +33,7 @@ mod resource;
 mod rollouts;
 mod scope;
 mod settings;
+mod status_page;
 mod volume;
 mod warnings;
 mod withheld;
@@ -62,7 +65,7 @@ pub use relay_link::RelayLink;
 pub use resource::Channel;
 pub use rollouts::Parallelism;
 use scope::{Lane, Scope};
-pub use settings::{RelayDefaults, RelayPods, Settings};
+pub use settings::{RelayDefaults, RelayPods, Settings, StatusPage};
 use writer::Writer;
 
 use crate::api::ChannelRef;
@@ -144,16 +147,20 @@ impl Error {
 pub enum StartError {
     #[error("cannot listen on {address}: {source}; give another address by MAXCHANNEL_LISTEN")]
     Listen { address: std::net::SocketAddr, source: std::io::Error },
+    #[error("the status page cannot listen on {address}: {source}; give another address by MAXCHANNEL_STATUS_PAGE")]
+    StatusPage { address: std::net::SocketAddr, source: std::io::Error },
     #[error("{0}")]
     Settings(String),
 }
 
-/// One client for calls, which must end, and one for watches, which are silent for minutes and have their own bounds.
+/// One client for calls, which must end, and one for watches, which are silent for minutes and have
+/// their own bounds.
 ///
 /// # Errors
 /// The configuration cannot be used.
 pub fn clients(mut config: kube::Config) -> Result<(Client, Client), kube::Error> {
-    // The library takes the environment's; this program takes proxies from its settings, and none for the API server.
+    // The library takes the environment's; this program takes proxies from its settings, and none
+    // for the API server.
     config.proxy_url = None;
     let mut calls = config.clone();
     calls.connect_timeout = Some(Duration::from_secs(5));
@@ -170,6 +177,8 @@ pub fn clients(mut config: kube::Config) -> Result<(Client, Client), kube::Error
 pub struct Running {
     /// Where /healthz, /readyz and /metrics are.
     pub address: std::net::SocketAddr,
+    /// Where the status page is.
+    pub status_page: Option<std::net::SocketAddr>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -187,8 +196,8 @@ impl Running {
     }
 }
 
-/// Starts the controller; it goes on until `stop` is cancelled. `watching` is for watches, which are silent for minutes, `client` for
-/// everything else and should have time-outs.
+/// Starts the controller; it goes on until `stop` is cancelled. `watching` is for watches, which
+/// are silent for minutes, `client` for everything else and should have time-outs.
 ///
 /// # Errors
 /// The address or a setting cannot be used.
@@ -215,17 +224,38 @@ pub async fn start(
     let address = settings.listen;
     let listener = transport::listen(address).await.map_err(|source| StartError::Listen { address, source })?;
     let address = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
+    let page = match &settings.status_page {
+        Some(page) => {
+            let address = page.listen;
+            let listen = async || {
+                let listener = transport::listen(address).await?;
+                listener.local_addr().map(|address| (listener, address))
+            };
+            Some(listen().await.map_err(|source| StartError::StatusPage { address, source })?)
+        }
+        None => None,
+    };
+    let status_page = page.as_ref().map(|(_, address)| *address);
     let writer = Writer::new(client.clone(), fence.clone(), &settings.identity, metrics.clone());
     // Never through a proxy: they are in the cluster.
     let relays = ReqwestTransport::direct(Trust::public()).map(Arc::new).map_err(StartError::Settings)?;
     let context = Arc::new(Context::new(settings, clients, writer, fence, metrics, relays));
-    let task = tokio::spawn(run(context, client, watching, listener, stop));
-    Ok(Running { address, task })
+    let task = tokio::spawn(run(context, client, watching, (listener, page), stop));
+    Ok(Running { address, status_page, task })
 }
 
-async fn run(context: Arc<Context>, client: Client, watching: Client, listener: TcpListener, stop: CancellationToken) {
+async fn run(
+    context: Arc<Context>,
+    client: Client,
+    watching: Client,
+    (listener, page): (TcpListener, Option<(TcpListener, std::net::SocketAddr)>),
+    stop: CancellationToken,
+) {
     // Dropped with this task, so that a crash in a test ends everything.
     let mut tasks = JoinSet::new();
+    if let Some((listener, address)) = page {
+        tasks.spawn(status_page::serve(context.clone(), listener, address));
+    }
     let ready = http::Ready::default();
     let metrics = context.clone();
     tasks.spawn(http::serve(listener, ready.clone(), move || {
@@ -277,7 +307,8 @@ async fn run(context: Arc<Context>, client: Client, watching: Client, listener: 
         tasks.spawn(async move {
             let mut is_any_served = false;
             for scope in &scopes {
-                // One that the server does not show, as when its namespace is gone, does not keep the others waiting.
+                // One that the server does not show, as when its namespace is gone, does not keep
+                // the others waiting.
                 is_any_served |= tokio::select! {
                     biased;
                     () = scope.ready() => true,
@@ -396,8 +427,9 @@ async fn list_any(apis: &[Api<Channel>]) -> Result<(), kube::Error> {
     refused.map_or(Ok(()), Err)
 }
 
-/// Finds out what this installation is called, where nobody has said: by the uid of `kube-system`, which is one per cluster and as old
-/// as it. Where that may not be read, the uid of the Lease serves, which is as old as this release. False: stopped before.
+/// Finds out what this installation is called, where nobody has said: by the uid of `kube-system`,
+/// which is one per cluster and as old as it. Where that may not be read, the uid of the Lease
+/// serves, which is as old as this release. False: stopped before.
 async fn identify(context: &Context, client: &Client, ready: &http::Ready, stop: &CancellationToken) -> bool {
     let id = &context.clients.installation().id;
     if id.is_known() {
@@ -549,14 +581,16 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
             }
         }
     };
-    // A task of its own: the library would poll all passes under way whenever one of them can go on, and on one core.
+    // A task of its own: the library would poll all passes under way whenever one of them can go
+    // on, and on one core.
     let work =
         async { AbortOnDropHandle::new(tokio::spawn(work.instrument(span))).await.map_err(|_| Error::Panicked)? };
     let outcome = tokio::select! {
         biased;
         // Another may lead from now on: whatever is under way is dropped.
         _ = leads.wait_for(|leads| !leads) => Err(Error::Lost(Lost)),
-        // A person has changed something: what is under way would finish with what is no longer wanted.
+        // A person has changed something: what is under way would finish with what is no longer
+        // wanted.
         Ok(()) = version.changed() => {
             return Ok(match lane {
                 // A pass is asked for, and by which lane, by whoever says so.

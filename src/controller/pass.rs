@@ -1,4 +1,5 @@
-//! One pass over one channel, as a table of contents: dereference -> validate -> observe -> build -> apply -> plan and execute -> status.
+//! One pass over one channel, as a table of contents: dereference -> validate -> observe -> build
+//! -> apply -> plan and execute -> status.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -42,7 +43,8 @@ const NOT_SOONER: Millis = 2_000;
 /// The longest wait is short, because after an API server that was away the kubelet's own watches
 /// come back at any time within a minute, and a touch before that brings nothing.
 const TOUCH_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(3), Duration::from_secs(10));
-/// After so many touches, which is some five minutes, the relay itself must be refusing the configuration: then it is touched rarely.
+/// After so many touches, which is some five minutes, the relay itself must be refusing the
+/// configuration: then it is touched rarely.
 const TOUCHES: u32 = 30;
 const TOUCH_RARELY: Millis = 120_000;
 /// What a pass did.
@@ -133,8 +135,8 @@ impl Shell for Steps<'_> {
         claim(self.context, self.state, &self.name);
     }
 
-    /// What is remembered needs no answer from outside: a relay that lost an object has it back before
-    /// anybody is asked.
+    /// What is remembered needs no answer from outside: a relay that lost an object has it back
+    /// before anybody is asked.
     async fn serve(&mut self) -> Result<(), Error> {
         Box::pin(self.relay.serve(self.context, self.scope, self.channel, self.state)).await
     }
@@ -176,7 +178,8 @@ impl Shell for Steps<'_> {
     }
 }
 
-/// Holds a relay back that an earlier process has told of hosts which are not allowed any more, while there is nothing else to tell it.
+/// Holds a relay back that an earlier process has told of hosts which are not allowed any more,
+/// while there is nothing else to tell it.
 async fn withhold(context: &Context, scope: &Scope, channel: &Channel, state: &mut ChannelState) -> Result<(), Error> {
     let now = context.clock.now();
     let ChannelState { withheld, refusals, good, .. } = state;
@@ -191,15 +194,15 @@ async fn withhold(context: &Context, scope: &Scope, channel: &Channel, state: &m
 }
 
 /// Why the relay's pod may not be replaced now; if it may, it counts from here on.
-fn waits_for_others(context: &Context, scope: &Scope, name: &ChannelRef) -> Option<(Reason, String)> {
+fn waits_for_others(context: &Context, scope: &Scope, name: &ChannelRef) -> Option<Unapplied> {
     let sets = scope.stateful_sets.state();
     let mut begun = rollouts::unfinished(sets.iter().map(|set| &**set), &names::relay(""));
     // Of those that are going, or are none of ours, nothing is waited for.
     begun.retain(|other| is_served(scope, other));
     match context.rollouts.may_begin(name, sets.len(), &begun) {
         Turn::Go => None,
-        Turn::Wait(detail) => Some((Reason::RolloutWaiting, detail)),
-        Turn::Halted(detail) => Some((Reason::RolloutHalted, detail)),
+        Turn::Wait(detail) => Some(Unapplied { reason: Reason::RolloutWaiting, detail, is_harmless: true }),
+        Turn::Halted(detail) => Some(Unapplied { reason: Reason::RolloutHalted, detail, is_harmless: true }),
     }
 }
 
@@ -334,7 +337,8 @@ impl Serving {
         );
         let changed_before = std::mem::take(&mut self.changed);
         if let Some(config) = &config {
-            // Most passes only ask how things stand: where neither the channel nor any object has changed, nothing is compared again.
+            // Most passes only ask how things stand: where neither the channel nor any object has
+            // changed, nothing is compared again.
             let now = Settled {
                 desired: channel.desired_hash(),
                 revision: config.channel.revision.clone(),
@@ -381,7 +385,7 @@ impl Serving {
         config: &RelayConfig,
     ) -> Result<(), Error> {
         let name = &blueprint.channel;
-        let ChannelState { applied: memory, refusals, .. } = state;
+        let ChannelState { applied: memory, refusals, undelivered, .. } = state;
         let writer = &context.writer;
         let now = context.clock.now();
         let desired = format!("{:x} {}", channel.desired_hash(), config.channel.revision);
@@ -442,10 +446,11 @@ impl Serving {
         // Of one that does not run nothing is lost, and this may be what mends it.
         let is_running = found.as_ref().and_then(|found| found.status.as_ref()?.ready_replicas).unwrap_or(0) > 0;
         let is_due = replaces && is_running && !refusals.waits("StatefulSet", &desired, now);
-        let waits = if is_due { waits_for_others(context, scope, name) } else { None };
-        if let Some((reason, detail)) = waits {
+        let waits = volume::strands(found.as_deref(), &wanted, *undelivered)
+            .or_else(|| is_due.then(|| waits_for_others(context, scope, name)).flatten());
+        if let Some(unapplied) = waits {
             self.waits_for_others = true;
-            refusals.put("rollout", &desired, now, Unapplied { reason, detail, is_harmless: true });
+            refusals.put("rollout", &desired, now, unapplied);
         } else if !is_foreign {
             refusals.clear("rollout");
             apply!("StatefulSet", found.clone().map(Live::Whole), wanted);
@@ -456,13 +461,15 @@ impl Serving {
         if let Some(ingress) = objects::ingress(blueprint) {
             apply!("Ingress", live(&scope.ingresses, name), ingress);
         } else {
-            // What was applied before counts for nothing any more: the same may be wanted again at once.
+            // What was applied before counts for nothing any more: the same may be wanted again at
+            // once.
             memory.remove("Ingress");
             let removed = remove_if_there(context, &scope.ingresses, channel).await;
             let object = format!("Ingress {object}");
             self.changed |= refusals.take("Ingress", &object, &desired, now, removed)?.unwrap_or(false);
         }
-        // Not watched, for many clusters do not know the kind: it is read whenever anything of the channel has changed.
+        // Not watched, for many clusters do not know the kind: it is read whenever anything of the
+        // channel has changed.
         if context.settings.relay_pods.gateway.is_some() {
             if let Some(route) = objects::http_route(blueprint) {
                 apply!("HTTPRoute", None, route);
@@ -534,8 +541,9 @@ fn live<K: Owned + kube::runtime::reflector::Lookup<DynamicType = ()>>(
     store.get(&ObjectRef::new(&names::relay(&channel.name)).within(&channel.namespace)).map(Live::Whole)
 }
 
-/// Whether the claim that the relay's pod would use may be used: there is none, or it was made for a channel of this name, be it one that
-/// was deleted and has left its volume (`deletionPolicy: Retain`), or by a version that did not say for which.
+/// Whether the claim that the relay's pod would use may be used: there is none, or it was made for
+/// a channel of this name, be it one that was deleted and has left its volume
+/// (`deletionPolicy: Retain`), or by a version that did not say for which.
 async fn may_use_claim(context: &Context, name: &ChannelRef) -> Result<(), Error> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(context.writer.client().clone(), &name.namespace);
     let Some(claim) = api.get_opt(&names::claim(&name.name)).await? else { return Ok(()) };
@@ -547,7 +555,8 @@ async fn may_use_claim(context: &Context, name: &ChannelRef) -> Result<(), Error
     Err(Error::Foreign("it was not made for a relay".to_owned()))
 }
 
-/// Whether applying would put another pod in the place of the one that runs, because something else is wanted than before.
+/// Whether applying would put another pod in the place of the one that runs, because something else
+/// is wanted than before.
 fn replaces_pod(found: &StatefulSet, wanted: &StatefulSet) -> bool {
     let template =
         |set: &StatefulSet| serde_json::to_value(set.spec.as_ref().map(|spec| &spec.template)).unwrap_or_default();
@@ -623,7 +632,8 @@ async fn remove_if_there<K: Owned + kube::runtime::reflector::Lookup<DynamicType
     delete::<K>(context, channel).await
 }
 
-/// Deletes everything that the channel owns in the cluster; what cannot be listed here goes with its owner.
+/// Deletes everything that the channel owns in the cluster; what cannot be listed here goes with
+/// its owner.
 ///
 /// # Errors
 /// As for the writes.
@@ -636,7 +646,8 @@ fn touch_pause(times: u32) -> Millis {
     if times < TOUCHES { TOUCH_AGAIN.millis_after(times) } else { TOUCH_RARELY }
 }
 
-/// Makes the kubelet bring the configuration to the pod now, and again where it was faster than its own cache.
+/// Makes the kubelet bring the configuration to the pod now, and again where it was faster than its
+/// own cache.
 async fn touch(
     context: &Context,
     scope: &Scope,
@@ -702,7 +713,8 @@ pub async fn report(
     Ok(true)
 }
 
-/// Whether a condition has news worth an event: it fails, for another reason than before, or it holds again.
+/// Whether a condition has news worth an event: it fails, for another reason than before, or it
+/// holds again.
 fn transition(before: &[Condition], now: &Condition) -> Option<(EventType, String)> {
     let type_: ConditionType = now.type_.parse().ok()?;
     if type_ == ConditionType::Stalled {

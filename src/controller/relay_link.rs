@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE};
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::Api;
 use kube::runtime::reflector::ObjectRef;
@@ -26,6 +26,7 @@ use super::relay_state::{self, PodState};
 use super::scope::Scope;
 use crate::api::{ChannelRef, Reason};
 use crate::channel::report::RelayState;
+use crate::contract::admin::{DeadLetter, DeadLetters, Replay, Replayed, route};
 use crate::contract::config::file;
 use crate::contract::webhook::SECRET_HEADER;
 use crate::contract::{Facts, RelayConfig, status};
@@ -89,6 +90,8 @@ pub struct Place {
     base: String,
     /// As the kubelet sees it.
     ready: bool,
+    /// It is not ready for longer than a start takes.
+    late: bool,
     service: Option<SocketAddr>,
     /// It is open to others only by its Service.
     needs_service: bool,
@@ -156,7 +159,7 @@ fn meaning(state: &ChannelState, place: &Place, config: Option<&RelayConfig>) ->
             open: place.ready && (*by_service || !place.needs_service),
             wanted: config.map_or_else(|| facts.revision.clone(), |config| config.channel.revision.clone()),
         },
-        (Some(Err(detail)), _) if place.ready => {
+        (Some(Err(detail)), _) if place.ready || place.late => {
             RelayState::Failed { reason: Reason::RelayUnreachable, detail: detail.clone() }
         }
         (Some(Err(_)), _) => RelayState::Absent { detail: String::new() },
@@ -206,7 +209,10 @@ pub async fn ask(
 }
 
 fn status_request(base: &str, key: Option<&SecretString>) -> http::request::Builder {
-    let request = http::Request::get(format!("{base}{}", status::PATH));
+    with_key(http::Request::get(format!("{base}{}", status::PATH)), key)
+}
+
+fn with_key(request: http::request::Builder, key: Option<&SecretString>) -> http::request::Builder {
     match key {
         Some(key) => request.header(AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
         None => request,
@@ -215,7 +221,7 @@ fn status_request(base: &str, key: Option<&SecretString>) -> http::request::Buil
 
 /// What the relay lets us read its status for. Where nothing is wanted of it now, what it was told
 /// last says.
-async fn status_key(context: &Context, name: &ChannelRef, config: Option<&RelayConfig>) -> Option<SecretString> {
+pub async fn status_key(context: &Context, name: &ChannelRef, config: Option<&RelayConfig>) -> Option<SecretString> {
     if let Some(config) = config {
         return Some(config.status_key());
     }
@@ -264,12 +270,13 @@ pub async fn tell_subscription(
 pub fn place(context: &Context, scope: &Scope, name: &ChannelRef) -> Option<Place> {
     if let RelayLink::Fake { base } = &context.settings.relay_link {
         let base = format!("{base}/{}/{}", name.namespace, name.name);
-        return Some(Place { base, ready: true, service: None, needs_service: false });
+        return Some(Place { base, ready: true, late: false, service: None, needs_service: false });
     }
     match relay_state::of_pod(own_pod(scope, name).as_deref(), &[], context.clock.now()) {
-        PodState::Running { ip, ready } => Some(Place {
+        PodState::Running { ip, ready, late } => Some(Place {
             base: format!("http://{}", SocketAddr::new(ip, u16::try_from(PORT).unwrap_or(8080))),
             ready,
+            late,
             service: service_address(scope, name),
             needs_service: true,
         }),
@@ -287,6 +294,45 @@ fn service_address(scope: &Scope, name: &ChannelRef) -> Option<SocketAddr> {
     let spec = service.spec.as_ref()?;
     let port = spec.ports.iter().flatten().find(|port| port.name.as_deref() == Some(PORT_NAME))?.port;
     Some(SocketAddr::new(spec.cluster_ip.as_deref()?.parse().ok()?, u16::try_from(port).ok()?))
+}
+
+/// What the status page shows of a relay: its facts, and its dead letters where it has some.
+pub async fn ask_with_letters(context: &Context, place: &Place, key: Option<&SecretString>) -> Result<Told, String> {
+    let facts = ask_at(&*context.relays, status_request(&place.base, key)).await?;
+    let mut letters = Vec::new();
+    if facts.dead_letters > 0 {
+        let request = http::Request::get(format!("{}{}", place.base, route::DEAD_LETTERS));
+        // One of an older version tells only how many they are.
+        let answer = send(context, with_key(request, key), Bytes::new()).await.ok();
+        let found = answer.and_then(|body| serde_json::from_slice::<DeadLetters>(&body).ok());
+        letters = found.unwrap_or_default().dead_letters;
+    }
+    Ok((facts, letters))
+}
+
+/// A relay's facts and dead letters.
+pub type Told = (Facts, Vec<DeadLetter>);
+
+/// Tries dead letters of a relay again.
+pub async fn replay(
+    context: &Context,
+    place: &Place,
+    key: Option<&SecretString>,
+    wanted: &Replay,
+) -> Result<Replayed, String> {
+    let request =
+        http::Request::post(format!("{}{}", place.base, route::REPLAY)).header(CONTENT_TYPE, "application/json");
+    let body = serde_json::to_vec(wanted).map_err(|error| error.to_string())?;
+    let answer = send(context, with_key(request, key), body.into()).await?;
+    serde_json::from_slice(&answer).map_err(|error| format!("its answer is not understood: {error}"))
+}
+
+async fn send(context: &Context, request: http::request::Builder, body: Bytes) -> Result<Bytes, String> {
+    let request = request.body(body).map_err(|error| error.to_string())?;
+    let options = Options { timeout: ASK_LIMIT, max_answer: 256 * 1024 };
+    let answer = context.relays.send(request, options).await.map_err(|_| "it does not answer".to_owned())?;
+    let code = answer.status();
+    if code.is_success() { Ok(answer.into_body()) } else { Err(format!("it answers {}", code.as_u16())) }
 }
 
 async fn ask_at(relays: &dyn Transport, request: http::request::Builder) -> Result<Facts, String> {

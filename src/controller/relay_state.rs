@@ -12,8 +12,9 @@ use crate::time::Millis;
 /// What a pod says of itself.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PodState {
-    /// It can be asked at this address; `ready` as the kubelet sees it.
-    Running { ip: IpAddr, ready: bool },
+    /// It can be asked at this address; `ready` as the kubelet sees it, `late` where it has not been
+    /// so for longer than a start takes.
+    Running { ip: IpAddr, ready: bool, late: bool },
     /// There is nobody to ask.
     Down(RelayState),
 }
@@ -26,6 +27,8 @@ const UNSCHEDULED: Millis = 15_000;
 /// A pod that is being deleted and stays longer after its time than this: nobody is there to end
 /// it.
 const OVERDUE: Millis = 30_000;
+/// A relay that runs and is not ready for longer than this does not start, it hangs.
+const UNREADY: Millis = 45_000;
 /// A warning that is repeated so often is no passing one.
 const REPEATED: i32 = 3;
 
@@ -142,7 +145,12 @@ pub fn of_pod(pod: Option<&Pod>, warnings: &[Warning], now: Millis) -> PodState 
         };
     }
     match status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()) {
-        Some(ip) => PodState::Running { ip, ready: condition("Ready").is_some_and(|ready| ready.status == "True") },
+        Some(ip) => {
+            let since = condition("Ready").and_then(|ready| ready.last_transition_time.as_ref());
+            let ready = is_true("Ready");
+            let late = !ready && is_running && since.is_some_and(|since| now - since.0.as_millisecond() >= UNREADY);
+            PodState::Running { ip, ready, late }
+        }
         None => starting(""),
     }
 }
@@ -173,6 +181,12 @@ mod tests {
     fn a_pod_that_does_not_run_says_why() {
         let failed = |reason, detail: &str| PodState::Down(RelayState::Failed { reason, detail: detail.to_owned() });
         let unbound = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.";
+        let unready = |since: &str| {
+            json!({"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": since}],
+            "containerStatuses": [{"name": "relay", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"running": {"startedAt": since}}}]})
+        };
+        let unready_relay = |late| PodState::Running { ip: "10.0.0.1".parse().unwrap(), ready: false, late };
         let unscheduled = |message: &str| json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]});
         for (name, status, expected) in [
             ("volume", unscheduled(unbound), failed(Reason::VolumePending, unbound)),
@@ -198,8 +212,10 @@ mod tests {
             (
                 "runs",
                 json!({"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}),
-                PodState::Running { ip: "10.0.0.1".parse().unwrap(), ready: true },
+                PodState::Running { ip: "10.0.0.1".parse().unwrap(), ready: true, late: false },
             ),
+            ("starts", unready("1970-01-01T00:16:39Z"), unready_relay(false)),
+            ("hangs", unready("1970-01-01T00:10:00Z"), unready_relay(true)),
         ] {
             assert_eq!(state(&status), expected, "{name}");
         }

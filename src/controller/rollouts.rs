@@ -327,7 +327,7 @@ mod tests {
         let rollouts = Rollouts::default();
         assert_eq!(rollouts.may_begin(&a, 2, &[]), Turn::Go);
         assert_eq!(rollouts.may_begin(&b, 2, &[]), Turn::Wait("n/a".to_owned()));
-        assert_eq!(rollouts.ended(&a), [b.clone()]);
+        assert_eq!(rollouts.ended(&a), std::slice::from_ref(&b));
         tokio::time::advance(PATIENCE * 2).await;
         assert_eq!(rollouts.observe(&a, Some(&set(4, 4, 1, true)), None), News::default());
         assert_eq!(rollouts.may_begin(&b, 2, &[]), Turn::Go);

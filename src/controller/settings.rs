@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -40,7 +41,8 @@ pub struct Settings {
     pub cadence: Cadence,
     /// Between two looks at a relay.
     pub relay_interval: Duration,
-    /// How long a deletion tries to take away what is outside, counted from its first try in this process.
+    /// How long a deletion tries to take away what is outside, counted from its first try in this
+    /// process.
     pub deletion_patience: Duration,
     /// The controller's own namespace and pod.
     pub namespace: String,
@@ -69,6 +71,16 @@ pub struct Settings {
     /// The Ingress of channels with a host and without an ingress of their own.
     pub webhook_ingress: Option<Ingress>,
     pub relay_link: RelayLink,
+    /// Where the status page is; none: there is none.
+    pub status_page: Option<StatusPage>,
+}
+
+/// See [`crate::status_page`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusPage {
+    pub listen: SocketAddr,
+    /// The file with the page's token.
+    pub token: PathBuf,
 }
 
 /// What every relay's pod and the objects beside it have of the installation.

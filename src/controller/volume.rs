@@ -12,6 +12,7 @@ use super::{Error, names};
 use crate::api::ChannelRef;
 use crate::api::Reason;
 use crate::channel::report::Unapplied;
+use crate::contract::Undelivered;
 
 /// Keeps the template of the claim that the StatefulSet has: the claim itself is what changes.
 pub fn keep_template(wanted: &mut StatefulSet, found: &StatefulSet) {
@@ -46,10 +47,14 @@ pub async fn resize(
     let object = format!("PersistentVolumeClaim {name}");
     let in_the_way =
         |detail: String| Ok((false, Some(Unapplied { reason: Reason::VolumeNotResized, detail, is_harmless: false })));
-    if let (Some(class), Some(before)) = (class, &spec.storage_class_name)
-        && class != before
+    if let Some(class) = class
+        && spec.storage_class_name.as_deref() != Some(class)
     {
-        return in_the_way(format!("{object} has the StorageClass {before}, which cannot be changed to {class}"));
+        let before = spec
+            .storage_class_name
+            .as_deref()
+            .map_or("no StorageClass".to_owned(), |it| format!("the StorageClass {it}"));
+        return in_the_way(format!("{object} has {before}, which cannot be changed to {class}"));
     }
     let (Some(now), Some(wanted)) = (bytes(has), bytes(size)) else { return Ok((false, None)) };
     if wanted < now {
@@ -70,6 +75,20 @@ pub async fn resize(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Why the relay may not move from its volume to the pod's own disk now: what waits there would be
+/// left behind, and deleted with the channel.
+pub fn strands(found: Option<&StatefulSet>, wanted: &StatefulSet, waiting: Option<Undelivered>) -> Option<Unapplied> {
+    let has_claim = |set: &StatefulSet| {
+        set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref()).is_some_and(|claims| !claims.is_empty())
+    };
+    let waiting = waiting.filter(|waiting| waiting.total() > 0)?;
+    if !has_claim(found?) || has_claim(wanted) {
+        return None;
+    }
+    let detail = format!("it is left once nothing waits on it: {}", waiting.in_words());
+    Some(Unapplied { reason: Reason::VolumeNotResized, detail, is_harmless: true })
 }
 
 /// Whether a refusal is about the volume: neither a quota's nor one of rights.
@@ -112,5 +131,29 @@ mod tests {
         }
         assert_eq!(bytes("1Gi"), bytes("1024Mi"));
         assert_eq!(bytes("a lot"), None);
+    }
+
+    #[test]
+    fn a_relay_leaves_its_volume_only_once_nothing_waits_on_it() {
+        let set = |has_claim: bool| -> StatefulSet {
+            let claims = if has_claim { json!([{"metadata": {"name": "data"}}]) } else { json!([]) };
+            serde_json::from_value(json!({"metadata": {"name": "a-relay"}, "spec": {"serviceName": "a-relay",
+                "selector": {}, "template": {}, "volumeClaimTemplates": claims}}))
+            .unwrap()
+        };
+        let two = Some(Undelivered { to_crm: 2, ..Undelivered::default() });
+        let why = strands(Some(&set(true)), &set(false), two).unwrap();
+        assert!(why.detail.contains("2 undelivered messages: 2 to the CRM"), "{why:?}");
+        for (found, wanted, waiting) in [
+            (Some(true), false, Some(Undelivered::default())),
+            // A relay that says nothing may need another volume to come up; this one stays.
+            (Some(true), false, None),
+            (Some(true), true, two),
+            (Some(false), true, two),
+            (None, false, two),
+        ] {
+            let found = found.map(set);
+            assert_eq!(strands(found.as_ref(), &set(wanted), waiting), None);
+        }
     }
 }

@@ -1,8 +1,10 @@
-//! A relay that was told of hosts which the installation no longer allows is held back: it takes and sends nothing, and the addresses and
-//! credentials of the CRM and of the bots are taken out of its configuration.
+//! A relay that was told of hosts which the installation no longer allows is held back: it takes
+//! and sends nothing, and the addresses and credentials of the CRM and of the bots are taken out of
+//! its configuration.
 //!
-//! Within one process the last good manifest names allowed hosts only. A new process, with other hosts allowed, may find a relay that an
-//! earlier one has told of others, and a manifest from which nothing else can be made.
+//! Within one process the last good manifest names allowed hosts only. A new process, with other
+//! hosts allowed, may find a relay that an earlier one has told of others, and a manifest from
+//! which nothing else can be made.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
@@ -20,7 +22,8 @@ use super::{Error, names};
 use crate::api::AllowedHosts;
 use crate::contract::digest::fingerprint;
 
-/// What a relay is told of the outside that a manifest chooses, and where the addresses in it stand.
+/// What a relay is told of the outside that a manifest chooses, and where the addresses in it
+/// stand.
 const OUTSIDE: [(&str, &[&str]); 3] =
     [("creatio", &["url", "identityUrl"]), ("bot", &["url"]), ("offHoursBot", &["url"])];
 /// The settings file among the Secret's data.
@@ -50,8 +53,9 @@ impl Withheld {
         problems
     }
 
-    /// Looks at what the relay was told, where that is the channel's and has changed since the last time, and holds it back where it must
-    /// be. To be called while there is no manifest that may be used.
+    /// Looks at what the relay was told, where that is the channel's and has changed since the last
+    /// time, and holds it back where it must be. To be called while there is no manifest that may
+    /// be used.
     ///
     /// # Errors
     /// The API server refuses or does not answer.

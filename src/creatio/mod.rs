@@ -1,11 +1,13 @@
 //! The client of Creatio: sign-in, OData, files, chat services and the package MaxChannel.
 //!
-//! Owns: the wire shapes (package contract, version 1; Creatio API reference, sections 1-3, 5.4, 6, 7), the session in both kinds of
-//! sign-in, the runtime's path prefix, the limits of the spec, and the meaning of every failure as a [`Class`] and one sentence.
+//! Owns: the wire shapes (package contract, version 1; Creatio API reference, sections 1-3, 5.4, 6,
+//! 7), the session in both kinds of sign-in, the runtime's path prefix, the limits of the spec, and
+//! the meaning of every failure as a [`Class`] and one sentence.
 //!
-//! Invariants: a request is replayed at most once, and only when the site said that it did not run it because nobody was signed in;
-//! one sign-in at a time; a refused password is not tried again in a hurry; no secret, cookie or message text is in any error or
-//! `Debug`. Must not retry anything else, must not keep order (one call per customer at a time is the caller's), must not know MAX.
+//! Invariants: a request is replayed at most once, and only when the site said that it did not run
+//! it because nobody was signed in; one sign-in at a time; a refused password is not tried again in
+//! a hurry; no secret, cookie or message text is in any error or `Debug`. Must not retry anything
+//! else, must not keep order (one call per customer at a time is the caller's), must not know MAX.
 
 mod chat;
 mod error;
@@ -40,17 +42,20 @@ pub use wire::Calls;
 use crate::transport::{Hold, Transport};
 use wire::Wire;
 
-/// Who signs in at the CRM. The user behind it is a technical one, with the rights of the integration and no more.
+/// Who signs in at the CRM. The user behind it is a technical one, with the rights of the
+/// integration and no more.
 #[derive(Clone, Debug)]
 pub enum Credentials {
-    /// OAuth 2.0 client credentials, given out by the Identity Service (Creatio API reference, 1.3).
+    /// OAuth 2.0 client credentials, given out by the Identity Service (Creatio API reference,
+    /// 1.3).
     OAuth {
         /// The application's client id; no secret.
         client_id: String,
         /// The application's client secret.
         client_secret: SecretString,
     },
-    /// The sign-in form with cookies, for sites without an Identity Service (Creatio API reference, 1.1).
+    /// The sign-in form with cookies, for sites without an Identity Service (Creatio API reference,
+    /// 1.1).
     Forms {
         /// Login of the technical user.
         username: String,
@@ -59,7 +64,8 @@ pub enum Credentials {
     },
 }
 
-/// Which .NET the site runs on; it decides the prefix of all paths but the sign-in (Creatio API reference, 1.2).
+/// Which .NET the site runs on; it decides the prefix of all paths but the sign-in (Creatio API
+/// reference, 1.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Runtime {
     /// Ask the site once and remember the answer.
@@ -76,7 +82,8 @@ pub enum Runtime {
 pub struct Settings {
     /// Root of the site. A trailing `/` or `/0` does no harm.
     pub url: Url,
-    /// Root of the Identity Service. Without it the cloud's convention is used: `<instance>-is.creatio.com`.
+    /// Root of the Identity Service. Without it the cloud's convention is used:
+    /// `<instance>-is.creatio.com`.
     pub identity_url: Option<Url>,
     /// See [`Runtime`].
     pub runtime: Runtime,
@@ -105,7 +112,8 @@ impl Client {
         self.wire.hold()
     }
 
-    /// How many requests this client has sent since it was made, by kind: Creatio's plans count calls.
+    /// How many requests this client has sent since it was made, by kind: Creatio's plans count
+    /// calls.
     pub fn calls(&self) -> Calls {
         self.wire.calls()
     }

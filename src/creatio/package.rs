@@ -1,4 +1,5 @@
-//! The line to the package MaxChannel: contract version 1, exactly. Names on the wire are the contract's.
+//! The line to the package MaxChannel: contract version 1, exactly. Names on the wire are the
+//! contract's.
 
 use std::collections::BTreeMap;
 
@@ -122,7 +123,8 @@ pub struct Attachment {
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Receive {
-    /// The duplicate key within the channel: `<mid>`, `<mid>:edit:<ms>`, `<mid>:removed` or `out:<id of the outbox row>`.
+    /// The duplicate key within the channel: `<mid>`, `<mid>:edit:<ms>`, `<mid>:removed` or
+    /// `out:<id of the outbox row>`.
     #[serde(serialize_with = "clean")]
     pub external_id: String,
     /// `max-bot:<user id of the bot>`.
@@ -156,7 +158,8 @@ pub struct Receive {
     pub attachments: Vec<Attachment>,
 }
 
-/// PostgreSQL refuses U+0000 (Creatio API reference, 7.8); lone surrogates cannot be in a Rust string.
+/// PostgreSQL refuses U+0000 (Creatio API reference, 7.8); lone surrogates cannot be in a Rust
+/// string.
 fn clean<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
     if text.contains('\0') { serializer.serialize_str(&text.replace('\0', "")) } else { serializer.serialize_str(text) }
 }
@@ -332,7 +335,8 @@ pub struct OutboxRow {
     pub files: Vec<OutboxFile>,
     /// The places, from 1 on, of the files whose entry cannot be read.
     pub odd_files: Vec<usize>,
-    /// `Files` could not be read; the row must be reported as failed, since sending it would leave something out.
+    /// `Files` could not be read; the row must be reported as failed, since sending it would leave
+    /// something out.
     pub files_unreadable: bool,
     /// Of closings only.
     pub reason: Option<CloseReason>,
@@ -352,7 +356,8 @@ pub struct OutboxPage {
     pub last: bool,
 }
 
-/// An element of the outbox that cannot be read: half an emoji, a Guid or a time that is none, another type.
+/// An element of the outbox that cannot be read: half an emoji, a Guid or a time that is none,
+/// another type.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OddRow {
     /// None: nothing can be reported of it.
@@ -592,7 +597,8 @@ impl Client {
         Ok(answer)
     }
 
-    /// One page (at most 100, fewer where the site's own pages are shorter) of the pending rows of a channel above `after_seq`, by `Seq`.
+    /// One page (at most 100, fewer where the site's own pages are shorter) of the pending rows of
+    /// a channel above `after_seq`, by `Seq`.
     ///
     /// # Errors
     /// [`Class::PackageMissing`] where the site knows no `MaxOutbox`.
@@ -617,7 +623,8 @@ impl Client {
     /// The newest keys under which the CRM was handed something of a customer's, the newest first.
     ///
     /// # Errors
-    /// [`Class::AccessDenied`] where the technical user may not read `MaxInbound`, which nothing else needs.
+    /// [`Class::AccessDenied`] where the technical user may not read `MaxInbound`, which nothing
+    /// else needs.
     pub async fn newest_keys(&self, channel_source: &str, sender: &str) -> Result<Vec<String>, Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -647,7 +654,8 @@ impl Client {
         self.patch_as(Kind::Report, "MaxOutbox", row, &body).await
     }
 
-    /// The bytes of a file of an agent's message. None: not there yet, as long as the agent's request lasts.
+    /// The bytes of a file of an agent's message. None: not there yet, as long as the agent's
+    /// request lasts.
     ///
     /// # Errors
     /// [`Class::TooLarge`] where it is longer than `max_bytes`.

@@ -27,7 +27,8 @@ pub(super) const FILE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Longest answer that is not a file (Creatio API reference, 10.3).
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
-/// All that may stand bare in a query or a path segment; the rest is percent-encoded, the blank as `%20`.
+/// All that may stand bare in a query or a path segment; the rest is percent-encoded, the blank as
+/// `%20`.
 const ENCODED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'(').remove(b')').remove(b',');
 
@@ -50,7 +51,8 @@ pub(super) enum Kind {
     Report,
 }
 
-/// Requests sent, by kind. Creatio's plans count OData calls and calls of own web services apart (Creatio API reference, 2.7).
+/// Requests sent, by kind. Creatio's plans count OData calls and calls of own web services apart
+/// (Creatio API reference, 2.7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
     /// Sign-ins, at the site or at the Identity Service.
@@ -139,7 +141,8 @@ impl Call<'_> {
     }
 
     pub fn post_json(kind: Kind, path: impl Into<String>, about: impl Into<String>, body: &impl Serialize) -> Self {
-        // Serialising to memory fails only for maps with keys that are no strings; the bodies here have none.
+        // Serialising to memory fails only for maps with keys that are no strings; the bodies here
+        // have none.
         let body = serde_json::to_vec(body).unwrap_or_default();
         Self { content_type: Some("application/json; charset=utf-8"), ..Self::post(kind, path, about, body.into()) }
     }
@@ -156,7 +159,8 @@ impl Call<'_> {
     }
 }
 
-/// The limits and the transport, below the session: everything that leaves goes through [`Outlet::send`].
+/// The limits and the transport, below the session: everything that leaves goes through
+/// [`Outlet::send`].
 pub(super) struct Outlet {
     transport: Arc<dyn Transport>,
     per_second: Limiter,
@@ -267,7 +271,8 @@ impl Wire {
         self.sessions.host()
     }
 
-    /// An address of the site's own host, made one that leads there: behind a proxy a site may write `http` or another port.
+    /// An address of the site's own host, made one that leads there: behind a proxy a site may
+    /// write `http` or another port.
     pub fn on_site(&self, url: &Url) -> Option<Url> {
         let root = self.sessions.root();
         if url.host() != root.host() {
@@ -290,8 +295,9 @@ impl Wire {
         self.sessions.address(&format!("{prefix}odata/{collection}"))
     }
 
-    /// Sends one call in a session. Whatever is an answer to the call itself comes back, also refusals; sign-in happens inside, and
-    /// a call that was not run because nobody was signed in is replayed once.
+    /// Sends one call in a session. Whatever is an answer to the call itself comes back, also
+    /// refusals; sign-in happens inside, and a call that was not run because nobody was signed in
+    /// is replayed once.
     pub async fn send(&self, call: &Call<'_>) -> Result<Response, Error> {
         let prefix = self.sessions.prefix(&self.outlet).await?;
         let mut session = self.sessions.current(&self.outlet).await?;
@@ -465,7 +471,8 @@ impl Wire {
         Error::new(Class::PackageMissing, false, sentence)
     }
 
-    /// A foreign text made fit for a sentence: short, on one line, without secrets and the call's own words.
+    /// A foreign text made fit for a sentence: short, on one line, without secrets and the call's
+    /// own words.
     pub fn excerpt(&self, call: &Call<'_>, text: &str) -> String {
         excerpt(&self.scrub(call, text.to_owned()))
     }

@@ -1,10 +1,13 @@
-//! The same channel on one machine, no cluster: manifests from files, one task per channel, all relays behind one port.
+//! The same channel on one machine, no cluster: manifests from files, one task per channel, all
+//! relays behind one port.
 //!
-//! Owns: the files and their watch, the data folders (`<data-dir>/<namespace>/<name>/`), the port with `/status`, and the stop. What a
-//! channel needs is decided in [`crate::channel`], dialogs in [`crate::relay`].
+//! Owns: the files and their watch, the data folders (`<data-dir>/<namespace>/<name>/`), the port
+//! with `/status`, and the stop. What a channel needs is decided in [`crate::channel`], dialogs in
+//! [`crate::relay`].
 //!
-//! A file that vanishes takes nothing away outside: after [`files::GRACE`] its channel stops here, its subscription and rows stay, and
-//! MAX keeps what it cannot deliver. Taking away is `maxchannel remove`. One channel's trouble never stops another.
+//! A file that vanishes takes nothing away outside: after [`files::GRACE`] its channel stops here,
+//! its subscription and rows stay, and MAX keeps what it cannot deliver. Taking away is
+//! `maxchannel remove`. One channel's trouble never stops another.
 
 pub mod disk;
 pub mod files;
@@ -37,6 +40,7 @@ use crate::channel::schedule::Cadence;
 use crate::channel::validate::{Secrets, validate};
 use crate::relay;
 use crate::relay::http::Relays;
+use crate::status_page::{Page, Token};
 use crate::telemetry;
 use crate::time::Clock;
 
@@ -48,7 +52,8 @@ pub use ui::TOKEN as PAGE_TOKEN;
 const FILES_INTERVAL: Duration = Duration::from_secs(1);
 /// A stop is over after this, whatever hangs.
 const STOP_LIMIT: Duration = Duration::from_millis(9_500);
-/// How long the first changes outside wait for the first looks of all channels, which may show that two have one bot.
+/// How long the first changes outside wait for the first looks of all channels, which may show that
+/// two have one bot.
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// How the runner is started.
@@ -102,7 +107,8 @@ impl Running {
     }
 }
 
-/// Starts the runner; it goes on until `stop` is cancelled, and is then over within 10 s with everything on disk.
+/// Starts the runner; it goes on until `stop` is cancelled, and is then over within 10 s with
+/// everything on disk.
 ///
 /// # Errors
 /// A path, the address or the data folder cannot be used.
@@ -136,10 +142,18 @@ async fn begin(options: Options, with_page: bool, stop: CancellationToken) -> Re
         crate::transport::listen(listen).await.map_err(|source| RunError::Listen { address: listen, source })?;
     let address = listener.local_addr().map_err(|source| RunError::Listen { address: listen, source })?;
     let (registry, relays) = (Registry::default(), Relays::default());
-    let page =
-        with_page.then(|| ui::Page::new(registry.clone(), relays.clone(), &data_dir, address.ip().is_loopback()));
-    let page =
-        page.transpose().map_err(|error| RunError::DataDir { folder: data_dir.clone(), reason: error.to_string() })?;
+    let page = if with_page {
+        let place = [
+            format!("It lies in the data folder of the program, in the file {PAGE_TOKEN}."),
+            format!("Он лежит в папке данных программы, в файле {PAGE_TOKEN}."),
+        ];
+        let token = Token { file: data_dir.join(PAGE_TOKEN), place };
+        token.make().map_err(|error| RunError::DataDir { folder: data_dir.clone(), reason: error.to_string() })?;
+        let here = ui::Here { registry: registry.clone(), relays: relays.clone() };
+        Some(Page::new(Arc::new(here), token, address.ip().is_loopback()))
+    } else {
+        None
+    };
     let shared = Shared {
         clients: Arc::new(clients),
         clock,
@@ -152,7 +166,7 @@ async fn begin(options: Options, with_page: bool, stop: CancellationToken) -> Re
         .route("/status", get(status))
         .with_state((registry.clone(), relays.clone()))
         .merge(relay::http::router(relays))
-        .merge(page.map(ui::Page::router).unwrap_or_default());
+        .merge(page.map(Page::router).unwrap_or_default());
     let closing = stop.clone();
     let server = tokio::spawn(relay::http::serve(listener, routes, closing));
     let task = tokio::spawn(async move {
@@ -261,7 +275,8 @@ async fn take(
         if let Ok(good) = &manifest
             && let Ok(desired) = validate(good, &secrets, shared.clients.installation())
         {
-            // Files have no time of creation: a channel that has run here before is the older one, then the order of the files decides.
+            // Files have no time of creation: a channel that has run here before is the older one,
+            // then the order of the files decides.
             let is_new = Memory::of(&shared.data_dir, &name).bot().is_none();
             let place = if is_new { place + snapshot.channels.len() } else { place };
             shared.registry.claim(&name, place, good, &desired);

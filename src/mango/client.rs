@@ -20,11 +20,13 @@ use super::wire::{WireBalance, WireEmployees, WireGroups, WireWidgets, as_int};
 use super::{Balance, Class, Employee, Error, Group, Settings, Widget};
 use crate::transport::{Limiter, Options, Response, Transport, Waited};
 
-/// How long a wrong request counts: two minutes (MANGO OFFICE API reference, 1.5), and a little for the way and the clocks.
+/// How long a wrong request counts: two minutes (MANGO OFFICE API reference, 1.5), and a little for
+/// the way and the clocks.
 const PENALTY: Duration = Duration::from_secs(125);
 /// What may stand bare in a form.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-/// Errors of Манго Диалоги that stay although their code is the 5000 of a server fault (MANGO OFFICE API reference, 4.1).
+/// Errors of Манго Диалоги that stay although their code is the 5000 of a server fault (MANGO
+/// OFFICE API reference, 4.1).
 const LASTING: &[&str] = &[
     "not found",
     "disabled",
@@ -92,7 +94,8 @@ impl Method {
     }
 }
 
-/// One client of one account. Clones share the limits and the penalty box; so must all that use one key.
+/// One client of one account. Clones share the limits and the penalty box; so must all that use one
+/// key.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -107,7 +110,8 @@ struct Shared {
     employees: Limiter,
     balance: Limiter,
     breaker: Mutex<Breaker>,
-    /// Held over a call while the key is unproven, so that a wrong key costs one wrong request and not several.
+    /// Held over a call while the key is unproven, so that a wrong key costs one wrong request and
+    /// not several.
     unproven: tokio::sync::Mutex<()>,
 }
 
@@ -168,7 +172,8 @@ impl Client {
     /// # Errors
     /// See [`Class`].
     pub async fn employees(&self) -> Result<Vec<Employee>, Error> {
-        // Without both fields the answer carries neither ids nor groups (MANGO OFFICE API reference, 2.2).
+        // Without both fields the answer carries neither ids nor groups (MANGO OFFICE API
+        // reference, 2.2).
         let answer: WireEmployees =
             self.call(Method::Employees, &json!({ "ext_fields": ["general.user_id", "groups"] })).await?;
         Ok(answer.users.into_iter().map(Employee::from).collect())
@@ -321,7 +326,8 @@ impl Client {
                 let about = "a redirect, which is not followed: check the address of MANGO OFFICE";
                 return Err(refusal.error(Class::Unreachable, about));
             }
-            // MANGO OFFICE gives a code with every refusal of its own, so it was somebody else, and nothing is said of the key.
+            // MANGO OFFICE gives a code with every refusal of its own, so it was somebody else, and
+            // nothing is said of the key.
             None if !status.is_success() => {
                 let about = "not an answer of this API: check the address of MANGO OFFICE, and whether it is https://";
                 return Err(refusal.error(Class::Unreachable, about));
@@ -339,7 +345,8 @@ impl Client {
     /// What a result code means, and what it closes.
     fn judge(&self, refusal: &Refusal<'_>, code: u16) -> Result<(), Error> {
         let (mut meaning, about) = meaning(code);
-        // In Манго Диалоги 3100 is "Authorization failed", and 5000 covers everything (MANGO OFFICE API reference, 4.1).
+        // In Манго Диалоги 3100 is "Authorization failed", and 5000 covers everything (MANGO OFFICE
+        // API reference, 4.1).
         let dialogs = refusal.method.is_of_dialogs();
         if dialogs && code == 3100 {
             meaning = Meaning::Credentials;
@@ -378,7 +385,8 @@ impl Client {
         Err(refusal.error(class, &about))
     }
 
-    /// 401 without a code: the block for wrong requests, unless the harmless call after two minutes meets it too.
+    /// 401 without a code: the block for wrong requests, unless the harmless call after two minutes
+    /// meets it too.
     fn unauthorized(&self, refusal: &Refusal<'_>, standing: Standing) -> Error {
         if standing == Standing::Suspect {
             let error = refusal.error(
@@ -458,7 +466,8 @@ fn seconds(left: Duration) -> u64 {
     left.as_secs() + u64::from(left.subsec_nanos() > 0)
 }
 
-/// The three fields of every request; `json` is signed as it is sent (MANGO OFFICE API reference, 1.3).
+/// The three fields of every request; `json` is signed as it is sent (MANGO OFFICE API reference,
+/// 1.3).
 fn form(key: &str, salt: &str, json: &str) -> String {
     let sign = sign(key, salt, json);
     let encode = |text| utf8_percent_encode(text, FORM);

@@ -1,6 +1,8 @@
-//! The calls of Манго Диалоги, what they bring, and what their refusals mean (MANGO OFFICE API reference, sections 3 and 4).
+//! The calls of Манго Диалоги, what they bring, and what their refusals mean (MANGO OFFICE API
+//! reference, sections 3 and 4).
 //!
-//! Readings never fail on one odd element: it is left out. Numbers may be texts, and optional members may be missing.
+//! Readings never fail on one odd element: it is left out. Numbers may be texts, and optional
+//! members may be missing.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -92,7 +94,8 @@ pub enum Event {
     Other,
 }
 
-/// A refusal of Манго Диалоги, which gives nearly all of them the code 5000 and tells them apart by text.
+/// A refusal of Манго Диалоги, which gives nearly all of them the code 5000 and tells them apart by
+/// text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialogRefusal {
     AlreadyTaken,
@@ -204,7 +207,8 @@ impl ChatMessage {
 }
 
 impl Event {
-    /// Reads the JSON of a webhook by the members that are there; paths and examples of the documents disagree.
+    /// Reads the JSON of a webhook by the members that are there; paths and examples of the
+    /// documents disagree.
     #[must_use]
     pub fn read(value: &Value) -> Self {
         if let Some(session) = Session::read(&value["session"]) {
@@ -243,7 +247,8 @@ impl Client {
         self.command(Method::Take, json!({"session_id": session, "abonent_id": employee})).await
     }
 
-    /// Hands an appeal to another employee: it closes, and goes on as another session that names it as its parent.
+    /// Hands an appeal to another employee: it closes, and goes on as another session that names it
+    /// as its parent.
     ///
     /// # Errors
     /// See [`super::Class`] and [`DialogRefusal`].
@@ -274,8 +279,8 @@ impl Client {
         Ok(word(&answer["session_id"]))
     }
 
-    /// Sends a text. `local_id` makes a repeat harmless: it is refused as [`DialogRefusal::NotUnique`]. Answers id and time of the
-    /// message.
+    /// Sends a text. `local_id` makes a repeat harmless: it is refused as
+    /// [`DialogRefusal::NotUnique`]. Answers id and time of the message.
     ///
     /// # Errors
     /// See [`super::Class`] and [`DialogRefusal`].

@@ -10,11 +10,13 @@ pub enum Class {
     CredentialsInvalid,
     /// Too many requests, perhaps of other customers: try again with growing pauses.
     Throttled,
-    /// MANGO blocks the key for wrong requests, or would after one more; nothing is sent for so long.
+    /// MANGO blocks the key for wrong requests, or would after one more; nothing is sent for so
+    /// long.
     Penalty { left: Duration },
     /// The account is blocked, closed, out of money or lacks the service.
     Billing { code: u16 },
-    /// Refused with that result code (or HTTP status, below 1000); the same request will be refused again.
+    /// Refused with that result code (or HTTP status, below 1000); the same request will be refused
+    /// again.
     Refused { code: u16 },
     /// MANGO is there and fails at the moment: try again with growing pauses.
     Transient,

@@ -1,5 +1,6 @@
-//! The proof of a webhook call of Манго Диалоги. How its body looks is not settled (MANGO OFFICE API reference, 1.7), so every form
-//! that carries a signature is read; one without is read only where a setting says so.
+//! The proof of a webhook call of Манго Диалоги. How its body looks is not settled (MANGO OFFICE
+//! API reference, 1.7), so every form that carries a signature is read; one without is read only
+//! where a setting says so.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -43,7 +44,8 @@ pub fn prove(body: &[u8], key: &SecretString, salt: &SecretString) -> Option<Pro
 /// Key, signature and the text that was signed.
 fn triple(body: &[u8]) -> Option<(String, String, String)> {
     if let Ok(wrapped) = serde_json::from_slice::<Wrapped<'_>>(body) {
-        // The event is an object, whose bytes are signed as they stand, or a text, which is signed as it reads.
+        // The event is an object, whose bytes are signed as they stand, or a text, which is signed
+        // as it reads.
         let raw = wrapped.json.get();
         let json = serde_json::from_str::<String>(raw).unwrap_or_else(|_| raw.to_owned());
         return Some((wrapped.vpbx_api_key, wrapped.sign, json));

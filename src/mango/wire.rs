@@ -1,4 +1,5 @@
-//! What MANGO OFFICE answers, read leniently: numbers may be texts, members may be missing or null (MANGO OFFICE API reference, 1.4).
+//! What MANGO OFFICE answers, read leniently: numbers may be texts, members may be missing or null
+//! (MANGO OFFICE API reference, 1.4).
 
 use std::fmt;
 
@@ -32,8 +33,8 @@ id! {
     UserId
 }
 id! {
-    /// An employee in Манго Диалоги. Documents hint that it equals [`UserId`] and elsewhere show both for one person
-    /// (MANGO OFFICE API reference, 2.6), so the two are kept apart.
+    /// An employee in Манго Диалоги. Documents hint that it equals [`UserId`] and elsewhere show
+    /// both for one person (MANGO OFFICE API reference, 2.6), so the two are kept apart.
     AbonentId
 }
 id! {
@@ -42,7 +43,8 @@ id! {
 }
 
 impl AbonentId {
-    /// The same number as a user's: right for accounts where both number spaces are one. Prove it by finding the user in the list.
+    /// The same number as a user's: right for accounts where both number spaces are one. Prove it
+    /// by finding the user in the list.
     pub fn as_user(self) -> UserId {
         UserId(self.0)
     }

@@ -74,13 +74,15 @@ const UPLOAD_BYTES_PER_SECOND: usize = 256 * 1024;
 const LONGEST_UPLOAD_ANSWER: usize = 1024 * 1024;
 
 impl Client {
-    /// `files` carries uploads and downloads and never gets the token; [`super::transports`] makes both.
+    /// `files` carries uploads and downloads and never gets the token; [`super::transports`] makes
+    /// both.
     #[must_use]
     pub fn new(api: Arc<dyn Transport>, files: Arc<dyn Transport>, settings: Settings) -> Self {
         Self::with_limits(api, files, settings, Arc::new(Limits::new()))
     }
 
-    /// The same bot under a new token or address, with the same limits: changing a token does not double the allowance.
+    /// The same bot under a new token or address, with the same limits: changing a token does not
+    /// double the allowance.
     #[must_use]
     pub fn with_settings(&self, settings: Settings) -> Self {
         Self::with_limits(Arc::clone(&self.api), Arc::clone(&self.files), settings, Arc::clone(&self.limits))
@@ -118,9 +120,11 @@ impl Client {
         Ok(list.subscriptions)
     }
 
-    /// POST /subscriptions for all update types. The same URL again replaces its settings; another URL adds a subscription.
+    /// POST /subscriptions for all update types. The same URL again replaces its settings; another
+    /// URL adds a subscription.
     ///
-    /// MAX takes `https://` URLs without a port, and secrets of 5 to 256 characters of `A-Z a-z 0-9 _ -`.
+    /// MAX takes `https://` URLs without a port, and secrets of 5 to 256 characters of
+    /// `A-Z a-z 0-9 _ -`.
     pub async fn subscribe(&self, url: &str, secret: &SecretString) -> Result<(), Error> {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -139,9 +143,11 @@ impl Client {
         self.exchange(call.query("url", &url)).await.map(drop)
     }
 
-    /// GET /updates: all types, at most 100, waiting at most `timeout` (cut at 30 s) for the first. At most two polls a second.
+    /// GET /updates: all types, at most 100, waiting at most `timeout` (cut at 30 s) for the first.
+    /// At most two polls a second.
     ///
-    /// [`Class::PollRefused`] where a webhook or another poller stands in the way, if MAX says so; it may also answer with nothing.
+    /// [`Class::PollRefused`] where a webhook or another poller stands in the way, if MAX says so;
+    /// it may also answer with nothing.
     pub async fn updates(&self, marker: Option<i64>, timeout: Duration) -> Result<Updates, Error> {
         #[derive(serde::Deserialize)]
         struct Wire {
@@ -163,8 +169,8 @@ impl Client {
         Ok(Updates { updates: updates.unwrap_or_default(), marker })
     }
 
-    /// Waits until a message may go into this dialog within the limits. Nothing is sent yet, so whoever waited can
-    /// look once more whether it is still to be said.
+    /// Waits until a message may go into this dialog within the limits. Nothing is sent yet, so
+    /// whoever waited can look once more whether it is still to be said.
     pub async fn turn(&self, to: Recipient) -> Turn {
         let began = Instant::now();
         let permits = self.limits.acquire(Scope::Dialog(to)).await;
@@ -192,8 +198,8 @@ impl Client {
         Ok(message)
     }
 
-    /// PUT /messages. `dialog` is where the message stands, named as in [`Client::send`]: the limit of two a second counts per dialog,
-    /// and a message id does not tell it.
+    /// PUT /messages. `dialog` is where the message stands, named as in [`Client::send`]: the limit
+    /// of two a second counts per dialog, and a message id does not tell it.
     pub async fn edit(&self, dialog: Recipient, mid: &str, message: &NewMessage) -> Result<(), Error> {
         let mut call =
             Outgoing::new(Call::change("PUT /messages"), Method::PUT, &["messages"]).query("message_id", &mid);
@@ -201,19 +207,21 @@ impl Client {
         self.exchange(call.json(message)?).await.map(drop)
     }
 
-    /// GET /messages/{messageId}, which also gives fresh addresses of its attachments. [`Class::NotFound`] if unknown.
+    /// GET /messages/{messageId}, which also gives fresh addresses of its attachments.
+    /// [`Class::NotFound`] if unknown.
     pub async fn message(&self, mid: &str) -> Result<Message, Error> {
         self.read(Call::read("GET /messages/{messageId}"), &["messages", mid]).await
     }
 
-    /// GET /messages of a chat, newest first. What cannot be read as a message is left out; [`Client::messages_raw`] has it.
+    /// GET /messages of a chat, newest first. What cannot be read as a message is left out;
+    /// [`Client::messages_raw`] has it.
     pub async fn messages(&self, chat_id: i64, query: History) -> Result<Vec<Message>, Error> {
         let raw = self.messages_raw(chat_id, query, CALL_TIMEOUT).await?;
         Ok(raw.iter().filter_map(|message| Message::parse(message.get())).collect())
     }
 
-    /// The same as it came, for keeping; [`Message::parse`] reads each. `timeout` is for MAX's answer: waiting for our own limits is
-    /// not in it.
+    /// The same as it came, for keeping; [`Message::parse`] reads each. `timeout` is for MAX's
+    /// answer: waiting for our own limits is not in it.
     pub async fn messages_raw(
         &self,
         chat_id: i64,
@@ -262,8 +270,9 @@ impl Client {
         self.exchange(call.json(&Body { action })?).await.map(drop)
     }
 
-    /// POST /uploads, then the bytes to the address it gives. The outcome can be sent at once; until MAX has processed it the send is
-    /// answered [`Class::NotReady`]. `name` is what the customer sees of a file.
+    /// POST /uploads, then the bytes to the address it gives. The outcome can be sent at once;
+    /// until MAX has processed it the send is answered [`Class::NotReady`]. `name` is what the
+    /// customer sees of a file.
     pub async fn upload(
         &self,
         kind: UploadKind,
@@ -301,8 +310,10 @@ impl Client {
         Ok(OutgoingAttachment::uploaded(kind, token))
     }
 
-    /// Fetches an attachment of at most `max_bytes`, without the token, from hosts of MAX (and the API host itself) only.
-    /// [`Class::NotFound`]: the address has expired, [`Client::message`] has a new one. [`Class::TooLarge`]: longer than `max_bytes`.
+    /// Fetches an attachment of at most `max_bytes`, without the token, from hosts of MAX (and the
+    /// API host itself) only.
+    /// [`Class::NotFound`]: the address has expired, [`Client::message`] has a new one.
+    /// [`Class::TooLarge`]: longer than `max_bytes`.
     pub async fn download(&self, url: &Url, max_bytes: usize) -> Result<Download, Error> {
         let call = Call::read("the download of an attachment");
         let address = files::download_address(url, &self.base_url).ok_or_else(|| {
@@ -339,7 +350,8 @@ impl Client {
         serde_json::from_str(&super::lenient::sound(&text)).map_err(|_| call.unreadable(&answer))
     }
 
-    /// One request to the API host within its limits; the answer is 2xx, JSON, and not `success: false`.
+    /// One request to the API host within its limits; the answer is 2xx, JSON, and not
+    /// `success: false`.
     async fn exchange(&self, outgoing: Outgoing<'_>) -> Result<Response, Error> {
         let call = outgoing.call;
         let Some(authorization) = &self.authorization else {
@@ -380,8 +392,8 @@ impl Client {
     }
 }
 
-/// What several calls answer with, and any might: 200 and `success: false` is a refusal (MAX Bot API reference, "Error envelope").
-/// Without `success` it is none.
+/// What several calls answer with, and any might: 200 and `success: false` is a refusal (MAX Bot
+/// API reference, "Error envelope"). Without `success` it is none.
 #[derive(serde::Deserialize)]
 struct Success {
     #[serde(default, deserialize_with = "super::lenient::option")]

@@ -1,7 +1,9 @@
-//! The link that starts a bot, and the payload by which it says where the customer came from (MAX Bot API reference, "Deep links").
+//! The link that starts a bot, and the payload by which it says where the customer came from (MAX
+//! Bot API reference, "Deep links").
 //!
-//! `<source>` or `<source>_<page>`: a name of the manifest, and the page's path in base64url. Whoever holds the link may write what he
-//! likes into it, so what comes back is text to be shown and nothing else.
+//! `<source>` or `<source>_<page>`: a name of the manifest, and the page's path in base64url.
+//! Whoever holds the link may write what he likes into it, so what comes back is text to be shown
+//! and nothing else.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

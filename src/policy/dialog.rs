@@ -1,4 +1,5 @@
-//! What may happen to a customer, what follows from it, and what is remembered of a dialog. The rules are in [`super::step`].
+//! What may happen to a customer, what follows from it, and what is remembered of a dialog. The
+//! rules are in [`super::step`].
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -37,15 +38,18 @@ pub enum ClosedBy {
 pub enum Event {
     /// The start button, also again after a stop.
     Started,
-    /// A message of the customer's own: text, file, sticker, press of a button …; `message` is its id in MAX.
+    /// A message of the customer's own: text, file, sticker, press of a button …; `message` is its
+    /// id in MAX.
     Wrote {
         message: String,
     },
-    /// The same, and it comes only now although he has left since: it reaches the agents, and he stays away.
+    /// The same, and it comes only now although he has left since: it reaches the agents, and he
+    /// stays away.
     WroteBeforeLeaving {
         message: String,
     },
-    /// An edit or a removal of an earlier message: goes into the open chat, if there is one; opens no dialog and stops nothing.
+    /// An edit or a removal of an earlier message: goes into the open chat, if there is one; opens
+    /// no dialog and stops nothing.
     Amended {
         message: String,
     },
@@ -59,7 +63,8 @@ pub enum Event {
     AgentAccepted {
         chat: Uuid,
     },
-    /// The chat goes on as another: a transfer of the CRM, or the answer to [`Effect::HandOver`] where it names another chat.
+    /// The chat goes on as another: a transfer of the CRM, or the answer to [`Effect::HandOver`]
+    /// where it names another chat.
     Transferred {
         parent: Uuid,
         chat: Uuid,
@@ -69,15 +74,17 @@ pub enum Event {
     },
     /// An employee has answered in another program than the CRM.
     AnsweredElsewhere,
-    /// The dialog was closed in another program than the CRM: its chat goes the same way, and nothing more is sent.
+    /// The dialog was closed in another program than the CRM: its chat goes the same way, and
+    /// nothing more is sent.
     ClosedElsewhere,
-    /// The CRM reports a closing; may come twice, and may concern an older chat. Chats that were closed before the caller's store was made
-    /// are not stepped.
+    /// The CRM reports a closing; may come twice, and may concern an older chat. Chats that were
+    /// closed before the caller's store was made are not stepped.
     ChatClosed {
         chat: Uuid,
         by: ClosedBy,
     },
-    /// The bot has an answer for the customer; stepped before it is sent, see [`Effect::SendBotAnswer`].
+    /// The bot has an answer for the customer; stepped before it is sent, see
+    /// [`Effect::SendBotAnswer`].
     BotAnswered,
     /// The bot wants an agent to go on. Answers that came with it are stepped first.
     BotHandedOver,
@@ -114,8 +121,8 @@ pub enum Note {
 pub enum Effect {
     /// Put the message of this event into the customer's queue towards the CRM.
     Receive { stand_by: bool },
-    /// Replies and bot answers shown so far in this dialog may go into the CRM history, behind the message of this event.
-    /// Later ones of the dialog go there at once ([`Dialog::has_written`]).
+    /// Replies and bot answers shown so far in this dialog may go into the CRM history, behind the
+    /// message of this event. Later ones of the dialog go there at once ([`Dialog::has_written`]).
     ReleaseHistory,
     /// Those of a dialog that ended without a message of the customer's own are forgotten.
     DropHistory,
@@ -125,12 +132,14 @@ pub enum Effect {
     SendCloseMessage { text: String },
     /// Pass the message of this event, or the start, to the bot.
     AskBot { bot: BotRole },
-    /// Send the answer of this event: the bot still holds the dialog. Where this effect is missing, the answer is dropped.
+    /// Send the answer of this event: the bot still holds the dialog. Where this effect is missing,
+    /// the answer is dropped.
     SendBotAnswer,
-    /// End stand-by: `handOver` in the customer's queue towards the CRM; where the answer names another chat, step [`Event::Transferred`]
-    /// before anything later of that queue.
+    /// End stand-by: `handOver` in the customer's queue towards the CRM; where the answer names
+    /// another chat, step [`Event::Transferred`] before anything later of that queue.
     HandOver,
-    /// `CloseActiveChat` in the customer's queue towards the CRM; [`Event::ChatClosed`] by [`ClosedBy::Relay`] comes back.
+    /// `CloseActiveChat` in the customer's queue towards the CRM; [`Event::ChatClosed`] by
+    /// [`ClosedBy::Relay`] comes back.
     CloseChat { chat: Uuid },
     /// A line for the agent in the chat.
     TellAgent { chat: Uuid, note: Note },
@@ -207,14 +216,22 @@ pub(super) struct Current {
     pub(super) answered: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) closing: Closing,
-    /// Of each reply, by its place in the set, the first occurrence that is still to be decided. Nothing at or before it is ever sent.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) shown: Vec<u32>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) shown_off: Vec<u32>,
+    #[serde(flatten)]
+    pub(super) shown: Shown,
 }
 
-impl Current {
+/// Of each reply, by its place in the set, the first occurrence that is still to be decided.
+/// Nothing before it is ever sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Shown {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shown: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shown_off: Vec<u32>,
+}
+
+impl Shown {
     pub(super) fn next_occurrence(&self, set: ReplySet, index: usize) -> u32 {
         let shown = if set == ReplySet::Hours { &self.shown } else { &self.shown_off };
         shown.get(index).copied().unwrap_or(0)
@@ -227,7 +244,9 @@ impl Current {
         }
         shown[index] = next;
     }
+}
 
+impl Current {
     /// What was taken for a later dialog was this one.
     pub(super) fn go_on(&mut self, later: &Self) {
         self.answered |= later.answered;
@@ -257,7 +276,8 @@ pub(super) enum Fate {
     Open,
     /// The same, but its customer left before: nothing is owed.
     Left,
-    /// Closed before anybody knew whose it was: the close message is owed if it turns out to be the customer's dialog gone on.
+    /// Closed before anybody knew whose it was: the close message is owed if it turns out to be the
+    /// customer's dialog gone on.
     Unannounced,
     /// Closed: over.
     Done,
@@ -285,20 +305,25 @@ pub struct Dialog {
     pub(super) gone: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) current: Option<Current>,
-    /// Earlier dialogs of which it is not known yet whether they have been closed or go on in a later chat, in the order of their chats:
-    /// hardly ever one.
+    /// Earlier dialogs of which it is not known yet whether they have been closed or go on in a
+    /// later chat, in the order of their chats: hardly ever one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) before: Vec<Current>,
     /// The customer's last own message, and whether it stands by for a bot in the CRM.
     pub(super) wrote_at: Millis,
     #[serde(skip_serializing_if = "is_false")]
     pub(super) stands_by: bool,
+    /// What the dialog that ended last has shown since that message. Should the message turn out to
+    /// have opened another one, it counts there.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) shown_since: Shown,
     /// The newest last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) past: Vec<Past>,
 }
 
-/// Earlier chats that are remembered: reports about older ones have long been finished in the outbox.
+/// Earlier chats that are remembered: reports about older ones have long been finished in the
+/// outbox.
 const REMEMBERED: usize = 8;
 
 impl Dialog {
@@ -319,16 +344,24 @@ impl Dialog {
         self.current.as_ref()?.chat
     }
 
-    /// Whether the customer has written in the current dialog: what is shown to him then belongs to the CRM history.
+    /// Whether the customer has written in the current dialog: what is shown to him then belongs to
+    /// the CRM history.
     pub fn has_written(&self) -> bool {
         self.current.as_ref().is_some_and(|current| current.wrote)
     }
 
-    /// Whether the CRM has, or is about to have, a chat that stays open: what is no appeal may go there, since it opens none.
+    /// Whether the CRM has, or is about to have, a chat that stays open: what is no appeal may go
+    /// there, since it opens none.
     pub fn has_open_chat(&self) -> bool {
         self.current
             .as_ref()
             .is_some_and(|current| (current.chat.is_some() || current.wrote) && current.closing != Closing::Asked)
+    }
+
+    /// Whether that is the chat of the current dialog, or of an earlier one whose closing has not
+    /// been reported.
+    pub fn waits_for_closing(&self, chat: Uuid) -> bool {
+        self.chat() == Some(chat) || matches!(self.fate(chat), Some(Fate::Open | Fate::Left))
     }
 
     /// Whether the customer has left and has not come back.
@@ -341,7 +374,8 @@ impl Dialog {
         self.current.as_ref()?.holder.bot()
     }
 
-    /// Counts the customer's dialogs from 1. An answer of a bot that was asked in another dialog is not stepped.
+    /// Counts the customer's dialogs from 1. An answer of a bot that was asked in another dialog is
+    /// not stepped.
     pub fn number(&self) -> u32 {
         self.number
     }
@@ -354,7 +388,8 @@ impl Dialog {
         if untaken { None } else { Some(current.last + rules.auto_close?) }
     }
 
-    /// Follows the clock. Where it has been set back, the dialog's own times go back with it, so that what has elapsed stays elapsed.
+    /// Follows the clock. Where it has been set back, the dialog's own times go back with it, so
+    /// that what has elapsed stays elapsed.
     pub(super) fn follow_clock(&mut self, now: Millis) {
         let back = self.seen - now;
         if back > 0 {
@@ -404,7 +439,8 @@ impl Dialog {
         Some(self.before.remove(place))
     }
 
-    /// The earlier dialog in that chat is over, and so is whatever was before it: a customer has one open chat.
+    /// The earlier dialog in that chat is over, and so is whatever was before it: a customer has
+    /// one open chat.
     pub(super) fn finish_before(&mut self, chat: Uuid) {
         if let Some(place) = self.before_in(chat) {
             self.before.drain(..=place);

@@ -40,6 +40,8 @@
 //!   together with what was due within [`TOGETHER`] before it, and only if it is at most [`LATE`]
 //!   late. The rest is skipped for good. A reply that had to wait on its way to the customer is
 //!   judged once more by the same sentence in the moment in which it is sent ([`is_wanted`]).
+//! - A dialog may be found to have begun earlier than anybody knew, because the closing of the one
+//!   before it was reported late. What was shown since then counts in it, too.
 //! - While a bot holds a dialog, none are sent. Working hours without `offHours` change nothing:
 //!   the normal replies run round the clock.
 //! - They belong to the CRM history once the customer has written a message of his own; until then

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AutoReply, Dialog, Effect, ReplySet, Rules,
-    dialog::{Closing, Current, Holder},
+    dialog::{Closing, Current, Holder, Shown},
 };
 use crate::time::Millis;
 
@@ -81,7 +81,7 @@ pub(super) fn send(rules: &Rules, dialog: &mut Dialog, effects: &mut Vec<Effect>
     let mut due = Vec::new();
     let mut decided = Vec::new();
     for (index, reply) in replies.iter().enumerate() {
-        let first = current.next_occurrence(set, index);
+        let first = current.shown.next_occurrence(set, index);
         let next = first.max(reply.occurrences_by(now - begin));
         if next > first {
             decided.push((index, next));
@@ -104,9 +104,26 @@ pub(super) fn send(rules: &Rules, dialog: &mut Dialog, effects: &mut Vec<Effect>
     }
     if let Some(current) = &mut dialog.current {
         for (index, next) in decided {
-            current.decide(set, index, next);
+            current.shown.decide(set, index, next);
         }
     }
+}
+
+/// What a dialog has decided of its replies after that moment.
+pub(super) fn shown_since(rules: &Rules, ended: &Current, at: Millis) -> Shown {
+    let mut shown = Shown::default();
+    let Holder::People { since } = ended.holder else { return shown };
+    for set in [ReplySet::Hours, ReplySet::OffHours] {
+        let Some(begin) = rules.in_force_from(set, since) else { continue };
+        for (index, reply) in rules.replies(set).iter().enumerate() {
+            let decided = 0..ended.shown.next_occurrence(set, index);
+            let after = decided.fold(0, |count, occurrence| count + u32::from(begin + reply.due(occurrence) > at));
+            if after > 0 {
+                shown.decide(set, index, after);
+            }
+        }
+    }
+    shown
 }
 
 /// When the next reply is due that is not decided by now.
@@ -120,7 +137,7 @@ pub(super) fn next_due(rules: &Rules, dialog: &Dialog) -> Option<Millis> {
         }
         let Some(begin) = rules.in_force_from(set, since) else { continue };
         for (index, reply) in replies.iter().enumerate() {
-            let first = current.next_occurrence(set, index).max(reply.occurrences_by(dialog.seen - begin));
+            let first = current.shown.next_occurrence(set, index).max(reply.occurrences_by(dialog.seen - begin));
             let due = (first..reply.occurrences())
                 .map(|occurrence| begin + reply.due(occurrence))
                 .take_while(|at| earliest.is_none_or(|earliest| *at < earliest))

@@ -4,12 +4,13 @@ use uuid::Uuid;
 
 use super::{
     BotRole, Context, Dialog, Effect, Event, Note, Receiver, Rules,
-    dialog::{Closing, Current, Fate, Holder},
+    dialog::{Closing, Current, Fate, Holder, Shown},
     replies,
 };
 use crate::time::Millis;
 
-/// Applies one event. The effects are to be carried out in their order, and recorded together with the dialog.
+/// Applies one event. The effects are to be carried out in their order, and recorded together with
+/// the dialog.
 pub fn step(rules: &Rules, dialog: &mut Dialog, event: &Event, context: Context) -> Vec<Effect> {
     dialog.follow_clock(context.now);
     let mut effects = Vec::new();
@@ -39,8 +40,8 @@ pub fn step(rules: &Rules, dialog: &mut Dialog, event: &Event, context: Context)
     effects
 }
 
-/// When [`step`] has to be called with [`Event::Tick`]; none: not before something else happens. May be in the past. To be asked again
-/// after each step and after each change of the rules.
+/// When [`step`] has to be called with [`Event::Tick`]; none: not before something else happens.
+/// May be in the past. To be asked again after each step and after each change of the rules.
 pub fn next_due(rules: &Rules, dialog: &Dialog) -> Option<Millis> {
     [dialog.auto_close_at(rules), replies::next_due(rules, dialog)].into_iter().flatten().min()
 }
@@ -64,7 +65,8 @@ impl Step<'_> {
     fn wrote(&mut self, message: &str) {
         self.contact();
         if let Some(current) = &mut self.dialog.current {
-            // The bot ended the dialog, but the CRM has not even named the chat: the customer goes on with the bot.
+            // The bot ended the dialog, but the CRM has not even named the chat: the customer goes
+            // on with the bot.
             current.closing = Closing::No;
         }
         if self.dialog.bot().is_some_and(|role| self.is_away(role)) {
@@ -225,8 +227,8 @@ impl Step<'_> {
             (Some(Fate::Open) | None, Some((place, mut before))) => {
                 before.chat = Some(chat);
                 before.closing = Closing::No;
-                // Where no later chat is known, neither of the current dialog nor of one in question, it is the closing that has come to
-                // nothing.
+                // Where no later chat is known, neither of the current dialog nor of one in
+                // question, it is the closing that has come to nothing.
                 if self.dialog.chat().map_or(place == self.dialog.before.len(), |known| known == chat) {
                     self.rejoin(before);
                 } else {
@@ -252,7 +254,8 @@ impl Step<'_> {
             Some(current) if current.chat == Some(chat) => {}
             Some(current) if current.chat.is_none() && fate.is_none() => self.adopt(chat),
             None if fate.is_none() => self.discover(chat),
-            // Nothing is known of a parent without a fate: another transfer may still tell whose it was.
+            // Nothing is known of a parent without a fate: another transfer may still tell whose it
+            // was.
             _ => {
                 if let Some(fate) = fate {
                     self.dialog.set_fate(chat, fate);
@@ -350,7 +353,7 @@ impl Step<'_> {
             }
             Some(old) => {
                 if back {
-                    self.forget_history(&old);
+                    self.ended(&old);
                 }
                 match old.chat {
                     Some(chat) if old.closing == Closing::Asked => {
@@ -380,6 +383,7 @@ impl Step<'_> {
 
     fn begin(&mut self, since: Millis, holder: Holder) -> &mut Current {
         self.dialog.number = self.dialog.number.saturating_add(1);
+        self.dialog.shown_since = Shown::default();
         self.dialog.current.insert(Current {
             since,
             last: self.context.now,
@@ -389,23 +393,26 @@ impl Step<'_> {
             wrote: false,
             answered: false,
             closing: Closing::No,
-            shown: Vec::new(),
-            shown_off: Vec::new(),
+            shown: Shown::default(),
         })
     }
 
-    /// The CRM has opened a chat for a message that was taken for one of an earlier dialog. The agents get it, as they would have had
-    /// the next message of that one; a bot that was asked then is not waited for.
+    /// The CRM has opened a chat for a message that was taken for one of an earlier dialog. The
+    /// agents get it, as they would have had the next message of that one; a bot that was asked
+    /// then is not waited for.
     fn discover(&mut self, chat: Uuid) {
         let since = self.dialog.wrote_at;
-        self.begin(since, Holder::People { since }).wrote = true;
+        let shown = std::mem::take(&mut self.dialog.shown_since);
+        let found = self.begin(since, Holder::People { since });
+        found.wrote = true;
+        found.shown = shown;
         self.adopt(chat);
     }
 
     /// The same while a dialog is known: it has ended or was transferred, and the report will tell.
     fn move_to(&mut self, chat: Uuid) {
         if let Some(old) = self.dialog.current.take() {
-            self.forget_history(&old);
+            self.ended(&old);
             if let Some(chat) = old.chat {
                 self.dialog.set_fate(chat, Fate::Open);
                 self.dialog.before.push(old);
@@ -457,11 +464,12 @@ impl Step<'_> {
 
     fn end(&mut self) {
         if let Some(current) = self.dialog.current.take() {
-            self.forget_history(&current);
+            self.ended(&current);
         }
     }
 
-    fn forget_history(&mut self, ended: &Current) {
+    fn ended(&mut self, ended: &Current) {
+        self.dialog.shown_since = replies::shown_since(self.rules, ended, self.dialog.wrote_at);
         if !ended.wrote {
             self.effects.push(Effect::DropHistory);
         }

@@ -1,4 +1,5 @@
-//! The settings in force, with the clients made of them. A change makes another; whoever works keeps the one that he began with.
+//! The settings in force, with the clients made of them. A change makes another; whoever works
+//! keeps the one that he began with.
 
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub(super) struct Active {
     pub max: max::Client,
     pub creatio: Option<creatio::Client>,
     pub mango: Option<Mango>,
+    /// MANGO OFFICE while it is not the way any more.
+    pub left: Option<Mango>,
     pub bots: BotTransport,
     /// Until when the bot of each role is left alone.
     bot_holds: [Hold; 2],
@@ -60,7 +63,8 @@ impl Active {
             Some(before) if before.config.channel.max == channel.max => before.max.with_settings(settings),
             _ => max::Client::new(api, files, settings),
         };
-        // The same client goes on where nothing of it has changed: its limits count what was sent a moment ago.
+        // The same client goes on where nothing of it has changed: its limits count what was sent a
+        // moment ago.
         let unchanged = before.filter(|before| {
             before.config.channel.creatio == channel.creatio
                 && same_credentials(before.config.secrets.creatio.as_ref(), config.secrets.creatio.as_ref())
@@ -84,6 +88,8 @@ impl Active {
         let bots = ground.external(None).map_err(failed)?;
         let rules = Arc::new(channel.rules.clone());
         let mango = Mango::new(&config, before.and_then(|before| before.mango.as_ref()), ground).map_err(failed)?;
+        let left =
+            before.filter(|_| mango.is_none()).and_then(|before| before.mango.clone().or_else(|| before.left.clone()));
         let same = |bot: fn(&ChannelConfig) -> &Option<BotConfig>| {
             let url = |channel| bot(channel).as_ref().map(|bot| &bot.url);
             before.filter(|before| url(&before.config.channel) == url(channel))
@@ -92,7 +98,7 @@ impl Active {
             same(|channel| &channel.bot).map(|before| before.bot_holds[0].clone()).unwrap_or_default(),
             same(|channel| &channel.off_hours_bot).map(|before| before.bot_holds[1].clone()).unwrap_or_default(),
         ];
-        Ok(Self { rules, max, creatio, mango, bots: BotTransport(bots), bot_holds, config })
+        Ok(Self { rules, max, creatio, mango, left, bots: BotTransport(bots), bot_holds, config })
     }
 
     pub fn bot_hold(&self, role: BotRole) -> &Hold {
@@ -105,7 +111,8 @@ impl Active {
         ours.find(|ours| bool::from(ours.expose_secret().as_bytes().ct_eq(shown.as_bytes())))
     }
 
-    /// The span of one thing that is carried: which way, for which channel, and what came of it; never what or whose.
+    /// The span of one thing that is carried: which way, for which channel, and what came of it;
+    /// never what or whose.
     pub fn delivery(&self, to: &'static str) -> tracing::Span {
         let channel = &self.config.channel;
         crate::telemetry::traced(tracing::info_span!(

@@ -1,7 +1,9 @@
-//! What the administrator of one channel may do to its store: dead letters shown and replayed, a person erased.
+//! What the administrator of one channel may do to its store: dead letters shown and replayed, a
+//! person erased.
 //!
-//! Served as HTTP with JSON on a unix socket ([`SOCKET`]) in the channel's data folder, so that whoever may read the store may ask,
-//! and nobody else: the socket has mode 0600 before it listens. The store itself has one holder, the relay; that is why it is asked.
+//! Served as HTTP with JSON on a unix socket ([`SOCKET`]) in the channel's data folder, so that
+//! whoever may read the store may ask, and nobody else: the socket has mode 0600 before it listens.
+//! The store itself has one holder, the relay; that is why it is asked.
 //!
 //! - `GET /dead-letters[?text=true]` → [`DeadLetters`]
 //! - `POST /dead-letters/replay` [`Replay`] → [`Replayed`]
@@ -181,7 +183,8 @@ fn replay_rows(tx: &Tx<'_>, wanted: &Replay) -> Result<Replayed, StoreError> {
     Ok(outcome)
 }
 
-/// Puts a dead row back into its queue, in its own place. Who stands by is decided anew: a bot may have handed over since.
+/// Puts a dead row back into its queue, in its own place. Who stands by is decided anew: a bot may
+/// have handed over since.
 fn replay_to_crm(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerId>, StoreError> {
     let Some((id, task)) = to_crm::dead_task(tx, row)? else { return Ok(None) };
     let task = match task {
@@ -196,8 +199,8 @@ fn replay_to_crm(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerId>, StoreError
     Ok(Some(id))
 }
 
-/// Takes away every row of a customer's. What an agent wrote and MAX has not got is reported as failed; what was on its way, as
-/// uncertain, for nobody will look for it any more.
+/// Takes away every row of a customer's. What an agent wrote and MAX has not got is reported as
+/// failed; what was on its way, as uncertain, for nobody will look for it any more.
 fn erase_rows(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<Erased, StoreError> {
     for (row, may_have_left) in to_max::agents_waiting(tx, id)? {
         let words = "данные клиента удалены администратором MaxChannel".to_owned();
@@ -205,12 +208,14 @@ fn erase_rows(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<Erased, StoreE
         outbox::note_report(tx, row, &report)?;
     }
     let customer = Customer::load(tx, id)?;
-    // The closing of a chat that nobody remembers would send a close message to somebody who asked to be forgotten.
+    // The closing of a chat that nobody remembers would send a close message to somebody who asked
+    // to be forgotten.
     if let Some(chat) = customer.dialog.chat() {
         closing::note(tx, chat, now)?;
     }
-    // Else a gap in the webhooks would bring back from MAX what is erased here. By MAX's time, which may be ahead of ours, and later
-    // than the last erasure: what is being read back is for the row that was.
+    // Else a gap in the webhooks would bring back from MAX what is erased here. By MAX's time,
+    // which may be ahead of ours, and later than the last erasure: what is being read back is for
+    // the row that was.
     let newest = inbox::heard_at(tx, id)?.max(customer.taken.map(|(at, _)| at));
     let last = meta::number(tx, meta::ERASED_AT)?;
     let erased_at = now.max(newest.unwrap_or(0) + 1).max(last.unwrap_or(0) + 1);

@@ -1,11 +1,13 @@
-//! The bot that holds dialogs: it speaks the Rasa REST channel protocol (`POST …/webhooks/rest/webhook`, `{sender, message}` answered
-//! by `[{recipient_id, text, image, buttons, custom}]`), and hands over or closes by `custom`: `{"maxchannel": "handOver"}` or
-//! `{"maxchannel": "close"}`.
+//! The bot that holds dialogs: it speaks the Rasa REST channel protocol
+//! (`POST …/webhooks/rest/webhook`, `{sender, message}` answered by
+//! `[{recipient_id, text, image, buttons, custom}]`), and hands over or closes by `custom`:
+//! `{"maxchannel": "handOver"}` or `{"maxchannel": "close"}`.
 //!
-//! A bot that does not answer within its time, twice, has failed: the rules hand the dialog to the fallback, and new dialogs go
-//! there at once until the bot has been left alone for [`AWAY`]. One that answers something else than this protocol is not away: the
-//! dialog it concerns goes to the fallback, the others stay. One that asks by `Retry-After` to be left alone is: whose question can
-//! still be answered in its time waits so long, and for all others the bot is away.
+//! A bot that does not answer within its time, twice, has failed: the rules hand the dialog to the
+//! fallback, and new dialogs go there at once until the bot has been left alone for [`AWAY`]. One
+//! that answers something else than this protocol is not away: the dialog it concerns goes to the
+//! fallback, the others stay. One that asks by `Retry-After` to be left alone is: whose question
+//! can still be answered in its time waits so long, and for all others the bot is away.
 
 use std::time::Duration;
 
@@ -55,7 +57,8 @@ pub(super) struct Answer {
 /// What a question came to.
 enum Asked {
     Answered(Answer),
-    /// It answered what this protocol does not know: it is not away, and nobody else is taken from it.
+    /// It answered what this protocol does not know: it is not away, and nobody else is taken from
+    /// it.
     NotUnderstood,
     Silent,
 }
@@ -107,7 +110,8 @@ pub(super) async fn serve(shared: &Shared, id: CustomerId) -> Outcome {
                 Asked::NotUnderstood | Asked::Silent => None,
             }
         }
-        // Nobody waits for it any more: the dialog is over, or the agents have it. That says nothing about the bot.
+        // Nobody waits for it any more: the dialog is over, or the agents have it. That says
+        // nothing about the bot.
         Some(false) => Some(Answer::default()),
         None => {
             shared.metrics.set_aside(Odd::StoreRow, 1);
@@ -187,7 +191,8 @@ async fn call(
     answer.status().is_success().then(|| answer.into_body())
 }
 
-/// Reads an answer message by message and button by button: what is odd is left out alone. None: nothing of it is of the protocol.
+/// Reads an answer message by message and button by button: what is odd is left out alone. None:
+/// nothing of it is of the protocol.
 pub(super) fn read(body: &[u8]) -> Option<Answer> {
     let messages: Vec<Value> = serde_json::from_str(&whole_characters(body)).ok()?;
     let mut answer = Answer::default();

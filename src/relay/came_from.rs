@@ -1,18 +1,22 @@
-//! Where a customer came from, as the start of the bot tells it: one line for the agent, one word for the metrics. Pure.
+//! Where a customer came from, as the start of the bot tells it: one line for the agent, one word
+//! for the metrics. Pure.
 //!
-//! The payload of a start is whatever the link held, and anybody can write a link. What the manifest knows is said in the manifest's
-//! words; the rest is shown as a quotation, on one line and cut. It never becomes anything but text.
+//! The payload of a start is whatever the link held, and anybody can write a link. What the
+//! manifest knows is said in the manifest's words; the rest is shown as a quotation, on one line
+//! and cut. It never becomes anything but text.
 
 use crate::contract::config::Source;
 use crate::max::deep_link;
 
 /// The longest piece of a payload that is shown, characters.
 const SHOWN: usize = 128;
-/// What the metrics call a start without a payload, and one whose source the manifest does not know. No source can have these names.
+/// What the metrics call a start without a payload, and one whose source the manifest does not
+/// know. No source can have these names.
 const NONE: &str = "_none";
 const OTHER: &str = "_other";
 
-/// The word for the metrics: a name of the manifest or one of two others, so that no link can make new ones.
+/// The word for the metrics: a name of the manifest or one of two others, so that no link can make
+/// new ones.
 pub(super) fn label(payload: Option<&str>, sources: &[Source]) -> String {
     match payload.map(str::trim).filter(|payload| !payload.is_empty()) {
         None => NONE.to_owned(),
@@ -36,7 +40,8 @@ pub(super) fn line(payload: Option<&str>, sources: &[Source]) -> Option<String> 
     Some(format!("[Клиент пришёл: {}{}]", plain(&known.title), page.or(rest).unwrap_or_default()))
 }
 
-/// On one line, without what shows nothing, and without the brackets and quotation marks that would end ours.
+/// On one line, without what shows nothing, and without the brackets and quotation marks that would
+/// end ours.
 fn plain(text: &str) -> String {
     let text: String = text.chars().filter(|c| !c.is_control() && !"[]«»".contains(*c)).collect();
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect()

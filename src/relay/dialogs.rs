@@ -1,4 +1,5 @@
-//! What MAX has told of a dialog, taken in the order of MAX: each update becomes a step, or is left and counted.
+//! What MAX has told of a dialog, taken in the order of MAX: each update becomes a step, or is left
+//! and counted.
 
 use uuid::Uuid;
 
@@ -20,7 +21,8 @@ use crate::policy::{Effect, Event, Phase};
 use crate::time::Millis;
 
 impl Stepper<'_> {
-    /// Takes the updates of one customer that wait, at most `limit`, in the order of MAX. Returns whether there may be more.
+    /// Takes the updates of one customer that wait, at most `limit`, in the order of MAX. Returns
+    /// whether there may be more.
     pub fn take_inbox(&self, id: CustomerId, limit: u32, sources: &[Source]) -> Result<bool, StoreError> {
         let rows = inbox::waiting(self.tx, id, limit)?;
         if rows.is_empty() {
@@ -29,8 +31,14 @@ impl Stepper<'_> {
         let mut customer = Customer::load(self.tx, id)?;
         for row in &rows {
             let update = update::parse(&row.raw);
-            let taken =
-                Taken { update: &update, position: row.position, received_at: row.received_at, raw: &row.raw, sources };
+            let taken = Taken {
+                row: row.id,
+                update: &update,
+                position: row.position,
+                received_at: row.received_at,
+                raw: &row.raw,
+                sources,
+            };
             let state = match self.take_update(&mut customer, &taken)? {
                 Fate::Done => State::Taken,
                 Fate::Unseen => State::Unseen,
@@ -45,7 +53,8 @@ impl Stepper<'_> {
         Ok(rows.len() == limit as usize)
     }
 
-    /// The dialog's chat in MAX is known. Where it was not, sends that nobody could look for are looked for now.
+    /// The dialog's chat in MAX is known. Where it was not, sends that nobody could look for are
+    /// looked for now.
     pub fn learn_chat(&self, customer: &mut Customer, chat: i64) -> Result<(), StoreError> {
         if customer.chat_id.is_none() {
             to_max::look_for_unseen(self.tx, customer.id)?;
@@ -72,6 +81,9 @@ impl Stepper<'_> {
             customer.name = render::name(&name);
         }
         match &update.event {
+            update::Event::MessageCreated(message) if self.is_twin(customer, message, taken)? => {
+                return Ok(Fate::Left(Left::Twin));
+            }
             update::Event::MessageCreated(message) => {
                 let Some(incoming) = self.unless_merged(customer, message, update, position)? else {
                     return Ok(Fate::Left(Left::Merged));
@@ -147,8 +159,8 @@ impl Stepper<'_> {
         Ok(())
     }
 
-    /// A start in a dialog in which the customer has written is told at once; before that it waits for the first message, for a
-    /// start alone opens no chat.
+    /// A start in a dialog in which the customer has written is told at once; before that it waits
+    /// for the first message, for a start alone opens no chat.
     fn came_from(&self, customer: &Customer, payload: Option<&str>, taken: &Taken<'_>) -> Result<(), StoreError> {
         self.tx.wake(|woken| woken.starts.push(came_from::label(payload, taken.sources)));
         let line = came_from::line(payload, taken.sources).filter(|_| has_talked(customer));
@@ -179,7 +191,8 @@ impl Stepper<'_> {
         Ok(None)
     }
 
-    /// An edit or a removal goes where the message is. It opens no chat: where none is open it joins the newest one.
+    /// An edit or a removal goes where the message is. It opens no chat: where none is open it
+    /// joins the newest one.
     fn amended(&self, customer: &mut Customer, incoming: &Incoming, position: Position) -> Result<Fate, StoreError> {
         let message = incoming.external_id.clone();
         let effects = self.step(customer, &Event::Amended { message }, Some((incoming, position)))?;
@@ -194,8 +207,8 @@ impl Stepper<'_> {
         Ok(Fate::Unseen)
     }
 
-    /// What the agents are to get of an original that may come after its own edit or removal: as it is, in the words of the edit, or
-    /// nothing, where they know all of it.
+    /// What the agents are to get of an original that may come after its own edit or removal: as it
+    /// is, in the words of the edit, or nothing, where they know all of it.
     fn unless_merged(
         &self,
         customer: &Customer,
@@ -227,7 +240,8 @@ impl Stepper<'_> {
             .any(|task| matches!(task, CrmTask::Message { incoming, own: false, .. } if incoming.replaces == replaces)))
     }
 
-    /// What is a message and cannot be read is kept as a dead letter, and the agents are called to it.
+    /// What is a message and cannot be read is kept as a dead letter, and the agents are called to
+    /// it.
     fn unreadable(&self, customer: &mut Customer, taken: &Taken<'_>, said: Option<Millis>) -> Result<(), StoreError> {
         let (letter, note) = render::unreadable(taken.raw, taken.update.dedup_key());
         let task = CrmTask::Message { incoming: letter, stand_by: false, own: true };
@@ -239,9 +253,10 @@ impl Stepper<'_> {
 
 /// An update with what its row says of it.
 #[derive(Clone, Copy)]
-struct Taken<'a> {
+pub(super) struct Taken<'a> {
+    pub row: i64,
     update: &'a Update,
-    position: Position,
+    pub position: Position,
     received_at: Millis,
     raw: &'a str,
     sources: &'a [Source],
@@ -265,7 +280,8 @@ fn tells_the_chat(event: &update::Event) -> bool {
     matches!(event, update::Event::BotStarted { .. } | update::Event::MessageCreated(_))
 }
 
-/// An edit or removal as an entry of the newest chat, which opens none (wire contract, "An outgoing entry without an open chat").
+/// An edit or removal as an entry of the newest chat, which opens none (wire contract, "An outgoing
+/// entry without an open chat").
 pub(super) fn after_the_close(incoming: &Incoming, now: Millis) -> CrmTask {
     let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, incoming.external_id.as_bytes());
     CrmTask::History {

@@ -70,8 +70,8 @@ impl Shared {
 }
 
 /// How long after the last refusal for too many requests MAX counts as throttling, unless it asks
-/// for longer: what it takes meanwhile, such as a poll or every tenth send, does not end it. Longer than
-/// the longest pause between two probes, or it would end and begin anew with each.
+/// for longer: what it takes meanwhile, such as a poll or every tenth send, does not end it. Longer
+/// than the longest pause between two probes, or it would end and begin anew with each.
 const THROTTLED_FOR: Millis = 45_000;
 
 /// MAX refuses for too many requests, again and again.

@@ -1,6 +1,6 @@
-//! The dialog of a customer whom this store does not know, as after its loss: MAX tells a bot the id of a
-//! dialog with each message of it and in no other way. The CRM keeps the ids of the messages that it was
-//! handed, and MAX gives a message by its id.
+//! The dialog of a customer whom this store does not know, as after its loss: MAX tells a bot the
+//! id of a dialog with each message of it and in no other way. The CRM keeps the ids of the
+//! messages that it was handed, and MAX gives a message by its id.
 
 use super::active::Active;
 use super::lanes::CustomerId;
@@ -53,8 +53,8 @@ pub(super) async fn chat_of(shared: &Shared, active: &Active, id: CustomerId) ->
     Ok(if later { Found::NotYet } else { Found::Nowhere })
 }
 
-/// The ids of MAX's messages among the keys of the contract: an edit and a removal name their message first, what the relay made up
-/// for a message of unknown id begins with `out:`.
+/// The ids of MAX's messages among the keys of the contract: an edit and a removal name their
+/// message first, what the relay made up for a message of unknown id begins with `out:`.
 fn message_ids(keys: &[String]) -> Vec<&str> {
     let mut ids: Vec<&str> = Vec::new();
     for key in keys {

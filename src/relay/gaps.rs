@@ -1,13 +1,14 @@
 //! The reading back of dialogs after a gap in what MAX brings.
 //!
-//! A gap is noted on disk together with its bound (`store::gap`): at a start, after an answer other than
-//! 200, when the intake changes, and when our subscription had to be made again. It stays noted until
-//! every dialog that it concerns has been read, however often that fails: those that are open and, where
-//! MAX does not repeat what was missed, all others are read by and by without an update of theirs.
+//! A gap is noted on disk together with its bound (`store::gap`): at a start, after an answer other
+//! than 200, when the intake changes, and when our subscription had to be made again. It stays
+//! noted until every dialog that it concerns has been read, however often that fails: those that
+//! are open and, where MAX does not repeat what was missed, all others are read by and by without
+//! an update of theirs.
 //!
-//! A customer's first message after a gap waits for the reading at most [`PATIENCE`], its queue included;
-//! then it goes on, and what is found later is delivered late, with its time in words. Reading has a pace
-//! of its own below the limit of MAX, so that sends are never starved.
+//! A customer's first message after a gap waits for the reading at most [`PATIENCE`], its queue
+//! included; then it goes on, and what is found later is delivered late, with its time in words.
+//! Reading has a pace of its own below the limit of MAX, so that sends are never starved.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -92,12 +93,14 @@ impl Readings {
         state.refused = Some(state.refused.map_or(at, |before| before.min(at)));
     }
 
-    /// Takes the note over into a transaction; [`Readings::note_refused`] gives it back where that fails.
+    /// Takes the note over into a transaction; [`Readings::note_refused`] gives it back where that
+    /// fails.
     pub fn take_refused(&self) -> Option<Millis> {
         self.lock().refused.take()
     }
 
-    /// A message of this customer's came. How much longer it waits for the reading; none: it goes on.
+    /// A message of this customer's came. How much longer it waits for the reading; none: it goes
+    /// on.
     pub fn wait_for(&self, id: CustomerId, pending: &Pending) -> Option<Duration> {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -107,7 +110,8 @@ impl Readings {
             _ => {
                 let until = Instant::now() + PATIENCE;
                 entry.waits = Some((pending.gap, until));
-                // Where it stands in the queue of the patient already it stands twice; the second is skipped.
+                // Where it stands in the queue of the patient already it stands twice; the second
+                // is skipped.
                 entry.queued = true;
                 state.urgent[usize::from(!pending.open)].push_back(id);
                 self.changed.notify_one();
@@ -205,7 +209,7 @@ impl State {
 pub(super) async fn run(shared: &Shared) {
     let (mut open, mut all) = (CustomerId::MIN, CustomerId::MIN);
     loop {
-        let suspended = shared.active().is_none_or(|active| active.config.channel.suspended || active.mango.is_some());
+        let suspended = shared.active().is_none_or(|active| active.config.channel.suspended);
         if !suspended {
             if let Err(error) = note_refused(shared).await {
                 shared.store_failed(&error);
@@ -221,8 +225,8 @@ pub(super) async fn run(shared: &Shared) {
     }
 }
 
-/// Puts the next dialogs into the queue: those that are open, and when there are none left all others.
-/// Gives back where to go on; the end of a list is followed by its beginning.
+/// Puts the next dialogs into the queue: those that are open, and when there are none left all
+/// others. Gives back where to go on; the end of a list is followed by its beginning.
 async fn fill(shared: &Shared, open: CustomerId, all: CustomerId) -> Result<(CustomerId, CustomerId), StoreError> {
     let (found, everybody) = shared
         .store
@@ -239,7 +243,8 @@ async fn fill(shared: &Shared, open: CustomerId, all: CustomerId) -> Result<(Cus
     Ok(next)
 }
 
-/// Notes a gap for what was answered with another status than 200, once the store can be written again.
+/// Notes a gap for what was answered with another status than 200, once the store can be written
+/// again.
 async fn note_refused(shared: &Shared) -> Result<(), StoreError> {
     let Some(since) = shared.readings.take_refused() else { return Ok(()) };
     let now = shared.clock.now();
@@ -251,8 +256,7 @@ async fn note_refused(shared: &Shared) -> Result<(), StoreError> {
 pub(super) async fn read(shared: &Shared) {
     loop {
         let id = shared.readings.next().await;
-        let Some(active) = shared.active().filter(|active| !active.config.channel.suspended && active.mango.is_none())
-        else {
+        let Some(active) = shared.active().filter(|active| !active.config.channel.suspended) else {
             shared.readings.failed(id);
             continue;
         };
@@ -309,7 +313,8 @@ async fn read_one(shared: &Shared, active: &Active, id: CustomerId) -> Result<bo
     Ok(true)
 }
 
-/// The customer's messages since the gap began, and the newest message of the bot's that the dialog shows.
+/// The customer's messages since the gap began, and the newest message of the bot's that the dialog
+/// shows.
 async fn missed(
     shared: &Shared,
     active: &Active,

@@ -1,8 +1,8 @@
-//! What a side has asked for by `Retry-After`, kept over a restart: a relay that is started again and
-//! again would otherwise ask at every start a side that wants to be left alone.
+//! What a side has asked for by `Retry-After`, kept over a restart: a relay that is started again
+//! and again would otherwise ask at every start a side that wants to be left alone.
 //!
-//! On disk stands how long was asked for, and when by the wall. After a start what is left of it binds
-//! again: never more than was asked for, however the clock was set meanwhile.
+//! On disk stands how long was asked for, and when by the wall. After a start what is left of it
+//! binds again: never more than was asked for, however the clock was set meanwhile.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What strangers write, read as the relay reads it and thrown away: for fuzzing, and for the test that replays what it found.
+//! What strangers write, read as the relay reads it and thrown away: for fuzzing, and for the test
+//! that replays what it found.
 
 use std::cell::RefCell;
 
@@ -16,7 +17,8 @@ thread_local! {
     static STORE: RefCell<Option<Trial>> = const { RefCell::new(None) };
 }
 
-/// Takes updates, one in each line, as webhooks bring them: into the inbox, and by the rules from there on.
+/// Takes updates, one in each line, as webhooks bring them: into the inbox, and by the rules from
+/// there on.
 ///
 /// # Panics
 /// Something of it could not be written, which nothing that MAX sends may cause.

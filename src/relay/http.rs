@@ -1,12 +1,12 @@
-//! What a relay answers on its port. Thin: it takes requests apart and hands them to the relay that they name; [`serve`] bounds
-//! what connections may cost.
+//! What a relay answers on its port. Thin: it takes requests apart and hands them to the relay that
+//! they name; [`serve`] bounds what connections may cost.
 //!
-//! Path and secret are judged before the body is read. Everybody who does not know a secret of ours gets the same answer, whatever
-//! channel was named and whether or not it exists. It is 403 also for a channel that is about to start: to MAX everything but 200
-//! means that it must come again.
+//! Path and secret are judged before the body is read. Everybody who does not know a secret of ours
+//! gets the same answer, whatever channel was named and whether or not it exists. It is 403 also
+//! for a channel that is about to start: to MAX everything but 200 means that it must come again.
 //!
-//! `/readyz` says that the store is open and the listener is up, and nothing else: a dead CRM must not take a pod out of its Service,
-//! for then MAX could not hand over what it must keep.
+//! `/readyz` says that the store is open and the listener is up, and nothing else: a dead CRM must
+//! not take a pod out of its Service, for then MAX could not hand over what it must keep.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -131,7 +131,8 @@ async fn take_webhook(
 ) -> StatusCode {
     let secret = headers.get(SECRET_HEADER).and_then(|value| value.to_str().ok());
     let relay = relays.get(namespace, name);
-    // What another installation's address brings is that one's, though both stand behind one host: MAX keeps it and comes again.
+    // What another installation's address brings is that one's, though both stand behind one host:
+    // MAX keeps it and comes again.
     let relay = relay.filter(|relay| relay.is_of(installation) && relay.is_from_max(fingerprint, secret));
     let Some(relay) = relay else { return StatusCode::FORBIDDEN };
     match tokio::time::timeout(BODY_LIMIT, read(body, &relays.long_bodies)).await {
@@ -143,8 +144,9 @@ async fn take_webhook(
     }
 }
 
-/// An event of MANGO OFFICE. Only its body says what it is: paths differ between the documents. The cabinet tries the address with a
-/// `ping`, which says nothing and is answered alike whatever channel it names.
+/// An event of MANGO OFFICE. Only its body says what it is: paths differ between the documents. The
+/// cabinet tries the address with a `ping`, which says nothing and is answered alike whatever
+/// channel it names.
 async fn mango_webhook(
     State(relays): State<Relays>,
     Path((namespace, name, path)): Path<(String, String, String)>,
@@ -155,7 +157,8 @@ async fn mango_webhook(
     }
     let relay = relays.get(&namespace, &name).filter(Relay::takes_from_mango);
     let Some(relay) = relay else { return StatusCode::FORBIDDEN };
-    // The signature is over the body: it has to be read before anything is known of the caller, so no more than an event can be.
+    // The signature is over the body: it has to be read before anything is known of the caller, so
+    // no more than an event can be.
     match tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, LONG_BODY)).await {
         Ok(Ok(bytes)) => relay.mango_webhook(&bytes).await,
         Ok(Err(_)) => StatusCode::FORBIDDEN,

@@ -1,5 +1,5 @@
-//! From MAX to the disk: webhook and long poll; [`super::gaps`] reads back what neither has brought. What is acknowledged is on
-//! disk (promise 1 of [`super`]).
+//! From MAX to the disk: webhook and long poll; [`super::gaps`] reads back what neither has
+//! brought. What is acknowledged is on disk (promise 1 of [`super`]).
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -61,7 +61,8 @@ impl Arrival {
         self.whose == Whose::Customer(customer)
     }
 
-    /// Writes it down unless it is known. Returns whether it was new, and whose it is, if anybody's.
+    /// Writes it down unless it is known. Returns whether it was new, and whose it is, if
+    /// anybody's.
     pub fn store(&self, tx: &Tx<'_>, now: Millis) -> Result<(bool, Option<CustomerId>), StoreError> {
         let customer = match self.whose {
             Whose::Customer(customer) => Some(customer),
@@ -73,14 +74,16 @@ impl Arrival {
     }
 }
 
-/// Whether a request comes from MAX: the fingerprint in the path and the secret in the header belong to one of ours.
+/// Whether a request comes from MAX: the fingerprint in the path and the secret in the header
+/// belong to one of ours.
 pub(super) fn is_authentic(active: &Active, fingerprint: &str, secret: Option<&str>) -> bool {
     secret.and_then(|secret| active.webhook_secret(secret)).is_some_and(|ours| {
         bool::from(crate::contract::webhook::fingerprint(ours).as_bytes().ct_eq(fingerprint.as_bytes()))
     })
 }
 
-/// Takes one webhook call. 200 only after the update is on disk; anything else makes MAX repeat it, and makes us read back.
+/// Takes one webhook call. 200 only after the update is on disk; anything else makes MAX repeat it,
+/// and makes us read back.
 pub(super) async fn webhook(shared: &Shared, fingerprint: &str, secret: Option<&str>, body: &[u8]) -> StatusCode {
     let Some(active) = shared.active() else { return StatusCode::SERVICE_UNAVAILABLE };
     if !is_authentic(&active, fingerprint, secret) {
@@ -105,8 +108,8 @@ pub(super) async fn webhook(shared: &Shared, fingerprint: &str, secret: Option<&
     }
 }
 
-/// Takes what is longer than anything MAX is known to send, cut down to what can be read: what the customer said is in it, and
-/// as it came it would never become shorter by being repeated.
+/// Takes what is longer than anything MAX is known to send, cut down to what can be read: what the
+/// customer said is in it, and as it came it would never become shorter by being repeated.
 pub(super) async fn huge(
     shared: &Shared,
     fingerprint: &str,
@@ -194,7 +197,8 @@ pub(super) async fn poll(shared: &Shared) {
         };
         let answer = tokio::select! {
             answer = active.max.updates(marker, POLL_TIMEOUT) => answer,
-            // Another token or another intake: what this poll would bring stays with MAX, since its marker is never sent.
+            // Another token or another intake: what this poll would bring stays with MAX, since its
+            // marker is never sent.
             () = super::timers::changed(&mut settings) => continue,
         };
         let failed = match answer {
@@ -231,12 +235,17 @@ enum Turn {
     Behind(Pending),
 }
 
-/// Works on the lane of one customer: lets the rules take what is in the inbox, and where there may be a gap before it waits for the
-/// reading back, for a moment.
+/// Works on the lane of one customer: lets the rules take what is in the inbox, and where there may
+/// be a gap before it waits for the reading back, for a moment.
 pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     let Some(active) = shared.active() else { return Outcome::Wait(1_000) };
-    // MAX is not read back where it does not bring the messages.
-    match turn(shared, &active, customer, active.mango.is_some()).await {
+    if (active.mango.is_some() || active.left.is_some())
+        && let Some(left) = shared.mango_rounds.wait_for(customer, shared.clock.now())
+    {
+        shared.mango_wake.notify_one();
+        return Outcome::Wait(Millis::try_from(left.as_millis()).unwrap_or(0).max(1));
+    }
+    match turn(shared, &active, customer, false).await {
         Ok(Turn::Taken { more: true }) => Outcome::Done,
         Ok(Turn::Taken { more: false }) => Outcome::Idle,
         Ok(Turn::Behind(pending)) => match shared.readings.wait_for(customer, &pending) {

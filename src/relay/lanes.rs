@@ -2,10 +2,10 @@
 //! stuck customer never delays another.
 //!
 //! Invariants: a lane is held by at most one worker at a time; work that is announced while its
-//! lane is held is not forgotten; lanes that failed before never take more than half of the permits,
-//! so that fresh ones always find one; memory is a few words per customer *with work*, nothing per
-//! message. While the other side as a whole seems to be away a breaker is open: one lane at
-//! a time probes it, and the first answer closes the breaker for all at once.
+//! lane is held is not forgotten; lanes that failed before never take more than half of the
+//! permits, so that fresh ones always find one; memory is a few words per customer *with work*,
+//! nothing per message. While the other side as a whole seems to be away a breaker is open: one
+//! lane at a time probes it, and the first answer closes the breaker for all at once.
 //!
 //! Must not know what the work is. Nothing here is on disk: after a start every lane with work on
 //! disk is woken.

@@ -33,6 +33,8 @@ pub(super) enum Left {
     Merged,
     /// An edit or a removal, and there is no chat that it could go into.
     NoChat,
+    /// It came the other way already, around a change of the way in.
+    Twin,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -47,6 +49,7 @@ impl From<Left> for LeftLabels {
             Left::Late => "late",
             Left::Merged => "merged",
             Left::NoChat => "no_chat",
+            Left::Twin => "twin",
         };
         Self { reason }
     }
@@ -153,7 +156,8 @@ impl Metrics {
                 "starts",
                 "Starts of the bot by the source in their link: a name of spec.widget.sources, _other, or _none"
             ),
-            // A gauge by type, because the client owns the count; it only grows, so it is named like a counter.
+            // A gauge by type, because the client owns the count; it only grows, so it is named
+            // like a counter.
             crm_calls: register!("crm_calls_total", "Calls made to Creatio since the start: its plans count them"),
             delivered: register!(
                 "delivered",
@@ -244,8 +248,9 @@ impl Metrics {
     }
 }
 
-/// One page of the texts of several relays, by the names of their channels. Each figure stands once with the lines of all, which are
-/// told apart by the label `channel`; a relay that is alone needs none.
+/// One page of the texts of several relays, by the names of their channels. Each figure stands once
+/// with the lines of all, which are told apart by the label `channel`; a relay that is alone needs
+/// none.
 pub(super) fn page(relays: &[(String, String)]) -> String {
     if let [(_, alone)] = relays {
         return alone.clone();

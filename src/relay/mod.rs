@@ -2,55 +2,73 @@
 //!
 //! # Promises
 //!
-//! 1. An update is acknowledged (HTTP 200, or the poll marker) only after it is on disk. What is on disk is worked on, whatever has
-//!    become of the caller: the commit itself wakes the lanes, and a slow sweep finds rows without one. What was told as failed is
-//!    not on disk, however the disk fails.
-//!    What MAX may not have brought is a gap: noted on disk with its bound before anything behind it is taken, and kept until every
-//!    dialog that it concerns has been read back, by a timer if nobody writes. A message waits for that at most 1.5 s.
-//! 2. Each MAX message takes effect in Creatio once, whatever is repeated on either side: the message id travels as the key.
-//!    What may have been told once is told again in the same words, a kill or a closing between the two notwithstanding.
-//! 3. Per customer, order is kept in both directions; a stuck customer never delays another.
-//!    Every event has its place by MAX's time: a late one changes nothing that a younger one has decided, an original that comes
-//!    after its own edit or removal is merged with it, and what a message or a press brings about stands behind it.
-//!    Whose, where and when is judged before anything is stored: what happens in a group touches no dialog.
-//!    What is slow holds nothing that the quick need: files have permits of their own each way, the outbox and the reports theirs,
-//!    and of the other calls those that hang keep half of the permits at most while others wait.
-//! 4. An agent's message reaches the customer; where an answer is lost after sending, the relay looks before it sends again; what
-//!    cannot be proved is marked uncertain, shown, and never silently dropped. MAX has no idempotency key. After the loss of the
-//!    store what is pending is looked for first: in the dialog that the CRM's keys lead to, else once the customer has written.
-//!    Pauses go by passed time, and MAX's messages are held against MAX's own times: no clock that is wrong or set delays, doubles
-//!    or hides anything.
-//! 5. Auto-replies, the close message and the auto-close fire once per trigger, across restarts and clock changes. What had to wait
-//!    is judged once more when its turn at MAX has come, by the rules of that moment. Only an appeal opens a chat: an edit or a
-//!    removal goes into the newest one or is left and counted. Without a receiver new appeals wait; a dialog whose chat the agents
-//!    have goes on.
-//! 6. Nothing is dropped: a message that cannot be delivered becomes a dead letter with its reason, and the agent is told; so does
-//!    one that cannot be read, while what is odd in one field costs only that field. What the customer sees, the agent sees. A
-//!    report counts only while it is the one that was sent, so that a replay is never undone by the failure before it. Each patience
-//!    counts its own cause, an outage uses up none, and a chat that cannot be seen is told as a missing right, never as closed.
-//! 7. Unknown update types, unknown fields and bodies without their required part are stored raw, counted and acknowledged.
-//!    What of the CRM's outbox, of a bot's answer or of the store cannot be read is set aside alone, told with its reason and
-//!    counted; the others pass, and "answered, but not understood" is never taken for "away".
-//!    An update that is too long to be read is cut where it is long, and what the customer said in it reaches the agent.
-//! 8. The limits of MAX and Creatio are kept by the sender: at most that many requests in any one second. A `Retry-After` binds
-//!    everything towards that side, a bot too, sign-in included and over a restart; a side that is away is asked seldom, and its
-//!    first answer wakes whoever waits.
-//! 9. Who was erased is in no file any more, and neither a repeat nor a reading back brings anything of that person back.
-//! 10. Who knows no secret costs little, keeps no webhook waiting, and learns nothing: not even which channels there are.
-//! 11. Keys against repeats outlive the repeats of MAX and of the CRM, whatever the retention of messages.
+//! 1. An update is acknowledged (HTTP 200, or the poll marker) only after it is on disk. What is on
+//!    disk is worked on, whatever has become of the caller: the commit itself wakes the lanes, and
+//!    a slow sweep finds rows without one. What was told as failed is not on disk, however the disk
+//!    fails. What MAX may not have brought is a gap: noted on disk with its bound before anything
+//!    behind it is taken, and kept until every dialog that it concerns has been read back, by a
+//!    timer if nobody writes. A message waits for that at most 1.5 s.
+//! 2. Each MAX message takes effect in Creatio once, whatever is repeated on either side: the
+//!    message id travels as the key. What may have been told once is told again in the same words,
+//!    a kill or a closing between the two notwithstanding.
+//! 3. Per customer, order is kept in both directions; a stuck customer never delays another. Every
+//!    event has its place by MAX's time: a late one changes nothing that a younger one has decided,
+//!    an original that comes after its own edit or removal is merged with it, and what a message or
+//!    a press brings about stands behind it. Whose, where and when is judged before anything is
+//!    stored: what happens in a group touches no dialog. What is slow holds nothing that the quick
+//!    need: files have permits of their own each way, the outbox and the reports theirs, and of the
+//!    other calls those that hang keep half of the permits at most while others wait.
+//! 4. An agent's message reaches the customer; where an answer is lost after sending, the relay
+//!    looks before it sends again; what cannot be proved is marked uncertain, shown, and never
+//!    silently dropped. MAX has no idempotency key. After the loss of the store what is pending is
+//!    looked for first: in the dialog that the CRM's keys lead to, else once the customer has
+//!    written. Pauses go by passed time, and MAX's messages are held against MAX's own times: no
+//!    clock that is wrong or set delays, doubles or hides anything.
+//! 5. Auto-replies, the close message and the auto-close fire once per trigger, across restarts and
+//!    clock changes. What had to wait is judged once more when its turn at MAX has come, by the
+//!    rules of that moment. Only an appeal opens a chat: an edit or a removal goes into the newest
+//!    one or is left and counted. Without a receiver new appeals wait; a dialog whose chat the
+//!    agents have goes on.
+//! 6. Nothing is dropped: a message that cannot be delivered becomes a dead letter with its reason,
+//!    and the agent is told; so does one that cannot be read, while what is odd in one field costs
+//!    only that field. What the customer sees, the agent sees. A report counts only while it is the
+//!    one that was sent, so that a replay is never undone by the failure before it. Each patience
+//!    counts its own cause, an outage uses up none, and a chat that cannot be seen is told as a
+//!    missing right, never as closed.
+//! 7. Unknown update types, unknown fields and bodies without their required part are stored raw,
+//!    counted and acknowledged. What of the CRM's outbox, of a bot's answer or of the store cannot
+//!    be read is set aside alone, told with its reason and counted; the others pass, and "answered,
+//!    but not understood" is never taken for "away". An update that is too long to be read is cut
+//!    where it is long, and what the customer said in it reaches the agent.
+//! 8. The limits of MAX and Creatio are kept by the sender: at most that many requests in any one
+//!    second. A `Retry-After` binds everything towards that side, a bot too, sign-in included and
+//!    over a restart; a side that is away is asked seldom, and its first answer wakes whoever
+//!    waits.
+//! 9. Who was erased is in no file any more, and neither a repeat nor a reading back brings
+//!    anything of that person back.
+//! 10. Who knows no secret costs little, keeps no webhook waiting, and learns nothing: not even
+//!     which channels there are.
+//! 11. Keys against repeats outlive the repeats of MAX and of the CRM, whatever the retention of
+//!     messages.
+//! 12. The way in may become another at any time ([`switching`]): what came both ways is told once,
+//!     what was on its way is found, and dialogs that are open go on.
 //!
 //! # How
 //!
-//! [`intake`] writes updates to the inbox. A lane per customer lets the rules of `policy` take them inside the transaction that also
-//! writes the dialog, its next tick, and the queues: [`to_crm`], [`to_max`] and [`bot`], each again a lane per customer with limits
-//! and pauses of its own. [`outbox`] brings what the agents do; [`admin`] answers the administrator. The store has one writer, which commits in groups.
+//! [`intake`] writes updates to the inbox. A lane per customer lets the rules of `policy` take them
+//! inside the transaction that also writes the dialog, its next tick, and the queues: [`to_crm`],
+//! [`to_max`] and [`bot`], each again a lane per customer with limits and pauses of its own.
+//! [`outbox`] brings what the agents do; [`admin`] answers the administrator. The store has one
+//! writer, which commits in groups.
 //!
 //! # Order
 //!
-//! Towards Creatio a customer's messages go by (timestamp, seq) of MAX among what is on disk, not by arrival: a repeated webhook comes
-//! after younger ones. Hand-overs and closings are barriers that nothing passes, and what was attempted once stays first.
+//! Towards Creatio a customer's messages go by (timestamp, seq) of MAX among what is on disk, not
+//! by arrival: a repeated webhook comes after younger ones. Hand-overs and closings are barriers
+//! that nothing passes, and what was attempted once stays first.
 //!
-//! Must not: know Kubernetes, set anything up outside, or write a condition; [`Facts`] states facts, others judge them.
+//! Must not: know Kubernetes, set anything up outside, or write a condition; [`Facts`] states
+//! facts, others judge them.
 
 mod active;
 pub mod admin;
@@ -81,6 +99,7 @@ mod state;
 mod step;
 mod store;
 mod sweep;
+mod switching;
 mod timers;
 mod to_crm;
 mod to_max;
@@ -211,28 +230,29 @@ impl Relay {
             return Ok(());
         }
         let active = Arc::new(Active::new(config, before.as_deref(), &self.shared.ground)?);
-        let now = self.shared.clock.now();
-        // Between two ways in MAX may have brought things to neither.
-        let gap = before.is_some_and(|before| before.config.channel.intake != active.config.channel.intake)
-            && active.mango.is_none();
+        let (now, max_time) = (self.shared.clock.now(), self.shared.max_time());
+        let intake = active.config.channel.intake.clone();
+        let changes = before.is_some_and(|before| before.config.channel.intake != intake);
         // What is due under the new rules is decided by a tick of every open dialog.
         self.shared
             .store
             .transact(move |tx| {
                 customer::tick_open(tx, now)?;
-                if gap {
-                    gap::note(tx, gap::newest_update(tx, Millis::MAX)?, gap::Kind::Lasting, now)?;
-                }
+                switching::note(tx, &intake, max_time, now)?;
                 // What was suspended goes on.
                 tx.wake(|woken| woken.gaps = true);
                 Ok(())
             })
             .await?;
+        if changes {
+            self.shared.mango_rounds.note_loss();
+        }
         self.shared.activate(active);
         Ok(())
     }
 
-    /// Whether an address that names this installation is this relay's. One that names none is from before installations had ids.
+    /// Whether an address that names this installation is this relay's. One that names none is from
+    /// before installations had ids.
     #[must_use]
     pub fn is_of(&self, installation: Option<&str>) -> bool {
         let Some(active) = self.shared.active() else { return true };
@@ -247,10 +267,10 @@ impl Relay {
         intake::webhook(&self.shared, fingerprint, secret, body).await
     }
 
-    /// Whether dialogs come through MANGO OFFICE.
+    /// Whether dialogs come through MANGO OFFICE, or did a while ago.
     #[must_use]
     pub fn takes_from_mango(&self) -> bool {
-        self.shared.active().is_some_and(|active| active.mango.is_some())
+        self.shared.active().is_some_and(|active| active.mango.is_some() || active.left.is_some())
     }
 
     /// Takes one webhook call of MANGO OFFICE.
@@ -258,7 +278,8 @@ impl Relay {
         mango::webhook(&self.shared, body).await
     }
 
-    /// Whether a webhook call comes from MAX: the fingerprint in its path and the secret in its header belong to one of ours.
+    /// Whether a webhook call comes from MAX: the fingerprint in its path and the secret in its
+    /// header belong to one of ours.
     #[must_use]
     pub fn is_from_max(&self, fingerprint: &str, secret: Option<&str>) -> bool {
         let is_ours = self.shared.active().is_some_and(|active| intake::is_authentic(&active, fingerprint, secret));
@@ -268,7 +289,8 @@ impl Relay {
         is_ours
     }
 
-    /// Takes a webhook call of MAX whose body is longer than anything that is taken whole, cut down to what can be read.
+    /// Takes a webhook call of MAX whose body is longer than anything that is taken whole, cut down
+    /// to what can be read.
     pub async fn huge_webhook(
         &self,
         fingerprint: &str,
@@ -293,8 +315,9 @@ impl Relay {
         true
     }
 
-    /// The subscription in force was made at `at`, by MAX's clock. Another one than before: updates may have been missed between the
-    /// two, which MAX does not repeat, so everybody is read back, open dialogs first. Harmless when it is repeated.
+    /// The subscription in force was made at `at`, by MAX's clock. Another one than before: updates
+    /// may have been missed between the two, which MAX does not repeat, so everybody is read back,
+    /// open dialogs first. Harmless when it is repeated.
     pub async fn subscribed(&self, at: Millis) {
         if self.shared.subscribed_at.load(Ordering::Acquire) == at {
             return;
@@ -340,8 +363,8 @@ impl Relay {
         self.shared.store.is_alive() && !self.shared.store_broken.load(Ordering::Relaxed)
     }
 
-    /// Whether the store can be written, tried anew where the last step could not: while a pod is out of its Service nothing comes
-    /// in whose storing would show that there is space again.
+    /// Whether the store can be written, tried anew where the last step could not: while a pod is
+    /// out of its Service nothing comes in whose storing would show that there is space again.
     pub async fn can_write(&self) -> bool {
         if !self.is_open() && self.shared.store.is_alive() {
             let now = self.shared.clock.now();
@@ -362,10 +385,20 @@ impl Relay {
         self.shared.metrics.text()
     }
 
-    /// Ends at once and in the middle of everything, as a process that is killed; what is on disk stays as it is.
+    /// Ends at once and in the middle of everything, as a process that is killed; what is on disk
+    /// stays as it is.
     pub async fn kill(&self) {
         self.tasks.lock().await.shutdown().await;
         self.shared.store.abandon().await;
+    }
+
+    /// From now on the store's disk takes nothing more, or (false) it does again: for tests.
+    ///
+    /// # Errors
+    /// The store could not be asked.
+    #[doc(hidden)]
+    pub async fn fill_disk(&self, full: bool) -> Result<(), StoreError> {
+        self.shared.store.transact(move |tx| store::file::fill(tx, full)).await
     }
 
     /// Erases a person: see [`admin`].
@@ -392,7 +425,8 @@ impl Relay {
         admin::replay_letters(&self.shared, wanted).await
     }
 
-    /// Stops taking and sending, lets what is under way end, and closes the store. Everything is on disk when it returns.
+    /// Stops taking and sending, lets what is under way end, and closes the store. Everything is on
+    /// disk when it returns.
     pub async fn stop(&self) {
         self.shared.stopping.send_replace(true);
         let mut tasks = self.tasks.lock().await;

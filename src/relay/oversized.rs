@@ -1,9 +1,11 @@
-//! A JSON text of any length cut down to one that can be read: what is long in it becomes shorter, and the rest stays.
+//! A JSON text of any length cut down to one that can be read: what is long in it becomes shorter,
+//! and the rest stays.
 //!
-//! MAX repeats an update until it is answered 200, so one that is refused for its length is refused for
-//! ever; and what makes it long is hardly the customer's words, which MAX itself bounds. So it is copied
-//! through as it arrives: a text goes on for [`LONGEST_TEXT`] bytes, a list or an object to its bound,
-//! and whatever is open where the copy has to end is closed. Memory is bounded by [`LONGEST`] and a little.
+//! MAX repeats an update until it is answered 200, so one that is refused for its length is refused
+//! for ever; and what makes it long is hardly the customer's words, which MAX itself bounds. So it
+//! is copied through as it arrives: a text goes on for [`LONGEST_TEXT`] bytes, a list or an object
+//! to its bound, and whatever is open where the copy has to end is closed. Memory is bounded by
+//! [`LONGEST`] and a little.
 
 /// The longest copy, bytes.
 const LONGEST: usize = 8 * 1024 * 1024;
@@ -28,7 +30,8 @@ pub(super) struct Shortened {
 struct Container {
     closer: u8,
     begin: usize,
-    /// Where the copy is whole if it ends here: behind the last element, or behind the opening bracket.
+    /// Where the copy is whole if it ends here: behind the last element, or behind the opening
+    /// bracket.
     whole: usize,
 }
 
@@ -137,7 +140,8 @@ impl Shortened {
         }
     }
 
-    /// Leaves out the rest of the innermost container: at a comma what was is whole, at a bracket the element that begins is none.
+    /// Leaves out the rest of the innermost container: at a comma what was is whole, at a bracket
+    /// the element that begins is none.
     fn skip(&mut self, byte: u8) {
         if byte == b',' {
             if let Some(last) = self.open.last_mut() {

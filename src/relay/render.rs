@@ -31,7 +31,8 @@ pub struct Incoming {
     /// button. Only where there are none it gets the agents' lines.
     #[serde(skip)]
     pub question: String,
-    /// Of edits and removals: that it goes to the agents as such is decided, and it may have been told.
+    /// Of edits and removals: that it goes to the agents as such is decided, and it may have been
+    /// told.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub placed: bool,
 }

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::active::Active;
 use super::state::Shared;
 use super::store::{StoreError, Tx, customer, gap, meta, restored, to_max as queue};
-use super::{bot, gaps, holds, intake, mango, outbox, sweep, timers, to_crm, to_max};
+use super::{bot, gaps, holds, intake, mango, outbox, sweep, switching, timers, to_crm, to_max};
 use crate::contract::config::{ChannelConfig, Intake};
 use crate::time::Millis;
 
@@ -17,8 +17,8 @@ pub(super) const FILES_AT_ONCE: usize = 3;
 pub(super) const DIALOG_PLACES: usize = 16;
 pub(super) const MAX_PLACES: usize = 32;
 pub(super) const BOT_PLACES: usize = 16;
-/// Workers towards the CRM at the least. More than the spec lets be under way: the client keeps that limit, and lets the slow give way
-/// only while others wait there.
+/// Workers towards the CRM at the least. More than the spec lets be under way: the client keeps
+/// that limit, and lets the slow give way only while others wait there.
 const CRM_WORKERS: usize = 32;
 
 /// Workers towards the CRM for these settings.
@@ -40,7 +40,8 @@ pub(super) fn prepare(tx: &Tx<'_>, now: Millis, channel: &ChannelConfig) -> Resu
         Some(_) => {}
         None => meta::set(tx, meta::BOT, &bot_user_id.to_string())?,
     }
-    restored::prepare(tx, now)?;
+    switching::note(tx, &channel.intake, now, now)?;
+    restored::prepare(tx, now, switching::is_by_mango(tx)?)?;
     queue::begin_looks_anew(tx)?;
     customer::tick_open(tx, now)?;
     // Of a long poll the marker goes on where it was; webhooks have been answered by nobody since.

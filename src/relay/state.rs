@@ -1,5 +1,5 @@
-//! What all flows of a running relay share: the store, the lanes, and what is known of either side. In memory; what must outlive it is
-//! in the store.
+//! What all flows of a running relay share: the store, the lanes, and what is known of either side.
+//! In memory; what must outlive it is in the store.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use super::ground::Ground;
 use super::lanes::{Lanes, Outcome};
 use super::metrics::{Metrics, Odd};
 use super::store::{Store, StoreError, Woken};
-use super::{gaps, owner, start, trouble};
+use super::{gaps, mango, owner, start, trouble};
 use crate::contract::{SideFacts, Trouble};
 use crate::policy::{BotRole, Context};
 use crate::time::{self, Clock, Millis};
@@ -37,13 +37,14 @@ pub(super) struct Shared {
     pub to_crm: Lanes,
     pub to_max: Lanes,
     pub to_bot: Lanes,
-    /// Customers whose next message waits for its files: towards the CRM, and towards MAX. Each has permits of its own, so that a file
-    /// host that hangs holds up no text and not the other way.
+    /// Customers whose next message waits for its files: towards the CRM, and towards MAX. Each has
+    /// permits of its own, so that a file host that hangs holds up no text and not the other way.
     pub files_in: Lanes,
     pub files_out: Lanes,
     /// Files that MAX gave since the start.
     pub files_fetched: AtomicU64,
-    /// How far MAX's clock is ahead of passed time, by what it has sent; [`Millis::MIN`]: not known.
+    /// How far MAX's clock is ahead of passed time, by what it has sent; [`Millis::MIN`]: not
+    /// known.
     pub max_ahead: AtomicI64,
     /// Rows reported a moment ago, when in passed time.
     pub reported: Mutex<HashMap<Uuid, Millis>>,
@@ -64,6 +65,7 @@ pub(super) struct Shared {
     pub timer_wake: Notify,
     pub gap_wake: Notify,
     pub mango_wake: Notify,
+    pub mango_rounds: mango::Rounds,
     /// The CRM's hints reach us, so that looks without one may be rare.
     pub hints_work: AtomicBool,
     pub hinted: AtomicBool,
@@ -112,6 +114,7 @@ impl Shared {
             timer_wake: Notify::new(),
             gap_wake: Notify::new(),
             mango_wake: Notify::new(),
+            mango_rounds: mango::Rounds::new(),
             hints_work: AtomicBool::new(false),
             hinted: AtomicBool::new(false),
             store_broken: AtomicBool::new(false),

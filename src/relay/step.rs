@@ -14,6 +14,7 @@ use super::store::to_bot::{self, Question};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, Part};
 use super::store::{Position, StoreError, Tx};
+use super::switching;
 use crate::creatio::Author;
 use crate::max::text;
 use crate::policy::{self, Context, Effect, Event, Note, ReplyPlace, Rules};
@@ -134,7 +135,7 @@ impl Stepper<'_> {
     pub fn queue_for_max(&self, customer: &Customer, origin: &Origin, parts: &[Part]) -> Result<i64, StoreError> {
         let row = to_max::push(self.tx, customer.id, origin, parts, self.now())?;
         if matches!(origin, Origin::AutoReply { .. } | Origin::CloseMessage | Origin::Bot)
-            && let Some(sending) = restored::doubt(self.tx, self.now())?
+            && let Some(sending) = restored::doubt(self.tx, self.now(), switching::is_by_mango(self.tx)?)?
         {
             to_max::note_sending(self.tx, row, &sending)?;
         }

@@ -1,9 +1,10 @@
-//! One HTTP exchange with an outside system, as a small trait, so that tests can put faults, scripts and simulated networks in the
-//! place of the real one.
+//! One HTTP exchange with an outside system, as a small trait, so that tests can put faults,
+//! scripts and simulated networks in the place of the real one.
 //!
-//! Owns: what "the request never left" and "the request may have left" mean, time-outs, the cap on answers, which certificates are
-//! trusted, the proxy on the way out, and the strict limiter that every client uses. Must not know MAX, MANGO OFFICE or Creatio, must not retry, must not
-//! follow redirects, and must never put a header's value or a request body into an error.
+//! Owns: what "the request never left" and "the request may have left" mean, time-outs, the cap on
+//! answers, which certificates are trusted, the proxy on the way out, and the strict limiter that
+//! every client uses. Must not know MAX, MANGO OFFICE or Creatio, must not retry, must not follow
+//! redirects, and must never put a header's value or a request body into an error.
 
 mod hold;
 mod json;
@@ -46,10 +47,12 @@ impl Default for Options {
     }
 }
 
-/// Why no whole answer came back. The texts name the host, never the path, the query, a header or a body.
+/// Why no whole answer came back. The texts name the host, never the path, the query, a header or a
+/// body.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TransportError {
-    /// The request certainly did not reach the other side: name not found, connection refused, connect time-out.
+    /// The request certainly did not reach the other side: name not found, connection refused,
+    /// connect time-out.
     #[error("no connection to {host}: {reason}")]
     NotSent { host: String, reason: String },
     /// The other side's certificate does not verify; nothing was sent.
@@ -58,7 +61,8 @@ pub enum TransportError {
     /// The address is private and only public ones are allowed here; nothing was sent.
     #[error("{host} is a private address, from which attachments are not fetched")]
     PrivateAddress { host: String },
-    /// The request may have reached the other side: time-out or broken connection after it had begun.
+    /// The request may have reached the other side: time-out or broken connection after it had
+    /// begun.
     #[error("no answer from {host}: {reason}")]
     Lost { host: String, reason: String },
     /// The answer is longer than [`Options::max_answer`]; the request did take effect.
@@ -86,7 +90,8 @@ impl TransportError {
     }
 }
 
-/// How long a request was held back by the limits that its client keeps: an extension of [`Request`], for whoever measures.
+/// How long a request was held back by the limits that its client keeps: an extension of
+/// [`Request`], for whoever measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waited(pub Duration);
 

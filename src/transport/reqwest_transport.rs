@@ -79,8 +79,8 @@ impl Trust {
 pub enum Addresses {
     /// Any: for the hosts that the configuration names.
     Any,
-    /// Public ones only, for addresses that come in from outside (attachments); `except` is a host name or literal address that
-    /// is let through all the same (the overridden MAX host in tests).
+    /// Public ones only, for addresses that come in from outside (attachments); `except` is a host
+    /// name or literal address that is let through all the same (the overridden MAX host in tests).
     PublicOnly { except: Option<String> },
 }
 
@@ -129,8 +129,8 @@ impl ReqwestTransport {
         Ok(Self { client, addresses, proxy })
     }
 
-    /// Behind a proxy it is the proxy that resolves the name, so it is checked here before: a name that cannot be resolved here cannot be
-    /// checked, and is not called.
+    /// Behind a proxy it is the proxy that resolves the name, so it is checked here before: a name
+    /// that cannot be resolved here cannot be checked, and is not called.
     async fn check_behind_proxy(&self, host: &str, deadline: tokio::time::Instant) -> Result<(), TransportError> {
         let Addresses::PublicOnly { except } = &self.addresses else { return Ok(()) };
         let bare = host.trim_matches(['[', ']']);
@@ -226,7 +226,8 @@ impl Transport for ReqwestTransport {
     }
 }
 
-/// The words of the innermost cause: those of reqwest itself carry the address, which may carry secrets.
+/// The words of the innermost cause: those of reqwest itself carry the address, which may carry
+/// secrets.
 fn classify(host: &str, error: &reqwest::Error) -> TransportError {
     let host = host.to_owned();
     let mut innermost: Option<&(dyn std::error::Error + 'static)> = error.source();
@@ -256,7 +257,8 @@ fn classify(host: &str, error: &reqwest::Error) -> TransportError {
     }
 }
 
-/// rustls hides its error inside an `io::Error`, whose `source()` skips the error itself, and hyper-rustls puts that one inside another.
+/// rustls hides its error inside an `io::Error`, whose `source()` skips the error itself, and
+/// hyper-rustls puts that one inside another.
 fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     let mut error = error;
     while let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
@@ -288,8 +290,8 @@ impl Resolve for PublicResolver {
     }
 }
 
-/// Whether an address is one of the open Internet: no loopback, private, link-local, shared, documentation or multicast range
-/// (IANA special-purpose address registries).
+/// Whether an address is one of the open Internet: no loopback, private, link-local, shared,
+/// documentation or multicast range (IANA special-purpose address registries).
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -309,7 +311,8 @@ pub(super) fn is_public(address: IpAddr) -> bool {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or_else(
             || {
                 let first = v6.segments()[0];
-                // 2000::/3 is all that is handed out; the NAT64 and 6to4 ranges can lead back inside.
+                // 2000::/3 is all that is handed out; the NAT64 and 6to4 ranges can lead back
+                // inside.
                 (first & 0xe000) == 0x2000 && first != 0x2002 && !(first == 0x2001 && v6.segments()[1] == 0x0db8)
             },
             |v4| is_public(IpAddr::V4(v4)),
@@ -365,7 +368,8 @@ mod tests {
         );
         assert_eq!(*direct.lock().unwrap(), ["GET /status HTTP/1.1"]);
 
-        // The guard of private addresses looks at what the proxy would resolve, and at what goes past it.
+        // The guard of private addresses looks at what the proxy would resolve, and at what goes
+        // past it.
         let files = Addresses::PublicOnly { except: None };
         let files = ReqwestTransport::through(Some(proxy), Trust::public(), files).unwrap();
         for url in [format!("http://{own}/"), "http://localhost/".to_owned(), "http://10.1.2.3/".to_owned()] {

@@ -1,10 +1,13 @@
-//! What every page of ours in a browser has: files that are linked in, the headers they go out with, who may ask for them,
-//! and a channel's conditions in words.
+//! What every page of ours in a browser has: files that are linked in, the headers they go out
+//! with, who may ask for them, and a channel's conditions in words.
 //!
-//! A page is plain HTML, CSS and ES modules: nothing to build, nothing fetched from elsewhere, no inline script or style, so that
-//! the policy can forbid both. What people have written reaches it as JSON and is shown as text only.
+//! A page is plain HTML, CSS and ES modules: nothing to build, nothing fetched from elsewhere, no
+//! inline script or style, so that the policy can forbid both. What people have written reaches it
+//! as JSON and is shown as text only.
 //!
 //! Must not: hold a text or a name of a customer, or know what a page is for.
+
+pub mod live;
 
 use std::borrow::Cow;
 
@@ -16,7 +19,8 @@ use serde_json::{Value, json};
 
 use crate::api::{ConditionType, Language, MaxChannelStatus, Reason, catalogue};
 
-/// The header in which a page shows that it is ours: a form or a script of another site cannot set it.
+/// The header in which a page shows that it is ours: a form or a script of another site cannot set
+/// it.
 pub const PAGE_HEADER: &str = "x-maxchannel-page";
 
 const HEADERS: &[(&str, &str)] = &[
@@ -86,7 +90,8 @@ pub fn protect(mut response: Response) -> Response {
     response
 }
 
-/// Whether the request names this machine, as a browser that was led here by another name (DNS rebinding) does not.
+/// Whether the request names this machine, as a browser that was led here by another name (DNS
+/// rebinding) does not.
 #[must_use]
 pub fn is_for_this_machine(headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -98,8 +103,8 @@ pub fn is_for_this_machine(headers: &HeaderMap) -> bool {
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether a page of the same origin asks: no other site can set the header, and none is let in by `Origin` or `Sec-Fetch-Site`.
-/// A navigation to the page itself is nobody's.
+/// Whether a page of the same origin asks: no other site can set the header, and none is let in by
+/// `Origin` or `Sec-Fetch-Site`. A navigation to the page itself is nobody's.
 #[must_use]
 pub fn is_own(method: &Method, headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());

@@ -45,6 +45,41 @@ async function write(index, text) {
   await phone(index).getByRole('button', { name: 'Send' }).click();
 }
 
+/** Many messages of a customer at once. */
+const burst = (index, count) => page.evaluate(async ([at, many]) => {
+  const { act } = await import('/app.js');
+  const user = Number(document.querySelectorAll('.phone')[at].id.slice('phone'.length));
+  await act({ do: 'burst', user, count: many });
+}, [index, count]);
+
+/** Shows a customer's dialog on the desk. */
+async function chooseDialog(index) {
+  const name = await phone(index).locator('h3').textContent();
+  await page.locator('#chats button', { hasText: name }).click();
+}
+
+/** The agent who may takes the dialog that is shown. */
+async function acceptDialog() {
+  await until('an agent has it', async () => {
+    for (const option of await page.locator('#agent option').allTextContents()) {
+      await page.locator('#agent').selectOption({ label: option });
+      // It may be taken in the moment between.
+      if (await page.locator('#accept').isEnabled()) await page.locator('#accept').click({ timeout: 2000 }).catch(() => {});
+      if (await page.locator('#close').isEnabled()) return true;
+    }
+    return false;
+  });
+}
+
+async function endDialog(index) {
+  const closings = async () => (await phoneTexts(index)).filter((text) => text.startsWith('Спасибо за обращение!')).length;
+  const before = await closings();
+  await chooseDialog(index);
+  await acceptDialog();
+  await page.locator('#close').click();
+  await until('it is closed', async () => (await closings()) > before);
+}
+
 async function picture(name) {
   if (process.env.PICTURES_FOLDER) await page.screenshot({ path: `${process.env.PICTURES_FOLDER}/${name}.png` });
 }
@@ -155,14 +190,96 @@ test('what is sent while the relay is dead arrives when it runs again', async ()
   assert.equal((await texts('#conversation')).filter((text) => text === 'Вы тут?').length, 1);
 });
 
-test('evening and a holiday bring the off-hours reply', async () => {
+test('in the evening and on a holiday the off-hours reply is sent, and the manifest stays as it is', async () => {
+  const clock = () => page.locator('#figure-clock').textContent();
+  const manifest = await page.locator('#manifestText').inputValue();
+  const replies = async () => (await phoneTexts(0)).filter((text) => text.startsWith('Мы ответим в рабочее время')).length;
+  assert.match(await clock(), /working hours/);
   for (const fault of ['evening', 'holiday']) {
+    const before = await replies();
     await page.locator(`#fault-${fault}`).click();
-    await until('it stands in the manifest', async () => (await page.locator('#manifestText').inputValue()).includes('workingHours'));
+    await until('the company is closed', async () => (await clock()).includes('closed'));
+    await write(0, `Вы ещё работаете? ${fault}`);
+    await until(`the off-hours reply: ${fault}`, async () => (await replies()) > before);
+    await endDialog(0);
   }
   await until('one at a time', async () => !(await page.locator('#fault-evening').isChecked()));
   await page.locator('#mend').click();
-  await until('taken out again', async () => !(await page.locator('#manifestText').inputValue()).includes('workingHours'));
+  await until('the present again', async () => (await clock()).includes('working hours'));
+  assert.equal(await page.locator('#manifestText').inputValue(), manifest);
+  const before = (await phoneTexts(0)).filter((text) => text.startsWith('Здравствуйте! Ищем')).length;
+  await write(0, 'А теперь?');
+  await until('the usual reply', async () => (await phoneTexts(0)).filter((text) => text.startsWith('Здравствуйте! Ищем')).length > before);
+  await until('it arrives', async () => has(await texts('#conversation'), 'А теперь?'));
+  await endDialog(0);
+});
+
+test('a bot takes the dialogs, and while it is away the agents do', async () => {
+  const answers = async () => (await phoneTexts(0)).filter((text) => text === 'Я бот. Чем помочь?').length;
+  await page.locator('#fault-botTakesDialogs').click();
+  await until('the bot is the receiver', async () => (await page.locator('#manifestText').inputValue()).includes('bot:'));
+  await write(0, 'Есть кто?');
+  await until('the bot answers', async () => (await answers()) === 1);
+  await phone(0).getByRole('button', { name: 'Где мой заказ?' }).last().click();
+  await until('and again, to its button', async () => (await answers()) === 2);
+  await page.locator('#fault-botAway').click();
+  await write(0, 'А человек есть?');
+  const seen = await until('the fallback serves', async () => {
+    const text = await page.locator('#seen-botAway').textContent();
+    return text.includes('FallbackServing') && text;
+  });
+  assert.match(seen, /Cause: .*Remedy: .*Who mends it: /s);
+  await chooseDialog(0);
+  await until('the agents have it', async () => has(await texts('#conversation'), 'А человек есть?'));
+  await page.locator('#mend').click();
+  await until('as before', async () => !(await page.locator('#manifestText').inputValue()).includes('bot:'));
+  await endDialog(0);
+});
+
+test('a lost subscription is made again, and what came meanwhile arrives once', async () => {
+  await chooseDialog(1);
+  await page.locator('#fault-subscriptionLost').click();
+  await until('there is none', async () => (await page.locator('#figure-subscription').textContent()) === 'none');
+  await write(1, 'Пока вас не было');
+  await until('made again', async () => (await page.locator('#figure-subscription').textContent()) === 'there');
+  await until('the switch is off by itself', async () => !(await page.locator('#fault-subscriptionLost').isChecked()));
+  await until('it arrives', async () => has(await texts('#conversation'), 'Пока вас не было'));
+  assert.equal((await texts('#conversation')).filter((text) => text === 'Пока вас не было').length, 1);
+});
+
+test('where answers are cut nothing comes twice', async () => {
+  await chooseDialog(1);
+  await page.locator('#fault-answersCut').click();
+  await until('on', () => page.locator('#fault-answersCut').isChecked());
+  const told = ['Раз', 'Два', 'Три'];
+  for (const text of told) await write(1, text);
+  await acceptDialog();
+  await page.locator('#agentText').fill('Вас слышно');
+  await page.locator('#agentText').press('Enter');
+  await until('the answer is on the phone', async () => has(await phoneTexts(1), 'Вас слышно'));
+  await until('reported', async () => !(await page.locator('#conversation').textContent()).includes('on its way'));
+  for (const text of told) await until(`${text} arrives`, async () => has(await texts('#conversation'), text));
+  await page.locator('#mend').click();
+  assert.deepEqual((await texts('#conversation')).filter((text) => told.includes(text)), told);
+  assert.equal((await phoneTexts(1)).filter((text) => text === 'Вас слышно').length, 1);
+});
+
+test('a slow CRM shows as a backlog, and everything arrives in order', async () => {
+  await chooseDialog(1);
+  await page.locator('#fault-crmSlow').click();
+  await until('on', () => page.locator('#fault-crmSlow').isChecked());
+  await burst(1, 60);
+  const seen = await until('the backlog', async () => {
+    const text = await page.locator('#seen-crmSlow').textContent();
+    return text.includes('Backlog') && text;
+  });
+  assert.match(seen, /Cause: .*Remedy: .*Who mends it: /s);
+  assert.notEqual(await page.locator('#figure-toCrm').textContent(), '0');
+  await page.locator('#mend').click();
+  const numbers = Array.from({ length: 60 }, (_, index) => `№ ${index + 1}`);
+  await until('all are there', async () => (await texts('#conversation')).filter((text) => text.startsWith('№ ')).length >= 60);
+  assert.deepEqual((await texts('#conversation')).filter((text) => text.startsWith('№ ')), numbers);
+  await endDialog(1);
 });
 
 test('the manifest is checked at the line and applied at once', async () => {
@@ -182,20 +299,21 @@ test('the manifest is checked at the line and applied at once', async () => {
 });
 
 test('the rules are told beforehand, and two versions compared', async () => {
-  await page.locator('#tabs a').nth(0).click();
-  await page.locator('#fault-holiday').click();
-  await until('written', async () => (await page.locator('#manifestText').inputValue()).includes('holidays'));
   await page.locator('#tabs a').nth(2).click();
   await until('the week', () => page.locator('#week svg').count());
   await until('the timeline', async () => (await page.locator('#timeline tbody tr').count()) > 2);
   await page.locator('#remember').click();
-  await page.evaluate(() => { location.hash = '#stage'; });
-  await page.locator('#mend').click();
-  await until('taken out', async () => !(await page.locator('#manifestText').inputValue()).includes('holidays'));
+  await page.locator('#tabs a').nth(1).click();
+  const text = await page.locator('#manifestText').inputValue();
+  await page.locator('#manifestText').fill(text.replace('after: 2m', 'after: 5m'));
+  await until('applied', async () => (await page.locator('#applied').textContent()) === 'Applied.');
   await page.locator('#tabs a').nth(2).click();
   await until('what is new is marked', () => page.locator('#timeline tr.added').count());
   await picture('rules');
   await page.locator('#forget').click();
+  await page.locator('#tabs a').nth(1).click();
+  await page.locator('#firstManifest').click();
+  await until('as it was', async () => (await page.locator('#manifestText').inputValue()) === text);
 });
 
 test('axe finds nothing, in light and dark, wide and narrow, in both languages', async () => {
@@ -247,11 +365,7 @@ test('the tour is told in eight steps, by the keyboard alone', async () => {
 test('two tabs show the same, with a thousand messages in them', async () => {
   const other = await open();
   const before = (await phoneTexts(0)).length;
-  await page.evaluate(async () => {
-    const { act } = await import('/app.js');
-    const user = Number(document.querySelector('.phone').id.slice('phone'.length));
-    await act({ do: 'burst', user, count: 1000 });
-  });
+  await burst(0, 1000);
   for (const tab of [page, other]) {
     await until('all are there', async () => (await tab.locator('.phone').first().locator('.message').count()) >= before + 1000);
   }
@@ -307,6 +421,18 @@ test('the status page of the runner tells how the channels stand, and acts for n
   const token = readFileSync(file, 'utf8').trim();
   assert.equal(await replay({ authorization: `Bearer ${token}` }), 200);
   assert.ok(!(await status.content()).includes(token));
+  const support = status.getByRole('region', { name: 'demo/support' });
+  const link = status.locator('#link');
+  await page.evaluate(() => { location.hash = '#stage'; });
+  await page.locator('#fault-tokenInvalid').click();
+  await until('it is told', async () => (await support.textContent()).includes('TokenInvalid'));
+  await page.locator('#mend').click();
+  await until('it is told that it is over', async () => !(await support.textContent()).includes('TokenInvalid'));
+  await page.locator('#fault-relayKilled').click();
+  await until('nobody answers', async () => (await link.getAttribute('class')) === 'lost');
+  await page.locator('#mend').click();
+  await until('found again', async () => (await link.textContent()) === 'live');
+  await until('and told anew', async () => (await section.textContent()).includes('TokenInvalid'));
   await status.close();
 });
 

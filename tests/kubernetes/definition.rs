@@ -1,4 +1,5 @@
-//! The definition itself: missing at the start, older than the program, upgraded under live objects, and objects that fit no schema.
+//! The definition itself: missing at the start, older than the program, upgraded under live
+//! objects, and objects that fit no schema.
 
 use std::time::Duration;
 

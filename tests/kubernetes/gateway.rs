@@ -1,4 +1,5 @@
-//! The way in by a Gateway that all channels share: a route of the channel's own paths, made and removed with the wish for it.
+//! The way in by a Gateway that all channels share: a route of the channel's own paths, made and
+//! removed with the wish for it.
 //!
 //! The definitions are those of the Gateway API itself; nobody serves the routes here.
 

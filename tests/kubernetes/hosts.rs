@@ -1,4 +1,5 @@
-//! Hosts that the installation no longer allows are not talked to any more, neither by the controller nor by a relay that was told of them.
+//! Hosts that the installation no longer allows are not talked to any more, neither by the
+//! controller nor by a relay that was told of them.
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;

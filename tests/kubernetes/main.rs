@@ -1,8 +1,10 @@
-//! The controller and its relays on a real Kubernetes: API server, controller manager, scheduler, kubelet.
+//! The controller and its relays on a real Kubernetes: API server, controller manager, scheduler,
+//! kubelet.
 //!
-//! The cluster comes from `tests/kubernetes/up.sh`, whose `env` file sets `KUBECONFIG` and `CLUSTER_…`; without it these tests skip,
-//! loudly, and fail where CI is set. Simulators of MAX, MANGO OFFICE and Creatio run in this process, at an address that pods reach.
-//! One namespace per test. `make test-kubernetes` does all of it.
+//! The cluster comes from `tests/kubernetes/up.sh`, whose `env` file sets `KUBECONFIG` and
+//! `CLUSTER_…`; without it these tests skip, loudly, and fail where CI is set. Simulators of MAX,
+//! MANGO OFFICE and Creatio run in this process, at an address that pods reach. One namespace per
+//! test. `make test-kubernetes` does all of it.
 
 #![cfg(feature = "simulator")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -1,11 +1,14 @@
-//! What the cluster refuses or cannot do is told in its own words, everything else goes on, and it goes by itself once mended.
+//! What the cluster refuses or cannot do is told in its own words, everything else goes on, and it
+//! goes by itself once mended.
 
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service};
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::rbac::v1::Role;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
+use maxchannel::api::MaxChannel;
 use maxchannel::controller::RelayDefaults;
 use serde_json::{Value, json};
 
@@ -177,4 +180,35 @@ async fn a_larger_claim_is_enlarged_in_place_where_its_class_allows_it() {
     world.end().await;
     cluster.kubectl(&["delete", "--wait=false", "-f", file.to_str().unwrap()]);
     std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_is_refused_says_so_and_ends_once_it_is_allowed() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::start(&cluster).await;
+    let controller = world.ready_channel().await;
+    let roles = world.api::<Role>();
+    let name = "rights-maxchannel-channels";
+    let mut role = roles.get(name).await.unwrap();
+    let whole = role.rules.clone();
+    for rule in role.rules.iter_mut().flatten() {
+        if rule.resources.iter().flatten().any(|resource| resource == "statefulsets") {
+            rule.verbs.retain(|verb| verb != "delete");
+        }
+    }
+    roles.replace(name, &PostParams::default(), &role).await.unwrap();
+    world.delete("support").await;
+    let words = world.until_condition("support", "ObjectsApplied", "False", "RightsMissing", PATIENCE).await;
+    assert!(words.contains("cannot delete resource \"statefulsets\""), "{words}");
+    world.until_condition("support", "Stalled", "True", "RightsMissing", PATIENCE).await;
+    role = roles.get(name).await.unwrap();
+    role.rules = whole;
+    roles.replace(name, &PostParams::default(), &role).await.unwrap();
+    until("the channel is gone", PATIENCE, || async {
+        world.api::<MaxChannel>().get_opt("support").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    assert_eq!(world.leftovers("support").await, Vec::<String>::new());
+    controller.stop().await;
+    world.end().await;
 }

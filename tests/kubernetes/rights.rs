@@ -1,6 +1,7 @@
 //! The rights that the chart grants are those that are used, no more and no fewer.
 //!
-//! Read from the audit log of all tests before it, so it is run after them: `cargo test --test kubernetes -- --ignored rights`.
+//! Read from the audit log of all tests before it, so it is run after them:
+//! `cargo test --test kubernetes -- --ignored rights`.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -63,8 +64,8 @@ async fn the_rights_granted_are_the_rights_used() {
     );
 }
 
-/// Granted and not used, used and not granted. What is not granted is refused, so the refusals show it; a right that the chart grants and
-/// a test has taken away is no difference.
+/// Granted and not used, used and not granted. What is not granted is refused, so the refusals show
+/// it; a right that the chart grants and a test has taken away is no difference.
 fn differences(granted: &BTreeSet<Right>, rights: &Rights) -> (Vec<Right>, Vec<Right>) {
     let unseen: BTreeSet<Right> =
         UNSEEN.iter().map(|(group, resource, verb, _)| ((*group).into(), (*resource).into(), (*verb).into())).collect();
@@ -115,7 +116,8 @@ fn whichever_right_is_taken_from_a_role_is_named() {
     assert_eq!(missing.iter().map(|(_, _, verb)| verb.as_str()).collect::<Vec<_>>(), ["create", "patch"]);
 }
 
-/// Both halves of the test above can fail: a right that is taken away is missed, and one too many is seen.
+/// Both halves of the test above can fail: a right that is taken away is missed, and one too many
+/// is seen.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_that_is_used_and_not_granted_shows_in_the_audit_log_and_so_does_one_too_many() {
     let Some(cluster) = Cluster::with_node().await else { return };
@@ -140,7 +142,8 @@ async fn a_right_that_is_used_and_not_granted_shows_in_the_audit_log_and_so_does
     world.end().await;
 }
 
-/// What the role's kinds would allow and the chart's admission policies do not: somebody else's objects, and what a channel has in it.
+/// What the role's kinds would allow and the chart's admission policies do not: somebody else's
+/// objects, and what a channel has in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_controllers_account_touches_only_what_belongs_to_a_channel() {
     let Some(cluster) = Cluster::with_node().await else { return };
@@ -170,7 +173,8 @@ async fn the_controllers_account_touches_only_what_belongs_to_a_channel() {
     std::fs::write(&file, json!({"apiVersion": "v1", "kind": "List", "items": foreign}).to_string()).unwrap();
     cluster.kubectl(&["-n", &world.namespace, "apply", "-f", file.to_str().unwrap()]);
 
-    // With the account's own rights and by single requests: kubectl would ask for more than the controller does.
+    // With the account's own rights and by single requests: kubectl would ask for more than the
+    // controller does.
     let client = kube::Client::try_from(world.as_controller("rights").await).unwrap();
     let attempt = async |method: &str, path: &str, body: &Value| -> Result<String, String> {
         let (group, path) = path.split_once(' ').unwrap_or(("api/v1", path));

@@ -1,4 +1,5 @@
-//! A relay that cannot run says why, and a new image comes to one relay at a time, and to no other while one does not come up.
+//! A relay that cannot run says why, and a new image comes to one relay at a time, and to no other
+//! while one does not come up.
 
 use std::time::Duration;
 

@@ -1,12 +1,14 @@
-//! `check` held against the API server itself, over small variations of one manifest that has every field: whatever the server refuses,
-//! `check` refuses. Where `check` is stricter, the reason stands here.
+//! `check` held against the API server itself, over small variations of one manifest that has every
+//! field: whatever the server refuses, `check` refuses. Where `check` is stricter, the reason
+//! stands here.
 
 use maxchannel::api::{self, Severity};
 use serde_json::{Value, json};
 
 use crate::world::{Cluster, World};
 
-/// Why `check` refuses what the server takes, by words of the finding. Everything else that it refuses alone is a fault.
+/// Why `check` refuses what the server takes, by words of the finding. Everything else that it
+/// refuses alone is a fault.
 const STRICTER: [(&str, &str); 26] = [
     ("is not a quantity", "the server takes any text and any number for one, and refuses the claim or the pod later"),
     ("is more than the limit", "the server refuses the pod later"),

@@ -1,7 +1,9 @@
-//! The alerts and dashboards of the chart in a real Prometheus: each alert fires by its fault and resolves, each panel shows something.
+//! The alerts and dashboards of the chart in a real Prometheus: each alert fires by its fault and
+//! resolves, each panel shows something.
 //!
-//! The scrape configuration is that of docs/alerts; only who is scraped is told from here, for Debian's Prometheus cannot ask an API server.
-//! Times and thresholds are shortened: the true ones are tested by `promtool test rules`.
+//! The scrape configuration is that of docs/alerts; only who is scraped is told from here, for
+//! Debian's Prometheus cannot ask an API server. Times and thresholds are shortened: the true ones
+//! are tested by `promtool test rules`.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -387,7 +389,8 @@ impl Rights {
     }
 }
 
-/// A small volume for a relay, which can be filled up: memory of the node's, mounted where the test's volumes are.
+/// A small volume for a relay, which can be filled up: memory of the node's, mounted where the
+/// test's volumes are.
 struct Disk {
     folder: PathBuf,
     node: String,

@@ -1,4 +1,5 @@
-//! A namespace with simulators around it, and a controller: in this process, or as the chart installs it.
+//! A namespace with simulators around it, and a controller: in this process, or as the chart
+//! installs it.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -222,7 +223,8 @@ impl World {
         self.put_secret("creatio", json!({"clientId": crm.client_id, "clientSecret": crm.client_secret})).await;
     }
 
-    /// A channel that works once its Secrets are there; on the pod's own disk, because volumes are made one by one here.
+    /// A channel that works once its Secrets are there; on the pod's own disk, because volumes are
+    /// made one by one here.
     pub fn manifest(&self, name: &str) -> Value {
         json!({
             "apiVersion": "maxchannel.dev/v1alpha1", "kind": "MaxChannel",
@@ -509,7 +511,8 @@ pub fn tool(name: &str) -> PathBuf {
     String::from_utf8_lossy(&output.stdout).trim().into()
 }
 
-/// What stands before the relays in place of an Ingress controller: sends each call to the Service that its path names.
+/// What stands before the relays in place of an Ingress controller: sends each call to the Service
+/// that its path names.
 async fn proxy(at: SocketAddr, client: Client) -> (String, tokio::task::JoinHandle<()>) {
     let listener = tokio::net::TcpListener::bind(at).await.unwrap();
     let public = format!("http://{}", listener.local_addr().unwrap());

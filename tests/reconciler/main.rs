@@ -1,17 +1,18 @@
-//! The controller, as a whole and from outside, over an API server that does what a real one cannot be made to do on time
-//! ([`server`]): random edits, drift, crashes, lost answers, conflicts, watches that are late, doubled and broken off, and people who put
-//! their own objects under our names. Held against:
+//! The controller, as a whole and from outside, over an API server that does what a real one cannot
+//! be made to do on time ([`server`]): random edits, drift, crashes, lost answers, conflicts,
+//! watches that are late, doubled and broken off, and people who put their own objects under our
+//! names. Held against:
 //!
 //! - it never writes or deletes what is not the channel's by the uid of its controller reference;
 //! - it converges once things are quiet, and then writes nothing;
 //! - it makes nothing twice, neither in the cluster nor outside;
 //! - after the deletion nothing is left, in the cluster or outside.
 //!
-//! Not tried: somebody else's object that is made between the controller's look for a name that is free and its own making. Server-side
-//! apply knows no "only if there is none".
+//! Not tried: somebody else's object that is made between the controller's look for a name that is
+//! free and its own making. Server-side apply knows no "only if there is none".
 //!
-//! A sequence is chosen by its seed; how its steps meet those of the controller is up to the machine. `MAXCHANNEL_SEED=7` plays one,
-//! `MAXCHANNEL_SEQUENCES=200` plays many.
+//! A sequence is chosen by its seed; how its steps meet those of the controller is up to the
+//! machine. `MAXCHANNEL_SEED=7` plays one, `MAXCHANNEL_SEQUENCES=200` plays many.
 
 #![cfg(feature = "simulator")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -31,7 +32,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use maxchannel::channel::schedule::Cadence;
@@ -114,12 +115,22 @@ async fn any_account(State(front): State<Mango>, uri: Uri, body: String) -> Resp
 async fn relay(State(server): State<Server>, Path((_, name)): Path<(String, String)>) -> Response {
     let told = server.get("secrets", &format!("{name}-relay")).and_then(|secret| told(&secret));
     let Some(told) = told else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    axum::Json(facts(&told, 0)).into_response()
+}
+
+/// The same with a dead letter.
+async fn relay_with_letter(State(server): State<Server>, Path((_, name)): Path<(String, String)>) -> Response {
+    let told = server.get("secrets", &format!("{name}-relay")).and_then(|secret| told(&secret));
+    let Some(told) = told else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    axum::Json(facts(&told, 1)).into_response()
+}
+
+fn facts(told: &Value, dead_letters: u32) -> Value {
     let well = json!({"ok": true, "code": null, "since": 0});
-    axum::Json(json!({
-        "revision": told["revision"], "version": "0", "max": well, "crm": well, "bot": well, "oldestSeconds": 0, "deadLetters": 0,
-        "openDialogs": 0, "lastUpdateAt": null, "autoClose": [],
-    }))
-    .into_response()
+    json!({
+        "revision": told["revision"], "version": "0", "max": well, "crm": well, "bot": well, "oldestSeconds": 0,
+        "deadLetters": dead_letters, "openDialogs": 3, "lastUpdateAt": null, "autoClose": [],
+    })
 }
 
 fn told(secret: &Value) -> Option<Value> {
@@ -498,6 +509,69 @@ fn settings(max: &str, mango: &str, relays: String) -> Settings {
         relay_link: controller::RelayLink::Fake { base: relays },
         ..controller_settings(NAMESPACE, max, mango)
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_page_tells_how_channels_and_relays_stand_and_tries_dead_letters_again_for_its_token_only() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (mango, _account) = Mango::start().await;
+    let mut world = World::start(1, &mango.url).await;
+    world.stop_all(false).await;
+    let letters = json!({"deadLetters": [{"id": "crm-7", "direction": "toCrm", "customer": "max:4711", "author": "customer",
+        "uncertain": false, "ageSeconds": 60, "reason": "the CRM refuses it", "text": "invented words"}], "more": false});
+    let routes = Router::new()
+        .route("/{namespace}/{name}/status", get(relay_with_letter))
+        .route("/{namespace}/{name}/subscription/{made}", put(|| async { StatusCode::NO_CONTENT }))
+        .route("/{namespace}/{name}/dead-letters", get(async move || axum::Json(letters)))
+        .route(
+            "/{namespace}/{name}/dead-letters/replay",
+            post(async |axum::Json(wanted): axum::Json<Value>| {
+                axum::Json(json!({"replayed": wanted["ids"], "unknown": []}))
+            }),
+        )
+        .with_state(world.server.clone());
+    world.settings.relay_link = controller::RelayLink::Fake { base: serve(routes).await };
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "an-invented-token-of-the-page").unwrap();
+    world.settings.status_page = Some(controller::StatusPage { listen: local(), token });
+    world.run().await;
+    let page = format!("http://{}", world.running[0].0.status_page.unwrap());
+    let client = reqwest::Client::new();
+    let is_known = |seen: &Value| {
+        let channels = seen["channels"].as_array().unwrap();
+        channels.len() == CHANNELS.len()
+            && channels.iter().all(|one| {
+                one["relay"]["openDialogs"] == 3
+                    && one["letters"][0]["reason"] == "the CRM refuses it"
+                    && one["conditions"].as_array().is_some_and(|conditions| !conditions.is_empty())
+            })
+    };
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        let text = client.get(format!("{page}/ui/state")).send().await.unwrap().text().await.unwrap();
+        for secret in ["4711", "invented words", "invented-token"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+        if is_known(&serde_json::from_str(&text).unwrap()) {
+            break;
+        }
+        assert!(Instant::now() < patience, "{text}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let replay = async |token: Option<&str>| {
+        let wanted = json!({"namespace": NAMESPACE, "name": "support", "ids": ["crm-7"]});
+        let request = client.post(format!("{page}/ui/replay")).header("Origin", &page).header("X-MaxChannel-Page", "1");
+        let request = token.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
+        let request = request.header("Content-Type", "application/json").body(wanted.to_string());
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(replay(None).await.0, 401);
+    assert_eq!(replay(Some("another-invented-token")).await.0, 401);
+    let (status, text) = replay(Some("an-invented-token-of-the-page")).await;
+    assert_eq!((status, text.contains(r#""replayed":["crm-7"]"#)), (200, true), "{text}");
+    world.stop_all(false).await;
 }
 
 fn number(name: &str) -> Option<u64> {

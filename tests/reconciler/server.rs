@@ -1,12 +1,13 @@
-//! An API server in memory, as far as the controller uses one: lists, watches, server-side apply, merge patches, preconditions, finalizers,
-//! the garbage collector, and the claims that StatefulSets make.
+//! An API server in memory, as far as the controller uses one: lists, watches, server-side apply,
+//! merge patches, preconditions, finalizers, the garbage collector, and the claims that
+//! StatefulSets make.
 //!
-//! What a real one cannot be made to do on time it does by dice: it refuses, is slow, does and does not answer, tells of things late and
-//! twice, breaks watches off and has forgotten where they were. Between two calls a person may put an object of his own in the place of
-//! one of ours.
+//! What a real one cannot be made to do on time it does by dice: it refuses, is slow, does and does
+//! not answer, tells of things late and twice, breaks watches off and has forgotten where they
+//! were. Between two calls a person may put an object of his own in the place of one of ours.
 //!
-//! Judges every write of a controller against what stands here at that moment: onto an object that is not the channel's, by the uid of its
-//! controller reference, none may take effect.
+//! Judges every write of a controller against what stands here at that moment: onto an object that
+//! is not the channel's, by the uid of its controller reference, none may take effect.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -680,7 +681,8 @@ impl Server {
         Response::builder().status(200).body(Body::from_stream(lines)).unwrap()
     }
 
-    // ---- What people do ----------------------------------------------------------------------------------------------------------
+    // ---- What people do
+    // --------------------------------------------------------------------------------
 
     pub fn get(&self, plural: &str, name: &str) -> Option<Value> {
         self.state().objects.get(&(plural.to_owned(), name.to_owned())).cloned()
@@ -703,7 +705,8 @@ impl Server {
         self.change(|state| state.delete(&(plural.to_owned(), name.to_owned())));
     }
 
-    /// A person deletes an object of ours and makes one of his own under its name, with all its labels.
+    /// A person deletes an object of ours and makes one of his own under its name, with all its
+    /// labels.
     pub fn swap(&self, plural: &str, name: &str) {
         self.change(|state| {
             let key = (plural.to_owned(), name.to_owned());
@@ -731,7 +734,8 @@ impl Server {
         })
     }
 
-    // ---- What has become of it -----------------------------------------------------------------------------------------------------
+    // ---- What has become of it
+    // --------------------------------------------------------------------------------
 
     pub fn violations(&self) -> Vec<String> {
         self.state().violations.clone()
@@ -765,8 +769,9 @@ impl Server {
         (!contains(found, wanted)).then(|| format!("{plural} {name} is {found} and not {wanted}"))
     }
 
-    /// Everything of a channel that is left. The volume claim of one that went while it had no finalizer stays for a person: nobody was
-    /// asked to clean up, and to the next channel of that name it is another's.
+    /// Everything of a channel that is left. The volume claim of one that went while it had no
+    /// finalizer stays for a person: nobody was asked to clean up, and to the next channel of that
+    /// name it is another's.
     pub fn left(&self) -> Vec<String> {
         let state = self.state();
         let of_one_unheld = |object: &Value| {

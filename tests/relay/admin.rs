@@ -38,10 +38,9 @@ fn refuse_next_receive(world: &World) {
     });
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_message_of_a_customer_is_told_to_the_agent_listed_and_replayed() {
+pub async fn a_refused_message_of_a_customer_is_told_to_the_agent_listed_and_replayed(intake: Intake) {
     for first in [true, false] {
-        let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+        let mut world = World::start(quiet_rules(), intake.clone()).await;
         let anna = world.customer("Анна");
         if !first {
             world.say(&anna, "Здравствуйте");

@@ -7,29 +7,25 @@ use maxchannel_simulator::max::{Content, Draft, DraftAttachment};
 
 use crate::world::{World, quiet_rules};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_customer_and_an_agent_talk_by_webhook_and_by_long_poll() {
-    for intake in [Intake::Webhook, Intake::LongPoll] {
-        let world = World::start(quiet_rules(), intake).await;
-        let anna = world.customer("Анна");
-        world.say(&anna, "Здравствуйте, где мой заказ?");
-        let chat = world.accept(&anna).await;
-        world.crm.control().send(chat, world.agent, "Сейчас посмотрю", Vec::new()).unwrap();
-        world.until_true("the answer is with the customer", || world.seen(&anna) == ["Сейчас посмотрю"]).await;
-        world.say(&anna, "Спасибо");
-        world
-            .until_true("both messages are with the agent", || {
-                world.received(&anna) == ["Здравствуйте, где мой заказ?", "Спасибо"]
-            })
-            .await;
-        world.until_true("the row is reported", || world.reports() == [("Delivered".to_owned(), String::new())]).await;
-        world.assert_contract_kept();
-    }
+pub async fn a_customer_and_an_agent_talk(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "Здравствуйте, где мой заказ?");
+    let chat = world.accept(&anna).await;
+    world.crm.control().send(chat, world.agent, "Сейчас посмотрю", Vec::new()).unwrap();
+    world.until_true("the answer is with the customer", || world.seen(&anna) == ["Сейчас посмотрю"]).await;
+    world.say(&anna, "Спасибо");
+    world
+        .until_true("both messages are with the agent", || {
+            world.received(&anna) == ["Здравствуйте, где мой заказ?", "Спасибо"]
+        })
+        .await;
+    world.until_true("the row is reported", || world.reports() == [("Delivered".to_owned(), String::new())]).await;
+    world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_go_both_ways_byte_for_byte() {
-    let world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn files_go_both_ways_byte_for_byte(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
     let anna = world.customer("Анна");
     let data = |bytes: &[u8]| Some(Content(bytes.to_vec().into()));
     for attachment in [
@@ -83,8 +79,7 @@ async fn files_go_both_ways_byte_for_byte() {
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replies_come_until_an_agent_answers_and_enter_the_history_behind_the_first_message() {
+pub async fn replies_come_until_an_agent_answers_and_enter_the_history_behind_the_first_message(intake: Intake) {
     let rules = Rules {
         auto_replies: vec![
             AutoReply { after: 0, repeat_every: None, repeat_limit: 0, text: "Ищем агента".to_owned() },
@@ -95,7 +90,7 @@ async fn replies_come_until_an_agent_answers_and_enter_the_history_behind_the_fi
         close_message: Some("Спасибо за обращение!".to_owned()),
         ..quiet_rules()
     };
-    let world = World::start(rules, Intake::Webhook).await;
+    let world = World::start(rules, intake).await;
     let anna = world.customer("Анна");
     world.until_true("the first reply is shown at the start", || world.seen(&anna) == ["Ищем агента"]).await;
     assert!(world.history(&anna).is_empty(), "a reply entered the history before the customer wrote");
@@ -153,10 +148,9 @@ async fn what_creatio_cannot_show_becomes_a_readable_line() {
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_changed_text_takes_effect_in_an_open_dialog_without_a_restart() {
+pub async fn a_changed_text_takes_effect_in_an_open_dialog_without_a_restart(intake: Intake) {
     let closing = |text: &str| Rules { close_message: Some(text.to_owned()), ..quiet_rules() };
-    let mut world = World::start(closing("До свидания"), Intake::Webhook).await;
+    let mut world = World::start(closing("До свидания"), intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "вопрос");
     let chat = world.accept(&anna).await;

@@ -1,10 +1,12 @@
 //! The rules of the product page through the whole relay, days in seconds, with restarts in
 //! between.
 
+use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, OffHours, Rules, WorkingHours};
+use maxchannel_simulator::creatio::Outage;
 use maxchannel_simulator::max::DialogAction;
 use serde_json::json;
 
@@ -69,13 +71,12 @@ async fn taken(world: &World, customer: &Customer, messages: usize) {
     world.until_true("the CRM has what was written", || world.received(customer).len() == messages).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replies_repeat_over_restarts_and_stop_for_good_at_the_agents_answer() {
+pub async fn replies_repeat_over_restarts_and_stop_for_good_at_the_agents_answer(intake: Intake) {
     let rules = Rules {
         auto_replies: vec![reply(0, "Ищем агента"), repeated(3 * MINUTE, 5 * MINUTE, 2, "Вы в очереди")],
         ..quiet_rules()
     };
-    let mut world = World::start(rules, Intake::Webhook).await;
+    let mut world = World::start(rules, intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "Здравствуйте");
     world.until_true("the first is shown", || count(&world, &anna, "Ищем агента") == 1).await;
@@ -99,12 +100,51 @@ async fn replies_repeat_over_restarts_and_stop_for_good_at_the_agents_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replies_are_held_back_from_the_history_until_the_customer_writes_and_keep_their_true_times() {
+async fn a_dialog_that_turns_out_to_be_another_repeats_no_reply_that_the_customer_has_seen_in_it() {
+    let rules =
+        Rules { auto_replies: vec![repeated(MINUTE, 2 * MINUTE, 2, "Вы в очереди")], ..farewell(None) };
+    for message_first in [true, false] {
+        let world = World::start(rules.clone(), Intake::Webhook).await;
+        let anna = world.customer("Анна");
+        world.say(&anna, "Здравствуйте");
+        let chat = world.accept(&anna).await;
+        let is_told = |row: &serde_json::Value| row["Kind"] == "accepted" && row["State"] == "Delivered";
+        world.until_true("the relay knows the chat", || world.crm.control().outbox().iter().any(is_told)).await;
+        // The chat is closed, and the CRM is away before it could be told.
+        world.crm.control().outage(Some(Outage::Drop));
+        world.crm.control().close(chat, world.agent).unwrap();
+        if message_first {
+            world.crm.control().hold_outbox(&anna.sender, 1_000);
+        }
+        world.say(&anna, "Забыла спросить");
+        world.until_true("it counts", || count(&world, &anna, "Вы в очереди") == 1).await;
+        world.pass(2 * MINUTE).await;
+        world.until_true("it is repeated", || count(&world, &anna, "Вы в очереди") == 2).await;
+        world.crm.control().outage(None);
+        taken(&world, &anna, 2).await;
+        world.until_true("the closing is known", || count(&world, &anna, GOODBYE) == 1).await;
+        for _ in 0..10 {
+            world.pass(MINUTE).await;
+            world.moment().await;
+        }
+        let chats: HashSet<String> = world.history(&anna).into_iter().map(|entry| entry.chat).collect();
+        assert_eq!(chats.len(), 2, "both messages are in one chat");
+        assert_eq!(
+            count(&world, &anna, "Вы в очереди"),
+            3,
+            "more than the rule allows (message first: {message_first})"
+        );
+    }
+}
+
+pub async fn replies_are_held_back_from_the_history_until_the_customer_writes_and_keep_their_true_times(
+    intake: Intake,
+) {
     let rules = Rules {
         auto_replies: vec![reply(0, "Ищем агента"), reply(3 * MINUTE, "Вы в очереди")],
         ..quiet_rules()
     };
-    let mut world = World::start(rules, Intake::Webhook).await;
+    let mut world = World::start(rules, intake).await;
     let anna = world.customer("Анна");
     world.until_true("the first is shown", || world.seen(&anna).len() == 1).await;
     world.restart(false).await;
@@ -122,15 +162,14 @@ async fn replies_are_held_back_from_the_history_until_the_customer_writes_and_ke
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_off_hours_set_answers_over_a_holiday_and_the_normal_one_when_the_hour_strikes() {
+pub async fn the_off_hours_set_answers_over_a_holiday_and_the_normal_one_when_the_hour_strikes(intake: Intake) {
     let rules = Rules {
         auto_replies: vec![reply(0, "Ищем агента")],
         working_hours: Some(weekdays_nine_to_six(&[1])),
         off_hours: OffHours::AutoReplies(vec![reply(0, "Мы ответим в рабочее время")]),
         ..quiet_rules()
     };
-    let mut world = World::start(rules, Intake::Webhook).await;
+    let mut world = World::start(rules, intake).await;
     world.jump_to(monday("17:00", 0));
     let anna = world.customer("Анна");
     world.until_true("the normal set within the hours", || world.seen(&anna) == ["Ищем агента"]).await;
@@ -169,9 +208,8 @@ async fn hours_over_midnight_are_one_shift() {
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn silence_closes_a_dialog_at_the_time_that_was_shown_and_says_goodbye_once() {
-    let mut world = World::start(farewell(Some(24 * HOUR)), Intake::Webhook).await;
+pub async fn silence_closes_a_dialog_at_the_time_that_was_shown_and_says_goodbye_once(intake: Intake) {
+    let mut world = World::start(farewell(Some(24 * HOUR)), intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "Здравствуйте");
     let chat = world.accept(&anna).await;
@@ -194,9 +232,8 @@ async fn silence_closes_a_dialog_at_the_time_that_was_shown_and_says_goodbye_onc
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agents_closing_says_goodbye_once_over_a_restart_and_the_next_word_opens_another_dialog() {
-    let mut world = World::start(farewell(None), Intake::Webhook).await;
+pub async fn an_agents_closing_says_goodbye_once_over_a_restart_and_the_next_word_opens_another_dialog(intake: Intake) {
+    let mut world = World::start(farewell(None), intake).await;
     let anna = world.customer("Анна");
     for round in 1..=2 {
         world.say(&anna, "Вопрос");
@@ -220,13 +257,12 @@ async fn an_agents_closing_says_goodbye_once_over_a_restart_and_the_next_word_op
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_customer_who_leaves_is_left_alone_the_agent_is_told_and_may_come_back() {
+pub async fn a_customer_who_leaves_is_left_alone_the_agent_is_told_and_may_come_back(intake: Intake) {
     for leaving in [DialogAction::Stop, DialogAction::Remove] {
         let rules = Rules {
             auto_replies: vec![repeated(5 * MINUTE, 5 * MINUTE, 9, "Вы в очереди")], ..farewell(None)
         };
-        let mut world = World::start(rules, Intake::Webhook).await;
+        let mut world = World::start(rules, intake.clone()).await;
         let anna = world.customer("Анна");
         world.say(&anna, "Здравствуйте");
         let chat = world.accept(&anna).await;

@@ -1,4 +1,5 @@
-//! What fuzzing begins with, and what it has found, read once more by everybody's tests (`make fuzz` looks for more).
+//! What fuzzing begins with, and what it has found, read once more by everybody's tests
+//! (`make fuzz` looks for more).
 
 #[path = "../../fuzz/readers.rs"]
 mod readers;

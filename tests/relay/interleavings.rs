@@ -8,9 +8,8 @@ use maxchannel_simulator::max::{Fault, Outcome, Twist, UpdateFault};
 
 use crate::world::{World, quiet_rules};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_crm_only_queues_is_repeated_until_it_is_stored() {
-    let world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn what_the_crm_only_queues_is_repeated_until_it_is_stored(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
     let anna = world.customer("Анна");
     let source = format!("max-bot:{}", world.bot);
     world.crm.control().lock(&source, &anna.sender, 3);
@@ -149,12 +148,11 @@ async fn what_cannot_be_looked_for_is_uncertain_and_never_sent_again() {
     assert_eq!(world.seen(&anna), ["Деньги вернули", "Проверьте счёт"]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_in_the_closing_moment_opens_a_new_dialog_and_is_never_left_in_a_closed_chat() {
+pub async fn a_message_in_the_closing_moment_opens_a_new_dialog_and_is_never_left_in_a_closed_chat(intake: Intake) {
     let rules = Rules {
         auto_close: Some(60_000), close_message: Some("Диалог завершён".to_owned()), ..quiet_rules()
     };
-    let world = World::start(rules, Intake::Webhook).await;
+    let world = World::start(rules, intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "первый вопрос");
     let first = world.accept(&anna).await;
@@ -180,10 +178,9 @@ async fn a_message_in_the_closing_moment_opens_a_new_dialog_and_is_never_left_in
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_reports_of_one_closing_are_one_closing() {
+pub async fn two_reports_of_one_closing_are_one_closing(intake: Intake) {
     let rules = Rules { close_message: Some("Диалог завершён".to_owned()), ..quiet_rules() };
-    let world = World::start(rules, Intake::Webhook).await;
+    let world = World::start(rules, intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "вопрос");
     let chat = world.accept(&anna).await;
@@ -208,9 +205,8 @@ async fn two_reports_of_one_closing_are_one_closing() {
     assert_eq!(world.seen(&anna), ["Диалог завершён"]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_the_loss_of_the_store_nothing_that_was_sent_is_sent_again() {
-    let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn after_the_loss_of_the_store_nothing_that_was_sent_is_sent_again(intake: Intake) {
+    let mut world = World::start(quiet_rules(), intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "Здравствуйте");
     let chat = world.accept(&anna).await;
@@ -229,13 +225,13 @@ async fn after_the_loss_of_the_store_nothing_that_was_sent_is_sent_again() {
     world.crm.control().clear_faults();
     world.until_true("the row is finished", || world.reports().iter().all(|(state, _)| state != "Pending")).await;
     assert_eq!(world.seen(&anna), ["Ваш заказ в пути"]);
+    world.until_true("the question is with the agent", || world.received(&anna).len() >= 2).await;
     assert_eq!(world.received(&anna), ["Здравствуйте", "Когда он будет?"], "old history was imported");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_in_the_middle_of_everything_loses_doubles_and_reorders_nothing() {
+pub async fn a_restart_in_the_middle_of_everything_loses_doubles_and_reorders_nothing(intake: Intake) {
     let rules = Rules { close_message: Some("Диалог завершён".to_owned()), ..quiet_rules() };
-    let mut world = World::start(rules, Intake::LongPoll).await;
+    let mut world = World::start(rules, intake).await;
     let customers: Vec<_> = ["Анна", "Борис", "Вера"].into_iter().map(|name| world.customer(name)).collect();
     let words = |from: usize| (from..from + 5).map(|number| format!("слово {number}")).collect::<Vec<_>>();
     for round in 0..4 {
@@ -263,12 +259,11 @@ async fn a_restart_in_the_middle_of_everything_loses_doubles_and_reorders_nothin
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_chat_that_was_transferred_in_the_closing_moment_goes_on_as_its_child() {
+pub async fn a_chat_that_was_transferred_in_the_closing_moment_goes_on_as_its_child(intake: Intake) {
     let rules = Rules {
         auto_close: Some(60_000), close_message: Some("Диалог завершён".to_owned()), ..quiet_rules()
     };
-    let world = World::start(rules, Intake::Webhook).await;
+    let world = World::start(rules, intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "вопрос");
     let first = world.accept(&anna).await;

@@ -1,4 +1,5 @@
-//! What is kept over restarts, over the retention, and what is found again where the store was lost.
+//! What is kept over restarts, over the retention, and what is found again where the store was
+//! lost.
 
 use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, Receiver, Rules};
@@ -120,8 +121,9 @@ async fn a_short_retention_forgets_the_words_and_not_what_repeats_are_known_by()
     assert_eq!(calls(), before + 1, "a repeat was handed to the CRM again");
 }
 
-/// An agent's message that was on its way when the store was lost, and a customer who writes nothing: (it reached the customer,
-/// the CRM says which messages it has, what becomes of it, what the customer sees).
+/// An agent's message that was on its way when the store was lost, and a customer who writes
+/// nothing: (it reached the customer, the CRM says which messages it has, what becomes of it, what
+/// the customer sees).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_the_loss_of_the_store_a_pending_message_is_looked_for_although_nobody_writes() {
     for (arrived, may_ask, state) in
@@ -158,7 +160,8 @@ async fn after_the_loss_of_the_store_a_pending_message_is_looked_for_although_no
         let expected: &[&str] = if arrived || may_ask { &["Ваш заказ в пути"] } else { &[] };
         assert_eq!(world.seen(&anna), expected);
         if !may_ask {
-            // As soon as the dialog is known it is looked for after all; what is not found is never sent unasked.
+            // As soon as the dialog is known it is looked for after all; what is not found is never
+            // sent unasked.
             world.say(&anna, "Когда он будет?");
             if arrived {
                 world.until_true("it is put right", || world.reports()[0].0 == "Delivered").await;

@@ -1,5 +1,5 @@
-//! The relay between the simulators of MAX and Creatio: its promises, one test each. Time runs fast (see [`world::World`]), so that what
-//! takes minutes takes seconds.
+//! The relay between the simulators of MAX and Creatio: its promises, one test each. Time runs fast
+//! (see [`world::World`]), so that what takes minutes takes seconds.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -23,4 +23,6 @@ mod relay_config;
 mod starts;
 mod strange;
 mod strangers;
+mod switching;
+mod ways;
 mod world;

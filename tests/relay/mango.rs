@@ -1,4 +1,5 @@
-//! Dialogs through MANGO OFFICE: the same promises with Манго Диалоги between the customer and the relay.
+//! Dialogs through MANGO OFFICE: the same promises with Манго Диалоги between the customer and the
+//! relay.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

@@ -79,12 +79,11 @@ async fn refusals_for_haste_use_up_no_patience_for_a_file_that_is_not_ready() {
     world.until_true("the file is delivered", || world.reports() == [("Delivered".to_owned(), String::new())]).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_uses_up_no_patience_for_closing() {
+pub async fn an_outage_uses_up_no_patience_for_closing(intake: Intake) {
     let rules = Rules {
         auto_close: Some(60_000), close_message: Some("Диалог завершён".to_owned()), ..quiet_rules()
     };
-    let world = World::start(rules, Intake::Webhook).await;
+    let world = World::start(rules, intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "вопрос");
     world.accept(&anna).await;
@@ -99,12 +98,11 @@ async fn an_outage_uses_up_no_patience_for_closing() {
     assert_eq!(world.relay.facts().await.dead_letters, 0, "the closing was given up");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_chat_that_cannot_be_seen_is_told_and_is_never_taken_for_closed() {
+pub async fn a_chat_that_cannot_be_seen_is_told_and_is_never_taken_for_closed(intake: Intake) {
     let rules = Rules {
         auto_close: Some(60_000), close_message: Some("Диалог завершён".to_owned()), ..quiet_rules()
     };
-    let world = World::start(rules, Intake::Webhook).await;
+    let world = World::start(rules, intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "вопрос");
     let chat = world.accept(&anna).await;

@@ -68,9 +68,8 @@ async fn agents_files_that_hang_hold_up_no_text_of_others() {
     tokio::time::timeout(SOON, all).await.expect("a text waited for files");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crm_that_hangs_for_some_customers_holds_up_nobody_else_in_either_direction() {
-    let world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn a_crm_that_hangs_for_some_customers_holds_up_nobody_else_in_either_direction(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
     let talker = world.customer("Собеседник");
     world.say(&talker, "вопрос");
     let chat = world.accept(&talker).await;

@@ -1,4 +1,5 @@
-//! A bot that speaks the Rasa REST channel protocol, on loopback: what it was asked is kept, what it answers is set by the test.
+//! A bot that speaks the Rasa REST channel protocol, on loopback: what it was asked is kept, what
+//! it answers is set by the test.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

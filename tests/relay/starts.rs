@@ -1,4 +1,5 @@
-//! Where customers come from: the payload of a start reaches the agent as a line of text, and the metrics as a word.
+//! Where customers come from: the payload of a start reaches the agent as a line of text, and the
+//! metrics as a word.
 
 use maxchannel::contract::config::{Intake, Source};
 use maxchannel::max::deep_link;

@@ -1,5 +1,5 @@
-//! A relay between two simulators. Its clock stands still but for what a test lets pass: [`World::pass`] days, and every look of
-//! [`World::until`] a moment.
+//! A relay between two simulators. Its clock stands still but for what a test lets pass:
+//! [`World::pass`] days, and every look of [`World::until`] a moment.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use maxchannel::relay::Relay;
 use maxchannel::relay::http::{Relays, router, serve};
 use maxchannel::time::Clock;
 use maxchannel::time::ManualClock;
-use maxchannel_simulator::{creatio, max};
+use maxchannel_simulator::connection::Connection;
+use maxchannel_simulator::{creatio, mango, max};
 use secrecy::SecretString;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +45,12 @@ pub struct World {
     setup: Setup,
     manual: ManualClock,
     base: String,
+    /// Of the settings in force.
+    revision: u32,
+    /// MANGO OFFICE, where the bot is connected in its cabinet.
+    pub mango: Option<mango::Simulator>,
     server: tokio::task::JoinHandle<()>,
+    connection: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// What only some worlds have.
@@ -57,6 +63,8 @@ pub struct Setup {
     pub sources: Vec<Source>,
     /// The address of MANGO OFFICE, and who the agents are there.
     pub mango: Option<(String, Vec<MangoEmployee>)>,
+    /// MANGO OFFICE has the bot although it may not be the way in.
+    pub is_connected: bool,
     pub bot_timeout_millis: Option<u64>,
     pub retention_seconds: Option<u64>,
 }
@@ -70,7 +78,7 @@ impl World {
         Self::start_with(rules, intake, Setup::default()).await
     }
 
-    pub async fn start_with(rules: Rules, intake: Intake, setup: Setup) -> Self {
+    pub async fn start_with(rules: Rules, intake: Intake, mut setup: Setup) -> Self {
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let max = max::Simulator::start(max::Options::default()).await.unwrap();
@@ -85,11 +93,36 @@ impl World {
         let base = format!("http://{}", listener.local_addr().unwrap());
         let app = router(relays.clone());
         let server = tokio::spawn(serve(listener, app, CancellationToken::new()));
+        let wants_mango = setup.is_connected || intake == Intake::MangoDialogs;
+        let (mut mango, mut connection) = (None, None);
+        if wants_mango && setup.mango.is_none() {
+            let connected = connect(&max, bot, &base).await;
+            setup.mango = Some((connected.0.url(), vec![MangoEmployee { crm_user: agent, id: IVAN }]));
+            (mango, connection) = (Some(connected.0), Some(connected.1));
+        }
         let config = config(&max, &crm, bot, rules.clone(), intake.clone(), &setup, 1);
         let relay = Relay::open(config, data.path(), clock.clone()).await.unwrap();
         relays.insert("default", "support", relay.clone());
-        let world =
-            Self { max, crm, bot, agent, relay, relays, clock, data, rules, intake, setup, manual, base, server };
+        let revision = 1;
+        let world = Self {
+            max,
+            crm,
+            bot,
+            agent,
+            relay,
+            relays,
+            clock,
+            data,
+            rules,
+            intake,
+            setup,
+            manual,
+            base,
+            revision,
+            mango,
+            server,
+            connection,
+        };
         if world.intake == Intake::Webhook {
             world.subscribe().await;
         }
@@ -108,6 +141,16 @@ impl World {
             .send()
             .await
             .unwrap();
+        assert!(answer.text().await.unwrap().contains("true"));
+    }
+
+    /// Takes the relay's webhook away at MAX, as a controller does.
+    async fn unsubscribe(&self) {
+        let url = format!("{}/webhooks/max/default/support/{}", self.base, webhook_fingerprint());
+        let client = reqwest::Client::new();
+        let url = percent_encoding::utf8_percent_encode(&url, percent_encoding::NON_ALPHANUMERIC);
+        let call = client.delete(format!("{}/subscriptions?url={url}", self.max.url()));
+        let answer = call.header("Authorization", TOKEN).send().await.unwrap();
         assert!(answer.text().await.unwrap().contains("true"));
     }
 
@@ -141,6 +184,12 @@ impl World {
         self.data = tempfile::tempdir().unwrap();
     }
 
+    /// Ends the relay at once, as a process that is killed.
+    pub async fn kill(&mut self) {
+        self.relays.remove("default", "support");
+        self.relay.kill().await;
+    }
+
     pub async fn stop(&mut self) {
         self.relays.remove("default", "support");
         self.relay.stop().await;
@@ -155,8 +204,23 @@ impl World {
 
     pub async fn apply(&mut self, rules: Rules, revision: u32) {
         self.rules = rules.clone();
+        self.revision = revision;
         let config = config(&self.max, &self.crm, self.bot, rules, self.intake.clone(), &self.setup, revision);
         self.relay.apply(config).await.unwrap();
+    }
+
+    /// Messages come another way from now on; what a controller does about it at MAX is done.
+    pub async fn switch(&mut self, intake: Intake) {
+        let before = std::mem::replace(&mut self.intake, intake);
+        let revision = self.revision + 1;
+        self.apply(self.rules.clone(), revision).await;
+        if before == Intake::Webhook {
+            self.unsubscribe().await;
+        }
+        if self.intake == Intake::Webhook {
+            self.subscribe().await;
+            self.relay.subscribed(self.now()).await;
+        }
     }
 
     /// Who the agents are at MANGO OFFICE; takes effect with the next settings.
@@ -174,7 +238,8 @@ impl World {
         self.clock.now()
     }
 
-    /// So much time passes for the relay, in steps that leave its timers their turn: a day takes a second or two.
+    /// So much time passes for the relay, in steps that leave its timers their turn: a day takes a
+    /// second or two.
     pub async fn pass(&self, millis: i64) {
         const STEP: i64 = 60_000;
         let until = self.clock.now() + millis;
@@ -289,6 +354,13 @@ impl World {
                 .map(|entry| format!("{} {} {}: {}", entry.chat, entry.direction, entry.external_id, entry.text))
         };
         let control = self.crm.control();
+        if let Some(mango) = &self.mango {
+            let mango = mango.control();
+            for session in mango.dialogs() {
+                eprintln!("{} {} {}", session["session_id"], session["state"], session["messages"]);
+            }
+            eprintln!("{:?} {}", mango.violations(), mango.counters());
+        }
         let lines = control.customers().into_iter().flat_map(|sender| control.transcript(&sender)).filter_map(line);
         lines.collect::<Vec<_>>().join("\n")
     }
@@ -307,7 +379,29 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.server.abort();
+        if let Some(connection) = &self.connection {
+            connection.abort();
+        }
     }
+}
+
+/// The agent of every world, as an employee of MANGO OFFICE.
+pub const IVAN: i64 = 300_052_407;
+
+/// An account of MANGO OFFICE whose channel of MAX has the bot and is served by the agent, and
+/// which calls the relay.
+async fn connect(max: &max::Simulator, bot: i64, base: &str) -> (mango::Simulator, tokio::task::JoinHandle<()>) {
+    let options = mango::Options { switches: mango::Switches::friendly(), ..mango::Options::default() };
+    let mango = mango::Simulator::start(options).await.unwrap();
+    let control = mango.control();
+    let ivan =
+        mango::Employee { user_id: IVAN, name: "Иван Агентов".to_owned(), ..mango::Employee::default() };
+    control.put_employee(ivan);
+    control.max_channel_for_employee(IVAN);
+    control.set_webhook(Some(&format!("{base}/webhooks/mango/default/support")));
+    let (max_url, token) = (max.url(), TOKEN.to_owned());
+    let connection = Connection { mango: control, max: max.control(), max_url, bot, token };
+    (mango, tokio::spawn(connection.run()))
 }
 
 pub struct Customer {

@@ -1,4 +1,5 @@
-//! The real program: `maxchannel run` as a process of its own between the simulators, as a person starts it, and killed as nobody should.
+//! The real program: `maxchannel run` as a process of its own between the simulators, as a person
+//! starts it, and killed as nobody should.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

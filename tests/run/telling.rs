@@ -69,7 +69,8 @@ async fn a_second_sigterm_ends_at_once_what_the_first_one_would_have_finished() 
     let mut company = Company::new(true).await;
     company.start();
     company.until_ready().await;
-    // A message under way, which the stop waits for: the CRM holds it for longer than anybody waits.
+    // A message under way, which the stop waits for: the CRM holds it for longer than anybody
+    // waits.
     company.crm.control().fault(Fault {
         path: "/rest/MaxChannelService/receive".to_owned(),
         hold_ms: 600_000,

@@ -1,4 +1,5 @@
-//! From the button of a page to the agent's first line, in a real browser where there is one; and the files of `maxchannel widget`.
+//! From the button of a page to the agent's first line, in a real browser where there is one; and
+//! the files of `maxchannel widget`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

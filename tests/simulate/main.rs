@@ -1,28 +1,34 @@
 //! The relay as a whole against a slow and obvious model of its promises.
 //!
-//! A sequence is made of a seed: updates of all kinds, in dialogs and in a group, repeated, late, odd; acts of agents; faults of either
-//! side; and restarts and kills in the middle. It is played in one process against the simulators of MAX and Creatio, without a network
-//! and in the time of a paused runtime, which moves only while everybody waits: hours take a moment. Then everything is mended, and when
-//! it has come to rest the promises at the head of `src/relay/mod.rs` must hold ([`verdict`]).
+//! A sequence is made of a seed: updates of all kinds, in dialogs and in a group, repeated, late,
+//! odd; acts of agents; faults of either side and of the bot; a full disk; and restarts, kills and
+//! the loss of the store in the middle. It is played in one process against the simulators of MAX
+//! and Creatio, without a network and in the time of a paused runtime, which moves only while
+//! everybody waits: hours take a moment. Then everything is mended, and when it has come to rest
+//! the promises at the head of `src/relay/mod.rs` must hold ([`verdict`]).
 //!
-//! `make simulate` plays [`SEQUENCES`] of them; `make simulate SEED=7 SEQUENCES=1` plays one again. What fails is shortened to the steps
-//! that are needed and printed.
+//! `make simulate` plays [`SEQUENCES`] of them; `make simulate SEED=7 SEQUENCES=1` plays one again.
+//! What fails is shortened to the steps that are needed and printed.
 //!
-//! What the seed decides: the setting, the steps, the pauses between them, how long each request and answer is on its way, and which
-//! calls MAX gives up. What it does not: the fifth of chance in the relay's own pauses, the order in which a task looks at several
-//! things that are ready, ids, and with them the order of maps. So a seed nearly always plays the same, but a fault that hangs on a
-//! few milliseconds may take some repetitions to be seen again: `SEQUENCES=20 REPEAT=1` plays one seed twenty times.
+//! What the seed decides: the setting, the steps, the pauses between them, how long each request
+//! and answer is on its way, and which calls MAX gives up. What it does not: the fifth of chance in
+//! the relay's own pauses, the order in which a task looks at several things that are ready, ids,
+//! and with them the order of maps. So a seed nearly always plays the same, but a fault that hangs
+//! on a few milliseconds may take some repetitions to be seen again: `SEQUENCES=20 REPEAT=1` plays
+//! one seed twenty times.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::similar_names, reason = "a plan is played")]
 #![allow(clippy::struct_excessive_bools, reason = "a plan is made of choices that do not exclude each other")]
 
+mod bot;
 mod plan;
 mod play;
 mod random;
 #[path = "../support/relay_config.rs"]
 mod relay_config;
 mod stage;
+mod turns;
 mod verdict;
 
 use std::collections::HashMap;
@@ -36,7 +42,7 @@ use plan::{Plan, Step};
 use play::Play;
 
 /// So many with the other tests; as many more as wanted by `make simulate`.
-const SEQUENCES: u64 = 300;
+const SEQUENCES: u64 = 600;
 /// How long everything may take to come to rest, in looks and in milliseconds between them.
 const LOOKS: usize = 240;
 const BETWEEN_LOOKS: i64 = 30_000;
@@ -171,5 +177,5 @@ fn one_seed_is_one_plan() {
     // Every kind of step comes in some sequence.
     let kinds: std::collections::HashSet<std::mem::Discriminant<Step>> =
         (0..300).flat_map(|seed| Plan::new(seed).steps).map(|(step, _)| std::mem::discriminant(&step)).collect();
-    assert_eq!(kinds.len(), 40, "kinds of steps");
+    assert_eq!(kinds.len(), 44, "kinds of steps");
 }

@@ -1,11 +1,13 @@
-//! What happens in one sequence: decided by the seed alone, and printable, so that a failure can be read.
+//! What happens in one sequence: decided by the seed alone, and printable, so that a failure can be
+//! read.
 
 use std::fmt;
 
 use maxchannel::contract::config::Intake;
-use maxchannel::policy::{AutoReply, Receiver, Rules};
+use maxchannel::policy::{AutoReply, OffHours, Receiver, Rules};
 use maxchannel_simulator::creatio::Outage;
 use maxchannel_simulator::max::Twist;
+use serde_json::json;
 
 use crate::random::Random;
 
@@ -15,8 +17,11 @@ pub const GOODBYE: &str = "Спасибо за обращение!";
 pub const AT_ONCE: &str = "Ищем оператора";
 pub const SOON: &str = "Ещё ищем";
 pub const AGAIN: &str = "Вы в очереди";
+pub const CLOSED: &str = "Мы ответим в рабочее время";
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
+/// When hours that do so begin or end.
+const STROKE: i64 = 2 * MINUTE;
 
 /// One sequence.
 #[derive(Clone, Debug)]
@@ -32,6 +37,9 @@ pub struct Plan {
 pub struct Setting {
     pub long_poll: bool,
     pub replies: Replies,
+    pub hours: Hours,
+    /// What happens outside the hours.
+    pub off_hours: Off,
     pub auto_close: Option<i64>,
     pub close_message: bool,
     /// How far the relay's wall clock is ahead of the others'.
@@ -51,6 +59,21 @@ pub enum Replies {
     None,
     AtOnce,
     Waiting,
+}
+
+/// The working hours, of which a sequence sees two minutes and what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hours {
+    Always,
+    Closing,
+    Opening,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Off {
+    Replies,
+    Bot,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +106,8 @@ pub enum Step {
     AnswerWithFile(usize),
     Close(usize),
     Transfer(usize),
+    /// What the bot does from now on.
+    Bot(Mood),
     // What breaks.
     CrmAway(Outage),
     CrmUnreachable,
@@ -106,6 +131,21 @@ pub enum Step {
     SayAndKill(usize, i64),
     SetClock(i64),
     Erase(usize),
+    /// The store is gone, and another relay begins with none.
+    LoseStore(i64),
+    DiskFull,
+    DiskBack,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    Answers,
+    HandsOver,
+    Closes,
+    Hangs,
+    Fails,
+    Busy,
+    Odd,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,13 +201,15 @@ impl Plan {
         let mut random = Random::new(seed);
         let setting = Setting::new(&mut random);
         let count = 8 + random.index(40);
-        // Most sequences have one kind of trouble, some all, some none: what is rare alone is seen with what is rare beside it.
+        // Most sequences have one kind of trouble, some all, some none: what is rare alone is seen
+        // with what is rare beside it.
         let trouble = random.pick(&[0, 5, 15, 30, 45]);
         let steps = (0..count).map(|_| (step(&mut random, trouble, setting), pause(&mut random))).collect();
         Self { seed, setting, steps }
     }
 
-    /// Whether anything in it may bring an update of a customer's late, in the wrong order or not at all.
+    /// Whether anything in it may bring an update of a customer's late, in the wrong order or not
+    /// at all.
     pub fn disturbs_order(&self) -> bool {
         self.setting.unordered
             || self.steps.iter().any(|(step, _)| {
@@ -184,6 +226,8 @@ impl Plan {
                         | Step::MaxUnreachable
                         | Step::MaxFault(..)
                         | Step::SetClock(_)
+                        | Step::LoseStore(_)
+                        | Step::DiskFull
                 )
             })
     }
@@ -194,6 +238,8 @@ impl Setting {
         Self {
             long_poll: random.percent(25),
             replies: random.pick(&[Replies::None, Replies::AtOnce, Replies::Waiting]),
+            hours: random.pick(&[Hours::Always, Hours::Always, Hours::Closing, Hours::Opening, Hours::Never]),
+            off_hours: random.pick(&[Off::Replies, Off::Bot]),
             auto_close: random.pick(&[None, None, Some(2 * MINUTE), Some(10 * MINUTE)]),
             close_message: random.percent(60),
             clock_ahead: random.pick(&[0, 0, 0, 3 * MINUTE, -3 * MINUTE]),
@@ -202,6 +248,20 @@ impl Setting {
             reading: random.percent(80),
             hard: random.percent(25),
         }
+    }
+
+    /// Whether the hours are on, so long after the beginning.
+    pub fn is_open(&self, passed: i64) -> bool {
+        match self.hours {
+            Hours::Always => true,
+            Hours::Closing => passed < STROKE,
+            Hours::Opening => passed >= STROKE,
+            Hours::Never => false,
+        }
+    }
+
+    pub fn has_bot(&self) -> bool {
+        self.off_hours == Off::Bot && self.hours != Hours::Always
     }
 
     pub fn intake(&self) -> Intake {
@@ -219,8 +279,22 @@ impl Setting {
                 AutoReply { repeat_every: Some(2 * MINUTE), repeat_limit: 2, ..reply(MINUTE, AGAIN) },
             ],
         };
+        let (from, to) = match self.hours {
+            Hours::Always => ("00:00", "24:00"),
+            Hours::Closing => ("09:00", "12:02"),
+            Hours::Opening => ("12:02", "18:00"),
+            Hours::Never => ("18:00", "19:00"),
+        };
+        let week = json!([{"days": ["Mon"], "from": from, "to": to}]);
+        let hours = serde_json::from_value(json!({"timeZone": "Europe/Moscow", "week": week})).unwrap();
         Rules {
             receiver: Receiver::People,
+            working_hours: (self.hours != Hours::Always).then_some(hours),
+            off_hours: match (self.hours, self.off_hours) {
+                (Hours::Always, _) => OffHours::None,
+                (_, Off::Replies) => OffHours::AutoReplies(vec![reply(0, CLOSED)]),
+                (_, Off::Bot) => OffHours::Bot,
+            },
             auto_replies,
             auto_close: self.auto_close,
             close_message: self.close_message.then(|| GOODBYE.to_owned()),
@@ -263,7 +337,19 @@ fn step(random: &mut Random, trouble: u64, setting: Setting) -> Step {
 fn broken(random: &mut Random, customer: usize, setting: Setting) -> Step {
     let times = 1 + u32::try_from(random.below(4)).unwrap();
     let down = random.pick(&[0, 500, 5_000, 40_000]);
-    match random.below(100) {
+    match random.below(112) {
+        100..106 if setting.has_bot() => Step::Bot(random.pick(&[
+            Mood::Answers,
+            Mood::HandsOver,
+            Mood::Closes,
+            Mood::Hangs,
+            Mood::Fails,
+            Mood::Busy,
+            Mood::Odd,
+        ])),
+        106 | 107 => Step::LoseStore(down),
+        108 | 109 => Step::DiskFull,
+        110.. => Step::DiskBack,
         0..12 => Step::Restart(down),
         12..18 => Step::Kill(down),
         18..24 => Step::SayAndKill(customer, down),

@@ -1,4 +1,5 @@
-//! Plays the steps of a plan, and writes down what was done: the verdict is given over that, and over what the simulators show.
+//! Plays the steps of a plan, and writes down what was done: the verdict is given over that, and
+//! over what the simulators show.
 
 use std::sync::atomic::Ordering;
 
@@ -7,7 +8,7 @@ use maxchannel_simulator::max::{self, DialogAction, Draft, DraftAttachment, Outc
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::plan::{CUSTOMERS, CrmFault, GroupOdd, MaxFault, Odd, Plan, Step};
+use crate::plan::{CUSTOMERS, CrmFault, GroupOdd, MaxFault, Mood, Odd, Plan, Step};
 use crate::stage::Stage;
 
 /// A message of a customer's.
@@ -47,7 +48,8 @@ pub struct Customer {
     pub chat: Option<i64>,
     pub said: Vec<Said>,
     pub sent: Vec<Sent>,
-    /// When a dialog may have begun anew for another reason than a closing: the person left, or was erased.
+    /// When a dialog may have begun anew for another reason than a closing: the person left, or was
+    /// erased.
     pub breaks: Vec<i64>,
     /// The person has stopped the bot or deleted the dialog at least once.
     pub left: bool,
@@ -71,6 +73,8 @@ pub struct Play {
     /// One who writes at the end, so that nothing that MAX holds back stays there.
     pub last: i64,
     pub group_texts: Vec<String>,
+    /// When the store was lost.
+    pub lost_at: Vec<i64>,
     words: usize,
 }
 
@@ -83,7 +87,7 @@ impl Play {
         let customers: Vec<Customer> = customers.collect();
         let (passer_by, last) = (person("Прохожий"), person("Последний"));
         let group = stage.max.control().create_group(stage.bot, passer_by, "Наш дом", true).unwrap();
-        Self { stage, customers, passer_by, group, last, group_texts: Vec::new(), words: 0 }
+        Self { stage, customers, passer_by, group, last, group_texts: Vec::new(), lost_at: Vec::new(), words: 0 }
     }
 
     pub async fn play(&mut self, step: Step, pause: i64) {
@@ -196,13 +200,10 @@ impl Play {
             Step::MaxFault(fault, times) => max.add_fault(max_fault(fault, times)),
             Step::HangUp(times) => drop(self.stage.door.hang_ups.fetch_add(times, Ordering::Relaxed)),
             Step::LoseAnswers(times) => drop(self.stage.door.lost_answers.fetch_add(times, Ordering::Relaxed)),
+            Step::Bot(mood) => *self.stage.network.bot.mood.lock().unwrap() = mood,
             Step::Restart(down) | Step::Kill(down) => {
                 self.stage.end(matches!(step, Step::Kill(_))).await;
-                self.stage.pass(down).await;
-                self.stage.run().await;
-                if !self.stage.is_polling() {
-                    self.stage.look_after_subscription().await;
-                }
+                self.begin_again(down).await;
             }
             Step::SayAndKill(c, down) => {
                 // The next word of this customer's.
@@ -211,22 +212,49 @@ impl Play {
                 self.stage.pass(500).await;
                 self.stage.door.deadly.lock().unwrap().take();
                 self.stage.end(true).await;
-                self.stage.pass(down).await;
-                self.stage.run().await;
-                if !self.stage.is_polling() {
-                    self.stage.look_after_subscription().await;
-                }
+                self.begin_again(down).await;
             }
             Step::SetClock(by) => self.stage.set_clock(by),
             Step::Erase(c) => {
-                self.stage.relay().erase(self.customers[c].id).await.unwrap();
-                let now = self.stage.now();
+                // On a full disk nobody can be erased, and the administrator is told so.
+                if self.stage.relay().erase(self.customers[c].id).await.is_err() {
+                    return;
+                }
+                // What comes while it is done may be news.
                 let customer = &mut self.customers[c];
                 customer.erased_at.push(now);
                 customer.breaks.push(now);
                 for said in &mut customer.said {
                     said.erased_at.get_or_insert(now);
                 }
+            }
+            Step::LoseStore(down) => {
+                self.stage.lose_store().await;
+                self.lose_what_only_the_store_had();
+                self.begin_again(down).await;
+            }
+            Step::DiskFull | Step::DiskBack => self.stage.relay().fill_disk(step == Step::DiskFull).await.unwrap(),
+        }
+    }
+
+    async fn begin_again(&mut self, down: i64) {
+        self.stage.pass(down).await;
+        self.stage.run().await;
+        if !self.stage.is_polling() {
+            self.stage.look_after_subscription().await;
+        }
+    }
+
+    /// MAX brings nothing twice, and history from before the store's making is not asked for.
+    fn lose_what_only_the_store_had(&mut self) {
+        let now = self.stage.now();
+        self.lost_at.push(now);
+        for customer in &mut self.customers {
+            customer.breaks.push(now);
+            let lines = self.stage.crm.control().transcript(&customer.sender());
+            for said in &mut customer.said {
+                let is_there = |line: &Value| line["text"].as_str().is_some_and(|text| text.contains(&said.text));
+                said.doubtful |= !lines.iter().any(is_there);
             }
         }
     }
@@ -399,6 +427,8 @@ impl Play {
         self.stage.network.max_unreachable.store(false, Ordering::Relaxed);
         self.stage.door.hang_ups.store(0, Ordering::Relaxed);
         self.stage.door.lost_answers.store(0, Ordering::Relaxed);
+        *self.stage.network.bot.mood.lock().unwrap() = Mood::Answers;
+        self.stage.relay().fill_disk(false).await.unwrap();
         if !self.stage.is_polling() {
             self.stage.look_after_subscription().await;
         }

@@ -1,5 +1,5 @@
-//! The relay between the two simulators, without a network and in the time of a paused runtime: what happens here happens at once, and
-//! time moves only while everybody waits.
+//! The relay between the two simulators, without a network and in the time of a paused runtime:
+//! what happens here happens at once, and time moves only while everybody waits.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use maxchannel::contract::config::RelayConfig;
+use maxchannel::contract::config::{BotConfig, RelayConfig};
 use maxchannel::contract::webhook;
 use maxchannel::creatio::Runtime;
 use maxchannel::relay::{Ground, Relay};
@@ -19,11 +19,13 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::bot::Bot;
 use crate::plan::Setting;
 use crate::random::Random;
 use crate::relay_config::{TOKEN, WEBHOOK_SECRET, relay_config};
 
-/// What MAX waits for long (repeats after 60 s and more, the end of a subscription after 8 h) is so much shorter here.
+/// What MAX waits for long (repeats after 60 s and more, the end of a subscription after 8 h) is so
+/// much shorter here.
 const SCALE: f64 = 20.0;
 /// A Monday at noon in Moscow.
 pub const BEGINNING: i64 = 1_796_634_000_000;
@@ -33,10 +35,13 @@ const CONTROLLER_INTERVAL: Duration = Duration::from_secs(45);
 pub struct Network {
     max: Arc<max::Simulator>,
     crm: Arc<creatio::Simulator>,
+    pub bot: Bot,
     slowest: u64,
     random: Mutex<Random>,
     pub max_unreachable: AtomicBool,
     pub crm_unreachable: AtomicBool,
+    /// What polls have brought, with the time.
+    pub polled: Mutex<Vec<(tokio::time::Instant, bytes::Bytes)>>,
 }
 
 impl Network {
@@ -49,12 +54,21 @@ impl Network {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let is_max = host.starts_with("max.");
         self.way().await;
+        if host.starts_with("bot.") {
+            let answer = self.bot.call(request).await;
+            self.way().await;
+            return Ok(answer);
+        }
         let unreachable = if is_max { &self.max_unreachable } else { &self.crm_unreachable };
         if unreachable.load(Ordering::Relaxed) {
             return Err(TransportError::NotSent { host, reason: "connection refused".to_owned() });
         }
+        let is_poll = is_max && request.uri().path() == "/updates";
         let answer = if is_max { self.max.call(request).await } else { self.crm.call(request).await };
         self.way().await;
+        if let Some(answer) = answer.as_ref().filter(|_| is_poll) {
+            self.polled.lock().unwrap().push((tokio::time::Instant::now(), answer.body().clone()));
+        }
         answer.ok_or(TransportError::Lost { host, reason: "connection reset".to_owned() })
     }
 }
@@ -205,10 +219,12 @@ impl Stage {
         let network = Arc::new(Network {
             max: Arc::clone(&max),
             crm: Arc::clone(&crm),
+            bot: Bot::new(),
             slowest: setting.slowest,
             random: Mutex::new(Random::new(random.next())),
             max_unreachable: AtomicBool::new(false),
             crm_unreachable: AtomicBool::new(false),
+            polled: Mutex::default(),
         });
         let (_, manual) = Clock::of_runtime(BEGINNING);
         let mut stage = Self {
@@ -271,6 +287,14 @@ impl Stage {
         }
     }
 
+    /// Ends the relay in the middle of everything and takes its store away.
+    pub async fn lose_store(&mut self) {
+        self.end(true).await;
+        for entry in std::fs::read_dir(self.data.path()).unwrap() {
+            std::fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+    }
+
     /// Somebody sets the relay's machine.
     pub fn set_clock(&mut self, by: i64) {
         self.ahead += by;
@@ -285,7 +309,8 @@ impl Stage {
         self.data.path()
     }
 
-    /// What a controller does with the webhook: makes the subscription where there is none, and tells the relay of it.
+    /// What a controller does with the webhook: makes the subscription where there is none, and
+    /// tells the relay of it.
     pub async fn look_after_subscription(&self) {
         let url = format!(
             "http://relay.simulator:1/webhooks/max/default/support/{}",
@@ -348,6 +373,10 @@ impl Stage {
         let mut config = relay_config(&self.max, &self.crm, self.bot);
         config.channel.intake = self.setting.intake();
         config.channel.rules = self.setting.rules();
+        config.channel.off_hours_bot = self
+            .setting
+            .has_bot()
+            .then(|| BotConfig { url: "http://bot.simulator".parse().unwrap(), timeout_millis: 5_000 });
         if let Some(creatio) = &mut config.channel.creatio {
             creatio.runtime = Runtime::Net;
             creatio.poll_interval_millis = 3_000;

@@ -1,14 +1,16 @@
-//! The promises at the head of `src/relay/mod.rs` as a model: slow, obvious, and over the whole of what was done and what is to be seen
-//! in the two simulators. It knows nothing of how the relay works.
+//! The promises at the head of `src/relay/mod.rs` as a model: slow, obvious, and over the whole of
+//! what was done and what is to be seen in the two simulators. It knows nothing of how the relay
+//! works.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use maxchannel::contract::admin::Direction;
+use maxchannel::policy::{OffHours, ReplySet};
 use maxchannel_simulator::max::{ChatCall, Entry};
 use serde_json::Value;
 
-use crate::plan::{AGAIN, AT_ONCE, GOODBYE, Odd, Plan, SOON, Step};
+use crate::plan::{AGAIN, AT_ONCE, CLOSED, GOODBYE, Odd, Plan, SOON, Step};
 use crate::play::{Customer, Play, Said, Sent};
 use crate::stage::BEGINNING;
 
@@ -16,6 +18,8 @@ use crate::stage::BEGINNING;
 const UNDER_WAY: i64 = 130_000;
 /// Of a closing the relay learns late, and what it sends then takes its time.
 const HARDLY_LATE: i64 = 2_000;
+
+const OF_THE_CHANNEL: [&str; 5] = [AT_ONCE, SOON, AGAIN, CLOSED, GOODBYE];
 
 /// One entry of the CRM's history.
 struct Line {
@@ -43,7 +47,9 @@ pub async fn missing(play: &Play, plan: &Plan) -> Vec<String> {
             }
         }
         let (closings, goodbyes) = (closings(play, customer).len(), of_bot(play, customer, GOODBYE).len());
-        if plan.setting.close_message && !customer.left && customer.erased_at.is_empty() && goodbyes < closings {
+        // One that was perhaps sent is not sent again where nobody may look for it.
+        let sure = plan.setting.reading && !customer.left && customer.erased_at.is_empty() && play.lost_at.is_empty();
+        if plan.setting.close_message && sure && goodbyes < closings {
             missing.push(format!("promise 5: {closings} closings of {} and {goodbyes} farewells", customer.sender()));
         }
     }
@@ -66,14 +72,32 @@ pub async fn broken(play: &Play, plan: &Plan) -> Vec<String> {
     in_the_group(play, &mut broken);
     limits(play, &mut broken);
     for violation in play.stage.crm.control().violations() {
+        // Whoever was forgotten while the CRM worked on a message of theirs: what comes next cannot
+        // wait for its end.
+        let at = violation["atMs"].as_i64().unwrap_or_default();
+        let of = play.customers.iter().find(|customer| violation["sender"] == customer.sender());
+        let forgotten = of.iter().flat_map(|customer| &customer.erased_at).chain(&play.lost_at);
+        if violation["rule"] == "in_flight" && { forgotten }.any(|erased| (*erased..*erased + UNDER_WAY).contains(&at))
+        {
+            continue;
+        }
+        // A new store takes what is younger than itself, by a clock that is behind: the CRM knows it
+        // by its key.
+        if violation["rule"] == "repeat"
+            && !play.lost_at.is_empty()
+            && (plan.setting.clock_ahead < 0 || sets_clock(plan))
+        {
+            continue;
+        }
         broken.push(format!("the package's contract: {violation}"));
     }
     let unreadable = plan
         .steps
         .iter()
         .any(|(step, _)| matches!(step, Step::SayTwisted(..) | Step::Odd(Odd::NoMessage | Odd::HalfEmoji)));
-    let left =
-        !plan.setting.reading || play.customers.iter().any(|customer| customer.left || !customer.erased_at.is_empty());
+    let left = !plan.setting.reading
+        || !play.lost_at.is_empty()
+        || play.customers.iter().any(|customer| customer.left || !customer.erased_at.is_empty());
     for letter in play.stage.relay().dead_letters().await.unwrap().dead_letters {
         let excused = match letter.direction {
             Direction::ToCrm => unreadable,
@@ -132,7 +156,8 @@ fn way_in(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<String
     }
 }
 
-/// Promises 3 and 4: what an agent wrote is with the customer, once and in its order, or the agent knows that it is not.
+/// Promises 3 and 4: what an agent wrote is with the customer, once and in its order, or the agent
+/// knows that it is not.
 fn way_out(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<String>) {
     let shown = bot_messages(play, customer);
     let tokens: Vec<String> = shown.iter().map(token).collect();
@@ -160,19 +185,28 @@ fn way_out(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Strin
             "Failed" if !customer.left && !customer.erased_at.iter().any(|at| *at + UNDER_WAY > sent.at) => {
                 broken.push(format!("promise 4: «{}» failed without a cause ({error})", sent.token));
             }
-            // Without reading nothing can be proved, nor where the dialog's chat was forgotten with the person.
+            // Without reading nothing can be proved, nor where the dialog's chat was forgotten with
+            // the person.
             "Uncertain" if !plan.setting.reading || !customer.erased_at.is_empty() => {}
+            // What a lost store had begun to send is not sent again.
+            "Uncertain" if play.lost_at.iter().any(|at| *at > sent.at) => {}
             "Uncertain" => broken.push(format!("promise 4: «{}» could have been looked for ({error})", sent.token)),
             _ => {}
         }
     }
-    let of_the_channel = [AT_ONCE, SOON, AGAIN, GOODBYE];
+    let bot = play.stage.network.bot.answers.lock().unwrap();
     for found in &tokens {
-        let known = of_the_channel.contains(&found.as_str())
+        let known = OF_THE_CHANNEL.contains(&found.as_str())
+            || bot.iter().any(|answer| answer.sender == customer.sender() && answer.token == *found)
             || found.starts_with("слово")
             || customer.sent.iter().any(|sent| sent.token == *found);
         if !known {
             broken.push(format!("«{found}» came to {} and nobody wrote it", customer.sender()));
+        }
+    }
+    for answer in bot.iter().filter(|answer| answer.sender == customer.sender()) {
+        if tokens.iter().filter(|token| **token == answer.token).count() > 1 {
+            broken.push(format!("promise 4: «{}» of the bot came to {} twice", answer.token, answer.sender));
         }
     }
     let rules = plan.setting.rules();
@@ -180,6 +214,7 @@ fn way_out(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Strin
         (AT_ONCE, rules.auto_replies.iter().any(|reply| reply.text == AT_ONCE)),
         (SOON, rules.auto_replies.iter().any(|reply| reply.text == SOON)),
         (AGAIN, rules.auto_replies.iter().any(|reply| reply.text == AGAIN)),
+        (CLOSED, matches!(rules.off_hours, OffHours::AutoReplies(_))),
         (GOODBYE, rules.close_message.is_some()),
     ] {
         if !wanted && tokens.iter().any(|token| token == text) {
@@ -188,14 +223,23 @@ fn way_out(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Strin
     }
 }
 
-/// Promise 5: replies and farewells once for what brings them about, and none behind an agent's answer.
+/// Promise 5: replies and farewells once for what brings them about, and none behind an agent's
+/// answer.
 fn own_words(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<String>) {
     let closings = closings(play, customer);
-    let mut ends: Vec<i64> = closings.iter().chain(&customer.breaks).copied().collect();
+    let bot = play.stage.network.bot.answers.lock().unwrap();
+    let bot: Vec<_> = bot.iter().filter(|answer| answer.sender == customer.sender()).collect();
+    // A dialog without a word of the customer's has no chat to be closed.
+    let by_bot: Vec<i64> =
+        bot.iter().filter(|answer| answer.closes).map(|answer| play.stage.time_of(answer.at)).collect();
+    // Of who came back the relay may hear late: that dialog begins when it does.
+    let first_words = customer.breaks.iter().filter_map(|at| customer.said.iter().find(|said| said.at >= *at));
+    let heard = first_words.flat_map(|said| heard_at(play, &said.mid));
+    let mut ends: Vec<i64> = closings.iter().chain(&customer.breaks).chain(&by_bot).copied().chain(heard).collect();
     ends.sort_unstable();
     let shown = bot_messages(play, customer);
     let goodbyes = of_bot(play, customer, GOODBYE);
-    if goodbyes.len() > closings.len() {
+    if goodbyes.len() > closings.len() + by_bot.len() {
         broken.push(format!(
             "promise 5: {} farewells to {} and {} closings",
             goodbyes.len(),
@@ -203,23 +247,36 @@ fn own_words(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Str
             closings.len()
         ));
     }
-    let sets_clock = plan.steps.iter().any(|(step, _)| matches!(step, Step::SetClock(_)));
-    for reply in [AT_ONCE, SOON, AGAIN] {
-        let at_most = plan
-            .setting
-            .rules()
-            .auto_replies
-            .iter()
-            .find(|known| known.text == reply)
-            .map_or(0, |known| usize::try_from(known.occurrences()).unwrap());
+    let sets_clock = sets_clock(plan);
+    // Nor does a bot go on where an agent has answered.
+    for answer in &bot {
+        for at in of_bot(play, customer, &answer.token) {
+            for sent in answered_before(customer, &shown, &ends, at) {
+                let (token, sender) = (&answer.token, &answer.sender);
+                broken.push(format!(
+                    "promise 5: «{token}» of the bot came to {sender} behind the answer «{}»",
+                    sent.token
+                ));
+            }
+        }
+    }
+    let rules = plan.setting.rules();
+    let both =
+        [ReplySet::Hours, ReplySet::OffHours].map(|set| rules.replies(set).iter().map(move |reply| (set, reply)));
+    for (set, rule) in both.into_iter().flatten() {
+        let (reply, at_most) = (rule.text.as_str(), usize::try_from(rule.occurrences()).unwrap());
         let times = of_bot(play, customer, reply);
+        let outside = times.iter().filter(|at| {
+            let passed = **at - BEGINNING;
+            [passed, passed - HARDLY_LATE]
+                .iter()
+                .all(|passed| plan.setting.is_open(*passed) != (set == ReplySet::Hours))
+        });
+        if plan.setting.clock_ahead == 0 && !sets_clock && outside.count() > 0 {
+            broken.push(format!("promise 5: «{reply}» came to {} outside its hours", customer.sender()));
+        }
         for (number, at) in times.iter().enumerate() {
-            // An agent had answered before, and no dialog has ended since.
-            let answered = customer.sent.iter().filter(|sent| {
-                shown.iter().any(|entry| token(entry) == sent.token && entry.timestamp < at - HARDLY_LATE)
-                    && !ends.iter().any(|end| (sent.at - 100..=*at).contains(end))
-            });
-            for sent in answered {
+            for sent in answered_before(customer, &shown, &ends, *at) {
                 broken.push(format!(
                     "promise 5: «{reply}» came to {} behind the answer «{}» in one dialog",
                     customer.sender(),
@@ -227,8 +284,11 @@ fn own_words(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Str
                 ));
             }
             let Some(first) = times.get(number.wrapping_sub(at_most)).filter(|_| number >= at_most) else { continue };
-            // A dialog in which nobody has written closes by time without anything to be seen, and by a clock that was set at any time.
-            let by_time = plan.setting.auto_close.is_some_and(|after| at - first >= after - HARDLY_LATE || sets_clock);
+            // A dialog in which nobody has written closes by time without anything to be seen, and
+            // by a clock that was set at any time.
+            let silent_since = last_word_before(customer, *first);
+            let by_time =
+                plan.setting.auto_close.is_some_and(|after| at - silent_since >= after - HARDLY_LATE || sets_clock);
             if !by_time && !ends.iter().any(|end| (*first - 120_000..=*at).contains(end)) {
                 broken.push(format!(
                     "promise 5: «{reply}» came to {} more than {at_most} times in one dialog",
@@ -239,12 +299,44 @@ fn own_words(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Str
     }
 }
 
+fn sets_clock(plan: &Plan) -> bool {
+    plan.steps.iter().any(|(step, _)| matches!(step, Step::SetClock(_)))
+}
+
+/// When somebody last wrote before that moment.
+fn last_word_before(customer: &Customer, moment: i64) -> i64 {
+    let words = customer.said.iter().map(|said| said.at).chain(customer.sent.iter().map(|sent| sent.at));
+    words.filter(|at| *at < moment - HARDLY_LATE).max().unwrap_or(0)
+}
+
+/// When MAX brought that message: as calls that were taken, or as polls, which a full disk repeats.
+fn heard_at(play: &Play, mid: &str) -> Vec<i64> {
+    let acknowledged = play.stage.door.acknowledged.lock().unwrap();
+    let polled = play.stage.network.polled.lock().unwrap();
+    let called = acknowledged.iter().filter(|(body, _)| contains(body, mid)).map(|(_, at)| *at);
+    let polls = polled.iter().filter(|(_, body)| contains(body, mid)).map(|(at, _)| *at);
+    called.chain(polls).map(|at| play.stage.time_of(at)).collect()
+}
+
+/// What an agent had answered before, where no dialog has ended since.
+fn answered_before<'a>(
+    customer: &'a Customer,
+    shown: &'a [Entry],
+    ends: &'a [i64],
+    at: i64,
+) -> impl Iterator<Item = &'a Sent> {
+    customer.sent.iter().filter(move |sent| {
+        shown.iter().any(|entry| token(entry) == sent.token && entry.timestamp < at - HARDLY_LATE)
+            && !ends.iter().any(|end| (sent.at - 100..=at).contains(end))
+    })
+}
+
 /// Promise 9: of who was erased nothing comes back.
 fn erased(play: &Play, customer: &Customer, broken: &mut Vec<String>) {
     let lines = lines(play, customer);
     let acknowledged = play.stage.door.acknowledged.lock().unwrap();
     for said in &customer.said {
-        let Some(erased_at) = said.erased_at else { continue };
+        let Some(erased_at) = said.erased_at.filter(|at| !play.lost_at.iter().any(|lost| lost > at)) else { continue };
         let came_before = acknowledged.iter().any(|(body, at)| {
             play.stage.time_of(*at) < erased_at && contains(body, &said.mid) && contains(body, "message_created")
         });
@@ -264,7 +356,8 @@ pub fn in_the_files(play: &Play) -> Vec<String> {
     let acknowledged = play.stage.door.acknowledged.lock().unwrap();
     let mut broken = Vec::new();
     for said in play.customers.iter().flat_map(|customer| &customer.said) {
-        let Some(erased_at) = said.erased_at else { continue };
+        // A store that was lost has taken the erasure with it.
+        let Some(erased_at) = said.erased_at.filter(|at| !play.lost_at.iter().any(|lost| lost > at)) else { continue };
         let times: Vec<i64> = acknowledged
             .iter()
             .filter(|(body, _)| contains(body, &said.text))
@@ -326,13 +419,15 @@ fn is_owed(play: &Play, plan: &Plan, customer: &Customer, place: usize) -> bool 
     if said.doubtful || said.erased_at.is_some() || said.deleted {
         return false;
     }
-    // What MAX did not bring can only be read, and only of a person of whom something was brought before.
+    // What MAX did not bring can only be read, and only of a person of whom something was brought
+    // before.
     !said.missed || (plan.setting.reading && was_known(play, customer, said))
 }
 
 /// The relay had an update of the customer's before, and has not forgotten the person since.
 fn was_known(play: &Play, customer: &Customer, said: &Said) -> bool {
-    let since = customer.erased_at.iter().copied().filter(|at| *at <= said.at).max().unwrap_or(0);
+    let forgotten = customer.erased_at.iter().chain(&play.lost_at).copied();
+    let since = forgotten.filter(|at| *at <= said.at).max().unwrap_or(0);
     let acknowledged = play.stage.door.acknowledged.lock().unwrap();
     acknowledged.iter().any(|(body, at)| {
         let at = play.stage.time_of(*at);
@@ -381,7 +476,7 @@ fn token(entry: &Entry) -> String {
     if let Some(name) = entry.attachments.iter().find_map(|attachment| attachment.name.clone()) {
         return name;
     }
-    let own = [AT_ONCE, SOON, AGAIN, GOODBYE].contains(&entry.text.as_str());
+    let own = OF_THE_CHANNEL.contains(&entry.text.as_str());
     // Of a long one only the beginning.
     if own { entry.text.clone() } else { entry.text.split(' ').next().unwrap_or_default().to_owned() }
 }
@@ -453,11 +548,12 @@ pub fn coverage(play: &Play, counts: &mut HashMap<&'static str, usize>) {
         *counts.entry("sent").or_default() += customer.sent.len();
         *counts.entry("closed").or_default() += closings(play, customer).len();
         *counts.entry("farewells").or_default() += of_bot(play, customer, GOODBYE).len();
-        for reply in [AT_ONCE, SOON, AGAIN] {
+        for reply in [AT_ONCE, SOON, AGAIN, CLOSED] {
             *counts.entry("replies").or_default() += of_bot(play, customer, reply).len();
         }
         let late = lines(play, customer).iter().filter(|line| line.text.contains("получено с опозданием")).count();
         *counts.entry("late").or_default() += late;
     }
+    *counts.entry("by the bot").or_default() += play.stage.network.bot.answers.lock().unwrap().len();
     *counts.entry("acknowledged").or_default() += play.stage.door.acknowledged.lock().unwrap().len();
 }

@@ -53,5 +53,6 @@ pub fn controller_settings(namespace: &str, max: &str, mango: &str) -> Settings 
         webhook_host: None,
         webhook_ingress: None,
         relay_link: RelayLink::default(),
+        status_page: None,
     }
 }

@@ -1,10 +1,11 @@
-//! The clock of the simulators: wall time that is told as it is, and long waits that can be shortened.
+//! The clock of the simulators: wall time that is told as it is, and long waits that can be
+//! shortened.
 //!
-//! Times that a simulator *tells* (timestamps of messages, `expires`) are Unix times that go with the
-//! time of the async runtime, so that whoever reads them can compare them with its own clock, and a
-//! test that pauses that time moves these, too. Periods that it *waits* (retry pauses, the 24 hours
-//! that updates are kept, lives of addresses) are divided by the scale. Rates per second are never
-//! scaled.
+//! Times that a simulator *tells* (timestamps of messages, `expires`) are Unix times that go with
+//! the time of the async runtime, so that whoever reads them can compare them with its own clock,
+//! and a test that pauses that time moves these, too. Periods that it *waits* (retry pauses, the 24
+//! hours that updates are kept, lives of addresses) are divided by the scale. Rates per second are
+//! never scaled.
 
 use std::time::Duration;
 

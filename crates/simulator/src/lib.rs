@@ -6,6 +6,7 @@
 //! tests and demonstrations and are not part of the release image.
 
 pub mod clock;
+pub mod connection;
 pub mod creatio;
 mod floor;
 pub mod mango;

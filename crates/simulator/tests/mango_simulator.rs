@@ -1,5 +1,5 @@
-//! The MANGO OFFICE simulator keeps the rules of the MANGO OFFICE reference: driven over HTTP by a plain client that shares no type with
-//! it but the signature under test.
+//! The MANGO OFFICE simulator keeps the rules of the MANGO OFFICE reference: driven over HTTP by a
+//! plain client that shares no type with it but the signature under test.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 

@@ -16,7 +16,8 @@ pub struct AutoReply {
     /// Time from the customer's appeal to the reply, 0s to 24h.
     #[x_kube(validation = between("0s", "24h"))]
     pub after: Duration,
-    /// Repeats the reply at this interval, 1m to 24h, until an agent answers. Absent: it is sent once.
+    /// Repeats the reply at this interval, 1m to 24h, until an agent answers. Absent: it is sent
+    /// once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = between("1m", "24h"))]
     pub repeat_every: Option<Duration>,
@@ -46,18 +47,19 @@ pub struct WorkingHours {
     /// The IANA name of the time zone in which the times are meant, like `Europe/Moscow`.
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: String,
-    /// The intervals of an ordinary week, at most 21, without overlaps. Empty: only the extra workdays count.
+    /// The intervals of an ordinary week, at most 21, without overlaps. Empty: only the extra
+    /// workdays count.
     #[serde(default)]
     #[schemars(length(max = 21))]
     pub week: Vec<WeekInterval>,
-    /// Days on which the company does not work, like `2027-01-01`, at most 400. An interval that began the evening before still ends at
-    /// its hour.
+    /// Days on which the company does not work, like `2027-01-01`, at most 400. An interval that
+    /// began the evening before still ends at its hour.
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 400))]
     pub holidays: Vec<Date>,
-    /// Extra workdays with hours of their own, which replace those of the week on that date; at most 400. A date may stand here more
-    /// than once for several intervals.
+    /// Extra workdays with hours of their own, which replace those of the week on that date; at
+    /// most 400. A date may stand here more than once for several intervals.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 400))]
     pub workdays: Vec<Workday>,
@@ -75,7 +77,8 @@ pub struct WeekInterval {
     pub days: Vec<Weekday>,
     /// Begin, `00:00` to `23:59`.
     pub from: TimeOfDay,
-    /// End, up to `24:00`. Not later than `from`: the interval goes over midnight and ends on the next day.
+    /// End, up to `24:00`. Not later than `from`: the interval goes over midnight and ends on the
+    /// next day.
     pub to: TimeOfDay,
 }
 
@@ -89,7 +92,8 @@ pub struct Workday {
     pub date: Date,
     /// Begin, `00:00` to `23:59`.
     pub from: TimeOfDay,
-    /// End, up to `24:00`. Not later than `from`: the interval goes over midnight and ends on the next day.
+    /// End, up to `24:00`. Not later than `from`: the interval goes over midnight and ends on the
+    /// next day.
     pub to: TimeOfDay,
 }
 
@@ -115,7 +119,8 @@ pub struct OffHours {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 20))]
     pub auto_replies: Option<Vec<AutoReply>>,
-    /// The bot that takes the dialogs. Where it is away its `fallback` serves or, without one, the channel's receiver.
+    /// The bot that takes the dialogs. Where it is away its `fallback` serves or, without one, the
+    /// channel's receiver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bot: Option<Bot>,
 }

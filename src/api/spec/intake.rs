@@ -17,14 +17,15 @@ pub struct Intake {
     /// MAX calls the relay. Needs a public name with a certificate that MAX trusts, on port 443.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
-    /// The relay asks MAX. Needs no public name; MAX limits it to 2 requests a second and means it for trials.
+    /// The relay asks MAX. Needs no public name; MAX limits it to 2 requests a second and means it
+    /// for trials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub long_poll: Option<LongPoll>,
     /// The bot's token stands in the MANGO cabinet, and the dialogs come through Манго Диалоги.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mango_dialogs: Option<MangoDialogs>,
-    /// What is done about another program's subscription of the same bot. `Report` (default): it is named in a condition. `Remove`: it
-    /// is removed.
+    /// What is done about another program's subscription of the same bot. `Report` (default): it is
+    /// named in a condition. `Remove`: it is removed.
     #[serde(default)]
     pub on_foreign_subscription: ForeignSubscription,
 }
@@ -43,11 +44,13 @@ pub struct Webhook {
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     pub host: Option<String>,
-    /// The public base address, like `https://gate.acme.ru/max`, where you route it to the relay yourself.
+    /// The public base address, like `https://gate.acme.ru/max`, where you route it to the relay
+    /// yourself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https?://[^/?#\s]+[^?#\s]*$"))]
     pub url: Option<String>,
-    /// Makes an Ingress for `host`. Absent: none is made, and you route the host to the relay's Service.
+    /// Makes an Ingress for `host`. Absent: none is made, and you route the host to the relay's
+    /// Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
 }

@@ -1,9 +1,10 @@
-//! The desired state of a channel, field by field. The doc comments of fields are the user's manual: they stand in the CRD and are
-//! shown by `kubectl explain`.
+//! The desired state of a channel, field by field. The doc comments of fields are the user's
+//! manual: they stand in the CRD and are shown by `kubectl explain`.
 //!
-//! Unions are optional members and a rule with a readable message, never `oneOf`. Everything has a bound, so that the API server can
-//! reckon the cost of the rules. What may be left out and has a value then is a plain field with a default; what may be absent is an
-//! `Option` that is never written as `null`.
+//! Unions are optional members and a rule with a readable message, never `oneOf`. Everything has a
+//! bound, so that the API server can reckon the cost of the rules. What may be left out and has a
+//! value then is a plain field with a default; what may be absent is an `Option` that is never
+//! written as `null`.
 
 mod creatio;
 mod dialog;
@@ -62,56 +63,64 @@ pub use widget::{Widget, WidgetSource};
     .message("offHours needs workingHours: say when the company works, or remove offHours").field_path(".offHours"))]
 #[serde(rename_all = "camelCase")]
 pub struct MaxChannelSpec {
-    /// The Secret that holds the bot's token, which MAX shows once the bot has passed moderation. Key `token` unless named otherwise.
-    /// A changed token takes effect within seconds, without a restart.
+    /// The Secret that holds the bot's token, which MAX shows once the bot has passed moderation.
+    /// Key `token` unless named otherwise. A changed token takes effect within seconds, without a
+    /// restart.
     pub token_secret_ref: TokenSecretRef,
-    /// The account at MANGO OFFICE whose employees and groups take the dialogs. One account carries one MAX channel.
+    /// The account at MANGO OFFICE whose employees and groups take the dialogs. One account carries
+    /// one MAX channel.
     pub mango: Mango,
     /// The CRM in which the agents answer.
     pub creatio: Creatio,
-    /// Who takes the dialogs: exactly one of `employee`, `group`, `bot`. While it is absent customers are not answered, and messages
-    /// are kept (documented error 6).
+    /// Who takes the dialogs: exactly one of `employee`, `group`, `bot`. While it is absent
+    /// customers are not answered, and messages are kept (documented error 6).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receiver: Option<Receiver>,
-    /// What the customer is told while nobody has answered yet, at most 20. They stop when an agent answers. They enter the history in
-    /// the CRM only once the customer has written something himself.
+    /// What the customer is told while nobody has answered yet, at most 20. They stop when an agent
+    /// answers. They enter the history in the CRM only once the customer has written something
+    /// himself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub auto_replies: Vec<AutoReply>,
     /// When the company works. Absent: always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_hours: Option<WorkingHours>,
-    /// What happens outside working hours: exactly one of `autoReplies` and `bot`. Needs `workingHours`. Absent: the same as within
-    /// them.
+    /// What happens outside working hours: exactly one of `autoReplies` and `bot`. Needs
+    /// `workingHours`. Absent: the same as within them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub off_hours: Option<OffHours>,
-    /// What the customer is told when the dialog is closed by the agent, by the bot or by time-out. Absent: nothing.
+    /// What the customer is told when the dialog is closed by the agent, by the bot or by time-out.
+    /// Absent: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub close_message: Option<CloseMessage>,
-    /// Closes dialogs in which nobody writes any more. Absent: they stay open until an agent closes them.
+    /// Closes dialogs in which nobody writes any more. Absent: they stay open until an agent closes
+    /// them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_close: Option<AutoClose>,
-    /// The bot's card as it should stand in MAX. It can be changed only in MAX itself; what MAX shows (name, nick, description) is
-    /// compared, and a difference is reported. Absent: nothing is compared.
+    /// The bot's card as it should stand in MAX. It can be changed only in MAX itself; what MAX
+    /// shows (name, nick, description) is compared, and a difference is reported. Absent: nothing
+    /// is compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bot_card: Option<BotCard>,
-    /// How updates of MAX reach the relay: exactly one of `webhook`, `longPoll`, `mangoDialogs`. Absent: by webhook where the
-    /// installation has a public host, else by long poll.
+    /// How updates of MAX reach the relay: exactly one of `webhook`, `longPoll`, `mangoDialogs`.
+    /// Absent: by webhook where the installation has a public host, else by long poll.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intake: Option<Intake>,
-    /// The button for the company's site, which `maxchannel widget` makes, and the places from which customers come. Absent: links to
-    /// the bot work all the same, and what they say is shown as it stands.
+    /// The button for the company's site, which `maxchannel widget` makes, and the places from
+    /// which customers come. Absent: links to the bot work all the same, and what they say is shown
+    /// as it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub widget: Option<Widget>,
     /// The relay's own needs: storage, retention, place and size of its pod.
     #[serde(default, skip_serializing_if = "is_default")]
     pub relay: Relay,
-    /// true: nothing is taken or sent, and nothing outside is changed. MAX keeps webhooks for 8 hours and then drops the subscription,
-    /// which is made again on resume. Default false.
+    /// true: nothing is taken or sent, and nothing outside is changed. MAX keeps webhooks for 8
+    /// hours and then drops the subscription, which is made again on resume. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub suspend: bool,
-    /// What deleting the resource does outside. `Delete` (default): the subscription in MAX is removed, the channel in the CRM is made
-    /// inactive, the volume is deleted. `Retain`: both and the volume stay as they are.
+    /// What deleting the resource does outside. `Delete` (default): the subscription in MAX is
+    /// removed, the channel in the CRM is made inactive, the volume is deleted. `Retain`: both and
+    /// the volume stay as they are.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
@@ -193,13 +202,14 @@ fn ca_key() -> String {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Mango {
-    /// Number of the account (лицевой счёт), digits in quotes. It cannot be changed: delete the channel and make a new one.
+    /// Number of the account (лицевой счёт), digits in quotes. It cannot be changed: delete the
+    /// channel and make a new one.
     #[schemars(length(min = 1, max = 20), regex(pattern = r"^[0-9]+$"))]
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("accountNumber cannot be changed: delete the channel and make a new one for the other account"))]
     pub account_number: String,
-    /// The Secret with the keys `apiKey` (the unique code of the PBX) and `apiSalt` (the key for signatures), both from the API
-    /// connector of MANGO OFFICE.
+    /// The Secret with the keys `apiKey` (the unique code of the PBX) and `apiSalt` (the key for
+    /// signatures), both from the API connector of MANGO OFFICE.
     pub credentials_secret_ref: SecretRef,
 }
 
@@ -211,8 +221,8 @@ pub struct BotCard {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 59))]
     pub name: Option<String>,
-    /// The nick, 11 to 60 characters: begins with a lower-case letter, Latin letters, digits and `_`, ends in `bot`. It cannot be
-    /// changed in MAX once the bot exists.
+    /// The nick, 11 to 60 characters: begins with a lower-case letter, Latin letters, digits and
+    /// `_`, ends in `bot`. It cannot be changed in MAX once the bot exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 11, max = 60), regex(pattern = r"^[a-z][A-Za-z0-9_]*bot$"))]
     pub username: Option<String>,
@@ -220,7 +230,8 @@ pub struct BotCard {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub phone: Option<String>,
-    /// The company's site: `https://`, at most 1024 characters: Latin letters, digits, dots and hyphens.
+    /// The company's site: `https://`, at most 1024 characters: Latin letters, digits, dots and
+    /// hyphens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$"))]
     pub site: Option<String>,

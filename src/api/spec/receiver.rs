@@ -41,8 +41,8 @@ impl Receiver {
             .or(self.bot.as_ref().map(ReceiverRef::Bot))
     }
 
-    /// The people who take dialogs in the end: the receiver itself or, of a bot, its fallback. `None` only for a spec that has
-    /// findings.
+    /// The people who take dialogs in the end: the receiver itself or, of a bot, its fallback.
+    /// `None` only for a spec that has findings.
     pub fn people(&self) -> Option<ReceiverRef<'_>> {
         match self.get()? {
             ReceiverRef::Bot(bot) => bot.fallback.as_ref()?.get(),
@@ -83,15 +83,16 @@ pub struct Group {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub id: Option<i64>,
-    /// `LeastLoaded` (default): a dialog is offered to the free agent with the fewest. `Everyone`: it is offered to all, and the first
-    /// to accept has it.
+    /// `LeastLoaded` (default): a dialog is offered to the free agent with the fewest. `Everyone`:
+    /// it is offered to all, and the first to accept has it.
     #[serde(default)]
     pub distribution: Distribution,
     /// The most dialogs that one agent holds at the same time, 1 to 100. Default 5.
     #[serde(default = "max_dialogs_per_agent")]
     #[schemars(range(min = 1, max = 100))]
     pub max_dialogs_per_agent: i32,
-    /// Logins in the CRM of those members whose e-mail there differs from the one in MANGO, at most 500.
+    /// Logins in the CRM of those members whose e-mail there differs from the one in MANGO, at most
+    /// 500.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["extension".to_owned()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 500))]
@@ -129,15 +130,17 @@ pub struct Bot {
     /// Address of the bot, to which `/webhooks/rest/webhook` is added unless it ends so.
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https?://[^/?#\s]+[^?#\s]*$"))]
     pub url: String,
-    /// The Secret with the bot's own access token, key `token` unless named otherwise. Absent: the bot asks for none.
+    /// The Secret with the bot's own access token, key `token` unless named otherwise. Absent: the
+    /// bot asks for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<TokenSecretRef>,
-    /// How long an answer may take, 1s to 60s, before the dialog is handed on (after one repeat). Default 5s.
+    /// How long an answer may take, 1s to 60s, before the dialog is handed on (after one repeat).
+    /// Default 5s.
     #[serde(default = "bot_timeout")]
     #[x_kube(validation = between("1s", "60s"))]
     pub timeout: Duration,
-    /// Who takes the dialogs while the bot is away: exactly one of `employee`, `group`. Required for a receiver; off hours the channel's
-    /// receiver serves where this is absent.
+    /// Who takes the dialogs while the bot is away: exactly one of `employee`, `group`. Required
+    /// for a receiver; off hours the channel's receiver serves where this is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
 }

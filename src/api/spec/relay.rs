@@ -34,7 +34,8 @@ pub struct Relay {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
-    /// Secrets for the registry of the image, in the channel's namespace; at most 8. Absent: the installation's.
+    /// Secrets for the registry of the image, in the channel's namespace; at most 8. Absent: the
+    /// installation's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub image_pull_secrets: Vec<SecretRef>,
@@ -74,7 +75,8 @@ pub struct Storage {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeClaim {
-    /// Size of the volume; a larger one than before enlarges it where its StorageClass allows that. Absent: the installation's, else 1Gi.
+    /// Size of the volume; a larger one than before enlarges it where its StorageClass allows that.
+    /// Absent: the installation's, else 1Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Quantity>,
     /// Name of the StorageClass. Absent: the installation's, else the cluster's default.

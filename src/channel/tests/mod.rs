@@ -106,7 +106,8 @@ fn person(id: i64, extension: &str, email: &str) -> Person {
     }
 }
 
-/// Everything outside is as it is before the first pass: people and users are there, nothing of ours.
+/// Everything outside is as it is before the first pass: people and users are there, nothing of
+/// ours.
 fn fresh(desired: &Desired) -> Observation {
     let mut seen = Observation::default();
     let token = desired.token_fingerprint();

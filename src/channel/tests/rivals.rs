@@ -1,4 +1,5 @@
-//! Two new installations with the same manifest, whose looks and changes meet in any order: exactly one of them goes on.
+//! Two new installations with the same manifest, whose looks and changes meet in any order: exactly
+//! one of them goes on.
 
 use super::*;
 use crate::channel::plan::{marked_elsewhere, other_address, other_owner};
@@ -36,7 +37,8 @@ impl Rival {
         self.seen.crm.seen.as_mut().unwrap().rows.clone_from(&world.crm.seen.as_ref().unwrap().rows);
     }
 
-    /// As the reconciler of a channel decides what may be done: the marks first, and nobody is called before they have been seen.
+    /// As the reconciler of a channel decides what may be done: the marks first, and nobody is
+    /// called before they have been seen.
     fn plans(&mut self, at_max: bool) {
         let planned = plan::plan(&self.desired, &self.seen, Some(&bot()));
         let mark_is_due = planned.iter().any(|action| !action.is_intake());
@@ -51,7 +53,8 @@ impl Rival {
         self.planned = planned.into_iter().filter(|action| action.is_intake() == at_max && may(action)).collect();
     }
 
-    /// Makes the changes in their order up to the first that fails, and looks again at what was changed.
+    /// Makes the changes in their order up to the first that fails, and looks again at what was
+    /// changed.
     fn acts(&mut self, world: &mut Observation) {
         for action in std::mem::take(&mut self.planned) {
             let rows = world.crm.seen.as_ref().unwrap().rows.as_ref().unwrap();

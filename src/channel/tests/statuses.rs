@@ -442,8 +442,8 @@ fn the_secret_of_the_address_is_that_of_the_token_in_force() {
     assert!(plan::wanted_address(&desired).unwrap().ends_with(&webhook::fingerprint(&secret)));
 }
 
-/// A controller that has just started, or whose relay takes its time, tells nothing that it does not
-/// know.
+/// A controller that has just started, or whose relay takes its time, tells nothing that it does
+/// not know.
 #[test]
 fn of_a_relay_that_was_not_heard_yet_what_was_told_before_stands() {
     let before = Case::new().status();

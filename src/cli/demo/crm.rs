@@ -1,6 +1,8 @@
-//! Who plays Creatio in the demo: its simulator, or the package itself, which runs over its engine in a process of its own.
+//! Who plays Creatio in the demo: its simulator, or the package itself, which runs over its engine
+//! in a process of its own.
 //!
-//! The sources of the package and of its engine come along with the program; Mono compiles and runs them. Dropping it ends that process.
+//! The sources of the package and of its engine come along with the program; Mono compiles and runs
+//! them. Dropping it ends that process.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -230,7 +232,9 @@ impl Host {
             .arg(sources.join("creatio/objects.json"))
             .arg("--journal")
             .arg(folder.join("package.journal"))
-            .stdin(Stdio::null())
+            // Where the demo is killed, this ends, and so does the process.
+            .args(["--ends-with", "stdin"])
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

@@ -1,7 +1,10 @@
-//! `maxchannel demo`: a MAX customer talks to an agent in Creatio through the relay, all on this machine.
+//! `maxchannel demo`: a MAX customer talks to an agent in Creatio through the relay, all on this
+//! machine.
 //!
-//! [`stage`] has what runs, [`play`] the script of `--once`, [`table`] what becomes of it, [`playground`] the page.
+//! [`stage`] has what runs, [`play`] the script of `--once`, [`table`] what becomes of it,
+//! [`playground`] the page.
 
+mod child;
 mod crm;
 mod play;
 mod playground;
@@ -12,8 +15,9 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+pub(super) use self::child::run_as_child;
 use self::crm::Choice;
-use self::stage::{Lines, NAMESPACE, ORDERS, SUPPORT, Stage, watch};
+use self::stage::{IntakeChoice, Lines, NAMESPACE, ORDERS, SUPPORT, Stage, watch};
 use super::installation::language;
 use super::simulator::ended;
 use super::{USAGE, status};
@@ -28,33 +32,40 @@ const LAST_LINES: usize = 30;
 
 /// Show a MAX customer and an agent in Creatio talk to each other, all on this machine.
 ///
-/// Starts simulators of MAX, MANGO OFFICE and Creatio and `maxchannel run` on a temporary folder with two channels, tells where to look and
-/// what to type, and serves until Ctrl-C. A page in the browser shows both sides and what is between them, and lets you write, break things
-/// and mend them. With --once a scripted conversation is played instead, in which the runner is also killed and
-/// started again, and a table tells what was expected and what was seen.
+/// Starts simulators of MAX, MANGO OFFICE and Creatio and `maxchannel run` on a temporary folder
+/// with two channels, tells where to look and what to type, and serves until Ctrl-C. A page in the
+/// browser shows both sides and what is between them, and lets you write, break things and mend
+/// them. With --once a scripted conversation is played instead, in which the runner is also killed
+/// and started again, and a table tells what was expected and what was seen.
 ///
-/// Exit code of --once: 0 if all of it happened, 1 if not, 2 if it could not be started. Nothing outside this machine is asked, and
-/// nothing is left behind.
+/// Exit code of --once: 0 if all of it happened, 1 if not, 2 if it could not be started. Nothing
+/// outside this machine is asked, and nothing is left behind.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  maxchannel demo --open\n  maxchannel demo --once\n  maxchannel demo --once --creatio package"
+    after_help = "Examples:\n  maxchannel demo --open\n  maxchannel demo --once\n  maxchannel demo --once --creatio package\n  maxchannel demo --once --intake mangoDialogs"
 )]
 pub(super) struct Args {
     /// Play a scripted conversation, print what happened, and end.
     #[arg(long)]
     once: bool,
-    /// Where the page is: an address of this machine. Default 127.0.0.1:8780, or a free port where that is taken.
+    /// Where the page is: an address of this machine. Default 127.0.0.1:8780, or a free port where
+    /// that is taken.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "once", default_value_t = playground::ADDRESS, hide_default_value = true)]
     listen: SocketAddr,
     /// Open the page in the browser.
     #[arg(long, conflicts_with = "once")]
     open: bool,
-    /// The language of conditions and remedies: `en` or `ru`. Default: by LC_ALL, LC_MESSAGES, LANG.
+    /// The language of conditions and remedies: `en` or `ru`. Default: by LC_ALL, LC_MESSAGES,
+    /// LANG.
     #[arg(long, value_name = "LANGUAGE")]
     lang: Option<Language>,
-    /// Who plays Creatio: its `simulator`, or the `package` itself over its engine, which needs mono.
+    /// Who plays Creatio: its `simulator`, or the `package` itself over its engine, which needs
+    /// mono.
     #[arg(long, value_name = "WHO", value_enum, default_value_t = Choice::Simulator)]
     creatio: Choice,
+    /// The way in which messages come: `webhook`, `longPoll` or `mangoDialogs`, as in a manifest.
+    #[arg(long, value_name = "INTAKE", value_enum, requires = "once", default_value_t = IntakeChoice::Webhook)]
+    intake: IntakeChoice,
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
@@ -62,10 +73,11 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let work = async {
         tokio::select! {
             outcome = async {
-                if args.once { once(language, args.creatio).await } else { serve(language, args).await }
+                if args.once { once(language, args).await } else { serve(language, args).await }
             } => outcome,
             ended = ended() => match ended {
-                // Dropping the stage ends the runner and removes the folder. A script that was broken off has not happened.
+                // Dropping the stage ends the runner and removes the folder. A script that was
+                // broken off has not happened.
                 Ok(()) => Ok(!args.once),
                 Err(error) => Err(format!("signals cannot be watched: {error}")),
             },
@@ -82,11 +94,11 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 /// Plays the script; whether all of it happened.
-async fn once(language: Language, creatio: Choice) -> Result<bool, String> {
+async fn once(language: Language, args: &Args) -> Result<bool, String> {
     super::print(
         "Playing a conversation between two customers in MAX and two agents in Creatio; this takes about half a minute.\n\n",
     );
-    let mut stage = Stage::set(Lines::Kept, language, creatio).await?;
+    let mut stage = Stage::set(Lines::Kept, language, args.creatio, args.intake).await?;
     let started = std::time::Instant::now();
     let mut table = table::Table::default();
     let in_time = tokio::time::timeout(LIMIT, play::play(&mut stage, &mut table)).await.is_ok();
@@ -103,7 +115,7 @@ async fn once(language: Language, creatio: Choice) -> Result<bool, String> {
 /// Serves until it is dropped.
 async fn serve(language: Language, args: &Args) -> Result<bool, String> {
     super::print("Starting the simulators and the runner; these are the lines of `maxchannel run`:\n\n");
-    let mut stage = Stage::set(Lines::Shown, language, args.creatio).await?;
+    let mut stage = Stage::set(Lines::Shown, language, args.creatio, args.intake).await?;
     let ready = watch(
         START,
         async || condition(&stage.runner.url, SUPPORT, "Ready").await,

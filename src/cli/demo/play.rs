@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::condition;
-use super::stage::{Agent, ORDERS, SUPPORT, Stage, watch};
+use super::stage::{Agent, IntakeChoice, ORDERS, SUPPORT, Stage, watch};
 use super::table::{Table, compare};
 use crate::api::{ConditionType, Reason, catalogue};
 use maxchannel_simulator::creatio::OutFile;
@@ -97,9 +97,10 @@ impl Play<'_> {
         // Who gets whom is Creatio's decision, taken over when the chats are accepted.
         let first = &self.stage.agents[0];
         let mut dialogs = [dialog("Анна", anna, first), dialog("Борис", boris, first)];
-        for dialog in &dialogs {
-            self.customer_sees(&format!("{} is shown the auto-reply", dialog.name), dialog, AUTO_REPLY, MESSAGE)
-                .await?;
+        // Манго Диалоги tells of a customer with the first message; MAX tells of the start.
+        let is_start_told = !self.by_mango();
+        if is_start_told {
+            self.auto_replies(&dialogs).await?;
         }
         self.say(&mut dialogs[0], "Здравствуйте! Где мой заказ № 1017?")?;
         self.say(&mut dialogs[1], "Добрый день! Пришлите, пожалуйста, договор.")?;
@@ -107,7 +108,22 @@ impl Play<'_> {
             let what = format!("{}'s question is in Creatio", dialog.name);
             self.agent_sees(&what, dialog, &dialog.to_agent[0], MESSAGE).await?;
         }
+        if !is_start_told {
+            self.auto_replies(&dialogs).await?;
+        }
         Ok(dialogs)
+    }
+
+    fn by_mango(&self) -> bool {
+        self.stage.intake == IntakeChoice::MangoDialogs
+    }
+
+    async fn auto_replies(&mut self, dialogs: &[Dialog; 2]) -> Step {
+        for dialog in dialogs {
+            self.customer_sees(&format!("{} is shown the auto-reply", dialog.name), dialog, AUTO_REPLY, MESSAGE)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Creatio offers the two dialogs to two agents, who accept them.
@@ -150,14 +166,19 @@ impl Play<'_> {
             mime_type: mime.to_owned(),
             bytes: bytes.to_vec(),
         };
-        let files = vec![file("схема.png", "image/png", PLAN), file("договор.pdf", "application/pdf", CONTRACT)];
+        let mut files = vec![file("схема.png", "image/png", PLAN), file("договор.pdf", "application/pdf", CONTRACT)];
+        if self.by_mango() {
+            // Agents' files do not go that way.
+            files.clear();
+        }
+        let sent = files.len();
         self.answer(boris, "Добрый день, Борис! Договор и схема проезда:", files)?;
         for (what, dialog, bytes) in [("Анна's image", &*anna, PHOTO), ("Борис's file", &*boris, BILL)] {
             self.agent_sees(&format!("{what} is in Creatio, byte for byte"), dialog, &named(bytes), MESSAGE).await?;
         }
         let text = anna.to_customer[1].clone();
         self.customer_sees("the agent's text is with Анна", anna, &text, MESSAGE).await?;
-        for (what, bytes) in [("image", PLAN), ("file", CONTRACT)] {
+        for (what, bytes) in [("image", PLAN), ("file", CONTRACT)].into_iter().take(sent) {
             let what = format!("the agent's {what} is with Борис, byte for byte");
             self.customer_sees(&what, boris, &named(bytes), MESSAGE).await?;
         }

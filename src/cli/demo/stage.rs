@@ -1,9 +1,13 @@
-//! The stage of the demo: the three simulators with people in them, a temporary folder with manifests, and `maxchannel run` on them.
+//! The stage of the demo: the three simulators with people in them, a temporary folder with
+//! manifests, and `maxchannel run` on them.
 //!
-//! The runner is a process of its own, started from this very program as a user would start it, so that it can be killed for real.
-//! Dropping the stage ends that process (by its own handle) and removes the folder.
+//! The runner is a process of its own, started from this very program with what a user would type,
+//! so that it can be killed for real. Dropping the stage ends that process (by its own handle) and
+//! removes the folder. Where the demo itself is killed, the processes that it has started end by
+//! the end of their stdin.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,8 +16,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::child;
 use super::crm::{Choice, Crm};
 use crate::api::Language;
+use crate::time::{Clock, Millis};
+use maxchannel_simulator::connection::Connection;
 use maxchannel_simulator::{mango, max};
 
 /// The manifests, which the program carries along.
@@ -22,7 +29,8 @@ pub(super) const MANIFESTS: &[(&str, &str)] = &[
     ("orders.yaml", include_str!("../../../examples/demo/orders.yaml")),
     ("secrets.yaml", include_str!("../../../examples/demo/secrets.yaml")),
 ];
-/// Where the manifests look for Creatio and its Identity Service; replaced by the addresses of the demo's own simulator.
+/// Where the manifests look for Creatio and its Identity Service; replaced by the addresses of the
+/// demo's own simulator.
 pub(super) const CREATIO_IN_MANIFESTS: [&str; 2] = ["http://127.0.0.1:8704", "http://127.0.0.1:8705"];
 /// The namespace and the names of the channels in the manifests.
 pub(super) const NAMESPACE: &str = "demo";
@@ -32,7 +40,8 @@ pub(super) const ORDERS: &str = "orders";
 pub(super) const SUPPORT_TOKEN: &str = "invented-token-of-the-support-bot";
 const ORDERS_TOKEN: &str = "invented-token-that-was-revoked";
 const ORDERS_MANGO: [&str; 2] = ["inventedsecondkey", "inventedsecondsalt"];
-/// What refusals of MAX mean: the file, and rows for two states that MAX shows by no call of its own.
+/// What refusals of MAX mean: the file, and rows for two states that MAX shows by no call of its
+/// own.
 const REFUSALS: (&str, &str) = (
     "refusals.yaml",
     "- {status: 403, messageContains: модерац, reason: BotUnderModeration}\n\
@@ -50,6 +59,32 @@ pub(super) enum Lines {
     Shown,
     /// Into a file of the stage's folder.
     Kept,
+}
+
+/// How messages come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum IntakeChoice {
+    /// MAX calls the relay.
+    #[value(name = "webhook")]
+    Webhook,
+    /// The relay asks MAX.
+    #[value(name = "longPoll")]
+    LongPoll,
+    /// MANGO OFFICE has the bot and stands between the two.
+    #[value(name = "mangoDialogs")]
+    MangoDialogs,
+}
+
+impl IntakeChoice {
+    /// The line of the manifest.
+    fn manifest(self) -> &'static str {
+        match self {
+            // What a manifest without the line means where there is a public address.
+            Self::Webhook => "",
+            Self::LongPoll => "  intake: {longPoll: {}}\n",
+            Self::MangoDialogs => "  intake: {mangoDialogs: {}}\n",
+        }
+    }
 }
 
 /// Who answers in Creatio.
@@ -72,16 +107,25 @@ pub(super) struct Stage {
     /// Name and user id of those who have pressed start.
     pub customers: Vec<(String, i64)>,
     pub language: Language,
+    pub intake: IntakeChoice,
+    /// Between MAX and MANGO OFFICE, where the bot is connected there.
+    connection: Option<tokio::task::JoinHandle<()>>,
     // The last field: removed when the runner has ended.
     pub folder: Folder,
 }
 
 impl Stage {
-    /// Starts the simulators and puts people into them, writes the manifests, and starts the runner on them.
+    /// Starts the simulators and puts people into them, writes the manifests, and starts the runner
+    /// on them.
     ///
     /// # Errors
     /// One sentence.
-    pub(super) async fn set(lines: Lines, language: Language, choice: Choice) -> Result<Self, String> {
+    pub(super) async fn set(
+        lines: Lines,
+        language: Language,
+        choice: Choice,
+        intake: IntakeChoice,
+    ) -> Result<Self, String> {
         let fails = |error: std::io::Error| format!("a simulator cannot be started: {error}");
         let max = max::Simulator::start(max::Options { time_scale: TIME_SCALE, ..max::Options::default() });
         let max = max.await.map_err(fails)?;
@@ -102,7 +146,7 @@ impl Stage {
                 ..mango::Employee::default()
             })
         });
-        mango.control().put_group(mango::Group {
+        let group = mango.control().put_group(mango::Group {
             name: "Поддержка".to_owned(),
             members: members.to_vec(),
             ..mango::Group::default()
@@ -113,11 +157,28 @@ impl Stage {
             agent.id = crm.add_agent(name, email)?;
         }
         for (name, text) in MANIFESTS {
-            folder.write(&Path::new("channels").join(name), &with_addresses(text, &crm))?;
+            let intake = if name.starts_with(SUPPORT) { intake.manifest() } else { "" };
+            folder.write(&Path::new("channels").join(name), &(with_addresses(text, &crm) + intake))?;
         }
         folder.write(Path::new(REFUSALS.0), REFUSALS.1)?;
         let runner = Runner::start(&folder, &max.url(), &mango.url(), lines, language)?;
-        Ok(Self { runner, max, mango, crm, bot: bot.user_id, agents, customers: Vec::new(), language, folder })
+        let mut connection = None;
+        if intake == IntakeChoice::MangoDialogs {
+            let control = mango.control();
+            control.max_channel_for_group(group);
+            control.switches(|switches| switches.auto_distribution = true);
+            control.set_webhook(Some(&format!("{}/webhooks/mango/{NAMESPACE}/{SUPPORT}", runner.url)));
+            let carrier = Connection {
+                mango: control,
+                max: max.control(),
+                max_url: max.url(),
+                bot: bot.user_id,
+                token: SUPPORT_TOKEN.to_owned(),
+            };
+            connection = Some(tokio::spawn(carrier.run()));
+        }
+        let (bot, customers) = (bot.user_id, Vec::new());
+        Ok(Self { runner, max, mango, crm, bot, agents, customers, language, intake, connection, folder })
     }
 
     /// A person who presses start in the dialog with the bot; answers the user id.
@@ -130,6 +191,14 @@ impl Stage {
         control.start(id, self.bot).map_err(|error| error.to_string())?;
         self.customers.push((name.to_owned(), id));
         Ok(id)
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.abort();
+        }
     }
 }
 
@@ -148,6 +217,22 @@ pub(super) struct Runner {
     log: Option<PathBuf>,
     child: Option<Child>,
     pub url: String,
+    pub moved: Moved,
+}
+
+/// How far the runner's clock is ahead of the real one, and since when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    pub by: Millis,
+    /// By the real clock.
+    pub since: Millis,
+}
+
+impl Moved {
+    /// What the runner's clock showed at a real moment.
+    pub(super) const fn shown_at(self, real: Millis) -> Millis {
+        if real < self.since { real } else { real.saturating_add(self.by) }
+    }
 }
 
 impl Runner {
@@ -169,6 +254,7 @@ impl Runner {
             log: (lines == Lines::Kept).then(|| folder.path().join("run.log")),
             child: None,
             url,
+            moved: Moved::default(),
         };
         runner.spawn()?;
         Ok(runner)
@@ -181,7 +267,7 @@ impl Runner {
     pub(super) fn spawn(&mut self) -> Result<(), String> {
         let fails = |error: std::io::Error| format!("maxchannel run cannot be started: {error}");
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).envs(self.variables.clone()).stdin(Stdio::null());
+        command.arg(child::COMMAND).args(&self.arguments[1..]).envs(self.variables.clone()).stdin(Stdio::piped());
         // Settings of the user's own installation are not the demo's.
         command.env_remove("MAXCHANNEL_MAX_CA");
         if let Some(log) = &self.log {
@@ -189,7 +275,22 @@ impl Runner {
             command.stderr(file.try_clone().map_err(fails)?).stdout(file);
         }
         self.child = Some(command.spawn().map_err(fails)?);
-        Ok(())
+        self.tell_time()
+    }
+
+    /// Sets its clock so far ahead of the real one; 0 is the present again.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub(super) fn move_clock(&mut self, by: Millis) -> Result<(), String> {
+        self.moved = Moved { by, since: Clock::real().now() };
+        self.tell_time()
+    }
+
+    /// A process that does not run is told when it is started.
+    fn tell_time(&mut self) -> Result<(), String> {
+        let Some(line) = self.child.as_mut().and_then(|child| child.stdin.as_mut()) else { return Ok(()) };
+        writeln!(line, "{}", self.moved.by).map_err(|error| format!("the runner cannot be told the time: {error}"))
     }
 
     /// The process ends at once, as by `kill -9`.
@@ -231,7 +332,8 @@ impl Drop for Runner {
     }
 }
 
-/// A port that was free a moment ago. The runner must know it before it starts, because it is part of the address that MAX calls.
+/// A port that was free a moment ago. The runner must know it before it starts, because it is part
+/// of the address that MAX calls.
 fn free_port() -> Result<u16, String> {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     free.map(|address| address.port()).map_err(|error| format!("there is no free port: {error}"))

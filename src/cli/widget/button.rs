@@ -1,4 +1,5 @@
-//! The button for a site: a link that works as it stands, and a few lines that add the page and the page's language.
+//! The button for a site: a link that works as it stands, and a few lines that add the page and the
+//! page's language.
 
 use crate::api::Language;
 use crate::max::deep_link::LONGEST;

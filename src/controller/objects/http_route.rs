@@ -19,7 +19,8 @@ pub struct Gateway {
     pub section_name: Option<String>,
 }
 
-/// The Gateway that a route hangs on, as the server has it: with what it fills in, and with what people may have written.
+/// The Gateway that a route hangs on, as the server has it: with what it fills in, and with what
+/// people may have written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ParentRef {
@@ -30,8 +31,8 @@ pub struct ParentRef {
     pub section_name: Option<String>,
 }
 
-/// What of an HTTPRoute (gateway.networking.k8s.io/v1) is used here. Whatever stands in the cluster must be readable, or the pass would
-/// break off before it could be put right.
+/// What of an HTTPRoute (gateway.networking.k8s.io/v1) is used here. Whatever stands in the cluster
+/// must be readable, or the pass would break off before it could be put right.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(group = "gateway.networking.k8s.io", version = "v1", kind = "HTTPRoute", plural = "httproutes", namespaced)]
 #[kube(schema = "disabled", derive = "PartialEq")]

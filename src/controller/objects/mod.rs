@@ -1,4 +1,5 @@
-//! What a channel owns in the cluster: one builder per object. Pure, and cannot fail: names and lengths were settled before.
+//! What a channel owns in the cluster: one builder per object. Pure, and cannot fail: names and
+//! lengths were settled before.
 //!
 //! Builders state the full intent: a field left out is a field given up in server-side apply.
 

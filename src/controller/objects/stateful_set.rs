@@ -1,6 +1,7 @@
 //! The relay: one pod with its own volume, as restricted as pods can be.
 //!
-//! The template holds nothing of the configuration: a changed text or token must reach the running relay, not restart it.
+//! The template holds nothing of the configuration: a changed text or token must reach the running
+//! relay, not restart it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -65,7 +66,8 @@ pub fn stateful_set(blueprint: &Blueprint) -> StatefulSet {
         spec: Some(StatefulSetSpec {
             replicas: Some(1),
             service_name: Some(name.clone()),
-            // With the default order a pod that never became ready is never replaced, not even by one with a better image.
+            // With the default order a pod that never became ready is never replaced, not even by
+            // one with a better image.
             pod_management_policy: Some("Parallel".to_owned()),
             selector: LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() },
             // Ours to decide: deletionPolicy.
@@ -84,7 +86,8 @@ pub fn stateful_set(blueprint: &Blueprint) -> StatefulSet {
                 spec: Some(PodSpec {
                     service_account_name: Some(name),
                     automount_service_account_token: Some(false),
-                    // Environment variables made of the namespace's Services could be taken for settings.
+                    // Environment variables made of the namespace's Services could be taken for
+                    // settings.
                     enable_service_links: Some(false),
                     security_context: Some(PodSecurityContext {
                         run_as_non_root: Some(true),

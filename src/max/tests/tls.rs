@@ -15,7 +15,8 @@ use super::super::*;
 use super::TOKEN;
 use crate::transport::{Options, TransportError};
 
-/// A server with a certificate for 127.0.0.1 under a root of its own, which answers one GET /me on each of `connections`.
+/// A server with a certificate for 127.0.0.1 under a root of its own, which answers one GET /me on
+/// each of `connections`.
 fn server(connections: usize) -> (Url, String, JoinHandle<()>) {
     let root_key = KeyPair::generate().unwrap();
     let mut root = CertificateParams::new(Vec::new()).unwrap();
@@ -40,7 +41,8 @@ fn server(connections: usize) -> (Url, String, JoinHandle<()>) {
             let stream = rustls::StreamOwned::new(rustls::ServerConnection::new(Arc::clone(&config)).unwrap(), socket);
             let mut reader = BufReader::new(stream);
             let mut line = String::new();
-            // A client that does not trust us hangs up in the handshake: then there is nothing to read.
+            // A client that does not trust us hangs up in the handshake: then there is nothing to
+            // read.
             while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
                 line.clear();
             }

@@ -11,7 +11,8 @@ use super::super::step::Stepper;
 use super::super::store::customer::Customer;
 use super::super::store::mango::{self as store, Known, State};
 use super::super::store::{Position, StoreError, Tx};
-use super::{ANSWERED, CLOSED, OURS, UNDELIVERED};
+use super::super::switching::OF_MANGO;
+use super::{ANSWERED, CLOSED, OURS, UNDELIVERED, work};
 use crate::creatio::Author;
 use crate::mango::dialogs::{ChatMessage, Event, Payload, Session, SessionState};
 use crate::mango::{ChannelType, webhook as proof};
@@ -21,32 +22,39 @@ use crate::time::Millis;
 /// Takes one webhook call. 200 only after what it says is on disk.
 pub(in crate::relay) async fn webhook(shared: &Shared, body: &[u8]) -> StatusCode {
     let Some(active) = shared.active() else { return StatusCode::SERVICE_UNAVAILABLE };
-    let proved = active.mango.as_ref().and_then(|mango| proof::prove(body, &mango.key, &mango.salt));
+    let mango = active.mango.as_ref().or(active.left.as_ref());
+    let proved = mango.and_then(|mango| proof::prove(body, &mango.key, &mango.salt));
     // An unsigned one could be anybody's.
     let Some(proved) = proved.filter(|proved| proved.signed) else {
         shared.metrics.forbidden.inc();
         return StatusCode::FORBIDDEN;
     };
+    match work::is_way(shared, &active).await {
+        Ok(true) => {}
+        Ok(false) => return StatusCode::FORBIDDEN,
+        Err(_) => return StatusCode::SERVICE_UNAVAILABLE,
+    }
     if active.config.channel.suspended {
         return StatusCode::SERVICE_UNAVAILABLE;
     }
     let value: Value = serde_json::from_str(&proved.json).unwrap_or_default();
     let event = Event::read(&value);
     match take_events(shared, active.config.channel.bot_user_id, vec![event]).await {
-        Ok(()) => {
+        Ok(_) => {
             shared.last_update_at.store(shared.clock.now(), std::sync::atomic::Ordering::Relaxed);
             shared.mango_wake.notify_one();
             StatusCode::OK
         }
         Err(error) => {
+            shared.mango_rounds.note_loss();
             tracing::error!(%error, "an event of Манго Диалоги could not be stored; it is found by asking");
             StatusCode::SERVICE_UNAVAILABLE
         }
     }
 }
 
-/// Writes down what events say.
-pub(super) async fn take_events(shared: &Shared, bot: i64, events: Vec<Event>) -> Result<(), StoreError> {
+/// Writes down what events say. Whether a message of a client's was new.
+pub(super) async fn take_events(shared: &Shared, bot: i64, events: Vec<Event>) -> Result<bool, StoreError> {
     let now = shared.clock.now();
     let taken = shared
         .store
@@ -58,10 +66,11 @@ pub(super) async fn take_events(shared: &Shared, bot: i64, events: Vec<Event>) -
             Ok(taking.taken)
         })
         .await?;
+    let found = taken.iter().any(|(kind, new)| *new && *kind == "message");
     for (kind, new) in taken {
         shared.metrics.update(kind, new);
     }
-    Ok(())
+    Ok(found)
 }
 
 /// One transaction's taking of events.
@@ -180,7 +189,8 @@ impl Taking<'_> {
     }
 }
 
-/// The customer's number: the messenger's own, so that the same person is known whatever the intake.
+/// The customer's number: the messenger's own, so that the same person is known whatever the
+/// intake.
 fn customer_of(social_user: &str) -> i64 {
     if let Some(id) = social_user.parse().ok().filter(|id: &i64| *id > 0) {
         return id;
@@ -194,6 +204,11 @@ fn customer_of(social_user: &str) -> i64 {
 /// An order among messages of one millisecond, as far as their ids have one.
 fn number(id: &str) -> i64 {
     id.parse().unwrap_or(0)
+}
+
+/// The same as a number that is none of MAX's: below all of them.
+fn place(id: &str) -> i64 {
+    number(id).clamp(0, i64::MAX / 2) - i64::MAX
 }
 
 /// What a message says, in words.
@@ -226,7 +241,7 @@ fn as_update(customer: i64, bot: i64, name: &str, at: Millis, message: &ChatMess
             "sender": {"user_id": customer, "first_name": name, "is_bot": false},
             "recipient": {"chat_type": "dialog", "user_id": bot},
             "timestamp": at,
-            "body": {"mid": format!("mango.{}", message.id), "seq": number(&message.id), "text": text, "attachments": attachments}
+            "body": {"mid": format!("{OF_MANGO}{}", message.id), "seq": place(&message.id), "text": text, "attachments": attachments}
         }
     })
 }
@@ -241,6 +256,7 @@ pub(in crate::relay) fn take(
     let value: Value = serde_json::from_str(raw).unwrap_or_default();
     let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
     match value["update_type"].as_str() {
+        Some(ANSWERED) if stepper.is_own_echo(customer, &text("text"), at)? => {}
         Some(ANSWERED) => {
             let line = format!("[Ответ сотрудника из MANGO OFFICE] {}", text("text"));
             let id = format!("mango:{}", render::id_in_crm(&text("message")));

@@ -1,17 +1,28 @@
-//! The intake through Манго Диалоги: dialogs arrive by signed webhooks and by asking, and what goes to the customer goes the same way.
+//! The intake through Манго Диалоги: dialogs arrive by signed webhooks and by asking, and what goes
+//! to the customer goes the same way.
 //!
-//! - A client's message becomes an update of MAX in the inbox, under its id at MANGO, so that rules, order and the CRM are those of every
-//!   intake. MANGO repeats nothing that we have not taken: what webhooks lose is found by asking for the open sessions and their messages.
-//! - A message may come before its session, and only the session says whose it is: such a message is held on disk.
+//! - A client's message becomes an update of MAX in the inbox, under its id at MANGO, so that
+//!   rules, order and the CRM are those of every intake. MANGO repeats nothing that we have not
+//!   taken: what webhooks lose is found by asking for the open sessions and their messages.
+//! - A message may come before its session, and only the session says whose it is: such a message
+//!   is held on disk.
+//! - While a webhook may be missing (after a start, an outage, or a loss that asking has found), a
+//!   message waits for the end of a round of asking, for 1.5 s at most, so that what was lost
+//!   stands before it.
+//! - Of two messages in one millisecond neither is missed: a session that has changed is read once
+//!   more.
+//! - When it is not the way any more it is asked for ten more minutes, and only for messages.
 //! - Only channels of MAX (type 15) count.
-//! - An employee who answers in MANGO's own desk is told of in the CRM and ends the automatic replies. Our own messages come back as
-//!   events; they bear names that we gave ([`OURS`]), and these names make a repeated send harmless.
-//! - A session that closes closes the chat, unless the client has another session, which is what a transfer looks like. A dialog that
-//!   is over here closes its session.
+//! - An employee who answers in MANGO's own desk is told of in the CRM and ends the automatic
+//!   replies. Our own messages come back as events; they bear names that we gave ([`OURS`]), and
+//!   these names make a repeated send harmless.
+//! - A session that closes closes the chat, unless the client has another session, which is what a
+//!   transfer looks like. A dialog that is over here closes its session.
 //!
 //! Must not: trust a call without a signature, or set anything up: no public method does.
 
 mod intake;
+mod rounds;
 mod send;
 mod work;
 
@@ -19,6 +30,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::ground::Ground;
 pub(super) use intake::{take, webhook};
+pub(super) use rounds::Rounds;
 pub(super) use send::{Outgoing, Sent, send};
 pub(super) use work::run;
 
@@ -34,7 +46,7 @@ const CLOSED: &str = "mango_closed";
 const UNDELIVERED: &str = "mango_undelivered";
 
 /// The client and the pair that proves calls.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Mango {
     pub client: mango::Client,
     pub config: MangoConfig,

@@ -1,5 +1,6 @@
-//! A text to the customer through Манго Диалоги. Every send bears a name made of what it is, so a repeat is recognised by MANGO
-//! itself: an agent's message never comes twice, and nothing has to be looked for.
+//! A text to the customer through Манго Диалоги. Every send bears a name made of what it is, so a
+//! repeat is recognised by MANGO itself: an agent's message never comes twice, and nothing has to
+//! be looked for.
 
 use super::super::active::Active;
 use super::super::lanes::{CustomerId, Outcome};
@@ -40,7 +41,11 @@ pub(in crate::relay) enum Sent {
     },
     /// There is no session, and this is not worth one.
     Needless,
-    Later(Outcome),
+    /// `left`: it may have left all the same.
+    Later {
+        outcome: Outcome,
+        left: bool,
+    },
     Refused(String),
 }
 
@@ -54,7 +59,7 @@ pub(in crate::relay) async fn send(
     let own = mango.config.employees.iter().find(|one| Some(one.crm_user) == outgoing.agent).map(|one| one.id);
     let first = own.or(mango.config.employees.first().map(|one| one.id));
     let name = format!("{OURS}{}", outgoing.name);
-    let mut handed_over = false;
+    let (mut handed_over, mut left) = (false, false);
     for _ in 0..STEPS {
         let customer = outgoing.customer;
         let known = shared.store.transact(move |tx| store::of_customer(tx, customer)).await?.pop();
@@ -64,7 +69,7 @@ pub(in crate::relay) async fn send(
                 let (Some(employee), true) = (first, outgoing.may_begin) else { return Ok(Sent::Needless) };
                 let widgets = match mango.client.widgets().await {
                     Ok(widgets) => widgets,
-                    Err(error) => return failed(shared, outgoing, &error).await,
+                    Err(error) => return failed(shared, outgoing, &error, left).await,
                 };
                 let mut channels = widgets.iter().flat_map(|widget| &widget.channels);
                 let Some(channel) = channels.find(|channel| channel.kind == ChannelType::Max) else {
@@ -98,7 +103,11 @@ pub(in crate::relay) async fn send(
                         Err(error) if error.dialog_refusal() == Some(DialogRefusal::NotUnique) => {
                             return Ok(Sent::Taken { mid: format!("mango.{name}"), at: shared.clock.now() });
                         }
-                        Err(error) => Err(error),
+                        Err(error) => {
+                            left = error.dialog_refusal().is_none()
+                                && matches!(error.class(), Class::Transient | Class::Unreachable);
+                            Err(error)
+                        }
                     }
                 }
             }
@@ -124,7 +133,7 @@ pub(in crate::relay) async fn send(
                 }
                 Some(DialogRefusal::EmployeeNotFound | DialogRefusal::GroupNotFound) if handed_over => {}
                 Some(_) => return Ok(Sent::Refused(error.to_string())),
-                None => return failed(shared, outgoing, &error).await,
+                None => return failed(shared, outgoing, &error, left).await,
             }
         }
         // How it stands now.
@@ -146,20 +155,21 @@ pub(in crate::relay) async fn send(
                     })
                     .await?;
             }
-            Err(error) => return failed(shared, outgoing, &error).await,
+            Err(error) => return failed(shared, outgoing, &error, left).await,
         }
     }
-    Ok(Sent::Later(Outcome::Wait(pause(outgoing.attempts))))
+    Ok(Sent::Later { outcome: Outcome::Wait(pause(outgoing.attempts)), left })
 }
 
 fn nobody() -> Sent {
-    Sent::Later(Outcome::Wait(10_000))
+    Sent::Later { outcome: Outcome::Wait(10_000), left: false }
 }
 
-async fn failed(shared: &Shared, outgoing: &Outgoing<'_>, error: &Error) -> Result<Sent, StoreError> {
-    Ok(match error.class() {
-        Class::Refused { .. } => Sent::Refused(error.to_string()),
-        Class::Transient | Class::Unreachable => Sent::Later(Outcome::Outage(pause(outgoing.attempts))),
-        _ => Sent::Later(Outcome::Outage(work::refused(shared, error).await?)),
-    })
+async fn failed(shared: &Shared, outgoing: &Outgoing<'_>, error: &Error, left: bool) -> Result<Sent, StoreError> {
+    let outcome = match error.class() {
+        Class::Refused { .. } => return Ok(Sent::Refused(error.to_string())),
+        Class::Transient | Class::Unreachable => Outcome::Outage(pause(outgoing.attempts)),
+        _ => Outcome::Outage(work::refused(shared, error).await?),
+    };
+    Ok(Sent::Later { outcome, left })
 }

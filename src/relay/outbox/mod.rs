@@ -1,11 +1,14 @@
-//! From Creatio to the relay: the package's outbox, and the look at the chats that stands behind it.
+//! From Creatio to the relay: the package's outbox, and the look at the chats that stands behind
+//! it.
 //!
 //! A row is taken in the transaction that records what follows, and is finished only by its report.
 //!
-//! Order: rows of one customer become visible in their order, but a row may become visible after a higher one of another customer (wire
-//! contract, "Seq"). So what was read at one moment may be taken as it stands, while of what was read in pieces, or from a cursor on,
-//! an earlier row of the same customer may lie behind: then only that is taken which was seen before a second reading from the
-//! beginning, together with what that reading shows before it. The cursor spares reading a long row of waiting rows at every look.
+//! Order: rows of one customer become visible in their order, but a row may become visible after a
+//! higher one of another customer (wire contract, "Seq"). So what was read at one moment may be
+//! taken as it stands, while of what was read in pieces, or from a cursor on, an earlier row of the
+//! same customer may lie behind: then only that is taken which was seen before a second reading
+//! from the beginning, together with what that reading shows before it. The cursor spares reading a
+//! long row of waiting rows at every look.
 
 mod chats;
 pub(super) mod reports;
@@ -26,6 +29,7 @@ use super::store::customer::{self, Customer};
 use super::store::outbox as rows;
 use super::store::to_max::{self, Origin, OutFile, Part, Sending};
 use super::store::{StoreError, closing, meta};
+use super::switching;
 use super::trouble;
 use crate::contract::Trouble;
 use crate::creatio::{self, CloseReason, OddRow, OutboxKind, OutboxRow, Report};
@@ -204,7 +208,8 @@ async fn pages(creatio: &creatio::Client, source: &str, mut after: i64) -> Resul
     }
 }
 
-/// What cannot be read is reported as failed where it names itself, so that the agent knows and the row waits no longer.
+/// What cannot be read is reported as failed where it names itself, so that the agent knows and the
+/// row waits no longer.
 async fn note_odd(shared: &Shared, odd: Vec<OddRow>) -> Result<(), StoreError> {
     if odd.is_empty() {
         return Ok(());
@@ -241,7 +246,8 @@ async fn note_odd(shared: &Shared, odd: Vec<OddRow>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Of two readings one after the other: for each customer what was seen in the first, and all that stands before it.
+/// Of two readings one after the other: for each customer what was seen in the first, and all that
+/// stands before it.
 fn certain(seen: Vec<OutboxRow>, again: Vec<OutboxRow>) -> Vec<OutboxRow> {
     let mut newest: HashMap<String, i64> = HashMap::new();
     for row in &seen {
@@ -280,7 +286,8 @@ async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: boo
     Ok(new)
 }
 
-/// Takes one row unless it was taken before. Returns whether it was new. `first`: the store has never seen the outbox.
+/// Takes one row unless it was taken before. Returns whether it was new. `first`: the store has
+/// never seen the outbox.
 fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet<Uuid>) -> Result<bool, StoreError> {
     let now = stepper.context.now;
     if rows::is_known(stepper.tx, row.id, fresh.contains(&row.id))? {
@@ -317,11 +324,11 @@ fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet
             report(&Report::Delivered)?;
         }
         OutboxKind::Closed => {
-            // A closing from before the store says nothing of the dialogs that it knows, unless it is
-            // the chat of one: that came into being while the first look was on its way.
+            // A closing from before the store says nothing of the dialogs that it knows, unless it
+            // is the chat of one: that came into being while the first look was on its way.
             if let Some(chat) = row.chat_id
                 && closing::note(stepper.tx, chat, now)?
-                && (!first || customer.dialog.chat() == Some(chat))
+                && (!first || customer.dialog.waits_for_closing(chat))
             {
                 let by = match &row.reason {
                     Some(CloseReason::Timeout) => ClosedBy::Timeout,
@@ -367,8 +374,9 @@ fn parts(row: &OutboxRow) -> Result<Vec<Part>, &'static str> {
     if parts.is_empty() { Err("в сообщении нет ни текста, ни файлов") } else { Ok(parts) }
 }
 
-/// What waits when a store looks for the first time may have been sent by a relay whose store is lost: it is looked for before it is
-/// sent. Not by the row's time: the clocks of the CRM and ours may differ.
+/// What waits when a store looks for the first time may have been sent by a relay whose store is
+/// lost: it is looked for before it is sent. Not by the row's time: the clocks of the CRM and ours
+/// may differ.
 fn to_customer(
     stepper: &Stepper<'_>,
     customer: &Customer,
@@ -379,7 +387,8 @@ fn to_customer(
     let since = first.then(|| row.created_on.map_or(0, jiff::Timestamp::as_millisecond));
     let message = stepper.queue_for_max(customer, &Origin::Agent { row: row.id, by: row.agent_id }, parts)?;
     if let Some(since) = since {
-        to_max::note_sending(stepper.tx, message, &Sending::by_a_lost_store(since))?;
+        let sending = Sending::by_a_lost_store(since, switching::is_by_mango(stepper.tx)?);
+        to_max::note_sending(stepper.tx, message, &sending)?;
     }
     Ok(())
 }

@@ -105,9 +105,10 @@ impl Customer {
         Ok(statement.query_row([chat], |row| row.get(0)).optional()?)
     }
 
-    /// The newest message known in the dialog, whoever wrote it.
+    /// The newest message of MAX known in the dialog, whoever wrote it; those of MANGO OFFICE have
+    /// no numbers of MAX's.
     pub fn newest_seq(&self) -> Option<i64> {
-        self.bot_seq.max(self.taken.map(|(_, seq)| seq))
+        self.bot_seq.max(self.taken.map(|(_, seq)| seq).filter(|seq| *seq > 0))
     }
 
     /// The place behind the newest message of the dialog.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{counts, meta};
+use super::{StoreError, Tx, counts, meta};
 use crate::time::Millis;
 
 /// The store's file in the data folder; its companions begin with the same name.
@@ -66,6 +66,13 @@ pub(super) fn make_private(path: &Path) -> std::io::Result<()> {
         companion.push(end);
         let _ = std::fs::set_permissions(companion, std::fs::Permissions::from_mode(0o600));
     }
+    Ok(())
+}
+
+/// From now on the file must not grow, as on a full disk; or (false) it may again.
+pub(in crate::relay) fn fill(tx: &Tx<'_>, full: bool) -> Result<(), StoreError> {
+    let most = if full { tx.connection.query_row("PRAGMA page_count", [], |row| row.get(0))? } else { u32::MAX - 1 };
+    tx.connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(()))?;
     Ok(())
 }
 

@@ -45,8 +45,8 @@ pub(in crate::relay) struct Row {
     pub received_at: Millis,
 }
 
-/// Writes an update down and wakes whose it is, unless it is known, or of somebody who was erased. What is nobody's waits for
-/// nothing. Returns whether it was new.
+/// Writes an update down and wakes whose it is, unless it is known, or of somebody who was erased.
+/// What is nobody's waits for nothing. Returns whether it was new.
 pub(in crate::relay) fn insert(
     tx: &Tx<'_>,
     key: &str,
@@ -84,7 +84,40 @@ pub(in crate::relay) fn waiting(tx: &Tx<'_>, id: CustomerId, most: u32) -> Resul
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The starts of the bot by a customer, later than `after` and not later than `until`, the newest first.
+/// A message that was taken.
+pub(in crate::relay) struct Message {
+    pub id: i64,
+    pub at: Millis,
+    pub raw: String,
+    /// The message of MAX that it came twice with.
+    pub twin: Option<i64>,
+}
+
+/// The messages of one customer's that were taken, of those times.
+pub(in crate::relay) fn messages_between(
+    tx: &Tx<'_>,
+    id: CustomerId,
+    (from, to): (Millis, Millis),
+) -> Result<Vec<Message>, StoreError> {
+    let mut statement = tx.connection.prepare_cached(
+        "SELECT id, at, raw, twin FROM inbox
+         WHERE customer = ?1 AND at BETWEEN ?2 AND ?3 AND done > 0
+           AND key >= 'message_created:' AND key < 'message_created;' ORDER BY at, id",
+    )?;
+    let rows = statement.query_map(params![id, from, to], |row| {
+        Ok(Message { id: row.get(0)?, at: row.get(1)?, raw: row.get(2)?, twin: row.get(3)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// A message of MANGO OFFICE is the same as one of MAX.
+pub(in crate::relay) fn set_twin(tx: &Tx<'_>, of_mango: i64, of_max: i64) -> Result<(), StoreError> {
+    tx.connection.prepare_cached("UPDATE inbox SET twin = ?2 WHERE id = ?1")?.execute([of_mango, of_max])?;
+    Ok(())
+}
+
+/// The starts of the bot by a customer, later than `after` and not later than `until`, the newest
+/// first.
 pub(in crate::relay) fn starts(
     tx: &Tx<'_>,
     id: CustomerId,
@@ -135,8 +168,8 @@ pub(in crate::relay) fn heard_at(tx: &Tx<'_>, id: CustomerId) -> Result<Option<M
     Ok(statement.query_row([id], |row| row.get(0))?)
 }
 
-/// Takes every update of a customer's away, and the update of nobody's that name the person; their keys are remembered as those
-/// of somebody who was erased. Returns how many that were.
+/// Takes every update of a customer's away, and the update of nobody's that name the person; their
+/// keys are remembered as those of somebody who was erased. Returns how many that were.
 pub(in crate::relay) fn erase(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<usize, StoreError> {
     let keys = tx
         .connection
@@ -161,8 +194,8 @@ pub(in crate::relay) fn erase(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Resul
     Ok(gone + tx.connection.execute("DELETE FROM inbox WHERE customer = ?1", [id])?)
 }
 
-/// Whether an update that belongs to no dialog names this person, as far as it can be read at all: the number must stand by
-/// itself.
+/// Whether an update that belongs to no dialog names this person, as far as it can be read at all:
+/// the number must stand by itself.
 fn names(raw: &str, id: CustomerId) -> bool {
     let number = id.to_string();
     let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);

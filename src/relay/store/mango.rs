@@ -64,6 +64,9 @@ pub(in crate::relay) struct Known {
     pub closed_at: Millis,
     /// Messages up to here were read, by MANGO's clock.
     pub read_to: Millis,
+    /// It was read once more since: of two messages in one millisecond the second may have come
+    /// behind the reading.
+    pub is_settled: bool,
     /// A message of the client's came from it.
     pub brought: bool,
     /// The rules know that it is closed.
@@ -112,6 +115,18 @@ pub(in crate::relay) fn of_customer(tx: &Tx<'_>, customer: i64) -> Result<Vec<Kn
 pub(in crate::relay) fn open(tx: &Tx<'_>) -> Result<Vec<Known>, StoreError> {
     let mut statement = tx.connection.prepare_cached("SELECT body FROM mango_session WHERE open = 1")?;
     Ok(known(&statement.query_map([], read)?.collect::<Result<Vec<_>, _>>()?))
+}
+
+/// MANGO OFFICE is the way in again: which messages came from its open appeals is read anew, and
+/// what it closed meanwhile is nobody's business.
+pub(in crate::relay) fn begin_anew(tx: &Tx<'_>) -> Result<(), StoreError> {
+    tx.connection.execute(
+        "UPDATE mango_session SET body = json_set(body, '$.brought', json('false'), '$.readTo', 0) WHERE open = 1",
+        [],
+    )?;
+    tx.connection
+        .execute("UPDATE mango_session SET body = json_set(body, '$.told', json('true')) WHERE open = 0", [])?;
+    Ok(())
 }
 
 /// Closed ones that the rules have not been told of.

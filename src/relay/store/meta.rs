@@ -36,6 +36,15 @@ pub(super) const RESTORED_AT: &str = "restored_at";
 /// The newest change of a chat that was seen, by the CRM's clock.
 pub(in crate::relay) const CHATS_SEEN: &str = "chats_seen";
 
+/// The way in, as it was when last it was noted.
+pub(in crate::relay) const INTAKE: &str = "intake";
+
+/// When the way in last became another, by MAX's clock.
+pub(in crate::relay) const SWITCHED_AT: &str = "switched_at";
+
+/// When MANGO OFFICE ceased to be the way in.
+pub(in crate::relay) const LEFT_MANGO_AT: &str = "left_mango_at";
+
 /// When it was last tried whether the disk takes anything.
 pub(in crate::relay) const TRIED_AT: &str = "tried_at";
 

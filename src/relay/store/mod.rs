@@ -1,16 +1,16 @@
 //! The relay's disk: one SQLite file (WAL, `synchronous=FULL`) and the one thread that owns it.
 //!
-//! Every piece of work is a closure over a [`Tx`]. The thread takes all that wait, runs each within a
-//! savepoint, commits once, and only then tells the callers: an answer from [`Store::transact`] means
-//! "on disk". A closure that fails takes back its own changes and nobody else's. Where SQLite itself
-//! takes the transaction back (a full disk), everyone who shared it is told so.
+//! Every piece of work is a closure over a [`Tx`]. The thread takes all that wait, runs each within
+//! a savepoint, commits once, and only then tells the callers: an answer from [`Store::transact`]
+//! means "on disk". A closure that fails takes back its own changes and nobody else's. Where SQLite
+//! itself takes the transaction back (a full disk), everyone who shared it is told so.
 //!
-//! What a commit gives others to do is noted in the [`Tx`] by whoever writes it, and announced by this
-//! thread, not by the caller: a caller that has gone meanwhile (an HTTP client that hung up) leaves no
-//! work behind that nobody knows of.
+//! What a commit gives others to do is noted in the [`Tx`] by whoever writes it, and announced by
+//! this thread, not by the caller: a caller that has gone meanwhile (an HTTP client that hung up)
+//! leaves no work behind that nobody knows of.
 //!
-//! One file per table holds its rows, its states and its queries by name. SQL stands nowhere else: the
-//! connection in a [`Tx`] is seen in this folder only.
+//! One file per table holds its rows, its states and its queries by name. SQL stands nowhere else:
+//! the connection in a [`Tx`] is seen in this folder only.
 
 pub(super) mod closing;
 pub(super) mod counts;
@@ -146,8 +146,8 @@ enum Order {
     Close(oneshot::Sender<()>),
 }
 
-/// Runs inside the transaction, or not at all where none could be begun, and gives back what to do once
-/// the outcome is known.
+/// Runs inside the transaction, or not at all where none could be begun, and gives back what to do
+/// once the outcome is known.
 type Job = Box<dyn FnOnce(Option<&Connection>) -> Finish + Send>;
 /// Wakes, where it is on disk, and tells the caller.
 type Finish = Box<dyn FnOnce(Result<(), &str>, Option<&Announce>) + Send>;
@@ -177,7 +177,8 @@ impl Store {
             |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open { path: path.to_owned(), source };
         file::make_private(path).map_err(|error| failed(error.into()))?;
         let mut connection = Connection::open(path).map_err(|error| failed(error.into()))?;
-        // What is deleted or moved is overwritten: an erased person must not be read in a free page.
+        // What is deleted or moved is overwritten: an erased person must not be read in a free
+        // page.
         connection.pragma_update(None, "secure_delete", "ON").map_err(|error| failed(error.into()))?;
         // Two relays on one file would each deliver the same rows: the second must not start.
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(|error| failed(error.into()))?;
@@ -205,7 +206,8 @@ impl Store {
         Ok(Self { jobs, announce, abandoned })
     }
 
-    /// From now on `announce` is told after each commit whose lanes have new work; only the first counts.
+    /// From now on `announce` is told after each commit whose lanes have new work; only the first
+    /// counts.
     pub fn set_announce(&self, announce: impl Fn(Woken) + Send + Sync + 'static) {
         let _ = self.announce.set(Box::new(announce));
     }
@@ -215,8 +217,9 @@ impl Store {
         !self.jobs.is_closed()
     }
 
-    /// Runs `work` inside a transaction; returns after the commit. Reads go through it, too. `work` must not block on anything but
-    /// the transaction. What it notes in it is announced after the commit, whatever has become of the caller.
+    /// Runs `work` inside a transaction; returns after the commit. Reads go through it, too. `work`
+    /// must not block on anything but the transaction. What it notes in it is announced after the
+    /// commit, whatever has become of the caller.
     ///
     /// # Errors
     /// `work` failed or the disk refused; then nothing of it was kept and nobody is woken.
@@ -249,8 +252,9 @@ impl Store {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Writes the file anew and empties the log, so that what was deleted stands in neither: not in a free page, and not in the free
-    /// part of a page in use, where what was moved about leaves copies.
+    /// Writes the file anew and empties the log, so that what was deleted stands in neither: not in
+    /// a free page, and not in the free part of a page in use, where what was moved about leaves
+    /// copies.
     ///
     /// # Errors
     /// The disk refused, or the store is closed.
@@ -260,7 +264,8 @@ impl Store {
         purged.await.map_err(|_| StoreError::Closed)?.map_err(StoreError::Commit)
     }
 
-    /// Lets go of the file as a process that is killed: in a simulated place nothing of what waits gets onto the disk.
+    /// Lets go of the file as a process that is killed: in a simulated place nothing of what waits
+    /// gets onto the disk.
     pub async fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
         self.close().await;
@@ -294,7 +299,8 @@ impl Trial {
     }
 }
 
-/// A column as text, whatever stands in it: a row that somebody has damaged is read and judged like any other.
+/// A column as text, whatever stands in it: a row that somebody has damaged is read and judged like
+/// any other.
 fn text_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
     use rusqlite::types::ValueRef;
     Ok(match row.get_ref(column)? {
@@ -305,7 +311,8 @@ fn text_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
     })
 }
 
-/// Leaves the transaction as it was where `work` fails, or no transaction at all where that cannot be.
+/// Leaves the transaction as it was where `work` fails, or no transaction at all where that cannot
+/// be.
 fn in_savepoint<T>(
     connection: &Connection,
     work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
@@ -314,7 +321,8 @@ fn in_savepoint<T>(
     let tx = Tx { connection, woken: RefCell::default() };
     let before = connection.total_changes();
     let outcome = work(&tx).and_then(|value| {
-        // A savepoint that outlived its transaction would be one of its own, and its release a commit.
+        // A savepoint that outlived its transaction would be one of its own, and its release a
+        // commit.
         if connection.is_autocommit() {
             return Err(StoreError::Commit(TAKEN_BACK.to_owned()));
         }
@@ -340,7 +348,8 @@ const DISK: std::time::Duration = std::time::Duration::from_millis(1);
 pub enum Place {
     /// In a thread of its own, so that the disk holds nobody up.
     Thread,
-    /// In a task of the async runtime, whose time then waits for the disk: for tests that move time.
+    /// In a task of the async runtime, whose time then waits for the disk: for tests that move
+    /// time.
     Runtime,
 }
 
@@ -372,7 +381,8 @@ async fn work_in_runtime(
     close(connection, None);
 }
 
-/// Works off one order and, if that is work, what waits behind it. Gives back whom to tell of the close, if that was asked for.
+/// Works off one order and, if that is work, what waits behind it. Gives back whom to tell of the
+/// close, if that was asked for.
 fn work_off(
     connection: &Connection,
     order: Order,
@@ -420,7 +430,8 @@ fn close(connection: Connection, closing: Option<oneshot::Sender<()>>) {
     }
 }
 
-/// Runs jobs in one transaction until there are no more or it is lost, commits, wakes, and tells every caller.
+/// Runs jobs in one transaction until there are no more or it is lost, commits, wakes, and tells
+/// every caller.
 fn in_transaction(connection: &Connection, mut next: impl FnMut() -> Option<Job>, announce: Option<&Announce>) {
     let mut finishes = Vec::new();
     let mut outcome = connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| error.to_string());
@@ -433,8 +444,8 @@ fn in_transaction(connection: &Connection, mut next: impl FnMut() -> Option<Job>
             // Its caller learns it from the lost reply. What it has left half done is nobody's.
             Err(_) => drop(connection.execute_batch("ROLLBACK")),
         }
-        // SQLite takes a transaction back by itself when the disk fails: then what ran in it before is
-        // gone, too, and what ran after would stand alone.
+        // SQLite takes a transaction back by itself when the disk fails: then what ran in it before
+        // is gone, too, and what ran after would stand alone.
         if outcome.is_ok() && connection.is_autocommit() {
             outcome = Err(TAKEN_BACK.to_owned());
         }

@@ -184,8 +184,9 @@ CREATE INDEX to_crm_dead ON to_crm (id) WHERE dead = 1;
 CREATE INDEX to_max_dead ON to_max (id) WHERE state IN ('failed', 'uncertain');
 ";
 
-/// The order of what only names a moment: `newest` is the newest message or press of the customer's, behind which the history goes;
-/// `presence_at` the newest start, message, press or departure, by MAX's clock.
+/// The order of what only names a moment: `newest` is the newest message or press of the
+/// customer's, behind which the history goes; `presence_at` the newest start, message, press or
+/// departure, by MAX's clock.
 const ORDER: &str = "
 ALTER TABLE customer ADD COLUMN newest_at INTEGER;
 ALTER TABLE customer ADD COLUMN newest_seq INTEGER;
@@ -198,8 +199,14 @@ const UNSEEN: &str = "
 CREATE INDEX to_max_unseen ON to_max (customer) WHERE state = 'uncertain' AND sending IS NOT NULL;
 ";
 
+/// Messages that came both ways: `twin` of one that MANGO OFFICE brought names the row of MAX's.
+const TWINS: &str = "
+ALTER TABLE inbox ADD COLUMN twin INTEGER;
+CREATE INDEX inbox_customer ON inbox (customer, at);
+";
+
 /// Brings the file up to date; one migration per released change.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), rusqlite_migration::Error> {
-    let steps = [TABLES, GAPS_AND_COUNTS, ORDER, super::mango::TABLES, UNSEEN];
+    let steps = [TABLES, GAPS_AND_COUNTS, ORDER, super::mango::TABLES, UNSEEN, TWINS];
     Migrations::new(steps.into_iter().map(M::up).collect()).to_latest(connection)
 }

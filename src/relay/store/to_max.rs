@@ -82,7 +82,8 @@ pub(in crate::relay) struct Part {
     /// The same once MAX has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uploaded: Option<OutgoingAttachment>,
-    /// What stands here cannot be read: why, in the words for the agent. It is never sent, and the message has failed with it.
+    /// What stands here cannot be read: why, in the words for the agent. It is never sent, and the
+    /// message has failed with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub odd: Option<String>,
     /// Buttons under the text.
@@ -102,7 +103,8 @@ pub(in crate::relay) struct Part {
     pub sent_at: Option<Millis>,
 }
 
-/// What was tried in vain, each cause by itself: one never uses up the patience for another, and an outage none.
+/// What was tried in vain, each cause by itself: one never uses up the patience for another, and an
+/// outage none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::relay) struct Tries {
@@ -147,23 +149,33 @@ pub(in crate::relay) struct Sending {
     pub after_seq: Option<i64>,
     /// Where no message is known: what we look for is not older than this.
     pub since: Millis,
-    /// When it is looked for next, in the passed time of this run; none before its answer was lost, and after a start.
+    /// When it is looked for next, in the passed time of this run; none before its answer was lost,
+    /// and after a start.
     #[serde(default)]
     pub look_at: Option<Millis>,
     /// How many looks have found nothing.
     pub looks: usize,
+    /// It went by MANGO OFFICE, where a repeat under the same name is harmless.
+    #[serde(default)]
+    pub by_mango: bool,
     /// It was told as uncertain, and only now it can be looked for: what is not found stays so.
     #[serde(default)]
     pub told: bool,
-    /// A store that is lost may have sent the whole message: where this part is found, the next is looked for too before it is sent.
+    /// A store that is lost may have sent the whole message: where this part is found, the next is
+    /// looked for too before it is sent.
     #[serde(default)]
     pub whole: bool,
 }
 
 impl Sending {
+    /// Of what leaves now.
+    pub const fn now(after_seq: Option<i64>, since: Millis, by_mango: bool) -> Self {
+        Self { after_seq, since, look_at: None, looks: 0, by_mango, told: false, whole: false }
+    }
+
     /// Of a message that a store which is lost may have sent at `since` or later, by MAX's time.
-    pub const fn by_a_lost_store(since: Millis) -> Self {
-        Self { after_seq: None, since, look_at: None, looks: 0, told: false, whole: true }
+    pub const fn by_a_lost_store(since: Millis, by_mango: bool) -> Self {
+        Self { whole: true, ..Self::now(None, since, by_mango) }
     }
 }
 
@@ -249,7 +261,24 @@ pub(in crate::relay) fn note_sending(tx: &Tx<'_>, row: i64, sending: &Sending) -
     Ok(())
 }
 
-/// The customer's dialog is known: sends that are uncertain because nobody could look for them are looked for.
+/// The texts that went to a customer at those times.
+pub(in crate::relay) fn sent_between(
+    tx: &Tx<'_>,
+    id: CustomerId,
+    (from, to): (Millis, Millis),
+) -> Result<Vec<String>, StoreError> {
+    let parts = tx
+        .connection
+        .prepare_cached("SELECT parts FROM to_max WHERE customer = ?1 AND state = 'sent'")?
+        .query_map([id], |row| text_of(row, 0))?
+        .collect::<Result<Vec<String>, _>>()?;
+    let parts = parts.iter().flat_map(|parts| serde_json::from_str::<Vec<Part>>(parts).unwrap_or_default());
+    let is_of_then = |part: &Part| part.sent_at.is_some_and(|at| (from..=to).contains(&at));
+    Ok(parts.filter(is_of_then).filter_map(|part| part.text).collect())
+}
+
+/// The customer's dialog is known: sends that are uncertain because nobody could look for them are
+/// looked for.
 pub(in crate::relay) fn look_for_unseen(tx: &Tx<'_>, id: CustomerId) -> Result<(), StoreError> {
     let queued = tx
         .connection
@@ -342,7 +371,8 @@ fn settle(
     Ok(())
 }
 
-/// A message that cannot be read has ended. From now on it is kept as long as others, however old it is.
+/// A message that cannot be read has ended. From now on it is kept as long as others, however old
+/// it is.
 pub(in crate::relay) fn end_unread(
     tx: &Tx<'_>,
     row: i64,
@@ -435,8 +465,8 @@ pub(in crate::relay) fn failed_ids(tx: &Tx<'_>) -> Result<Vec<i64>, StoreError> 
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
-/// Sends a message again from the part that was not delivered; what was sent before it is not repeated. Returns whose it is; none:
-/// there is no such message.
+/// Sends a message again from the part that was not delivered; what was sent before it is not
+/// repeated. Returns whose it is; none: there is no such message.
 pub(in crate::relay) fn revive(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerId>, StoreError> {
     let found: Option<(CustomerId, String, State)> = tx
         .connection
@@ -459,7 +489,8 @@ pub(in crate::relay) fn revive(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerI
     Ok(Some(id))
 }
 
-/// The rows of the CRM's outbox whose messages wait for MAX, each with whether it may have left already.
+/// The rows of the CRM's outbox whose messages wait for MAX, each with whether it may have left
+/// already.
 pub(in crate::relay) fn agents_waiting(tx: &Tx<'_>, id: CustomerId) -> Result<Vec<(Uuid, bool)>, StoreError> {
     let waiting = tx
         .connection

@@ -1,8 +1,9 @@
 //! From the queue of a customer into MAX: one send at a time and in order.
 //!
-//! What keeps promise 4 of [`super`]: MAX has no idempotency key, so a note of the send is on disk before the POST, and a send whose
-//! answer is lost is looked for in the dialog 5 s and 15 s later before it is sent again. What cannot be proved either way is marked
-//! uncertain and shown to the agent, never sent again and never dropped in silence.
+//! What keeps promise 4 of [`super`]: MAX has no idempotency key, so a note of the send is on disk
+//! before the POST, and a send whose answer is lost is looked for in the dialog 5 s and 15 s later
+//! before it is sent again. What cannot be proved either way is marked uncertain and shown to the
+//! agent, never sent again and never dropped in silence.
 
 mod look_back;
 mod send;
@@ -28,6 +29,10 @@ const FAREWELL_LATE: Millis = 24 * 3_600_000;
 /// Sends made for one lane before others have their turn.
 const TURN: usize = 8;
 
+/// How often a send that may have left by MANGO OFFICE is repeated there once that is not the way
+/// any more.
+const UNSEEN_ATTEMPTS: u32 = 10;
+
 struct Head {
     id: i64,
     origin: Origin,
@@ -46,6 +51,11 @@ impl Head {
     fn missing_file(&self) -> Option<&OutFile> {
         let part = self.parts.get(self.part)?;
         part.file.as_ref().filter(|_| part.uploaded.is_none() && self.sending.is_none() && part.odd.is_none())
+    }
+
+    /// Nobody can look for it at MAX, and it has not been tried for long.
+    fn is_unseen(&self) -> bool {
+        self.customer.chat_id.is_none() && self.attempts < UNSEEN_ATTEMPTS
     }
 
     fn tries(&self) -> Tries {
@@ -118,7 +128,8 @@ impl Verdict {
     }
 }
 
-/// Works on the lane of one customer, but for files: a lane that waits for one is theirs and holds nothing here.
+/// Works on the lane of one customer, but for files: a lane that waits for one is theirs and holds
+/// nothing here.
 pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
     work(shared, customer, false).await
 }
@@ -149,7 +160,10 @@ async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
             if files { &shared.to_max } else { &shared.files_out }.wake(customer);
             return if proved { Outcome::Done } else { Outcome::Idle };
         }
-        if !files && head.sending.is_none() && !super::owner::is_ours(shared, &active).await {
+        if !files
+            && head.sending.is_none_or(|sending| sending.by_mango)
+            && !super::owner::is_ours(shared, &active).await
+        {
             return Outcome::Wait(10_000);
         }
         let span = active.delivery("max");
@@ -175,8 +189,9 @@ async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
     Outcome::Done
 }
 
-/// Whether what stands at the head of a queue is still to be sent: an automatic reply only as the rules of this moment would show it,
-/// and a farewell not on the next day. Whether it waited for MAX or was replayed is the same.
+/// Whether what stands at the head of a queue is still to be sent: an automatic reply only as the
+/// rules of this moment would show it, and a farewell not on the next day. Whether it waited for
+/// MAX or was replayed is the same.
 fn is_wanted(origin: &Origin, created_at: Millis, customer: &Customer, rules: &Rules, now: Millis) -> bool {
     match origin {
         Origin::AutoReply { reply: Some(reply) } => policy::is_wanted(rules, &customer.dialog, reply, now),
@@ -199,8 +214,11 @@ fn load_head(tx: &Tx<'_>, id: CustomerId, rules: &Rules, now: Millis) -> Result<
             }
         };
         let customer = Customer::load(tx, id)?;
-        // What may have been sent is not judged.
-        if row.part == 0 && sending.is_none() && !is_wanted(&origin, row.created_at, &customer, rules, now) {
+        // What may have been sent is not judged, unless a repeat would be one.
+        if row.part == 0
+            && sending.is_none_or(|sending| sending.by_mango)
+            && !is_wanted(&origin, row.created_at, &customer, rules, now)
+        {
             tracing::debug!("a message of the channel's own came too late to be shown and is skipped");
             queue::remove(tx, row.id)?;
             tx.wake(|woken| woken.overdue += 1);
@@ -327,7 +345,8 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     queue::advance(tx, head.id, &parts, next)?;
                     // Found, not sent: so may be what is behind it.
                     if let Some(found) = head.sending.filter(|sending| sending.whole && next > head.part) {
-                        let next = Sending { told: found.told, ..Sending::by_a_lost_store(found.since) };
+                        let next = Sending::by_a_lost_store(found.since, found.by_mango);
+                        let next = Sending { told: found.told, ..next };
                         queue::note_sending(tx, head.id, &next)?;
                     }
                 }

@@ -9,6 +9,7 @@ use crate::creatio::MessageType;
 use crate::max::{self, CallbackAnswer, Class, NewMessage, OutgoingAttachment, Recipient, UploadKind};
 use crate::relay::active::Active;
 use crate::relay::lanes::Outcome;
+use crate::relay::mango::Mango;
 use crate::relay::pause;
 use crate::relay::state::{LARGEST_FILE, Shared};
 use crate::relay::store::StoreError;
@@ -19,7 +20,8 @@ use crate::time::{Backoff, Millis};
 const NOT_READY: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(30));
 /// While the CRM has not written a file yet.
 const ABSENT: Backoff = Backoff::doubling(Duration::from_millis(500), Duration::from_secs(30));
-/// How often MAX is asked again for a file that it is still processing, or the CRM for one that it has not written yet.
+/// How often MAX is asked again for a file that it is still processing, or the CRM for one that it
+/// has not written yet.
 const NOT_READY_ATTEMPTS: u32 = 10;
 /// The same where the CRM refuses the file.
 const REFUSED_ATTEMPTS: u32 = 4;
@@ -30,7 +32,7 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Re
     if let Some(words) = &part.odd {
         return Ok(Verdict::Failed { words: words.clone(), gone: false }.into());
     }
-    if let Some(mango) = &active.mango {
+    if let Some(mango) = way_by_mango(active, head) {
         return through_mango::send(shared, active, mango, head, part).await;
     }
     if let Some(sending) = head.sending {
@@ -46,10 +48,10 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Re
     if let Some(file) = head.missing_file() {
         return Ok(upload(shared, active, head, file).await);
     }
-    // By MAX's clock, since it is MAX's messages that are held against it: ours may be ahead or behind.
+    // By MAX's clock, since it is MAX's messages that are held against it: ours may be ahead or
+    // behind.
     let since = head.heard_at.unwrap_or_else(|| shared.max_time());
-    let sending =
-        Sending { after_seq: head.customer.newest_seq(), since, look_at: None, looks: 0, told: false, whole: false };
+    let sending = Sending::now(head.customer.newest_seq(), since, false);
     let turn = active.max.turn(to).await;
     // Much may have come about while it waited for its turn.
     if !begin(shared, active, head, sending).await? {
@@ -77,9 +79,23 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Re
     })
 }
 
-/// Writes the note of a send that is about to leave. False, and nothing is written: it must not leave any more, because the settings
-/// are others, the person was erased, or the rules of this moment do not want it.
-async fn begin(shared: &Shared, active: &Active, head: &Head, sending: Sending) -> Result<bool, StoreError> {
+/// MANGO OFFICE, where the part goes that way. What may have left for MAX is looked for there
+/// first, whatever the way is now.
+fn way_by_mango<'a>(active: &'a Active, head: &Head) -> Option<&'a Mango> {
+    match (head.sending, &active.mango, &active.left) {
+        (None, Some(mango), _) => Some(mango),
+        (Some(sending), Some(mango), _) if sending.by_mango => Some(mango),
+        // Its dialog at MAX is not known: whether it has left only a repeat under its name can
+        // show.
+        (Some(sending), None, Some(left)) if sending.by_mango && head.is_unseen() => Some(left),
+        _ => None,
+    }
+}
+
+/// Writes the note of a send that is about to leave. False, and nothing is written: it must not
+/// leave any more, because the settings are others, the person was erased, or the rules of this
+/// moment do not want it.
+pub(super) async fn begin(shared: &Shared, active: &Active, head: &Head, sending: Sending) -> Result<bool, StoreError> {
     let is_in_force =
         shared.active().is_some_and(|now| std::ptr::eq(&raw const *now, active) && !now.config.channel.suspended);
     if !is_in_force {
@@ -110,7 +126,8 @@ pub(super) fn asked(error: &max::Error) -> Millis {
 fn new_message(part: &Part) -> NewMessage {
     let mut attachments: Vec<OutgoingAttachment> = part.uploaded.clone().into_iter().collect();
     if !part.buttons.is_empty() {
-        // One to a row: titles of any length can be read. What exceeds MAX's bounds would make it refuse the whole message.
+        // One to a row: titles of any length can be read. What exceeds MAX's bounds would make it
+        // refuse the whole message.
         let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
         let row = |button: &Button| vec![(cut(&button.title, 128), cut(&button.payload, 1024))];
         attachments.push(OutgoingAttachment::keyboard(part.buttons.iter().take(29).map(row).collect()));
@@ -176,13 +193,15 @@ async fn upload(shared: &Shared, active: &Active, head: &Head, file: &OutFile) -
                 error.retry_after().map_or(0, |after| Millis::try_from(after.as_millis()).unwrap_or(Millis::MAX));
             let pause = pause(head.attempts).max(asked);
             let counted = match error.class() {
-                // An outage of the CRM says nothing about the file, and nothing that was counted in it counts.
+                // An outage of the CRM says nothing about the file, and nothing that was counted in
+                // it counts.
                 _ if !shared.crm_is_well() => Tries { refused: 0, failed: 0, ..tries },
                 Crm::Throttled { .. } | Crm::CredentialsInvalid => tries,
                 Crm::Transient | Crm::Unreachable => Tries { failed: tries.failed + 1, ..tries },
                 _ => Tries { refused: tries.refused + 1, ..tries },
             };
-            // Everything else of the CRM is well, so it is this file, and the customer's next messages wait behind it.
+            // Everything else of the CRM is well, so it is this file, and the customer's next
+            // messages wait behind it.
             if counted.failed >= NOT_READY_ATTEMPTS || counted.refused >= REFUSED_ATTEMPTS {
                 return failed(format!("CRM не отдаёт файл «{}»", file.name));
             }
@@ -195,7 +214,8 @@ async fn upload(shared: &Shared, active: &Active, head: &Head, file: &OutFile) -
     }
 }
 
-/// What MAX takes as a picture, film or sound; everything else is a file (MAX Bot API reference, "Limits").
+/// What MAX takes as a picture, film or sound; everything else is a file (MAX Bot API reference,
+/// "Limits").
 fn upload_kind(file: &OutFile) -> UploadKind {
     let subtype = file.mime_type.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     match file.kind {

@@ -1,11 +1,13 @@
-//! One send through MANGO OFFICE, where a repeat is harmless: it goes under a name of its own, so nothing has to be looked back for.
+//! One send through MANGO OFFICE, where a repeat is harmless: it goes under a name of its own, so
+//! nothing has to be looked back for.
 
+use super::send::begin;
 use super::{Attempt, Head, Verdict};
 use crate::relay::active::Active;
 use crate::relay::mango::{self, Mango, Outgoing, Sent};
 use crate::relay::state::Shared;
 use crate::relay::store::StoreError;
-use crate::relay::store::to_max::{Origin, Part};
+use crate::relay::store::to_max::{Origin, Part, Sending};
 
 pub(super) async fn send(
     shared: &Shared,
@@ -29,6 +31,12 @@ pub(super) async fn send(
     };
     let titles = part.buttons.iter().map(|button| format!("• {}", button.title));
     let text = part.text.clone().into_iter().chain(titles).collect::<Vec<_>>().join("\n");
+    // Where the way in becomes another before the answer is known, the send is looked for at MAX.
+    let since = head.heard_at.unwrap_or_else(|| shared.max_time());
+    let note = Sending::now(head.customer.newest_seq(), since, true);
+    if head.sending.is_none() && !begin(shared, active, head, note).await? {
+        return Ok(Attempt::Overtaken);
+    }
     let outgoing = Outgoing {
         customer: head.customer.id,
         name: format!("{name}-{}", head.part),
@@ -40,7 +48,10 @@ pub(super) async fn send(
     Ok(match mango::send(shared, active, mango, &outgoing).await? {
         Sent::Taken { mid, at } => Verdict::SentThroughMango { mid, at }.into(),
         Sent::Needless => Verdict::Needless.into(),
-        Sent::Later(outcome) => Attempt::Later { outcome, sending: None, tries: head.tries() },
+        Sent::Later { outcome, left } => {
+            let sending = head.sending.or_else(|| left.then_some(note));
+            Attempt::Later { outcome, sending, tries: head.tries() }
+        }
         Sent::Refused(words) => Verdict::Failed { words, gone: false }.into(),
     })
 }

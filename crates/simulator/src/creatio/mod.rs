@@ -1,5 +1,5 @@
-//! A simulator of a Creatio site with the package `MaxChannel`: sign-in, OData, chats, the package's
-//! service and outbox, and agents that are driven through a control API.
+//! A simulator of a Creatio site with the package `MaxChannel`: sign-in, OData, chats, the
+//! package's service and outbox, and agents that are driven through a control API.
 //!
 //! Owns: everything that a client of such a site can see over HTTP, kept in memory. A fact that no
 //! public source settles is a switch ([`Switches`]) whose default is the more hostile variant;

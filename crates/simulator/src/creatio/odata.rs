@@ -1,8 +1,9 @@
-//! OData 4 over the rows of the site: lists, single rows, fields, counts, creation, change, deletion, `$metadata` (Creatio API reference, 2).
-//! `$batch` is in [`super::batch`].
+//! OData 4 over the rows of the site: lists, single rows, fields, counts, creation, change,
+//! deletion, `$metadata` (Creatio API reference, 2). `$batch` is in [`super::batch`].
 //!
-//! Owns: paths, query options, bodies and error shapes of `/odata`, the rights on objects, and what the relay may write into `MaxOutbox`
-//! (package contract, "From the CRM to the relay"). Must not know chats.
+//! Owns: paths, query options, bodies and error shapes of `/odata`, the rights on objects, and what
+//! the relay may write into `MaxOutbox` (package contract, "From the CRM to the relay"). Must not
+//! know chats.
 
 use std::collections::HashSet;
 

@@ -1,7 +1,9 @@
-//! The package's web service `MaxChannelService`: ping, file, receive, handOver, by the package contract, "From the relay into the CRM".
+//! The package's web service `MaxChannelService`: ping, file, receive, handOver, by the package
+//! contract, "From the relay into the CRM".
 //!
-//! Owns: the keys (Taken, Done), the customer's lock and the queue in the site's memory, the order rules and the record of their breach.
-//! `receive` and `handOver` have two halves, between which the site works and the customer's lock is held. Must not touch sign-in.
+//! Owns: the keys (Taken, Done), the customer's lock and the queue in the site's memory, the order
+//! rules and the record of their breach. `receive` and `handOver` have two halves, between which
+//! the site works and the customer's lock is held. Must not touch sign-in.
 
 use std::collections::HashMap;
 
@@ -159,8 +161,8 @@ fn begin_receive(world: &mut World, body: &[u8]) -> (Begin, Option<Flight>) {
     };
     let customer = (request.channel_source.clone(), request.sender.clone());
     let key = (request.channel_source.clone(), request.external_id.clone());
-    // What is stored is answered for as it was, whatever has become of the channel.
-    // The request that nobody sees has let go of the lock: what it left in the queue is stored first.
+    // What is stored is answered for as it was, whatever has become of the channel. The request
+    // that nobody sees has let go of the lock: what it left in the queue is stored first.
     let free = world.package.lanes.get(&customer).is_none_or(|lane| !lane.locked && lane.locked_calls == 0);
     if free {
         drain(world, &customer);
@@ -397,7 +399,8 @@ fn hand_over(world: &mut World, chat: Uuid) -> Result<Option<Uuid>, String> {
     Ok(world.open_chat(channel, contact))
 }
 
-/// What `InternalReceive` or, for history, `MessageManager.Receive` does; the key becomes Done. A failure frees the key.
+/// What `InternalReceive` or, for history, `MessageManager.Receive` does; the key becomes Done. A
+/// failure frees the key.
 fn store_inbound(world: &mut World, key: &Key) -> Result<(Option<Uuid>, Option<Uuid>), String> {
     let Some(inbound) = world.package.inbound.get(key) else {
         return Err("The key is gone.".to_owned());
@@ -462,7 +465,8 @@ fn store_incoming(world: &mut World, request: &Receive, message: Uuid) -> Result
     let technical = world.technical;
     let chat = if let Some(chat) = open {
         let unread = world.chat(chat).and_then(|row| store::int(row, "UnprocessedMsgCount")).unwrap_or(0);
-        // Stock Creatio would set 60 minutes for stand-by; the package clears it, since closing is the relay's.
+        // Stock Creatio would set 60 minutes for stand-by; the package clears it, since closing is
+        // the relay's.
         world.save_chat(
             chat,
             technical,

@@ -1,5 +1,6 @@
-//! The objects of the site: names, columns, sizes, lookups, unique keys, and the rows that every site has (Creatio API reference, 3.1 and 3.2;
-//! package contract, "Set-up through OData"). Facts only.
+//! The objects of the site: names, columns, sizes, lookups, unique keys, and the rows that every
+//! site has (Creatio API reference, 3.1 and 3.2; package contract, "Set-up through OData"). Facts
+//! only.
 
 use uuid::{Uuid, uuid};
 
@@ -7,7 +8,8 @@ use uuid::{Uuid, uuid};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Guid,
-    /// A Guid that names a row of the object; the column is `<Name>Id`, the navigation property `<Name>`.
+    /// A Guid that names a row of the object; the column is `<Name>Id`, the navigation property
+    /// `<Name>`.
     Lookup(&'static str),
     Text(usize),
     Int,

@@ -60,7 +60,8 @@ impl Control {
         self.site.lock().account.groups.remove(&id).is_some()
     }
 
-    /// Puts a group of channels with one MAX channel (type 15) there that serves the employee; answers `channel_id`.
+    /// Puts a group of channels with one MAX channel (type 15) there that serves the employee;
+    /// answers `channel_id`.
     pub fn max_channel_for_employee(&self, user_id: i64) -> i64 {
         let mut world = self.site.lock();
         let offset = world.switches.abonent_offset;
@@ -80,7 +81,8 @@ impl Control {
         api_salt.clone_into(&mut world.options.api_salt);
     }
 
-    /// Takes another key too. It shows the same people, so that two channels, each with an account of its own, can stand side by side.
+    /// Takes another key too. It shows the same people, so that two channels, each with an account
+    /// of its own, can stand side by side.
     pub fn add_keys(&self, api_key: &str, api_salt: &str) {
         self.site.lock().more_keys.insert(api_key.to_owned(), api_salt.to_owned());
     }
@@ -130,7 +132,8 @@ impl Control {
         dialogs.say(account, switches, said, clock.now_ms())
     }
 
-    /// An employee works in MANGO's own desk: `take`, `answer`, `close`; `expire`: the time of the session is over.
+    /// An employee works in MANGO's own desk: `take`, `answer`, `close`; `expire`: the time of the
+    /// session is over.
     pub fn desk(&self, what: &str, social_user: &str, user_id: i64, text: &str) -> Result<(), String> {
         let World { dialogs, account, switches, clock, .. } = &mut *self.site.lock();
         let abonent = account.abonent(user_id, switches.abonent_offset);

@@ -1,8 +1,9 @@
-//! Sessions and messages of Манго Диалоги: what clients write, what employees do in their desk, and what the API does with both (MANGO
-//! OFFICE API reference, 3 and 4).
+//! Sessions and messages of Манго Диалоги: what clients write, what employees do in their desk, and
+//! what the API does with both (MANGO OFFICE API reference, 3 and 4).
 //!
-//! Owns: the states of a session with every refusal, the messages of a chat, and which event follows from what. Events are
-//! put into a queue; [`super::events`] delivers them. Pure: the time is handed in.
+//! Owns: the states of a session with every refusal, the messages of a chat, and which event
+//! follows from what. Events are put into a queue; [`super::events`] delivers them. Pure: the time
+//! is handed in.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -55,7 +56,8 @@ struct Session {
 }
 
 impl Session {
-    /// As the API shows it: the chat only once somebody has the session (MANGO OFFICE API reference, 3).
+    /// As the API shows it: the chat only once somebody has the session (MANGO OFFICE API
+    /// reference, 3).
     fn json(&self) -> Value {
         let mut shown = json!({"session_id": self.id, "widget": self.widget, "state": self.state,
             "update_time": self.update_time, "variables": {"social_user": self.social_user}, "group_id": self.group_id});
@@ -205,7 +207,8 @@ impl Dialogs {
         Ok(self.sessions.len() - 1)
     }
 
-    /// The account's own distribution gives a session to the channel's employee, or to the first of its group.
+    /// The account's own distribution gives a session to the channel's employee, or to the first of
+    /// its group.
     fn distribute(&mut self, account: &Account, switches: &Switches, at: usize, now: i64) {
         let channel = &self.sessions[at].widget["channels"][0];
         let abonent = match channel["group_id"].as_i64() {
@@ -252,7 +255,8 @@ impl Dialogs {
         self.sessions.iter().rposition(|session| session.state != "closed" && session.social_user_id() == social_user)
     }
 
-    /// What an employee does in the desk with somebody's open session: `take`, `answer`, `transfer`, `close`; `expire` is nobody's.
+    /// What an employee does in the desk with somebody's open session: `take`, `answer`,
+    /// `transfer`, `close`; `expire` is nobody's.
     pub fn desk(&mut self, what: &str, social_user: &str, abonent: i64, text: &str, now: i64) -> Result<(), String> {
         let at = self.open_of(social_user).ok_or("This client has no open session.")?;
         match what {

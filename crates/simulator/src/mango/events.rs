@@ -1,5 +1,6 @@
-//! The sender of webhooks: takes events from the queue, signs them, and loses, doubles, mixes up or holds them as control says (MANGO
-//! OFFICE API reference, 1.7). Nothing is repeated: no public source says that MANGO does.
+//! The sender of webhooks: takes events from the queue, signs them, and loses, doubles, mixes up or
+//! holds them as control says (MANGO OFFICE API reference, 1.7). Nothing is repeated: no public
+//! source says that MANGO does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use super::account::sign;
 use super::dialogs::Event;
 use super::site::Site;
 
-/// In what form an event stands in the body; which is right is not settled (MANGO OFFICE API reference, 1.7).
+/// In what form an event stands in the body; which is right is not settled (MANGO OFFICE API
+/// reference, 1.7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum BodyForm {

@@ -1,13 +1,16 @@
-//! A simulator of MANGO OFFICE's server API: employees, groups, balance and the channels of Манго Диалоги.
+//! A simulator of MANGO OFFICE's server API: employees, groups, balance and the channels of Манго
+//! Диалоги.
 //!
-//! Owns: the signed form, the three envelopes, limits, the penalty box, and an account whose people and groups control sets (MANGO
-//! OFFICE reference §1, §2, §3), and the dialogs themselves (§4): sessions, messages, and webhooks, which are lost, doubled and mixed up as
-//! control says. Settings are read-only to a client, as in the public API. A fact that no public source settles is a switch
-//! ([`Switches`]). Must not share a type with the client that it tests.
+//! Owns: the signed form, the three envelopes, limits, the penalty box, and an account whose people
+//! and groups control sets (MANGO OFFICE reference §1, §2, §3), and the dialogs themselves (§4):
+//! sessions, messages, and webhooks, which are lost, doubled and mixed up as control says. Settings
+//! are read-only to a client, as in the public API. A fact that no public source settles is a
+//! switch ([`Switches`]). Must not share a type with the client that it tests.
 //!
 //! # Control
 //!
-//! `/control/…` on the same port, without signature, outside limits and faults; `GET /control` lists the routes.
+//! `/control/…` on the same port, without signature, outside limits and faults; `GET /control`
+//! lists the routes.
 //!
 //! | Route | Does |
 //! |---|---|
@@ -66,7 +69,8 @@ pub struct Switches {
     pub failure_status: u16,
     /// Over the limit the HTTP status is 429; false: 200 with the same body.
     pub limit_status: bool,
-    /// Channels name employees by `abonent_id`, which differs from `user_id` by this much; 0: the ids are equal.
+    /// Channels name employees by `abonent_id`, which differs from `user_id` by this much; 0: the
+    /// ids are equal.
     pub abonent_offset: i64,
     /// An unknown path counts as a wrong request.
     pub unknown_path_punished: bool,
@@ -164,6 +168,8 @@ impl fmt::Debug for Simulator {
 impl Simulator {
     /// Starts the server. Fails where the address cannot be bound.
     pub async fn start(options: Options) -> io::Result<Self> {
+        // Webhooks go out from here; somebody else may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let listen = options.listen;
         let site = Arc::new(site::Site::new(options));
         tokio::spawn(events::run(Arc::downgrade(&site)));

@@ -1,7 +1,7 @@
 //! The way of a request: limits, penalty box, form, signature, JSON, method.
 //!
-//! Owns: the order of these checks, the failure envelopes of the two families, and the windows of §1.5 and §1.6. Must not know what
-//! an employee is.
+//! Owns: the order of these checks, the failure envelopes of the two families, and the windows of
+//! §1.5 and §1.6. Must not know what an employee is.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -214,7 +214,8 @@ fn answer(world: &mut World, call: &Call) -> Reply {
         return Reply::html(StatusCode::NOT_FOUND, "404 Not Found");
     };
     let form: HashMap<String, String> = url::form_urlencoded::parse(&call.body).into_owned().collect();
-    // Limits and the penalty box are kept per key (§1.5, §1.6); unknown keys share one place, so that they cannot pile up.
+    // Limits and the penalty box are kept per key (§1.5, §1.6); unknown keys share one place, so
+    // that they cannot pile up.
     let key = form.get("vpbx_api_key").filter(|key| world.salt(key).is_some()).map_or("", String::as_str);
     if world.over_limit(key, path, family) {
         let status = if world.switches.limit_status { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };

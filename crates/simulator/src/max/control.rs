@@ -1,6 +1,6 @@
-//! The control of the simulator, typed: everything that a customer, the owner of a bot, the platform
-//! or a bad network can do to it, and everything that can be read from it. [`super::control_http`]
-//! offers the same over HTTP.
+//! The control of the simulator, typed: everything that a customer, the owner of a bot, the
+//! platform or a bad network can do to it, and everything that can be read from it.
+//! [`super::control_http`] offers the same over HTTP.
 
 use std::fmt;
 use std::sync::Arc;

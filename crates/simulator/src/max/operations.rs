@@ -93,8 +93,8 @@ impl World {
                 let (chat, message) = self.message(chat, seq).ok_or_else(|| Refusal::not_found("Message not found"))?;
                 Ok(self.message_json(chat, message))
             }
-            // Comments belong to posts of channels, and this simulator has no channels: no message has
-            // any.
+            // Comments belong to posts of channels, and this simulator has no channels: no message
+            // has any.
             Operation::Comments => Err(Refusal::not_found("Post not found")),
             Operation::Answer => self.answer(call),
             Operation::Video => {

@@ -1,5 +1,5 @@
-//! The state of the simulator: bots, people, chats, messages, media, and what the Bot API can see of
-//! them.
+//! The state of the simulator: bots, people, chats, messages, media, and what the Bot API can see
+//! of them.
 //!
 //! Everything lives behind one lock, in memory, bounded (see the constants). Nothing here waits,
 //! and nothing here does I/O.

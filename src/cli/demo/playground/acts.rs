@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Playground;
 use super::faults::{self, Fault};
 use crate::cli::admin;
-use crate::cli::demo::stage::{MANIFESTS, NAMESPACE, SUPPORT, Stage, with_addresses};
+use crate::cli::demo::stage::{NAMESPACE, SUPPORT, Stage};
 use crate::contract::admin::{Replay, Replayed, SOCKET};
 
 /// The most messages that one act writes.
@@ -133,8 +133,7 @@ pub(super) async fn perform(playground: &Playground, act: Act) -> Result<Value, 
         }
         Act::Manifest { text } => faults::write_manifest(playground, text).await?,
         Act::FirstManifest => {
-            let text = MANIFESTS.iter().find(|(name, _)| *name == "support.yaml").map_or("", |(_, text)| *text);
-            let text = with_addresses(text, &playground.stage.lock().await.crm);
+            let text = playground.switches().first.clone();
             faults::write_manifest(playground, text).await?;
         }
         Act::Replay => return replay(playground).await,

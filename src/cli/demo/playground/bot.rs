@@ -1,4 +1,5 @@
-//! A little bot that takes dialogs when it is asked to, and can be away: the Rasa REST channel, as the relay speaks it.
+//! A little bot that takes dialogs when it is asked to, and can be away: the Rasa REST channel, as
+//! the relay speaks it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

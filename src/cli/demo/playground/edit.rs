@@ -1,16 +1,19 @@
-//! The manifest on the page: what the switches change in its text, and what its rules say beforehand. Pure.
+//! The manifest on the page: what the switches change in its text, and what its rules say
+//! beforehand. Pure.
 
 use jiff::tz::{Offset, TimeZone};
 use jiff::{Timestamp, ToSpan as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::api;
 use crate::api::manifest::Manifests;
 use crate::cli::rules;
-use crate::policy::Rules;
+use crate::policy::{Rules, WorkingHours};
 use crate::time::Millis;
 
 const HOUR: Millis = 3_600_000;
+const MINUTE: Millis = 60_000;
 /// The most times at which the picture of a week changes: more than any manifest can bring about.
 const CHANGES: usize = 400;
 
@@ -37,7 +40,8 @@ pub(super) fn member(text: &str, key: &str) -> String {
     around(text, key).map_or_else(String::new, |(_, member, _)| member.to_owned())
 }
 
-/// The text with these lines in the member's place, at the end of `spec` where there was none. Empty lines take it away.
+/// The text with these lines in the member's place, at the end of `spec` where there was none.
+/// Empty lines take it away.
 pub(super) fn with_member(text: &str, key: &str, lines: &str) -> String {
     match around(text, key) {
         Some((before, _, after)) => format!("{before}{lines}{after}"),
@@ -55,24 +59,60 @@ fn zone_at(now: Millis, hour: i64) -> (String, TimeZone) {
     (name, zone.map_or(TimeZone::UTC, Offset::to_time_zone))
 }
 
-/// Working hours that are over at that moment: it is nine in the evening.
-pub(super) fn evening(now: Millis) -> String {
-    let (zone, _) = zone_at(now, 21);
-    hours(&zone, "")
-}
-
-/// Working hours of a day that is a holiday: it is eleven in the morning.
-pub(super) fn holiday(now: Millis) -> String {
+/// The manifest with hours, in a zone in which it is eleven in the morning of a working day, and
+/// tomorrow a holiday: so whoever looks meets the company at work, and the evening and a holiday
+/// are still to come.
+pub(super) fn with_hours(text: &str, now: Millis) -> String {
     let (name, zone) = zone_at(now, 11);
     let today = Timestamp::from_millisecond(now).unwrap_or_default().to_zoned(zone).date();
-    hours(&name, &format!(", holidays: [\"{today}\"]"))
+    let tomorrow = today.saturating_add(1.day());
+    let text = with_member(
+        text,
+        "workingHours",
+        &format!(
+            "  workingHours:\n    timeZone: {name}\n    week: [{{days: [Mon, Tue, Wed, Thu, Fri, Sat, Sun], \
+             from: \"09:00\", to: \"18:00\"}}]\n    holidays: [\"{tomorrow}\"]\n"
+        ),
+    );
+    let replies =
+        "  offHours:\n    autoReplies: [{after: 0s, text: \"Мы ответим в рабочее время, с 9 до 18 часов.\"}]\n";
+    with_member(&text, "offHours", replies)
 }
 
-fn hours(zone: &str, more: &str) -> String {
-    format!(
-        "  workingHours: {{timeZone: {zone}, week: [{{days: [Mon, Tue, Wed, Thu, Fri, Sat, Sun], from: \"09:00\", \
-         to: \"18:00\"}}]{more}}}\n"
-    )
+/// A minute after the company closes next.
+///
+/// # Errors
+/// One sentence: by this manifest it never does.
+pub(super) fn evening(manifest: &str, now: Millis) -> Result<Millis, String> {
+    let hours = hours_of(manifest)?;
+    let opens = if hours.is_open(now) { Some(now) } else { hours.next_change(now) };
+    let closes = opens.and_then(|opens| hours.next_change(opens));
+    closes.map(|closes| closes + MINUTE).ok_or_else(|| "by the manifest's working hours no day ends".to_owned())
+}
+
+/// Eleven o'clock on the next holiday.
+///
+/// # Errors
+/// One sentence: the manifest names none.
+pub(super) fn holiday(manifest: &str, now: Millis) -> Result<Millis, String> {
+    let hours = hours_of(manifest)?;
+    let written = api::WorkingHours::from(hours.clone());
+    let at = |date: jiff::civil::Date| date.at(11, 0, 0, 0).to_zoned(hours.zone().clone());
+    let moments = written.holidays.iter().filter_map(|date| Some(at(date.0).ok()?.timestamp().as_millisecond()));
+    let next = moments.filter(|at| *at > now).min();
+    next.ok_or_else(|| "the manifest names no holiday that is still to come: write one below workingHours".to_owned())
+}
+
+fn hours_of(manifest: &str) -> Result<WorkingHours, String> {
+    let hours = rules_of(manifest).and_then(|rules| rules.working_hours);
+    hours.ok_or_else(|| "the manifest has no working hours, so the company is always open".to_owned())
+}
+
+/// The rules of a manifest that has no errors.
+pub(super) fn rules_of(manifest: &str) -> Option<Rules> {
+    let mut manifests = Manifests::default();
+    manifests.add("manifest.yaml", manifest);
+    Rules::from_spec(&manifests.channels.first()?.parse().ok()?.spec).ok()
 }
 
 /// What the rules explorer asks.
@@ -91,16 +131,14 @@ pub(super) struct Question {
 /// One sentence.
 pub(super) fn explore(question: &Question) -> Result<Value, String> {
     let mut told = rules::of_text(&question.manifest, &question.at, &question.events)?;
-    let mut manifests = Manifests::default();
-    manifests.add("manifest.yaml", &question.manifest);
-    let channel = manifests.channels.first().and_then(|channel| channel.parse().ok());
-    let rules = channel.and_then(|channel| Rules::from_spec(&channel.spec).ok()).unwrap_or_default();
+    let rules = rules_of(&question.manifest).unwrap_or_default();
     let begin = told["at"].as_str().and_then(|at| at.parse::<Timestamp>().ok()).unwrap_or_default();
     told["week"] = week(&rules, begin);
     Ok(told)
 }
 
-/// Seven days from the Monday before that moment, each with the minutes at which the company opens and closes.
+/// Seven days from the Monday before that moment, each with the minutes at which the company opens
+/// and closes.
 fn week(rules: &Rules, moment: Timestamp) -> Value {
     let Some(hours) = &rules.working_hours else { return Value::Null };
     let today = moment.to_zoned(hours.zone().clone()).date();
@@ -151,20 +189,35 @@ mod tests {
     }
 
     #[test]
-    fn at_any_hour_it_can_be_evening_or_a_holiday_and_the_manifest_stays_right() {
+    fn at_any_hour_the_company_is_at_work_and_an_evening_and_a_holiday_are_to_come() {
         for hour in 0..48 {
             let now = 1_795_910_400_000 + hour * HOUR;
-            for (lines, open_yesterday) in [(evening(now), true), (holiday(now), true)] {
-                let text = with_member(TEXT, "workingHours", &lines);
-                let text = with_member(&text, "offHours", "  offHours: {autoReplies: [{after: 0s, text: \"…\"}]}\n");
-                assert_eq!(check::of_text(&text).iter().filter(|one| one["severity"] == "error").count(), 0, "{text}");
-                let mut manifests = Manifests::default();
-                manifests.add("manifest.yaml", &text);
-                let rules = Rules::from_spec(&manifests.channels[0].parse().unwrap().spec).unwrap();
-                assert!(!rules.is_open(now), "{lines}");
-                assert_eq!((1..24).any(|back| rules.is_open(now - back * HOUR)), open_yesterday, "{lines}");
-            }
+            let text = with_hours(TEXT, now);
+            assert_eq!(check::of_text(&text).iter().filter(|one| one["severity"] == "error").count(), 0, "{text}");
+            let rules = rules_of(&text).unwrap();
+            assert!(rules.is_open(now) && rules.is_open(now + 6 * HOUR), "{text}");
+            let evening = evening(&text, now).unwrap();
+            assert!(
+                !rules.is_open(evening) && rules.is_open(evening - 2 * MINUTE) && evening < now + 8 * HOUR,
+                "{text}"
+            );
+            let holiday = holiday(&text, now).unwrap();
+            assert!(!rules.is_open(holiday) && !rules.is_open(holiday + 6 * HOUR) && holiday > evening, "{text}");
         }
+    }
+
+    #[test]
+    fn where_the_manifest_knows_no_hours_or_holidays_the_clock_stays_and_it_is_said_why() {
+        let hours = |hours: &str| with_member(TEXT, "workingHours", hours);
+        let now = 1_795_910_400_000;
+        assert!(evening(TEXT, now).unwrap_err().contains("no working hours"));
+        assert!(holiday(TEXT, now).unwrap_err().contains("no working hours"));
+        let past = hours(
+            "  workingHours: {timeZone: Europe/Moscow, week: [{days: [Mon], from: \"09:00\", to: \"18:00\"}], \
+             holidays: [\"2020-01-01\"]}\n",
+        );
+        assert!(holiday(&past, now).unwrap_err().contains("no holiday"));
+        assert!(!hours_of(&past).unwrap().is_open(evening(&past, now).unwrap()), "of the next working day");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The switches of the page: each brings about one condition of the real thing, by what the simulators can do or by an edit of the
-//! manifest that the page shows.
+//! The switches of the page: each brings about one condition of the real thing, by what the
+//! simulators can do, by an edit of the manifest that the page shows, or by the runner's clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -46,6 +46,8 @@ pub(super) enum Fault {
 pub(super) struct Switches {
     pub on: BTreeSet<Fault>,
     pub manifest: String,
+    /// The manifest of the beginning.
+    pub first: String,
     /// What a switch has taken out of the manifest.
     taken: BTreeMap<&'static str, String>,
     /// Counts the changes, so that each is looked at at once.
@@ -55,8 +57,8 @@ pub(super) struct Switches {
 impl Switches {
     pub(super) fn new(stage: &Stage) -> Result<Self, String> {
         let text = MANIFESTS.iter().find(|(name, _)| *name == "support.yaml").ok_or("there is no manifest")?.1;
-        let manifest = with_addresses(text, &stage.crm);
-        Ok(Self { on: BTreeSet::new(), manifest, taken: BTreeMap::new(), changes: 0 })
+        let first = edit::with_hours(&with_addresses(text, &stage.crm), Clock::real().now());
+        Ok(Self { on: BTreeSet::new(), manifest: first.clone(), first, taken: BTreeMap::new(), changes: 0 })
     }
 
     /// Puts other lines in a member's place; `None`: those that it had before.
@@ -72,7 +74,8 @@ impl Switches {
     }
 }
 
-/// Writes the manifest as it is shown, with the annotation that makes the runner look at everything at once.
+/// Writes the manifest as it is shown, with the annotation that makes the runner look at everything
+/// at once.
 pub(super) fn apply(stage: &Stage, switches: &mut Switches) -> Result<(), String> {
     switches.changes += 1;
     let plain = "metadata: {name: support, namespace: demo}\n";
@@ -104,8 +107,8 @@ pub(super) async fn turn(playground: &Playground, fault: Fault, on: bool) -> Res
         switches.on.remove(&fault);
     }
     in_manifest(playground, &mut switches, fault, on);
-    // A lost subscription is found by the runner itself, within a minute: to look at once would only hide it. The runner reads the
-    // files when it starts.
+    // A lost subscription is found by the runner itself, within a minute: to look at once would
+    // only hide it. The runner reads the files when it starts.
     match fault {
         Fault::SubscriptionLost | Fault::RelayKilled => Ok(()),
         _ => apply(&stage, &mut switches),
@@ -187,10 +190,18 @@ fn external(playground: &Playground, stage: &mut Stage, fault: Fault, on: bool) 
         Fault::BotUnderModeration => refused(403, "chat.denied", "Бот ещё на модерации")?,
         Fault::LegalEntityAccessDenied => refused(403, "chat.denied", "Доступ юридического лица закрыт")?,
         Fault::AuthorizationFailed => refused(403, "access.denied", "Нет доступа")?,
+        Fault::Evening | Fault::Holiday => {
+            let now = Clock::real().now();
+            let manifest = playground.switches().manifest.clone();
+            let at = match (on, fault) {
+                (false, _) => now,
+                (true, Fault::Evening) => edit::evening(&manifest, now)?,
+                (true, _) => edit::holiday(&manifest, now)?,
+            };
+            stage.runner.move_clock(at - now)?;
+        }
         Fault::SubscriptionLost
         | Fault::BotTakesDialogs
-        | Fault::Evening
-        | Fault::Holiday
         | Fault::ReceiverNotSelected
         | Fault::AutoRepliesNotConfigured => {}
     }
@@ -199,15 +210,7 @@ fn external(playground: &Playground, stage: &mut Stage, fault: Fault, on: bool) 
 
 /// What is written into the manifest, where everybody can read it.
 fn in_manifest(playground: &Playground, switches: &mut Switches, fault: Fault, on: bool) {
-    let now = Clock::real().now();
     match fault {
-        Fault::Evening | Fault::Holiday => {
-            let hours = if fault == Fault::Evening { edit::evening(now) } else { edit::holiday(now) };
-            let replies =
-                "  offHours: {autoReplies: [{after: 0s, text: \"Мы ответим в рабочее время, с 9 до 18 часов.\"}]}\n";
-            switches.replace("workingHours", on.then_some(hours.as_str()));
-            switches.replace("offHours", on.then_some(replies));
-        }
         Fault::BotTakesDialogs => {
             let url = &playground.bot.url;
             let bot = format!(
@@ -216,7 +219,10 @@ fn in_manifest(playground: &Playground, switches: &mut Switches, fault: Fault, o
             switches.replace("receiver", on.then_some(bot.as_str()));
         }
         Fault::ReceiverNotSelected => switches.replace("receiver", on.then_some("")),
-        Fault::AutoRepliesNotConfigured => switches.replace("autoReplies", on.then_some("")),
+        Fault::AutoRepliesNotConfigured => {
+            switches.replace("autoReplies", on.then_some(""));
+            switches.replace("offHours", on.then_some(""));
+        }
         _ => {}
     }
 }
@@ -227,13 +233,7 @@ pub(super) async fn write_manifest(playground: &Playground, text: String) -> Res
     let mut switches = playground.switches();
     switches.manifest = text;
     switches.taken.clear();
-    let edits = [
-        Fault::Evening,
-        Fault::Holiday,
-        Fault::BotTakesDialogs,
-        Fault::ReceiverNotSelected,
-        Fault::AutoRepliesNotConfigured,
-    ];
+    let edits = [Fault::BotTakesDialogs, Fault::ReceiverNotSelected, Fault::AutoRepliesNotConfigured];
     switches.on.retain(|fault| !edits.contains(fault));
     apply(&stage, &mut switches)
 }

@@ -1,10 +1,13 @@
-//! The page of `maxchannel demo`: two phones in MAX, the desk of Creatio, the account of MANGO OFFICE, and the relay between them.
+//! The page of `maxchannel demo`: two phones in MAX, the desk of Creatio, the account of MANGO
+//! OFFICE, and the relay between them.
 //!
-//! Owns: the port on loopback and who may ask there, and the tasks that look at the stage. [`scene`] has what is shown, [`acts`] what
-//! can be done, [`faults`] the switches, [`edit`] the manifest. The page itself is in `page/`: plain files, linked in.
+//! Owns: the port on loopback and who may ask there, and the tasks that look at the stage.
+//! [`scene`] has what is shown, [`acts`] what can be done, [`faults`] the switches, [`edit`] the
+//! manifest. The page itself is in `page/`: plain files, linked in.
 //!
-//! Whoever runs the demo may do everything on it; nobody else can reach it. Another site's page in the same browser is kept out by
-//! the name of the host, the origin, and a header that only a page of this origin can set. What people write is data, never markup.
+//! Whoever runs the demo may do everything on it; nobody else can reach it. Another site's page in
+//! the same browser is kept out by the name of the host, the origin, and a header that only a page
+//! of this origin can set. What people write is data, never markup.
 
 mod acts;
 mod bot;
@@ -12,13 +15,11 @@ mod edit;
 mod faults;
 mod scene;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
@@ -31,18 +32,16 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use self::faults::Switches;
-use self::scene::Scene;
 use super::stage::Stage;
 use crate::api::Language;
 use crate::local::Shown;
+use crate::web::live::{self, Parts};
 use crate::web::{self, File, page_file};
 
 /// Where the page is, unless that port is taken.
 pub(super) const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8780);
 /// Between two looks at the stage while somebody watches.
 const LOOK: Duration = Duration::from_millis(200);
-/// A stream that has nothing to tell says so, lest somebody takes it for dead.
-const STILL_HERE: Duration = Duration::from_secs(10);
 /// Files come in base64.
 const BODY: usize = 32 << 20;
 
@@ -60,7 +59,7 @@ pub(super) struct Playground {
     pub stage: tokio::sync::Mutex<Stage>,
     switches: Mutex<Switches>,
     bot: bot::Bot,
-    seen: watch::Sender<Arc<Scene>>,
+    seen: watch::Sender<Arc<Parts>>,
     /// What the runner said last; none: it does not answer.
     said: Mutex<Option<Shown>>,
     language: Language,
@@ -99,7 +98,8 @@ pub(super) async fn open(stage: Stage, listen: SocketAddr) -> Result<(Arc<Playgr
     let listener = listener.map_err(fails)?;
     let address = listener.local_addr().map_err(fails)?;
     let (bot, language) = (bot::Bot::start().await?, stage.language);
-    let switches = Switches::new(&stage)?;
+    let mut switches = Switches::new(&stage)?;
+    faults::apply(&stage, &mut switches)?;
     let playground = Arc::new(Playground {
         stage: tokio::sync::Mutex::new(stage),
         switches: Mutex::new(switches),
@@ -142,53 +142,16 @@ async fn watch_stage(playground: Arc<Playground>) {
     loop {
         if playground.seen.receiver_count() > 0 {
             let scene = scene::observe(&playground).await;
-            playground.seen.send_if_modified(|before| {
-                let news = **before != scene;
-                if news {
-                    *before = Arc::new(scene);
-                }
-                news
-            });
+            live::put(&playground.seen, scene);
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// Server-sent events: `hello` once, then every part of the scene when it has changed.
 async fn events(State(playground): State<Arc<Playground>>) -> Response {
     let language = if playground.language == Language::Russian { "ru" } else { "en" };
     let hello = json!({"run": playground.run, "language": language, "version": env!("CARGO_PKG_VERSION")});
-    let hello = format!("retry: 500\nevent: hello\ndata: {hello}\n\n");
-    let state = (playground.seen.subscribe(), BTreeMap::new(), Some(hello));
-    let stream = futures::stream::unfold(state, |(mut scenes, mut told, hello)| async move {
-        if let Some(hello) = hello {
-            return Some((Ok::<_, std::convert::Infallible>(Bytes::from(hello)), (scenes, told, None)));
-        }
-        loop {
-            let text = news(&scenes.borrow_and_update(), &mut told);
-            if !text.is_empty() {
-                return Some((Ok(text.into()), (scenes, told, None)));
-            }
-            match tokio::time::timeout(STILL_HERE, scenes.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return None,
-                Err(_) => return Some((Ok(Bytes::from_static(b": still here\n\n")), (scenes, told, None))),
-            }
-        }
-    });
-    ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(stream)).into_response()
-}
-
-fn news(scene: &Scene, told: &mut BTreeMap<String, Arc<str>>) -> String {
-    let mut text = String::new();
-    for (name, value) in scene {
-        if told.get(name) != Some(value) {
-            // Compact JSON has no line feeds.
-            let _ = write!(text, "event: part\ndata: {{\"name\":{},\"value\":{value}}}\n\n", json!(name));
-            told.insert(name.clone(), Arc::clone(value));
-        }
-    }
-    text
+    live::stream(playground.seen.subscribe(), &hello)
 }
 
 fn answer(outcome: Result<Value, String>) -> Response {

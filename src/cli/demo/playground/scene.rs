@@ -1,4 +1,5 @@
-//! What the page shows: looked at from outside, at the simulators and at the runner's own `/status`. Nothing of it is remembered here.
+//! What the page shows: looked at from outside, at the simulators and at the runner's own
+//! `/status`. Nothing of it is remembered here.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -7,8 +8,7 @@ use std::time::Duration;
 use maxchannel_simulator::max::{Entry, Transcript};
 use serde_json::{Value, json};
 
-use super::Playground;
-use crate::api::manifest::Manifests;
+use super::{Playground, edit};
 use crate::cli::check;
 use crate::cli::demo::stage::{NAMESPACE, SUPPORT, Stage};
 use crate::cli::status;
@@ -17,9 +17,7 @@ use crate::policy::Rules;
 use crate::policy::timeline::{self, Act, Party};
 use crate::time::{Clock, Millis};
 use crate::web;
-
-/// The parts of the page, each as JSON.
-pub(super) type Scene = BTreeMap<String, Arc<str>>;
+use crate::web::live::Parts;
 
 /// Between two questions to the runner.
 const RUNNER: Duration = Duration::from_millis(400);
@@ -39,8 +37,8 @@ pub(super) async fn watch_runner(playground: Arc<Playground>) {
 }
 
 /// One look at everything.
-pub(super) async fn observe(playground: &Playground) -> Scene {
-    let mut scene = Scene::new();
+pub(super) async fn observe(playground: &Playground) -> Parts {
+    let mut scene = Parts::new();
     let mut show = |name: &str, value: Value| {
         scene.insert(name.to_owned(), value.to_string().into());
     };
@@ -49,9 +47,10 @@ pub(super) async fn observe(playground: &Playground) -> Scene {
         let switches = playground.switches();
         (switches.manifest.clone(), switches.on.clone())
     };
-    let rules = rules_of(&manifest);
+    let rules = edit::rules_of(&manifest);
     let stage = playground.stage.lock().await;
-    let now = Clock::real().now();
+    let moved = stage.runner.moved;
+    let now = moved.shown_at(Clock::real().now());
     let outbox = stage.crm.outbox();
     let mut customers = Vec::new();
     for (name, user) in &stage.customers {
@@ -59,7 +58,9 @@ pub(super) async fn observe(playground: &Playground) -> Scene {
         let phone = stage.max.control().transcript(*user, stage.bot).ok();
         let desk = stage.crm.transcript(&sender);
         if let Some(rules) = &rules {
-            let acts = acts(playground, phone.as_ref(), &desk, &outbox, &sender);
+            let mut acts = acts(playground, phone.as_ref(), &desk, &outbox, &sender);
+            // The doubles tell the real time.
+            acts.iter_mut().for_each(|(at, _)| *at = moved.shown_at(*at));
             show(&format!("dialog {user}"), dialog(rules, &acts, now));
         }
         show(&format!("phone {user}"), phone.map_or(Value::Null, |phone| phone_json(&phone)));
@@ -68,6 +69,10 @@ pub(super) async fn observe(playground: &Playground) -> Scene {
     }
     let agents: Vec<Value> = stage.agents.iter().map(|agent| json!({"id": agent.id, "name": agent.name})).collect();
     show("people", json!({"customers": customers, "agents": agents, "bot": "Служба поддержки"}));
+    let hours = rules.as_ref().and_then(|rules| rules.working_hours.as_ref());
+    let is_open = hours.is_none_or(|hours| hours.is_open(now));
+    let zone = hours.and_then(|hours| hours.zone().iana_name());
+    show("clock", json!({"by": moved.by, "zone": zone, "open": is_open}));
     show("chats", json!(stage.crm.chats(None)));
     show("mango", mango_json(&stage));
     show("channels", shown.as_ref().map_or(Value::Null, |shown| shown.channels.iter().map(channel_json).collect()));
@@ -83,12 +88,6 @@ pub(super) async fn observe(playground: &Playground) -> Scene {
     show("faults", faults);
     show("manifest", json!({"text": manifest, "findings": check::of_text(&manifest)}));
     scene
-}
-
-fn rules_of(manifest: &str) -> Option<Rules> {
-    let mut manifests = Manifests::default();
-    manifests.add("manifest.yaml", manifest);
-    Rules::from_spec(&manifests.channels.first()?.parse().ok()?.spec).ok()
 }
 
 fn subscriptions(stage: &Stage) -> usize {

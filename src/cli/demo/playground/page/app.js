@@ -119,8 +119,7 @@ function buildPhones() {
     const files = el('input', { type: 'file', multiple: true });
     const form = el('form', { class: 'write', onsubmit: async (event) => {
       event.preventDefault();
-      const draft = { do: 'write', user, text: text.value, files: await filesOf(files) };
-      if ((draft.text || draft.files.length) && (await act(draft))) text.value = '';
+      await send(text, files, { do: 'write', user });
     } },
     el('label', { class: 'hidden', htmlFor: `write${user}` }, `${t('message')}: ${one.name}`), text,
     el('label', { class: 'file' }, el('span', {}, t('file')), files),
@@ -133,6 +132,14 @@ function buildPhones() {
       el('ul', { class: 'next', id: `next${user}` }),
       form);
   }));
+}
+
+/** Sends what was written. The place is free for the next words at once; what was not taken comes back into it. */
+async function send(text, files, what) {
+  const written = text.value;
+  text.value = '';
+  const message = { ...what, text: written, files: await filesOf(files) };
+  if ((written || message.files.length) && !(await act(message)) && !text.value) text.value = written;
 }
 
 function sendByEnter(text, form) {
@@ -159,7 +166,7 @@ function showDialog(user) {
   const dialog = parts[`dialog ${user}`];
   if (!$(`phase${user}`) || !dialog) return;
   $(`phase${user}`).textContent = t(`phase_${dialog.phase}`);
-  const now = Date.now();
+  const now = Date.now() + (parts.clock?.by || 0);
   const next = dialog.next.filter((line) => line.at > now).slice(0, 3);
   keep($(`next${user}`), next.map((line) => ({ id: `${line.at}${line.what}`, left: Math.max(0, Math.round((line.at - now) / 1000)), ...line })),
     (line) => el('li', {}, `${t(`what_${line.what}`)} ${t('in')} `, el('b', {}, span(line.left)), line.text ? `: ${line.text}` : ''));
@@ -260,6 +267,15 @@ function showMango() {
 
 // --- The relay and the channel
 
+/** The time on the company's wall, and whether it is at work. */
+function clock() {
+  const { by = 0, zone, open } = parts.clock || {};
+  const at = new Date(Date.now() + by);
+  const day = Math.abs(by) > 86_400_000 / 2 ? { day: 'numeric', month: 'short' } : {};
+  const told = at.toLocaleString(language(), { ...day, hour: '2-digit', minute: '2-digit', timeZone: zone || undefined });
+  return `${told}, ${t(open === false ? 'shut' : 'atWork')}`;
+}
+
 function showFigures() {
   const relay = parts.relay;
   if (!relay) return;
@@ -271,7 +287,7 @@ function showFigures() {
     ['pending', states.Pending || 0], ['delivered', states.Delivered || 0],
     ['dead', facts?.deadLetters ?? '–'], ['open', facts?.openDialogs ?? '–'],
     ['oldest', facts ? `${facts.oldestSeconds} ${t('seconds')}` : '–'],
-    ['subscription', relay.subscriptions ? t('yes') : t('no')],
+    ['subscription', relay.subscriptions ? t('yes') : t('no')], ['clock', clock()],
   ];
   $('figures').replaceChildren(...figures.map(([name, value]) => el('div', {}, el('dt', {}, t(name)), el('dd', { id: `figure-${name}` }, String(value)))));
   $('replay').hidden = !facts?.deadLetters;
@@ -454,6 +470,7 @@ function take(name, value) {
   else if (kind === 'chats') { showChats(); showConversation(); }
   else if (kind === 'mango') showMango();
   else if (kind === 'relay') showFigures();
+  else if (kind === 'clock') { showFigures(); document.dispatchEvent(new CustomEvent('clock', { detail: value })); }
   else if (kind === 'channels') { showConditions(); showFaults(); showPackage(); }
   else if (kind === 'faults') showFaults();
   else if (kind === 'manifest') { showManifest(); document.dispatchEvent(new CustomEvent('manifest')); }
@@ -509,8 +526,7 @@ $('transfer').addEventListener('click', () => {
 $('close').addEventListener('click', () => act({ do: 'close', chat: chatOf(`max:${chosenCustomer}`).id, agent: chosenAgent }));
 $('agentForm').addEventListener('submit', async (event) => {
   event.preventDefault();
-  const answer = { do: 'send', chat: chatOf(`max:${chosenCustomer}`).id, agent: chosenAgent, text: $('agentText').value, files: await filesOf($('agentFile')) };
-  if ((answer.text || answer.files.length) && (await act(answer))) $('agentText').value = '';
+  await send($('agentText'), $('agentFile'), { do: 'send', chat: chatOf(`max:${chosenCustomer}`).id, agent: chosenAgent });
 });
 $('agentFile').addEventListener('change', () => $('agentForm').requestSubmit());
 sendByEnter($('agentText'), $('agentForm'));
@@ -530,5 +546,8 @@ setUpExplorer();
 setUpTour(() => parts);
 addEventListener('hashchange', showView);
 showView();
-setInterval(() => { for (const { user } of customers()) showDialog(user); }, 1000);
+setInterval(() => {
+  for (const { user } of customers()) showDialog(user);
+  if ($('figure-clock') && $('figure-clock').textContent !== clock()) $('figure-clock').textContent = clock();
+}, 1000);
 listen();

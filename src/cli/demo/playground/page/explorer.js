@@ -92,8 +92,15 @@ function fillStories() {
 }
 
 export function setUpExplorer() {
-  const now = new Date();
-  $('at').value = new Date(now.getTime() - now.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+  let chosen = false;
+  // Until the reader chooses a moment it is the present by the relay's clock, as the company's wall shows it.
+  document.addEventListener('clock', ({ detail: { by, zone } }) => {
+    if (chosen) return;
+    const at = new Date(Date.now() + by).toLocaleString('sv-SE', { dateStyle: 'short', timeStyle: 'short', timeZone: zone || undefined });
+    $('at').value = at.replace(' ', 'T');
+    explore();
+  });
+  $('at').addEventListener('input', () => { chosen = true; });
   for (const id of ['at', 'story']) $(id).addEventListener('change', explore);
   $('remember').addEventListener('click', () => { compared = manifestText(); $('forget').hidden = false; explore(); });
   $('forget').addEventListener('click', () => { compared = null; $('forget').hidden = true; explore(); });

@@ -97,8 +97,8 @@ const STEPS = [
   },
   {
     place: 'between',
-    en: ['Evening, and then your own', 'It is nine in the evening: the off-hours reply is sent instead. “Mend everything” puts all right again. What your own Creatio needs stands under “In your Creatio”.'],
-    ru: ['Вечер, а потом и у вас', 'Девять вечера: вместо обычных автоответов уходит ответ нерабочего времени. «Всё починить» возвращает всё на место. Что нужно вашему Creatio, сказано в разделе «В вашем Creatio».'],
+    en: ['Evening, and then your own', 'The relay’s clock moves to the minute after closing time: the off-hours reply is sent instead. “Mend everything” puts all right again. What your own Creatio needs stands under “In your Creatio”.'],
+    ru: ['Вечер, а потом и у вас', 'Часы ретранслятора переходят на минуту после конца рабочего дня: вместо обычных автоответов уходит ответ нерабочего времени. «Всё починить» возвращает всё на место. Что нужно вашему Creatio, сказано в разделе «В вашем Creatio».'],
     run: async () => { await error('evening'); await wait(1500); await act({ do: 'write', user: customer(0).user, text: 'Вы ещё работаете?' }); },
   },
 ];

@@ -1,11 +1,11 @@
-// The status page: asks the program every two seconds. What it is told is only ever set as textContent.
+// The status page: what the program tells by server-sent events is shown. It is only ever set as textContent.
 
 const WORDS = {
-  en: { live: 'live', lost: 'the program does not answer; trying again', token: 'Token of the status page', enter: 'Enter', help: 'It lies in the data folder of the program, in the file',
+  en: { live: 'live', lost: 'the program does not answer; trying again', token: 'Token of the status page', enter: 'Enter',
     cause: 'Cause', remedy: 'Remedy', who: 'Who mends it', detail: 'Detail', error: 'documented error', toCrm: 'waits for the CRM', toMax: 'waits for MAX', oldest: 'oldest waits', open: 'open dialogs',
     seen: 'MAX last brought something', dead: 'dead letters', never: 'never', replay: 'Try again', kind: 'Message of', why: 'Why', age: 'Age', act: 'Act', uncertain: 'uncertain: the customer may have it', none: 'There are no channels.',
     norelay: 'Its relay does not run.', s: 's', min: 'min', h: 'h', d: 'd', wrong: 'The token is wrong.', letters: 'Dead letters' },
-  ru: { live: 'на связи', lost: 'программа не отвечает, пробуем снова', token: 'Токен страницы состояния', enter: 'Войти', help: 'Он лежит в папке данных программы, в файле',
+  ru: { live: 'на связи', lost: 'программа не отвечает, пробуем снова', token: 'Токен страницы состояния', enter: 'Войти',
     cause: 'Причина', remedy: 'Решение', who: 'Кто чинит', detail: 'Подробно', error: 'ошибка', toCrm: 'ждёт CRM', toMax: 'ждёт MAX', oldest: 'старейшее ждёт', open: 'открытых диалогов',
     seen: 'последнее от MAX', dead: 'не доставлено', never: 'никогда', replay: 'Отправить снова', kind: 'Чьё сообщение', why: 'Почему', age: 'Возраст', act: 'Действие', uncertain: 'неизвестно: клиент мог его получить', none: 'Каналов нет.',
     norelay: 'Ретранслятор не работает.', s: 'с', min: 'мин', h: 'ч', d: 'дн', wrong: 'Токен неверный.', letters: 'Недоставленное' },
@@ -15,7 +15,6 @@ const $ = (id) => document.getElementById(id);
 let language = (navigator.language || 'en').startsWith('ru') ? 'ru' : 'en';
 let token = '';
 let waiting = null;
-let last = null;
 const t = (word) => WORDS[language][word];
 
 try {
@@ -35,11 +34,11 @@ function el(tag, properties = {}, ...children) {
   return node;
 }
 
-async function ask(path, body) {
+async function ask(path, body, signal) {
   const headers = { 'x-maxchannel-page': '1' };
   if (token) headers.authorization = `Bearer ${token}`;
   if (body) headers['content-type'] = 'application/json';
-  return fetch(path, { method: body ? 'POST' : 'GET', headers, body: body && JSON.stringify(body) });
+  return fetch(path, { method: body ? 'POST' : 'GET', headers, body: body && JSON.stringify(body), signal });
 }
 
 function span(seconds) {
@@ -73,7 +72,7 @@ function section(channel) {
   const relay = channel.relay;
   const figures = relay ? [
     ['toCrm', relay.toCrm], ['toMax', relay.toMax], ['oldest', span(relay.oldestSeconds)], ['open', relay.openDialogs], ['dead', relay.deadLetters],
-    ['seen', relay.lastUpdateAt ? new Date(relay.lastUpdateAt).toLocaleString(language) : t('never')],
+    ['seen', relay.lastUpdateAt ? new Date(relay.lastUpdateAt).toLocaleString(language, { dateStyle: 'short', timeStyle: 'short' }) : t('never')],
   ] : [];
   return el('section', { 'aria-label': `${channel.namespace}/${channel.name}` },
     el('h2', {}, `${channel.namespace}/${channel.name}`, channel.bot ? ` · ${channel.bot}` : '', channel.intake ? ` · ${channel.intake}` : ''),
@@ -90,38 +89,86 @@ function words() {
   $('enter').textContent = t('enter');
 }
 
-function show(state) {
-  const print = JSON.stringify(state) + language;
-  if (print === last) return;
-  last = print;
-  $('version').textContent = state.version;
-  $('problems').replaceChildren(...state.problems.map((text) => el('p', {}, text)));
-  $('channels').replaceChildren(...(state.channels.length ? state.channels.map(section) : [el('p', {}, t('none'))]));
+const parts = new Map();
+const nodes = new Map();
+
+/** Shows what is known; a channel is drawn anew only when it has changed, so that a reader's place in it stays. */
+function show() {
+  $('problems').replaceChildren(...(parts.get('problems') || []).map((text) => el('p', {}, text)));
+  const names = [...parts.keys()].filter((name) => name.startsWith('channel ')).sort();
+  for (const name of nodes.keys()) if (!parts.has(name)) nodes.delete(name);
+  for (const name of names) {
+    const print = JSON.stringify(parts.get(name)) + language;
+    if (nodes.get(name)?.print === print) continue;
+    const node = section(parts.get(name));
+    nodes.get(name)?.node.replaceWith(node);
+    nodes.set(name, { print, node });
+  }
+  const wanted = names.length ? names.map((name) => nodes.get(name).node) : [el('p', {}, t('none'))];
+  const list = $('channels');
+  if (wanted.length !== list.children.length || wanted.some((node, index) => node !== list.children[index])) list.replaceChildren(...wanted);
 }
 
-let known = null;
-
-function needToken(file, wrong) {
+function needToken(place, wrong) {
   $('login').hidden = false;
-  $('tokenHelp').textContent = `${t('help')} ${file}.`;
+  $('tokenHelp').textContent = place[language];
   $('message').textContent = wrong ? t('wrong') : '';
 }
 
-async function look() {
-  try {
-    const answer = await ask('/ui/state');
-    const value = await answer.json();
-    $('link').textContent = t('live');
-    $('link').className = '';
-    if (answer.status === 401) needToken(value.file, token !== '');
-    else {
-      known = value;
-      if (!waiting) $('login').hidden = true;
-      show(value);
+function take(event, data) {
+  if (event === 'hello') {
+    $('version').textContent = data.version;
+    // The program tells everything anew, and this may be another one.
+    parts.clear();
+  } else if (data.value === null) {
+    parts.delete(data.name);
+  } else {
+    parts.set(data.name, data.value);
+  }
+}
+
+/** Reads events until the stream ends. A browser's own EventSource cannot show a token. */
+async function read(stream) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  for (let text = ''; ;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    text += value;
+    const events = text.split('\n\n');
+    text = events.pop();
+    for (const event of events) {
+      const line = (name) => event.split('\n').find((one) => one.startsWith(`${name}: `))?.slice(name.length + 2);
+      if (line('event')) take(line('event'), JSON.parse(line('data')));
     }
-  } catch {
+    if (parts.has('problems')) show();
+  }
+}
+
+let listening = new AbortController();
+
+/** Listens for as long as the page is open; where the program has gone it is called again until it answers. */
+async function listen() {
+  listening.abort();
+  const mine = new AbortController();
+  listening = mine;
+  while (!mine.signal.aborted) {
+    try {
+      const answer = await ask('/ui/events', null, mine.signal);
+      $('link').textContent = t('live');
+      $('link').className = '';
+      if (answer.status === 401) {
+        needToken((await answer.json()).place, token !== '');
+        return;
+      }
+      if (!waiting) $('login').hidden = true;
+      await read(answer.body);
+    } catch {
+      // Told below; it is tried again.
+    }
+    if (mine.signal.aborted) return;
     $('link').textContent = t('lost');
     $('link').className = 'lost';
+    await new Promise((resolve) => { setTimeout(resolve, 1000); });
   }
 }
 
@@ -131,12 +178,11 @@ async function replay(channel, ids) {
   if (answer.status === 401) {
     // Acting needs the token even where reading does not; with it the same is tried again.
     waiting = () => replay(channel, ids);
-    needToken(value.file, token !== '');
+    needToken(value.place, token !== '');
     $('token').focus();
     return;
   }
   $('message').textContent = answer.ok ? '' : value.error;
-  look();
 }
 
 $('login').addEventListener('submit', (event) => {
@@ -151,9 +197,13 @@ $('login').addEventListener('submit', (event) => {
   }
   const again = waiting;
   waiting = null;
-  (again || look)();
+  if (again) {
+    $('login').hidden = true;
+    again();
+  } else {
+    listen();
+  }
 });
-$('language').addEventListener('click', () => { language = language === 'ru' ? 'en' : 'ru'; words(); if (known) show(known); look(); });
+$('language').addEventListener('click', () => { language = language === 'ru' ? 'en' : 'ru'; words(); show(); });
 words();
-look();
-setInterval(look, 2000);
+listen();

@@ -1,0 +1,87 @@
+//! The order of what webhooks bring and what only asking finds: while anything may be missing, a
+//! message waits for the end of a round of asking, for a moment. In memory: after a start something
+//! may be missing.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::lanes::CustomerId;
+use crate::time::Millis;
+
+/// How long a message waits for what may belong before it.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// How long webhooks are distrusted after one was lost.
+const LOSSY: Millis = 600_000;
+
+/// Whether something may be missing, and who waits for it.
+#[derive(Debug)]
+pub(in crate::relay) struct Rounds(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Nobody has asked for everything since something may have been missed.
+    is_open: bool,
+    /// Webhooks have been lost lately, and may be until then.
+    lossy_until: Millis,
+    /// Since when, and until when.
+    waiting: HashMap<CustomerId, (Instant, Instant)>,
+    /// Whose wait is over; each goes on once.
+    released: HashSet<CustomerId>,
+}
+
+impl Rounds {
+    pub fn new() -> Self {
+        Self(Mutex::new(State {
+            is_open: true,
+            lossy_until: Millis::MIN,
+            waiting: HashMap::new(),
+            released: HashSet::new(),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How much longer a message of this customer's waits; none: it goes on.
+    pub fn wait_for(&self, customer: CustomerId, now: Millis) -> Option<Duration> {
+        let mut state = self.lock();
+        if state.released.remove(&customer) || (!state.is_open && now >= state.lossy_until) {
+            return None;
+        }
+        let now = Instant::now();
+        let (_, until) = *state.waiting.entry(customer).or_insert((now, now + PATIENCE));
+        let left = until.checked_duration_since(now).filter(|left| !left.is_zero());
+        if left.is_none() {
+            state.waiting.remove(&customer);
+        }
+        left
+    }
+
+    /// An event was not taken.
+    pub fn note_loss(&self) {
+        self.lock().is_open = true;
+    }
+
+    /// A round that began then has ended: whether it asked for everything, and whether it found
+    /// what a webhook ought to have brought before. Answers who waits no longer.
+    pub fn ended(&self, began: Instant, is_whole: bool, found: bool, now: Millis) -> Vec<CustomerId> {
+        let mut state = self.lock();
+        state.is_open = !is_whole;
+        if found {
+            state.lossy_until = now + LOSSY;
+        }
+        if !is_whole {
+            return Vec::new();
+        }
+        // What came while it asked may stand behind what it has not seen.
+        let over = state.waiting.extract_if(|_, (since, _)| *since <= began).map(|(customer, _)| customer);
+        let over: Vec<CustomerId> = over.collect();
+        state.released.extend(&over);
+        over
+    }
+}

@@ -1,0 +1,315 @@
+//! A change of the way in: nothing is lost, doubled or reordered, and open dialogs go on.
+//!
+//! - *Nothing lost*: at a change every dialog that MAX shows is read back ([`super::gaps`]), and
+//!   MANGO OFFICE, where it was the way, is asked for a while longer: what it has taken before the
+//!   change comes from it alone.
+//! - *Nothing doubled*: what the customer wrote around a change may come both ways, each time under
+//!   another id. Such twins have the same words at nearly the same time; the second to come is
+//!   left. One message is the twin of one other only, so who says the same twice is heard twice. A
+//!   send that may have left one way is looked for in the dialog at MAX, where both ways end,
+//!   before it goes the other way.
+//! - *Open dialogs go on*: what MANGO OFFICE closed while it was not the way closes nothing here.
+//!
+//! Must not: leave a message because of its words alone.
+
+use super::dialogs::Taken;
+use super::step::Stepper;
+use super::store::customer::Customer;
+use super::store::{StoreError, Tx, gap, inbox, mango, meta};
+use crate::contract::config::Intake;
+use crate::max::update::{self, Event};
+use crate::max::{Attachment, Message};
+use crate::time::Millis;
+
+/// Ids of messages that MANGO OFFICE brought begin so.
+pub(super) const OF_MANGO: &str = "mango.";
+/// The way through MANGO OFFICE, as it is noted.
+const OF_DIALOGS: &str = "mangoDialogs";
+/// How long MANGO OFFICE is asked after it was the way.
+const OVERLAP: Millis = 600_000;
+/// How far the clocks of twins may be apart that are both from before the change; MANGO OFFICE may
+/// tell when it got a message.
+const APART: Millis = 30_000;
+/// The same where one is from before the change and the other from after it: then the customer may
+/// have said it again.
+const ACROSS: Millis = 2_000;
+
+/// Notes the way in that is in force from `now` on, by MAX's clock and by ours. Where it is another
+/// than before, what may be missing between the two is noted with it.
+pub(super) fn note(tx: &Tx<'_>, intake: &Intake, max_time: Millis, now: Millis) -> Result<(), StoreError> {
+    let name = match intake {
+        Intake::Webhook => "webhook",
+        Intake::LongPoll => "longPoll",
+        Intake::MangoDialogs => OF_DIALOGS,
+        Intake::None => "none",
+    };
+    let before = meta::get(tx, meta::INTAKE)?;
+    if before.as_deref() == Some(name) {
+        return Ok(());
+    }
+    meta::set(tx, meta::INTAKE, name)?;
+    // A store of before names none.
+    let Some(before) = before else { return Ok(()) };
+    meta::set(tx, meta::SWITCHED_AT, &max_time.to_string())?;
+    gap::note(tx, gap::newest_update(tx, Millis::MAX)?, gap::Kind::Lasting, now)?;
+    if *intake == Intake::MangoDialogs {
+        mango::begin_anew(tx)?;
+    }
+    if before == OF_DIALOGS {
+        meta::set(tx, meta::LEFT_MANGO_AT, &now.to_string())?;
+    }
+    Ok(())
+}
+
+/// Whether MANGO OFFICE is the way.
+pub(super) fn is_by_mango(tx: &Tx<'_>) -> Result<bool, StoreError> {
+    Ok(meta::get(tx, meta::INTAKE)?.as_deref() == Some(OF_DIALOGS))
+}
+
+/// Until when MANGO OFFICE is still asked although it is not the way any more.
+pub(super) fn asked_until(tx: &Tx<'_>) -> Result<Millis, StoreError> {
+    Ok(meta::number(tx, meta::LEFT_MANGO_AT)?.map_or(Millis::MIN, |left| left + OVERLAP))
+}
+
+impl Stepper<'_> {
+    /// Whether the customer's message has come the other way already.
+    pub(super) fn is_twin(
+        &self,
+        customer: &Customer,
+        message: &Message,
+        taken: &Taken<'_>,
+    ) -> Result<bool, StoreError> {
+        let Some(switched_at) = meta::number(self.tx, meta::SWITCHED_AT)? else { return Ok(false) };
+        let at = taken.position.0;
+        let rows = inbox::messages_between(self.tx, customer.id, (at - APART, at + APART))?;
+        let others: Vec<Other> = rows.into_iter().filter_map(Other::read).collect();
+        let Some(twins) = twins(&Said::of(message), at, &others, switched_at) else { return Ok(false) };
+        if is_of_mango(message) {
+            inbox::set_twin(self.tx, taken.row, twins[0])?;
+        } else {
+            for twin in twins {
+                inbox::set_twin(self.tx, twin, taken.row)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether these words, which MANGO OFFICE shows as an employee's, went out from here around a
+    /// change.
+    pub(super) fn is_own_echo(&self, customer: &Customer, text: &str, at: Millis) -> Result<bool, StoreError> {
+        if meta::number(self.tx, meta::SWITCHED_AT)?.is_none() {
+            return Ok(false);
+        }
+        let sent = super::store::to_max::sent_between(self.tx, customer.id, (at - APART, at + APART))?;
+        Ok(sent.iter().any(|part| same_words(part, text)))
+    }
+}
+
+fn is_of_mango(message: &Message) -> bool {
+    message.mid.starts_with(OF_MANGO)
+}
+
+fn same_words(one: &str, other: &str) -> bool {
+    one.split_whitespace().eq(other.split_whitespace())
+}
+
+/// What a message says, as far as both ways show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Said {
+    by_mango: bool,
+    text: String,
+    files: usize,
+}
+
+impl Said {
+    fn of(message: &Message) -> Self {
+        let inner = message.link.as_ref().filter(|link| link.kind != "reply");
+        let own = message.text.as_deref().or(inner.and_then(|link| link.text.as_deref()));
+        let attachments = message.attachments.iter().chain(inner.into_iter().flat_map(|link| &link.attachments));
+        let files = attachments.filter(|one| {
+            matches!(
+                one,
+                Attachment::Image(_)
+                    | Attachment::Video(_)
+                    | Attachment::Audio(_)
+                    | Attachment::File(_)
+                    | Attachment::Sticker(_)
+            )
+        });
+        Self {
+            by_mango: is_of_mango(message),
+            text: own.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" "),
+            files: files.count(),
+        }
+    }
+
+    /// Of a message of MAX: what remains when MANGO OFFICE has brought that much of it.
+    fn without(&self, part: &Self) -> Option<Self> {
+        let text_fits = part.text.is_empty() || part.text == self.text;
+        (text_fits && part.files <= self.files).then(|| Self {
+            by_mango: false,
+            text: if part.text.is_empty() { self.text.clone() } else { String::new() },
+            files: self.files - part.files,
+        })
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.text.is_empty() && self.files == 0
+    }
+}
+
+/// A message that was taken before.
+struct Other {
+    row: i64,
+    at: Millis,
+    /// The message of MAX whose twin it is.
+    twin: Option<i64>,
+    said: Said,
+}
+
+impl Other {
+    fn read(row: inbox::Message) -> Option<Self> {
+        let Event::MessageCreated(message) = update::parse(&row.raw).event else { return None };
+        Some(Self { row: row.id, at: row.at, twin: row.twin, said: Said::of(&message) })
+    }
+}
+
+/// The messages that came the other way and say together what this one says, the nearest first.
+fn twins(said: &Said, at: Millis, others: &[Other], switched_at: Millis) -> Option<Vec<i64>> {
+    if said.is_nothing() {
+        return None;
+    }
+    let near = |other: &&Other| {
+        let across = (at > switched_at) != (other.at > switched_at);
+        (at - other.at).abs() <= if across { ACROSS } else { APART }
+    };
+    let mut candidates: Vec<&Other> =
+        others.iter().filter(|other| other.said.by_mango != said.by_mango).filter(near).collect();
+    candidates.sort_by_key(|other| (at - other.at).abs());
+    if said.by_mango {
+        // MANGO OFFICE may bring one message of MAX as several: each takes its part of it.
+        let fits = |other: &&Other| {
+            let parts = others.iter().filter(|one| one.twin == Some(other.row)).map(|one| &one.said);
+            let left = parts.fold(Some(other.said.clone()), |left, part| left?.without(part));
+            left.is_some_and(|left| left.without(said).is_some())
+        };
+        return candidates.into_iter().find(fits).map(|other| vec![other.row]);
+    }
+    let mut left = said.clone();
+    let mut found = Vec::new();
+    for other in candidates.into_iter().filter(|other| other.twin.is_none() && !other.said.is_nothing()) {
+        if let Some(rest) = left.without(&other.said) {
+            left = rest;
+            found.push(other.row);
+        }
+        if left.is_nothing() {
+            return Some(found);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SWITCH: Millis = 1_000_000;
+
+    fn said(by_mango: bool, text: &str, files: usize) -> Said {
+        Said { by_mango, text: text.to_owned(), files }
+    }
+
+    fn other(row: i64, at: Millis, said: Said, twin: Option<i64>) -> Other {
+        Other { row, at, twin, said }
+    }
+
+    #[test]
+    fn twins_are_of_two_ways_have_the_same_words_and_nearly_the_same_time_and_are_no_others() {
+        let before = SWITCH - 60_000;
+        for (what, new, at, others, expected) in [
+            ("alone", said(true, "да", 0), before, vec![], None),
+            ("the same way", said(true, "да", 0), before, vec![other(1, before, said(true, "да", 0), None)], None),
+            (
+                "the other way",
+                said(true, "да", 0),
+                before + 900,
+                vec![other(1, before, said(false, "да", 0), None)],
+                Some(vec![1]),
+            ),
+            ("other words", said(true, "нет", 0), before, vec![other(1, before, said(false, "да", 0), None)], None),
+            (
+                "long before",
+                said(true, "да", 0),
+                before,
+                vec![other(1, before - APART - 1, said(false, "да", 0), None)],
+                None,
+            ),
+            (
+                "said again after the change",
+                said(true, "да", 0),
+                SWITCH + 2_000,
+                vec![other(1, SWITCH - 1_000, said(false, "да", 0), None)],
+                None,
+            ),
+            (
+                "on its way at the change",
+                said(true, "да", 0),
+                SWITCH + 500,
+                vec![other(1, SWITCH - 500, said(false, "да", 0), None)],
+                Some(vec![1]),
+            ),
+            (
+                "each has one twin",
+                said(true, "да", 0),
+                before + 5_000,
+                vec![
+                    other(1, before, said(false, "да", 0), None),
+                    other(2, before + 100, said(true, "да", 0), Some(1)),
+                ],
+                None,
+            ),
+            (
+                "the nearest",
+                said(false, "да", 0),
+                before + 5_000,
+                vec![other(1, before, said(true, "да", 0), None), other(2, before + 5_100, said(true, "да", 0), None)],
+                Some(vec![2]),
+            ),
+            (
+                "a caption and its photos are one message of MAX",
+                said(false, "вот", 2),
+                before,
+                vec![
+                    other(1, before, said(true, "вот", 1), None),
+                    other(2, before + 100, said(true, "", 1), None),
+                    other(3, before + 200, said(true, "", 1), None),
+                ],
+                Some(vec![1, 2]),
+            ),
+            (
+                "and only in part they are none",
+                said(false, "вот", 2),
+                before,
+                vec![other(1, before, said(true, "вот", 1), None)],
+                None,
+            ),
+            (
+                "its second photo",
+                said(true, "", 1),
+                before,
+                vec![other(1, before, said(false, "вот", 2), None), other(2, before, said(true, "вот", 1), Some(1))],
+                Some(vec![1]),
+            ),
+            (
+                "no third photo",
+                said(true, "", 1),
+                before,
+                vec![other(1, before, said(false, "вот", 1), None), other(2, before, said(true, "вот", 1), Some(1))],
+                None,
+            ),
+            ("nothing to compare", said(true, "", 0), before, vec![other(1, before, said(false, "", 0), None)], None),
+        ] {
+            assert_eq!(twins(&new, at, &others, SWITCH), expected, "{what}");
+        }
+    }
+}
