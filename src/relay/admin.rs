@@ -220,6 +220,7 @@ fn erase_rows(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<Erased, StoreE
     let last = meta::number(tx, meta::ERASED_AT)?;
     let erased_at = now.max(newest.unwrap_or(0) + 1).max(last.unwrap_or(0) + 1);
     meta::set(tx, meta::ERASED_AT, &erased_at.to_string())?;
+    meta::keep_last_row(tx)?;
     mango::erase(tx, id)?;
     Ok(Erased {
         dialogs: customer::remove(tx, id)?,

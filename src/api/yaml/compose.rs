@@ -1,6 +1,9 @@
 //! From the parser's events to values and lines, in one pass.
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
 
 use libyaml_safer::{Event, EventData, Mark, Parser, ScalarStyle};
 use serde_json::{Map, Value};
@@ -20,6 +23,7 @@ pub(super) fn document(text: &str, lines_before: usize) -> Result<Document, Yaml
     let mut composer = Composer {
         parser,
         lines_before,
+        reached: 1,
         anchors: HashMap::new(),
         left: MAX_EXPANDED,
         path: Vec::new(),
@@ -44,9 +48,33 @@ pub(super) fn document(text: &str, lines_before: usize) -> Result<Document, Yaml
     Ok(Document { value, lines, misread: composer.misread })
 }
 
+thread_local! {
+    /// What panics in this thread is an answer, and no news for whoever reads stderr.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+static HOOK: Once = Once::new();
+
+/// Runs what may panic; an error then, without a word on stderr.
+fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, ()> {
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                before(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(work));
+    QUIET.set(false);
+    outcome.map_err(drop)
+}
+
 struct Composer<'a> {
     parser: Parser<&'a [u8]>,
     lines_before: usize,
+    /// The line at which the last event ended.
+    reached: usize,
     anchors: HashMap<String, Anchored>,
     left: usize,
     path: Vec<Segment>,
@@ -75,10 +103,19 @@ struct Members {
 
 impl Composer<'_> {
     fn next(&mut self) -> Result<Event, YamlError> {
-        self.parser.parse().map_err(|error| {
+        let parser = &mut self.parser;
+        // The parser has places that it has not finished. Its state is not used after one of them.
+        let Ok(parsed) = quietly(|| parser.parse()) else {
+            let what = "not valid YAML: nothing can be read after this, as behind a tag that a comma follows; put spaces around \
+                        tags, or leave them out";
+            return Err(YamlError::new(self.lines_before + self.reached, what));
+        };
+        let event = parsed.map_err(|error| {
             let line = error.problem_mark().map_or(1, |mark| usize::try_from(mark.line).map_or(1, |line| line + 1));
             YamlError::new(self.lines_before + line, format!("not valid YAML: {}", error.problem()))
-        })
+        })?;
+        self.reached = usize::try_from(event.end_mark.line).map_or(1, |line| line + 1);
+        Ok(event)
     }
 
     fn line(&self, mark: Mark) -> usize {

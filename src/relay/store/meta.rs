@@ -45,12 +45,30 @@ pub(in crate::relay) const SWITCHED_AT: &str = "switched_at";
 /// When MANGO OFFICE ceased to be the way in.
 pub(in crate::relay) const LEFT_MANGO_AT: &str = "left_mango_at";
 
+/// The highest number that a row of a queue had when a customer's rows were taken away. It is not
+/// given again: a call that is under way ends the row of its number.
+pub(in crate::relay) const LAST_ROW: &str = "last_row";
+
 /// When it was last tried whether the disk takes anything.
 pub(in crate::relay) const TRIED_AT: &str = "tried_at";
 
 /// The fact of that name, if it was ever set.
 pub(in crate::relay) fn get(tx: &Tx<'_>, key: &str) -> Result<Option<String>, StoreError> {
     Ok(read(tx.connection, key)?)
+}
+
+/// Notes [`LAST_ROW`] before rows are taken away.
+pub(in crate::relay) fn keep_last_row(tx: &Tx<'_>) -> Result<(), StoreError> {
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO meta (key, value)
+             SELECT ?1, max(coalesce((SELECT max(id) FROM to_crm), 0), coalesce((SELECT max(id) FROM to_max), 0),
+                            coalesce((SELECT max(id) FROM to_bot), 0),
+                            coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?1), 0))
+             WHERE true ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        )?
+        .execute([LAST_ROW])?;
+    Ok(())
 }
 
 /// The same where it is a whole number.

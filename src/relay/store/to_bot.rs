@@ -21,7 +21,12 @@ pub(in crate::relay) struct Question {
 
 pub(in crate::relay) fn push(tx: &Tx<'_>, id: CustomerId, question: &Question, now: Millis) -> Result<(), StoreError> {
     tx.connection
-        .prepare_cached("INSERT INTO to_bot (customer, body, created_at) VALUES (?1, ?2, ?3)")?
+        .prepare_cached(
+            "INSERT INTO to_bot (id, customer, body, created_at)
+             VALUES ((SELECT 1 + max(coalesce((SELECT max(id) FROM to_bot), 0),
+                             coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'last_row'), 0))),
+                     ?1, ?2, ?3)",
+        )?
         .execute(params![id, serde_json::to_string(question)?, now])?;
     tx.wake(|woken| woken.bot.push(id));
     Ok(())

@@ -60,7 +60,10 @@ pub(in crate::relay) fn push(
 ) -> Result<(), StoreError> {
     tx.connection
         .prepare_cached(
-            "INSERT INTO to_crm (customer, body, barrier, at, seq, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO to_crm (id, customer, body, barrier, at, seq, created_at)
+             VALUES ((SELECT 1 + max(coalesce((SELECT max(id) FROM to_crm), 0),
+                             coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'last_row'), 0))),
+                     ?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![customer.id, serde_json::to_string(task)?, customer.barrier, at, seq, now])?;
     tx.wake(|woken| woken.crm.push(customer.id));
@@ -78,8 +81,10 @@ pub(in crate::relay) fn push_dead(
 ) -> Result<(), StoreError> {
     tx.connection
         .prepare_cached(
-            "INSERT INTO to_crm (customer, body, barrier, at, seq, dead, error, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)",
+            "INSERT INTO to_crm (id, customer, body, barrier, at, seq, dead, error, created_at)
+             VALUES ((SELECT 1 + max(coalesce((SELECT max(id) FROM to_crm), 0),
+                             coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'last_row'), 0))),
+                     ?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)",
         )?
         .execute(params![customer.id, serde_json::to_string(task)?, customer.barrier, at, seq, reason, now])?;
     tx.wake(|woken| woken.dead_letters += 1);
@@ -151,8 +156,10 @@ pub(in crate::relay) fn bury(tx: &Tx<'_>, row: i64, reason: &str) -> Result<(), 
 pub(in crate::relay) fn replace(tx: &Tx<'_>, row: i64, by: &CrmTask, reason: &str) -> Result<(), StoreError> {
     tx.connection
         .prepare_cached(
-            "INSERT INTO to_crm (customer, body, barrier, at, seq, created_at)
-             SELECT customer, ?2, barrier, at, seq, created_at FROM to_crm WHERE id = ?1",
+            "INSERT INTO to_crm (id, customer, body, barrier, at, seq, created_at)
+             SELECT (SELECT 1 + max(coalesce((SELECT max(id) FROM to_crm), 0),
+                             coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'last_row'), 0))),
+                    customer, ?2, barrier, at, seq, created_at FROM to_crm WHERE id = ?1",
         )?
         .execute(params![row, serde_json::to_string(by)?])?;
     bury(tx, row, reason)

@@ -221,7 +221,10 @@ pub(in crate::relay) fn push(
     let recorded = matches!(origin, Origin::Agent { .. } | Origin::Press);
     tx.connection
         .prepare_cached(
-            "INSERT INTO to_max (customer, origin, parts, recorded, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO to_max (id, customer, origin, parts, recorded, created_at)
+             VALUES ((SELECT 1 + max(coalesce((SELECT max(id) FROM to_max), 0),
+                             coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'last_row'), 0))),
+                     ?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(params![id, serde_json::to_string(origin)?, serde_json::to_string(parts)?, recorded, now])?;
     tx.wake(|woken| woken.max.push(id));
