@@ -82,7 +82,7 @@ impl Stepper<'_> {
         let Some(switched_at) = meta::number(self.tx, meta::SWITCHED_AT)? else { return Ok(false) };
         let at = taken.position.0;
         let rows = inbox::messages_between(self.tx, customer.id, (at - APART, at + APART))?;
-        let others: Vec<Other> = rows.into_iter().filter_map(Other::read).collect();
+        let others: Vec<Other> = rows.iter().filter_map(Other::read).collect();
         let Some(twins) = twins(&Said::of(message), at, &others, switched_at) else { return Ok(false) };
         if is_of_mango(message) {
             inbox::set_twin(self.tx, taken.row, twins[0])?;
@@ -168,7 +168,7 @@ struct Other {
 }
 
 impl Other {
-    fn read(row: inbox::Message) -> Option<Self> {
+    fn read(row: &inbox::Message) -> Option<Self> {
         let Event::MessageCreated(message) = update::parse(&row.raw).event else { return None };
         Some(Self { row: row.id, at: row.at, twin: row.twin, said: Said::of(&message) })
     }
@@ -189,8 +189,8 @@ fn twins(said: &Said, at: Millis, others: &[Other], switched_at: Millis) -> Opti
     if said.by_mango {
         // MANGO OFFICE may bring one message of MAX as several: each takes its part of it.
         let fits = |other: &&Other| {
-            let parts = others.iter().filter(|one| one.twin == Some(other.row)).map(|one| &one.said);
-            let left = parts.fold(Some(other.said.clone()), |left, part| left?.without(part));
+            let mut parts = others.iter().filter(|one| one.twin == Some(other.row)).map(|one| &one.said);
+            let left = parts.try_fold(other.said.clone(), |left, part| left.without(part));
             left.is_some_and(|left| left.without(said).is_some())
         };
         return candidates.into_iter().find(fits).map(|other| vec![other.row]);

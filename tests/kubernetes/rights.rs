@@ -75,16 +75,16 @@ fn differences(granted: &BTreeSet<Right>, rights: &Rights) -> (Vec<Right>, Vec<R
     (superfluous.cloned().collect(), missing.cloned().collect())
 }
 
-/// The comparison by itself: without any one of the rights of a role, a log that is well with it
+/// The comparison by itself: without any one of the rights of a granted, a log that is well with it
 /// names that right and no other.
 #[test]
 fn whichever_right_is_taken_from_a_role_is_named() {
     let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
-    let role = json!({"kind": "Role", "rules": [
+    let granted = json!({"kind": "Role", "rules": [
         rule("", &["secrets", "services"], &["get", "create", "patch"]),
         rule("maxchannel.dev", &["maxchannels/status"], &["patch"]),
     ]});
-    let granted = rights_in(&role);
+    let granted = rights_in(&granted);
     assert_eq!(granted.len(), 7);
     let line = |(group, resource, verb): &Right, code: u64, decision: &str| {
         let (resource, sub) = resource.split_once('/').map_or((resource.as_str(), None), |(one, sub)| (one, Some(sub)));

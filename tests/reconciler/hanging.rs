@@ -50,7 +50,7 @@ async fn an_edit_is_applied_and_told_while_the_relay_hangs_and_nobody_waits_for_
     let calls = Arc::new(Calls::default());
     let routes = Router::new()
         .route("/{namespace}/{name}/status", get(hang))
-        .route("/{namespace}/{name}/subscription/{made}", put(|| std::future::pending::<StatusCode>()))
+        .route("/{namespace}/{name}/subscription/{made}", put(std::future::pending::<StatusCode>))
         .with_state(calls.clone());
     world.settings.relay_link = RelayLink::Fake { base: serve(routes).await };
     world.run().await;

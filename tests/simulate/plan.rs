@@ -298,7 +298,6 @@ impl Setting {
             auto_replies,
             auto_close: self.auto_close,
             close_message: self.close_message.then(|| GOODBYE.to_owned()),
-            ..Rules::default()
         }
     }
 }

@@ -156,3 +156,12 @@ fn a_text_that_ends_in_a_backslash_is_refused_and_nothing_panics() {
         assert!(super::compose::document(text, 0).is_err(), "{text}");
     }
 }
+
+#[test]
+fn where_the_parser_gives_up_the_line_is_named_and_nothing_panics() {
+    for (text, line) in [("[!!str, b]", 1), ("a: 1\nb: {c: !x, d: 1}\n", 2), ("a:\n- [!!binary,\n  b]\n", 2)] {
+        let error = super::compose::document(text, 10).unwrap_err();
+        assert!(error.message.contains("a tag that a comma follows"), "{text}: {}", error.message);
+        assert_eq!(error.line, 10 + line, "{text}");
+    }
+}

@@ -191,8 +191,7 @@ async fn compare(
                 if !listed.contains(&known.id) {
                     // One that was announced while we asked may be missing.
                     if known.seen_at < began {
-                        let closed = Known { state: State::Closed, closed_at: now, ..known };
-                        store::put(tx, &closed)?;
+                        store::put(tx, &Known { state: State::Closed, closed_at: now, ..known })?;
                     }
                     continue;
                 }

@@ -327,28 +327,25 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     Some((State::Uncertain, Some(of_parts(words, next, parts.len()))))
                 }
             };
-            match &ended {
-                Some((state, words)) => {
-                    // What was told once is not told again.
-                    told = *state == State::Uncertain && head.sending.is_some_and(|sending| sending.told);
-                    queue::end(tx, head.id, &parts, next, (*state, words.as_deref()), now)?;
-                    if let (State::Uncertain, Some(sending), None) = (*state, head.sending, customer.chat_id) {
-                        // One that nobody could look for is looked for when its dialog is known.
-                        let look_at = Some(Millis::MIN);
-                        queue::note_sending(tx, head.id, &Sending { look_at, looks: 0, told: true, ..sending })?;
-                    }
-                    if !told {
-                        conclude(stepper, &customer, &head, *state, words.as_deref().unwrap_or_default())?;
-                    }
+            if let Some((state, words)) = &ended {
+                // What was told once is not told again.
+                told = *state == State::Uncertain && head.sending.is_some_and(|sending| sending.told);
+                queue::end(tx, head.id, &parts, next, (*state, words.as_deref()), now)?;
+                if let (State::Uncertain, Some(sending), None) = (*state, head.sending, customer.chat_id) {
+                    // One that nobody could look for is looked for when its dialog is known.
+                    let look_at = Some(Millis::MIN);
+                    queue::note_sending(tx, head.id, &Sending { look_at, looks: 0, told: true, ..sending })?;
                 }
-                None => {
-                    queue::advance(tx, head.id, &parts, next)?;
-                    // Found, not sent: so may be what is behind it.
-                    if let Some(found) = head.sending.filter(|sending| sending.whole && next > head.part) {
-                        let next = Sending::by_a_lost_store(found.since, found.by_mango);
-                        let next = Sending { told: found.told, ..next };
-                        queue::note_sending(tx, head.id, &next)?;
-                    }
+                if !told {
+                    conclude(stepper, &customer, &head, *state, words.as_deref().unwrap_or_default())?;
+                }
+            } else {
+                queue::advance(tx, head.id, &parts, next)?;
+                // Found, not sent: so may be what is behind it.
+                if let Some(found) = head.sending.filter(|sending| sending.whole && next > head.part) {
+                    let next = Sending::by_a_lost_store(found.since, found.by_mango);
+                    let next = Sending { told: found.told, ..next };
+                    queue::note_sending(tx, head.id, &next)?;
                 }
             }
             customer.save(tx, stepper.rules)?;

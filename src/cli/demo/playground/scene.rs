@@ -60,7 +60,9 @@ pub(super) async fn observe(playground: &Playground) -> Parts {
         if let Some(rules) = &rules {
             let mut acts = acts(playground, phone.as_ref(), &desk, &outbox, &sender);
             // The doubles tell the real time.
-            acts.iter_mut().for_each(|(at, _)| *at = moved.shown_at(*at));
+            for (at, _) in &mut acts {
+                *at = moved.shown_at(*at);
+            }
             show(&format!("dialog {user}"), dialog(rules, &acts, now));
         }
         show(&format!("phone {user}"), phone.map_or(Value::Null, |phone| phone_json(&phone)));
