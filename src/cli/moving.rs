@@ -25,7 +25,8 @@ pub(super) struct ExportArgs {
     /// Where to write it; `-` is stdout.
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
-    /// Go on here: the file is a backup, for the place of a store that is lost. Never bring it anywhere while this relay works.
+    /// Go on here: the file is a backup, for the place of a store that is lost. Never bring it
+    /// anywhere while this relay works.
     #[arg(long, conflicts_with = "undo")]
     keep: bool,
     /// Put a store that was taken out to work here again. Only where the file was not brought

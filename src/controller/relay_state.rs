@@ -12,8 +12,8 @@ use crate::time::Millis;
 /// What a pod says of itself.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PodState {
-    /// It can be asked at this address; `ready` as the kubelet sees it, `late` where it has not been
-    /// so for longer than a start takes.
+    /// It can be asked at this address; `ready` as the kubelet sees it, `late` where it has not
+    /// been so for longer than a start takes.
     Running { ip: IpAddr, ready: bool, late: bool },
     /// There is nobody to ask.
     Down(RelayState),

@@ -1,5 +1,6 @@
-//! The form of what a process writes line by line, and the lines that go to stdout because they are what the process is asked for: news of
-//! a local run. They look as the log does, with time and level.
+//! The form of what a process writes line by line, and the lines that go to stdout because they are
+//! what the process is asked for: news of a local run. They look as the log does, with time and
+//! level.
 
 use std::io::Write as _;
 use std::sync::OnceLock;

@@ -205,7 +205,7 @@ async fn a_backup_in_the_place_of_a_lost_store_loses_doubles_and_reorders_nothin
     world.max.control().clear_faults();
     world.restart(false).await;
     world.until_true("what waited is out", || world.seen(&anna).last().is_some_and(|last| last == "второе")).await;
-    // What is not in it: from the customer, from the agent, from another customer; one report is lost.
+    // What is not in it: from the customer, the agent, another customer; one report is lost.
     world.say(&anna, "два");
     world.until_true("the CRM has it", || world.received(&anna) == ["раз", "два"]).await;
     let boris = world.customer("Борис");

@@ -122,7 +122,14 @@ async fn changes(from: &Intake, to: &Intake) {
         })
         .await;
     both.world.pass(120_000).await;
-    assert_eq!(bare(both.world.received(&anna)), said, "{case}");
+    let received = both.world.received(&anna);
+    // What came behind a younger one said so.
+    let (mut told, mut all) = (bare(received.clone()), said.to_vec());
+    if received.iter().any(|text| text.contains('\n')) {
+        told.sort();
+        all.sort_unstable();
+    }
+    assert_eq!(told, all, "{case}: {received:?}");
     assert_eq!(both.world.seen(&anna), shown, "{case}");
     assert_eq!(both.world.open_chat(&anna), Some(chat), "{case}: the dialog goes on");
 

@@ -81,8 +81,8 @@ pub async fn broken(play: &Play, plan: &Plan) -> Vec<String> {
         {
             continue;
         }
-        // A new store takes what is younger than itself, by a clock that is behind: the CRM knows it
-        // by its key.
+        // A new store takes what is younger than itself, by a clock that is behind: the CRM knows
+        // it by its key.
         if violation["rule"] == "repeat"
             && !play.lost_at.is_empty()
             && (plan.setting.clock_ahead < 0 || sets_clock(plan))

@@ -23,7 +23,8 @@ pub(in crate::relay) const MARKER: &str = "marker";
 /// Set once the store has seen the whole outbox of the CRM.
 pub(in crate::relay) const OUTBOX_LOOKED: &str = "outbox_looked";
 
-/// In a file that was written out while its store went on: when that was, milliseconds since the epoch.
+/// In a file that was written out while its store went on: when that was, milliseconds since the
+/// epoch.
 pub(super) const BACKUP_OF: &str = "backup_of";
 
 /// In a store that such a file was brought into, until a relay has opened it: the same moment.
