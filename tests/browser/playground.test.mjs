@@ -214,7 +214,7 @@ test('in the evening and on a holiday the off-hours reply is sent, and the manif
   await endDialog(0);
 });
 
-test('a bot takes the dialogs, and while it is away the agents do', { skip: 'behind the clock test its button is not answered' }, async () => {
+test('a bot takes the dialogs, and while it is away the agents do', async () => {
   const answers = async () => (await phoneTexts(0)).filter((text) => text === 'Я бот. Чем помочь?').length;
   await page.locator('#fault-botTakesDialogs').click();
   await until('the bot is the receiver', async () => (await page.locator('#manifestText').inputValue()).includes('bot:'));

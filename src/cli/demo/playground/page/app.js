@@ -158,7 +158,7 @@ function showPhone(user) {
     one.text ? el('span', { class: 'text', dir: 'auto' }, one.text) : null,
     ...one.files.map((file) => fileLink(`/files/max/${file.file}`, file.name || file.kind, file.size)),
     one.buttons.length ? el('span', { class: 'keys', role: 'group', 'aria-label': t('buttons') },
-      ...one.buttons.map((button) => el('button', { type: 'button', onclick: () => act({ do: 'press', user, mid: one.id, button }) }, button))) : null,
+      ...one.buttons.map((button) => el('button', { type: 'button', onclick: () => act({ do: 'press', user: Number(user), mid: one.id, button }) }, button))) : null,
     el('span', { class: 'meta' }, time(one.at) + (one.edited ? `, ${t('edited')}` : ''))));
 }
 
