@@ -9,6 +9,10 @@ set -euo pipefail
 [ $# = 1 ] || { say "usage: down.sh STATE"; exit $EXIT_USAGE; }
 STATE=$(state_folder "$1")
 
+# What a test has stopped must run to be buried: the node waits for its processes, and they for whoever entered it with them.
+if waits=$(running kubelet); then
+	for pid in "$waits" $(pgrep -P "$waits"); do kill -CONT "$pid" 2>/dev/null || true; done
+fi
 # The node first: with its first process the kernel ends every process of its namespaces (containers and shims too), and with those its mounts
 # and rules are gone. SIGKILL throughout: an API server asked to stop waits up to 80 s for its watchers, and no data is kept anyway.
 for name in kube-router node-first node kubelet kube-proxy containerd kube-scheduler kube-controller-manager kube-apiserver etcd; do end "$name"; done
