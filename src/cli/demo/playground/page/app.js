@@ -419,6 +419,8 @@ function setUpManifest() {
     edits += 1;
     clearTimeout(typing);
     await act({ do: 'firstManifest' });
+    // Where nothing that was typed had been applied yet, no news comes of it.
+    showManifest();
   });
 }
 
