@@ -14,7 +14,6 @@ use super::redacted;
 /// The environment variable that chooses the form where no argument does: `text` or `json`.
 pub(super) const FORMAT: &str = "MAXCHANNEL_LOG_FORMAT";
 
-static CHOSEN: OnceLock<Format> = OnceLock::new();
 static IN_FORCE: OnceLock<Format> = OnceLock::new();
 
 /// How a process logs.
@@ -29,7 +28,7 @@ pub enum Format {
 
 /// Whatever a command's own form is, this one is used. To be called before logging starts.
 pub fn choose(format: Format) {
-    let _ = CHOSEN.set(format);
+    let _ = IN_FORCE.set(format);
 }
 
 /// The form of this process, and what the environment says where that is none.
@@ -41,8 +40,7 @@ pub(super) fn settle(default: Format) -> (Format, Option<String>) {
         Some("json") => (Some(Format::Json), None),
         Some(other) => (None, Some(other.to_owned())),
     };
-    let format = CHOSEN.get().copied().or(named).unwrap_or(default);
-    (*IN_FORCE.get_or_init(|| format), unknown)
+    (*IN_FORCE.get_or_init(|| named.unwrap_or(default)), unknown)
 }
 
 /// Writes one line to stdout, without what has been hidden.

@@ -11,13 +11,27 @@ use maxchannel_simulator::max;
 use serde_json::json;
 
 use crate::fleet::{self, Fleet};
-use crate::world::{Cluster, PATIENCE, World, until};
+use crate::world::{Cluster, Customer, PATIENCE, World, until};
 
 async fn gone(world: &World, name: &str) {
     until("the channel is gone", PATIENCE, || async {
         world.api::<MaxChannel>().get_opt(name).await.unwrap().is_none().then_some(())
     })
     .await;
+}
+
+/// The agents have the customer's dialog; then the CRM is away, and the relay takes these words.
+async fn leave_undelivered(world: &World, customer: &Customer, words: &[&str]) {
+    world.say(customer, "раз");
+    world.accept(customer).await;
+    world.crm.control().outage(Some(Outage::Unavailable));
+    for text in words {
+        world.say(customer, text);
+    }
+    // The start and the first word came before.
+    let expected = words.len() + 2;
+    let taken = || world.max.control().webhook_attempts().iter().filter(|one| one.status == Some(200)).count();
+    until("the relay has taken them", PATIENCE, || async { (taken() >= expected).then_some(()) }).await;
 }
 
 async fn event(world: &World, reason: &str) -> Option<String> {
@@ -38,13 +52,7 @@ async fn a_deletion_waits_for_what_is_undelivered_says_for_how_much_and_delivers
     world.apply(&world.manifest("support")).await;
     world.until_ready("support").await;
     let customer = world.customer();
-    world.say(&customer, "раз");
-    world.accept(&customer).await;
-    world.crm.control().outage(Some(Outage::Unavailable));
-    world.say(&customer, "два");
-    world.say(&customer, "три");
-    let taken = || world.max.control().webhook_attempts().iter().filter(|one| one.status == Some(200)).count();
-    until("the relay has taken them", PATIENCE, || async { (taken() >= 4).then_some(()) }).await;
+    leave_undelivered(&world, &customer, &["два", "три"]).await;
     world.delete("support").await;
     let message = world.until_condition("support", "Ready", "False", "DeletionWaits", PATIENCE).await;
     assert!(message.contains("2 undelivered messages: 2 to the CRM"), "{message}");
@@ -101,12 +109,7 @@ async fn a_deletion_waits_for_the_word_of_a_relay_that_does_not_run() {
     world.apply(&manifest).await;
     world.until_ready("support").await;
     let customer = world.customer();
-    world.say(&customer, "раз");
-    world.accept(&customer).await;
-    world.crm.control().outage(Some(Outage::Unavailable));
-    world.say(&customer, "два");
-    let taken = || world.max.control().webhook_attempts().iter().filter(|one| one.status == Some(200)).count();
-    until("the relay has taken it", PATIENCE, || async { (taken() >= 3).then_some(()) }).await;
+    leave_undelivered(&world, &customer, &["два"]).await;
     controller.stop().await;
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}});
     let quotas = world.api::<ResourceQuota>();

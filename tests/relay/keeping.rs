@@ -19,6 +19,29 @@ async fn moments(world: &World) {
     }
 }
 
+/// From now on the CRM takes no report of what became of a message.
+fn lost_reports() -> creatio::Fault {
+    creatio::Fault {
+        method: Some("PATCH".to_owned()),
+        count: 1_000,
+        effect: false,
+        answer: Answer::Drop,
+        ..creatio::Fault::default()
+    }
+}
+
+/// MAX takes so many more messages of the bot's and refuses those behind them.
+fn refused_sends(skip: u32) -> Fault {
+    Fault {
+        method: Some("POST".to_owned()),
+        path: Some("/messages".to_owned()),
+        skip,
+        times: 0,
+        outcome: Outcome::error(503, "service.unavailable", ""),
+        ..Fault::default()
+    }
+}
+
 /// So many messages wait for MAX.
 async fn until_waiting(world: &World, count: i64) {
     for _ in 0..10_000 {
@@ -133,18 +156,9 @@ async fn after_the_loss_of_the_store_a_pending_message_is_looked_for_although_no
         let anna = world.customer("Анна");
         world.say(&anna, "Здравствуйте");
         let chat = world.accept(&anna).await;
-        let lost = creatio::Fault {
-            method: Some("PATCH".to_owned()),
-            count: 1_000,
-            effect: false,
-            answer: Answer::Drop,
-            ..creatio::Fault::default()
-        };
-        world.crm.control().fault(lost);
+        world.crm.control().fault(lost_reports());
         if !arrived {
-            let refused = Outcome::error(503, "service.unavailable", "");
-            let all = Fault { method: Some("POST".to_owned()), times: 0, outcome: refused, ..Fault::default() };
-            world.max.control().add_fault(Fault { path: Some("/messages".to_owned()), ..all });
+            world.max.control().add_fault(refused_sends(0));
         }
         world.crm.control().send(chat, world.agent, "Ваш заказ в пути", Vec::new()).unwrap();
         if arrived {
@@ -191,9 +205,7 @@ async fn a_backup_in_the_place_of_a_lost_store_loses_doubles_and_reorders_nothin
     let chat = world.accept(&anna).await;
     world.until_true("the reply is out", || world.seen(&anna) == ["Ищем агента"]).await;
     // What waits when the backup is written: a message of two parts, and one behind it.
-    let refused = Outcome::error(503, "service.unavailable", "");
-    let all = Fault { method: Some("POST".to_owned()), times: 0, outcome: refused, ..Fault::default() };
-    world.max.control().add_fault(Fault { path: Some("/messages".to_owned()), ..all });
+    world.max.control().add_fault(refused_sends(0));
     let long = format!("{}. {}.", "а".repeat(3_990), "б".repeat(1_000));
     for words in [&long, "второе"] {
         world.crm.control().send(chat, world.agent, words, Vec::new()).unwrap();
@@ -211,14 +223,7 @@ async fn a_backup_in_the_place_of_a_lost_store_loses_doubles_and_reorders_nothin
     let boris = world.customer("Борис");
     world.say(&boris, "Добрый день");
     world.until_true("he is answered", || world.seen(&boris) == ["Ищем агента"]).await;
-    let lost = creatio::Fault {
-        method: Some("PATCH".to_owned()),
-        count: 1_000,
-        effect: false,
-        answer: Answer::Drop,
-        ..creatio::Fault::default()
-    };
-    world.crm.control().fault(lost);
+    world.crm.control().fault(lost_reports());
     world.crm.control().send(chat, world.agent, "третье", Vec::new()).unwrap();
     world.until_true("it is out", || world.seen(&anna).last().is_some_and(|last| last == "третье")).await;
     let before = (world.seen(&anna), world.seen(&boris));
@@ -251,18 +256,8 @@ async fn after_the_loss_of_the_store_a_message_of_several_parts_is_sent_from_whe
         let anna = world.customer("Анна");
         world.say(&anna, "Здравствуйте");
         let chat = world.accept(&anna).await;
-        let refused = Outcome::error(503, "service.unavailable", "");
-        let skip = u32::try_from(arrived).unwrap();
-        let later = Fault { method: Some("POST".to_owned()), skip, times: 0, outcome: refused, ..Fault::default() };
-        world.max.control().add_fault(Fault { path: Some("/messages".to_owned()), ..later });
-        let lost = creatio::Fault {
-            method: Some("PATCH".to_owned()),
-            count: 1_000,
-            effect: false,
-            answer: Answer::Drop,
-            ..creatio::Fault::default()
-        };
-        world.crm.control().fault(lost);
+        world.max.control().add_fault(refused_sends(u32::try_from(arrived).unwrap()));
+        world.crm.control().fault(lost_reports());
         world.crm.control().send(chat, world.agent, &long, Vec::new()).unwrap();
         world.until_true("so many are with the customer", || world.seen(&anna).len() == arrived).await;
         if arrived < 3 {

@@ -6,19 +6,9 @@ use maxchannel::policy::{AutoReply, Rules};
 use maxchannel_simulator::creatio::{self, Answer, OutFile, Outage};
 use maxchannel_simulator::max::{Fault, Outcome};
 
-use crate::world::{World, quiet_rules};
+use crate::world::{World, lost_send, quiet_rules};
 
 const HOUR: i64 = 3_600_000;
-
-fn lost_send() -> Fault {
-    Fault {
-        method: Some("POST".to_owned()),
-        path: Some("/messages".to_owned()),
-        effect: true,
-        outcome: Outcome::Drop,
-        ..Fault::default()
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_set_back_by_an_hour_delays_no_lost_answer_and_no_lost_report() {

@@ -9,7 +9,7 @@ use maxchannel_simulator::mango::{self, EventFaults, Outage};
 use maxchannel_simulator::max::{Fault, Outcome};
 
 use crate::ways::bare;
-use crate::world::{Customer, Setup, World, quiet_rules};
+use crate::world::{Customer, Setup, World, lost_send, quiet_rules};
 
 const WAYS: [Intake; 3] = [Intake::Webhook, Intake::LongPoll, Intake::MangoDialogs];
 
@@ -69,13 +69,7 @@ impl Both {
                 ..mango::Fault::default()
             });
         } else {
-            self.world.max.control().add_fault(Fault {
-                method: Some("POST".to_owned()),
-                path: Some("/messages".to_owned()),
-                effect: true,
-                outcome: Outcome::Drop,
-                ..Fault::default()
-            });
+            self.world.max.control().add_fault(lost_send());
         }
     }
 }

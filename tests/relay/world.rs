@@ -11,6 +11,7 @@ use maxchannel::relay::http::{Relays, router, serve};
 use maxchannel::time::Clock;
 use maxchannel::time::ManualClock;
 use maxchannel_simulator::connection::Connection;
+use maxchannel_simulator::max::{Fault, Outcome};
 use maxchannel_simulator::{creatio, mango, max};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -67,6 +68,17 @@ pub struct Setup {
     pub is_connected: bool,
     pub bot_timeout_millis: Option<u64>,
     pub retention_seconds: Option<u64>,
+}
+
+/// A message of the bot's that arrives, and whose answer is lost.
+pub fn lost_send() -> Fault {
+    Fault {
+        method: Some("POST".to_owned()),
+        path: Some("/messages".to_owned()),
+        effect: true,
+        outcome: Outcome::Drop,
+        ..Fault::default()
+    }
 }
 
 pub fn quiet_rules() -> Rules {

@@ -344,8 +344,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                 // Found, not sent: so may be what is behind it.
                 if let Some(found) = head.sending.filter(|sending| sending.whole && next > head.part) {
                     let next = Sending::by_a_lost_store(found.since, found.by_mango);
-                    let next = Sending { told: found.told, ..next };
-                    queue::note_sending(tx, head.id, &next)?;
+                    queue::note_sending(tx, head.id, &Sending { told: found.told, ..next })?;
                 }
             }
             customer.save(tx, stepper.rules)?;
