@@ -106,7 +106,7 @@ impl Stepper<'_> {
 }
 
 fn is_of_mango(message: &Message) -> bool {
-    message.mid.starts_with(OF_MANGO)
+    message.mid.as_str().starts_with(OF_MANGO)
 }
 
 fn same_words(one: &str, other: &str) -> bool {
