@@ -26,6 +26,6 @@ pub mod webhook;
 
 pub use config::RelayConfig;
 pub use customer_id::CustomerId;
-pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
+pub use facts::{AutoClose, Facts, MangoFacts, SideFacts, Undelivered};
 pub use installation::InstallationId;
 pub use trouble::Trouble;
