@@ -23,7 +23,7 @@ mod trouble;
 pub mod webhook;
 
 pub use config::RelayConfig;
-pub use facts::{AutoClose, Facts, SideFacts, Undelivered};
+pub use facts::{AutoClose, Facts, MangoFacts, SideFacts, Undelivered};
 pub use installation::InstallationId;
 pub use trouble::Trouble;
 

@@ -194,12 +194,12 @@ async fn withhold(context: &Context, scope: &Scope, channel: &Channel, state: &m
 }
 
 /// Why the relay's pod may not be replaced now; if it may, it counts from here on.
-fn waits_for_others(context: &Context, scope: &Scope, name: &ChannelRef) -> Option<Unapplied> {
+fn waits_for_others(context: &Context, scope: &Scope, name: &ChannelRef, is_running: bool) -> Option<Unapplied> {
     let sets = scope.stateful_sets.state();
     let mut begun = rollouts::unfinished(sets.iter().map(|set| &**set), &names::relay(""));
     // Of those that are going, or are none of ours, nothing is waited for.
     begun.retain(|other| is_served(scope, other));
-    match context.rollouts.may_begin(name, sets.len(), &begun) {
+    match context.rollouts.may_begin(name, is_running, sets.len(), &begun) {
         Turn::Go => None,
         Turn::Wait(detail) => Some(Unapplied { reason: Reason::RolloutWaiting, detail, is_harmless: true }),
         Turn::Halted(detail) => Some(Unapplied { reason: Reason::RolloutHalted, detail, is_harmless: true }),
@@ -232,6 +232,9 @@ async fn follow_rollout(context: &Context, scope: &Scope, channel: &Channel, rel
         RelayState::Failed { reason, detail } => Some(format!("{reason}, {detail}")),
         RelayState::Absent { .. } | RelayState::Unheard | RelayState::Running { .. } => None,
     };
+    let pod = own_pod(scope, &name);
+    let is_of_change = found.as_deref().zip(pod.as_deref()).is_none_or(|(set, pod)| rollouts::is_newest(set, pod));
+    let failing = failing.filter(|_| is_of_change);
     let news = context.rollouts.observe(&name, found.as_deref(), failing.as_deref());
     if news.came_up {
         let note = "The relay runs as it was changed";
@@ -443,16 +446,25 @@ impl Serving {
             refusals.take("claim", &claim, &desired, now, outcome)?;
         }
         let is_foreign = ["ServiceAccount", "Secret", "claim"].iter().any(|step| refusals.is_foreign(step));
-        // Of one that does not run nothing is lost, and this may be what mends it.
         let is_running = found.as_ref().and_then(|found| found.status.as_ref()?.ready_replicas).unwrap_or(0) > 0;
-        let is_due = replaces && is_running && !refusals.waits("StatefulSet", &desired, now);
-        let waits = volume::strands(found.as_deref(), &wanted, *undelivered)
-            .or_else(|| is_due.then(|| waits_for_others(context, scope, name)).flatten());
+        let tries_image = found.as_ref().is_some_and(|found| rollouts::has_another_image(found, &wanted));
+        let is_due = replaces && (is_running || tries_image) && !refusals.waits("StatefulSet", &desired, now);
+        let strands = volume::strands(found.as_deref(), &wanted, *undelivered);
+        let has_turn = strands.is_none();
+        let waits = strands.or_else(|| is_due.then(|| waits_for_others(context, scope, name, is_running)).flatten());
+        let mut goes = waits.is_none();
         if let Some(unapplied) = waits {
             self.waits_for_others = true;
             refusals.put("rollout", &desired, now, unapplied);
+            // The rest of the change may be what mends it.
+            if let (true, false, Some(found)) = (has_turn, is_running, &found) {
+                rollouts::keep_image(&mut wanted, found);
+                goes = replaces_pod(found, &wanted);
+            }
         } else if !is_foreign {
             refusals.clear("rollout");
+        }
+        if goes && !is_foreign {
             apply!("StatefulSet", found.clone().map(Live::Whole), wanted);
             let change = changes.iter().find(|(kind, _)| *kind == "StatefulSet").map(|(_, change)| *change);
             let generation = memory.get("StatefulSet").and_then(|applied| applied.generation);

@@ -4,6 +4,10 @@
 //! Counted is what was written, not what a watch shows that may be late: a relay is away from the
 //! moment of the write until the StatefulSet as written, by its generation, has the new pod ready.
 //! Those that an earlier process has begun show by their StatefulSets.
+//!
+//! A relay that does not run takes its turn like the others where another image is tried on it, for
+//! that may be worse than what it has; those that do not run are asked first. Anything else that is
+//! changed of it goes at once: nothing is lost by it, and it may be what mends it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use tokio::time::Instant;
 
@@ -89,7 +94,8 @@ pub struct Rollouts {
 #[derive(Debug, Default)]
 struct State {
     away: BTreeMap<ChannelRef, Away>,
-    waiting: BTreeSet<ChannelRef>,
+    /// And whether each runs.
+    waiting: BTreeMap<ChannelRef, bool>,
 }
 
 #[derive(Debug)]
@@ -98,6 +104,14 @@ struct Away {
     /// Of the StatefulSet, as the server answered the write.
     generation: Option<i64>,
     failed: Option<String>,
+    /// It did not come up, and something else is tried now.
+    is_tried_again: bool,
+}
+
+impl Away {
+    fn new(generation: Option<i64>) -> Self {
+        Self { since: Instant::now(), generation, failed: None, is_tried_again: false }
+    }
 }
 
 /// What became of a relay that was being replaced.
@@ -119,29 +133,37 @@ impl Rollouts {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this channel's relay may be replaced now. `unfinished` are those whose StatefulSets
-    /// say that they are not done.
-    pub fn may_begin(&self, channel: &ChannelRef, all: usize, unfinished: &[ChannelRef]) -> Turn {
+    /// Whether this channel's relay, which runs or not, may be replaced now. `unfinished` are those
+    /// whose StatefulSets say that they are not done.
+    pub fn may_begin(&self, channel: &ChannelRef, is_running: bool, all: usize, unfinished: &[ChannelRef]) -> Turn {
         let mut state = self.state();
-        if state.away.contains_key(channel) {
-            return Turn::Go;
+        let places = self.parallelism.of(all);
+        if let Some(own) = state.away.get(channel) {
+            // What mends one that did not come up is let through, as many at once as ever.
+            let tried = state.away.values().filter(|away| away.failed.is_none() || away.is_tried_again).count();
+            if own.failed.is_none() || own.is_tried_again || tried < places {
+                if let Some(own) = state.away.get_mut(channel) {
+                    own.is_tried_again = own.failed.is_some();
+                }
+                return Turn::Go;
+            }
         }
-        if let Some((who, why)) = state.away.iter().find_map(|(who, away)| Some((who, away.failed.as_ref()?))) {
-            let turn = Turn::Halted(format!("{who}: {why}"));
-            state.waiting.insert(channel.clone());
-            return turn;
+        let turn =
+            if let Some((who, why)) = state.away.iter().find_map(|(who, away)| Some((who, away.failed.as_ref()?))) {
+                Turn::Halted(format!("{who}: {why}"))
+            } else {
+                let mut away: BTreeSet<&ChannelRef> = state.away.keys().collect();
+                away.extend(unfinished.iter().filter(|other| *other != channel));
+                let names: Vec<String> = away.iter().take(3).map(ToString::to_string).collect();
+                if away.len() < places { Turn::Go } else { Turn::Wait(names.join(", ")) }
+            };
+        if turn == Turn::Go {
+            state.waiting.remove(channel);
+            state.away.insert(channel.clone(), Away::new(None));
+        } else {
+            state.waiting.insert(channel.clone(), is_running);
         }
-        let mut away: BTreeSet<&ChannelRef> = state.away.keys().collect();
-        away.extend(unfinished.iter().filter(|other| *other != channel));
-        if away.len() >= self.parallelism.of(all) {
-            let names: Vec<String> = away.iter().take(3).map(ToString::to_string).collect();
-            let turn = Turn::Wait(names.join(", "));
-            state.waiting.insert(channel.clone());
-            return turn;
-        }
-        state.waiting.remove(channel);
-        state.away.insert(channel.clone(), Away { since: Instant::now(), generation: None, failed: None });
-        Turn::Go
+        turn
     }
 
     /// The StatefulSet was written, be it because another of its name was deleted meanwhile.
@@ -173,8 +195,7 @@ impl Rollouts {
             && is_unfinished(set)
         {
             // Begun by an earlier process.
-            let generation = set.metadata.generation;
-            state.away.entry(channel.clone()).or_insert(Away { since: Instant::now(), generation, failed: None });
+            state.away.entry(channel.clone()).or_insert(Away::new(set.metadata.generation));
         }
         let Some(away) = state.away.get_mut(channel) else { return news };
         let is_as_written = |set: &StatefulSet| away.generation.is_some() && set.metadata.generation >= away.generation;
@@ -183,6 +204,8 @@ impl Rollouts {
             news.next = self.release(&mut state, channel);
             return news;
         }
+        // What the pod before the change says of itself is no word about the change.
+        let failing = failing.filter(|_| found.is_none_or(|set| is_as_written(set) && is_seen(set)));
         let late = (away.since.elapsed() > PATIENCE).then_some("it is not ready in time");
         if let (Some(why), None) = (failing.or(late), &away.failed) {
             away.failed = Some(why.to_owned());
@@ -200,8 +223,10 @@ impl Rollouts {
 
     fn release(&self, state: &mut State, channel: &ChannelRef) -> Vec<ChannelRef> {
         state.away.remove(channel);
+        let mut next: Vec<(&ChannelRef, bool)> = state.waiting.iter().map(|(who, runs)| (who, *runs)).collect();
+        next.sort_by_key(|(_, is_running)| *is_running);
         // More than may begin are asked, since some may be gone meanwhile.
-        state.waiting.iter().take(self.parallelism.of(state.waiting.len()) + 1).cloned().collect()
+        next.into_iter().take(self.parallelism.of(state.waiting.len()) + 1).map(|(who, _)| who.clone()).collect()
     }
 
     /// How many are being replaced, wait, and did not come up.
@@ -215,9 +240,37 @@ impl Rollouts {
 /// Whether the newest template is in force, and its pod ready.
 fn is_rolled_out(set: &StatefulSet) -> bool {
     let Some(status) = &set.status else { return false };
-    status.observed_generation >= set.metadata.generation
-        && status.ready_replicas.unwrap_or(0) >= 1
-        && status.update_revision == status.current_revision
+    is_seen(set) && status.ready_replicas.unwrap_or(0) >= 1 && status.update_revision == status.current_revision
+}
+
+/// Whether the StatefulSet's own controller has seen its newest template.
+fn is_seen(set: &StatefulSet) -> bool {
+    set.status.as_ref().is_some_and(|status| status.observed_generation >= set.metadata.generation)
+}
+
+/// Whether the pod is made from the newest template, and so what it says is about the change.
+pub fn is_newest(set: &StatefulSet, pod: &Pod) -> bool {
+    let newest = set.status.as_ref().and_then(|status| status.update_revision.as_ref());
+    newest.is_none_or(|newest| pod.labels().get("controller-revision-hash").is_none_or(|of| of == newest))
+}
+
+/// Whether another image is wanted than the StatefulSet has.
+pub fn has_another_image(found: &StatefulSet, wanted: &StatefulSet) -> bool {
+    images(found) != images(wanted)
+}
+
+fn images(set: &StatefulSet) -> Vec<Option<&str>> {
+    let pod = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    pod.into_iter().flat_map(|pod| &pod.containers).map(|container| container.image.as_deref()).collect()
+}
+
+/// Leaves the image that the StatefulSet has.
+pub fn keep_image(wanted: &mut StatefulSet, found: &StatefulSet) {
+    let image = images(found).first().copied().flatten().map(str::to_owned);
+    let pod = wanted.spec.as_mut().and_then(|spec| spec.template.spec.as_mut());
+    if let Some(container) = pod.and_then(|pod| pod.containers.first_mut()) {
+        container.image = image;
+    }
 }
 
 /// Whether a pod of a newer template has not come up yet.
@@ -257,17 +310,17 @@ mod tests {
     fn what_was_written_counts_however_late_the_watch_is() {
         let rollouts = Rollouts::default();
         let (a, b) = (channel("a"), channel("b"));
-        assert_eq!(rollouts.may_begin(&a, 3, &[]), Turn::Go);
+        assert_eq!(rollouts.may_begin(&a, true, 3, &[]), Turn::Go);
         // The watch still has the StatefulSet from before the write, which is done and ready.
         assert_eq!(rollouts.observe(&a, Some(&set(1, 1, 1, true)), None), News::default());
         rollouts.written(&a, Some(2));
         for late in [set(1, 1, 1, true), set(2, 1, 1, true), set(2, 2, 1, false), set(2, 2, 0, true)] {
             assert_eq!(rollouts.observe(&a, Some(&late), None), News::default());
-            assert_eq!(rollouts.may_begin(&b, 3, &[]), Turn::Wait("n/a".to_owned()));
+            assert_eq!(rollouts.may_begin(&b, true, 3, &[]), Turn::Wait("n/a".to_owned()));
         }
         let news = rollouts.observe(&a, Some(&set(2, 2, 1, true)), None);
         assert_eq!((news.came_up, news.next), (true, vec![b.clone()]));
-        assert_eq!(rollouts.may_begin(&b, 3, &[]), Turn::Go);
+        assert_eq!(rollouts.may_begin(&b, true, 3, &[]), Turn::Go);
     }
 
     #[tokio::test(start_paused = true)]
@@ -275,7 +328,7 @@ mod tests {
         let (a, b, c) = (channel("a"), channel("b"), channel("c"));
         for failing in [Some("the image cannot be pulled"), None] {
             let rollouts = Rollouts::new(Parallelism::Number(2));
-            assert_eq!(rollouts.may_begin(&a, 3, &[]), Turn::Go);
+            assert_eq!(rollouts.may_begin(&a, true, 3, &[]), Turn::Go);
             rollouts.written(&a, Some(2));
             if failing.is_none() {
                 tokio::time::advance(PATIENCE + Duration::from_secs(1)).await;
@@ -284,14 +337,58 @@ mod tests {
             assert_eq!(rollouts.observe(&a, Some(&set(2, 2, 0, false)), failing).failed, None, "told once");
             tokio::time::advance(Duration::from_hours(10)).await;
             for other in [&b, &c] {
-                assert_eq!(rollouts.may_begin(other, 3, &[]), Turn::Halted(format!("n/a: {why}")));
+                assert_eq!(rollouts.may_begin(other, true, 3, &[]), Turn::Halted(format!("n/a: {why}")));
             }
-            assert_eq!(rollouts.may_begin(&a, 3, &[]), Turn::Go, "what mends it is let through");
+            assert_eq!(rollouts.may_begin(&a, true, 3, &[]), Turn::Go, "what mends it is let through");
             rollouts.written(&a, Some(3));
             assert_eq!(rollouts.observe(&a, Some(&set(3, 3, 1, true)), None).next, [b.clone(), c.clone()]);
-            assert_eq!(rollouts.may_begin(&b, 3, &[]), Turn::Go);
-            assert_eq!(rollouts.may_begin(&c, 3, &[]), Turn::Go);
+            assert_eq!(rollouts.may_begin(&b, true, 3, &[]), Turn::Go);
+            assert_eq!(rollouts.may_begin(&c, true, 3, &[]), Turn::Go);
         }
+    }
+
+    /// A fleet of which no relay runs, onto which a new image comes: three times, worse each time
+    /// but the last.
+    #[tokio::test(start_paused = true)]
+    async fn those_that_do_not_run_take_their_turns_and_are_asked_first() {
+        let (a, b, c, d) = (channel("a"), channel("b"), channel("c"), channel("d"));
+        let rollouts = Rollouts::default();
+        assert_eq!(rollouts.may_begin(&c, false, 4, &[]), Turn::Go);
+        // What the pod that is going says of itself counts for nothing, before and after the write.
+        let crashes = Some("it crashes");
+        assert_eq!(rollouts.observe(&c, Some(&set(1, 1, 0, true)), crashes), News::default());
+        rollouts.written(&c, Some(2));
+        assert_eq!(rollouts.observe(&c, Some(&set(1, 1, 0, true)), crashes), News::default());
+        assert_eq!(rollouts.observe(&c, Some(&set(2, 1, 0, true)), crashes), News::default());
+        for (other, is_running) in [(&a, true), (&b, false), (&d, false)] {
+            assert_eq!(rollouts.may_begin(other, is_running, 4, &[]), Turn::Wait("n/c".to_owned()));
+        }
+        assert!(rollouts.observe(&c, Some(&set(2, 2, 0, false)), crashes).failed.is_some());
+        for other in [&b, &d] {
+            assert_eq!(rollouts.may_begin(other, false, 4, &[]), Turn::Halted("n/c: it crashes".to_owned()));
+        }
+        assert_eq!(rollouts.may_begin(&c, false, 4, &[]), Turn::Go, "another try");
+        rollouts.written(&c, Some(3));
+        assert_eq!(rollouts.may_begin(&b, false, 4, &[]), Turn::Halted("n/c: it crashes".to_owned()));
+        assert_eq!(rollouts.observe(&c, Some(&set(3, 3, 1, true)), None).next, [b.clone(), d.clone()]);
+        assert_eq!(rollouts.may_begin(&b, false, 4, &[]), Turn::Go);
+        assert_eq!(rollouts.may_begin(&d, false, 4, &[]), Turn::Wait("n/b".to_owned()));
+    }
+
+    #[test]
+    fn of_many_that_did_not_come_up_as_many_are_tried_again_as_may_change_at_once() {
+        let rollouts = Rollouts::default();
+        let (a, b) = (channel("a"), channel("b"));
+        // An earlier process has left both so.
+        for one in [&a, &b] {
+            assert!(rollouts.observe(one, Some(&set(2, 2, 0, false)), Some("it crashes")).failed.is_some());
+        }
+        assert_eq!(rollouts.may_begin(&b, false, 2, &[]), Turn::Go);
+        rollouts.written(&b, Some(3));
+        assert_eq!(rollouts.may_begin(&b, false, 2, &[]), Turn::Go, "and again, until it comes up");
+        assert_eq!(rollouts.may_begin(&a, false, 2, &[]), Turn::Halted("n/a: it crashes".to_owned()));
+        assert_eq!(rollouts.observe(&b, Some(&set(3, 3, 1, true)), None).next, std::slice::from_ref(&a));
+        assert_eq!(rollouts.may_begin(&a, false, 2, &[]), Turn::Go);
     }
 
     #[test]
@@ -300,9 +397,9 @@ mod tests {
         let sets = [set(2, 2, 0, false), set(2, 2, 1, true)];
         let begun = unfinished(&sets, "-relay");
         assert_eq!(begun, [channel("a")]);
-        assert_eq!(rollouts.may_begin(&channel("b"), 3, &begun), Turn::Wait("n/a".to_owned()));
+        assert_eq!(rollouts.may_begin(&channel("b"), true, 3, &begun), Turn::Wait("n/a".to_owned()));
         assert!(rollouts.observe(&channel("a"), Some(&sets[0]), Some("it crashes")).failed.is_some());
-        assert_eq!(rollouts.may_begin(&channel("b"), 3, &begun), Turn::Halted("n/a: it crashes".to_owned()));
+        assert_eq!(rollouts.may_begin(&channel("b"), true, 3, &begun), Turn::Halted("n/a: it crashes".to_owned()));
         assert_eq!(rollouts.ended(&channel("a")), [channel("b")], "a channel that is gone holds nobody up");
     }
 
@@ -312,25 +409,25 @@ mod tests {
         // It was taken back before it was written; or the StatefulSet was deleted and made again.
         for (is_written, found) in [(false, set(4, 4, 1, true)), (true, set(1, 1, 1, true))] {
             let rollouts = Rollouts::default();
-            assert_eq!(rollouts.may_begin(&a, 2, &[]), Turn::Go);
+            assert_eq!(rollouts.may_begin(&a, true, 2, &[]), Turn::Go);
             if is_written {
                 rollouts.written(&a, Some(5));
-                assert_eq!(rollouts.may_begin(&b, 2, &[]), Turn::Wait("n/a".to_owned()));
+                assert_eq!(rollouts.may_begin(&b, true, 2, &[]), Turn::Wait("n/a".to_owned()));
                 rollouts.written(&a, Some(1));
             } else {
                 rollouts.unchanged(&a, Some(4));
             }
             assert!(rollouts.observe(&a, Some(&found), None).came_up);
-            assert_eq!(rollouts.may_begin(&b, 2, &[]), Turn::Go);
+            assert_eq!(rollouts.may_begin(&b, true, 2, &[]), Turn::Go);
         }
         // The server refused it.
         let rollouts = Rollouts::default();
-        assert_eq!(rollouts.may_begin(&a, 2, &[]), Turn::Go);
-        assert_eq!(rollouts.may_begin(&b, 2, &[]), Turn::Wait("n/a".to_owned()));
+        assert_eq!(rollouts.may_begin(&a, true, 2, &[]), Turn::Go);
+        assert_eq!(rollouts.may_begin(&b, true, 2, &[]), Turn::Wait("n/a".to_owned()));
         assert_eq!(rollouts.ended(&a), std::slice::from_ref(&b));
         tokio::time::advance(PATIENCE * 2).await;
         assert_eq!(rollouts.observe(&a, Some(&set(4, 4, 1, true)), None), News::default());
-        assert_eq!(rollouts.may_begin(&b, 2, &[]), Turn::Go);
+        assert_eq!(rollouts.may_begin(&b, true, 2, &[]), Turn::Go);
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub(super) fn note(tx: &Tx<'_>, intake: &Intake, max_time: Option<Millis>, now: 
     gap::note(tx, gap::newest_update(tx, Millis::MAX)?, gap::Kind::Lasting, now)?;
     if *intake == Intake::MangoDialogs {
         mango::begin_anew(tx)?;
+        super::mango::mended(tx)?;
     }
     if before == OF_DIALOGS {
         meta::set(tx, meta::LEFT_MANGO_AT, &now.to_string())?;
@@ -158,7 +159,7 @@ fn is_of_mango(message: &Message) -> bool {
     message.mid.starts_with(OF_MANGO)
 }
 
-fn same_words(one: &str, other: &str) -> bool {
+pub(super) fn same_words(one: &str, other: &str) -> bool {
     one.split_whitespace().eq(other.split_whitespace())
 }
 

@@ -19,6 +19,7 @@ mod crash;
 mod definition;
 mod errors;
 mod fleet;
+mod fresh;
 mod gateway;
 mod hosts;
 mod install;

@@ -62,6 +62,6 @@ FEATURES=otlp "$here/../../scripts/make-image.sh"
 "$here/import-image.sh" "$STATE" target/maxchannel-image.tar
 export CARGO_BUILD_TARGET=x86_64-unknown-linux-gnu CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static"
 # By name: not all of it, for CI has no time to do everything twice.
-cargo test --locked --workspace --features otlp --test kubernetes -- admission:: hosts:: ownership::what_is_not_the_channels \
+cargo test --locked --workspace --features otlp --test kubernetes -- admission:: fresh:: hosts:: ownership::what_is_not_the_channels \
 	refused::a_larger_claim refused::a_volume_that rights::the_controllers_account
 say "the core tests hold on Kubernetes $version"

@@ -11,7 +11,7 @@ use serde_json::json;
 use maxchannel::controller::RelayLink;
 
 use crate::fleet::Fleet;
-use crate::world::{Cluster, PATIENCE, World, until};
+use crate::world::{Cluster, IMAGE, PATIENCE, World, until};
 
 /// Lets the node speak again, also where the test fails.
 struct Silenced<'a>(&'a Cluster);
@@ -112,6 +112,81 @@ async fn a_new_image_comes_to_one_relay_at_a_time_and_to_no_other_until_the_firs
     .await;
     until("who came up is told", PATIENCE, || told("RelayUpdated")).await;
     crate::fleet::until_ready(&world, 3, PATIENCE).await;
+    controller.stop().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_of_which_no_relay_runs_tries_a_new_image_on_one_at_a_time_too() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::start(&cluster).await;
+    let fleet = Fleet::start(&world).await;
+    let with = |image: &str| {
+        let mut settings = fleet.settings(&world);
+        settings.relay_link = RelayLink::Pods;
+        settings.relay_pull_policy = Some("Never".to_owned());
+        settings.relay_image = image.to_owned();
+        settings
+    };
+    let of_image = |image: &'static str| {
+        let pods = world.api::<Pod>();
+        async move {
+            let pods = pods.list(&ListParams::default()).await.unwrap().items;
+            pods.into_iter()
+                .filter(|pod| pod.spec.as_ref().unwrap().containers[0].image.as_deref() == Some(image))
+                .count()
+        }
+    };
+    let [broken, worse] = ["localhost/maxchannel:broken", "localhost/maxchannel:worse"];
+    let controller = world.controller_with(with(broken)).await;
+    world.put_other_secrets().await;
+    for number in 1..=3 {
+        fleet.prepare(&world, number).await;
+        let mut manifest = fleet.manifest(&world, number);
+        manifest["spec"]["relay"].as_object_mut().unwrap().remove("nodeSelector");
+        world.apply(&manifest).await;
+    }
+    let channels = ["c1", "c2", "c3"];
+    for name in channels {
+        world.until_condition(name, "RelayAvailable", "False", "ImagePullFailed", PATIENCE).await;
+    }
+    assert_eq!(of_image(broken).await, 3);
+    controller.stop().await;
+
+    let controller = world.controller_with(with(worse)).await;
+    let waits = async |name: &str| {
+        let applied = world.condition(name, "ObjectsApplied").await;
+        applied.is_some_and(|(_, reason, _)| reason == "RolloutHalted")
+    };
+    until("one is tried, and the two others are told of it", PATIENCE, || async {
+        assert!(of_image(worse).await <= 1, "they take the image all at once");
+        let mut waiting = 0;
+        for name in channels {
+            waiting += usize::from(waits(name).await);
+        }
+        (waiting == 2).then_some(())
+    })
+    .await;
+    assert_eq!((of_image(worse).await, of_image(broken).await), (1, 2));
+    // What is changed of one alone, and may be what mends it, waits for nobody.
+    let mut halted = "c1";
+    for name in channels {
+        halted = if waits(name).await { name } else { halted };
+    }
+    let mut manifest = fleet.manifest(&world, halted[1..].parse().unwrap());
+    manifest["spec"]["relay"]["nodeSelector"] = json!({"kubernetes.io/hostname": "node1"});
+    world.apply(&manifest).await;
+    until("its pod is made anew, of the image that it has", PATIENCE, || async {
+        let pod = world.api::<Pod>().get_opt(&format!("{halted}-relay-0")).await.unwrap()?.spec?;
+        let is_changed = pod.node_selector.is_some_and(|selector| selector.contains_key("kubernetes.io/hostname"));
+        (is_changed && pod.containers[0].image.as_deref() == Some(broken)).then_some(())
+    })
+    .await;
+    controller.stop().await;
+
+    let controller = world.controller_with(with(IMAGE)).await;
+    crate::fleet::until_ready(&world, 3, PATIENCE).await;
+    assert_eq!(of_image(IMAGE).await, 3);
     controller.stop().await;
     world.end().await;
 }

@@ -165,11 +165,11 @@ owned:
         [object, oldObject].all(o, o == null || (has(o.metadata.ownerReferences) && o.metadata.ownerReferences.exists(r,
         r.apiVersion.startsWith('maxchannel.dev/') && r.kind == 'MaxChannel' && has(r.controller) && r.controller
         && o.metadata.name == r.name + '-relay')))
-    - message: the controller of MaxChannels writes only objects with the labels of a relay
+    - message: the controller of MaxChannels writes and deletes only objects with the labels of a relay
       reason: Forbidden
       expression: >-
-        object == null || (has(object.metadata.labels) && {{ include "maxchannel.relayLabels" "object" }}
-        && object.metadata.name == object.metadata.labels['app.kubernetes.io/instance'] + '-relay')
+        [object == null ? oldObject : object].all(o, has(o.metadata.labels) && {{ include "maxchannel.relayLabels" "o" }}
+        && o.metadata.name == o.metadata.labels['app.kubernetes.io/instance'] + '-relay')
 claims:
   resourceRules:
     - {apiGroups: [""], apiVersions: ["*"], resources: [persistentvolumeclaims], operations: [CREATE, UPDATE, DELETE]}

@@ -71,6 +71,8 @@ pub(in crate::relay) struct Known {
     pub brought: bool,
     /// The rules know that it is closed.
     pub told: bool,
+    /// The cabinet said something in it by itself.
+    pub automatic: bool,
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<String> {
@@ -174,10 +176,12 @@ pub(in crate::relay) fn release(tx: &Tx<'_>, session: &str) -> Result<Vec<(Strin
     Ok(rows.into_iter().filter_map(|(chat, body)| Some((chat, serde_json::from_str(&body).ok()?))).collect())
 }
 
-/// Whose session has that chat.
+/// Whose session of MAX has that chat.
 pub(in crate::relay) fn in_chat(tx: &Tx<'_>, chat: &str) -> Result<Option<i64>, StoreError> {
-    let mut statement =
-        tx.connection.prepare_cached("SELECT customer FROM mango_session WHERE chat = ?1 AND customer IS NOT NULL")?;
+    let mut statement = tx.connection.prepare_cached(
+        "SELECT customer FROM mango_session
+         WHERE chat = ?1 AND customer IS NOT NULL AND json_extract(body, '$.isMax') = 1",
+    )?;
     Ok(statement.query_row([chat], |row| row.get(0)).optional()?)
 }
 

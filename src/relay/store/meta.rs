@@ -117,7 +117,7 @@ fn read(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> 
 }
 
 /// Forgets a fact.
-pub(super) fn remove(tx: &Tx<'_>, key: &str) -> Result<(), StoreError> {
+pub(in crate::relay) fn remove(tx: &Tx<'_>, key: &str) -> Result<(), StoreError> {
     tx.connection.prepare_cached("DELETE FROM meta WHERE key = ?1")?.execute([key])?;
     Ok(())
 }
