@@ -22,13 +22,13 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::net::{UnixListener, UnixSocket};
 
-use super::lanes::CustomerId;
 use super::state::Shared;
 use super::store::customer::{self, Customer};
 use super::store::meta::{self, Moment};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, State as Ended};
 use super::store::{StoreError, Tx, closing, inbox, mango, outbox, sent, to_bot};
+use crate::contract::CustomerId;
 use crate::contract::admin::{DeadLetter, DeadLetters, Direction, Erase, Erased, Replay, Replayed, SOCKET, route};
 use crate::creatio::Report;
 use crate::time::Millis;

@@ -4,7 +4,6 @@
 use uuid::Uuid;
 
 use super::came_from;
-use super::lanes::CustomerId;
 use super::metrics::Left;
 use super::placing::{self, Scene};
 use super::render::{self, Incoming};
@@ -14,9 +13,11 @@ use super::store::inbox::{self, State};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, Part};
 use super::store::{Position, StoreError};
+use crate::contract::CustomerId;
 use crate::contract::config::Source;
 use crate::creatio::Author;
 use crate::max::update::{self, Update};
+use crate::max::{ChatId, MessageId};
 use crate::policy::{Effect, Event, Phase};
 use crate::time::Millis;
 
@@ -55,7 +56,7 @@ impl Stepper<'_> {
 
     /// The dialog's chat in MAX is known. Where it was not, sends that nobody could look for are
     /// looked for now.
-    pub fn learn_chat(&self, customer: &mut Customer, chat: i64) -> Result<(), StoreError> {
+    pub fn learn_chat(&self, customer: &mut Customer, chat: ChatId) -> Result<(), StoreError> {
         if customer.chat_id.is_none() {
             to_max::look_for_unseen(self.tx, customer.id)?;
         }
@@ -252,8 +253,8 @@ impl Stepper<'_> {
     }
 
     /// Whether an edit or removal of that message waits for the CRM and has not been attempted.
-    fn waits_for_crm(&self, customer: &Customer, mid: &str) -> Result<bool, StoreError> {
-        let replaces = render::id_in_crm(mid);
+    fn waits_for_crm(&self, customer: &Customer, mid: &MessageId) -> Result<bool, StoreError> {
+        let replaces = render::id_in_crm(mid.as_str());
         Ok(to_crm::untried(self.tx, customer.id)?
             .iter()
             .any(|task| matches!(task, CrmTask::Message { incoming, own: false, .. } if incoming.replaces == replaces)))

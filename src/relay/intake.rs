@@ -9,13 +9,14 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::active::Active;
-use super::lanes::{CustomerId, Outcome};
+use super::lanes::Outcome;
 use super::metrics::Odd;
 use super::moments;
 use super::placing::{self, Scene, Whose};
 use super::state::Shared;
 use super::store::gap::{self, Kind, Pending};
 use super::store::{Position, StoreError, Tx, customer::Customer, inbox, meta};
+use crate::contract::CustomerId;
 use crate::contract::config::Intake;
 use crate::contract::{Trouble, digest};
 use crate::max::update::{self, Event};

@@ -126,7 +126,7 @@ pub use store::{FILE as STORE, bot_of, set_aside};
 use store::{Store, StoreError, customer, gap};
 
 use crate::contract::admin::{DeadLetters, Erased, Replay, Replayed, SOCKET};
-use crate::contract::{Facts, RelayConfig};
+use crate::contract::{CustomerId, Facts, RelayConfig};
 use crate::time::{self, Backoff, Clock, Jitter, Millis};
 
 /// Between attempts of whatever the relay does, unless a flow says otherwise.
@@ -417,7 +417,7 @@ impl Relay {
     ///
     /// # Errors
     /// The store could not be written.
-    pub async fn erase(&self, customer: i64) -> Result<Erased, StoreError> {
+    pub async fn erase(&self, customer: CustomerId) -> Result<Erased, StoreError> {
         admin::erase_person(&self.shared, customer).await
     }
 

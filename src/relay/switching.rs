@@ -25,7 +25,7 @@ use super::store::meta::{self, Moment};
 use super::store::{Position, StoreError, Tx, gap, inbox, mango, to_crm};
 use crate::contract::config::Intake;
 use crate::max::update::{self, Event};
-use crate::max::{Attachment, Message};
+use crate::max::{Attachment, Message, MessageId};
 use crate::time::Millis;
 
 /// Ids of messages that MANGO OFFICE brought begin so.
@@ -112,7 +112,7 @@ impl Stepper<'_> {
         other: &Other,
         position: Position,
     ) -> Result<(), StoreError> {
-        to_crm::move_to(self.tx, customer.id, &render::id_in_crm(&other.mid), position)?;
+        to_crm::move_to(self.tx, customer.id, &render::id_in_crm(other.mid.as_str()), position)?;
         let mut marks = vec![&mut customer.taken, &mut customer.newest];
         // What may have been told is told again in the same words, late or not.
         if !to_crm::is_under_way(self.tx, customer.id)? {
@@ -156,7 +156,7 @@ impl Stepper<'_> {
 }
 
 fn is_of_mango(message: &Message) -> bool {
-    message.mid.starts_with(OF_MANGO)
+    message.mid.as_str().starts_with(OF_MANGO)
 }
 
 pub(super) fn same_words(one: &str, other: &str) -> bool {
@@ -211,7 +211,7 @@ impl Said {
 /// A message that was taken before.
 struct Other {
     row: i64,
-    mid: String,
+    mid: MessageId,
     at: Millis,
     seq: i64,
     /// The message of MAX whose twin it is.
@@ -273,7 +273,7 @@ mod tests {
     }
 
     fn other(row: i64, at: Millis, said: Said, twin: Option<i64>) -> Other {
-        Other { row, mid: row.to_string(), at, seq: row, twin, said }
+        Other { row, mid: MessageId::new(row.to_string()), at, seq: row, twin, said }
     }
 
     #[test]

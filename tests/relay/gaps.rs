@@ -1,6 +1,7 @@
 //! Gaps in what MAX brings: their bound is fixed when they begin, and they stay noted until they
 //! are read.
 
+use maxchannel::contract::CustomerId;
 use maxchannel::contract::config::Intake;
 use maxchannel_simulator::max::{Fault, Outcome};
 
@@ -160,7 +161,7 @@ async fn what_is_older_than_an_erasure_in_a_new_store_is_not_read_back_whatever_
             world.restart(true).await;
             let before = jiff::Timestamp::now().as_millisecond();
             world.until_true("time has passed", || jiff::Timestamp::now().as_millisecond() > before).await;
-            world.relay.erase(anna.id).await.unwrap();
+            world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
             if restarts {
                 world.restart(false).await;
             }

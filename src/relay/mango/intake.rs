@@ -13,6 +13,7 @@ use super::super::store::mango::{self as store, Known, State};
 use super::super::store::{Position, StoreError, Tx};
 use super::super::switching::{OF_MANGO, same_words};
 use super::{ANSWERED, CLOSED, OURS, UNDELIVERED, noted, work};
+use crate::contract::CustomerId;
 use crate::creatio::Author;
 use crate::mango::dialogs::{ChatMessage, Event, Payload, Session, SessionState};
 use crate::mango::{ChannelType, webhook as proof};
@@ -205,14 +206,14 @@ impl Taking<'_> {
 
 /// The customer's number: the messenger's own, so that the same person is known whatever the
 /// intake.
-fn customer_of(social_user: &str) -> i64 {
+fn customer_of(social_user: &str) -> CustomerId {
     if let Some(id) = social_user.parse().ok().filter(|id: &i64| *id > 0) {
-        return id;
+        return CustomerId::new(id);
     }
     let digest = Sha256::digest(social_user.as_bytes());
     let bytes = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     // Above every id of MAX, and a number that JSON keeps.
-    i64::try_from((bytes >> 12) | 1 << 51).unwrap_or(i64::MAX)
+    CustomerId::new(i64::try_from((bytes >> 12) | 1 << 51).unwrap_or(i64::MAX))
 }
 
 /// An order among messages of one millisecond, as far as their ids have one.
@@ -236,7 +237,7 @@ fn words(payload: &Payload) -> String {
 }
 
 /// A client's message as MAX would have brought it.
-fn as_update(customer: i64, bot: i64, name: &str, at: Millis, message: &ChatMessage) -> Value {
+fn as_update(customer: CustomerId, bot: i64, name: &str, at: Millis, message: &ChatMessage) -> Value {
     let payload = &message.payload;
     let kind = payload.kind.as_str();
     let is_file = !payload.link.is_empty() && matches!(kind, "file" | "image" | "video" | "audio");

@@ -8,7 +8,8 @@ use rusqlite::{OptionalExtension, params};
 
 use super::meta::{self, Moment};
 use super::{StoreError, Tx};
-use crate::relay::lanes::CustomerId;
+use crate::contract::CustomerId;
+use crate::max::ChatId;
 use crate::time::Millis;
 
 /// How far behind its beginning a gap is read: MAX repeats for a while before it gives up, so what
@@ -40,7 +41,7 @@ pub(in crate::relay) enum Kind {
 pub(in crate::relay) struct Pending {
     /// The newest gap that the reading closes.
     pub gap: i64,
-    pub chat_id: i64,
+    pub chat_id: ChatId,
     /// Nothing older is read, by MAX's time.
     pub since: Millis,
     pub open: bool,

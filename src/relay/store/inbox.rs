@@ -4,7 +4,8 @@ use rusqlite::params;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
 use super::{Position, StoreError, Tx, erased};
-use crate::relay::lanes::CustomerId;
+use crate::contract::CustomerId;
+use crate::max::{ChatId, MessageId};
 use crate::time::Millis;
 
 /// What has become of an update.
@@ -127,7 +128,7 @@ pub(in crate::relay) fn set_twin(tx: &Tx<'_>, of_mango: i64, of_max: i64) -> Res
 pub(in crate::relay) fn starts(
     tx: &Tx<'_>,
     id: CustomerId,
-    chat: Option<i64>,
+    chat: Option<ChatId>,
     (after, until): (Millis, Millis),
 ) -> Result<Vec<String>, StoreError> {
     let mut statement = tx.connection.prepare_cached(
@@ -135,7 +136,7 @@ pub(in crate::relay) fn starts(
          WHERE ((key >= ?1 AND key < ?2) OR (key >= ?3 AND key < ?4)) AND customer = ?5 AND at > ?6 AND at <= ?7
          ORDER BY at DESC",
     )?;
-    let chat = chat.unwrap_or_default();
+    let chat = chat.map_or_else(|| "0".to_owned(), |chat| chat.to_string());
     let raws = statement.query_map(
         params![
             format!("bot_started:{chat}:{id}:"),
@@ -157,7 +158,11 @@ pub(in crate::relay) fn set_state(tx: &Tx<'_>, row: i64, state: State) -> Result
 }
 
 /// The edits and the removal of one message that are taken, in the order of MAX.
-pub(in crate::relay) fn amendments(tx: &Tx<'_>, id: CustomerId, mid: &str) -> Result<Vec<(String, State)>, StoreError> {
+pub(in crate::relay) fn amendments(
+    tx: &Tx<'_>,
+    id: CustomerId,
+    mid: &MessageId,
+) -> Result<Vec<(String, State)>, StoreError> {
     let mut statement = tx.connection.prepare_cached(
         "SELECT raw, done FROM inbox
          WHERE customer = ?1 AND done > 0 AND (key = ?2 OR (key >= ?3 AND key < ?4)) ORDER BY at, seq, id",

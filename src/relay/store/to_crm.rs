@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::customer::Customer;
 use super::{Position, StoreError, Tx, text_of};
+use crate::contract::CustomerId;
 use crate::creatio::Author;
-use crate::relay::lanes::CustomerId;
 use crate::relay::render::Incoming;
 use crate::time::Millis;
 
