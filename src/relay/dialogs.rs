@@ -64,6 +64,23 @@ impl Stepper<'_> {
         Ok(())
     }
 
+    /// The same from what waits: MANGO OFFICE names no chat, so after it was the way in the first
+    /// message of MAX's tells it, and with it what is to be read back before that message.
+    pub fn learn_chat_from_inbox(&self, id: CustomerId, limit: u32) -> Result<(), StoreError> {
+        let mut customer = Customer::load(self.tx, id)?;
+        if customer.chat_id.is_some() {
+            return Ok(());
+        }
+        for row in inbox::waiting(self.tx, id, limit)? {
+            let update = update::parse(&row.raw);
+            if let (Scene::Dialog { chat: Some(chat) }, true) = (Scene::of(&update), tells_the_chat(&update.event)) {
+                self.learn_chat(&mut customer, chat)?;
+                return customer.save(self.tx, self.rules);
+            }
+        }
+        Ok(())
+    }
+
     fn take_update(&self, customer: &mut Customer, taken: &Taken<'_>) -> Result<Fate, StoreError> {
         let Taken { update, position, received_at, .. } = *taken;
         let scene = Scene::of(update);
@@ -86,6 +103,8 @@ impl Stepper<'_> {
                 return Ok(Fate::Left(Left::Twin));
             }
             update::Event::MessageCreated(message) => {
+                let position = self.place(customer, message, position)?;
+                let taken = &Taken { position, ..*taken };
                 let Some(incoming) = self.unless_merged(customer, message, update, position)? else {
                     return Ok(Fate::Left(Left::Merged));
                 };

@@ -73,6 +73,11 @@ pub(in crate::relay) fn insert(
     Ok(inserted > 0)
 }
 
+/// Whether nothing ever came, or all is forgotten.
+pub(in crate::relay) fn is_empty(tx: &Tx<'_>) -> Result<bool, StoreError> {
+    Ok(!tx.connection.prepare_cached("SELECT 1 FROM inbox LIMIT 1")?.exists([])?)
+}
+
 /// The updates of one customer that wait, in the order of MAX.
 pub(in crate::relay) fn waiting(tx: &Tx<'_>, id: CustomerId, most: u32) -> Result<Vec<Row>, StoreError> {
     let mut statement = tx.connection.prepare_cached(
@@ -89,6 +94,7 @@ pub(in crate::relay) fn waiting(tx: &Tx<'_>, id: CustomerId, most: u32) -> Resul
 pub(in crate::relay) struct Message {
     pub id: i64,
     pub at: Millis,
+    pub seq: i64,
     pub raw: String,
     /// The message of MAX that it came twice with.
     pub twin: Option<i64>,
@@ -101,12 +107,12 @@ pub(in crate::relay) fn messages_between(
     (from, to): (Millis, Millis),
 ) -> Result<Vec<Message>, StoreError> {
     let mut statement = tx.connection.prepare_cached(
-        "SELECT id, at, raw, twin FROM inbox
+        "SELECT id, at, raw, twin, seq FROM inbox
          WHERE customer = ?1 AND at BETWEEN ?2 AND ?3 AND done > 0
            AND key >= 'message_created:' AND key < 'message_created;' ORDER BY at, id",
     )?;
     let rows = statement.query_map(params![id, from, to], |row| {
-        Ok(Message { id: row.get(0)?, at: row.get(1)?, raw: row.get(2)?, twin: row.get(3)? })
+        Ok(Message { id: row.get(0)?, at: row.get(1)?, raw: row.get(2)?, twin: row.get(3)?, seq: row.get(4)? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
