@@ -244,7 +244,7 @@ entries! {
             => "Change the policy or webhook that is named, or make an exception for the objects of the relays; it is \
                 retried automatically.",
         ru: "Политика кластера не пропускает объект канала"
-            => "Измените названную политику или вебхук либо сделайте исключение для объектов релеев; попытка повторяется автоматически.";
+            => "Измените названную политику или вебхук либо сделайте исключение для объектов ретрансляторов; попытка повторяется автоматически.";
     ObjectsApplied / RightsMissing, None, Stalled, Engineer,
         en: "The controller lacks rights in the cluster"
             => "Give its ServiceAccount the rights of the chart's roles (rbac.create); it is retried automatically.",
@@ -262,17 +262,17 @@ entries! {
     ObjectsApplied / VolumeNotResized, None, Stalled, Engineer,
         en: "The relay's volume cannot be changed to what relay.storage asks for; the relay keeps the volume that it has"
             => "Use a StorageClass with allowVolumeExpansion, or give the former size and class again.",
-        ru: "Том релея нельзя изменить так, как требует relay.storage; релей работает с прежним томом"
+        ru: "Том ретранслятора нельзя изменить так, как требует relay.storage; ретранслятор работает с прежним томом"
             => "Используйте StorageClass с allowVolumeExpansion или верните прежние размер и класс.";
     ObjectsApplied / RolloutWaiting, None, Informational, Nobody,
         en: "The relay goes on as it is: changed relays are replaced a few at a time, and others are being replaced now"
             => "Nothing: its turn comes automatically.",
-        ru: "Релей пока работает в прежнем виде: изменённые релеи заменяются понемногу, сейчас очередь других"
+        ru: "Ретранслятор пока работает в прежнем виде: изменённые ретрансляторы заменяются понемногу, сейчас очередь других"
             => "Ничего делать не нужно: очередь дойдёт автоматически.";
     ObjectsApplied / RolloutHalted, None, Informational, Engineer,
         en: "The relay goes on as it is: a changed relay did not come up, so no others are replaced"
             => "See why that one does not come up; once it does, the others follow automatically.",
-        ru: "Релей пока работает в прежнем виде: один из изменённых релеев не запустился, поэтому остальные не заменяются"
+        ru: "Ретранслятор пока работает в прежнем виде: один из изменённых ретрансляторов не запустился, поэтому остальные не заменяются"
             => "Выясните, почему он не запускается; как только он заработает, остальные будут заменены автоматически.";
 
     TokenAuthorized / TokenNotFound, Some(1), Stalled, MaxCabinet,
@@ -480,55 +480,55 @@ entries! {
 
     RelayAvailable / RelayStarting, None, Waiting, Nobody,
         en: "The relay is not running yet" => "It starts once MAX has accepted the token; if TokenAuthorized is True, wait a moment.",
-        ru: "Релей ещё не работает" => "Он запустится, когда MAX примет токен; если TokenAuthorized равно True, подождите немного.";
+        ru: "Ретранслятор ещё не работает" => "Он запустится, когда MAX примет токен; если TokenAuthorized равно True, подождите немного.";
     RelayAvailable / ConfigPending, None, Waiting, Nobody,
         en: "The relay has not applied the changed configuration yet" => "Wait a moment.",
-        ru: "Релей ещё не применил изменённую конфигурацию" => "Подождите немного.";
+        ru: "Ретранслятор ещё не применил изменённую конфигурацию" => "Подождите немного.";
     RelayAvailable / StoreUnwritable, None, Waiting, Engineer,
         en: "The relay cannot write to its disk"
             => "Free space on its volume or data folder, and check its permissions. Webhooks are answered 503 meanwhile, so MAX keeps the messages.",
-        ru: "Релей не может писать на свой диск"
+        ru: "Ретранслятор не может писать на свой диск"
             => "Освободите место на его томе или в папке данных и проверьте права. Вебхукам пока отвечает 503, поэтому сообщения хранит MAX.";
     RelayAvailable / VolumePending, None, Waiting, Engineer,
         en: "The relay's volume is not available yet"
             => "If this lasts, check the volume claim and its StorageClass.",
-        ru: "Том релея ещё не выделен" => "Если это затянулось, проверьте запрос тома и его StorageClass.";
+        ru: "Том ретранслятора ещё не выделен" => "Если это затянулось, проверьте запрос тома и его StorageClass.";
     RelayAvailable / ImagePullFailed, None, Stalled, Engineer,
         en: "The relay's image cannot be pulled"
             => "Check the image's name and registry, and relay.imagePullSecrets.",
-        ru: "Не удаётся скачать образ релея" => "Проверьте имя и реестр образа, а также relay.imagePullSecrets.";
+        ru: "Не удаётся скачать образ ретранслятора" => "Проверьте имя и реестр образа, а также relay.imagePullSecrets.";
     RelayAvailable / CrashLooping, None, Stalled, Engineer,
         en: "The relay keeps stopping" => "Read the log of its pod; messages that were acknowledged are on its volume.",
-        ru: "Релей раз за разом останавливается" => "Прочитайте журнал его пода; принятые сообщения сохранены на томе.";
+        ru: "Ретранслятор раз за разом останавливается" => "Прочитайте журнал его пода; принятые сообщения сохранены на томе.";
     RelayAvailable / PodRefused, None, Stalled, Engineer,
         en: "The cluster refuses the relay's pod or its volume claim"
             => "Raise the quota, or change the policy, that is named; the pod is created again automatically.",
-        ru: "Кластер не принимает под релея или запрос его тома"
+        ru: "Кластер не принимает под ретранслятора или запрос его тома"
             => "Увеличьте названную квоту или измените политику; под будет создан сам.";
     RelayAvailable / Unschedulable, None, Stalled, Engineer,
         en: "No node takes the relay's pod"
             => "Add room or nodes, or change relay.resources, relay.nodeSelector or relay.tolerations.",
-        ru: "Ни один узел не принимает под релея"
+        ru: "Ни один узел не принимает под ретранслятора"
             => "Добавьте ресурсы или узлы либо измените relay.resources, relay.nodeSelector или relay.tolerations.";
     RelayAvailable / MountFailed, None, Stalled, Engineer,
         en: "A volume of the relay's pod cannot be mounted"
             => "Check the volume, its storage driver on the node, and whether another pod uses it.",
-        ru: "Не удаётся подключить том к поду релея"
+        ru: "Не удаётся подключить том к поду ретранслятора"
             => "Проверьте том, драйвер хранилища на узле и то, не занят ли том другим подом.";
     RelayAvailable / ContainerFailed, None, Stalled, Engineer,
         en: "The node cannot create the relay's container" => "Correct what the node names.",
-        ru: "Узел не может создать контейнер релея" => "Исправьте то, что называет узел.";
+        ru: "Узел не может создать контейнер ретранслятора" => "Исправьте то, что называет узел.";
     RelayAvailable / PodNotStarting, None, Stalled, Engineer,
         en: "The node keeps failing to start the relay's pod" => "Check the node and what it reports.",
-        ru: "Узел раз за разом не может запустить под релея" => "Проверьте узел и то, что он называет.";
+        ru: "Узел раз за разом не может запустить под ретранслятора" => "Проверьте узел и то, что он называет.";
     RelayAvailable / NodeLost, None, Stalled, Engineer,
         en: "The node of the relay's pod no longer responds, and the pod is not replaced while it may still run there"
             => "Bring the node back; if it is gone for good, delete its Node object, and the pod is created on another one.",
-        ru: "Узел, на котором работает под релея, больше не отвечает, и под не заменяется, пока может работать там"
+        ru: "Узел, на котором работает под ретранслятора, больше не отвечает, и под не заменяется, пока может работать там"
             => "Верните узел в строй; если его больше нет, удалите его объект Node, и под будет создан на другом узле.";
     RelayAvailable / RelayUnreachable, None, Outage, Engineer,
         en: "The relay does not answer" => "If this lasts, check its pod, its node and the network policies.",
-        ru: "Релей не отвечает" => "Если это затянулось, проверьте его под, узел и сетевые политики.";
+        ru: "Ретранслятор не отвечает" => "Если это затянулось, проверьте его под, узел и сетевые политики.";
 
     DeliveryHealthy / Backlog, None, Informational, Nobody,
         en: "The oldest waiting message is more than 60 s old" => "Order is kept and nothing is lost; see what is slow.",
@@ -543,7 +543,7 @@ entries! {
         ru: "CRM сейчас не принимает сообщения" => "Они сохраняются и будут доставлены по порядку, когда она вернётся.";
     DeliveryHealthy / MaxThrottled, None, Informational, Nobody,
         en: "MAX asks to send more slowly" => "The relay slows down automatically; answers arrive later.",
-        ru: "MAX просит отправлять реже" => "Релей снижает темп сам; ответы приходят с задержкой.";
+        ru: "MAX просит отправлять реже" => "Ретранслятор снижает темп сам; ответы приходят с задержкой.";
 
     ManualSteps / ManualActionRequired, None, Informational, MangoCabinet,
         en: "MANGO OFFICE lets no program make these settings: a person makes them in its cabinet"

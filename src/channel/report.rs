@@ -557,14 +557,14 @@ impl Of<'_> {
                 Outcome::holds(
                     This,
                     Reason::Polling,
-                    self.say("The relay asks MAX for updates", "Релей сам запрашивает обновления у MAX"),
+                    self.say("The relay asks MAX for updates", "Ретранслятор сам запрашивает обновления у MAX"),
                 )
             } else {
                 self.fails(This, Reason::ForeignSubscription, &foreign)
             };
         }
         if seen.iter().any(|(_, whose)| *whose == Whose::Current) {
-            let message = self.say("MAX calls the relay", "MAX присылает обновления релею");
+            let message = self.say("MAX calls the relay", "MAX присылает обновления ретранслятору");
             return if foreign.is_empty() {
                 Outcome::holds(This, Reason::Subscribed, message)
             } else {
@@ -650,7 +650,7 @@ impl Of<'_> {
                 self.fails(This, Reason::ConfigPending, "")
             }
             RelayState::Running { .. } => {
-                Outcome::holds(This, Reason::Available, self.say("The relay runs", "Релей работает"))
+                Outcome::holds(This, Reason::Available, self.say("The relay runs", "Ретранслятор работает"))
             }
         }
     }
