@@ -41,7 +41,7 @@ pub(super) struct InstallationArgs {
 }
 
 /// The way out. The environment's `HTTPS_PROXY` and its like count for nothing.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, PartialEq, Eq, clap::Args)]
 pub(super) struct ProxyArgs {
     /// The proxy through which MAX, MANGO OFFICE, Creatio and bots are reached, like
     /// `http://proxy.acme.ru:3128`; what is on this machine, in the cluster or at a private address
@@ -61,6 +61,25 @@ pub(super) struct ProxyArgs {
 const CA_BUNDLE: &str = "MAXCHANNEL_CA_BUNDLE";
 
 impl ProxyArgs {
+    /// What the environment says, for whoever parses without clap.
+    pub(super) fn of_environment(env: impl Fn(&str) -> Option<String>) -> Self {
+        Self {
+            proxy: env(transport::PROXY_ADDRESS),
+            proxy_except: env(transport::PROXY_EXCEPT),
+            ca_bundle: env(CA_BUNDLE),
+        }
+    }
+
+    /// The value of an option by its name.
+    pub(super) fn option(&mut self, name: &str) -> Option<&mut Option<String>> {
+        match name {
+            "proxy" => Some(&mut self.proxy),
+            "proxy-except" => Some(&mut self.proxy_except),
+            "ca-bundle" => Some(&mut self.ca_bundle),
+            _ => None,
+        }
+    }
+
     /// Takes the setting up for this process.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! `maxchannel relay`: the message half of one channel, as it runs in a cluster.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,6 +28,8 @@ use crate::{telemetry, transport};
 /// The program of its own that this command becomes.
 const PROGRAM: &str = "maxchannel-relay";
 const THREADS: usize = 2;
+/// Where a relay listens unless it is told.
+const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
 /// The longest list of dead letters to try again, bytes.
 const LONGEST_REPLAY: usize = 64 * 1024;
 /// Between two checks of the configuration.
@@ -41,7 +43,7 @@ const CONFIG_INTERVAL: Duration = Duration::from_millis(500);
 ///
 /// Exit code 0: stopped by a signal; 1: the relay cannot start; 2: wrong usage, or the
 /// configuration or the address cannot be used.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, PartialEq, Eq, clap::Args)]
 #[command(
     after_help = "Example:\n  maxchannel relay --config /etc/maxchannel --listen [::]:8080 --data-dir /var/lib/maxchannel"
 )]
@@ -50,7 +52,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     config: PathBuf,
     /// Where to listen for webhooks, /status, /readyz, /healthz and /metrics.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value_t = ADDRESS)]
     listen: SocketAddr,
     /// The folder of the store. Default ~/.local/share/maxchannel.
     #[arg(long, value_name = "DIR")]
@@ -59,25 +61,55 @@ pub(super) struct Args {
     proxy: ProxyArgs,
 }
 
-/// `maxchannel-relay`: the same as a program of its own. Nothing that a relay does not need is
-/// reached from here, so nothing of it is linked in: it takes half of the memory.
-#[derive(Debug, clap::Parser)]
-#[command(name = PROGRAM, version, about = "Carry the messages of one channel", max_term_width = 100)]
-struct Program {
-    #[command(flatten)]
-    args: Args,
+/// What `maxchannel-relay` says of itself; the options are those of `maxchannel relay`.
+const HELP: &str = "Carry the messages of one channel: what `maxchannel relay` becomes.\n\n\
+                    Usage: maxchannel-relay --config <DIR> [--listen <ADDRESS>] [--data-dir <DIR>] [--proxy <URL>]\n       \
+                    [--proxy-except <NAMES>] [--ca-bundle <FILE>]\n\n\
+                    `maxchannel relay --help` explains the options.\n";
+
+/// What the arguments of `maxchannel-relay` ask for.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    Carry(Args),
+    Help,
+    Version,
 }
 
-/// Parses the arguments of `maxchannel-relay` and carries messages.
+/// Parses the arguments of `maxchannel-relay` and carries messages. Nothing that a relay does not
+/// need is reached from here, so nothing of it is linked in: it takes half of the memory.
 pub fn main() -> ExitCode {
-    match <Program as clap::Parser>::try_parse() {
-        Ok(Program { args }) => carry(&args),
+    match parse(lexopt::Parser::from_env(), |name| std::env::var(name).ok()) {
+        Ok(Asked::Carry(args)) => carry(&args),
+        Ok(Asked::Help) => super::print(HELP),
+        Ok(Asked::Version) => super::print(concat!("maxchannel-relay ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(error) => {
-            // A closed pipe leaves nobody to tell.
-            let _ = error.print();
-            ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
+            eprintln!("{PROGRAM}: {error}; `{PROGRAM} --help` shows the options");
+            ExitCode::from(USAGE)
         }
     }
+}
+
+/// The same options as [`Args`], which clap parses: a test holds the two together.
+fn parse(mut given: lexopt::Parser, env: impl Fn(&str) -> Option<String>) -> Result<Asked, lexopt::Error> {
+    use lexopt::prelude::*;
+    let (mut config, mut listen, mut data_dir) = (None, None, None);
+    let mut proxy = ProxyArgs::of_environment(env);
+    while let Some(argument) = given.next()? {
+        match argument {
+            Long("config") => config = Some(PathBuf::from(given.value()?)),
+            Long("listen") => listen = Some(given.value()?.parse()?),
+            Long("data-dir") => data_dir = Some(PathBuf::from(given.value()?)),
+            Long("help") | Short('h') => return Ok(Asked::Help),
+            Long("version") | Short('V') => return Ok(Asked::Version),
+            Long(name) => match proxy.option(name) {
+                Some(value) => *value = Some(given.value()?.string()?),
+                None => return Err(argument.unexpected()),
+            },
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    let config = config.ok_or("--config is missing: it names the folder with channel.json and the credentials")?;
+    Ok(Asked::Carry(Args { config, listen: listen.unwrap_or(ADDRESS), data_dir, proxy }))
 }
 
 /// Becomes `maxchannel-relay` where that lies beside this program, and serves by itself where it
@@ -358,6 +390,45 @@ async fn facts(State(at): State<At>, headers: HeaderMap) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_small_program_reads_the_options_of_the_command_as_the_command_does() {
+        for words in [
+            "--config /etc/maxchannel",
+            "--config=/etc/maxchannel --listen [::]:8080 --data-dir /var/lib/maxchannel",
+            "--listen 0.0.0.0:80 --config c --proxy http://proxy.acme.ru:3128 --proxy-except .acme.ru,crm --ca-bundle ca.pem",
+            "--config c --proxy= --data-dir=",
+            "",
+            "--config",
+            "--config c --listen nowhere",
+            "--config c --listen",
+            "--config c extra",
+            "--config c --loud",
+            "-c c",
+        ] {
+            let words = words.split(' ').filter(|word| !word.is_empty());
+            let by_clap = <Command as clap::Parser>::try_parse_from(["maxchannel"].into_iter().chain(words.clone()));
+            let own = parse(lexopt::Parser::from_args(words.clone()), |_| None);
+            match (by_clap, own) {
+                (Ok(Command { args }), Ok(asked)) => assert_eq!(asked, Asked::Carry(args)),
+                (Err(_), Err(_)) => {}
+                (by_clap, own) => panic!("{words:?}: {:?} and {own:?}", by_clap.map(|command| command.args)),
+            }
+        }
+        for (words, asked) in [("--help", Asked::Help), ("-h", Asked::Help), ("--version", Asked::Version)] {
+            assert_eq!(parse(lexopt::Parser::from_args([words]), |_| None).unwrap(), asked);
+        }
+        let set =
+            |name: &str| (name == crate::transport::PROXY_ADDRESS).then(|| "http://proxy.acme.ru:3128".to_owned());
+        let Asked::Carry(args) = parse(lexopt::Parser::from_args(["--config", "c"]), set).unwrap() else { panic!() };
+        assert_eq!(args.proxy.env().unwrap().collect::<Vec<_>>().len(), 1, "the environment is not read");
+    }
 
     #[test]
     fn the_program_of_its_own_gets_the_arguments_behind_the_command() {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 
@@ -20,7 +20,7 @@ static LEVEL: OnceLock<Level> = OnceLock::new();
 
 /// The level of one subscriber.
 pub(super) struct Level {
-    handle: reload::Handle<EnvFilter, Registry>,
+    handle: reload::Handle<Targets, Registry>,
     /// What held at the start.
     first: String,
     /// What holds now.
@@ -40,7 +40,7 @@ pub struct LevelError {
 
 /// A filter from its words. A word that stands alone must be a level: the library would take a
 /// mistyped one for the name of a module and silence everything else.
-pub(super) fn parse(level: &str) -> Result<EnvFilter, LevelError> {
+pub(super) fn parse(level: &str) -> Result<Targets, LevelError> {
     let refused = |reason: String| LevelError { level: level.to_owned(), reason };
     let words: Vec<&str> = level.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
     if words.is_empty() {
@@ -49,11 +49,11 @@ pub(super) fn parse(level: &str) -> Result<EnvFilter, LevelError> {
     if let Some(word) = words.iter().find(|word| !word.contains('=') && LevelFilter::from_str(word).is_err()) {
         return Err(refused(format!("{word:?} is no level")));
     }
-    EnvFilter::try_new(words.join(",")).map_err(|error| refused(error.to_string()))
+    words.join(",").parse::<Targets>().map_err(|error| refused(error.to_string()))
 }
 
 impl Level {
-    pub(super) fn new(handle: reload::Handle<EnvFilter, Registry>, first: &str) -> Self {
+    pub(super) fn new(handle: reload::Handle<Targets, Registry>, first: &str) -> Self {
         Self { handle, first: first.to_owned(), now: Mutex::new(first.to_owned()) }
     }
 

@@ -66,8 +66,8 @@ fn begin(format: Format, default: &str, service: Option<&'static str>) -> Runnin
     };
     let (filter, complaint) = match parsed {
         Ok(Some(filter)) => (filter, None),
-        Ok(None) => (tracing_subscriber::EnvFilter::new(default), None),
-        Err(error) => (tracing_subscriber::EnvFilter::new(default), Some(error)),
+        Ok(None) => (level::parse(default).unwrap_or_default(), None),
+        Err(error) => (level::parse(default).unwrap_or_default(), Some(error)),
     };
     let (filter, handle) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer()
