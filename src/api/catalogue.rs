@@ -57,7 +57,7 @@ reasons! {
     // ReceiverResolved.
     ReceiverNotSelected, EmployeeNotFound, GroupNotFound, GroupEmpty, AgentsMissingInCrm, FallbackServing,
     // AutoRepliesActive.
-    AutoRepliesNotConfigured, OffHoursBotActive,
+    AutoRepliesNotConfigured, OffHoursBotActive, RepliedTwice,
     // CrmConnected.
     PackageMissing, PackageOutdated, AccessDenied, ChannelMissing, ChannelInactive, OwnedElsewhere, CrmUnreachable,
     // IntakeReady.
@@ -68,6 +68,8 @@ reasons! {
     Unschedulable, MountFailed, ContainerFailed, PodNotStarting, NodeLost,
     // DeliveryHealthy.
     Backlog, DeadLetters, CrmDown, MaxThrottled,
+    // ManualSteps.
+    StepsDone, ManualActionRequired,
 }
 
 impl fmt::Display for Reason {
@@ -397,6 +399,15 @@ entries! {
             => "Nothing is wrong if that is meant; otherwise replace offHours.bot by offHours.autoReplies.",
         ru: "Автоответы не отображаются: в нерабочее время отвечает чат-бот, одновременно их использовать нельзя"
             => "Если так и задумано, делать ничего не нужно; иначе замените offHours.bot на offHours.autoReplies.";
+    AutoRepliesActive / RepliedTwice, None, Informational, MangoCabinet,
+        en: "The cabinet of MANGO OFFICE sends automatic messages of its own, so customers get two sets of them"
+            => "Keep one of the two: switch «Автоматические ответы», «Показывать сообщение при закрытии обращения» and the replies of \
+                «Нерабочее время» off under Инструменты → Манго Диалоги → Группы каналов → Max, or remove autoReplies and closeMessage from the \
+                manifest.",
+        ru: "Кабинет MANGO OFFICE отправляет свои автоматические сообщения, и клиенты получают их дважды"
+            => "Оставьте одно из двух: выключите «Автоматические ответы», «Показывать сообщение при закрытии обращения» и автоответы блока \
+                «Нерабочее время» в разделе Инструменты → Манго Диалоги → Группы каналов → Max либо уберите autoReplies и closeMessage из \
+                манифеста.";
 
     CrmConnected / CredentialsNotFound, None, Stalled, Engineer,
         en: "The credentials of the CRM are not there"
@@ -533,6 +544,12 @@ entries! {
     DeliveryHealthy / MaxThrottled, None, Informational, Nobody,
         en: "MAX asks to send more slowly" => "The relay slows down automatically; answers arrive later.",
         ru: "MAX просит отправлять реже" => "Релей снижает темп сам; ответы приходят с задержкой.";
+
+    ManualSteps / ManualActionRequired, None, Informational, MangoCabinet,
+        en: "MANGO OFFICE lets no program make these settings: a person makes them in its cabinet"
+            => "A step vanishes from this list once it is seen done.",
+        ru: "Эти настройки MANGO OFFICE не доверяет программам: их делает человек в Личном кабинете"
+            => "Шаг исчезает из списка, когда видно, что он сделан.";
 
     Ready / DeletionWaits, None, Waiting, Engineer,
         en: "The channel is being deleted, which waits so that no message is lost"

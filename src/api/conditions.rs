@@ -43,10 +43,13 @@ pub enum ConditionType {
     RelayAvailable,
     /// Messages flow in good time.
     DeliveryHealthy,
+    /// Nothing is left of what only a person can set in the cabinet of MANGO OFFICE. Only where
+    /// dialogs come through Манго Диалоги.
+    ManualSteps,
 }
 
 impl ConditionType {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Ready,
         Self::Stalled,
         Self::SpecValid,
@@ -60,6 +63,7 @@ impl ConditionType {
         Self::IntakeReady,
         Self::RelayAvailable,
         Self::DeliveryHealthy,
+        Self::ManualSteps,
     ];
 
     /// Those of which `Ready` is made, in the order in which the first failing one is named.
@@ -73,6 +77,11 @@ impl ConditionType {
         Self::IntakeReady,
         Self::RelayAvailable,
     ];
+
+    /// Whether every channel has it.
+    pub const fn is_universal(self) -> bool {
+        !matches!(self, Self::ManualSteps)
+    }
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -89,6 +98,7 @@ impl ConditionType {
             Self::IntakeReady => "IntakeReady",
             Self::RelayAvailable => "RelayAvailable",
             Self::DeliveryHealthy => "DeliveryHealthy",
+            Self::ManualSteps => "ManualSteps",
         }
     }
 }
@@ -182,17 +192,19 @@ pub struct Pass<'a> {
 /// looked at now, `Unknown` for what was never looked at, and `Ready` and `Stalled` on top of them.
 ///
 /// Outcomes for `Ready` and `Stalled` themselves are ignored. The result has every type once, in
-/// the order of [`ConditionType::ALL`], and is equal to `previous` where nothing has changed.
+/// the order of [`ConditionType::ALL`], and is equal to `previous` where nothing has changed. What
+/// not every channel has is there only where it was told, now or before.
 pub fn next(previous: &[Condition], outcomes: &[Outcome], pass: Pass<'_>) -> Vec<Condition> {
     let mut conditions: Vec<Condition> = ConditionType::ALL
         .into_iter()
         .filter(|condition| !matches!(condition, ConditionType::Ready | ConditionType::Stalled))
-        .map(|condition| {
+        .filter_map(|condition| {
             let outcome = outcomes.iter().rfind(|outcome| outcome.condition == condition);
             match (outcome, find(previous, condition)) {
-                (Some(outcome), _) => merged(previous, outcome, pass),
-                (None, Some(kept)) => kept.clone(),
-                (None, None) => merged(previous, &Outcome::unknown(condition, pass.language), pass),
+                (Some(outcome), _) => Some(merged(previous, outcome, pass)),
+                (None, Some(kept)) => Some(kept.clone()),
+                (None, None) if !condition.is_universal() => None,
+                (None, None) => Some(merged(previous, &Outcome::unknown(condition, pass.language), pass)),
             }
         })
         .collect();
@@ -426,7 +438,8 @@ mod tests {
 
     #[test]
     fn every_type_stands_once_in_a_fixed_order_and_what_was_not_looked_at_is_kept() {
-        let names: Vec<&str> = ConditionType::ALL.into_iter().map(ConditionType::as_str).collect();
+        let everywhere = ConditionType::ALL.into_iter().filter(|condition| condition.is_universal());
+        let names: Vec<&str> = everywhere.map(ConditionType::as_str).collect();
         let first = next(&[], &[Outcome::fails(CrmConnected, Reason::PackageMissing, "", Language::English)], at(0));
         assert_eq!(first.iter().map(|condition| condition.type_.as_str()).collect::<Vec<_>>(), names);
         assert_eq!(shown(&first, SpecValid), ("Unknown", "NotChecked"));

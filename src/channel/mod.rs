@@ -9,6 +9,7 @@
 //! - [`plan`]: the difference as data, one [`Action`](plan::Action) per change. Pure.
 //! - [`execute`]: one action at a time, each harmless when repeated.
 //! - [`relay_config`]: what the relay is told. Pure.
+//! - `manual_steps`: what only a person can set in the cabinet of MANGO OFFICE. Pure.
 //! - [`report`]: everything seen becomes the status. Pure.
 //! - [`reconciler`]: what was seen of one channel, and which step is due.
 //! - [`errands`]: what is under way outside.
@@ -19,6 +20,7 @@
 pub mod claims;
 pub mod errands;
 pub mod execute;
+mod manual_steps;
 pub mod observe;
 pub mod pass;
 pub mod plan;

@@ -292,7 +292,8 @@ fn cabinet_channels(widget: &mango::Widget) -> Vec<CabinetChannel> {
                 mango::Serving::Employee(employee) => (None, employee.map(|id| id.0)),
                 mango::Serving::Question(_) | mango::Serving::Other(_) => (None, None),
             };
-            CabinetChannel { name: widget.name.clone(), enabled: widget.enabled, group, employee }
+            let asks = matches!(channel.serving, mango::Serving::Question(_));
+            CabinetChannel { name: widget.name.clone(), enabled: widget.enabled, group, employee, asks }
         })
         .collect()
 }

@@ -47,6 +47,16 @@ pub struct CabinetChannel {
     /// Whom the cabinet gives its dialogs to.
     pub group: Option<i64>,
     pub employee: Option<i64>,
+    /// The customer chooses whom by a question.
+    pub asks: bool,
+}
+
+impl Directory {
+    /// The channel of MAX: an account has one, and of several the one that is switched on counts.
+    #[must_use]
+    pub fn channel(&self) -> Option<&CabinetChannel> {
+        self.channels.iter().find(|channel| channel.enabled).or(self.channels.first())
+    }
 }
 
 impl CabinetChannel {
@@ -63,7 +73,7 @@ impl CabinetChannel {
             (None, Some(employee)) if directory.people.iter().any(|person| person.id == employee) => {
                 !resolved.is_group && resolved.takers.iter().any(|taker| taker.person.id == employee)
             }
-            _ => true,
+            _ => !self.asks,
         }
     }
 }

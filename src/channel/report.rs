@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use sha2::{Digest, Sha256};
 
 use super::claims::Conflict;
+use super::manual_steps::{self, Cabinet};
 use super::observe::{Failure, Observation};
 use super::plan::{self, KnownBot};
 use super::receiver;
@@ -164,7 +165,10 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
             // What it said last: a deletion knows by it that the relay has run.
             None => previous.relay.clone(),
         },
-        conditions: conditions::next(&previous.conditions, &told(view, &previous.conditions), pass),
+        conditions: {
+            let previous = applicable(view, &previous.conditions);
+            conditions::next(&previous, &told(view, &previous), pass)
+        },
     }
 }
 
@@ -185,6 +189,13 @@ fn whole_second(now: Millis) -> Timestamp {
     Timestamp::from_second(now.div_euclid(1_000)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
+/// Of what was told before what this channel still has.
+fn applicable(view: &View<'_>, previous: &[Condition]) -> Vec<Condition> {
+    let by_mango = view.desired.is_none_or(|desired| desired.intake == IntakeWish::MangoDialogs);
+    let manual = ConditionType::ManualSteps.as_str();
+    previous.iter().filter(|condition| by_mango || condition.type_ != manual).cloned().collect()
+}
+
 /// What this pass found out, without what is only not known yet: until the look is over, what was
 /// found out before stands.
 fn told(view: &View<'_>, previous: &[Condition]) -> Vec<Outcome> {
@@ -194,6 +205,8 @@ fn told(view: &View<'_>, previous: &[Condition]) -> Vec<Outcome> {
             ConditionType::IntakeReady => &[Subject::Bot, Subject::Subscriptions],
             ConditionType::AccountReady | ConditionType::ReceiverResolved => &[Subject::Mango],
             ConditionType::CrmConnected => &[Subject::Crm],
+            ConditionType::ManualSteps if view.relay.facts().is_none_or(|facts| facts.mango.is_none()) => return true,
+            ConditionType::ManualSteps => &[Subject::Mango],
             ConditionType::RelayAvailable | ConditionType::DeliveryHealthy => {
                 return *view.relay == RelayState::Unheard;
             }
@@ -217,8 +230,9 @@ pub fn outcomes(view: &View<'_>) -> Vec<Outcome> {
     let Some(desired) = view.desired else {
         let said =
             [ConditionType::Ready, ConditionType::Stalled, ConditionType::SpecValid, ConditionType::ObjectsApplied];
-        let rest = ConditionType::ALL.into_iter().filter(|condition| !said.contains(condition));
-        outcomes.extend(rest.map(|condition| Outcome::unknown(condition, view.language)));
+        let mut rest = ConditionType::ALL.to_vec();
+        rest.retain(|condition| condition.is_universal() && !said.contains(condition));
+        outcomes.extend(rest.into_iter().map(|condition| Outcome::unknown(condition, view.language)));
         return outcomes;
     };
     let of = Of { view, desired };
@@ -233,6 +247,7 @@ pub fn outcomes(view: &View<'_>) -> Vec<Outcome> {
         of.relay_available(),
         of.delivery_healthy(),
     ]);
+    outcomes.extend(of.manual_steps());
     outcomes
 }
 
@@ -330,9 +345,30 @@ impl Of<'_> {
             let detail = format!("{} {holder}", self.say("held by", "занято:"));
             return self.fails(This, Reason::BotInUse, &detail);
         }
+        // GET /me speaks of the token here; only a delivery shows that the cabinet has one that MAX
+        // refuses.
+        if self.mango_facts().is_some_and(|facts| facts.refused_since.is_some()) {
+            let said = "authorization-failed";
+            let detail = match self.view.language {
+                Language::English => format!(
+                    "MANGO OFFICE does not deliver: {said}; paste the token in its cabinet again: {}",
+                    manual_steps::CHANNEL_MENU
+                ),
+                Language::Russian => format!(
+                    "MANGO OFFICE не доставляет сообщения: {said}; вставьте токен ещё раз в его кабинете: {}",
+                    manual_steps::CHANNEL_MENU
+                ),
+            };
+            return self.fails(This, Reason::AuthorizationFailed, &detail);
+        }
         let nick = seen.username.as_ref().map_or_else(|| seen.user_id.to_string(), |nick| format!("@{nick}"));
         let message = format!("{} {nick}", self.say("MAX takes the token of", "MAX принимает токен бота"));
         Outcome::holds(This, Reason::Authorized, message)
+    }
+
+    /// What the relay has seen of Манго Диалоги, where the dialogs come through them.
+    fn mango_facts(&self) -> Option<&crate::contract::MangoFacts> {
+        self.view.relay.facts()?.mango.as_ref().filter(|_| self.desired.intake == IntakeWish::MangoDialogs)
     }
 
     fn bot_card_in_sync(&self) -> Outcome {
@@ -440,6 +476,8 @@ impl Of<'_> {
             self.fails(This, Reason::OffHoursBotActive, "")
         } else if rules.auto_replies.is_empty() && !off_hours {
             self.fails(This, Reason::AutoRepliesNotConfigured, "")
+        } else if self.mango_facts().is_some_and(crate::contract::MangoFacts::is_automatic) {
+            Outcome::holds_but(This, Reason::RepliedTwice, "", self.view.language)
         } else {
             let message = self.say("Automatic replies are shown", "Автоответы показываются");
             Outcome::holds(This, Reason::Active, message)
@@ -549,9 +587,12 @@ impl Of<'_> {
     fn mango_intake(&self) -> Outcome {
         use ConditionType::IntakeReady as This;
         let Some(directory) = self.view.observation.mango.seen.as_ref() else { return self.unknown(This) };
-        let Some(channel) = directory.channels.first() else { return self.fails(This, Reason::MangoNotConnected, "") };
+        let Some(channel) = directory.channel() else { return self.fails(This, Reason::MangoNotConnected, "") };
         if !channel.enabled {
-            let off = self.say("the group of channels is switched off", "группа каналов выключена");
+            let off = self.say(
+                "its group of channels is switched off; switch it on under Инструменты → Манго Диалоги → Группы каналов",
+                "её группа каналов выключена; включите её в разделе Инструменты → Манго Диалоги → Группы каналов",
+            );
             return self.fails(This, Reason::MangoNotConnected, &format!("{off}: {}", channel.name));
         }
         let message = self.say("Dialogs come through Манго Диалоги", "Диалоги приходят через Манго Диалоги");
@@ -560,14 +601,37 @@ impl Of<'_> {
             None => Outcome::holds(This, Reason::Subscribed, message),
             Some(resolved) => {
                 let drift = self.say(
-                    "the cabinet gives them to somebody else than the manifest; choose there under Инструменты → Манго Диалоги → \
-                     Группы каналов → Max",
-                    "в кабинете выбран другой получатель, чем в манифесте; выберите в разделе Инструменты → Манго Диалоги → \
-                     Группы каналов → Max",
+                    "the cabinet gives them to somebody else than the manifest",
+                    "в кабинете выбран другой получатель, чем в манифесте",
                 );
-                Outcome::holds(This, Reason::Subscribed, format!("{message}; {drift}: {}", resolved.name))
+                let step = manual_steps::receiver_step(&resolved, self.view.language);
+                Outcome::holds(This, Reason::Subscribed, format!("{message}; {drift}: {step}"))
             }
         }
+    }
+
+    /// What only a person can set in the cabinet; none where the dialogs come another way.
+    fn manual_steps(&self) -> Option<Outcome> {
+        use ConditionType::ManualSteps as This;
+        if self.desired.intake != IntakeWish::MangoDialogs {
+            return None;
+        }
+        let seen = self.view.observation.mango.seen.as_ref().filter(|_| self.view.conflict.is_none());
+        let Some(directory) = seen else { return Some(self.unknown(This)) };
+        let resolved = plan::resolved(self.desired, self.view.observation);
+        let cabinet = Cabinet { directory, resolved: resolved.as_ref(), facts: self.mango_facts() };
+        Some(match manual_steps::left(self.desired, cabinet, self.view.language) {
+            Some(steps) => self.fails(This, Reason::ManualActionRequired, &steps),
+            // What only the relay sees is not known.
+            None if cabinet.facts.is_none() => self.unknown(This),
+            None => {
+                let message = self.say(
+                    "Nothing is left to be set by hand in MANGO OFFICE",
+                    "Настраивать вручную в MANGO OFFICE больше нечего",
+                );
+                Outcome::holds(This, Reason::StepsDone, message)
+            }
+        })
     }
 
     fn relay_available(&self) -> Outcome {

@@ -34,6 +34,9 @@ pub struct Facts {
     pub subscribed_at: Option<Millis>,
     /// The next dialogs to be closed for silence, soonest first, at most 20.
     pub auto_close: Vec<AutoClose>,
+    /// Of Манго Диалоги, where the dialogs come through them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mango: Option<MangoFacts>,
 }
 
 impl Facts {
@@ -81,6 +84,39 @@ impl Undelivered {
     }
 }
 
+/// What has been seen of the settings in the cabinet of MANGO OFFICE, which no call tells;
+/// milliseconds since the epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MangoFacts {
+    /// When MANGO OFFICE last called, to the minute: it has the relay's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub called_at: Option<Millis>,
+    /// Since when it does not deliver, because MAX refuses the token in the cabinet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_since: Option<Millis>,
+    /// When the cabinet last said something to a customer by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub automatic_at: Option<Millis>,
+    /// When a dialog last ended in which it said nothing by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quiet_at: Option<Millis>,
+}
+
+impl MangoFacts {
+    /// The cabinet sends automatic messages of its own, as far as was seen last.
+    #[must_use]
+    pub fn is_automatic(&self) -> bool {
+        self.automatic_at.is_some() && self.quiet_at <= self.automatic_at
+    }
+
+    /// It sends none, and that was seen.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.quiet_at.is_some() && !self.is_automatic()
+    }
+}
+
 /// When a silent dialog will be closed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -121,6 +157,7 @@ impl Facts {
             store_writable: true,
             subscribed_at: None,
             auto_close: Vec::new(),
+            mango: None,
         }
     }
 }

@@ -22,6 +22,7 @@ const FINGERPRINT: usize = 8;
 /// Where every address of ours begins, behind the public base.
 const MAX: &str = "/webhooks/max/";
 const CREATIO: &str = "/webhooks/creatio/";
+const MANGO: &str = "/webhooks/mango/";
 /// The header in which MAX shows the secret of a subscription (MAX Bot API reference, "Webhook
 /// subscriptions").
 pub const SECRET_HEADER: &str = "x-max-bot-api-secret";
@@ -82,6 +83,12 @@ pub fn address(base: &Url, channel: &ChannelRef, installation: &InstallationId, 
 #[must_use]
 pub fn notify_address(base: &Url, channel: &ChannelRef) -> String {
     format!("{}{}", root(base), notify_path(channel))
+}
+
+/// What the cabinet of MANGO OFFICE is given; it appends paths of its own.
+#[must_use]
+pub fn mango_address(base: &Url, channel: &ChannelRef) -> String {
+    format!("{}{MANGO}{}/{}", root(base), channel.namespace, channel.name)
 }
 
 /// A public base without the slash at its end.

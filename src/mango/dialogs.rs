@@ -90,7 +90,12 @@ pub enum Event {
         message_id: String,
         error: String,
     },
-    /// Somebody types, has read, or a word of a later version.
+    /// An outgoing message reached the client, or was read.
+    Delivered {
+        chat_id: String,
+        message_id: String,
+    },
+    /// Somebody types, or a word of a later version.
     Other,
 }
 
@@ -112,6 +117,8 @@ pub enum DialogRefusal {
     NotUnique,
     /// The group of channels or the channel is off, or there is none.
     ChannelOff,
+    /// MAX refuses the token in the cabinet.
+    TokenRefused,
 }
 
 impl DialogRefusal {
@@ -133,6 +140,8 @@ impl DialogRefusal {
             ("widget disabled", DialogRefusal::ChannelOff),
             ("channel disabled", DialogRefusal::ChannelOff),
             ("channel not found", DialogRefusal::ChannelOff),
+            // A wrong key is told without the dash.
+            ("authorization-failed", DialogRefusal::TokenRefused),
         ];
         let words = words.to_lowercase();
         WORDS.iter().find(|(known, _)| words.contains(known)).map(|(_, refusal)| *refusal)
@@ -220,10 +229,11 @@ impl Event {
             let (session_id, chat_id) = (text(&value["session_id"]), text(&value["chat_id"]));
             return Self::Message { session_id, chat_id, message };
         }
+        let chat_id = text(&value["chat_id"]);
         match (word(&value["message_id"]), word(&value["error"])) {
-            (Some(message_id), Some(error)) => {
-                Self::Undelivered { chat_id: text(&value["chat_id"]), message_id, error }
-            }
+            (Some(message_id), Some(error)) => Self::Undelivered { chat_id, message_id, error },
+            // Who types names no message.
+            (Some(message_id), None) => Self::Delivered { chat_id, message_id },
             _ => Self::Other,
         }
     }
@@ -354,6 +364,8 @@ mod tests {
         }
         let failed = json!({"id": "e", "chat_id": "c", "message_id": "m", "error": "authorization-failed"});
         assert!(matches!(Event::read(&failed), Event::Undelivered { error, .. } if error == "authorization-failed"));
+        let delivered = json!({"id": "e", "chat_id": "c", "message_id": "m", "abonent_id": 5});
+        assert!(matches!(Event::read(&delivered), Event::Delivered { message_id, .. } if message_id == "m"));
         for other in
             [json!({"id": "e", "typing": true}), json!({"session": {"session_id": "s", "state": "new"}}), json!(7)]
         {

@@ -14,6 +14,8 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::ids::ChatId;
+
 /// How deep the pieces of an update are looked into; a forwarded picture's address lies eight deep.
 const DEPTH: usize = 16;
 
@@ -107,6 +109,11 @@ pub(super) fn text_or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
 /// A whole number, also one that is written as a text or with a fraction of zero.
 pub(super) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     Ok(as_integer(&Value::deserialize(deserializer)?))
+}
+
+/// The id of a chat.
+pub(super) fn chat<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ChatId>, D::Error> {
+    Ok(integer(deserializer)?.map(ChatId::new))
 }
 
 /// The same, 0 where there is none.

@@ -105,6 +105,16 @@ impl From<&api::AutoReply> for AutoReply {
 }
 
 impl Rules {
+    /// Every text that customers are sent by these rules.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let off_hours = match &self.off_hours {
+            OffHours::AutoReplies(replies) => replies.as_slice(),
+            OffHours::None | OffHours::Bot => &[],
+        };
+        let replies = self.auto_replies.iter().chain(off_hours).map(|reply| reply.text.as_str());
+        replies.chain(self.close_message.as_deref())
+    }
+
     /// The rules of a channel whose manifest has no findings. Of one that has, it takes what can be
     /// understood.
     pub fn from_spec(spec: &api::MaxChannelSpec) -> Result<Self, UnknownZone> {

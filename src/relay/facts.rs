@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use uuid::Uuid;
 
+use super::mango;
 use super::metrics::Way;
 use super::state::Shared;
 use super::store::counts::{self, Counts};
@@ -43,8 +44,16 @@ impl Shared {
         let now = self.clock.now();
         let active = self.active();
         let rules = active.as_ref().map(|active| active.rules.clone()).unwrap_or_default();
-        let (Counts { oldest, undelivered, open_dialogs }, auto_close) =
-            self.store.transact(move |tx| state_of(tx, &rules)).await.unwrap_or_default();
+        let by_mango = active.as_ref().is_some_and(|active| active.mango.is_some());
+        let (Counts { oldest, undelivered, open_dialogs }, auto_close, mango) = self
+            .store
+            .transact(move |tx| {
+                let (counts, auto_close) = state_of(tx, &rules)?;
+                let mango = by_mango.then(|| mango::noted_facts(tx, now)).transpose()?;
+                Ok((counts, auto_close, mango))
+            })
+            .await
+            .unwrap_or_default();
         let health = self.health();
         let mut crm = health.of_crm();
         if self.ownership.is_elsewhere() && active.as_ref().is_some_and(|active| !active.config.channel.suspended) {
@@ -65,6 +74,7 @@ impl Shared {
             store_writable: !self.store_broken.load(Ordering::Relaxed),
             subscribed_at: Some(self.subscribed_at.load(Ordering::Relaxed)).filter(|at| *at > 0),
             auto_close,
+            mango,
         }
     }
 }

@@ -145,6 +145,7 @@ async fn status(State(client): State<Client>, Path((namespace, name)): Path<(Str
         store_writable: true,
         subscribed_at: None,
         auto_close: Vec::new(),
+        mango: None,
     })
     .into_response()
 }

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use maxchannel::contract::MangoFacts;
 use maxchannel::contract::config::{Intake, MangoEmployee};
 use maxchannel::policy::{AutoReply, Rules};
 use maxchannel_simulator::mango::{self, BodyForm, ClientMessage, EventFaults, Outage, Switches};
@@ -90,6 +91,17 @@ impl Office {
 
     async fn received(&self, customer: &Customer, texts: &[&str]) {
         self.world.until_true("the agent has the messages", || self.world.received(customer) == texts).await;
+    }
+
+    /// Waits until the relay has seen so much of the cabinet.
+    async fn until_noted(&self, what: &str, is_so: impl Fn(&MangoFacts) -> bool) {
+        for _ in 0..1_000 {
+            if is_so(&self.world.relay.facts().await.mango.unwrap()) {
+                return;
+            }
+            self.world.moment().await;
+        }
+        panic!("this did not come about: {what}");
     }
 
     async fn until_state(&self, customer: &Customer, state: &str) {
@@ -287,4 +299,86 @@ async fn a_farewell_for_a_dialog_that_ended_at_mango_is_neither_sent_nor_told_as
     office.world.crm.control().close(chat, office.world.agent).unwrap();
     office.until_state(&anna, "closed").await;
     assert_eq!(office.shown(&anna), ["Спасибо за обращение!"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_max_refuses_in_the_cabinet_is_told_until_a_message_is_seen_to_arrive() {
+    let mut office = office(Switches::friendly()).await;
+    office.listens();
+    let anna = Office::customer();
+    office.say(&anna, "Здравствуйте");
+    let chat = office.world.accept(&anna).await;
+    office.until_noted("MANGO OFFICE has our address", |seen| seen.called_at.is_some()).await;
+    let mut answers = 0;
+    for way in ["a later one is delivered", "a later one is taken and not refused"] {
+        // The last message of ours, by its chat.
+        let mut last = async |office: &Office| {
+            answers += 1;
+            let text = format!("ответ {answers}");
+            office.world.crm.control().send(chat, office.world.agent, &text, Vec::new()).unwrap();
+            office.world.until_true("it is taken", || office.shown(&anna).len() == answers).await;
+            let session = office.sessions(&anna).pop().unwrap();
+            let message = session["messages"].as_array().unwrap().last().unwrap().clone();
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            (text(&session["chat_id"]), text(&message["message_id"]))
+        };
+        let (of, message) = last(&office).await;
+        office.mango.control().not_delivered(&of, &message, "text-invalid");
+        office.mango.control().not_delivered("chat-of-another-messenger", &message, "authorization-failed");
+        office
+            .world
+            .until_true("the agent reads why", || {
+                office.world.history(&anna).iter().any(|entry| entry.text.contains("text-invalid"))
+            })
+            .await;
+        office.until_noted("it says nothing of the token", |seen| seen.refused_since.is_none()).await;
+        office.mango.control().not_delivered(&of, &message, "Authorization_Failed");
+        office.until_noted("the token is refused", |seen| seen.refused_since.is_some()).await;
+        // An older one that arrives late, and a restart, change nothing.
+        office.mango.control().delivered(&of, &message);
+        office.mango.control().delivered(&of, "000000000001");
+        office.world.restart(false).await;
+        office.world.pass(300_000).await;
+        office.until_noted("it is refused still", |seen| seen.refused_since.is_some()).await;
+        let (of, message) = last(&office).await;
+        if way == "a later one is delivered" {
+            office.mango.control().delivered(&of, &message);
+        } else {
+            office.world.pass(60_000).await;
+        }
+        office.until_noted(way, |seen| seen.refused_since.is_none()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_cabinet_says_by_itself_is_no_answer_and_is_told_until_a_dialog_goes_without() {
+    let reply =
+        AutoReply { after: 60_000, repeat_every: None, repeat_limit: 0, text: "Ищем агента".to_owned() };
+    let rules = Rules { auto_replies: vec![reply], ..quiet_rules() };
+    // Nobody said it, or it has our words under an employee's name.
+    for (by, text) in [(0, "Вы в очереди"), (IVAN, "Ищем  агента")] {
+        let office = office_with(Switches::friendly(), rules.clone(), false).await;
+        office.listens();
+        let anna = Office::customer();
+        office.say(&anna, "Здравствуйте");
+        office.received(&anna, &["Здравствуйте"]).await;
+        office.until_state(&anna, "dialog").await;
+        office.mango.control().desk("automatic", &anna.id.to_string(), by, text).unwrap();
+        office.until_noted("it is seen", MangoFacts::is_automatic).await;
+        office.world.pass(120_000).await;
+        office.world.until_true("ours comes, too", || office.shown(&anna) == [text, "Ищем агента"]).await;
+        let line = format!("[Автоматическое сообщение MANGO OFFICE] {text}");
+        assert!(office.world.history(&anna).iter().any(|entry| entry.text == line), "the agent reads it");
+        office.mango.control().desk("close", &anna.id.to_string(), IVAN, "").unwrap();
+        office.until_state(&anna, "closed").await;
+        office.world.until_true("the chat is closed", || office.world.open_chat(&anna).is_none()).await;
+        office.until_noted("it is told still", MangoFacts::is_automatic).await;
+        let boris = Office::customer();
+        office.say(&boris, "Здравствуйте");
+        office.received(&boris, &["Здравствуйте"]).await;
+        office.until_state(&boris, "dialog").await;
+        office.mango.control().desk("close", &boris.id.to_string(), IVAN, "").unwrap();
+        office.until_noted("a dialog without is seen", MangoFacts::is_quiet).await;
+        office.world.assert_contract_kept();
+    }
 }

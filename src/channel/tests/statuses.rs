@@ -1,6 +1,7 @@
 //! From what was seen to the status.
 
 use super::*;
+use crate::contract::MangoFacts;
 
 fn facts() -> Facts {
     let well = SideFacts { ok: true, code: None, since: NOW };
@@ -18,6 +19,7 @@ fn facts() -> Facts {
         store_writable: true,
         subscribed_at: None,
         auto_close: Vec::new(),
+        mango: None,
     }
 }
 
@@ -207,6 +209,7 @@ fn every_reason_can_be_reached() {
             "True",
             Reason::InSync,
         ),
+        ("TokenAuthorized", by_mango(|facts| facts.refused_since = Some(NOW)), "False", Reason::AuthorizationFailed),
         ("AccountReady", Case::without("mango", None), "False", Reason::CredentialsNotFound),
         ("AccountReady", Case::without("mango", Some("apiKey")), "False", Reason::CredentialsInvalid),
         ("AccountReady", mango_failed(Reason::CredentialsInvalid), "False", Reason::CredentialsInvalid),
@@ -273,6 +276,8 @@ fn every_reason_can_be_reached() {
             "False",
             Reason::AutoRepliesNotConfigured,
         ),
+        ("AutoRepliesActive", by_mango(|facts| facts.automatic_at = Some(NOW)), "True", Reason::RepliedTwice),
+        ("ManualSteps", by_mango(|_| {}), "False", Reason::ManualActionRequired),
         ("AutoRepliesActive", manifest_of(off_hours_bot), "False", Reason::OffHoursBotActive),
         ("CrmConnected", Case::without("crm", None), "False", Reason::CredentialsNotFound),
         ("CrmConnected", Case::without("crm", Some("clientSecret")), "False", Reason::CredentialsInvalid),
@@ -404,6 +409,75 @@ fn every_reason_can_be_reached() {
             entry.reason
         );
     }
+}
+
+/// Dialogs come through MANGO OFFICE, and the relay has seen so much of its cabinet.
+fn by_mango(seen: impl FnOnce(&mut MangoFacts)) -> Case {
+    let mut case = Case::of(desired(|value| value["spec"]["intake"] = json!({"mangoDialogs": {}})));
+    let mut mango = MangoFacts::default();
+    seen(&mut mango);
+    case.relay = running(|facts| facts.mango = Some(mango));
+    case
+}
+
+#[test]
+fn steps_for_a_person_vanish_as_they_are_seen_done_and_are_told_only_where_mango_brings_the_dialogs() {
+    let message = |case: &Case| {
+        let conditions = case.status().conditions;
+        let found = api::conditions::find(&conditions, api::ConditionType::ManualSteps).cloned();
+        found.map(|found| (found.status, found.message)).unwrap_or_default()
+    };
+    let menu = "Инструменты → Манго Диалоги → Группы каналов → Max";
+    let connect = format!("{menu} → «Подключить»: paste");
+    let enable = "Инструменты → Манго Диалоги → Группы каналов: switch on the group «Сайт»".to_owned();
+    let again = format!("{menu}: paste the bot's token into «Токен MAX» again");
+    let receiver = format!("{menu} → «Кто будет принимать обращение»: choose the group «Поддержка»");
+    let address = "Интеграции → API коннектор: https://max.acme.ru/webhooks/mango/crm/support".to_owned();
+    let automatic = format!("{menu}: switch off «Автоматические ответы»");
+    let all = [&connect, &enable, &again, &receiver, &address, &automatic];
+    let channel = |enabled, group, asks| {
+        let (name, employee) = ("Сайт".to_owned(), None);
+        vec![crate::channel::receiver::CabinetChannel { name, enabled, group, employee, asks }]
+    };
+    let called: fn(&mut MangoFacts) = |facts| facts.called_at = Some(NOW);
+    let finished: fn(&mut MangoFacts) = |facts| (facts.called_at, facts.quiet_at) = (Some(NOW), Some(NOW));
+    let twice: fn(&mut MangoFacts) = |facts| {
+        (facts.called_at, facts.quiet_at, facts.automatic_at) = (Some(NOW), Some(NOW), Some(NOW + 1));
+    };
+    let refused: fn(&mut MangoFacts) = |facts| {
+        (facts.called_at, facts.quiet_at, facts.refused_since) = (Some(NOW), Some(NOW), Some(NOW));
+    };
+    for (seen, channels, left) in [
+        (called, vec![], vec![&connect, &receiver, &automatic]),
+        (|_| {}, channel(false, Some(7), false), vec![&enable, &address, &automatic]),
+        (|_| {}, channel(true, None, true), vec![&receiver, &address, &automatic]),
+        (called, channel(true, Some(7), false), vec![&automatic]),
+        (finished, channel(true, Some(7), false), vec![]),
+        (twice, channel(true, Some(7), false), vec![&automatic]),
+        (refused, channel(true, Some(7), false), vec![&again]),
+    ] {
+        let mut case = by_mango(seen);
+        case.seen.mango.seen.as_mut().unwrap().channels = channels;
+        let (status, message) = message(&case);
+        assert_eq!(status, if left.is_empty() { "True" } else { "False" }, "{message}");
+        for step in all {
+            assert_eq!(message.contains(step.as_str()), left.contains(&step), "{step}: {message}");
+        }
+        let is_ready = case.shown("Ready").0 == "True";
+        let keeps_it_from_working = left.iter().any(|step| [&connect, &enable, &again].contains(step));
+        assert_eq!(is_ready, !keeps_it_from_working, "{message}");
+    }
+    assert_eq!(message(&Case::new()), (String::new(), String::new()), "another intake has no such condition");
+    // Without a relay what it had seen stands, and another way in takes the condition away.
+    let mut case = by_mango(finished);
+    case.seen.mango.seen.as_mut().unwrap().channels = channel(true, Some(7), false);
+    let before = case.status();
+    case.relay = RelayState::Absent { detail: String::new() };
+    let after = report(&case.view(&bot()), &before);
+    let found = api::conditions::find(&after.conditions, api::ConditionType::ManualSteps).unwrap();
+    assert_eq!((found.status.as_str(), found.reason.as_str()), ("True", "StepsDone"));
+    let after = report(&Case::new().view(&bot()), &before);
+    assert!(api::conditions::find(&after.conditions, api::ConditionType::ManualSteps).is_none());
 }
 
 #[test]

@@ -11,8 +11,9 @@ use super::super::step::Stepper;
 use super::super::store::customer::Customer;
 use super::super::store::mango::{self as store, Known, State};
 use super::super::store::{Position, StoreError, Tx};
-use super::super::switching::OF_MANGO;
-use super::{ANSWERED, CLOSED, OURS, UNDELIVERED, work};
+use super::super::switching::{OF_MANGO, same_words};
+use super::{ANSWERED, CLOSED, OURS, UNDELIVERED, noted, work};
+use crate::contract::CustomerId;
 use crate::creatio::Author;
 use crate::mango::dialogs::{ChatMessage, Event, Payload, Session, SessionState};
 use crate::mango::{ChannelType, webhook as proof};
@@ -39,7 +40,7 @@ pub(in crate::relay) async fn webhook(shared: &Shared, body: &[u8]) -> StatusCod
     }
     let value: Value = serde_json::from_str(&proved.json).unwrap_or_default();
     let event = Event::read(&value);
-    match take_events(shared, active.config.channel.bot_user_id, vec![event]).await {
+    match take_call(shared, active.config.channel.bot_user_id, event).await {
         Ok(_) => {
             shared.last_update_at.store(shared.clock.now(), std::sync::atomic::Ordering::Relaxed);
             shared.mango_wake.notify_one();
@@ -51,6 +52,13 @@ pub(in crate::relay) async fn webhook(shared: &Shared, body: &[u8]) -> StatusCod
             StatusCode::SERVICE_UNAVAILABLE
         }
     }
+}
+
+/// The same of a call, which shows that MANGO OFFICE has our address.
+async fn take_call(shared: &Shared, bot: i64, event: Event) -> Result<bool, StoreError> {
+    let now = shared.clock.now();
+    shared.store.transact(move |tx| noted::called(tx, now)).await?;
+    take_events(shared, bot, vec![event]).await
 }
 
 /// Writes down what events say. Whether a message of a client's was new.
@@ -92,6 +100,10 @@ impl Taking<'_> {
                 }
             }
             Event::Undelivered { chat_id, message_id, error } => self.undelivered(&chat_id, &message_id, &error),
+            Event::Delivered { chat_id, message_id } => match store::in_chat(self.tx, &chat_id)? {
+                Some(_) => noted::delivered(self.tx, &message_id),
+                None => Ok(()),
+            },
             Event::Other => Ok(()),
         }
     }
@@ -155,14 +167,17 @@ impl Taking<'_> {
             let arrival = Arrival::read(raw, self.bot, self.now);
             return self.arrive(&arrival, "message");
         }
-        let raw =
-            json!({"update_type": ANSWERED, "timestamp": at, "message": message.id, "text": words(&message.payload)});
+        let raw = json!({"update_type": ANSWERED, "timestamp": at, "message": message.id,
+            "text": words(&message.payload), "by": message.employee, "session": known.id});
         let key = format!("{ANSWERED}:{}", message.id);
         self.arrive(&Arrival::of_mango(key, customer, (at, number(&message.id)), raw.to_string()), "other")
     }
 
     fn undelivered(&mut self, chat: &str, message: &str, error: &str) -> Result<(), StoreError> {
         let Some(customer) = store::in_chat(self.tx, chat)? else { return Ok(()) };
+        if noted::is_refusal(error) {
+            noted::refused(self.tx, message, self.now)?;
+        }
         let raw = json!({"update_type": UNDELIVERED, "timestamp": self.now, "error": error});
         let key = format!("{UNDELIVERED}:{message}");
         self.arrive(&Arrival::of_mango(key, customer, (self.now, 0), raw.to_string()), "other")
@@ -191,14 +206,14 @@ impl Taking<'_> {
 
 /// The customer's number: the messenger's own, so that the same person is known whatever the
 /// intake.
-fn customer_of(social_user: &str) -> i64 {
+fn customer_of(social_user: &str) -> CustomerId {
     if let Some(id) = social_user.parse().ok().filter(|id: &i64| *id > 0) {
-        return id;
+        return CustomerId::new(id);
     }
     let digest = Sha256::digest(social_user.as_bytes());
     let bytes = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     // Above every id of MAX, and a number that JSON keeps.
-    i64::try_from((bytes >> 12) | 1 << 51).unwrap_or(i64::MAX)
+    CustomerId::new(i64::try_from((bytes >> 12) | 1 << 51).unwrap_or(i64::MAX))
 }
 
 /// An order among messages of one millisecond, as far as their ids have one.
@@ -222,7 +237,7 @@ fn words(payload: &Payload) -> String {
 }
 
 /// A client's message as MAX would have brought it.
-fn as_update(customer: i64, bot: i64, name: &str, at: Millis, message: &ChatMessage) -> Value {
+fn as_update(customer: CustomerId, bot: i64, name: &str, at: Millis, message: &ChatMessage) -> Value {
     let payload = &message.payload;
     let kind = payload.kind.as_str();
     let is_file = !payload.link.is_empty() && matches!(kind, "file" | "image" | "video" | "audio");
@@ -257,6 +272,15 @@ pub(in crate::relay) fn take(
     let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
     match value["update_type"].as_str() {
         Some(ANSWERED) if stepper.is_own_echo(customer, &text("text"), at)? => {}
+        Some(ANSWERED) if is_automatic(stepper, &value) => {
+            noted::automatic(stepper.tx, stepper.now())?;
+            if let Some(known) = store::get(stepper.tx, &text("session"))? {
+                store::put(stepper.tx, &Known { automatic: true, ..known })?;
+            }
+            let line = format!("[Автоматическое сообщение MANGO OFFICE] {}", text("text"));
+            let id = format!("mango:{}", render::id_in_crm(&text("message")));
+            stepper.history(customer, id, Author::Bot, line, at)?;
+        }
         Some(ANSWERED) => {
             let line = format!("[Ответ сотрудника из MANGO OFFICE] {}", text("text"));
             let id = format!("mango:{}", render::id_in_crm(&text("message")));
@@ -265,6 +289,10 @@ pub(in crate::relay) fn take(
         }
         // The client may have written again since.
         Some(CLOSED) if store::of_customer(stepper.tx, customer.id)?.iter().all(|one| one.state == State::Closed) => {
+            let sessions = store::of_customer(stepper.tx, customer.id)?;
+            if sessions.last().is_some_and(|last| !last.automatic) {
+                noted::quiet(stepper.tx, stepper.now())?;
+            }
             stepper.step(customer, &policy::Event::ClosedElsewhere, None)?;
         }
         Some(UNDELIVERED) => {
@@ -275,4 +303,10 @@ pub(in crate::relay) fn take(
         _ => {}
     }
     Ok(())
+}
+
+/// Whether the cabinet itself said it: no employee did, or it is what the rules say, too.
+fn is_automatic(stepper: &Stepper<'_>, value: &Value) -> bool {
+    value["by"].is_null()
+        || stepper.rules.texts().any(|own| same_words(own, value["text"].as_str().unwrap_or_default()))
 }

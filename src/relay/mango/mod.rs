@@ -16,12 +16,15 @@
 //! - An employee who answers in MANGO's own desk is told of in the CRM and ends the automatic
 //!   replies. Our own messages come back as events; they bear names that we gave ([`OURS`]), and
 //!   these names make a repeated send harmless.
+//! - What the cabinet says by itself (no employee said it, or it has the words of a message of the
+//!   manifest's own) is no answer: it is told of in the CRM, and the status names it.
 //! - A session that closes closes the chat, unless the client has another session, which is what a
 //!   transfer looks like. A dialog that is over here closes its session.
 //!
 //! Must not: trust a call without a signature, or set anything up: no public method does.
 
 mod intake;
+mod noted;
 mod rounds;
 mod send;
 mod work;
@@ -30,6 +33,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::ground::Ground;
 pub(super) use intake::{take, webhook};
+pub(super) use noted::{facts as noted_facts, mended};
 pub(super) use rounds::Rounds;
 pub(super) use send::{Outgoing, Sent, send};
 pub(super) use work::run;

@@ -3,13 +3,14 @@
 //! be looked for.
 
 use super::super::active::Active;
-use super::super::lanes::{CustomerId, Outcome};
+use super::super::lanes::Outcome;
 use super::super::pause;
 use super::super::state::Shared;
 use super::super::store::StoreError;
 use super::super::store::mango::{self as store, Known, State};
 use super::intake::take_events;
-use super::{Mango, OURS, work};
+use super::{Mango, OURS, noted, work};
+use crate::contract::CustomerId;
 use crate::mango::dialogs::{DialogRefusal, Event};
 use crate::mango::{AbonentId, ChannelType, Class, Error};
 use crate::time::Millis;
@@ -98,6 +99,8 @@ pub(in crate::relay) async fn send(
                 } else {
                     match mango.client.send_text(&chat, AbonentId(has), &name, outgoing.text).await {
                         Ok((id, at)) => {
+                            let now = shared.clock.now();
+                            shared.store.transact(move |tx| noted::taken(tx, now)).await?;
                             return Ok(Sent::Taken { mid: format!("mango.{id}"), at });
                         }
                         Err(error) if error.dialog_refusal() == Some(DialogRefusal::NotUnique) => {
@@ -132,6 +135,11 @@ pub(in crate::relay) async fn send(
                     handed_over = true;
                 }
                 Some(DialogRefusal::EmployeeNotFound | DialogRefusal::GroupNotFound) if handed_over => {}
+                Some(DialogRefusal::TokenRefused) => {
+                    let now = shared.clock.now();
+                    shared.store.transact(move |tx| noted::refused(tx, "", now)).await?;
+                    return Ok(Sent::Later { outcome: Outcome::Outage(60_000), left: false });
+                }
                 Some(_) => return Ok(Sent::Refused(error.to_string())),
                 None => return failed(shared, outgoing, &error, left).await,
             }

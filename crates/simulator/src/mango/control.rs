@@ -133,11 +133,17 @@ impl Control {
     }
 
     /// An employee works in MANGO's own desk: `take`, `answer`, `close`; `expire`: the time of the
-    /// session is over.
+    /// session is over; `automatic`: the cabinet says something by itself, with `user_id` 0 as
+    /// nobody.
     pub fn desk(&self, what: &str, social_user: &str, user_id: i64, text: &str) -> Result<(), String> {
         let World { dialogs, account, switches, clock, .. } = &mut *self.site.lock();
         let abonent = account.abonent(user_id, switches.abonent_offset);
         dialogs.desk(what, social_user, abonent, text, clock.now_ms())
+    }
+
+    /// The message reached the client.
+    pub fn delivered(&self, chat: &str, message: &str) {
+        self.site.lock().dialogs.delivered(chat, message);
     }
 
     /// The message did not reach the client.
@@ -202,6 +208,7 @@ const ROUTES: &[&str] = &[
     "POST /control/webhook",
     "POST /control/say",
     "POST /control/desk",
+    "POST /control/delivered",
     "POST /control/not-delivered",
     "GET /control/dialogs",
     "GET|POST /control/events",
@@ -287,6 +294,11 @@ fn route(world: &mut World, method: &str, parts: &[&str], body: &Value) -> Reply
             let now = world.clock.now_ms();
             let acted = world.dialogs.desk(text("what"), text("socialUserId"), abonent, text("text"), now);
             acted.map_or_else(|error| bad(&error), |()| done())
+        }
+        ("POST", ["delivered"]) => {
+            let text = |name: &str| body[name].as_str().unwrap_or_default();
+            world.dialogs.delivered(text("chatId"), text("messageId"));
+            done()
         }
         ("POST", ["not-delivered"]) => {
             let text = |name: &str| body[name].as_str().unwrap_or_default();

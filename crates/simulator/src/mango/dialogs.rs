@@ -256,7 +256,7 @@ impl Dialogs {
     }
 
     /// What an employee does in the desk with somebody's open session: `take`, `answer`,
-    /// `transfer`, `close`; `expire` is nobody's.
+    /// `transfer`, `close`; `expire` is nobody's, and what is `automatic` the cabinet says itself.
     pub fn desk(&mut self, what: &str, social_user: &str, abonent: i64, text: &str, now: i64) -> Result<(), String> {
         let at = self.open_of(social_user).ok_or("This client has no open session.")?;
         match what {
@@ -268,11 +268,25 @@ impl Dialogs {
                 let payload = json!({"type": "text", "text": text});
                 self.add_message(at, now, json!({"direction": "outgoing", "abonent_id": abonent, "payload": payload}));
             }
+            "automatic" => {
+                let payload = json!({"type": "text", "text": text});
+                let by = (abonent > 0).then_some(abonent);
+                self.add_message(at, now, json!({"direction": "outgoing", "abonent_id": by, "payload": payload}));
+            }
             "close" => self.end(at, Some(abonent), now),
             "expire" => self.end(at, None, now),
             _ => return Err(format!("The desk knows no {what:?}.")),
         }
         Ok(())
+    }
+
+    /// The message was delivered to the client's messenger.
+    pub fn delivered(&mut self, chat: &str, message: &str) {
+        let abonent = self.find_chat(&json!({"chat_id": chat})).ok().and_then(|at| self.sessions[at].abonent_id);
+        self.event(
+            "/events/cc/md/session/chat/on_recv_message",
+            json!({"chat_id": chat, "message_id": message, "abonent_id": abonent}),
+        );
     }
 
     /// The message could not be delivered to the client's messenger.
