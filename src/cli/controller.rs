@@ -82,19 +82,19 @@ pub(super) struct Args {
     /// an ingress of their own get a route.
     #[arg(long, value_name = "JSON", env = "MAXCHANNEL_WEBHOOK_GATEWAY")]
     webhook_gateway: Option<String>,
-    /// Between two looks at the subscription in MAX.
+    /// Between two checks of the subscription in MAX.
     #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_SUBSCRIPTION", default_value = "45s", value_parser = interval)]
     interval_subscription: api::Duration,
-    /// Between two looks at a relay.
+    /// Between two checks of a relay.
     #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_RELAY", default_value = "30s", value_parser = interval)]
     interval_relay: api::Duration,
-    /// Between two looks at the bot.
+    /// Between two checks of the bot.
     #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_BOT", default_value = "5m", value_parser = interval)]
     interval_bot: api::Duration,
-    /// Between two looks at MANGO OFFICE.
+    /// Between two checks of MANGO OFFICE.
     #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_MANGO", default_value = "10m", value_parser = interval)]
     interval_mango: api::Duration,
-    /// Between two looks at the CRM.
+    /// Between two checks of the CRM.
     #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_CRM", default_value = "10m", value_parser = interval)]
     interval_crm: api::Duration,
     /// How long a deletion tries to take away what is outside, counted from the first try of this
@@ -208,7 +208,7 @@ fn json<T: DeserializeOwned>(name: &str, text: Option<&str>) -> Result<Option<T>
     text.map(|text| serde_json::from_str(text).map_err(|error| format!("{name}: {error}"))).transpose()
 }
 
-/// A pause between two looks, in the one grammar of durations; without any pause the other side
+/// A pause between two checks, in the one grammar of durations; without any pause the other side
 /// would be asked without end.
 fn interval(text: &str) -> Result<api::Duration, String> {
     let pause: api::Duration = text.parse().map_err(|error: api::ValueError| error.to_string())?;

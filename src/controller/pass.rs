@@ -35,9 +35,9 @@ use crate::channel::report::{RelayState, Unapplied};
 use crate::contract::RelayConfig;
 use crate::time::{Backoff, Millis};
 
-/// Between two looks at something that is about to change.
+/// Between two checks of something that is about to change.
 const SOON: Millis = 1_000;
-/// A due look that could not be made must not spin.
+/// A due probe that could not be made must not spin.
 const NOT_SOONER: Millis = 2_000;
 /// How long the kubelet is waited for before the pod is touched again.
 /// The longest wait is short, because after an API server that was away the kubelet's own watches
@@ -165,7 +165,7 @@ impl Shell for Steps<'_> {
         drop(self.awaiting.take());
         while let Some(brought) = self.state.errands.arrived() {
             self.take(brought);
-            // Between the last look and this one: the rest is for the next pass.
+            // Between the last probe and this one: the rest is for the next pass.
             self.scope.kick(&self.name);
         }
         let (context, channel) = (self.context, self.channel);

@@ -109,7 +109,7 @@ fn is_inside(host: &str) -> bool {
 
 static PROXY: OnceLock<Proxy> = OnceLock::new();
 
-/// Sets the proxy of this process, before its first transport to the outside is made.
+/// Sets the proxy of this process, before its first transport to external systems is made.
 pub fn go_through(proxy: Proxy) {
     // A second setting of the same program is the same: both come from its environment.
     let _ = PROXY.set(proxy);
