@@ -27,7 +27,7 @@ use super::state::Shared;
 use super::store::customer::{self, Customer};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, State as Ended};
-use super::store::{StoreError, Tx, closing, inbox, mango, meta, outbox, sent, to_bot};
+use super::store::{StoreError, Tx, closing, erased, inbox, mango, meta, outbox, sent, to_bot};
 use crate::contract::admin::{DeadLetter, DeadLetters, Direction, Erase, Erased, Replay, Replayed, SOCKET, route};
 use crate::creatio::Report;
 use crate::time::Millis;
@@ -222,6 +222,7 @@ fn erase_rows(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<Erased, StoreE
     meta::set(tx, meta::ERASED_AT, &erased_at.to_string())?;
     meta::keep_last_row(tx)?;
     mango::erase(tx, id)?;
+    erased::remember_person(tx, id, erased_at)?;
     Ok(Erased {
         dialogs: customer::remove(tx, id)?,
         updates: inbox::erase(tx, id, now)?,
