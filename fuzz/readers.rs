@@ -99,12 +99,12 @@ pub fn max_answers(bytes: &[u8]) {
         }
         let _ = client.send(max::Recipient::User(1), &message).await;
         let history = max::History { before: None, after: None, count: 100 };
-        for message in client.messages(1, history).await.unwrap_or_default() {
+        for message in client.messages(max::ChatId::new(1), history).await.unwrap_or_default() {
             for attachment in &message.attachments {
                 let _ = format!("{attachment:?}");
             }
         }
-        let _ = client.message("mid.1").await;
+        let _ = client.message(&max::MessageId::new("mid.1")).await;
         let _ = client.video("token").await;
         let _ = client.upload(max::UploadKind::File, "a", "text/plain", Bytes::from_static(b"a")).await;
         let _ = client.download(&address("https://max.example.org/file"), 1_000).await;

@@ -32,11 +32,15 @@ fn the_scripted_conversation_happens_over_the_package_inside_creatio() {
 }
 
 #[test]
-fn what_the_demo_has_started_ends_with_it_even_where_it_is_killed() {
+fn what_the_demo_has_started_and_written_ends_with_it_even_where_it_is_killed() {
     let mono = ["mcs", "mono"].iter().all(|name| Command::new(name).arg("--version").output().is_ok());
     for creatio in if mono { &["simulator", "package"][..] } else { &["simulator"] } {
+        // Short, since the path of a socket is.
+        let temporary = std::env::temp_dir().join(format!("mxc-end-{}", std::process::id()));
+        std::fs::create_dir_all(&temporary).unwrap();
         let mut demo = Command::new(env!("CARGO_BIN_EXE_maxchannel"))
             .args(["demo", "--lang", "en", "--listen", "127.0.0.1:0", "--creatio", creatio])
+            .env("TMPDIR", &temporary)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -56,6 +60,8 @@ fn what_the_demo_has_started_ends_with_it_even_where_it_is_killed() {
         for address in &addresses {
             TcpStream::connect(address).unwrap();
         }
+        let left = || std::fs::read_dir(&temporary).unwrap().count();
+        assert_eq!(left(), 1, "{creatio}: the demo has one folder");
         demo.kill().unwrap();
         demo.wait().unwrap();
         let patience = Instant::now() + Duration::from_mins(1);
@@ -65,6 +71,11 @@ fn what_the_demo_has_started_ends_with_it_even_where_it_is_killed() {
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
+        while left() > 0 {
+            assert!(Instant::now() < patience, "{creatio}: the folder of the demo is left behind");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        std::fs::remove_dir(&temporary).unwrap();
     }
 }
 

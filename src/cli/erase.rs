@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::admin::{SocketArgs, ask};
 use super::dead_letters::json;
 use super::{Output, USAGE};
+use crate::contract::CustomerId;
 use crate::contract::admin::{Erase, Erased};
 
 /// Erase everything that the relay holds of one customer.
@@ -18,7 +19,7 @@ use crate::contract::admin::{Erase, Erased};
 pub(super) struct Args {
     /// The customer's user id in MAX, also written `max:<id>` as in the CRM.
     #[arg(long, value_name = "ID", value_parser = customer)]
-    customer: i64,
+    customer: CustomerId,
     #[command(flatten)]
     socket: SocketArgs,
     /// The form of the result.
@@ -26,7 +27,7 @@ pub(super) struct Args {
     output: Output,
 }
 
-fn customer(text: &str) -> Result<i64, String> {
+fn customer(text: &str) -> Result<CustomerId, String> {
     text.strip_prefix("max:").unwrap_or(text).parse().map_err(|_| "a MAX user id is a number, like 91234567".to_owned())
 }
 

@@ -5,6 +5,7 @@
 //! - [`Facts`] and [`Trouble`]: what a relay knows, as it answers under [`status::PATH`].
 //! - [`webhook`]: the addresses that MAX and the CRM call, and the secret that MAX shows.
 //! - [`admin`]: what the administrator asks a relay for.
+//! - [`CustomerId`]: whom a dialog is with.
 //! - [`InstallationId`]: whose both halves are.
 //! - [`digest`]: names of what is secret or long.
 //!
@@ -15,6 +16,7 @@
 
 pub mod admin;
 pub mod config;
+mod customer_id;
 pub mod digest;
 mod facts;
 mod installation;
@@ -23,9 +25,7 @@ mod trouble;
 pub mod webhook;
 
 pub use config::RelayConfig;
+pub use customer_id::CustomerId;
 pub use facts::{AutoClose, Facts, MangoFacts, SideFacts, Undelivered};
 pub use installation::InstallationId;
 pub use trouble::Trouble;
-
-/// A customer's user id in MAX.
-pub type CustomerId = i64;

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::Settings;
 use super::error::{Call, Class, Error, POLL};
 use super::files::{self, Download};
+use super::ids::{ChatId, MessageId};
 use super::limits::{Limits, Scope};
 use super::message::{Bot, Message, Subscription, SubscriptionList, VideoDetails};
 use super::outgoing::{
@@ -190,7 +191,7 @@ impl Client {
         }
         let (key, id) = match turn.to {
             Recipient::User(id) => ("user_id", id),
-            Recipient::Chat(id) => ("chat_id", id),
+            Recipient::Chat(id) => ("chat_id", id.get()),
         };
         let mut call = Outgoing::new(Call::change("POST /messages"), Method::POST, &["messages"]).query(key, &id);
         call.turn = Some(turn);
@@ -200,22 +201,22 @@ impl Client {
 
     /// PUT /messages. `dialog` is where the message stands, named as in [`Client::send`]: the limit
     /// of two a second counts per dialog, and a message id does not tell it.
-    pub async fn edit(&self, dialog: Recipient, mid: &str, message: &NewMessage) -> Result<(), Error> {
+    pub async fn edit(&self, dialog: Recipient, mid: &MessageId, message: &NewMessage) -> Result<(), Error> {
         let mut call =
-            Outgoing::new(Call::change("PUT /messages"), Method::PUT, &["messages"]).query("message_id", &mid);
+            Outgoing::new(Call::change("PUT /messages"), Method::PUT, &["messages"]).query("message_id", mid);
         call.scope = Scope::Dialog(dialog);
         self.exchange(call.json(message)?).await.map(drop)
     }
 
     /// GET /messages/{messageId}, which also gives fresh addresses of its attachments.
     /// [`Class::NotFound`] if unknown.
-    pub async fn message(&self, mid: &str) -> Result<Message, Error> {
-        self.read(Call::read("GET /messages/{messageId}"), &["messages", mid]).await
+    pub async fn message(&self, mid: &MessageId) -> Result<Message, Error> {
+        self.read(Call::read("GET /messages/{messageId}"), &["messages", mid.as_str()]).await
     }
 
     /// GET /messages of a chat, newest first. What cannot be read as a message is left out;
     /// [`Client::messages_raw`] has it.
-    pub async fn messages(&self, chat_id: i64, query: History) -> Result<Vec<Message>, Error> {
+    pub async fn messages(&self, chat_id: ChatId, query: History) -> Result<Vec<Message>, Error> {
         let raw = self.messages_raw(chat_id, query, CALL_TIMEOUT).await?;
         Ok(raw.iter().filter_map(|message| Message::parse(message.get())).collect())
     }
@@ -224,7 +225,7 @@ impl Client {
     /// answer: waiting for our own limits is not in it.
     pub async fn messages_raw(
         &self,
-        chat_id: i64,
+        chat_id: ChatId,
         query: History,
         timeout: Duration,
     ) -> Result<Vec<Box<RawValue>>, Error> {
@@ -259,7 +260,7 @@ impl Client {
     }
 
     /// POST /chats/{chatId}/actions. Failures are harmless.
-    pub async fn action(&self, chat_id: i64, action: Action) -> Result<(), Error> {
+    pub async fn action(&self, chat_id: ChatId, action: Action) -> Result<(), Error> {
         #[derive(Serialize)]
         struct Body {
             action: Action,

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde_json::Value;
 
+use super::ids::ChatId;
 use crate::transport::{readable, whole_characters};
 
 /// Reads a JSON text as far as it can be read. None: it is no JSON.
@@ -50,6 +51,11 @@ pub(super) fn text_or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
 /// A whole number, also one that is written as a text or with a fraction of zero.
 pub(super) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     Ok(as_integer(&Value::deserialize(deserializer)?))
+}
+
+/// The id of a chat.
+pub(super) fn chat<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ChatId>, D::Error> {
+    Ok(integer(deserializer)?.map(ChatId::new))
 }
 
 /// The same, 0 where there is none.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use super::attachment::Attachment;
+use super::ids::{ChatId, MessageId};
 use super::lenient;
 
 /// The bot itself, as GET /me shows it. No field tells its moderation state.
@@ -59,8 +60,8 @@ impl User {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Addressee {
     /// Positive in dialogs, negative in groups and channels; go by `chat_type`, never by the sign.
-    #[serde(default, deserialize_with = "lenient::integer")]
-    pub chat_id: Option<i64>,
+    #[serde(default, deserialize_with = "lenient::chat")]
+    pub chat_id: Option<ChatId>,
     /// `dialog`, `chat` or `channel`; an open set.
     #[serde(default, deserialize_with = "lenient::text_or_empty")]
     pub chat_type: String,
@@ -73,8 +74,7 @@ pub struct Addressee {
 /// A message. Order within a dialog is by (`timestamp`, `seq`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// Opaque; names the message for ever.
-    pub mid: String,
+    pub mid: MessageId,
     /// Strictly rising inside a chat; exceeds 2^53. 0 where MAX gave none.
     pub seq: i64,
     /// Unix milliseconds of the writing (not of an edit). 0 where MAX gave none.
@@ -98,8 +98,7 @@ pub struct Link {
     pub kind: String,
     /// Who wrote the inner message.
     pub sender: Option<User>,
-    /// Empty where MAX gave none.
-    pub mid: String,
+    pub mid: Option<MessageId>,
     pub text: Option<String>,
     /// As in [`Message`].
     pub marks: Vec<LinkMark>,
@@ -140,7 +139,7 @@ impl<'de> Deserialize<'de> for Message {
         let wire = WireMessage::deserialize(deserializer)?;
         let mid = wire.body.mid.filter(|mid| !mid.is_empty()).ok_or_else(|| serde::de::Error::missing_field("mid"))?;
         Ok(Self {
-            mid,
+            mid: MessageId::new(mid),
             seq: wire.body.seq,
             timestamp: wire.timestamp,
             sender: wire.sender,
@@ -151,7 +150,7 @@ impl<'de> Deserialize<'de> for Message {
             link: wire.link.map(|link| Link {
                 kind: link.kind,
                 sender: link.sender,
-                mid: link.message.mid.unwrap_or_default(),
+                mid: link.message.mid.map(MessageId::new),
                 text: link.message.text.filter(|text| !text.is_empty()),
                 marks: link.message.markup,
                 attachments: link.message.attachments,

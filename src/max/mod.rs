@@ -21,6 +21,7 @@ mod client;
 pub mod deep_link;
 mod error;
 mod files;
+mod ids;
 mod lenient;
 mod limits;
 mod message;
@@ -39,6 +40,7 @@ pub use attachment::Attachment;
 pub use client::{Client, Turn, Updates};
 pub use error::{Class, Error};
 pub use files::Download;
+pub use ids::{ChatId, MessageId};
 pub use limits::REQUESTS_PER_SECOND;
 pub use message::{Addressee, Bot, Link, LinkMark, Message, Subscription, User, VideoDetails};
 pub use outgoing::{

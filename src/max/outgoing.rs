@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::ids::ChatId;
+
 /// Whom a message goes to. It travels in the query, never in the body (MAX Bot API reference, "POST
 /// /messages").
 ///
@@ -16,7 +18,7 @@ pub enum Recipient {
     /// A person who has started the bot, by user id.
     User(i64),
     /// A group or channel, by chat id (negative as a rule).
-    Chat(i64),
+    Chat(ChatId),
 }
 
 /// The body of POST /messages and PUT /messages. At least one of text and attachments must carry

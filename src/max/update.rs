@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::ids::{ChatId, MessageId};
 use super::lenient;
 use super::message::{Addressee, Message, User};
 
@@ -20,7 +21,7 @@ pub struct Update {
     /// Unix milliseconds; that of a new message where the update gives none, else 0.
     pub timestamp: i64,
     /// The dialog, group or channel, where known.
-    pub chat_id: Option<i64>,
+    pub chat_id: Option<ChatId>,
     /// Who did it, where known. For `message_removed` only the id is.
     pub user_id: Option<i64>,
     /// Who did it, with names, where MAX gave them.
@@ -42,7 +43,7 @@ pub enum Event {
     /// The message as it is now; `timestamp` of the update is the time of the edit.
     MessageEdited(Message),
     /// A message was deleted, by its `mid`.
-    MessageRemoved { message_id: String },
+    MessageRemoved { message_id: MessageId },
     /// A button was pressed, at `pressed_at` (Unix milliseconds). `message` is the one that holds
     /// the button, `None` if it is gone. Without an id it cannot be answered.
     MessageCallback { callback_id: Option<String>, pressed_at: i64, payload: Option<String>, message: Option<Message> },
@@ -111,7 +112,7 @@ pub fn parse(raw: &str) -> Update {
     let event = wire.event(&update_type);
     let key = match removed_comment {
         Some(id) => format!("{update_type}:{id}"),
-        None => key(&update_type, &event, [chat_id, user_id], timestamp, &digest),
+        None => key(&update_type, &event, (chat_id, user_id), timestamp, &digest),
     };
     Update { update_type, timestamp, chat_id, user_id, user, recipient, in_dialog, event, key }
 }
@@ -143,16 +144,16 @@ pub fn is_time(millis: i64) -> bool {
 fn key(
     update_type: &str,
     event: &Event,
-    [chat_id, user_id]: [Option<i64>; 2],
+    (chat_id, user_id): (Option<ChatId>, Option<i64>),
     timestamp: i64,
     digest: &dyn Fn() -> String,
 ) -> String {
     let named = |id: &str| format!("{update_type}:{id}");
     match event {
-        Event::MessageCreated(message) => named(&message.mid),
+        Event::MessageCreated(message) => named(message.mid.as_str()),
         Event::MessageEdited(message) if is_time(timestamp) => named(&format!("{}:{timestamp}", message.mid)),
         Event::MessageEdited(message) => named(&format!("{}:{}", message.mid, digest())),
-        Event::MessageRemoved { message_id } => named(message_id),
+        Event::MessageRemoved { message_id } => named(message_id.as_str()),
         Event::MessageCallback { callback_id: Some(id), pressed_at, .. } => named(&format!("{id}:{pressed_at}")),
         // Two customers' voice messages without a `message` may bear the same millisecond, and two
         // messages of one customer that cannot be read may have no time: only the text tells them
@@ -162,8 +163,9 @@ fn key(
             named(&format!("{timestamp}:{}", digest()))
         }
         _ => {
-            let id = |id: Option<i64>| id.map(|id| id.to_string()).unwrap_or_default();
-            named(&format!("{}:{}:{timestamp}", id(chat_id), id(user_id)))
+            let chat = chat_id.map(|chat| chat.to_string()).unwrap_or_default();
+            let user = user_id.map(|user| user.to_string()).unwrap_or_default();
+            named(&format!("{chat}:{user}:{timestamp}"))
         }
     }
 }
@@ -175,8 +177,8 @@ struct Wire {
     update_type: String,
     #[serde(deserialize_with = "lenient::integer")]
     timestamp: Option<i64>,
-    #[serde(deserialize_with = "lenient::integer")]
-    chat_id: Option<i64>,
+    #[serde(deserialize_with = "lenient::chat")]
+    chat_id: Option<ChatId>,
     #[serde(deserialize_with = "lenient::integer")]
     user_id: Option<i64>,
     #[serde(deserialize_with = "lenient::option")]
@@ -238,7 +240,7 @@ impl Wire {
             "message_removed" => self
                 .message_id
                 .filter(|id| !id.trim().is_empty())
-                .map(|message_id| Event::MessageRemoved { message_id }),
+                .map(|id| Event::MessageRemoved { message_id: MessageId::new(id) }),
             "message_callback" => self.callback.map(|callback| Event::MessageCallback {
                 callback_id: callback.id.filter(|id| !id.is_empty()),
                 pressed_at: callback.timestamp,

@@ -22,12 +22,13 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::net::{UnixListener, UnixSocket};
 
-use super::lanes::CustomerId;
 use super::state::Shared;
 use super::store::customer::{self, Customer};
+use super::store::meta::{self, Moment};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, State as Ended};
-use super::store::{StoreError, Tx, closing, erased, inbox, mango, meta, outbox, sent, to_bot};
+use super::store::{StoreError, Tx, closing, erased, inbox, mango, outbox, sent, to_bot};
+use crate::contract::CustomerId;
 use crate::contract::admin::{DeadLetter, DeadLetters, Direction, Erase, Erased, Replay, Replayed, SOCKET, route};
 use crate::creatio::Report;
 use crate::time::Millis;
@@ -97,8 +98,10 @@ async fn erase(State(shared): State<Arc<Shared>>, Json(Erase { customer }): Json
 }
 
 pub(super) async fn erase_person(shared: &Shared, customer: CustomerId) -> Result<Erased, StoreError> {
-    let now = shared.clock.now();
-    let erased = shared.store.transact(move |tx| erase_rows(tx, customer, now)).await?;
+    let (now, passed) = (shared.clock.now(), shared.clock.passed());
+    let max_time = shared.moments.time(passed);
+    let (erased, at_least) = shared.store.transact(move |tx| erase_rows(tx, customer, now, max_time)).await?;
+    shared.moments.note(Moment::Erased, passed, at_least);
     shared.store.purge().await?;
     tracing::info!("a person was erased from the store");
     Ok(erased)
@@ -200,8 +203,14 @@ fn replay_to_crm(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerId>, StoreError
 }
 
 /// Takes away every row of a customer's. What an agent wrote and MAX has not got is reported as
-/// failed; what was on its way, as uncertain, for nobody will look for it any more.
-fn erase_rows(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<Erased, StoreError> {
+/// failed; what was on its way, as uncertain, for nobody will look for it any more. With it comes
+/// the earliest time of the erasure by MAX's clock.
+fn erase_rows(
+    tx: &Tx<'_>,
+    id: CustomerId,
+    now: Millis,
+    max_time: Option<Millis>,
+) -> Result<(Erased, Millis), StoreError> {
     for (row, may_have_left) in to_max::agents_waiting(tx, id)? {
         let words = "данные клиента удалены администратором MaxChannel".to_owned();
         let report = if may_have_left { Report::Uncertain(words) } else { Report::Failed(words) };
@@ -213,22 +222,23 @@ fn erase_rows(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<Erased, StoreE
     if let Some(chat) = customer.dialog.chat() {
         closing::note(tx, chat, now)?;
     }
-    // Else a gap in the webhooks would bring back from MAX what is erased here. By MAX's time,
-    // which may be ahead of ours, and later than the last erasure: what is being read back is for
-    // the row that was.
+    // Else a gap in the webhooks would bring back from MAX what is erased here. Later than the last
+    // erasure: what is being read back is for the row that was.
     let newest = inbox::heard_at(tx, id)?.max(customer.taken.map(|(at, _)| at));
-    let last = meta::number(tx, meta::ERASED_AT)?;
-    let erased_at = now.max(newest.unwrap_or(0) + 1).max(last.unwrap_or(0) + 1);
-    meta::set(tx, meta::ERASED_AT, &erased_at.to_string())?;
+    let last = meta::moment(tx, Moment::Erased)?;
+    let at_least = newest.max(last).unwrap_or(0) + 1;
+    let erased_at = max_time.unwrap_or(now).max(at_least);
+    meta::set_moment(tx, Moment::Erased, erased_at, max_time.is_some())?;
     meta::keep_last_row(tx)?;
     mango::erase(tx, id)?;
     erased::remember_person(tx, id, erased_at)?;
-    Ok(Erased {
+    let erased = Erased {
         dialogs: customer::remove(tx, id)?,
         updates: inbox::erase(tx, id, now)?,
         to_crm: to_crm::remove_of(tx, id)?,
         to_max: to_max::remove_of(tx, id)?,
         sent: sent::remove_of(tx, id)?,
         to_bot: to_bot::remove_of(tx, id)?,
-    })
+    };
+    Ok((erased, at_least))
 }

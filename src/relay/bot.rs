@@ -18,7 +18,7 @@ use serde_json::Value;
 use tracing::Instrument as _;
 
 use super::active::Active;
-use super::lanes::{CustomerId, Outcome};
+use super::lanes::Outcome;
 use super::metrics::Odd;
 use super::state::Shared;
 use super::step::text_parts;
@@ -26,6 +26,7 @@ use super::store::StoreError;
 use super::store::customer::Customer;
 use super::store::to_bot::{self, Question};
 use super::store::to_max::{Button, Origin, Part};
+use crate::contract::CustomerId;
 use crate::contract::config::BotConfig;
 use crate::policy::{BotRole, Effect, Event};
 use crate::time::Millis;

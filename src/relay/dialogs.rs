@@ -4,7 +4,6 @@
 use uuid::Uuid;
 
 use super::came_from;
-use super::lanes::CustomerId;
 use super::metrics::Left;
 use super::placing::{self, Scene};
 use super::render::{self, Incoming};
@@ -14,9 +13,11 @@ use super::store::inbox::{self, State};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, Part};
 use super::store::{Position, StoreError};
+use crate::contract::CustomerId;
 use crate::contract::config::Source;
 use crate::creatio::Author;
 use crate::max::update::{self, Update};
+use crate::max::{ChatId, MessageId};
 use crate::policy::{Effect, Event, Phase};
 use crate::time::Millis;
 
@@ -55,11 +56,28 @@ impl Stepper<'_> {
 
     /// The dialog's chat in MAX is known. Where it was not, sends that nobody could look for are
     /// looked for now.
-    pub fn learn_chat(&self, customer: &mut Customer, chat: i64) -> Result<(), StoreError> {
+    pub fn learn_chat(&self, customer: &mut Customer, chat: ChatId) -> Result<(), StoreError> {
         if customer.chat_id.is_none() {
             to_max::look_for_unseen(self.tx, customer.id)?;
         }
         customer.chat_id = Some(chat);
+        Ok(())
+    }
+
+    /// The same from what waits: MANGO OFFICE names no chat, so after it was the way in the first
+    /// message of MAX's tells it, and with it what is to be read back before that message.
+    pub fn learn_chat_from_inbox(&self, id: CustomerId, limit: u32) -> Result<(), StoreError> {
+        let mut customer = Customer::load(self.tx, id)?;
+        if customer.chat_id.is_some() {
+            return Ok(());
+        }
+        for row in inbox::waiting(self.tx, id, limit)? {
+            let update = update::parse(&row.raw);
+            if let (Scene::Dialog { chat: Some(chat) }, true) = (Scene::of(&update), tells_the_chat(&update.event)) {
+                self.learn_chat(&mut customer, chat)?;
+                return customer.save(self.tx, self.rules);
+            }
+        }
         Ok(())
     }
 
@@ -85,6 +103,8 @@ impl Stepper<'_> {
                 return Ok(Fate::Left(Left::Twin));
             }
             update::Event::MessageCreated(message) => {
+                let position = self.place(customer, message, position)?;
+                let taken = &Taken { position, ..*taken };
                 let Some(incoming) = self.unless_merged(customer, message, update, position)? else {
                     return Ok(Fate::Left(Left::Merged));
                 };
@@ -233,8 +253,8 @@ impl Stepper<'_> {
     }
 
     /// Whether an edit or removal of that message waits for the CRM and has not been attempted.
-    fn waits_for_crm(&self, customer: &Customer, mid: &str) -> Result<bool, StoreError> {
-        let replaces = render::id_in_crm(mid);
+    fn waits_for_crm(&self, customer: &Customer, mid: &MessageId) -> Result<bool, StoreError> {
+        let replaces = render::id_in_crm(mid.as_str());
         Ok(to_crm::untried(self.tx, customer.id)?
             .iter()
             .any(|task| matches!(task, CrmTask::Message { incoming, own: false, .. } if incoming.replaces == replaces)))

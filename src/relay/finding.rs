@@ -3,11 +3,11 @@
 //! messages that it was handed, and MAX gives a message by its id.
 
 use super::active::Active;
-use super::lanes::CustomerId;
 use super::state::Shared;
 use super::store::StoreError;
 use super::store::customer::Customer;
-use crate::max::Message;
+use crate::contract::CustomerId;
+use crate::max::{ChatId, Message, MessageId};
 use crate::{creatio, max};
 
 /// How many of the newest messages are asked for: the customer may have taken some back.
@@ -15,7 +15,7 @@ const MESSAGES: usize = 5;
 
 /// What became of the search.
 pub(super) enum Found {
-    Chat(i64),
+    Chat(ChatId),
     /// Neither side can tell.
     Nowhere,
     /// One of the two has not answered.
@@ -36,7 +36,7 @@ pub(super) async fn chat_of(shared: &Shared, active: &Active, id: CustomerId) ->
     };
     let mut later = false;
     for mid in message_ids(&keys) {
-        match active.max.message(mid).await {
+        match active.max.message(&mid).await {
             Ok(message) => {
                 if let Some(chat) = dialog_of(&message, id) {
                     remember(shared, active, id, chat).await?;
@@ -55,7 +55,7 @@ pub(super) async fn chat_of(shared: &Shared, active: &Active, id: CustomerId) ->
 
 /// The ids of MAX's messages among the keys of the contract: an edit and a removal name their
 /// message first, what the relay made up for a message of unknown id begins with `out:`.
-fn message_ids(keys: &[String]) -> Vec<&str> {
+fn message_ids(keys: &[String]) -> Vec<MessageId> {
     let mut ids: Vec<&str> = Vec::new();
     for key in keys {
         let id = key.split(':').next().unwrap_or_default();
@@ -63,17 +63,17 @@ fn message_ids(keys: &[String]) -> Vec<&str> {
             ids.push(id);
         }
     }
-    ids
+    ids.into_iter().map(MessageId::new).collect()
 }
 
 /// The dialog in which a message stands, if it is this customer's.
-fn dialog_of(message: &Message, id: CustomerId) -> Option<i64> {
+fn dialog_of(message: &Message, id: CustomerId) -> Option<ChatId> {
     let sender = message.sender.as_ref().map(|sender| sender.id);
-    let theirs = sender == Some(id) || message.recipient.user_id == Some(id);
-    message.recipient.chat_id.filter(|chat| theirs && *chat > 0)
+    let theirs = sender == Some(id.user_id()) || message.recipient.user_id == Some(id.user_id());
+    message.recipient.chat_id.filter(|chat| theirs && chat.get() > 0)
 }
 
-async fn remember(shared: &Shared, active: &Active, id: CustomerId, chat: i64) -> Result<(), StoreError> {
+async fn remember(shared: &Shared, active: &Active, id: CustomerId, chat: ChatId) -> Result<(), StoreError> {
     shared
         .step(active, move |stepper| {
             let mut customer = Customer::load(stepper.tx, id)?;
@@ -93,6 +93,6 @@ mod tests {
     #[test]
     fn the_ids_of_messages_are_told_from_the_other_keys_of_the_contract() {
         let keys = ["mid.2:edit:17", "out:0f8f", "mid.2", "mid.1:removed", "", "raw"].map(str::to_owned);
-        assert_eq!(message_ids(&keys), ["mid.2", "mid.1", "raw"]);
+        assert_eq!(message_ids(&keys), ["mid.2", "mid.1", "raw"].map(MessageId::new));
     }
 }

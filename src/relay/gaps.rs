@@ -19,11 +19,11 @@ use tokio::time::Instant;
 
 use super::active::Active;
 use super::intake::Arrival;
-use super::lanes::CustomerId;
 use super::pause;
 use super::state::Shared;
 use super::store::StoreError;
 use super::store::gap::{self, Kind, Pending};
+use crate::contract::CustomerId;
 use crate::max::update::is_time;
 use crate::max::{Class, History, Message};
 use crate::time::Millis;
@@ -207,7 +207,7 @@ impl State {
 
 /// Sees to it that what is still to be read is read, until the relay stops.
 pub(super) async fn run(shared: &Shared) {
-    let (mut open, mut all) = (CustomerId::MIN, CustomerId::MIN);
+    let (mut open, mut all) = (CustomerId::FIRST, CustomerId::FIRST);
     loop {
         let suspended = shared.active().is_none_or(|active| active.config.channel.suspended);
         if !suspended {
@@ -236,7 +236,7 @@ async fn fill(shared: &Shared, open: CustomerId, all: CustomerId) -> Result<(Cus
             Ok((found, everybody))
         })
         .await?;
-    let after = |customers: &[CustomerId]| customers.last().copied().unwrap_or(CustomerId::MIN);
+    let after = |customers: &[CustomerId]| customers.last().copied().unwrap_or(CustomerId::FIRST);
     let next = (after(&found), if found.is_empty() { after(&everybody) } else { all });
     shared.readings.add(found);
     shared.readings.add(everybody);

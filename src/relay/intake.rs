@@ -9,12 +9,14 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::active::Active;
-use super::lanes::{CustomerId, Outcome};
+use super::lanes::Outcome;
 use super::metrics::Odd;
+use super::moments;
 use super::placing::{self, Scene, Whose};
 use super::state::Shared;
 use super::store::gap::{self, Kind, Pending};
 use super::store::{Position, StoreError, Tx, customer::Customer, inbox, meta};
+use crate::contract::CustomerId;
 use crate::contract::config::Intake;
 use crate::contract::{Trouble, digest};
 use crate::max::update::{self, Event};
@@ -29,6 +31,8 @@ pub(super) struct Arrival {
     key: String,
     whose: Whose,
     position: Position,
+    /// When it was, if MAX says so.
+    said: Option<Millis>,
     raw: String,
     kind: &'static str,
 }
@@ -48,12 +52,13 @@ impl Arrival {
             key => key.to_owned(),
         };
         let position = placing::position(&update, received_at);
-        Self { key, whose: Whose::of(&update, bot_user_id), position, raw, kind }
+        let said = placing::said_time(&update, received_at);
+        Self { key, whose: Whose::of(&update, bot_user_id), position, said, raw, kind }
     }
 
     /// Something that happened at MANGO OFFICE and that no messenger brings.
     pub fn of_mango(key: String, customer: CustomerId, position: Position, raw: String) -> Self {
-        Self { key, whose: Whose::Customer(customer), position, raw, kind: "other" }
+        Self { key, whose: Whose::Customer(customer), position, said: None, raw, kind: "other" }
     }
 
     /// Whether it says itself that it is this customer's.
@@ -135,10 +140,13 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
     let arrivals: Vec<Arrival> = raws.into_iter().map(|raw| Arrival::read(raw, bot, now)).collect();
     // With the first update that is taken again the gap behind those that were not is on disk, too.
     let gap = shared.readings.take_refused();
+    let heard = arrivals.iter().filter_map(|arrival| arrival.said).max();
+    let corrected = shared.moments.heard(heard, shared.clock.passed());
     let stored = shared
         .store
         .transact(move |tx| {
             let mut taken = Vec::with_capacity(arrivals.len());
+            moments::correct(tx, &corrected)?;
             if let Some(since) = gap {
                 gap::note(tx, since, Kind::Repeated, now)?;
             }
@@ -153,6 +161,7 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
         })
         .await;
     let arrivals = stored.inspect_err(|_| gap.into_iter().for_each(|since| shared.readings.note_refused(since)))?;
+    shared.moments.written();
     shared.last_update_at.store(now, Ordering::Relaxed);
     for (new, placed, kind) in arrivals {
         shared.metrics.update(kind, new);
@@ -268,6 +277,9 @@ async fn turn(shared: &Shared, active: &Active, customer: CustomerId, unread: bo
         .step(active, move |stepper| {
             let (tx, now) = (stepper.tx, stepper.context.now);
             let is_known = gap::is_known(tx, customer)?;
+            if is_known && !unread {
+                stepper.learn_chat_from_inbox(customer, TURN)?;
+            }
             if is_known
                 && !unread
                 && let Some(pending) = gap::pending(tx, customer, now)?

@@ -16,10 +16,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::contract::CustomerId;
 use crate::time::{Backoff, Clock, Millis};
-
-/// A MAX user id.
-pub use crate::contract::CustomerId;
 
 /// How many different lanes must fail, with no success between, before the other side counts as
 /// away: one that is stuck by itself says nothing about the others.
@@ -411,12 +409,16 @@ mod tests {
         (lanes, manual)
     }
 
+    const fn customer(number: i64) -> CustomerId {
+        CustomerId::new(number)
+    }
+
     #[test]
     fn a_lane_is_held_once_and_work_announced_meanwhile_is_not_forgotten() {
         let (lanes, _hand) = lanes(4);
-        lanes.wake(1);
+        lanes.wake(customer(1));
         let lease = lanes.try_next().unwrap();
-        lanes.wake(1);
+        lanes.wake(customer(1));
         assert!(lanes.try_next().is_err(), "a held lane was handed out twice");
         lease.finish(Outcome::Idle);
         let lease = lanes.try_next().expect("the work announced while the lane was held");
@@ -427,22 +429,22 @@ mod tests {
     #[test]
     fn stuck_customers_leave_places_for_fresh_ones() {
         let (lanes, manual) = lanes(4);
-        for customer in 1..=6 {
-            lanes.wake(customer);
+        for number in 1..=6 {
+            lanes.wake(customer(number));
             lanes.try_next().unwrap().finish(Outcome::Wait(100));
         }
         manual.advance_to(200);
         let held: Vec<Lease> = std::iter::from_fn(|| lanes.try_next().ok()).collect();
         assert_eq!(held.len(), 2, "lanes that failed before took more than half of the permits");
-        lanes.wake(7);
-        assert_eq!(lanes.try_next().unwrap().customer(), 7);
+        lanes.wake(customer(7));
+        assert_eq!(lanes.try_next().unwrap().customer(), customer(7));
     }
 
     #[test]
     fn an_outage_opens_the_breaker_and_the_first_answer_closes_it_for_all() {
         let (lanes, manual) = lanes(8);
-        for customer in 1..=5 {
-            lanes.wake(customer);
+        for number in 1..=5 {
+            lanes.wake(customer(number));
         }
         for _ in 0..3 {
             lanes.try_next().unwrap().finish(Outcome::Outage(60_000));
@@ -466,7 +468,7 @@ mod tests {
     #[test]
     fn whoever_waits_for_an_outage_goes_on_with_the_first_answer_but_once_only() {
         let (lanes, manual) = lanes(8);
-        lanes.wake(1);
+        lanes.wake(customer(1));
         lanes.try_next().unwrap().finish(Outcome::Outage(60_000));
         assert!(lanes.try_next().is_err());
         lanes.release();
@@ -485,8 +487,8 @@ mod tests {
     #[test]
     fn lanes_that_hang_while_others_are_answered_open_no_breaker_and_a_probe_has_a_short_limit() {
         let (lanes, manual) = lanes(8);
-        for customer in 1..=5 {
-            lanes.wake(customer);
+        for number in 1..=5 {
+            lanes.wake(customer(number));
         }
         let hanging: Vec<Lease> = (0..4).map(|_| lanes.try_next().unwrap()).collect();
         lanes.try_next().unwrap().finish(Outcome::Done);
@@ -510,8 +512,8 @@ mod tests {
     #[test]
     fn a_lease_that_is_dropped_makes_its_lane_ready_again() {
         let (lanes, _hand) = lanes(1);
-        lanes.wake(1);
+        lanes.wake(customer(1));
         drop(lanes.try_next().unwrap());
-        assert_eq!(lanes.try_next().unwrap().customer(), 1);
+        assert_eq!(lanes.try_next().unwrap().customer(), customer(1));
     }
 }

@@ -49,9 +49,11 @@
 //! 10. Who knows no secret costs little, keeps no webhook waiting, and learns nothing: not even
 //!     which channels there are.
 //! 11. Keys against repeats outlive the repeats of MAX and of the CRM, whatever the retention of
-//!     messages.
+//!     messages. What a new store has never known is not brought back into it by a clock that is
+//!     wrong: what is held against MAX's times is noted by MAX's clock ([`moments`]).
 //! 12. The way in may become another at any time ([`switching`]): what came both ways is told once,
-//!     what was on its way is found, and dialogs that are open go on.
+//!     what was on its way is found and stands where MAX shows it or says that it is late, and
+//!     dialogs that are open go on.
 //!
 //! # How
 //!
@@ -88,6 +90,7 @@ mod lanes;
 mod listener;
 mod mango;
 mod metrics;
+mod moments;
 pub mod moving;
 mod outbox;
 mod oversized;
@@ -118,11 +121,12 @@ use tokio::task::JoinSet;
 use active::Active;
 pub use ground::Ground;
 use state::Shared;
+use store::meta::{self, Moment};
 pub use store::{FILE as STORE, bot_of, set_aside};
-use store::{Store, StoreError, customer, gap, meta};
+use store::{Store, StoreError, customer, gap};
 
 use crate::contract::admin::{DeadLetters, Erased, Replay, Replayed, SOCKET};
-use crate::contract::{Facts, RelayConfig};
+use crate::contract::{CustomerId, Facts, RelayConfig};
 use crate::time::{self, Backoff, Clock, Jitter, Millis};
 
 /// Between attempts of whatever the relay does, unless a flow says otherwise.
@@ -182,7 +186,7 @@ impl Relay {
         let store = Store::open_in(&data_dir.join(store::FILE), ground.place_of_store())?;
         let now = clock.now();
         let channel = active.config.channel.clone();
-        let subscribed_at = store.transact(move |tx| start::prepare(tx, now, &channel)).await?;
+        let (subscribed_at, moments) = store.transact(move |tx| start::prepare(tx, now, &channel)).await?;
         holds::restore(&store, &active, now).await?;
         // Without it messages are carried all the same.
         let admin = ground
@@ -196,6 +200,9 @@ impl Relay {
             .ok()
             .flatten();
         let shared = Shared::new(ground, store, clock, &active, subscribed_at);
+        for moment in moments {
+            shared.moments.note(moment, shared.clock.passed(), Millis::MIN);
+        }
         shared.activate(Arc::new(active));
         // Weak, for the store's thread ends when the last handle is gone.
         let announced = Arc::downgrade(&shared);
@@ -230,20 +237,25 @@ impl Relay {
             return Ok(());
         }
         let active = Arc::new(Active::new(config, before.as_deref(), &self.shared.ground)?);
-        let (now, max_time) = (self.shared.clock.now(), self.shared.max_time());
+        let (now, passed) = (self.shared.clock.now(), self.shared.clock.passed());
+        let max_time = self.shared.moments.time(passed);
         let intake = active.config.channel.intake.clone();
         let changes = before.is_some_and(|before| before.config.channel.intake != intake);
         // What is due under the new rules is decided by a tick of every open dialog.
-        self.shared
+        let has_switched = self
+            .shared
             .store
             .transact(move |tx| {
                 customer::tick_open(tx, now)?;
-                switching::note(tx, &intake, max_time, now)?;
+                let has_switched = switching::note(tx, &intake, max_time, now)?;
                 // What was suspended goes on.
                 tx.wake(|woken| woken.gaps = true);
-                Ok(())
+                Ok(has_switched)
             })
             .await?;
+        if has_switched {
+            self.shared.moments.note(Moment::Switched, passed, Millis::MIN);
+        }
         if changes {
             self.shared.mango_rounds.note_loss();
         }
@@ -405,7 +417,7 @@ impl Relay {
     ///
     /// # Errors
     /// The store could not be written.
-    pub async fn erase(&self, customer: i64) -> Result<Erased, StoreError> {
+    pub async fn erase(&self, customer: CustomerId) -> Result<Erased, StoreError> {
         admin::erase_person(&self.shared, customer).await
     }
 

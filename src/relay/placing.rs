@@ -11,8 +11,9 @@
 //!   two bear the same millisecond, a message comes before what happened to it, and a departure
 //!   comes last.
 
-use super::lanes::CustomerId;
 use super::store::Position;
+use crate::contract::CustomerId;
+use crate::max::ChatId;
 use crate::max::update::{Event, Update, is_time};
 use crate::time::Millis;
 
@@ -24,9 +25,9 @@ const AHEAD: Millis = 24 * 3_600_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scene {
     /// The dialog itself, by its own word.
-    Dialog { chat: Option<i64> },
+    Dialog { chat: Option<ChatId> },
     /// It says nothing of the kind, at most the id of a chat.
-    Unsaid { chat: Option<i64> },
+    Unsaid { chat: Option<ChatId> },
     /// A group or a channel.
     Elsewhere,
 }
@@ -37,7 +38,7 @@ impl Scene {
         match (&update.event, update.recipient.chat_type.as_str()) {
             (Event::Elsewhere, _) | (_, "chat" | "channel") => Self::Elsewhere,
             (_, "dialog") => Self::Dialog { chat },
-            _ if chat.is_some_and(|chat| chat < 0) => Self::Elsewhere,
+            _ if chat.is_some_and(ChatId::is_negative) => Self::Elsewhere,
             // Whatever the type is called: a positive chat and a user are a dialog.
             (Event::BotStarted { .. } | Event::MessageCreated(_) | Event::MessageEdited(_), _) => Self::Dialog { chat },
             _ => Self::Unsaid { chat },
@@ -45,7 +46,7 @@ impl Scene {
     }
 
     /// Whether it happened in the dialog that has the chat `known`.
-    pub fn is_in_dialog(self, known: Option<i64>) -> bool {
+    pub fn is_in_dialog(self, known: Option<ChatId>) -> bool {
         match self {
             Self::Dialog { .. } => true,
             Self::Unsaid { chat } => chat.is_none() || known.is_none() || chat == known,
@@ -53,7 +54,7 @@ impl Scene {
         }
     }
 
-    pub fn chat(self) -> Option<i64> {
+    pub fn chat(self) -> Option<ChatId> {
         match self {
             Self::Dialog { chat } | Self::Unsaid { chat } => chat,
             Self::Elsewhere => None,
@@ -66,13 +67,13 @@ impl Scene {
 pub(super) enum Whose {
     Customer(CustomerId),
     /// Of whoever has the dialog with that chat.
-    DialogOf(i64),
+    DialogOf(ChatId),
     /// The bot's own, of a group, or of nobody who can be told.
     Nobody,
 }
 
 impl Whose {
-    pub fn of(update: &Update, bot: CustomerId) -> Self {
+    pub fn of(update: &Update, bot: i64) -> Self {
         let scene = Scene::of(update);
         let of_dialog = !matches!(scene, Scene::Elsewhere) && !matches!(update.event, Event::Unknown { .. });
         // The bot's own messages may be echoed (MAX Bot API, "Who gets what"); those without a
@@ -82,7 +83,7 @@ impl Whose {
             || (update.user_id.is_none() && !is_press && update.recipient.user_id.is_some_and(|to| to != bot));
         match (update.user_id, scene.chat()) {
             _ if !of_dialog || from_bot => Self::Nobody,
-            (Some(user), _) => Self::Customer(user),
+            (Some(user), _) => Self::Customer(CustomerId::new(user)),
             (None, Some(chat)) => Self::DialogOf(chat),
             (None, None) => Self::Nobody,
         }
@@ -154,7 +155,7 @@ mod tests {
         let removed =
             |chat: i64| json!({"update_type": "message_removed", "message_id": "m", "chat_id": chat, "user_id": ANNA});
         let left = |chat: i64| json!({"update_type": "bot_stopped", "chat_id": chat, "user": anna()});
-        let (anna_s, nobody) = (Whose::Customer(ANNA), Whose::Nobody);
+        let (anna_s, nobody) = (Whose::Customer(CustomerId::new(ANNA)), Whose::Nobody);
         for (update, whose, in_dialog) in [
             (written(&json!({"chat_id": DIALOG, "chat_type": "dialog", "user_id": BOT}), &anna()), anna_s, true),
             (written(&json!({"chat_id": DIALOG, "chat_type": "Dialogue2", "user_id": BOT}), &anna()), anna_s, true),
@@ -164,7 +165,7 @@ mod tests {
             (written(&json!("odd"), &json!({"user_id": "91234567"})), anna_s, true),
             (
                 written(&json!({"chat_id": DIALOG, "chat_type": "dialog", "user_id": BOT}), &Value::Null),
-                Whose::DialogOf(DIALOG),
+                Whose::DialogOf(ChatId::new(DIALOG)),
                 true,
             ),
             (written(&json!({"chat_id": DIALOG, "chat_type": "dialog", "user_id": ANNA}), &Value::Null), nobody, true),
@@ -186,12 +187,16 @@ mod tests {
             (json!({"update_type": "bot_started", "chat_id": GROUP, "user": anna()}), nobody, false),
             (json!({"update_type": "user_added", "chat_id": DIALOG, "user": anna()}), nobody, false),
             (json!({"update_type": "message_created", "user_id": ANNA}), anna_s, true),
-            (json!({"update_type": "message_created", "chat_id": DIALOG, "message": 7}), Whose::DialogOf(DIALOG), true),
+            (
+                json!({"update_type": "message_created", "chat_id": DIALOG, "message": 7}),
+                Whose::DialogOf(ChatId::new(DIALOG)),
+                true,
+            ),
             (json!({"update_type": "message_created", "message": {"sender": anna(), "body": null}}), anna_s, true),
         ] {
             let read = parse(&update.to_string());
             assert_eq!(Whose::of(&read, BOT), whose, "{update}");
-            assert_eq!(Scene::of(&read).is_in_dialog(Some(DIALOG)), in_dialog, "{update}");
+            assert_eq!(Scene::of(&read).is_in_dialog(Some(ChatId::new(DIALOG))), in_dialog, "{update}");
         }
     }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::creatio::MessageType;
 use crate::max::update::{Event, Update, is_time};
-use crate::max::{Attachment, Link, LinkMark, Message, vcard};
+use crate::max::{Attachment, Link, LinkMark, Message, MessageId, vcard};
 use crate::time::Millis;
 
 /// An update of a customer's that concerns the CRM.
@@ -45,7 +45,7 @@ pub struct IncomingFile {
     /// the same file.
     pub id: Uuid,
     /// The message it stands in, from which a fresh address comes when this one has expired.
-    pub mid: String,
+    pub mid: MessageId,
     /// It stands in what that message forwards.
     #[serde(default)]
     pub in_link: bool,
@@ -100,16 +100,18 @@ pub fn incoming(update: &Update, at: Millis) -> Option<Incoming> {
 
 fn lines(update: &Update, at: Millis) -> Option<Incoming> {
     match &update.event {
-        Event::MessageCreated(message) => Some(of_message(message, id_in_crm(&message.mid), String::new(), None)),
+        Event::MessageCreated(message) => {
+            Some(of_message(message, id_in_crm(message.mid.as_str()), String::new(), None))
+        }
         Event::MessageEdited(message) => Some(of_message(
             message,
-            format!("{}:edit:{}", id_in_crm(&message.mid), edit_number(update, at)),
-            id_in_crm(&message.mid),
+            format!("{}:edit:{}", id_in_crm(message.mid.as_str()), edit_number(update, at)),
+            id_in_crm(message.mid.as_str()),
             Some(EDITED),
         )),
         Event::MessageRemoved { message_id } => Some(Incoming {
-            external_id: format!("{}:removed", id_in_crm(message_id)),
-            replaces: id_in_crm(message_id),
+            external_id: format!("{}:removed", id_in_crm(message_id.as_str())),
+            replaces: id_in_crm(message_id.as_str()),
             text: "[Клиент удалил сообщение]".to_owned(),
             files: Vec::new(),
             ..Incoming::default()
@@ -130,8 +132,8 @@ fn lines(update: &Update, at: Millis) -> Option<Incoming> {
 
 /// An original in the words of its edit, which came first.
 #[must_use]
-pub fn edited_before_it_came(edited: &Message, mid: &str) -> Incoming {
-    let mut incoming = of_message(edited, id_in_crm(mid), String::new(), Some(EDITED));
+pub fn edited_before_it_came(edited: &Message, mid: &MessageId) -> Incoming {
+    let mut incoming = of_message(edited, id_in_crm(mid.as_str()), String::new(), Some(EDITED));
     incoming.question = edited.text.clone().unwrap_or_else(|| incoming.text.clone());
     incoming
 }
@@ -265,11 +267,11 @@ fn of_text(text: Option<&str>, marks: &[LinkMark], lines: &mut Vec<String>) {
 /// Where attachments stand: in the dialog's own message or in what that forwards.
 #[derive(Clone, Copy)]
 struct Source<'a> {
-    mid: &'a str,
+    mid: &'a MessageId,
     in_link: bool,
 }
 
-fn of_link(link: &Link, mid: &str, external_id: &str, lines: &mut Vec<String>, files: &mut Vec<IncomingFile>) {
+fn of_link(link: &Link, mid: &MessageId, external_id: &str, lines: &mut Vec<String>, files: &mut Vec<IncomingFile>) {
     let from = link.sender.as_ref().map(crate::max::User::name).filter(|name| !name.is_empty());
     if link.kind == "reply" {
         const QUOTE: usize = 100;
@@ -297,7 +299,7 @@ fn of_attachments(
             let key = format!("{external_id}/{}", files.len());
             files.push(IncomingFile {
                 id: Uuid::new_v5(&crate::creatio::ids::namespace(), format!("file/{key}").as_bytes()),
-                mid: source.mid.to_owned(),
+                mid: source.mid.clone(),
                 in_link: source.in_link,
                 index,
                 url: url.clone(),

@@ -6,7 +6,8 @@ use tokio::task::JoinSet;
 
 use super::active::Active;
 use super::state::Shared;
-use super::store::{StoreError, Tx, customer, gap, meta, restored, to_max as queue};
+use super::store::meta::{self, Moment};
+use super::store::{StoreError, Tx, customer, gap, inbox, restored, to_max as queue};
 use super::{bot, gaps, holds, intake, mango, outbox, sweep, switching, timers, to_crm, to_max};
 use crate::contract::config::{ChannelConfig, Intake};
 use crate::time::Millis;
@@ -26,11 +27,21 @@ pub(super) fn crm_workers(active: &Active) -> usize {
     active.config.channel.creatio.as_ref().map_or(CRM_WORKERS, |creatio| creatio.in_flight.max(CRM_WORKERS))
 }
 
-/// Takes up what an earlier run left. Returns which subscription was the last that is known.
-pub(super) fn prepare(tx: &Tx<'_>, now: Millis, channel: &ChannelConfig) -> Result<Millis, StoreError> {
+/// Takes up what an earlier run left. Returns which subscription was the last that is known, and
+/// the moments that are now until MAX's clock is known.
+pub(super) fn prepare(tx: &Tx<'_>, now: Millis, channel: &ChannelConfig) -> Result<(Millis, Vec<Moment>), StoreError> {
     let bot_user_id = channel.bot_user_id;
-    if meta::get(tx, meta::MADE_AT)?.is_none() {
-        meta::set(tx, meta::MADE_AT, &now.to_string())?;
+    let mut moments = Vec::new();
+    // Of a run in which MAX brought nothing, nothing is known that would be older than this one.
+    let made = meta::moment(tx, Moment::Made)?;
+    if made.is_none() || (meta::is_by_own_clock(tx, Moment::Made)? && inbox::is_empty(tx)?) {
+        meta::set_moment(tx, Moment::Made, now, false)?;
+        moments.push(Moment::Made);
+    }
+    if meta::is_by_own_clock(tx, Moment::Erased)? {
+        let erased = meta::moment(tx, Moment::Erased)?.map_or(now, |before| before.max(now));
+        meta::set_moment(tx, Moment::Erased, erased, false)?;
+        moments.push(Moment::Erased);
     }
     // The store belongs to one bot: its messages and marker mean nothing to another.
     match meta::number(tx, meta::BOT)? {
@@ -40,7 +51,9 @@ pub(super) fn prepare(tx: &Tx<'_>, now: Millis, channel: &ChannelConfig) -> Resu
         Some(_) => {}
         None => meta::set(tx, meta::BOT, &bot_user_id.to_string())?,
     }
-    switching::note(tx, &channel.intake, now, now)?;
+    if switching::note(tx, &channel.intake, None, now)? {
+        moments.push(Moment::Switched);
+    }
     restored::prepare(tx, now, switching::is_by_mango(tx)?)?;
     queue::begin_looks_anew(tx)?;
     customer::tick_open(tx, now)?;
@@ -48,7 +61,7 @@ pub(super) fn prepare(tx: &Tx<'_>, now: Millis, channel: &ChannelConfig) -> Resu
     if channel.intake == Intake::Webhook {
         gap::note(tx, gap::newest_update(tx, Millis::MAX)?, gap::Kind::Repeated, now)?;
     }
-    Ok(meta::number(tx, meta::SUBSCRIBED_AT)?.unwrap_or(0))
+    Ok((meta::number(tx, meta::SUBSCRIBED_AT)?.unwrap_or(0), moments))
 }
 
 /// A fixed number of tasks, whatever is carried: none is left behind per message.

@@ -15,6 +15,7 @@ use super::facts::Health;
 use super::ground::Ground;
 use super::lanes::{Lanes, Outcome};
 use super::metrics::{Metrics, Odd};
+use super::moments::Moments;
 use super::store::{Store, StoreError, Woken};
 use super::{gaps, mango, owner, start, trouble};
 use crate::contract::{SideFacts, Trouble};
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     /// How far MAX's clock is ahead of passed time, by what it has sent; [`Millis::MIN`]: not
     /// known.
     pub max_ahead: AtomicI64,
+    pub moments: Moments,
     /// Rows reported a moment ago, when in passed time.
     pub reported: Mutex<HashMap<Uuid, Millis>>,
     pub metrics: Metrics,
@@ -89,6 +91,7 @@ impl Shared {
             files_out: Lanes::new(clock.clone(), start::FILES_AT_ONCE),
             files_fetched: AtomicU64::new(0),
             max_ahead: AtomicI64::new(Millis::MIN),
+            moments: Moments::default(),
             reported: Mutex::default(),
             store,
             send_from: clock.passed() + 1_000,

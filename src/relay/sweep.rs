@@ -4,10 +4,10 @@
 //! in it, so this finds something after a start, and else only what an error of this program has
 //! left behind.
 
-use super::lanes::CustomerId;
 use super::state::Shared;
 use super::store::StoreError;
 use super::store::waiting::Queue;
+use crate::contract::CustomerId;
 use crate::time::Millis;
 
 const INTERVAL: Millis = 30_000;
@@ -27,7 +27,7 @@ pub(super) async fn run(shared: &Shared) {
 /// Wakes every lane that has something on disk.
 pub(super) async fn once(shared: &Shared) -> Result<(), StoreError> {
     for queue in Queue::ALL {
-        let mut after = CustomerId::MIN;
+        let mut after = CustomerId::FIRST;
         loop {
             let page = shared.store.transact(move |tx| queue.wake(tx, after, PAGE)).await?;
             match page {

@@ -3,6 +3,11 @@
 //! - *Nothing lost*: at a change every dialog that MAX shows is read back ([`super::gaps`]), and
 //!   MANGO OFFICE, where it was the way, is asked for a while longer: what it has taken before the
 //!   change comes from it alone.
+//! - *Nothing reordered*: MAX shows the whole dialog with its own times, so it is read back before
+//!   anything behind the change is taken, as soon as a message tells which chat that is. What then
+//!   comes from MANGO OFFICE alone bears the time at which that got it: it stands before whatever
+//!   MAX has brought within the time by which the two clocks may differ, and where that is with the
+//!   agents already it says that it is late. What has a twin stands where MAX shows that.
 //! - *Nothing doubled*: what the customer wrote around a change may come both ways, each time under
 //!   another id. Such twins have the same words at nearly the same time; the second to come is
 //!   left. One message is the twin of one other only, so who says the same twice is heard twice. A
@@ -13,12 +18,14 @@
 //! Must not: leave a message because of its words alone.
 
 use super::dialogs::Taken;
+use super::render;
 use super::step::Stepper;
 use super::store::customer::Customer;
-use super::store::{StoreError, Tx, gap, inbox, mango, meta};
+use super::store::meta::{self, Moment};
+use super::store::{Position, StoreError, Tx, gap, inbox, mango, to_crm};
 use crate::contract::config::Intake;
 use crate::max::update::{self, Event};
-use crate::max::{Attachment, Message};
+use crate::max::{Attachment, Message, MessageId};
 use crate::time::Millis;
 
 /// Ids of messages that MANGO OFFICE brought begin so.
@@ -34,9 +41,10 @@ const APART: Millis = 30_000;
 /// have said it again.
 const ACROSS: Millis = 2_000;
 
-/// Notes the way in that is in force from `now` on, by MAX's clock and by ours. Where it is another
-/// than before, what may be missing between the two is noted with it.
-pub(super) fn note(tx: &Tx<'_>, intake: &Intake, max_time: Millis, now: Millis) -> Result<(), StoreError> {
+/// Notes the way in that is in force from `now` on, by MAX's clock as far as it is known and by
+/// ours. Where it is another than before, what may be missing between the two is noted with it.
+/// Returns whether it is.
+pub(super) fn note(tx: &Tx<'_>, intake: &Intake, max_time: Option<Millis>, now: Millis) -> Result<bool, StoreError> {
     let name = match intake {
         Intake::Webhook => "webhook",
         Intake::LongPoll => "longPoll",
@@ -45,12 +53,12 @@ pub(super) fn note(tx: &Tx<'_>, intake: &Intake, max_time: Millis, now: Millis) 
     };
     let before = meta::get(tx, meta::INTAKE)?;
     if before.as_deref() == Some(name) {
-        return Ok(());
+        return Ok(false);
     }
     meta::set(tx, meta::INTAKE, name)?;
     // A store of before names none.
-    let Some(before) = before else { return Ok(()) };
-    meta::set(tx, meta::SWITCHED_AT, &max_time.to_string())?;
+    let Some(before) = before else { return Ok(false) };
+    meta::set_moment(tx, Moment::Switched, max_time.unwrap_or(now), max_time.is_some())?;
     gap::note(tx, gap::newest_update(tx, Millis::MAX)?, gap::Kind::Lasting, now)?;
     if *intake == Intake::MangoDialogs {
         mango::begin_anew(tx)?;
@@ -59,7 +67,7 @@ pub(super) fn note(tx: &Tx<'_>, intake: &Intake, max_time: Millis, now: Millis) 
     if before == OF_DIALOGS {
         meta::set(tx, meta::LEFT_MANGO_AT, &now.to_string())?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Whether MANGO OFFICE is the way.
@@ -76,29 +84,70 @@ impl Stepper<'_> {
     /// Whether the customer's message has come the other way already.
     pub(super) fn is_twin(
         &self,
-        customer: &Customer,
+        customer: &mut Customer,
         message: &Message,
         taken: &Taken<'_>,
     ) -> Result<bool, StoreError> {
-        let Some(switched_at) = meta::number(self.tx, meta::SWITCHED_AT)? else { return Ok(false) };
+        let Some(switched_at) = meta::moment(self.tx, Moment::Switched)? else { return Ok(false) };
         let at = taken.position.0;
         let rows = inbox::messages_between(self.tx, customer.id, (at - APART, at + APART))?;
         let others: Vec<Other> = rows.iter().filter_map(Other::read).collect();
         let Some(twins) = twins(&Said::of(message), at, &others, switched_at) else { return Ok(false) };
         if is_of_mango(message) {
             inbox::set_twin(self.tx, taken.row, twins[0])?;
-        } else {
-            for twin in twins {
-                inbox::set_twin(self.tx, twin, taken.row)?;
-            }
+            return Ok(true);
+        }
+        for other in others.iter().filter(|other| twins.contains(&other.row)) {
+            inbox::set_twin(self.tx, other.row, taken.row)?;
+            self.stand_where_max_shows(customer, other, taken.position)?;
         }
         Ok(true)
+    }
+
+    /// What MANGO OFFICE brought first takes the place that it has at MAX, as far as the agents
+    /// have not been told, and what comes is held against that.
+    fn stand_where_max_shows(
+        &self,
+        customer: &mut Customer,
+        other: &Other,
+        position: Position,
+    ) -> Result<(), StoreError> {
+        to_crm::move_to(self.tx, customer.id, &render::id_in_crm(other.mid.as_str()), position)?;
+        let mut marks = vec![&mut customer.taken, &mut customer.newest];
+        // What may have been told is told again in the same words, late or not.
+        if !to_crm::is_under_way(self.tx, customer.id)? {
+            marks.push(&mut customer.delivered);
+        }
+        for mark in marks {
+            if mark.is_some_and(|(_, seq)| seq == other.seq) {
+                *mark = Some(position);
+            }
+        }
+        Ok(())
+    }
+
+    /// The place of a message that is no twin. Where MANGO OFFICE brings it although it is not the
+    /// way any more, its time tells nothing of what MAX has brought at nearly the same time: that
+    /// came by the younger way.
+    pub(super) fn place(
+        &self,
+        customer: &Customer,
+        message: &Message,
+        (at, seq): Position,
+    ) -> Result<Position, StoreError> {
+        let newest_of_max = customer.taken.filter(|(_, seq)| is_of_mango(message) && *seq > 0);
+        match newest_of_max {
+            Some((newest, _)) if (newest..newest + APART).contains(&at) && !is_by_mango(self.tx)? => {
+                Ok((newest - 1, seq))
+            }
+            _ => Ok((at, seq)),
+        }
     }
 
     /// Whether these words, which MANGO OFFICE shows as an employee's, went out from here around a
     /// change.
     pub(super) fn is_own_echo(&self, customer: &Customer, text: &str, at: Millis) -> Result<bool, StoreError> {
-        if meta::number(self.tx, meta::SWITCHED_AT)?.is_none() {
+        if meta::moment(self.tx, Moment::Switched)?.is_none() {
             return Ok(false);
         }
         let sent = super::store::to_max::sent_between(self.tx, customer.id, (at - APART, at + APART))?;
@@ -107,7 +156,7 @@ impl Stepper<'_> {
 }
 
 fn is_of_mango(message: &Message) -> bool {
-    message.mid.starts_with(OF_MANGO)
+    message.mid.as_str().starts_with(OF_MANGO)
 }
 
 pub(super) fn same_words(one: &str, other: &str) -> bool {
@@ -162,7 +211,9 @@ impl Said {
 /// A message that was taken before.
 struct Other {
     row: i64,
+    mid: MessageId,
     at: Millis,
+    seq: i64,
     /// The message of MAX whose twin it is.
     twin: Option<i64>,
     said: Said,
@@ -171,7 +222,8 @@ struct Other {
 impl Other {
     fn read(row: &inbox::Message) -> Option<Self> {
         let Event::MessageCreated(message) = update::parse(&row.raw).event else { return None };
-        Some(Self { row: row.id, at: row.at, twin: row.twin, said: Said::of(&message) })
+        let said = Said::of(&message);
+        Some(Self { row: row.id, mid: message.mid, at: row.at, seq: row.seq, twin: row.twin, said })
     }
 }
 
@@ -221,7 +273,7 @@ mod tests {
     }
 
     fn other(row: i64, at: Millis, said: Said, twin: Option<i64>) -> Other {
-        Other { row, at, twin, said }
+        Other { row, mid: MessageId::new(row.to_string()), at, seq: row, twin, said }
     }
 
     #[test]

@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 /// How deep the pieces of a text are looked into.
 const DEPTH: usize = 16;
 
-/// Reads a JSON text as far as it can be read: half a character is replaced, a number that no number
-/// holds or a nesting that is too deep becomes null, of two equal keys the last counts. None: it is
-/// no JSON.
+/// Reads a JSON text as far as it can be read: half a character is replaced, a number that no
+/// number holds or a nesting that is too deep becomes null, of two equal keys the last counts.
+/// None: it is no JSON.
 #[must_use]
 pub fn readable(json: &[u8]) -> Option<Value> {
     pieces(whole_characters(json).trim_start_matches('\u{feff}'), DEPTH)

@@ -4,8 +4,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use maxchannel::channel::pass;
+use maxchannel_simulator::max::NewUser;
 use secrecy::ExposeSecret as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::crashes::{clients, keeper_of, now};
 use crate::world::{World, act};
@@ -173,4 +174,66 @@ async fn relay_takes_a_changed_configuration_up_and_keeps_the_good_one_when_it_i
     let (code, said) = process.stop();
     assert_eq!(code, Some(0), "{said}");
     assert!(!said.contains("canary"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_knows_the_controllers_key_sees_dead_letters_without_words_or_people_and_tries_them_again() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (unhurt, _) = clients(&world, 1_000);
+    let mut reconciler = keeper_of(&world, &world.channel("support", ""), unhurt, None);
+    pass::observe(&mut reconciler, &now).await;
+    act(&mut reconciler, &now).await;
+    let told = reconciler.relay().unwrap();
+    for (name, value) in told.files().unwrap() {
+        std::fs::write(folder.path().join(name), value.expose_secret()).unwrap();
+    }
+    let port = world.port;
+    let (config, data) = (folder.path().display().to_string(), world.data.path().display().to_string());
+    let listen = format!("127.0.0.1:{port}");
+    let process = Process::start(&["relay", "--config", &config, "--listen", &listen, "--data-dir", &data], &world);
+    until("the relay runs", port, "/status", |facts| facts["revision"].is_string()).await;
+
+    world.crm.control().fault(maxchannel_simulator::creatio::Fault {
+        path: "/rest/MaxChannelService/receive".to_owned(),
+        effect: false,
+        answer: maxchannel_simulator::creatio::Answer::Json {
+            status: 200,
+            body: json!({"success": false, "duplicate": false, "queued": false, "messageId": null, "chatId": null,
+                         "contactId": null, "errorCode": "bad_request", "errorMessage": "invented refusal"}),
+        },
+        ..maxchannel_simulator::creatio::Fault::default()
+    });
+    let customer = world.max.control().create_user(NewUser::named("Анна")).unwrap();
+    world.max.control().start(customer, world.bot).unwrap();
+    world.max.control().say(customer, world.bot, "Секретный вопрос").unwrap();
+    until("a message is given up", port, "/status", |facts| facts["deadLetters"] == 1).await;
+
+    let url = format!("http://127.0.0.1:{port}/dead-letters");
+    let client = reqwest::Client::new();
+    let known = maxchannel::contract::status::key(&told.secrets.token, "default", "support");
+    for stranger in ["", "a-guess", told.secrets.token.expose_secret(), told.secrets.webhook[0].expose_secret()] {
+        let listed = client.get(&url).bearer_auth(stranger).send().await.unwrap();
+        assert_eq!((listed.status().as_u16(), listed.text().await.unwrap().as_str()), (403, ""));
+        let replay = client.post(format!("{url}/replay")).bearer_auth(stranger).body(r#"{"all":true}"#);
+        assert_eq!(replay.send().await.unwrap().status(), 403);
+    }
+    let listed = client.get(&url).bearer_auth(known.expose_secret()).send().await.unwrap().text().await.unwrap();
+    let letters: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(letters["deadLetters"][0]["reason"], "invented refusal");
+    for hidden in ["Секретный", "Анна", &customer.to_string()] {
+        assert!(!listed.contains(hidden), "{hidden} is shown: {listed}");
+    }
+    let replay = client.post(format!("{url}/replay")).bearer_auth(known.expose_secret()).body("no JSON");
+    assert_eq!(replay.send().await.unwrap().status(), 400);
+    let wanted = json!({"ids": [letters["deadLetters"][0]["id"]]}).to_string();
+    let replay = client.post(format!("{url}/replay")).bearer_auth(known.expose_secret()).body(wanted);
+    let done: Value = serde_json::from_str(&replay.send().await.unwrap().text().await.unwrap()).unwrap();
+    assert_eq!(done["replayed"], json!([letters["deadLetters"][0]["id"]]));
+    until("nothing is given up any more", port, "/status", |facts| facts["deadLetters"] == 0).await;
+    let has_it = |entry: &Value| entry["direction"] == "incoming" && entry.to_string().contains("Секретный вопрос");
+    let transcript = || world.crm.control().transcript(&format!("max:{customer}"));
+    world.until("the CRM has it", || transcript().iter().any(has_it)).await;
+    let (code, said) = process.stop();
+    assert_eq!(code, Some(0), "{said}");
 }

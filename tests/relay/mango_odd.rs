@@ -1,5 +1,6 @@
 //! What MANGO OFFICE may say oddly, late or not at all costs nothing but itself.
 
+use maxchannel::contract::CustomerId;
 use maxchannel::contract::config::Intake;
 use maxchannel_simulator::mango::{Answer, ClientMessage, EventFaults, Fault, Outage, Switches, sign};
 use serde_json::json;
@@ -254,7 +255,7 @@ async fn of_an_erased_person_no_list_and_no_history_brings_anything_back_until_t
         let id = anna.id.to_string();
         let knows = || mango.dialogs().iter().any(|session| session["messages"].as_array().unwrap().len() == 2);
         world.until_true("MANGO OFFICE has them, too", knows).await;
-        world.relay.erase(anna.id).await.unwrap();
+        world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
         if way != Intake::MangoDialogs {
             world.switch(Intake::MangoDialogs).await;
         }
@@ -299,7 +300,7 @@ async fn a_history_that_is_under_way_does_not_bring_an_erased_person_back() {
         |office: &Office| office.mango.control().counters()["calls"]["POST /cc/md/session/chat/history"].as_u64();
     let before = asked(&office);
     office.world.until_true("it is being read", || asked(&office) > before && under_way()).await;
-    office.world.relay.erase(anna.id).await.unwrap();
+    office.world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
     office.world.until_true("it was answered", || !under_way()).await;
     office.world.pass(300_000).await;
     assert!(!on_disk(&office.world, "канарейка"));

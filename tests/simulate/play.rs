@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
+use maxchannel::contract::CustomerId;
 use maxchannel_simulator::creatio::{self, Answer, OutFile};
 use maxchannel_simulator::max::{self, DialogAction, Draft, DraftAttachment, Outcome, Twist, UpdateFault};
 use serde_json::{Value, json};
@@ -217,7 +218,7 @@ impl Play {
             Step::SetClock(by) => self.stage.set_clock(by),
             Step::Erase(c) => {
                 // On a full disk nobody can be erased, and the administrator is told so.
-                if self.stage.relay().erase(self.customers[c].id).await.is_err() {
+                if self.stage.relay().erase(CustomerId::new(self.customers[c].id)).await.is_err() {
                     return;
                 }
                 // What comes while it is done may be news.

@@ -1,5 +1,6 @@
 //! One moment that sequences hardly ever meet, as a test of its own.
 
+use maxchannel::contract::CustomerId;
 use maxchannel_simulator::max::{Fault, NewUser, Outcome};
 
 use crate::plan::{Hours, Off, Replies, Setting};
@@ -63,7 +64,7 @@ async fn what_is_overtaken_while_it_waits_for_its_turn_at_max_is_not_sent() {
     let chat = crm.chats(Some(&format!("max:{anna}")))[0]["id"].as_str().unwrap().parse().unwrap();
     assert!(crm.accept(chat, stage.agents[0]).unwrap());
     crm.send(chat, stage.agents[0], "Слушаю вас", Vec::new()).unwrap();
-    stage.relay().erase(boris).await.unwrap();
+    stage.relay().erase(CustomerId::new(boris)).await.unwrap();
     stage.pass(60_000).await;
     assert_eq!(seen(anna), ["Слушаю вас"]);
     assert!(seen(boris).is_empty(), "somebody who was erased was written to");

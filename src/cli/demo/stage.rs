@@ -4,7 +4,7 @@
 //! The runner is a process of its own, started from this very program with what a user would type,
 //! so that it can be killed for real. Dropping the stage ends that process (by its own handle) and
 //! removes the folder. Where the demo itself is killed, the processes that it has started end by
-//! the end of their stdin.
+//! the end of their stdin, and the runner removes the folder.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -213,6 +213,7 @@ pub(super) struct Runner {
     program: PathBuf,
     arguments: Vec<String>,
     variables: [(&'static str, String); 2],
+    folder: PathBuf,
     /// Both streams go there; none: to the terminal.
     log: Option<PathBuf>,
     child: Option<Child>,
@@ -250,6 +251,7 @@ impl Runner {
         let mut runner = Self {
             program,
             arguments,
+            folder: folder.path().to_owned(),
             variables: [("MAXCHANNEL_MAX_URL", max.to_owned()), ("MAXCHANNEL_MANGO_URL", mango.to_owned())],
             log: (lines == Lines::Kept).then(|| folder.path().join("run.log")),
             child: None,
@@ -267,7 +269,8 @@ impl Runner {
     pub(super) fn spawn(&mut self) -> Result<(), String> {
         let fails = |error: std::io::Error| format!("maxchannel run cannot be started: {error}");
         let mut command = Command::new(&self.program);
-        command.arg(child::COMMAND).args(&self.arguments[1..]).envs(self.variables.clone()).stdin(Stdio::piped());
+        command.arg(child::COMMAND).args(&self.arguments[1..]).envs(self.variables.clone());
+        command.env(child::FOLDER, &self.folder).stdin(Stdio::piped());
         // Settings of the user's own installation are not the demo's.
         command.env_remove("MAXCHANNEL_MAX_CA");
         if let Some(log) = &self.log {

@@ -43,7 +43,10 @@ async fn every_call() -> Vec<(Request, Options)> {
     client.send(to, &NewMessage::text("Здравствуйте!")).await.unwrap();
     let attachments = vec![sent("PHOTO", UploadKind::Image), sent("VIDEO", UploadKind::Video)];
     client
-        .send(Recipient::Chat(-70_801_234_567_890), &NewMessage { text: None, attachments: Some(attachments) })
+        .send(
+            Recipient::Chat(ChatId::new(-70_801_234_567_890)),
+            &NewMessage { text: None, attachments: Some(attachments) },
+        )
         .await
         .unwrap();
     let file = NewMessage::attachment(sent("FILE", UploadKind::File), Some("Счёт".to_owned()));
@@ -56,16 +59,19 @@ async fn every_call() -> Vec<(Request, Options)> {
     let question = NewMessage::attachment(OutgoingAttachment::keyboard(rows), Some("Что показать?".to_owned()));
     client.send(Recipient::User(1), &question).await.unwrap();
     api.answer(200, DONE).answer(200, DONE);
-    client.edit(to, "mid.000000000aff3f9b01a0c4509a0d4d02", &NewMessage::text("Заказ 512 доставлен")).await.unwrap();
+    client
+        .edit(to, &MessageId::new("mid.000000000aff3f9b01a0c4509a0d4d02"), &NewMessage::text("Заказ 512 доставлен"))
+        .await
+        .unwrap();
     let without = NewMessage { text: Some("Без файла".to_owned()), attachments: Some(vec![]) };
-    client.edit(Recipient::User(2), "mid.000000000aff3f9b01a0c4509a0d4d02", &without).await.unwrap();
+    client.edit(Recipient::User(2), &MessageId::new("mid.000000000aff3f9b01a0c4509a0d4d02"), &without).await.unwrap();
     api.answer(200, MESSAGE);
-    client.message("mid.000000000aff3f9b01a0c4509a0d4d02").await.unwrap();
+    client.message(&MessageId::new("mid.000000000aff3f9b01a0c4509a0d4d02")).await.unwrap();
     let list = format!(r#"{{"messages":[{MESSAGE}]}}"#);
     api.answer(200, &list).answer(200, &list);
-    client.messages(184_500_123, History { before: None, after: None, count: 500 }).await.unwrap();
+    client.messages(ChatId::new(184_500_123), History { before: None, after: None, count: 500 }).await.unwrap();
     let query = History { before: Some(1_790_000_011_790), after: Some(1_790_000_000_000), count: 20 };
-    client.messages_raw(184_500_123, query, Duration::from_secs(20)).await.unwrap();
+    client.messages_raw(ChatId::new(184_500_123), query, Duration::from_secs(20)).await.unwrap();
     api.answer(200, DONE).answer(200, DONE);
     let notice = CallbackAnswer { message: None, notification: Some("Принято".to_owned()) };
     client.answer_callback(Recipient::User(3), "f9LH+odD/0c=", &notice).await.unwrap();
@@ -80,7 +86,7 @@ async fn every_call() -> Vec<(Request, Options)> {
         Action::MarkSeen,
     ] {
         api.answer(200, DONE);
-        client.action(184_500_123, action).await.unwrap();
+        client.action(ChatId::new(184_500_123), action).await.unwrap();
     }
     for kind in [UploadKind::Image, UploadKind::Video, UploadKind::Audio, UploadKind::File] {
         api.answer(200, r#"{"url":"https://iu.oneme.ru/upload?sig=1&expires=2","token":"STEP1"}"#);
@@ -147,8 +153,10 @@ async fn updates_and_history_are_handed_on_letter_by_letter() {
     let updates = client.updates(Some(1), Duration::ZERO).await.unwrap();
     assert_eq!((updates.updates[0].get(), updates.marker), (update, None), "an answer without a marker moves nothing");
     api.answer(200, &format!(r#"{{"messages":[{MESSAGE},{{"no":"body"}}]}}"#));
-    let raw =
-        client.messages_raw(1, History { before: None, after: None, count: 2 }, Duration::from_secs(1)).await.unwrap();
+    let raw = client
+        .messages_raw(ChatId::new(1), History { before: None, after: None, count: 2 }, Duration::from_secs(1))
+        .await
+        .unwrap();
     assert_eq!(raw.iter().map(|raw| raw.get()).collect::<Vec<_>>(), [MESSAGE, r#"{"no":"body"}"#]);
 }
 
@@ -163,9 +171,9 @@ async fn a_200_with_success_false_is_a_failure_of_every_call_and_without_success
         for _ in 0..6 {
             api.answer(200, body);
         }
-        assert_eq!(class(client.edit(to, "m", &text).await), expected);
+        assert_eq!(class(client.edit(to, &MessageId::new("m"), &text).await), expected);
         assert_eq!(class(client.answer_callback(to, "c", &CallbackAnswer::default()).await), expected);
-        assert_eq!(class(client.action(1, Action::TypingOn).await), expected);
+        assert_eq!(class(client.action(ChatId::new(1), Action::TypingOn).await), expected);
         assert_eq!(class(client.unsubscribe("https://a.example").await), expected);
         assert_eq!(class(client.subscribe("https://a.example", &"wh_secret".to_owned().into()).await), expected);
         let send = client.send(to, &text).await.unwrap_err();
@@ -320,7 +328,7 @@ async fn the_token_is_in_no_debug_no_error_no_address_and_at_no_other_host() {
         }
     }
     api.answer(200, &format!(r#"{{"success":false,"message":"{TOKEN}"}}"#));
-    told.push(format!("{:?}", client.action(1, Action::TypingOn).await));
+    told.push(format!("{:?}", client.action(ChatId::new(1), Action::TypingOn).await));
     let secret = "wh_secret_of_a_webhook";
     api.answer(400, &format!(r#"{{"code":"proto.payload","message":"'{secret}' does not match"}}"#));
     told.push(format!("{:?}", client.subscribe("https://a.example", &secret.to_owned().into()).await));

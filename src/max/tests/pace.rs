@@ -69,14 +69,17 @@ proptest! {
                     let (dialog, message) = (Recipient::User(user), NewMessage::text(format!("dialog {user}")));
                     match what {
                         0 => drop(client.send(dialog, &message).await.unwrap()),
-                        1 => client.edit(dialog, "m", &message).await.unwrap(),
+                        1 => client.edit(dialog, &MessageId::new("m"), &message).await.unwrap(),
                         2 => {
                             let answer = CallbackAnswer { message: Some(message), notification: None };
                             client.answer_callback(dialog, "c", &answer).await.unwrap();
                         }
                         3 => drop(client.updates(None, Duration::ZERO).await.unwrap()),
                         4 => drop(client.me().await.unwrap()),
-                        _ => drop(client.messages(1, History { before: None, after: None, count: 1 }).await.unwrap()),
+                        _ => {
+                            let history = History { before: None, after: None, count: 1 };
+                            drop(client.messages(ChatId::new(1), history).await.unwrap());
+                        }
                     }
                 })
             }).collect();

@@ -13,6 +13,7 @@ use super::super::store::mango::{self as store, Known, State};
 use super::super::store::{Position, StoreError, Tx, erased, inbox};
 use super::super::switching::{OF_MANGO, same_words};
 use super::{ANSWERED, CLOSED, OURS, UNDELIVERED, noted, work};
+use crate::contract::CustomerId;
 use crate::creatio::Author;
 use crate::mango::dialogs::{ChatMessage, Event, Payload, Session, SessionState};
 use crate::mango::{ChannelType, webhook as proof};
@@ -159,8 +160,8 @@ impl Taking<'_> {
         }
     }
 
-    /// Whether a message is from before the erasure of its person: it was taken then, or it is found
-    /// among older ones.
+    /// Whether a message is from before the erasure of its person: it was taken then, or it is
+    /// found among older ones.
     fn is_of_before(&self, erased_at: Millis, message: &ChatMessage) -> Result<bool, StoreError> {
         if message.local_id.starts_with(OURS) && !message.from_client {
             return Ok(true);
@@ -281,8 +282,8 @@ impl Taking<'_> {
         if others.iter().any(|other| other.state != State::Closed) {
             return Ok(());
         }
-        // By MANGO's clock, so that it stands before what a later session brings, and behind what this
-        // one has brought.
+        // By MANGO's clock, so that it stands before what a later session brings, and behind what
+        // this one has brought.
         let at = if is_time(known.updated_at) { known.updated_at } else { self.now };
         let at = at.max(inbox::heard_at(self.tx, customer)?.unwrap_or(at));
         let raw = json!({"update_type": CLOSED, "timestamp": at});
@@ -299,14 +300,14 @@ impl Taking<'_> {
 
 /// The customer's number: the messenger's own, so that the same person is known whatever the
 /// intake.
-pub(super) fn customer_of(social_user: &str) -> i64 {
+pub(super) fn customer_of(social_user: &str) -> CustomerId {
     if let Some(id) = social_user.parse().ok().filter(|id: &i64| *id > 0) {
-        return id;
+        return CustomerId::new(id);
     }
     let digest = Sha256::digest(social_user.as_bytes());
     let bytes = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     // Above every id of MAX, and a number that JSON keeps.
-    i64::try_from((bytes >> 12) | 1 << 51).unwrap_or(i64::MAX)
+    CustomerId::new(i64::try_from((bytes >> 12) | 1 << 51).unwrap_or(i64::MAX))
 }
 
 /// An order among messages of one millisecond, as far as their ids have one.
@@ -334,7 +335,7 @@ fn words(payload: &Payload) -> String {
 }
 
 /// A client's message as MAX would have brought it.
-fn as_update(customer: i64, bot: i64, name: &str, at: Millis, message: &ChatMessage) -> Value {
+fn as_update(customer: CustomerId, bot: i64, name: &str, at: Millis, message: &ChatMessage) -> Value {
     let payload = &message.payload;
     let kind = payload.kind.as_str();
     let is_file = !payload.link.is_empty() && matches!(kind, "file" | "image" | "video" | "audio");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::lanes::CustomerId;
+use crate::contract::CustomerId;
 use crate::time::Millis;
 
 /// How long a message waits for what may belong before it.

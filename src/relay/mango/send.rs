@@ -3,13 +3,14 @@
 //! be looked for.
 
 use super::super::active::Active;
-use super::super::lanes::{CustomerId, Outcome};
+use super::super::lanes::Outcome;
 use super::super::pause;
 use super::super::state::Shared;
 use super::super::store::StoreError;
 use super::super::store::mango::{self as store, Known, State};
 use super::intake::{Source, customer_of, take_events};
 use super::{Mango, OURS, noted, work};
+use crate::contract::CustomerId;
 use crate::mango::dialogs::{DialogRefusal, Event, Listing, Session};
 use crate::mango::{AbonentId, ChannelType, Class, Error};
 use crate::time::{self, Millis};

@@ -32,8 +32,8 @@ const GRACE: Millis = 5_000;
 const WEBHOOK: Millis = 2_000;
 /// Chats read in one round: MANGO gives four a second.
 const CHATS: usize = 12;
-/// A session in which nothing is known to have changed is read again after so long, a few in a round:
-/// no document says that a message changes its time.
+/// A session in which nothing is known to have changed is read again after so long, a few in a
+/// round: no document says that a message changes its time.
 const AGAIN: Millis = 30_000;
 const AGAIN_AT_ONCE: usize = 3;
 /// What is read behind what was read before: a message may be shown later than it was written.

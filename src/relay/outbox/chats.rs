@@ -31,7 +31,7 @@ pub(super) async fn poll(shared: &Shared, active: &Active, creatio: &creatio::Cl
         .transact(|tx| {
             Ok(match meta::number(tx, meta::CHATS_SEEN)? {
                 Some(seen) => seen - CHATS_OVERLAP,
-                None => meta::number(tx, meta::MADE_AT)?.unwrap_or(0) - CHATS_FIRST_OVERLAP,
+                None => meta::moment(tx, meta::Moment::Made)?.unwrap_or(0) - CHATS_FIRST_OVERLAP,
             })
         })
         .await?;

@@ -21,7 +21,6 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::active::Active;
-use super::lanes::CustomerId;
 use super::metrics::Odd;
 use super::state::Shared;
 use super::step::{Stepper, text_parts};
@@ -31,6 +30,7 @@ use super::store::to_max::{self, Origin, OutFile, Part, Sending};
 use super::store::{StoreError, closing, meta};
 use super::switching;
 use super::trouble;
+use crate::contract::CustomerId;
 use crate::contract::Trouble;
 use crate::creatio::{self, CloseReason, OddRow, OutboxKind, OutboxRow, Report};
 use crate::policy::{ClosedBy, Event};

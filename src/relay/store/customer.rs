@@ -4,15 +4,16 @@ use rusqlite::{OptionalExtension, params};
 use uuid::Uuid;
 
 use super::{Position, StoreError, Tx, text_of};
+use crate::contract::CustomerId;
+use crate::max::ChatId;
 use crate::policy::{self, Dialog, Phase, Rules};
-use crate::relay::lanes::CustomerId;
 use crate::time::Millis;
 
 /// A row of `customer`.
 #[derive(Clone, Debug, Default)]
 pub(in crate::relay) struct Customer {
     pub id: CustomerId,
-    pub chat_id: Option<i64>,
+    pub chat_id: Option<ChatId>,
     pub name: String,
     pub dialog: Dialog,
     pub barrier: i64,
@@ -100,7 +101,7 @@ impl Customer {
     }
 
     /// Whose dialog has that chat in MAX.
-    pub fn in_chat(tx: &Tx<'_>, chat: i64) -> Result<Option<CustomerId>, StoreError> {
+    pub fn in_chat(tx: &Tx<'_>, chat: ChatId) -> Result<Option<CustomerId>, StoreError> {
         let mut statement = tx.connection.prepare_cached("SELECT id FROM customer WHERE chat_id = ?1")?;
         Ok(statement.query_row([chat], |row| row.get(0)).optional()?)
     }

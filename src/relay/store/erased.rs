@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
 use super::{StoreError, Tx, meta};
-use crate::relay::lanes::CustomerId;
+use crate::contract::CustomerId;
 use crate::time::Millis;
 
 const SALT: &str = "erased_salt";

@@ -6,8 +6,10 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{StoreError, Tx, meta};
-use crate::relay::lanes::CustomerId;
+use super::meta::{self, Moment};
+use super::{StoreError, Tx};
+use crate::contract::CustomerId;
+use crate::max::ChatId;
 use crate::time::Millis;
 
 /// How far behind its beginning a gap is read: MAX repeats for a while before it gives up, so what
@@ -39,7 +41,7 @@ pub(in crate::relay) enum Kind {
 pub(in crate::relay) struct Pending {
     /// The newest gap that the reading closes.
     pub gap: i64,
-    pub chat_id: i64,
+    pub chat_id: ChatId,
     /// Nothing older is read, by MAX's time.
     pub since: Millis,
     pub open: bool,
@@ -73,15 +75,15 @@ pub(in crate::relay) fn note(tx: &Tx<'_>, since: Millis, kind: Kind, now: Millis
     Ok(())
 }
 
-/// When the newest update came that is older than `before`, by MAX's time; the making of the store
-/// where there is none. What is missing behind it is younger.
+/// When the newest update came that is older than `before`, by MAX's time; where there is none,
+/// all may be missing that is younger than the store.
 pub(in crate::relay) fn newest_update(tx: &Tx<'_>, before: Millis) -> Result<Millis, StoreError> {
     let newest = tx
         .connection
         .prepare_cached("SELECT at FROM inbox WHERE at < ?1 AND at > 0 ORDER BY id DESC LIMIT 1")?
         .query_row([before], |row| row.get(0))
         .optional()?;
-    Ok(newest.unwrap_or(meta::number(tx, meta::MADE_AT)?.unwrap_or(0)))
+    Ok(newest.unwrap_or(0))
 }
 
 /// Whether this store knows the customer by an update: nobody else has anything that could be
@@ -107,8 +109,8 @@ pub(in crate::relay) fn introduce(
     first: Option<Millis>,
     now: Millis,
 ) -> Result<(), StoreError> {
-    let floor = meta::number(tx, meta::MADE_AT)?.max(meta::number(tx, meta::ERASED_AT)?);
-    // Our clock may be ahead of MAX's.
+    let floor = meta::moment(tx, Moment::Made)?.max(meta::moment(tx, Moment::Erased)?);
+    // What waits was not erased, whatever is known of MAX's clock.
     let known_at = floor.map(|floor| floor.min(first.unwrap_or(floor)));
     tx.connection
         .prepare_cached(
@@ -135,7 +137,7 @@ pub(in crate::relay) fn pending(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Res
     let Some((gap, begun, Some(chat_id), open, known_at)) = found else { return Ok(None) };
     let floor = match known_at {
         Some(known_at) => Some(known_at),
-        None => meta::number(tx, meta::ERASED_AT)?.max(meta::number(tx, meta::MADE_AT)?),
+        None => meta::moment(tx, Moment::Erased)?.max(meta::moment(tx, Moment::Made)?),
     };
     let floor = floor.unwrap_or(0);
     // Further back the keys are gone that tell what is known.

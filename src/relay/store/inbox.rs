@@ -4,7 +4,8 @@ use rusqlite::params;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
 use super::{Position, StoreError, Tx, erased};
-use crate::relay::lanes::CustomerId;
+use crate::contract::CustomerId;
+use crate::max::{ChatId, MessageId};
 use crate::time::Millis;
 
 /// What has become of an update.
@@ -72,6 +73,11 @@ pub(in crate::relay) fn insert(
     Ok(inserted > 0)
 }
 
+/// Whether nothing ever came, or all is forgotten.
+pub(in crate::relay) fn is_empty(tx: &Tx<'_>) -> Result<bool, StoreError> {
+    Ok(!tx.connection.prepare_cached("SELECT 1 FROM inbox LIMIT 1")?.exists([])?)
+}
+
 /// The updates of one customer that wait, in the order of MAX.
 pub(in crate::relay) fn waiting(tx: &Tx<'_>, id: CustomerId, most: u32) -> Result<Vec<Row>, StoreError> {
     let mut statement = tx.connection.prepare_cached(
@@ -88,6 +94,7 @@ pub(in crate::relay) fn waiting(tx: &Tx<'_>, id: CustomerId, most: u32) -> Resul
 pub(in crate::relay) struct Message {
     pub id: i64,
     pub at: Millis,
+    pub seq: i64,
     pub raw: String,
     /// The message of MAX that it came twice with.
     pub twin: Option<i64>,
@@ -100,12 +107,12 @@ pub(in crate::relay) fn messages_between(
     (from, to): (Millis, Millis),
 ) -> Result<Vec<Message>, StoreError> {
     let mut statement = tx.connection.prepare_cached(
-        "SELECT id, at, raw, twin FROM inbox
+        "SELECT id, at, raw, twin, seq FROM inbox
          WHERE customer = ?1 AND at BETWEEN ?2 AND ?3 AND done > 0
            AND key >= 'message_created:' AND key < 'message_created;' ORDER BY at, id",
     )?;
     let rows = statement.query_map(params![id, from, to], |row| {
-        Ok(Message { id: row.get(0)?, at: row.get(1)?, raw: row.get(2)?, twin: row.get(3)? })
+        Ok(Message { id: row.get(0)?, at: row.get(1)?, raw: row.get(2)?, twin: row.get(3)?, seq: row.get(4)? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -121,7 +128,7 @@ pub(in crate::relay) fn set_twin(tx: &Tx<'_>, of_mango: i64, of_max: i64) -> Res
 pub(in crate::relay) fn starts(
     tx: &Tx<'_>,
     id: CustomerId,
-    chat: Option<i64>,
+    chat: Option<ChatId>,
     (after, until): (Millis, Millis),
 ) -> Result<Vec<String>, StoreError> {
     let mut statement = tx.connection.prepare_cached(
@@ -129,7 +136,7 @@ pub(in crate::relay) fn starts(
          WHERE ((key >= ?1 AND key < ?2) OR (key >= ?3 AND key < ?4)) AND customer = ?5 AND at > ?6 AND at <= ?7
          ORDER BY at DESC",
     )?;
-    let chat = chat.unwrap_or_default();
+    let chat = chat.map_or_else(|| "0".to_owned(), |chat| chat.to_string());
     let raws = statement.query_map(
         params![
             format!("bot_started:{chat}:{id}:"),
@@ -151,7 +158,11 @@ pub(in crate::relay) fn set_state(tx: &Tx<'_>, row: i64, state: State) -> Result
 }
 
 /// The edits and the removal of one message that are taken, in the order of MAX.
-pub(in crate::relay) fn amendments(tx: &Tx<'_>, id: CustomerId, mid: &str) -> Result<Vec<(String, State)>, StoreError> {
+pub(in crate::relay) fn amendments(
+    tx: &Tx<'_>,
+    id: CustomerId,
+    mid: &MessageId,
+) -> Result<Vec<(String, State)>, StoreError> {
     let mut statement = tx.connection.prepare_cached(
         "SELECT raw, done FROM inbox
          WHERE customer = ?1 AND done > 0 AND (key = ?2 OR (key >= ?3 AND key < ?4)) ORDER BY at, seq, id",

@@ -4,6 +4,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::{StoreError, Tx, text_of};
+use crate::contract::CustomerId;
 use crate::mango::dialogs::ChatMessage;
 use crate::time::Millis;
 
@@ -46,7 +47,7 @@ pub(in crate::relay) enum State {
 pub(in crate::relay) struct Known {
     pub id: String,
     pub state: State,
-    pub customer: Option<i64>,
+    pub customer: Option<CustomerId>,
     /// The client's id in the messenger, and name.
     pub social_user: String,
     pub name: String,
@@ -114,7 +115,7 @@ pub(in crate::relay) fn put(tx: &Tx<'_>, known: &Known) -> Result<(), StoreError
 }
 
 /// Those of a customer, the newest last.
-pub(in crate::relay) fn of_customer(tx: &Tx<'_>, customer: i64) -> Result<Vec<Known>, StoreError> {
+pub(in crate::relay) fn of_customer(tx: &Tx<'_>, customer: CustomerId) -> Result<Vec<Known>, StoreError> {
     let mut statement = tx.connection.prepare_cached("SELECT body FROM mango_session WHERE customer = ?1")?;
     let mut found = known(&statement.query_map([customer], read)?.collect::<Result<Vec<_>, _>>()?);
     found.sort_by_key(|known| (known.state != State::Closed, known.updated_at));
@@ -197,7 +198,7 @@ pub(in crate::relay) fn release(tx: &Tx<'_>, session: &str) -> Result<Vec<(Strin
 }
 
 /// Whose session of MAX has that chat.
-pub(in crate::relay) fn in_chat(tx: &Tx<'_>, chat: &str) -> Result<Option<i64>, StoreError> {
+pub(in crate::relay) fn in_chat(tx: &Tx<'_>, chat: &str) -> Result<Option<CustomerId>, StoreError> {
     let mut statement = tx.connection.prepare_cached(
         "SELECT customer FROM mango_session
          WHERE chat = ?1 AND customer IS NOT NULL AND json_extract(body, '$.isMax') = 1",
@@ -206,7 +207,7 @@ pub(in crate::relay) fn in_chat(tx: &Tx<'_>, chat: &str) -> Result<Option<i64>, 
 }
 
 /// Forgets a person.
-pub(in crate::relay) fn erase(tx: &Tx<'_>, customer: i64) -> Result<(), StoreError> {
+pub(in crate::relay) fn erase(tx: &Tx<'_>, customer: CustomerId) -> Result<(), StoreError> {
     tx.connection.execute(
         "DELETE FROM mango_held WHERE session IN (SELECT id FROM mango_session WHERE customer = ?1)",
         [customer],

@@ -3,16 +3,32 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{StoreError, Tx};
+use crate::time::Millis;
 
 /// The user id of the bot whose messages these are.
 pub(in crate::relay) const BOT: &str = "bot_user_id";
 
-/// When the store was made, milliseconds since the epoch: nothing older is imported.
-pub(in crate::relay) const MADE_AT: &str = "made_at";
+/// A moment by MAX's clock, milliseconds since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::relay) enum Moment {
+    /// The store was made: nothing older is imported.
+    Made,
+    /// Somebody was last erased: of a customer who is not known, nothing older is read back.
+    Erased,
+    /// The way in last became another.
+    Switched,
+}
 
-/// When somebody was last erased, milliseconds since the epoch: of a customer who is not known,
-/// nothing older is read back.
-pub(in crate::relay) const ERASED_AT: &str = "erased_at";
+impl Moment {
+    /// Its name, and the name of the note that it stands there by our own clock.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Made => ("made_at", "made_at_by_own_clock"),
+            Self::Erased => ("erased_at", "erased_at_by_own_clock"),
+            Self::Switched => ("switched_at", "switched_at_by_own_clock"),
+        }
+    }
+}
 
 /// When MAX says that the subscription last told of was made, milliseconds since the epoch.
 pub(in crate::relay) const SUBSCRIBED_AT: &str = "subscribed_at";
@@ -39,9 +55,6 @@ pub(in crate::relay) const CHATS_SEEN: &str = "chats_seen";
 
 /// The way in, as it was when last it was noted.
 pub(in crate::relay) const INTAKE: &str = "intake";
-
-/// When the way in last became another, by MAX's clock.
-pub(in crate::relay) const SWITCHED_AT: &str = "switched_at";
 
 /// When MANGO OFFICE ceased to be the way in.
 pub(in crate::relay) const LEFT_MANGO_AT: &str = "left_mango_at";
@@ -77,7 +90,24 @@ pub(in crate::relay) fn number(tx: &Tx<'_>, key: &str) -> Result<Option<i64>, St
     Ok(number_in(tx.connection, key)?)
 }
 
-/// The same of a store that no relay has open.
+/// A moment, if it ever was.
+pub(in crate::relay) fn moment(tx: &Tx<'_>, moment: Moment) -> Result<Option<Millis>, StoreError> {
+    number(tx, moment.names().0)
+}
+
+/// Notes a moment; `known`: by MAX's clock, not by ours.
+pub(in crate::relay) fn set_moment(tx: &Tx<'_>, moment: Moment, at: Millis, known: bool) -> Result<(), StoreError> {
+    let (name, by_own_clock) = moment.names();
+    set(tx, name, &at.to_string())?;
+    if known { remove(tx, by_own_clock) } else { set(tx, by_own_clock, "1") }
+}
+
+/// Whether a moment stands there by our own clock.
+pub(in crate::relay) fn is_by_own_clock(tx: &Tx<'_>, moment: Moment) -> Result<bool, StoreError> {
+    Ok(get(tx, moment.names().1)?.is_some())
+}
+
+/// A whole number of a store that no relay has open.
 pub(super) fn number_in(connection: &Connection, key: &str) -> rusqlite::Result<Option<i64>> {
     Ok(read(connection, key)?.and_then(|text| text.parse().ok()))
 }

@@ -19,6 +19,7 @@ pub(super) mod erased;
 pub(super) mod file;
 pub(super) mod forget;
 pub(super) mod gap;
+mod ids;
 pub(super) mod inbox;
 pub(super) mod mango;
 pub(super) mod meta;
@@ -42,8 +43,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use file::{FILE, bot_of, set_aside};
 
-use super::lanes::CustomerId;
 use super::metrics::Left;
+use crate::contract::CustomerId;
 use crate::time::Millis;
 
 /// How many pieces of work share one commit at the most, so that no caller waits for ever.
@@ -582,9 +583,9 @@ mod tests {
         let store = Store::open(&folder.path().join(FILE)).unwrap();
         let (woke, mut woken) = mpsc::unbounded_channel();
         store.set_announce(move |woken| drop(woke.send(woken.crm)));
-        let waking = |customer: CustomerId, fail: bool| {
+        let waking = |customer: i64, fail: bool| {
             store.transact(move |tx| {
-                tx.wake(|woken| woken.crm.push(customer));
+                tx.wake(|woken| woken.crm.push(CustomerId::new(customer)));
                 if fail { Err(StoreError::Commit("made to fail".to_owned())) } else { Ok(()) }
             })
         };
@@ -592,8 +593,8 @@ mod tests {
         let _ = futures::poll!(std::pin::pin!(waking(1, false)));
         waking(2, true).await.unwrap_err();
         waking(3, false).await.unwrap();
-        assert_eq!(woken.recv().await.unwrap(), [1]);
-        assert_eq!(woken.recv().await.unwrap(), [3], "work that failed woke somebody");
+        assert_eq!(woken.recv().await.unwrap(), [CustomerId::new(1)]);
+        assert_eq!(woken.recv().await.unwrap(), [CustomerId::new(3)], "work that failed woke somebody");
     }
 
     #[tokio::test]

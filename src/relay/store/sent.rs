@@ -4,10 +4,16 @@
 use rusqlite::params;
 
 use super::{StoreError, Tx};
-use crate::relay::lanes::CustomerId;
+use crate::contract::CustomerId;
+use crate::max::MessageId;
 use crate::time::Millis;
 
-pub(in crate::relay) fn insert(tx: &Tx<'_>, mid: &str, customer: CustomerId, now: Millis) -> Result<(), StoreError> {
+pub(in crate::relay) fn insert(
+    tx: &Tx<'_>,
+    mid: &MessageId,
+    customer: CustomerId,
+    now: Millis,
+) -> Result<(), StoreError> {
     tx.connection
         .prepare_cached("INSERT OR IGNORE INTO sent (mid, customer, at) VALUES (?1, ?2, ?3)")?
         .execute(params![mid, customer, now])?;
@@ -15,7 +21,7 @@ pub(in crate::relay) fn insert(tx: &Tx<'_>, mid: &str, customer: CustomerId, now
 }
 
 /// Which of these messages are ours.
-pub(in crate::relay) fn are_ours(tx: &Tx<'_>, mids: &[String]) -> Result<Vec<bool>, StoreError> {
+pub(in crate::relay) fn are_ours(tx: &Tx<'_>, mids: &[MessageId]) -> Result<Vec<bool>, StoreError> {
     let mut known = tx.connection.prepare_cached("SELECT 1 FROM sent WHERE mid = ?1")?;
     mids.iter().map(|mid| Ok(known.exists([mid])?)).collect()
 }

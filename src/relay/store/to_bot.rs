@@ -4,8 +4,8 @@ use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::{StoreError, Tx, text_of};
+use crate::contract::CustomerId;
 use crate::policy::BotRole;
-use crate::relay::lanes::CustomerId;
 use crate::time::Millis;
 
 /// A question to a bot.

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::customer::Customer;
 use super::{Position, StoreError, Tx, text_of};
+use crate::contract::CustomerId;
 use crate::creatio::Author;
-use crate::relay::lanes::CustomerId;
 use crate::relay::render::Incoming;
 use crate::time::Millis;
 
@@ -174,6 +174,29 @@ pub(in crate::relay) fn untried(tx: &Tx<'_>, id: CustomerId) -> Result<Vec<CrmTa
         .collect::<Result<Vec<String>, _>>()?;
     // One that cannot be read is told when its turn comes.
     Ok(bodies.iter().filter_map(|body| serde_json::from_str(body).ok()).collect())
+}
+
+/// Moves a message that has not been attempted to another place of its customer's queue.
+pub(in crate::relay) fn move_to(
+    tx: &Tx<'_>,
+    id: CustomerId,
+    external_id: &str,
+    (at, seq): Position,
+) -> Result<(), StoreError> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE to_crm SET at = ?3, seq = ?4 WHERE customer = ?1 AND dead = 0 AND attempted = 0
+             AND CASE WHEN json_valid(body) THEN json_extract(body, '$.incoming.externalId') END = ?2",
+        )?
+        .execute(params![id, external_id, at, seq])?;
+    Ok(())
+}
+
+/// Whether something of the customer's was attempted and is not settled.
+pub(in crate::relay) fn is_under_way(tx: &Tx<'_>, id: CustomerId) -> Result<bool, StoreError> {
+    let mut statement =
+        tx.connection.prepare_cached("SELECT 1 FROM to_crm WHERE customer = ?1 AND dead = 0 AND attempted = 1")?;
+    Ok(statement.exists([id])?)
 }
 
 /// The dead letters, oldest first.

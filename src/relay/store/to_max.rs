@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{StoreError, Tx, text_of};
+use crate::contract::CustomerId;
 use crate::max::OutgoingAttachment;
 use crate::policy::ReplyPlace;
-use crate::relay::lanes::CustomerId;
 use crate::time::Millis;
 
 /// What has become of a message. Statements that go along an index of one of these write it out.

@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use super::{StoreError, Tx};
-use crate::relay::lanes::CustomerId;
+use crate::contract::CustomerId;
 
 /// Where something may wait: each is asked along the index of its queue.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::active::Active;
-use super::lanes::{CustomerId, Outcome};
+use super::lanes::Outcome;
 use super::metrics::Way;
 use super::pause;
 use super::render::Incoming;
@@ -21,6 +21,7 @@ use super::state::Shared;
 use super::store::customer::Customer;
 use super::store::to_crm::{self as queue, CrmTask};
 use super::store::{Position, StoreError, Tx, closing};
+use crate::contract::CustomerId;
 use crate::creatio::Author;
 use crate::policy::{ClosedBy, Event, Receiver};
 use crate::time::Millis;

@@ -3,7 +3,7 @@
 
 use super::send::{asked, later};
 use super::{Attempt, Head, Verdict};
-use crate::max::{Attachment, Class, History, Message};
+use crate::max::{Attachment, Class, History, Message, MessageId};
 use crate::relay::active::Active;
 use crate::relay::finding::{self, Found};
 use crate::relay::lanes::Outcome;
@@ -68,7 +68,7 @@ pub(super) async fn look_back(
     let mut candidates: Vec<Message> =
         history.into_iter().filter(|message| is_match(message, part, bot, &sending)).collect();
     candidates.sort_by_key(|message| (message.timestamp, message.seq));
-    let mids: Vec<String> = candidates.iter().map(|message| message.mid.clone()).collect();
+    let mids: Vec<MessageId> = candidates.iter().map(|message| message.mid.clone()).collect();
     let ours = shared.store.transact(move |tx| sent::are_ours(tx, &mids)).await?;
     if let Some(found) = candidates.into_iter().zip(ours).find_map(|(message, ours)| (!ours).then_some(message)) {
         return Ok(Verdict::Sent(Box::new(found)).into());

@@ -12,13 +12,14 @@ mod through_mango;
 use tracing::Instrument as _;
 
 use super::active::Active;
-use super::lanes::{CustomerId, Outcome};
+use super::lanes::Outcome;
 use super::metrics::Way;
 use super::state::Shared;
 use super::step::Stepper;
 use super::store::customer::Customer;
 use super::store::to_max::{self as queue, Origin, OutFile, Part, Sending, State, Tries};
 use super::store::{StoreError, Tx, inbox, outbox, sent};
+use crate::contract::CustomerId;
 use crate::creatio::{MessageType, Report};
 use crate::max::{Message, OutgoingAttachment};
 use crate::policy::{self, Event, Rules};
@@ -291,7 +292,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     }
                     customer.bot_seq = customer.bot_seq.max(Some(message.seq));
                     sent::insert(tx, &message.mid, customer.id, now)?;
-                    parts[next].mid = Some(message.mid);
+                    parts[next].mid = Some(message.mid.to_string());
                     parts[next].sent_at = Some(message.timestamp);
                     next += 1;
                     (next >= parts.len()).then_some((State::Sent, None))

@@ -38,7 +38,7 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Re
     if let Some(sending) = head.sending {
         return look_back::look_back(shared, active, head, part, sending).await;
     }
-    let to = Recipient::User(head.customer.id);
+    let to = Recipient::User(head.customer.id.user_id());
     if let Some(callback_id) = &part.callback_id {
         let answer = CallbackAnswer { notification: Some("Принято".to_owned()), message: None };
         // Only the spinner hangs on it, and it is worth nothing later.
@@ -61,7 +61,7 @@ pub(super) async fn attempt(shared: &Shared, active: &Active, head: &Head) -> Re
         Ok(message) => {
             shared.max_answered();
             shared.note_max_time(message.timestamp);
-            tracing::debug!(mid = message.mid, part = head.part + 1, of = head.parts.len(), "MAX has taken a message");
+            tracing::debug!(mid = %message.mid, part = head.part + 1, of = head.parts.len(), "MAX has taken a message");
             Verdict::Sent(Box::new(message)).into()
         }
         Err(error) if error.may_have_been_sent() => {
