@@ -251,7 +251,7 @@ entries! {
         ru: "Контроллеру не хватает прав в кластере"
             => "Выдайте его ServiceAccount права из ролей чарта (rbac.create); попытка повторяется автоматически.";
     ObjectsApplied / ObjectRefused, None, Stalled, Engineer,
-        en: "The API server does not take an object of the channel"
+        en: "The API server does not accept an object of the channel"
             => "Correct what it names; it is retried automatically.",
         ru: "API-сервер не принимает объект канала" => "Исправьте то, что он называет; попытка повторяется автоматически.";
     ObjectsApplied / ForeignObject, None, Stalled, Engineer,
@@ -276,7 +276,7 @@ entries! {
             => "Выясните, почему он не запускается; как только он заработает, остальные будут заменены автоматически.";
 
     TokenAuthorized / TokenNotFound, Some(1), Stalled, MaxCabinet,
-        en: "The bot's token is not there: MAX has not issued it yet, or nobody has copied it"
+        en: "The bot's token is missing: MAX has not issued it yet, or nobody has copied it"
             => "Create the bot in MAX, wait until it has passed moderation, copy the token that MAX then shows, and put it into the \
                 Secret named by tokenSecretRef.",
         ru: "Токена бота нет: MAX его ещё не выдал, либо его не скопировали"
@@ -284,7 +284,7 @@ entries! {
                 в tokenSecretRef.";
     TokenAuthorized / TokenInvalid, Some(2), Stalled, MaxCabinet,
         en: "The token is not valid: it was copied incompletely or with extra characters, has expired or was revoked"
-            => "Copy the token from MAX once more into the Secret; if it is refused again, issue a new one in MAX.",
+            => "Copy the token from MAX into the Secret again; if it is still refused, issue a new one in MAX.",
         ru: "Токен невалидный: скопирован не полностью или с лишними символами, просрочен либо отозван"
             => "Скопируйте токен из интерфейса MAX в Secret ещё раз; если он снова не принят, выпустите в MAX новый.";
     TokenAuthorized / BotUnderModeration, Some(3), Waiting, MaxCabinet,
@@ -302,12 +302,12 @@ entries! {
                 единственной подписи.";
     TokenAuthorized / AuthorizationFailed, Some(5), Stalled, MaxCabinet,
         en: "MAX did not authorise the token, and its answer is not one of the known ones"
-            => "Look at the bot's status in MAX, make sure that its token was issued, and put it into the Secret once more.",
+            => "Check the bot's status in MAX, make sure that its token was issued, and put it into the Secret again.",
         ru: "Токен не авторизован: MAX отказал, и такого ответа нет среди известных"
             => "Проверьте статус бота в MAX, убедитесь, что токен выдан, и поместите его в Secret ещё раз.";
     TokenAuthorized / BotChanged, None, Stalled, Engineer,
         en: "The Secret now holds the token of another bot, whose customers are others"
-            => "Put the former bot's token back or, if the change is meant, annotate the channel with \
+            => "Put the former bot's token back or, if the change is intended, annotate the channel with \
                 maxchannel.dev/accept-bot: \"<userId of the new bot>\".",
         ru: "В Secret лежит токен другого бота, у которого другие клиенты"
             => "Верните токен прежнего бота, а если замена намеренная, поставьте на канал аннотацию \
@@ -320,7 +320,7 @@ entries! {
             => "Удалите один из двух каналов или укажите здесь токен отдельного бота; чтобы перенести бота сюда из другой установки, \
                 поставьте на этот канал аннотацию maxchannel.dev/adopt: \"true\".";
     TokenAuthorized / MaxUnreachable, None, Outage, Nobody,
-        en: "MAX does not answer" => "It is retried automatically; if this lasts, look at the way from here to the API of MAX.",
+        en: "MAX does not answer" => "It is retried automatically; if this lasts, check the network path from here to the API of MAX.",
         ru: "MAX не отвечает" => "Попытка повторяется автоматически; если это затянулось, проверьте доступ отсюда к API MAX.";
 
     BotCardInSync / CardDiffers, None, Informational, MaxCabinet,
@@ -330,7 +330,7 @@ entries! {
             => "Исправьте карточку в MAX (она снова пройдёт модерацию) или поправьте botCard.";
 
     AccountReady / CredentialsNotFound, None, Stalled, Engineer,
-        en: "The credentials of MANGO OFFICE are not there"
+        en: "The credentials of MANGO OFFICE are missing"
             => "Create the Secret named by mango.credentialsSecretRef with the keys apiKey and apiSalt from the API connector in the \
                 MANGO OFFICE cabinet.",
         ru: "Нет данных для входа в MANGO OFFICE"
@@ -356,7 +356,7 @@ entries! {
             => "Попытка повторяется автоматически; если это затянулось, проверьте, не пользуются ли этим ключом другие программы.";
     AccountReady / MangoUnreachable, None, Outage, Nobody,
         en: "MANGO OFFICE does not answer"
-            => "It is retried automatically; if this lasts, look at the way from here to the API of MANGO OFFICE.",
+            => "It is retried automatically; if this lasts, check the network path from here to the API of MANGO OFFICE.",
         ru: "MANGO OFFICE не отвечает"
             => "Попытка повторяется автоматически; если это затянулось, проверьте доступ отсюда к API MANGO OFFICE.";
 
@@ -387,7 +387,7 @@ entries! {
                 их логины в crmUser или crmUsers.";
     ReceiverResolved / FallbackServing, None, Informational, Engineer,
         en: "The bot does not answer, and its fallback takes the dialogs"
-            => "Mend the bot; it gets new dialogs again as soon as it answers.",
+            => "Fix the bot; it gets new dialogs again as soon as it answers.",
         ru: "Чат-бот не отвечает, обращения принимает его замена"
             => "Почините чат-бота; как только он ответит, новые обращения снова пойдут к нему.";
 
@@ -396,7 +396,7 @@ entries! {
         ru: "Автоответы не отображаются: они не настроены" => "Добавьте autoReplies и задайте тайминги и тексты.";
     AutoRepliesActive / OffHoursBotActive, Some(7), Informational, Engineer,
         en: "It is off hours and the bot answers, so customers see no automatic replies: the two exclude each other"
-            => "Nothing is wrong if that is meant; otherwise replace offHours.bot by offHours.autoReplies.",
+            => "Nothing is wrong if that is intended; otherwise replace offHours.bot by offHours.autoReplies.",
         ru: "Автоответы не отображаются: в нерабочее время отвечает чат-бот, одновременно их использовать нельзя"
             => "Если так и задумано, делать ничего не нужно; иначе замените offHours.bot на offHours.autoReplies.";
     AutoRepliesActive / RepliedTwice, None, Informational, MangoCabinet,
@@ -410,7 +410,7 @@ entries! {
                 манифеста.";
 
     CrmConnected / CredentialsNotFound, None, Stalled, Engineer,
-        en: "The credentials of the CRM are not there"
+        en: "The credentials of the CRM are missing"
             => "Create the Secret named by creatio.credentialsSecretRef with the keys clientId and clientSecret, or username and \
                 password.",
         ru: "Нет данных для входа в CRM"
@@ -433,17 +433,17 @@ entries! {
         ru: "Пакет MaxChannel в CRM старее этого выпуска, но работает"
             => "Обновите его в спокойное время: maxchannel creatio-install (docs/creatio.md).";
     CrmConnected / AccessDenied, None, Stalled, CrmAdmin,
-        en: "The technical user may not do in the CRM what the channel needs"
+        en: "The technical user lacks rights in the CRM that the channel needs"
             => "Give the technical user the rights of the package MaxChannel.",
         ru: "Техническому пользователю не хватает прав в CRM" => "Выдайте техническому пользователю права пакета MaxChannel.";
     CrmConnected / ChannelMissing, None, Waiting, CrmAdmin,
-        en: "The channel's rows are missing in the CRM"
-            => "They are made at the next look; if this lasts, look at the technical user's rights.",
+        en: "The channel's rows are missing from the CRM"
+            => "They are created at the next check; if this lasts, check the technical user's rights.",
         ru: "В CRM нет записей канала"
             => "Они создаются при следующей проверке; если это затянулось, проверьте права технического пользователя.";
     CrmConnected / ChannelInactive, None, Waiting, CrmAdmin,
         en: "The channel is switched off in the CRM"
-            => "It is switched on at the next look; use spec.suspend to stop it on purpose.",
+            => "It is switched on at the next check; use spec.suspend to stop it on purpose.",
         ru: "Канал выключен в CRM"
             => "Он включается при следующей проверке; чтобы остановить его намеренно, используйте spec.suspend.";
     CrmConnected / OwnedElsewhere, None, Stalled, Engineer,
@@ -452,14 +452,14 @@ entries! {
         ru: "Канал в CRM принадлежит другой установке или другому ресурсу"
             => "Удалите его там, а чтобы забрать себе, поставьте на этот канал аннотацию maxchannel.dev/adopt: \"true\".";
     CrmConnected / CrmUnreachable, None, Outage, CrmAdmin,
-        en: "The CRM does not answer, or not in its own language"
-            => "Messages are kept, and the connection is retried automatically; if this lasts, look at creatio.url and at the CRM.",
+        en: "The CRM does not answer, or its answer is not Creatio's"
+            => "Messages are kept, and the connection is retried automatically; if this lasts, check creatio.url and the CRM itself.",
         ru: "CRM не отвечает или отвечает не так, как должна"
             => "Сообщения сохраняются, попытка повторяется автоматически; если это затянулось, проверьте creatio.url и саму CRM.";
 
     IntakeReady / NotSubscribed, None, Waiting, Nobody,
         en: "MAX does not send the updates to this relay yet"
-            => "The subscription is made automatically; if this lasts, the detail names what MAX refuses.",
+            => "The subscription is created automatically; if this lasts, the detail names what MAX refuses.",
         ru: "MAX ещё не присылает обновления этому каналу"
             => "Подписка оформляется сама; если это затянулось, в подробностях указано, что не принимает MAX.";
     IntakeReady / ForeignSubscription, None, Stalled, Engineer,
@@ -482,27 +482,27 @@ entries! {
         en: "The relay is not running yet" => "It starts once MAX has accepted the token; if TokenAuthorized is True, wait a moment.",
         ru: "Релей ещё не работает" => "Он запустится, когда MAX примет токен; если TokenAuthorized равно True, подождите немного.";
     RelayAvailable / ConfigPending, None, Waiting, Nobody,
-        en: "The relay has not taken up the changed configuration yet" => "Wait a moment.",
+        en: "The relay has not applied the changed configuration yet" => "Wait a moment.",
         ru: "Релей ещё не применил изменённую конфигурацию" => "Подождите немного.";
     RelayAvailable / StoreUnwritable, None, Waiting, Engineer,
         en: "The relay cannot write to its disk"
-            => "Free space on its volume or data folder, and look at its rights. Webhooks are answered 503 meanwhile, so MAX keeps the messages.",
+            => "Free space on its volume or data folder, and check its permissions. Webhooks are answered 503 meanwhile, so MAX keeps the messages.",
         ru: "Релей не может писать на свой диск"
             => "Освободите место на его томе или в папке данных и проверьте права. Вебхукам пока отвечает 503, поэтому сообщения хранит MAX.";
     RelayAvailable / VolumePending, None, Waiting, Engineer,
-        en: "The relay's volume is not there yet"
-            => "If this lasts, look at the volume claim and at its StorageClass.",
+        en: "The relay's volume is not available yet"
+            => "If this lasts, check the volume claim and its StorageClass.",
         ru: "Том релея ещё не выделен" => "Если это затянулось, проверьте запрос тома и его StorageClass.";
     RelayAvailable / ImagePullFailed, None, Stalled, Engineer,
         en: "The relay's image cannot be pulled"
-            => "Look at the image's name and registry, and at relay.imagePullSecrets.",
+            => "Check the image's name and registry, and relay.imagePullSecrets.",
         ru: "Не удаётся скачать образ релея" => "Проверьте имя и реестр образа, а также relay.imagePullSecrets.";
     RelayAvailable / CrashLooping, None, Stalled, Engineer,
-        en: "The relay stops again and again" => "Read the log of its pod; messages that were acknowledged are on its volume.",
+        en: "The relay keeps stopping" => "Read the log of its pod; messages that were acknowledged are on its volume.",
         ru: "Релей раз за разом останавливается" => "Прочитайте журнал его пода; принятые сообщения сохранены на томе.";
     RelayAvailable / PodRefused, None, Stalled, Engineer,
         en: "The cluster refuses the relay's pod or its volume claim"
-            => "Raise the quota, or change the policy, that is named; the pod is made again automatically.",
+            => "Raise the quota, or change the policy, that is named; the pod is created again automatically.",
         ru: "Кластер не принимает под релея или запрос его тома"
             => "Увеличьте названную квоту или измените политику; под будет создан сам.";
     RelayAvailable / Unschedulable, None, Stalled, Engineer,
@@ -512,22 +512,22 @@ entries! {
             => "Добавьте ресурсы или узлы либо измените relay.resources, relay.nodeSelector или relay.tolerations.";
     RelayAvailable / MountFailed, None, Stalled, Engineer,
         en: "A volume of the relay's pod cannot be mounted"
-            => "Look at the volume, at its storage driver on the node, and at what else uses it.",
+            => "Check the volume, its storage driver on the node, and whether another pod uses it.",
         ru: "Не удаётся подключить том к поду релея"
             => "Проверьте том, драйвер хранилища на узле и то, не занят ли том другим подом.";
     RelayAvailable / ContainerFailed, None, Stalled, Engineer,
-        en: "The node cannot make the relay's container" => "Correct what the node names.",
+        en: "The node cannot create the relay's container" => "Correct what the node names.",
         ru: "Узел не может создать контейнер релея" => "Исправьте то, что называет узел.";
     RelayAvailable / PodNotStarting, None, Stalled, Engineer,
-        en: "The node fails again and again to start the relay's pod" => "Look at the node and at what it names.",
+        en: "The node keeps failing to start the relay's pod" => "Check the node and what it reports.",
         ru: "Узел раз за разом не может запустить под релея" => "Проверьте узел и то, что он называет.";
     RelayAvailable / NodeLost, None, Stalled, Engineer,
-        en: "The node of the relay's pod does not answer any more, and the pod is not replaced while it may still run there"
-            => "Bring the node back; if it is gone for good, delete its Node object, and the pod is made on another one.",
+        en: "The node of the relay's pod no longer responds, and the pod is not replaced while it may still run there"
+            => "Bring the node back; if it is gone for good, delete its Node object, and the pod is created on another one.",
         ru: "Узел, на котором работает под релея, больше не отвечает, и под не заменяется, пока может работать там"
             => "Верните узел в строй; если его больше нет, удалите его объект Node, и под будет создан на другом узле.";
     RelayAvailable / RelayUnreachable, None, Outage, Engineer,
-        en: "The relay does not answer" => "If this lasts, look at its pod, its node and the network policies.",
+        en: "The relay does not answer" => "If this lasts, check its pod, its node and the network policies.",
         ru: "Релей не отвечает" => "Если это затянулось, проверьте его под, узел и сетевые политики.";
 
     DeliveryHealthy / Backlog, None, Informational, Nobody,
@@ -535,11 +535,11 @@ entries! {
         ru: "Самое старое сообщение ждёт больше 60 секунд" => "Порядок сохраняется, ничего не теряется; проверьте, что замедлилось.";
     DeliveryHealthy / DeadLetters, None, Informational, Engineer,
         en: "Some messages could not be delivered and were set aside with their reasons"
-            => "Look at them with `maxchannel dead-letters`, and replay them when the reason is gone.",
+            => "List them with `maxchannel dead-letters`, and replay them once the reason is gone.",
         ru: "Часть сообщений не удалось доставить, они отложены с указанием причины"
             => "Посмотрите их командой `maxchannel dead-letters` и отправьте снова, когда причина устранена.";
     DeliveryHealthy / CrmDown, None, Informational, CrmAdmin,
-        en: "The CRM takes no messages now" => "They are kept and delivered in order when it is back.",
+        en: "The CRM is not accepting messages" => "They are kept and delivered in order when it is back.",
         ru: "CRM сейчас не принимает сообщения" => "Они сохраняются и будут доставлены по порядку, когда она вернётся.";
     DeliveryHealthy / MaxThrottled, None, Informational, Nobody,
         en: "MAX asks to send more slowly" => "The relay slows down automatically; answers arrive later.",

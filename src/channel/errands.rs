@@ -1,4 +1,4 @@
-//! What is under way outside for one channel: looks and changes, each a task of its own, so that a
+//! What is under way outside for one channel: probes and changes, each a task of its own, so that a
 //! side that hangs holds no pass.
 //!
 //! One errand per side and channel. A pass waits for them a moment, since most are quick, and goes
@@ -105,7 +105,7 @@ impl Errands {
         true
     }
 
-    /// Sends a look on its way that is due at a side, and no change.
+    /// Sends a probe on its way that is due at a side, and no change.
     pub fn observe(&mut self, reconciler: &mut Reconciler, side: Side, now: Millis) -> bool {
         self.keep_only(|side| reconciler.basis_at(side));
         if self.is_busy(side) {

@@ -1,7 +1,7 @@
-//! What the outside says: MAX about the bot and its subscriptions, MANGO OFFICE about people,
+//! What external systems say: MAX about the bot and its subscriptions, MANGO OFFICE about people,
 //! Creatio about the package, users and rows.
 //!
-//! Reads, never writes. A look that fails leaves what was seen before in place beside the failure,
+//! Reads, never writes. A probe that fails leaves what was seen before in place beside the failure,
 //! so that an outage neither removes an agent nor forgets a channel.
 
 use std::collections::HashMap;
@@ -117,27 +117,27 @@ impl Clients {
     }
 }
 
-/// Why a look or a step failed.
+/// Why a probe or a step failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub reason: Reason,
-    /// One sentence of this case, without times and counters that change from look to look.
+    /// One sentence of this case, without times and counters that change from probe to probe.
     pub detail: String,
     pub trouble: Trouble,
 }
 
-/// What was seen of one subject, and how the last look at it went.
+/// What was seen of one subject, and how the last probe of it went.
 #[derive(Clone, Debug)]
 pub struct Observed<T> {
     /// What was seen last, kept through failures.
     pub seen: Option<T>,
-    /// Under which credentials and addresses the last look was made.
+    /// Under which credentials and addresses the last probe was made.
     pub basis: String,
-    /// Why the last look failed; none where it succeeded.
+    /// Why the last probe failed; none where it succeeded.
     pub failure: Option<Failure>,
     /// Failures in a row.
     pub failures: u32,
-    /// When the last look ended.
+    /// When the last probe ended.
     pub at: Option<Millis>,
 }
 
@@ -148,7 +148,7 @@ impl<T> Default for Observed<T> {
 }
 
 impl<T> Observed<T> {
-    /// Takes in how a look under `basis` went at `at`.
+    /// Takes in how a probe under `basis` went at `at`.
     pub fn take(&mut self, basis: &str, at: Millis, outcome: Result<T, Failure>) {
         let same_basis = self.basis == basis;
         basis.clone_into(&mut self.basis);
@@ -166,7 +166,7 @@ impl<T> Observed<T> {
         }
     }
 
-    /// What was seen, if the last look was made under `basis` and succeeded.
+    /// What was seen, if the last probe was made under `basis` and succeeded.
     #[must_use]
     pub fn current(&self, basis: &str) -> Option<&T> {
         self.seen.as_ref().filter(|_| self.failure.is_none() && self.basis == basis)
@@ -240,7 +240,7 @@ pub fn max_failure(error: &max::Error, installation: &Installation) -> Failure {
 
 /// Employees and groups, everything listed and chosen from here: a question about one that is not
 /// there would count as a wrong request (MANGO OFFICE API reference, "Penalty box for wrong
-/// requests"). `had_people`: the look before found some.
+/// requests"). `had_people`: the probe before found some.
 ///
 /// # Errors
 /// A reason of `AccountReady`.

@@ -1,6 +1,6 @@
 //! One pass over a channel: the order of its steps, written once for every shell.
 //!
-//! The controller, the local runner and the commands that only look bring a [`Shell`] each: what a
+//! The controller, the local runner and the commands that only observe bring a [`Shell`] each: what a
 //! step means there. What the order promises:
 //!
 //! - A relay whose bot is remembered is served before anybody outside is asked.
@@ -82,7 +82,7 @@ pub async fn observe(reconciler: &mut Reconciler, clock: Clock<'_>) {
     let Ok(()) = pass(&mut shell).await;
 }
 
-/// The shell of whoever only looks.
+/// The shell of whoever only observes.
 struct Observer<'a> {
     reconciler: &'a mut Reconciler,
     clock: Clock<'a>,
@@ -203,9 +203,9 @@ mod tests {
     #[tokio::test]
     async fn the_order_of_a_pass_keeps_its_promises() {
         let fake = |due: &[Due]| Fake { due: due.to_vec(), ..Fake::default() };
-        let max = due(Side::Max, "look at the bot");
-        let mango = due(Side::Mango, "look at the account");
-        let crm = due(Side::Crm, "look at the CRM");
+        let max = due(Side::Max, "probe the bot");
+        let mango = due(Side::Mango, "probe the account");
+        let crm = due(Side::Crm, "probe the CRM");
         let subscribe = Due { needs_relay: true, ..due(Side::Max, "subscribe") };
         let mark = Due { brings_relay: true, ..due(Side::Crm, "mark the rows") };
         for (promise, shell, expected) in [
@@ -217,10 +217,10 @@ mod tests {
             (
                 "the relay is served before anybody is asked, and the CRM is asked before MAX",
                 fake(&[max, mango, crm]),
-                "claim; serve, not listening; send look at the CRM; send look at the account; \
-                 send look at the bot; take look at the CRM; claim; serve, not listening; \
-                 take look at the account; claim; serve, not listening; \
-                 take look at the bot; claim; serve, not listening; report",
+                "claim; serve, not listening; send probe the CRM; send probe the account; \
+                 send probe the bot; take probe the CRM; claim; serve, not listening; \
+                 take probe the account; claim; serve, not listening; \
+                 take probe the bot; claim; serve, not listening; report",
             ),
             (
                 "an address is subscribed only after the relay was served and listens",
@@ -229,17 +229,17 @@ mod tests {
                  send subscribe; take subscribe; claim; serve; report",
             ),
             (
-                "what a look has made due is sent in the same pass",
+                "what a probe has made due is sent in the same pass",
                 fake(&[max, Due { brings_relay: true, ..crm }, subscribe]),
-                "claim; serve, not listening; send look at the CRM; send look at the bot; \
-                 take look at the CRM; claim; serve; take look at the bot; claim; serve; \
+                "claim; serve, not listening; send probe the CRM; send probe the bot; \
+                 take probe the CRM; claim; serve; take probe the bot; claim; serve; \
                  send subscribe; take subscribe; claim; serve; report",
             ),
             (
                 "a side that hangs keeps neither the others nor the status",
                 fake(&[Due { hangs: true, ..crm }, max]),
-                "claim; serve, not listening; send look at the CRM; send look at the bot; \
-                 take look at the bot; claim; serve, not listening; report",
+                "claim; serve, not listening; send probe the CRM; send probe the bot; \
+                 take probe the bot; claim; serve, not listening; report",
             ),
             (
                 "what an earlier pass has sent is not waited for again",
@@ -249,7 +249,7 @@ mod tests {
             (
                 "what an earlier pass has sent and is back counts",
                 Fake { arrived: [crm].into(), ..Fake::default() },
-                "claim; serve, not listening; take look at the CRM; claim; serve, not listening; report",
+                "claim; serve, not listening; take probe the CRM; claim; serve, not listening; report",
             ),
         ] {
             let mut shell = shell;
@@ -260,7 +260,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_relay_that_cannot_be_served_ends_the_pass_before_anything_is_sent_or_told() {
-        let mut shell = Fake { fails: true, due: vec![due(Side::Max, "look at the bot")], ..Fake::default() };
+        let mut shell = Fake { fails: true, due: vec![due(Side::Max, "probe the bot")], ..Fake::default() };
         assert_eq!(pass(&mut shell).await, Err("refused"));
         assert_eq!(shell.log, ["claim", "serve, not listening"]);
     }

@@ -1,7 +1,7 @@
 //! What has to change outside, as data: one [`Action`] per change, in the order in which they are
 //! safe. Pure.
 //!
-//! Nothing is planned from a look that failed: rows are compared only with what the CRM has just
+//! Nothing is planned from a probe that failed: rows are compared only with what the CRM has just
 //! said, and an agent leaves a queue only after MANGO OFFICE and the CRM have both just answered
 //! and somebody is left in it. All ids are made from the bot (wire contract, "Set-up through
 //! OData"), so that a repeated action changes nothing.
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::observe::{Observation, Rows};
 use super::receiver::{self, Agents, Resolved};
 use super::subscription::{self, Whose};
-use super::validate::{Desired, IntakeWish};
+use super::validate::{Desired, DesiredIntake};
 use crate::api::ForeignSubscription;
 use crate::contract::config::MangoEmployee;
 use crate::contract::webhook;
@@ -174,7 +174,7 @@ pub fn resolved(desired: &Desired, observation: &Observation) -> Option<Resolved
 #[must_use]
 pub fn mango_employees(desired: &Desired, observation: &Observation) -> Vec<MangoEmployee> {
     let users = observation.crm.seen.as_ref().map(|view| view.users.as_slice()).unwrap_or_default();
-    let found = resolved(desired, observation).filter(|_| desired.intake == IntakeWish::MangoDialogs);
+    let found = resolved(desired, observation).filter(|_| desired.intake == DesiredIntake::MangoDialogs);
     found.map(|resolved| receiver::employees(&resolved, users)).unwrap_or_default()
 }
 
@@ -327,7 +327,7 @@ pub fn crm_basis(access: &str, source: Option<&str>) -> String {
 /// token.
 #[must_use]
 pub fn wanted_address(desired: &Desired) -> Option<String> {
-    let (IntakeWish::Webhook { base }, Ok(token)) = (&desired.intake, &desired.token) else { return None };
+    let (DesiredIntake::Webhook { base }, Ok(token)) = (&desired.intake, &desired.token) else { return None };
     let fingerprint = webhook::fingerprint(&webhook::secret(token, &desired.channel));
     Some(webhook::address(base, &desired.channel, &desired.installation, &fingerprint))
 }
@@ -359,16 +359,16 @@ fn intake(desired: &Desired, observation: &Observation) -> Vec<Action> {
     {
         actions.push(Action::Subscribe { address });
     }
-    // With MANGO's own intake the stranger is MANGO OFFICE.
-    let strangers_go = desired.on_foreign == ForeignSubscription::Remove && desired.intake != IntakeWish::MangoDialogs;
+    // With MANGO's own intake the other subscription is MANGO OFFICE's.
+    let foreign_go = desired.on_foreign == ForeignSubscription::Remove && desired.intake != DesiredIntake::MangoDialogs;
     for (seen, whose) in seen {
-        // Another installation's goes only where it is overruled, whatever shall become of
-        // strangers: it would put its own back.
+        // Another installation's goes only where it is overruled, whatever is to become of
+        // foreign ones: it would put its own back.
         let goes = match whose {
             Whose::Current => false,
             Whose::Stale => true,
             Whose::Elsewhere => desired.adopt,
-            Whose::Foreign => strangers_go,
+            Whose::Foreign => foreign_go,
         };
         if goes {
             actions.push(unsubscribe(seen, whose != Whose::Stale));

@@ -3,14 +3,14 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Installation;
-use super::validate::{CrmAccess, Desired, IntakeWish};
+use super::validate::{CrmAccess, Desired, DesiredIntake};
 use crate::contract::config::{
     ChannelConfig, CreatioConfig, FORMAT, Intake, MangoConfig, MangoEmployee, MaxConfig, RelayConfig, Secrets,
 };
 use crate::contract::digest::fingerprint;
 use crate::contract::webhook;
 
-/// What of the outside may be used now.
+/// What of the external systems may be used now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     /// False while another has the bot, or it is not known yet whether one has: nothing is taken,
@@ -37,9 +37,9 @@ pub fn relay_config(
         std::iter::once(token).chain(retired).map(|token| webhook::secret(token, &desired.channel)).collect::<Vec<_>>()
     };
     let intake = match &desired.intake {
-        IntakeWish::Webhook { .. } => Intake::Webhook,
-        IntakeWish::LongPoll => Intake::LongPoll,
-        IntakeWish::MangoDialogs => Intake::MangoDialogs,
+        DesiredIntake::Webhook { .. } => Intake::Webhook,
+        DesiredIntake::LongPoll => Intake::LongPoll,
+        DesiredIntake::MangoDialogs => Intake::MangoDialogs,
     };
     let channel = ChannelConfig {
         format: FORMAT,

@@ -12,7 +12,7 @@ use super::plan::{self, KnownBot};
 use super::receiver;
 use super::schedule::Subject;
 use super::subscription::{self, Whose};
-use super::validate::{Desired, IntakeWish, Unusable};
+use super::validate::{Desired, DesiredIntake, Unusable};
 use crate::api::{
     BotStatus, ConditionType, IntakeKind, Language, MaxChannelStatus, Outcome, Pass, Reason, RelayStatus, Status,
     conditions,
@@ -77,7 +77,7 @@ pub struct Held {
     pub since: Millis,
 }
 
-/// The trouble to hold on to after a look at the relay.
+/// The trouble to hold on to after a probe of the relay.
 #[must_use]
 pub fn hold(before: Option<Held>, relay: &RelayState, now: Millis) -> Option<Held> {
     if *relay == RelayState::Unheard {
@@ -124,7 +124,7 @@ pub struct View<'a> {
     pub held: Option<Held>,
     /// `metadata.generation`.
     pub generation: i64,
-    /// The annotation that asks for a look now.
+    /// The annotation that asks for a probe now.
     pub reconcile_at: Option<&'a str>,
     /// The annotation `adopt` has done its work.
     pub adopted: bool,
@@ -154,9 +154,9 @@ pub fn report(view: &View<'_>, previous: &MaxChannelStatus) -> MaxChannelStatus 
             name: Some(bot.name.clone()).filter(|name| !name.is_empty()),
         }),
         intake: view.desired.map(|desired| match desired.intake {
-            IntakeWish::Webhook { .. } => IntakeKind::Webhook,
-            IntakeWish::LongPoll => IntakeKind::LongPoll,
-            IntakeWish::MangoDialogs => IntakeKind::MangoDialogs,
+            DesiredIntake::Webhook { .. } => IntakeKind::Webhook,
+            DesiredIntake::LongPoll => IntakeKind::LongPoll,
+            DesiredIntake::MangoDialogs => IntakeKind::MangoDialogs,
         }),
         relay: match view.relay.facts() {
             Some(facts) => {
@@ -191,12 +191,12 @@ fn whole_second(now: Millis) -> Timestamp {
 
 /// Of what was told before what this channel still has.
 fn applicable(view: &View<'_>, previous: &[Condition]) -> Vec<Condition> {
-    let by_mango = view.desired.is_none_or(|desired| desired.intake == IntakeWish::MangoDialogs);
+    let by_mango = view.desired.is_none_or(|desired| desired.intake == DesiredIntake::MangoDialogs);
     let manual = ConditionType::ManualSteps.as_str();
     previous.iter().filter(|condition| by_mango || condition.type_ != manual).cloned().collect()
 }
 
-/// What this pass found out, without what is only not known yet: until the look is over, what was
+/// What this pass found out, without what is only not known yet: until the probe is over, what was
 /// found out before stands.
 fn told(view: &View<'_>, previous: &[Condition]) -> Vec<Outcome> {
     let is_looked_at = |condition| {
@@ -368,7 +368,7 @@ impl Of<'_> {
 
     /// What the relay has seen of Манго Диалоги, where the dialogs come through them.
     fn mango_facts(&self) -> Option<&crate::contract::MangoFacts> {
-        self.view.relay.facts()?.mango.as_ref().filter(|_| self.desired.intake == IntakeWish::MangoDialogs)
+        self.view.relay.facts()?.mango.as_ref().filter(|_| self.desired.intake == DesiredIntake::MangoDialogs)
     }
 
     fn bot_card_in_sync(&self) -> Outcome {
@@ -534,7 +534,7 @@ impl Of<'_> {
         if self.view.conflict.is_some() {
             return self.unknown(This);
         }
-        if self.desired.intake == IntakeWish::MangoDialogs {
+        if self.desired.intake == DesiredIntake::MangoDialogs {
             return self.mango_intake();
         }
         if let Some(owner) = plan::other_owner(self.desired, self.view.observation)
@@ -546,32 +546,32 @@ impl Of<'_> {
             return self.unknown(This);
         }
         let seen = plan::subscriptions(self.desired, self.view.observation);
-        let strangers: Vec<String> = seen
+        let foreign: Vec<String> = seen
             .iter()
             .filter(|(_, whose)| matches!(whose, Whose::Foreign | Whose::Elsewhere))
             .map(|(seen, _)| subscription::shown(&seen.url))
             .collect();
-        let strangers = strangers.join(", ");
-        if self.desired.intake == IntakeWish::LongPoll {
-            return if strangers.is_empty() {
+        let foreign = foreign.join(", ");
+        if self.desired.intake == DesiredIntake::LongPoll {
+            return if foreign.is_empty() {
                 Outcome::holds(
                     This,
                     Reason::Polling,
                     self.say("The relay asks MAX for updates", "Релей сам запрашивает обновления у MAX"),
                 )
             } else {
-                self.fails(This, Reason::ForeignSubscription, &strangers)
+                self.fails(This, Reason::ForeignSubscription, &foreign)
             };
         }
         if seen.iter().any(|(_, whose)| *whose == Whose::Current) {
             let message = self.say("MAX calls the relay", "MAX присылает обновления релею");
-            return if strangers.is_empty() {
+            return if foreign.is_empty() {
                 Outcome::holds(This, Reason::Subscribed, message)
             } else {
                 // Both receive everything, so ours works; who else listens is named.
                 let beside =
                     self.say("another program is subscribed beside it", "кроме него подписана другая программа");
-                Outcome::holds(This, Reason::ForeignSubscription, format!("{message}; {beside}: {strangers}"))
+                Outcome::holds(This, Reason::ForeignSubscription, format!("{message}; {beside}: {foreign}"))
             };
         }
         match self.view.intake_failure {
@@ -613,7 +613,7 @@ impl Of<'_> {
     /// What only a person can set in the cabinet; none where the dialogs come another way.
     fn manual_steps(&self) -> Option<Outcome> {
         use ConditionType::ManualSteps as This;
-        if self.desired.intake != IntakeWish::MangoDialogs {
+        if self.desired.intake != DesiredIntake::MangoDialogs {
             return None;
         }
         let seen = self.view.observation.mango.seen.as_ref().filter(|_| self.view.conflict.is_none());

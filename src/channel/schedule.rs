@@ -1,4 +1,4 @@
-//! When the outside is looked at: how often while all is well, how soon again while something
+//! When external systems are probed: how often while all is well, how soon again while something
 //! fails. Pure data and arithmetic.
 
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::api::ChannelRef;
 use crate::time::{self, Backoff, Jitter, Millis};
 
-/// After the first failed look in a row, and at most.
+/// After the first failed probe in a row, and at most.
 const OUTAGE: Backoff = Backoff::doubling(Duration::from_secs(5), Duration::from_secs(30));
 const REFUSED: Backoff = Backoff::doubling(Duration::from_secs(10), Duration::from_mins(1));
 const DELICATE: Backoff = Backoff::doubling(Duration::from_mins(1), Duration::from_mins(10));
@@ -26,7 +26,7 @@ pub enum Subject {
     Crm,
 }
 
-/// Why the last look failed, as far as it decides about the next one.
+/// Why the last probe failed, as far as it decides about the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// It may pass by itself.
@@ -40,15 +40,15 @@ pub enum Trouble {
     Penalty,
 }
 
-/// The pauses between looks, in milliseconds.
+/// The pauses between probes, in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cadence {
     pub bot: Millis,
     pub subscriptions: Millis,
     pub mango: Millis,
     pub crm: Millis,
-    /// Every pause is changed by up to so many hundredths either way, so that many channels do not
-    /// look at the same moment.
+    /// Every pause is changed by up to so many hundredths either way, so that many channels are not
+    /// probed at the same moment.
     pub spread_percent: u32,
 }
 
@@ -68,7 +68,7 @@ impl Cadence {
         }
     }
 
-    /// The pause after a look at `at` that was the `failures`-th failure in a row for `trouble`, or
+    /// The pause after a probe at `at` that was the `failures`-th failure in a row for `trouble`, or
     /// a success.
     #[must_use]
     pub fn pause(&self, channel: &ChannelRef, subject: Subject, at: Millis, failing: Option<(Trouble, u32)>) -> Millis {
@@ -83,7 +83,7 @@ impl Cadence {
                     Trouble::Penalty => PENALTY,
                 };
                 let grown = backoff.millis_after(failures.saturating_sub(1));
-                // A failing look is never rarer than a steady one, but for those where haste does
+                // A failing probe is never rarer than a steady one, but for those where haste does
                 // harm.
                 if matches!(trouble, Trouble::Outage | Trouble::Refused) { grown.min(steady) } else { grown }
             }
@@ -114,7 +114,7 @@ mod tests {
                 }
             }
         }
-        assert!(seen.len() > 20, "the looks of many channels must not fall together");
+        assert!(seen.len() > 20, "the probes of many channels must not fall together");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::time::Millis;
 pub const ADOPT: &str = "maxchannel.dev/adopt";
 /// The user id of the bot to which the channel may change.
 pub const ACCEPT_BOT: &str = "maxchannel.dev/accept-bot";
-/// Any change of it asks for a look at everything now; echoed in the status.
+/// Any change of it asks for a probe of everything now; echoed in the status.
 pub const RECONCILE_AT: &str = "maxchannel.dev/reconcile-at";
 
 /// The Secrets of one namespace: their data by name and key.
@@ -53,7 +53,7 @@ pub type Credential<T> = Result<T, Unusable>;
 
 /// How updates shall reach the relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IntakeWish {
+pub enum DesiredIntake {
     /// MAX calls our paths under this base.
     Webhook {
         base: Url,
@@ -114,7 +114,7 @@ pub struct Desired {
     pub crm_access: Credential<CrmAccess>,
     /// None: documented error 6.
     pub receiver: Option<api::Receiver>,
-    pub intake: IntakeWish,
+    pub intake: DesiredIntake,
     pub on_foreign: api::ForeignSubscription,
     /// What the world sees of us, whatever the intake: the CRM's hints go there.
     pub public_base: Option<Url>,
@@ -193,7 +193,7 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
         .and_then(|bot| bot_access("spec.offHours.bot", bot, secrets, &mut problems));
     let public_base = installation.public_url.clone().or(given_base);
     let intake = intake(spec.intake.as_ref(), public_base.as_ref());
-    if let IntakeWish::Webhook { base } = &intake
+    if let DesiredIntake::Webhook { base } = &intake
         && base.scheme() != "https"
         && !installation.max_overridden
     {
@@ -227,7 +227,7 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
     Ok(Desired {
         token: word(secrets, &spec.token_secret_ref.name, &spec.token_secret_ref.key),
         account_number: spec.mango.account_number.clone(),
-        mango: mango_access(secrets, &spec.mango.credentials_secret_ref.name, intake == IntakeWish::MangoDialogs),
+        mango: mango_access(secrets, &spec.mango.credentials_secret_ref.name, intake == DesiredIntake::MangoDialogs),
         crm_access: crm_access(secrets, &spec.creatio, &crm),
         crm,
         receiver: spec.receiver.clone(),
@@ -253,14 +253,14 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
     })
 }
 
-fn intake(given: Option<&api::Intake>, public_base: Option<&Url>) -> IntakeWish {
+fn intake(given: Option<&api::Intake>, public_base: Option<&Url>) -> DesiredIntake {
     let long_poll = given.is_some_and(|intake| intake.long_poll.is_some());
     if given.is_some_and(|intake| intake.mango_dialogs.is_some()) {
-        return IntakeWish::MangoDialogs;
+        return DesiredIntake::MangoDialogs;
     }
     match public_base {
-        Some(base) if !long_poll => IntakeWish::Webhook { base: base.clone() },
-        _ => IntakeWish::LongPoll,
+        Some(base) if !long_poll => DesiredIntake::Webhook { base: base.clone() },
+        _ => DesiredIntake::LongPoll,
     }
 }
 

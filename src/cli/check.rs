@@ -144,7 +144,7 @@ fn of_file(path: &Path, message: String) -> Line {
     }
 }
 
-/// What the outside says of channels whose manifests are right.
+/// What external systems say of channels whose manifests are right.
 fn online(args: &Args, manifests: &Manifests) -> Result<Vec<Line>, String> {
     telemetry::start(telemetry::Format::Text, "warn");
     let seen = super::in_runtime(async {

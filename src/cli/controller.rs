@@ -82,19 +82,19 @@ pub(super) struct Args {
     /// an ingress of their own get a route.
     #[arg(long, value_name = "JSON", env = "MAXCHANNEL_WEBHOOK_GATEWAY")]
     webhook_gateway: Option<String>,
-    /// Between two looks at the subscription in MAX.
+    /// Between two checks of the subscription in MAX.
     #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_SUBSCRIPTION", default_value = "45s", value_parser = interval)]
     interval_subscription: api::Duration,
-    /// Between two looks at a relay.
+    /// Between two checks of a relay.
     #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_RELAY", default_value = "30s", value_parser = interval)]
     interval_relay: api::Duration,
-    /// Between two looks at the bot.
+    /// Between two checks of the bot.
     #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_BOT", default_value = "5m", value_parser = interval)]
     interval_bot: api::Duration,
-    /// Between two looks at MANGO OFFICE.
+    /// Between two checks of MANGO OFFICE.
     #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_MANGO", default_value = "10m", value_parser = interval)]
     interval_mango: api::Duration,
-    /// Between two looks at the CRM.
+    /// Between two checks of the CRM.
     #[arg(long, value_name = "DURATION", env = "MAXCHANNEL_INTERVAL_CRM", default_value = "10m", value_parser = interval)]
     interval_crm: api::Duration,
     /// How long a deletion tries to take away what is outside, counted from the first try of this
@@ -208,7 +208,7 @@ fn json<T: DeserializeOwned>(name: &str, text: Option<&str>) -> Result<Option<T>
     text.map(|text| serde_json::from_str(text).map_err(|error| format!("{name}: {error}"))).transpose()
 }
 
-/// A pause between two looks, in the one grammar of durations; without any pause the other side
+/// A pause between two checks, in the one grammar of durations; without any pause the other side
 /// would be asked without end.
 fn interval(text: &str) -> Result<api::Duration, String> {
     let pause: api::Duration = text.parse().map_err(|error: api::ValueError| error.to_string())?;
@@ -260,6 +260,37 @@ mod tests {
             ("1s\n", false),
         ] {
             assert_eq!((taken(text), interval(text).is_ok()), (good, good), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_chart_and_the_program_read_the_same_addresses_of_a_proxy() {
+        let schema: serde_json::Value =
+            serde_json::from_str(include_str!("../../charts/maxchannel/values.schema.json")).unwrap();
+        let pattern = &schema["properties"]["proxy"]["properties"]["url"];
+        for (url, good) in [
+            ("http://proxy.acme.ru:3128", true),
+            ("https://proxy.acme.ru/", true),
+            ("http://proxy", true),
+            ("http://proxy_1.acme.ru.:65535", true),
+            ("http://10.0.0.9:8080", true),
+            ("http://[2001:db8::9]:3128", true),
+            ("http://proxy.acme.ru:99999", false),
+            ("http://proxy.acme.ru:65536", false),
+            ("http://proxy.acme.ru:0", false),
+            ("http://proxy.acme.ru:port", false),
+            ("http://10.0.0.256:3128", false),
+            ("http://10.0.0.1.1:3128", false),
+            ("http://:3128", false),
+            ("http://[proxy]:3128", false),
+            ("http://[2001:db8::9:3128", false),
+            ("http://proxy|acme.ru", false),
+            ("http://proxy.acme.ru/way", false),
+            ("proxy.acme.ru:3128", false),
+            ("socks5://proxy.acme.ru:1080", false),
+        ] {
+            let taken = jsonschema::is_valid(pattern, &serde_json::json!(url));
+            assert_eq!((taken, crate::transport::Proxy::new(url, "").is_ok()), (good, good), "{url}");
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Seen {
     pub problems: Vec<String>,
 }
 
-/// Reads the manifests and looks at the outside of every channel.
+/// Reads the manifests and probes the external systems of every channel.
 ///
 /// # Errors
 /// A file or setting cannot be used.
@@ -96,5 +96,5 @@ pub(super) async fn observe(paths: &[PathBuf], data_dir: &Path, args: &Installat
     Ok(seen)
 }
 
-/// The conditions that a look alone can judge.
+/// The conditions that a probe alone can judge.
 const LOOKS: [&str; 5] = ["SpecValid", "TokenAuthorized", "AccountReady", "ReceiverResolved", "CrmConnected"];

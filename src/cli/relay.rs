@@ -30,7 +30,7 @@ const PROGRAM: &str = "maxchannel-relay";
 const THREADS: usize = 2;
 /// The longest list of dead letters to try again, bytes.
 const LONGEST_REPLAY: usize = 64 * 1024;
-/// Between two looks at the configuration.
+/// Between two checks of the configuration.
 const CONFIG_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Carry the messages of one channel, as a pod beside the controller does.

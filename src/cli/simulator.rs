@@ -1,4 +1,4 @@
-//! `maxchannel simulator`: runs the simulators of the outside systems.
+//! `maxchannel simulator`: runs the simulators of the external systems.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;

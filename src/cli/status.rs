@@ -56,7 +56,7 @@ pub(super) struct Args {
     watch: bool,
 }
 
-/// Between two looks of --watch.
+/// Between two checks of --watch.
 const WATCH: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: &Args) -> ExitCode {

@@ -117,7 +117,7 @@ pub struct CreatioConfig {
     pub url: Url,
     pub identity_url: Option<Url>,
     pub runtime: crate::creatio::Runtime,
-    /// Between two looks at the outbox while a dialog is open.
+    /// Between two checks of the outbox while a dialog is open.
     pub poll_interval_millis: u64,
     pub requests_per_second: usize,
     pub in_flight: usize,

@@ -163,7 +163,7 @@ impl Facts {
 }
 
 impl SideFacts {
-    /// Whether this is another trouble than before, so that it is worth a look at that side.
+    /// Whether this is another trouble than before, so that it is worth a probe of that side.
     #[must_use]
     pub fn is_new_trouble(&self, before: Option<&Self>) -> bool {
         !self.ok && before.is_none_or(|before| before.ok || before.code != self.code)

@@ -71,7 +71,7 @@ impl Fence {
     }
 }
 
-/// What one look at the lease asks for.
+/// What one check of the lease asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Create,

@@ -97,12 +97,12 @@ impl Default for Metrics {
             calls: register!("saas_requests", "Calls to MAX, MANGO OFFICE and Creatio by provider, operation and code"),
             call_duration: register!(
                 "saas_request_duration_seconds",
-                "How long calls to the outside take",
+                "How long calls to external systems take",
                 Family::new_with_constructor(seconds as fn() -> Histogram)
             ),
             limiter_wait: register!(
                 "saas_limiter_wait_seconds",
-                "How long calls to the outside are held back by the limits that are kept here",
+                "How long calls to external systems are held back by the limits that are kept here",
                 Family::new_with_constructor(seconds as fn() -> Histogram)
             ),
             drift_repairs: register!("drift_repairs", "Owned objects that somebody else had changed"),
@@ -119,7 +119,7 @@ impl Default for Metrics {
             ),
             queue_depth: register!(
                 "queue_depth",
-                "Channels that a pass is due for and has not begun: something has happened, or the time of the next look has come"
+                "Channels that a pass is due for and has not begun: something has happened, or the time of the next probe has come"
             ),
             channels: register!("channels", "Channels that are watched"),
             rollout: register!(

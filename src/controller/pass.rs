@@ -35,9 +35,9 @@ use crate::channel::report::{RelayState, Unapplied};
 use crate::contract::RelayConfig;
 use crate::time::{Backoff, Millis};
 
-/// Between two looks at something that is about to change.
+/// Between two checks of something that is about to change.
 const SOON: Millis = 1_000;
-/// A due look that could not be made must not spin.
+/// A due probe that could not be made must not spin.
 const NOT_SOONER: Millis = 2_000;
 /// How long the kubelet is waited for before the pod is touched again.
 /// The longest wait is short, because after an API server that was away the kubelet's own watches
@@ -165,7 +165,7 @@ impl Shell for Steps<'_> {
         drop(self.awaiting.take());
         while let Some(brought) = self.state.errands.arrived() {
             self.take(brought);
-            // Between the last look and this one: the rest is for the next pass.
+            // Between the last probe and this one: the rest is for the next pass.
             self.scope.kick(&self.name);
         }
         let (context, channel) = (self.context, self.channel);
@@ -350,7 +350,9 @@ impl Serving {
             if state.settled.as_ref() != Some(&now) {
                 state.settled = None;
                 self.apply(context, scope, channel, state, &blueprint, config).await?;
-                let is_settled = !self.changed && !self.waits_for_others && state.refusals.is_empty();
+                // A route is not watched: whether it is still there shows only by another look.
+                let has_route = context.settings.relay_pods.gateway.is_some();
+                let is_settled = !self.changed && !self.waits_for_others && !has_route && state.refusals.is_empty();
                 state.settled = Some(now).filter(|_| is_settled);
             }
         }

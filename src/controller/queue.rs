@@ -1,10 +1,10 @@
 //! Which channels wait for a pass: for a metric, and to leave time for them. The order of passes is
-//! the library's, and no fair one: where looks at what is well took all the time there is, some
+//! the library's, and no fair one: where probes of what is well took all the time there is, some
 //! would wait for ever.
 //!
 //! A channel waits from the moment when something has happened to it, or when the time of its next
-//! look has come, until a pass over it begins; what happens during a pass waits for the next one. A
-//! look that lies in the future is no waiting.
+//! probe has come, until a pass over it begins; what happens during a pass waits for the next one. A
+//! probe that lies in the future is no waiting.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -49,7 +49,7 @@ impl Queue {
         self.due().remove(channel);
     }
 
-    /// The pause before the next look at a channel that is well: longer while many wait.
+    /// The pause before the next probe of a channel that is well: longer while many wait.
     pub fn eased(&self, pause: Duration) -> Duration {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = match *counted {

@@ -78,7 +78,7 @@ struct Known {
     events: u64,
 }
 
-/// Who asks for a pass. Each kind has places of its own, so that neither many looks nor deletions
+/// Who asks for a pass. Each kind has places of its own, so that neither many probes nor deletions
 /// that wait keep an edit waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {

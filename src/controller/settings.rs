@@ -39,7 +39,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     pub installation: Installation,
     pub cadence: Cadence,
-    /// Between two looks at a relay.
+    /// Between two checks of a relay.
     pub relay_interval: Duration,
     /// How long a deletion tries to take away what is outside, counted from its first try in this
     /// process.
@@ -148,7 +148,7 @@ impl Settings {
         self.allowed_hosts.findings(&value).iter().map(ToString::to_string).collect()
     }
 
-    /// Until the next look at a relay that runs as it shall.
+    /// Until the next probe of a relay that runs as it shall.
     #[must_use]
     pub fn relay_pause(&self, channel: &ChannelRef, now: Millis) -> Millis {
         i64::try_from(jittered(channel, self.relay_interval, now).as_millis()).unwrap_or(30_000)

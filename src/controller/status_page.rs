@@ -88,7 +88,7 @@ impl Cluster {
 }
 
 impl Source for Cluster {
-    fn look(&self) -> BoxFuture<'_, Seen> {
+    fn observe(&self) -> BoxFuture<'_, Seen> {
         Box::pin(async {
             let scopes = self.context.scopes();
             let channels: Vec<_> = scopes.iter().flat_map(|scope| scope.channels.state()).collect();

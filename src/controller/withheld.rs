@@ -22,7 +22,7 @@ use super::{Error, names};
 use crate::api::AllowedHosts;
 use crate::contract::digest::fingerprint;
 
-/// What a relay is told of the outside that a manifest chooses, and where the addresses in it
+/// What a relay is told of the external systems that a manifest chooses, and where the addresses in it
 /// stand.
 const OUTSIDE: [(&str, &[&str]); 3] =
     [("creatio", &["url", "identityUrl"]), ("bot", &["url"]), ("offHoursBot", &["url"])];

@@ -125,7 +125,7 @@ fn merge<T>(
     for (place, manifest) in read.into_iter().enumerate() {
         let (namespace, called, _) = name(&manifest);
         let key = ChannelRef::new(namespace.clone(), called.clone());
-        // The time is set by the look that follows.
+        // The time is set by the reading that follows.
         kept.insert(key, Kept { manifest, place, present: true, seen: Millis::MIN });
     }
 }
@@ -142,7 +142,7 @@ fn forget<T>(kept: &mut BTreeMap<ChannelRef, Kept<T>>, now: Millis) -> bool {
     kept.len() != before
 }
 
-/// What one look at the disk has found.
+/// What one reading of the disk has found.
 #[derive(Default)]
 struct Found {
     /// By the names of the files.

@@ -48,11 +48,11 @@ pub use memory::{Lock, Memory, installation_id};
 pub use registry::{Registry, Shown, ShownChannel};
 pub use ui::TOKEN as PAGE_TOKEN;
 
-/// Between two looks at the files.
+/// Between two checks of the files.
 const FILES_INTERVAL: Duration = Duration::from_secs(1);
 /// A stop is over after this, whatever hangs.
 const STOP_LIMIT: Duration = Duration::from_millis(9_500);
-/// How long the first changes outside wait for the first looks of all channels, which may show that
+/// How long the first changes outside wait for the first probes of all channels, which may show that
 /// two have one bot.
 const SETTLING: Duration = Duration::from_secs(5);
 

@@ -34,7 +34,7 @@ struct State {
     claims: BTreeMap<ChannelRef, Claim>,
     statuses: BTreeMap<ChannelRef, MaxChannelStatus>,
     problems: Vec<String>,
-    /// Channels of the beginning whose first look is not over.
+    /// Channels of the beginning whose first probe is not over.
     waiting: BTreeSet<ChannelRef>,
 }
 
@@ -128,14 +128,14 @@ impl Registry {
         self.0.conflicts.subscribe()
     }
 
-    /// A channel whose first look the others wait for.
+    /// A channel whose first probe the others wait for.
     pub(super) fn expect(&self, channel: &ChannelRef) {
         if !*self.0.settled.borrow() {
             self.state().waiting.insert(channel.clone());
         }
     }
 
-    /// A channel's look is over; with the last one expected everything is settled.
+    /// A channel's probe is over; with the last one expected everything is settled.
     pub(super) fn looked(&self, channel: &ChannelRef) {
         let mut state = self.state();
         state.waiting.remove(channel);

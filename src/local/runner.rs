@@ -25,7 +25,7 @@ use crate::relay::{Relay, RelayError, moving};
 use crate::telemetry;
 use crate::time::Millis;
 
-/// Between two looks at the relay.
+/// Between two checks of the relay.
 const RELAY_INTERVAL: Millis = 2_000;
 /// Between two attempts to start a relay whose store cannot be opened.
 const RESTART_PAUSE: Millis = 5_000;
@@ -156,7 +156,7 @@ impl Task {
     /// Until the next pass.
     fn pause(&self) -> Duration {
         let due = self.reconciler.due_at(|side| !self.errands.is_busy(side));
-        // A due look that could not be made (nobody to ask) must not spin.
+        // A due probe that could not be made (nobody to ask) must not spin.
         let next = due.map_or(RELAY_INTERVAL, |due| due.saturating_sub(self.now())).clamp(200, RELAY_INTERVAL);
         Duration::from_millis(next.unsigned_abs())
     }
@@ -248,7 +248,7 @@ impl Shell for Steps<'_> {
         drop(self.awaiting.take());
         while let Some(brought) = self.task.errands.arrived() {
             self.task.take(brought);
-            // Between the last look and this one: the rest is for the next pass.
+            // Between the last probe and this one: the rest is for the next pass.
             self.task.wake.notify_one();
         }
         self.task.report();

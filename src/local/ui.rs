@@ -21,7 +21,7 @@ pub(super) struct Here {
 }
 
 impl Source for Here {
-    fn look(&self) -> BoxFuture<'_, Seen> {
+    fn observe(&self) -> BoxFuture<'_, Seen> {
         Box::pin(async {
             let shown = self.registry.shown();
             let mut seen = Seen { channels: Vec::new(), problems: shown.problems };

@@ -39,7 +39,7 @@ const PAGES_PER_SECOND: usize = 15;
 const PAGE_LIMIT: Duration = Duration::from_secs(10);
 /// Pages of 100 that are read of one dialog at the most.
 const PAGES: usize = 100;
-/// Between two looks at what is still to be read.
+/// Between two checks of what is still to be read.
 const INTERVAL: Millis = 5_000;
 /// Dialogs put into the queue at one look.
 const FILL: usize = 200;

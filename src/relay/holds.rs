@@ -27,7 +27,7 @@ struct Side {
     hold: Hold,
 }
 
-/// A wish as it stands on disk.
+/// A pause that the other side asked for, as it stands on disk.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Kept {

@@ -75,7 +75,7 @@ pub type Refused = (StatusCode, String);
 
 /// What the page is made of.
 pub trait Source: Send + Sync + 'static {
-    fn look(&self) -> BoxFuture<'_, Seen>;
+    fn observe(&self) -> BoxFuture<'_, Seen>;
 
     /// Tries these dead letters of a channel again.
     fn replay(&self, channel: ChannelRef, ids: Vec<String>) -> BoxFuture<'_, Result<Replayed, Refused>>;
@@ -188,7 +188,7 @@ async fn guard(State(page): State<Page>, request: Request, next: Next) -> Respon
 async fn look(source: Arc<dyn Source>, parts: watch::Sender<Arc<Parts>>) {
     loop {
         if parts.receiver_count() > 0 {
-            let seen = source.look().await;
+            let seen = source.observe().await;
             let mut now = Parts::new();
             now.insert("problems".to_owned(), json!(seen.problems).to_string().into());
             for one in &seen.channels {
@@ -205,7 +205,7 @@ async fn events(State(page): State<Page>) -> Response {
 }
 
 async fn state(State(page): State<Page>) -> Json<Value> {
-    let seen = page.source.look().await;
+    let seen = page.source.observe().await;
     let channels: Vec<Value> = seen.channels.iter().map(told).collect();
     Json(json!({"version": env!("CARGO_PKG_VERSION"), "channels": channels, "problems": seen.problems}))
 }
@@ -258,7 +258,7 @@ mod tests {
     struct Known;
 
     impl Source for Known {
-        fn look(&self) -> BoxFuture<'_, Seen> {
+        fn observe(&self) -> BoxFuture<'_, Seen> {
             let letter = DeadLetter {
                 id: "crm-1".to_owned(),
                 direction: crate::contract::admin::Direction::ToCrm,

@@ -12,7 +12,7 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 
-/// Between two looks at the file with the level.
+/// Between two checks of the file with the level.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The level of this process; empty until logging has been started.

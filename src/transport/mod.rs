@@ -95,7 +95,7 @@ impl TransportError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waited(pub Duration);
 
-/// Carries one request to the outside and one answer back.
+/// Carries one request to an external system and one answer back.
 pub trait Transport: Send + Sync + 'static {
     /// Never retries and never follows a redirect.
     fn send(&self, request: Request, options: Options) -> BoxFuture<'_, Result<Response, TransportError>>;

@@ -67,6 +67,7 @@ impl Proxy {
         let url = Url::parse(address.trim())
             .ok()
             .filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host() && url.path() == "/")
+            .filter(|url| url.port() != Some(0))
             .ok_or_else(|| {
                 // The text is not repeated: it may hold a password.
                 format!("{ADDRESS} is not the address of a proxy: write it like http://proxy.acme.ru:3128")
@@ -109,7 +110,7 @@ fn is_inside(host: &str) -> bool {
 
 static PROXY: OnceLock<Proxy> = OnceLock::new();
 
-/// Sets the proxy of this process, before its first transport to the outside is made.
+/// Sets the proxy of this process, before its first transport to external systems is made.
 pub fn go_through(proxy: Proxy) {
     // A second setting of the same program is the same: both come from its environment.
     let _ = PROXY.set(proxy);

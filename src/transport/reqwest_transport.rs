@@ -93,7 +93,7 @@ pub struct ReqwestTransport {
 }
 
 impl ReqwestTransport {
-    /// To the outside: through the proxy that the settings name, if they name one.
+    /// To external systems: through the proxy that the settings name, if they name one.
     ///
     /// # Errors
     /// A root certificate is not usable.

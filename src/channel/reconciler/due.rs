@@ -34,7 +34,7 @@ impl Reconciler {
         }
     }
 
-    /// How the last look at a subject stands: its basis, its end, and its trouble.
+    /// How the last probe of a subject stands: its basis, its end, and its trouble.
     pub(super) fn last(&self, subject: Subject) -> (&str, Option<Millis>, Option<&Failure>, u32) {
         fn of<T>(observed: &observe::Observed<T>) -> (&str, Option<Millis>, Option<&Failure>, u32) {
             (&observed.basis, observed.at, observed.failure.as_ref(), observed.failures)
@@ -66,7 +66,7 @@ impl Reconciler {
         let Some(at) = at.filter(|_| last_basis == basis && !self.asked.contains(&subject)) else {
             return Some(Millis::MIN);
         };
-        // A change that was refused is tried again with the pauses of a failed look.
+        // A change that was refused is tried again with the pauses of a failed probe.
         let step = match subject {
             Subject::Subscriptions => self.intake_failure.as_ref(),
             Subject::Crm => self.crm_failure.as_ref(),

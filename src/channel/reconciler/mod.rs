@@ -3,7 +3,7 @@
 //!
 //! The order of the steps is [`pass`](super::pass). A shell gives [`Reconciler::set`] the manifest
 //! and the secrets of the moment and [`Reconciler::set_conflict`] what other channels hold. Nobody
-//! waits for the outside: [`Reconciler::errand`] hands out what is due at one side, which then goes
+//! waits for external systems: [`Reconciler::errand`] hands out what is due at one side, which then goes
 //! on by itself, and [`Reconciler::take`] takes in what it has brought. Until then a pass works
 //! with what is known. [`Reconciler::relay`] is the configuration that the relay shall have,
 //! [`Reconciler::report`] the status.
@@ -31,7 +31,7 @@ use super::relay_config::{self, Access};
 use super::report::{self, Held, RelayState, Unapplied, View};
 use super::schedule::{Cadence, Subject};
 use super::subscription::Whose;
-use super::validate::{Desired, IntakeWish, Secrets, validate};
+use super::validate::{Desired, DesiredIntake, Secrets, validate};
 use crate::api::ChannelRef;
 use crate::api::{MaxChannel, MaxChannelStatus, Reason};
 use crate::contract::{Facts, RelayConfig, webhook};
@@ -93,7 +93,7 @@ pub struct Reconciler {
     reconcile_at: Option<String>,
     conflict: Option<Conflict>,
     observation: Observation,
-    /// Subjects to look at now, whatever their time.
+    /// Subjects to probe now, whatever their time.
     asked: BTreeSet<Subject>,
     bot: Option<KnownBot>,
     unexpected_bot: Option<i64>,
@@ -105,8 +105,8 @@ pub struct Reconciler {
     /// The time of the last attempt at a plan that did not fully succeed, and how often in a row.
     intake_failure: Option<Failure>,
     crm_failure: Option<Failure>,
-    /// The changes that were last tried at MAX and in the CRM, and the time of the look that they
-    /// were made from: the same ones are not tried again before another look.
+    /// The changes that were last tried at MAX and in the CRM, and the time of the probe that they
+    /// were made from: the same ones are not tried again before another probe.
     tried: [Option<(Option<Millis>, Vec<Action>)>; 2],
     held: Option<Held>,
     unapplied: Option<Vec<Unapplied>>,
@@ -267,7 +267,7 @@ impl Reconciler {
         self.unapplied = Some(unapplied);
     }
 
-    /// Takes in what the relay says of both sides: a refusal that it met asks for a look at that
+    /// Takes in what the relay says of both sides: a refusal that it met asks for a probe of that
     /// side now, once per refusal.
     pub fn hear(&mut self, before: Option<&Facts>, now: &Facts) {
         if now.max.is_new_trouble(before.map(|facts| &facts.max)) {
@@ -279,7 +279,7 @@ impl Reconciler {
         }
     }
 
-    /// Asks for a look at a subject now, for instance because the relay was refused.
+    /// Asks for a probe of a subject now, for instance because the relay was refused.
     pub fn ask(&mut self, subject: Subject) {
         self.asked.insert(subject);
     }
@@ -300,7 +300,7 @@ impl Reconciler {
     /// Whether the bot is this channel's, as far as can be known now: nobody else has it, what
     /// would say so has been looked at, and whoever had it has had the time to notice.
     ///
-    /// A bot that was ours before this process began needs no look: messages go on while the CRM is
+    /// A bot that was ours before this process began needs no probe: messages go on while the CRM is
     /// away. One that was not waits for the marks in the CRM, or, where its updates come by webhook
     /// and so show who is called, for the attempt to read them.
     fn is_ours(&self) -> bool {
@@ -313,7 +313,7 @@ impl Reconciler {
             return false;
         }
         let has_seen_marks = observation.crm.seen.as_ref().is_some_and(|view| view.rows.is_some());
-        let has_tried = observation.crm.failure.is_some() && desired.intake != IntakeWish::LongPoll;
+        let has_tried = observation.crm.failure.is_some() && desired.intake != DesiredIntake::LongPoll;
         self.was_ours || desired.crm_access.is_err() || has_seen_marks || (has_tried && !self.standing.elsewhere)
     }
 
@@ -395,7 +395,7 @@ impl Reconciler {
         Vec::new()
     }
 
-    /// What the last look at the bot means for the channel.
+    /// What the last probe of the bot means for the channel.
     fn take_bot(&mut self, now: Millis) {
         let Some(desired) = &self.desired else { return };
         let (Some(seen), Ok(token)) = (self.observation.bot.current(&desired.token_fingerprint()), &desired.token)

@@ -1,4 +1,4 @@
-//! What is done at one side: looks and changes, each an errand that goes on by itself and never
+//! What is done at one side: probes and changes, each an errand that goes on by itself and never
 //! longer than a bounded time.
 
 use std::fmt;
@@ -14,12 +14,12 @@ use crate::channel::observe::{self, CrmView, Failure, Rows};
 use crate::channel::plan::Action;
 use crate::channel::receiver::Directory;
 use crate::channel::schedule::{Subject, Trouble};
-use crate::channel::validate::IntakeWish;
+use crate::channel::validate::DesiredIntake;
 use crate::contract::webhook;
 use crate::time::Millis;
 use crate::{creatio, max};
 
-/// A look that takes longer has failed, so that one silent side never keeps the others waiting.
+/// A probe that takes longer has failed, so that one silent side never keeps the others waiting.
 const LONGEST_LOOK: Duration = Duration::from_secs(45);
 
 async fn in_time<T>(work: impl Future<Output = Result<T, Failure>>, late: Reason) -> Result<T, Failure> {
@@ -29,7 +29,7 @@ async fn in_time<T>(work: impl Future<Output = Result<T, Failure>>, late: Reason
     })
 }
 
-/// A look or a few changes at one side. Owns all that it needs, so that it goes on while passes
+/// A probe or a few changes at one side. Owns all that it needs, so that it goes on while passes
 /// over the channel come and go. Dropped, it leaves nothing that a later one would not find.
 pub struct Errand {
     work: BoxFuture<'static, Brought>,
@@ -74,7 +74,7 @@ pub(super) const fn side_of(action: &Action) -> Side {
     if action.is_intake() { Side::Max } else { Side::Crm }
 }
 
-/// The look that the changes of a side are planned from.
+/// The probe that the changes of a side are planned from.
 pub(super) const fn subject_of(side: Side) -> Subject {
     match side {
         Side::Max => Subject::Subscriptions,
@@ -84,7 +84,7 @@ pub(super) const fn subject_of(side: Side) -> Subject {
 }
 
 impl Reconciler {
-    /// What is to be done at a side now: a look that is due, else the changes that the plan asks
+    /// What is to be done at a side now: a probe that is due, else the changes that the plan asks
     /// for. Changes at MAX wait until `intake_open`: somebody listens.
     pub fn errand(&mut self, side: Side, intake_open: bool, may: &May, now: Millis) -> Option<Errand> {
         if side.subjects().iter().any(|subject| self.due_basis(*subject, now).is_some()) {
@@ -93,7 +93,7 @@ impl Reconciler {
         self.changes(side, intake_open, may)
     }
 
-    /// The next look that is due at a side.
+    /// The next probe that is due at a side.
     pub fn look_due(&mut self, side: Side, now: Millis) -> Option<Errand> {
         let due = side.subjects().iter().find_map(|subject| Some((*subject, self.due_basis(*subject, now)?)));
         due.and_then(|(subject, basis)| self.look_at(subject, basis))
@@ -120,7 +120,7 @@ impl Reconciler {
             Subject::Mango => {
                 let client = self.clients.mango(self.desired.as_ref()?.mango.as_ref().ok()?);
                 let had_people = self.observation.mango.seen.as_ref().is_some_and(|before| !before.people.is_empty());
-                let dialogs = self.desired.as_ref()?.intake == IntakeWish::MangoDialogs;
+                let dialogs = self.desired.as_ref()?.intake == DesiredIntake::MangoDialogs;
                 Box::pin(async move {
                     let outcome = in_time(observe::mango(&client, had_people, dialogs), Reason::MangoUnreachable).await;
                     Brought(News::Mango { basis, outcome })
@@ -139,13 +139,13 @@ impl Reconciler {
         Some(Errand { work, is_suspect, is_change: false })
     }
 
-    /// Whether the last look at a subject had no answer.
+    /// Whether the last probe of a subject had no answer.
     fn is_away(&self, subject: Subject) -> bool {
         self.last(subject).2.is_some_and(|failure| failure.trouble == Trouble::Outage)
     }
 
     /// The changes that are to be made at a side now, if they were not tried already since the last
-    /// look.
+    /// probe.
     fn changes(&mut self, side: Side, intake_open: bool, may: &May) -> Option<Errand> {
         let is_ours = self.is_ours();
         let may_be_done = |action: &Action| match action {
@@ -190,8 +190,8 @@ impl Reconciler {
         }
     }
 
-    /// Carries changes of one side out, in their order up to the first that fails, and looks again
-    /// at what was changed.
+    /// Carries changes of one side out, in their order up to the first that fails, and probes again
+    /// what was changed.
     pub(super) fn change(&mut self, side: Side, actions: Vec<Action>, may: &May) -> Option<Errand> {
         let max = self.candidate_client()?;
         let crm = self.crm_client().and_then(Result::ok);

@@ -53,19 +53,19 @@ fn a_missing_credential_names_secret_and_key_and_fails_only_what_needs_it() {
 
 #[test]
 fn the_public_address_of_the_installation_beats_the_manifests_and_without_any_max_is_polled() {
-    use crate::channel::validate::IntakeWish;
+    use crate::channel::validate::DesiredIntake;
     let host = |value: &mut Value| value["spec"]["intake"] = json!({"webhook": {"host": "own.acme.ru"}});
     let private = Installation { public_url: None, ..installation() };
-    let base = |text: &str| IntakeWish::Webhook { base: Url::parse(text).unwrap() };
+    let base = |text: &str| DesiredIntake::Webhook { base: Url::parse(text).unwrap() };
     let of = |manifest: MaxChannel, installation: &Installation| {
         validate(&manifest, &secrets(), installation).unwrap().intake
     };
     assert_eq!(of(manifest(host), &installation()), base("https://max.acme.ru"));
     assert_eq!(of(manifest(host), &private), base("https://own.acme.ru"));
     assert_eq!(of(manifest(|_| {}), &installation()), base("https://max.acme.ru"));
-    assert_eq!(of(manifest(|_| {}), &private), IntakeWish::LongPoll);
+    assert_eq!(of(manifest(|_| {}), &private), DesiredIntake::LongPoll);
     let poll = |value: &mut Value| value["spec"]["intake"] = json!({"longPoll": {}});
-    assert_eq!(of(manifest(poll), &installation()), IntakeWish::LongPoll);
+    assert_eq!(of(manifest(poll), &installation()), DesiredIntake::LongPoll);
 }
 
 #[test]

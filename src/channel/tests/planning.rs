@@ -136,12 +136,12 @@ fn only_what_differs_is_changed() {
 }
 
 #[test]
-fn the_subscription_is_made_moved_and_cleaned_up_and_strangers_go_only_where_they_shall() {
+fn the_subscription_is_made_moved_and_cleaned_up_and_foreign_go_only_where_they_shall() {
     let wanted = desired(|_| {});
     let address = plan::wanted_address(&wanted).unwrap();
     let old = "https://max.acme.ru/webhooks/max/crm/support/prod/00000000";
     let former = "https://max.acme.ru/webhooks/max/crm/support/00000000";
-    let stranger = "https://stranger.example/hook?key=canary";
+    let foreign = "https://stranger.example/hook?key=canary";
     let with = |urls: &[&str]| {
         let urls = urls.iter().map(|url| subscription(url)).collect();
         move |seen: &mut Observation| seen.subscriptions.seen = Some(urls)
@@ -171,7 +171,7 @@ fn the_subscription_is_made_moved_and_cleaned_up_and_strangers_go_only_where_the
             vec![format!("+ MAX subscription {address}"), gone(former)],
         ),
         ("another installation's", drift(same, with(&[STAGING])), vec![]),
-        ("another installation's, where strangers shall go", drift(remove, with(&[STAGING])), vec![]),
+        ("another installation's, where foreign ones are to go", drift(remove, with(&[STAGING])), vec![]),
         ("another installation's, younger than ours", drift(same, beside(NOW + 1)), vec![]),
         (
             "another installation's, older than ours: ours is taken back",
@@ -183,14 +183,14 @@ fn the_subscription_is_made_moved_and_cleaned_up_and_strangers_go_only_where_the
             drift(|value| value["metadata"]["annotations"] = json!({"maxchannel.dev/adopt": "true"}), with(&[STAGING])),
             vec![format!("+ MAX subscription {address}"), format!("- MAX subscription {STAGING}, another program's")],
         ),
-        ("a stranger beside ours", drift(same, with(&[&address, stranger])), vec![]),
+        ("a foreign one beside ours", drift(same, with(&[&address, foreign])), vec![]),
         (
-            "a stranger that shall go",
-            drift(remove, with(&[&address, stranger])),
+            "a foreign one that is to go",
+            drift(remove, with(&[&address, foreign])),
             vec!["- MAX subscription https://stranger.example/hook, another program's".to_owned()],
         ),
-        ("long poll needs none", drift(poll, with(&[&address, stranger])), vec![gone(&address)]),
-        ("the stranger may be MANGO itself", drift(mango, with(&[stranger])), vec![]),
+        ("long poll needs none", drift(poll, with(&[&address, foreign])), vec![gone(&address)]),
+        ("the foreign one may be MANGO itself", drift(mango, with(&[foreign])), vec![]),
         (
             "not looked at under this token yet",
             drift(same, |seen| {

@@ -1,4 +1,4 @@
-//! Two new installations with the same manifest, whose looks and changes meet in any order: exactly
+//! Two new installations with the same manifest, whose probes and changes meet in any order: exactly
 //! one of them goes on.
 
 use super::*;
@@ -53,7 +53,7 @@ impl Rival {
         self.planned = planned.into_iter().filter(|action| action.is_intake() == at_max && may(action)).collect();
     }
 
-    /// Makes the changes in their order up to the first that fails, and looks again at what was
+    /// Makes the changes in their order up to the first that fails, and probes again what was
     /// changed.
     fn acts(&mut self, world: &mut Observation) {
         for action in std::mem::take(&mut self.planned) {

@@ -287,7 +287,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// What the doubles have noticed about the whole play.
+    /// What the simulators have noticed about the whole play.
     async fn nothing_was_broken(&mut self) -> Step {
         let states = || -> Vec<String> {
             let rows = self.stage.crm.outbox();

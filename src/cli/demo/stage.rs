@@ -49,7 +49,7 @@ const REFUSALS: (&str, &str) = (
 );
 /// MAX repeats a lost call after 60 s, 150 s and so on; the demo does not wait that long.
 const TIME_SCALE: f64 = 60.0;
-/// Between two looks at something that is waited for.
+/// Between two checks of something that is waited for.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Where the lines of the runner go.

@@ -40,7 +40,7 @@ use crate::web::{self, File, page_file};
 
 /// Where the page is, unless that port is taken.
 pub(super) const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8780);
-/// Between two looks at the stage while somebody watches.
+/// Between two checks of the stage while somebody watches.
 const LOOK: Duration = Duration::from_millis(200);
 /// Files come in base64.
 const BODY: usize = 32 << 20;

@@ -59,7 +59,7 @@ pub(super) async fn observe(playground: &Playground) -> Parts {
         let desk = stage.crm.transcript(&sender);
         if let Some(rules) = &rules {
             let mut acts = acts(playground, phone.as_ref(), &desk, &outbox, &sender);
-            // The doubles tell the real time.
+            // The simulators tell the real time.
             for (at, _) in &mut acts {
                 *at = moved.shown_at(*at);
             }
