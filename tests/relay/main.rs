@@ -13,6 +13,7 @@ mod hostile;
 mod interleavings;
 mod keeping;
 mod mango;
+mod mango_odd;
 mod odd;
 mod order;
 mod patience;
