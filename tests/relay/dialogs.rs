@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::OnceLock;
 
+use maxchannel::contract::CustomerId;
 use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, OffHours, Rules, WorkingHours};
 use maxchannel_simulator::creatio::{Answer, Fault, Outage};
@@ -301,6 +302,20 @@ async fn a_chat_that_is_closed_before_the_relay_knows_that_it_opened_it_ends_wit
         assert_eq!(world.open_chat(&anna).is_some(), says_more);
         world.assert_contract_kept();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_erased_and_writes_on_into_an_open_chat_is_not_said_goodbye() {
+    let world = World::start(farewell(None), Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "Вопрос");
+    let chat = world.accept(&anna).await;
+    world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
+    world.say(&anna, "Ещё вопрос");
+    world.until_true("it is with the agent", || world.received(&anna).len() == 2).await;
+    world.pass(HOUR).await;
+    assert_eq!((world.open_chat(&anna), count(&world, &anna, GOODBYE)), (Some(chat), 0));
+    world.assert_contract_kept();
 }
 
 pub async fn a_customer_who_leaves_is_left_alone_the_agent_is_told_and_may_come_back(intake: Intake) {

@@ -253,7 +253,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                         stepper.step(&mut customer, &event, None)?;
                         // The first look at the outbox saw its closing, and could not tell whose it
                         // was while the answer to the message that opened it was lost.
-                        if customer.dialog.waits_for_closing(chat) && closing::contains(tx, chat)? {
+                        if closing::claim(tx, chat)? && customer.dialog.waits_for_closing(chat) {
                             let event = Event::ChatClosed { chat, by: ClosedBy::Agent };
                             stepper.step(&mut customer, &event, None)?;
                         }
