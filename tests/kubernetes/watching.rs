@@ -304,6 +304,9 @@ async fn every_alert_fires_by_its_fault_and_resolves_and_every_panel_shows_somet
     }
     assert_panels_show(&prometheus, &channel).await;
 
+    // What was given up above would be waited for.
+    let force = json!({"metadata": {"annotations": {"maxchannel.dev/force-delete": "true"}}});
+    world.api::<MaxChannel>().patch("support", &PatchParams::default(), &Patch::Merge(force)).await.unwrap();
     world.delete("support").await;
     until("the channel is gone", LIMIT, || async {
         world.api::<MaxChannel>().get_opt("support").await.unwrap().is_none().then_some(())
