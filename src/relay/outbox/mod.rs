@@ -325,7 +325,8 @@ fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet
         }
         OutboxKind::Closed => {
             // A closing from before the store says nothing of the dialogs that it knows, unless it
-            // is the chat of one: that came into being while the first look was on its way.
+            // is the chat of one: that came into being while the first look was on its way. Where
+            // the dialog does not know its chat yet it is told once it does.
             if let Some(chat) = row.chat_id
                 && closing::note(stepper.tx, chat, now)?
                 && (!first || customer.dialog.waits_for_closing(chat))
