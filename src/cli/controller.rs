@@ -262,4 +262,35 @@ mod tests {
             assert_eq!((taken(text), interval(text).is_ok()), (good, good), "{text:?}");
         }
     }
+
+    #[test]
+    fn the_chart_and_the_program_read_the_same_addresses_of_a_proxy() {
+        let schema: serde_json::Value =
+            serde_json::from_str(include_str!("../../charts/maxchannel/values.schema.json")).unwrap();
+        let pattern = &schema["properties"]["proxy"]["properties"]["url"];
+        for (url, good) in [
+            ("http://proxy.acme.ru:3128", true),
+            ("https://proxy.acme.ru/", true),
+            ("http://proxy", true),
+            ("http://proxy_1.acme.ru.:65535", true),
+            ("http://10.0.0.9:8080", true),
+            ("http://[2001:db8::9]:3128", true),
+            ("http://proxy.acme.ru:99999", false),
+            ("http://proxy.acme.ru:65536", false),
+            ("http://proxy.acme.ru:0", false),
+            ("http://proxy.acme.ru:port", false),
+            ("http://10.0.0.256:3128", false),
+            ("http://10.0.0.1.1:3128", false),
+            ("http://:3128", false),
+            ("http://[proxy]:3128", false),
+            ("http://[2001:db8::9:3128", false),
+            ("http://proxy|acme.ru", false),
+            ("http://proxy.acme.ru/way", false),
+            ("proxy.acme.ru:3128", false),
+            ("socks5://proxy.acme.ru:1080", false),
+        ] {
+            let taken = jsonschema::is_valid(pattern, &serde_json::json!(url));
+            assert_eq!((taken, crate::transport::Proxy::new(url, "").is_ok()), (good, good), "{url}");
+        }
+    }
 }

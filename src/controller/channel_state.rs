@@ -10,6 +10,7 @@ use kube::{Api, ResourceExt as _};
 use secrecy::SecretString;
 
 use super::Error;
+use super::cleanup::Tried;
 use super::context::Context;
 use super::refusal::Refusals;
 use super::relay_link::Talk;
@@ -75,10 +76,10 @@ pub struct ChannelState {
     pub idle_since: Option<Millis>,
     /// Why the deletion waits, as it was told last.
     pub waits_for: Vec<String>,
-    /// When our subscriptions were taken away.
+    /// When our subscriptions were taken away, by passed time.
     pub left_at: Option<Millis>,
-    /// When this process first tried to delete the channel.
-    pub deleting_since: Option<Millis>,
+    /// For how long this process has tried to delete the channel.
+    pub deleting: Tried,
     /// What was undelivered when the relay last said so; none while it has not said anything to
     /// this process.
     pub undelivered: Option<Undelivered>,
@@ -119,7 +120,7 @@ impl ChannelState {
             idle_since: None,
             waits_for: Vec::new(),
             left_at: None,
-            deleting_since: None,
+            deleting: Tried::default(),
             undelivered: None,
             was_ready,
         }

@@ -3,13 +3,14 @@
 //!
 //! Nothing that was acknowledged is thrown away: while the relay has messages that are not
 //! delivered, the deletion waits, says for how many, and goes on by itself. What a relay said last
-//! counts while it does not run; of one that has run and has not said anything to this process the
-//! deletion waits for a word. Whoever does not want to says so by an annotation
-//! ([`names::FORCE_DELETE`]). Where the volume is gone, or the pod that kept them on its own disk,
-//! there is nothing to wait for.
+//! counts where it does not come back within the installation's patience, for since then something
+//! may have come in; of one that has run and has not said anything to this process the deletion
+//! waits for a word. Whoever does not want to says so by an annotation ([`names::FORCE_DELETE`]).
+//! Where the volume is gone, or the pod that kept them on its own disk, there is nothing to wait
+//! for.
 //!
 //! Else it never hangs: what cannot be taken away outside within the installation's patience,
-//! counted from the first try of this process, is named in an event, and the channel goes all the
+//! counted in tries of this process ([`Tried`]), is named in an event, and the channel goes all the
 //! same.
 
 use std::collections::BTreeMap;
@@ -48,6 +49,30 @@ const TOLD_AFTER: Millis = 3_000;
 /// Nothing waits for so long: nothing is under way.
 const QUIET: Millis = 1_000;
 
+/// For how long a deletion was tried: the time between two tries, and of a longer gap in which
+/// nothing could be tried (without the API server, without the lease, in a machine that slept) no
+/// more than a share of the patience.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tried {
+    length: Millis,
+    last: Option<Millis>,
+}
+
+impl Tried {
+    /// So many tries at least, however long the gaps between them.
+    const TRIES: Millis = 5;
+    /// No gap at all: tries follow each other sooner.
+    const NO_GAP: Millis = 5_000;
+
+    /// Notes another try; answers for how long it was tried before.
+    fn again(&mut self, passed: Millis, patience: Millis) -> Millis {
+        let gap = self.last.map_or(0, |last| passed - last);
+        self.length += gap.min((patience / Self::TRIES).max(Self::NO_GAP));
+        self.last = Some(passed);
+        self.length
+    }
+}
+
 /// One pass over a channel that is being deleted.
 ///
 /// # Errors
@@ -73,14 +98,14 @@ pub async fn pass(
         .and_then(|policy| serde_json::from_value(policy.clone()).ok())
         .unwrap_or_default();
     let now = context.clock.now();
-    let tried_for = now - *state.deleting_since.get_or_insert(now);
     let patience = i64::try_from(context.settings.deletion_patience.as_millis()).unwrap_or(i64::MAX);
+    let tried_for = state.deleting.again(context.clock.passed(), patience);
     let forced = channel.annotations().get(names::FORCE_DELETE).is_some_and(|value| value == "true");
     // With the volume left where it is, what is undelivered stays too.
     let keeps_store =
         policy == DeletionPolicy::Retain && manifest.as_deref().map_or(true, |manifest| !is_ephemeral(manifest));
     if policy == DeletionPolicy::Delete
-        && let Err(left) = leave(context, scope, channel, state, &manifest, forced).await?
+        && let Err(left) = leave(context, scope, channel, state, &manifest, forced, patience).await?
     {
         if left.is_draining || tried_for < patience {
             return wait(context, channel, state, left, patience).await;
@@ -90,7 +115,7 @@ pub async fn pass(
     }
     if !keeps_store {
         // Asked again: in between something may have come in.
-        let held = undelivered(context, scope, channel, state, &manifest).await?;
+        let (held, _) = undelivered(context, scope, channel, state, &manifest).await?;
         if held != Held::Known(Undelivered::default()) && state.conflict.is_none() {
             if !forced {
                 let left = Left { again_in: Duration::from_secs(2), ..Left::draining(held) };
@@ -234,6 +259,7 @@ async fn leave(
     state: &mut ChannelState,
     manifest: &Judged,
     forced: bool,
+    patience: Millis,
 ) -> Result<Result<(), Left>, Error> {
     let clock = || context.clock.now();
     let name = channel.reference();
@@ -265,17 +291,26 @@ async fn leave(
     pass::tell_changes(context, channel, &done).await;
     let mut failures = sentences(&done);
     if failures.is_empty() {
-        let left_at = *state.left_at.get_or_insert_with(clock);
-        let left_for = clock() - left_at;
+        let passed = context.clock.passed();
+        let left_for = passed - *state.left_at.get_or_insert(passed);
         if !forced {
-            let held = undelivered(context, scope, channel, state, &Ok(Arc::new(manifest.clone()))).await?;
-            let none = Held::Known(Undelivered::default());
-            let is_idle = is_idle(context, scope, state, &name, held == none);
-            if held != none && left_for >= TOLD_AFTER {
-                return Ok(Err(Left { again_in: Duration::from_secs(1), ..Left::draining(held) }));
-            }
-            if held != none || (left_for < DRAIN && !is_idle) {
-                return Ok(Err(Left::draining(none)));
+            let (held, word) = undelivered(context, scope, channel, state, &Ok(Arc::new(manifest.clone()))).await?;
+            let nothing = Held::Known(Undelivered::default());
+            if word == Word::Former && held == nothing {
+                if left_for < patience.max(DRAIN) {
+                    let held = if left_for < TOLD_AFTER { nothing } else { Held::Unknown };
+                    return Ok(Err(Left::draining(held)));
+                }
+                let note = "The relay did not come back to say what it holds; when it last said so, that was nothing";
+                context.writer.event(channel, EventType::Warning, "RelayUnheard", "Delete", note).await;
+            } else {
+                let is_idle = is_idle(context, scope, state, &name, held == none);
+                if held != none && left_for >= TOLD_AFTER {
+                    return Ok(Err(Left { again_in: Duration::from_secs(1), ..Left::draining(held) }));
+                }
+                if held != none || (left_for < DRAIN && !is_idle) {
+                    return Ok(Err(Left::draining(none)));
+                }
             }
         }
         context.fence.check()?;
@@ -296,14 +331,15 @@ fn sentences(done: &[Done]) -> Vec<String> {
 /// Whether the relay has had nothing to deliver for a moment, or cannot be asked because there is
 /// none.
 fn is_idle(context: &Context, scope: &Scope, state: &mut ChannelState, name: &ChannelRef, holds_nothing: bool) -> bool {
-    let now = context.clock.now();
     if !holds_nothing {
         state.idle_since = None;
         return false;
     }
-    let PodState::Running { .. } = relay_state::of_pod(pass::own_pod(scope, name).as_deref(), &[], now) else {
+    let pod = pass::own_pod(scope, name);
+    let PodState::Running { .. } = relay_state::of_pod(pod.as_deref(), &[], context.clock.now()) else {
         return true;
     };
+    let now = context.clock.passed();
     match &state.facts {
         Some(facts) if facts.oldest_seconds == 0 => now - *state.idle_since.get_or_insert(now) >= QUIET,
         _ => {
@@ -313,6 +349,15 @@ fn is_idle(context: &Context, scope: &Scope, state: &mut ChannelState, name: &Ch
     }
 }
 
+/// Whether more may be heard of what a relay holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    /// It has just said so, has never run, or has nothing to come back with.
+    Last,
+    /// From before: it does not answer now, and may hold what has come in since.
+    Former,
+}
+
 /// What the relay has not delivered: as it says now, or as it said last.
 async fn undelivered(
     context: &Context,
@@ -320,16 +365,14 @@ async fn undelivered(
     channel: &Channel,
     state: &mut ChannelState,
     manifest: &Judged,
-) -> Result<Held, Error> {
+) -> Result<(Held, Word), Error> {
     let name = channel.reference();
+    state.facts = None;
     if let Some(place) = relay_link::place(context, scope, &name) {
         let config = state.reconciler.relay();
-        match relay_link::ask(context, &name, &place, config.as_ref()).await {
-            Ok(facts) => {
-                state.undelivered = Some(facts.undelivered_in_all());
-                state.facts = Some(facts);
-            }
-            Err(_) => state.facts = None,
+        if let Ok(facts) = relay_link::ask(context, &name, &place, config.as_ref()).await {
+            state.undelivered = Some(facts.undelivered_in_all());
+            state.facts = Some(facts);
         }
     }
     let has_run =
@@ -340,13 +383,19 @@ async fn undelivered(
         None => Held::Known(Undelivered::default()),
     };
     let nothing = Held::Known(Undelivered::default());
-    if held == nothing || !is_store_gone(context, scope, &name, manifest.as_deref().is_ok_and(is_ephemeral)).await? {
-        return Ok(held);
+    if state.facts.is_some() || !has_run {
+        return Ok((held, Word::Last));
+    }
+    if !is_store_gone(context, scope, &name, manifest.as_deref().is_ok_and(is_ephemeral)).await? {
+        return Ok((held, Word::Former));
+    }
+    if held == nothing {
+        return Ok((held, Word::Last));
     }
     state.undelivered = Some(Undelivered::default());
     let note = format!("Lost with the relay's volume, which is gone: {}", held.in_words());
     context.writer.event(channel, EventType::Warning, "UndeliveredLost", "Delete", &note).await;
-    Ok(nothing)
+    Ok((nothing, Word::Last))
 }
 
 /// Whether what the relay kept its messages on is gone, as when the whole namespace is being
@@ -415,4 +464,25 @@ async fn complete(
 fn ca_of(channel: &str) -> Option<String> {
     let channel: serde_json::Value = serde_json::from_str(channel).ok()?;
     channel.pointer("/creatio/caPem")?.as_str().map(ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A controller that tries every two seconds gives up when it should; one that could not try
+    /// for hours has not been patient for hours.
+    #[test]
+    fn patience_counts_tries_and_not_the_time_in_which_nothing_was_tried() {
+        const PATIENCE: Millis = 120_000;
+        let mut steady = Tried::default();
+        let tries = (0..).position(|number| steady.again(1_000_000 + number * 2_000, PATIENCE) >= PATIENCE);
+        assert_eq!(tries, Some(60));
+        let mut rare = Tried::default();
+        let tries = (0..).position(|number| rare.again(number * 3_600_000, PATIENCE) >= PATIENCE);
+        assert_eq!(tries, Some(5));
+        let mut hasty = Tried::default();
+        let tries = (0..).position(|number| hasty.again(number * 2_000, 1_000) >= 1_000);
+        assert_eq!(tries, Some(1), "a short patience is as short as it says");
+    }
 }

@@ -347,14 +347,30 @@ async fn tell_refusals(context: Arc<Context>, scope: Arc<Scope>) {
     let mut leads = context.fence.leads();
     loop {
         let words = scope.refused().await;
-        let note = format!(
-            "Channels of {watched} are not served, the others are: {words}; is the namespace gone, or the controller's role in it?"
-        );
+        let (reason, note) = if lacks_definition(&context, &scope).await {
+            context.metrics.crd_missing.set(1);
+            let why =
+                "the definition maxchannels.maxchannel.dev is not installed any more: apply crds/maxchannels.yaml";
+            ("DefinitionMissing", format!("Channels of {watched} are not served: {why}"))
+        } else {
+            let why = "is the namespace gone, or the controller's role in it?";
+            ("NamespaceNotServed", format!("Channels of {watched} are not served, the others are: {words}; {why}"))
+        };
         tracing::warn!("{note}");
         context.metrics.unserved.inc();
         let _ = tokio::time::timeout(Duration::from_secs(30), leads.wait_for(|leads| *leads)).await;
-        context.writer.tell(&about, EventType::Warning, "NamespaceNotServed", "Watch", &note).await;
-        scope.shown().await;
+        context.writer.tell(&about, EventType::Warning, reason, "Watch", &note).await;
+        let follow_definition = async {
+            loop {
+                tokio::time::sleep(CRD_PAUSE).await;
+                context.metrics.crd_missing.set(i64::from(lacks_definition(&context, &scope).await));
+            }
+        };
+        tokio::select! {
+            () = scope.shown() => {}
+            () = follow_definition => {}
+        }
+        context.metrics.crd_missing.set(0);
         context.metrics.unserved.dec();
         tracing::info!("channels of {watched} are served again");
         scope.kick_all();
@@ -369,6 +385,18 @@ fn own_pod(namespace: &str, pod: &str) -> k8s_openapi::api::core::v1::ObjectRefe
         name: Some(pod.to_owned()),
         ..Default::default()
     }
+}
+
+/// Whether the cluster has forgotten what a MaxChannel is: of a namespace that is gone it would
+/// list none.
+async fn lacks_definition(context: &Context, scope: &Scope) -> bool {
+    let client = context.writer.client().clone();
+    let api: Api<Channel> = match &scope.namespace {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    };
+    let listed = api.list(&ListParams::default().limit(1)).await;
+    matches!(listed, Err(kube::Error::Api(status)) if status.code == 404)
 }
 
 /// Waits until the cluster knows what a MaxChannel is. False: stopped before.

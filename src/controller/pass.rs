@@ -350,7 +350,9 @@ impl Serving {
             if state.settled.as_ref() != Some(&now) {
                 state.settled = None;
                 self.apply(context, scope, channel, state, &blueprint, config).await?;
-                let is_settled = !self.changed && !self.waits_for_others && state.refusals.is_empty();
+                // A route is not watched: whether it is still there shows only by another look.
+                let has_route = context.settings.relay_pods.gateway.is_some();
+                let is_settled = !self.changed && !self.waits_for_others && !has_route && state.refusals.is_empty();
                 state.settled = Some(now).filter(|_| is_settled);
             }
         }

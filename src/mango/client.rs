@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::code::{Meaning, meaning};
 use super::wire::{WireBalance, WireEmployees, WireGroups, WireWidgets, as_int};
 use super::{Balance, Class, Employee, Error, Group, Settings, Widget};
-use crate::transport::{Limiter, Options, Response, Transport, Waited};
+use crate::transport::{Hold, Limiter, Options, Response, Transport, Waited, readable};
 
 /// How long a wrong request counts: two minutes (MANGO OFFICE API reference, 1.5), and a little for
 /// the way and the clocks.
@@ -109,6 +109,8 @@ struct Shared {
     history: Limiter,
     employees: Limiter,
     balance: Limiter,
+    /// What MANGO asks for by `Retry-After`.
+    hold: Hold,
     breaker: Mutex<Breaker>,
     /// Held over a call while the key is unproven, so that a wrong key costs one wrong request and
     /// not several.
@@ -161,6 +163,7 @@ impl Client {
             history: Limiter::new(4, Duration::from_secs(1)),
             employees: Limiter::new(1, Duration::from_secs(2)),
             balance: Limiter::new(2, Duration::from_secs(1)),
+            hold: Hold::default(),
             breaker: Mutex::default(),
             unproven: tokio::sync::Mutex::default(),
         };
@@ -285,17 +288,29 @@ impl Client {
             _ => None,
         };
         let _wide = shared.any.acquire().await;
+        if let Some(left) = shared.hold.left() {
+            let sentence = format!(
+                "MANGO OFFICE asks to be left alone: {} is not asked for another {} s",
+                method.noun(),
+                seconds(left)
+            );
+            return Err(Error::new(Class::Throttled, sentence).with_retry_after(left));
+        }
         request.extensions_mut().insert(Waited(began.elapsed()));
         let answer =
             shared.transport.send(request, Options::default()).await.map_err(|error| {
                 Error::new(Class::Unreachable, format!("{} was not answered: {error}", method.noun()))
             })?;
-        self.read(method, &answer, standing)
+        shared.hold.on_answer(&answer);
+        self.read(method, &answer, standing).map_err(|error| match shared.hold.left() {
+            Some(left) => error.with_retry_after(left),
+            None => error,
+        })
     }
 
     fn read<T: DeserializeOwned>(&self, method: Method, answer: &Response, standing: Standing) -> Result<T, Error> {
         let status = answer.status();
-        let body: Option<Value> = serde_json::from_slice(answer.body()).ok().filter(Value::is_object);
+        let body: Option<Value> = readable(answer.body()).filter(Value::is_object);
         let member = |name: &str| body.as_ref().and_then(|body| body.get(name));
         let code = ["code", "result"]
             .into_iter()

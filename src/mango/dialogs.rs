@@ -4,6 +4,8 @@
 //! Readings never fail on one odd element: it is left out. Numbers may be texts, and optional
 //! members may be missing.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -41,6 +43,17 @@ pub struct Session {
     pub group: Option<GroupId>,
     /// The session that was handed on as this one.
     pub parent: Option<String>,
+}
+
+/// The answer to the question which appeals are open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Those that can be read.
+    pub sessions: Vec<Session>,
+    /// The ids of all of them, also of those that cannot be read.
+    pub ids: HashSet<String>,
+    /// What it does not name is not open: nothing in it is without an id.
+    pub is_whole: bool,
 }
 
 /// The client, by the messenger's own words.
@@ -167,7 +180,7 @@ impl Session {
         let client = [&value["variables"]["social_user"], &value["social_user"]].into_iter().find_map(SocialUser::read);
         Some(Self {
             id: word(&value["session_id"])?,
-            state: match value["state"].as_str()? {
+            state: match value["state"].as_str()?.to_lowercase().as_str() {
                 "pending" => SessionState::Pending,
                 "dialog" => SessionState::Dialog,
                 "closed" => SessionState::Closed,
@@ -186,6 +199,20 @@ impl Session {
     }
 }
 
+impl Listing {
+    fn read(answer: &Value) -> Self {
+        let rows = answer["sessions"].as_array();
+        let ids: Vec<Option<String>> = rows.into_iter().flatten().map(|row| word(&row["session_id"])).collect();
+        // Where there are none the member is absent, and the code says that this is the answer.
+        let is_none = answer["sessions"].is_null() && as_int(&answer["code"]) == Some(1_000);
+        Self {
+            sessions: rows.into_iter().flatten().filter_map(Session::read).collect(),
+            is_whole: (rows.is_some() || is_none) && ids.iter().all(Option::is_some),
+            ids: ids.into_iter().flatten().collect(),
+        }
+    }
+}
+
 impl SocialUser {
     fn read(value: &Value) -> Option<Self> {
         let id = word(&value["social_user_id"])?;
@@ -198,16 +225,23 @@ impl SocialUser {
 impl ChatMessage {
     fn read(value: &Value) -> Option<Self> {
         let payload = &value["payload"];
+        // Blanks and line ends are the client's.
+        let words = |value: &Value| value.as_str().map_or_else(|| text(value), str::to_owned);
+        let employee = as_int(&value["abonent_id"]).map(AbonentId);
         Some(Self {
             id: word(&value["message_id"])?,
             local_id: text(&value["local_message_id"]),
             time: as_int(&value["time"]).unwrap_or(0),
-            from_client: value["direction"].as_str()? == "incoming",
-            employee: as_int(&value["abonent_id"]).map(AbonentId),
+            from_client: match value["direction"].as_str().unwrap_or_default().to_lowercase().as_str() {
+                "incoming" => true,
+                "outgoing" => false,
+                // An outgoing one names the employee, an incoming one the client.
+                _ => employee.is_none() && (word(&value["client_id"]).is_some() || !payload.is_null()),
+            },
+            employee,
             payload: Payload {
                 kind: text(&payload["type"]),
-                // Blanks and line ends are the client's.
-                text: payload["text"].as_str().unwrap_or_default().to_owned(),
+                text: if payload.is_object() { words(&payload["text"]) } else { words(payload) },
                 name: text(&payload["name"]),
                 link: text(&payload["link"]),
             },
@@ -244,9 +278,9 @@ impl Client {
     ///
     /// # Errors
     /// See [`super::Class`].
-    pub async fn sessions(&self) -> Result<Vec<Session>, Error> {
+    pub async fn sessions(&self) -> Result<Listing, Error> {
         let answer: Value = self.call(Method::Sessions, &with_id(json!({}))).await?;
-        Ok(answer["sessions"].as_array().into_iter().flatten().filter_map(Session::read).collect())
+        Ok(Listing::read(&answer))
     }
 
     /// Gives a pending appeal to an employee.
@@ -371,6 +405,42 @@ mod tests {
         {
             assert_eq!(Event::read(&other), Event::Other, "{other}");
         }
+    }
+
+    #[test]
+    fn an_odd_row_of_the_list_costs_nothing_but_itself_and_only_a_whole_list_says_who_is_missing() {
+        let good = json!({"session_id": "a", "state": "Dialog"});
+        for (answer, read, ids, is_whole) in [
+            (json!({"code": 1000, "sessions": [good]}), 1, 1, true),
+            (json!({"code": 1000, "sessions": [good, {"session_id": 7, "state": "waiting"}]}), 1, 2, true),
+            (json!({"code": 1000, "sessions": [good, {"state": "dialog"}]}), 1, 1, false),
+            (json!({"code": 1000, "sessions": [good, null, "odd"]}), 1, 1, false),
+            (json!({"code": "1000"}), 0, 0, true),
+            (json!({"code": 1000, "sessions": null}), 0, 0, true),
+            (json!({"code": 1000, "sessions": "odd"}), 0, 0, false),
+            (json!({}), 0, 0, false),
+        ] {
+            let listing = Listing::read(&answer);
+            assert_eq!(
+                (listing.sessions.len(), listing.ids.len(), listing.is_whole),
+                (read, ids, is_whole),
+                "{answer}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_client_wrote_is_read_however_oddly_it_is_told() {
+        for odd in [
+            json!({"message_id": "m", "client_id": "x", "payload": {"type": "text", "text": "12"}}),
+            json!({"message_id": "m", "direction": "Incoming", "payload": {"text": 12}}),
+            json!({"message_id": "m", "direction": null, "time": "odd", "payload": "12"}),
+        ] {
+            let read = ChatMessage::read(&odd).unwrap();
+            assert!(read.from_client && read.payload.text == "12", "{odd}: {read:?}");
+        }
+        let employee = json!({"message_id": "m", "abonent_id": 5, "payload": {"text": "x"}});
+        assert!(!ChatMessage::read(&employee).unwrap().from_client);
     }
 
     #[test]

@@ -31,15 +31,27 @@ pub struct Error {
     sentence: String,
     /// MANGO's own words.
     words: String,
+    /// MANGO wants nothing for so long.
+    retry_after: Option<Duration>,
 }
 
 impl Error {
     pub(super) fn new(class: Class, sentence: impl Into<String>) -> Self {
-        Self { class, sentence: sentence.into(), words: String::new() }
+        Self { class, sentence: sentence.into(), words: String::new(), retry_after: None }
     }
 
     pub(super) fn with_words(self, words: &str) -> Self {
         Self { words: words.to_owned(), ..self }
+    }
+
+    pub(super) fn with_retry_after(self, left: Duration) -> Self {
+        Self { retry_after: Some(left), ..self }
+    }
+
+    /// How long MANGO asks to be left alone.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// Which refusal of Манго Диалоги it is, by MANGO's own words.

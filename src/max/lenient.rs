@@ -8,80 +8,22 @@
 //! type" are the same, and a number written as a text is a number.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::ids::ChatId;
-
-/// How deep the pieces of an update are looked into; a forwarded picture's address lies eight deep.
-const DEPTH: usize = 16;
+use crate::transport::{readable, whole_characters};
 
 /// Reads a JSON text as far as it can be read. None: it is no JSON.
 pub(super) fn value(raw: &str) -> Option<Value> {
-    pieces(&sound(raw.trim_start_matches('\u{feff}')), DEPTH)
-}
-
-fn pieces(raw: &str, depth: usize) -> Option<Value> {
-    if let Ok(whole) = serde_json::from_str(raw) {
-        return Some(whole);
-    }
-    if depth == 0 {
-        return None;
-    }
-    let piece = |raw: &RawValue| pieces(raw.get(), depth - 1).unwrap_or(Value::Null);
-    if let Ok(fields) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(raw) {
-        return Some(fields.into_iter().map(|(key, raw)| (key.into_owned(), piece(raw))).collect());
-    }
-    let items = serde_json::from_str::<Vec<&RawValue>>(raw).ok()?;
-    Some(items.into_iter().map(piece).collect())
+    readable(raw.as_bytes())
 }
 
 /// The text with each lone half of a surrogate pair replaced by U+FFFD: some clients cut a text in
 /// the middle of an emoji, and no string can hold a half.
 pub(super) fn sound(raw: &str) -> Cow<'_, str> {
-    const REPLACEMENT: &str = "\\ufffd";
-    let bytes = raw.as_bytes();
-    let unit = |at: usize| {
-        let digits = raw.get(at + 2..at + 6).filter(|_| bytes.get(at..at + 2) == Some(b"\\u"))?;
-        u16::from_str_radix(digits, 16).ok()
-    };
-    let is_high = |unit: u16| (0xd800..0xdc00).contains(&unit);
-    let is_low = |unit: u16| (0xdc00..0xe000).contains(&unit);
-    let mut sound = String::new();
-    let mut copied = 0;
-    let mut at = 0;
-    while let Some(found) = raw[at..].find('\\') {
-        at += found;
-        let lone = match unit(at) {
-            // Any other escape, an escaped backslash before a `u` too.
-            None => {
-                at += 1 + raw[at + 1..].chars().next().map_or(0, char::len_utf8);
-                continue;
-            }
-            Some(high) if is_high(high) => {
-                if unit(at + 6).is_some_and(is_low) {
-                    at += 12;
-                    continue;
-                }
-                true
-            }
-            Some(other) => is_low(other),
-        };
-        if lone {
-            sound.push_str(&raw[copied..at]);
-            sound.push_str(REPLACEMENT);
-            copied = at + 6;
-        }
-        at += 6;
-    }
-    if copied == 0 {
-        return Cow::Borrowed(raw);
-    }
-    sound.push_str(&raw[copied..]);
-    Cow::Owned(sound)
+    whole_characters(raw.as_bytes())
 }
 
 /// For `#[serde(default, deserialize_with = "lenient::option")]`.

@@ -27,7 +27,7 @@ use super::store::customer::{self, Customer};
 use super::store::meta::{self, Moment};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, State as Ended};
-use super::store::{StoreError, Tx, closing, inbox, mango, outbox, sent, to_bot};
+use super::store::{StoreError, Tx, closing, erased, inbox, mango, outbox, sent, to_bot};
 use crate::contract::CustomerId;
 use crate::contract::admin::{DeadLetter, DeadLetters, Direction, Erase, Erased, Replay, Replayed, SOCKET, route};
 use crate::creatio::Report;
@@ -227,9 +227,11 @@ fn erase_rows(
     let newest = inbox::heard_at(tx, id)?.max(customer.taken.map(|(at, _)| at));
     let last = meta::moment(tx, Moment::Erased)?;
     let at_least = newest.max(last).unwrap_or(0) + 1;
-    meta::set_moment(tx, Moment::Erased, max_time.unwrap_or(now).max(at_least), max_time.is_some())?;
+    let erased_at = max_time.unwrap_or(now).max(at_least);
+    meta::set_moment(tx, Moment::Erased, erased_at, max_time.is_some())?;
     meta::keep_last_row(tx)?;
     mango::erase(tx, id)?;
+    erased::remember_person(tx, id, erased_at)?;
     let erased = Erased {
         dialogs: customer::remove(tx, id)?,
         updates: inbox::erase(tx, id, now)?,

@@ -100,6 +100,9 @@ pub(super) enum Odd {
 }
 
 impl Odd {
+    const ALL: [Self; 6] =
+        [Self::OutboxRow, Self::OutboxFile, Self::BotMessage, Self::BotButton, Self::StoreRow, Self::LongUpdate];
+
     fn name(self) -> &'static str {
         match self {
             Self::OutboxRow => "outbox_row",
@@ -149,7 +152,7 @@ impl Metrics {
                 metric
             }};
         }
-        Self {
+        let metrics = Self {
             updates: register!("updates", "Updates received from MAX, by kind, and whether they were new"),
             left: register!("updates_left", "Updates of customers that changed nothing, by the reason"),
             starts: register!(
@@ -195,7 +198,12 @@ impl Metrics {
             dead_letters: register!("dead_letters", "Messages that were given up and are kept"),
             open_dialogs: register!("open_dialogs", "Dialogs that are open"),
             registry,
+        };
+        // From the start: where a series begins with its first element, no increase is seen.
+        for odd in Odd::ALL {
+            drop(metrics.set_aside.get_or_create(&CallLabels { kind: odd.name() }));
         }
+        metrics
     }
 
     /// Counts one update received.

@@ -113,10 +113,12 @@ pub(super) fn position(update: &Update, received_at: Millis) -> Position {
 }
 
 /// Whether `one` certainly comes before `other`: of those in one millisecond only messages have an
-/// order.
+/// order, those of MAX (above 0) among themselves, and those of MANGO OFFICE (below) whose ids are
+/// numbers.
 pub(super) fn is_before(one: Position, other: Position) -> bool {
-    let numbered = |(_, seq): Position| seq > 0 && seq < i64::MAX;
-    one.0 < other.0 || (one.0 == other.0 && numbered(one) && numbered(other) && one.1 < other.1)
+    let is_numbered = |(_, seq): Position| seq != 0 && seq < i64::MAX && seq > -i64::MAX;
+    let are_alike = is_numbered(one) && is_numbered(other) && one.1.signum() == other.1.signum();
+    one.0 < other.0 || (one.0 == other.0 && are_alike && one.1 < other.1)
 }
 
 #[cfg(test)]
@@ -195,6 +197,24 @@ mod tests {
             let read = parse(&update.to_string());
             assert_eq!(Whose::of(&read, BOT), whose, "{update}");
             assert_eq!(Scene::of(&read).is_in_dialog(Some(ChatId::new(DIALOG))), in_dialog, "{update}");
+        }
+    }
+
+    #[test]
+    fn of_one_millisecond_only_numbered_messages_of_the_same_way_have_an_order() {
+        const LAST: i64 = i64::MAX;
+        for (one, other, expected) in [
+            ((1, 9), (2, 1), true),
+            ((2, 1), (1, 9), false),
+            ((1, 1), (1, 2), true),
+            ((1, 0), (1, 2), false),
+            ((1, 1), (1, LAST), false),
+            ((1, 7 - LAST), (1, 8 - LAST), true),
+            ((1, 8 - LAST), (1, 7 - LAST), false),
+            ((1, -LAST), (1, 7 - LAST), false),
+            ((1, 7 - LAST), (1, 5), false),
+        ] {
+            assert_eq!(is_before(one, other), expected, "{one:?} {other:?}");
         }
     }
 

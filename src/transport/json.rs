@@ -2,6 +2,36 @@
 //! refuses together with everything around it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// How deep the pieces of a text are looked into.
+const DEPTH: usize = 16;
+
+/// Reads a JSON text as far as it can be read: half a character is replaced, a number that no
+/// number holds or a nesting that is too deep becomes null, of two equal keys the last counts.
+/// None: it is no JSON.
+#[must_use]
+pub fn readable(json: &[u8]) -> Option<Value> {
+    pieces(whole_characters(json).trim_start_matches('\u{feff}'), DEPTH)
+}
+
+fn pieces(raw: &str, depth: usize) -> Option<Value> {
+    if let Ok(whole) = serde_json::from_str(raw) {
+        return Some(whole);
+    }
+    if depth == 0 {
+        return None;
+    }
+    let piece = |raw: &RawValue| pieces(raw.get(), depth - 1).unwrap_or(Value::Null);
+    if let Ok(fields) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(raw) {
+        return Some(fields.into_iter().map(|(key, raw)| (key.into_owned(), piece(raw))).collect());
+    }
+    let items = serde_json::from_str::<Vec<&RawValue>>(raw).ok()?;
+    Some(items.into_iter().map(piece).collect())
+}
 
 /// The same JSON with U+FFFD in place of every lone surrogate and of every byte that is not UTF-8.
 #[must_use]

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 
 pub use hold::{Changes, Hold};
-pub use json::whole_characters;
+pub use json::{readable, whole_characters};
 pub use limiter::{Limiter, Permit};
 pub use listener::listen;
 pub use proxy::{ADDRESS as PROXY_ADDRESS, EXCEPT as PROXY_EXCEPT, Proxy, go_through};

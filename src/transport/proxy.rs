@@ -67,6 +67,7 @@ impl Proxy {
         let url = Url::parse(address.trim())
             .ok()
             .filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host() && url.path() == "/")
+            .filter(|url| url.port() != Some(0))
             .ok_or_else(|| {
                 // The text is not repeated: it may hold a password.
                 format!("{ADDRESS} is not the address of a proxy: write it like http://proxy.acme.ru:3128")

@@ -4,7 +4,7 @@
 //! The definitions are those of the Gateway API itself; nobody serves the routes here.
 
 use k8s_openapi::api::networking::v1::Ingress;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use serde_json::json;
 
 use crate::fleet::Fleet;
@@ -62,6 +62,18 @@ async fn a_channel_has_a_route_at_the_shared_gateway_for_as_long_as_it_takes_web
     };
     until("the edit is applied", PATIENCE, told).await;
     assert_eq!(is_there().await.unwrap().metadata.resource_version, version);
+
+    // Nobody tells of what becomes of a route, and it is looked after all the same.
+    let before = is_there().await.unwrap().metadata.uid;
+    routes.delete("c1-relay", &DeleteParams::default()).await.unwrap();
+    let again = until("it is made again when somebody deletes it", PATIENCE, &is_there).await;
+    assert_ne!(again.metadata.uid, before);
+    let elsewhere = json!({"spec": {"hostnames": ["elsewhere.example"]}});
+    routes.patch("c1-relay", &PatchParams::default(), &Patch::Merge(elsewhere)).await.unwrap();
+    until("it is repaired when somebody changes it", PATIENCE, async || {
+        (is_there().await?.data["spec"]["hostnames"] == json!(["max.acme.example"])).then_some(())
+    })
+    .await;
 
     manifest["spec"]["intake"] = json!({"longPoll": {}});
     world.apply(&manifest).await;

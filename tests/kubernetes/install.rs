@@ -68,6 +68,29 @@ async fn an_installed_chart_makes_a_channel_that_carries_messages_both_ways_and_
     world.end().await;
 }
 
+/// Another user than the usual one, as OpenShift gives each namespace, and none: then the image's.
+#[tokio::test(flavor = "multi_thread")]
+async fn controller_and_relays_run_as_whoever_they_are_told_to() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    for (user, expected) in [("null", None), ("1000650000", Some(1_000_650_000))] {
+        let world = World::start(&cluster).await;
+        cluster.volumes(1);
+        world.install("user", &["--set", &format!("runAsUser={user}")]);
+        world.put_secrets().await;
+        let mut manifest = world.manifest("support");
+        manifest["spec"]["relay"] = json!({"storage": {"volumeClaim": {"size": "1Gi"}}});
+        world.apply(&manifest).await;
+        world.until_ready("support").await;
+        let customer = world.customer();
+        world.say(&customer, "Здравствуйте");
+        world.accept(&customer).await;
+        for pod in world.api::<Pod>().list(&ListParams::default()).await.unwrap() {
+            assert_eq!(pod.spec.unwrap().security_context.unwrap().run_as_user, expected, "{:?}", pod.metadata.name);
+        }
+        world.end().await;
+    }
+}
+
 /// The files of examples/ as they stand, but for what only the company's own network knows: the
 /// CRM's address and the public host.
 #[tokio::test(flavor = "multi_thread")]

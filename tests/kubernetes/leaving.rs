@@ -146,6 +146,49 @@ async fn a_deletion_waits_for_the_word_of_a_relay_that_does_not_run() {
     world.end().await;
 }
 
+/// It has said that it holds nothing, and then something came in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_does_not_take_the_last_word_of_a_relay_that_comes_back() {
+    let Some(cluster) = Cluster::with_node().await else { return };
+    let world = World::start(&cluster).await;
+    cluster.volumes(1);
+    let mut settings = world.settings();
+    settings.relay_interval = Duration::from_hours(1);
+    settings.deletion_patience = Duration::from_mins(5);
+    let controller = world.controller_with(settings).await;
+    world.put_secrets().await;
+    let mut manifest = world.manifest("support");
+    manifest["spec"]["relay"]["storage"] = json!({"volumeClaim": {"size": "1Gi"}});
+    world.apply(&manifest).await;
+    world.until_ready("support").await;
+    let customer = world.customer();
+    leave_undelivered(&world, &customer, &["два"]).await;
+    // Nothing is in its place until the quota goes.
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}});
+    let quotas = world.api::<ResourceQuota>();
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+    until("the quota is in force", PATIENCE, || async { quotas.get("none").await.unwrap().status?.hard }).await;
+    let pods = world.api::<Pod>();
+    pods.delete("support-relay-0", &DeleteParams::default().grace_period(0)).await.unwrap();
+    until("the relay is away", PATIENCE, || async {
+        pods.get_opt("support-relay-0").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    world.delete("support").await;
+    until("it waits for the relay", PATIENCE, || event(&world, "DeletionWaits")).await;
+    quotas.delete("none", &DeleteParams::default()).await.unwrap();
+    until("the relay is back", Duration::from_mins(4), || pod_ip(&world)).await;
+    world.crm.control().outage(None);
+    gone(&world, "support").await;
+    assert_eq!(world.received(&customer), ["раз", "два"]);
+    controller.stop().await;
+    world.end().await;
+}
+
+async fn pod_ip(world: &World) -> Option<String> {
+    world.api::<Pod>().get_opt("support-relay-0").await.unwrap()?.status?.pod_ip
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn patience_counts_from_the_first_try_and_not_from_the_deletion() {
     let Some(cluster) = Cluster::get().await else { return };

@@ -29,6 +29,7 @@ mod leaving;
 mod life;
 mod owned;
 mod ownership;
+mod page;
 mod policies;
 mod refused;
 mod relay_killed;

@@ -5,7 +5,7 @@
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
-use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::world::{Cluster, IMAGE, PATIENCE, World, until};
@@ -32,6 +32,7 @@ async fn a_relay_is_reached_by_the_controller_the_way_in_and_the_monitoring_and_
     // What brings webhooks stands on the machine here.
     let way_in = json!([{"ipBlock": {"cidr": format!("{}/32", cluster.host)}}]);
     let scrape = json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": monitoring}}}]);
+    world.put_secret("status-page", json!({"token": "an-invented-token-of-the-page"})).await;
     world.install(
         "np",
         &[
@@ -39,6 +40,10 @@ async fn a_relay_is_reached_by_the_controller_the_way_in_and_the_monitoring_and_
             &format!("networkPolicy.ingressFrom={way_in}"),
             "--set-json",
             &format!("networkPolicy.scrapeFrom={scrape}"),
+            "--set",
+            "statusPage.enabled=true,statusPage.tokenSecretRef.name=status-page",
+            "--set-json",
+            &format!("statusPage.from={scrape}"),
         ],
     );
     world.put_secrets().await;
@@ -50,18 +55,23 @@ async fn a_relay_is_reached_by_the_controller_the_way_in_and_the_monitoring_and_
     world.accept(&customer).await;
 
     let relay = world.api::<Pod>().get("support-relay-0").await.unwrap().status.unwrap().pod_ip.unwrap();
-    assert!(reaches(&world, &monitoring, &relay).await, "the monitoring's namespace");
-    assert!(!reaches(&world, &world.namespace, &relay).await, "any other pod");
+    let ours = ListParams::default().labels("app.kubernetes.io/component=controller");
+    let controller = world.api::<Pod>().list(&ours).await.unwrap().items.pop().unwrap();
+    let controller = controller.status.unwrap().pod_ip.unwrap();
+    for place in [format!("{relay}:8080"), format!("{controller}:8080"), format!("{controller}:8081")] {
+        assert!(reaches(&world, &monitoring, &place).await, "the monitoring's namespace reaches {place}");
+        assert!(!reaches(&world, &world.namespace, &place).await, "any other pod reaches {place}");
+    }
     drop(enforced);
-    assert!(reaches(&world, &world.namespace, &relay).await, "it was the policy that kept it away");
+    assert!(reaches(&world, &world.namespace, &format!("{relay}:8080")).await, "it was the policy that kept it away");
     namespaces.delete(&monitoring, &DeleteParams::default()).await.unwrap();
     world.end().await;
 }
 
-/// Whether a pod of the namespace is answered by the relay: the program's own client says in its
+/// Whether a pod of the namespace is answered at this place: the program's own client says in its
 /// log whether somebody did. It asks again and again from the same address, for a new one is let in
 /// only when the enforcer has heard of it.
-async fn reaches(world: &World, namespace: &str, relay: &str) -> bool {
+async fn reaches(world: &World, namespace: &str, place: &str) -> bool {
     const TIMES: i32 = 8;
     let name = format!("asks-{}", uuid::Uuid::new_v4().simple());
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
@@ -70,7 +80,7 @@ async fn reaches(world: &World, namespace: &str, relay: &str) -> bool {
         "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [{
             "name": "asks", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
-            "args": ["status", "--server", format!("http://{relay}:8080")],
+            "args": ["status", "--server", format!("http://{place}")],
             "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
         }],
     }});

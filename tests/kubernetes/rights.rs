@@ -190,6 +190,28 @@ async fn the_controllers_account_touches_only_what_belongs_to_a_channel() {
     let labels = |name: &str, value: Value| json!({"metadata": {"labels": {name: value}}});
     let (instance, by) = ("app.kubernetes.io/instance", "app.kubernetes.io/managed-by");
     let made = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "made"}, "stringData": {"a": "b"}});
+    // Of its own by every mark, and yet a way to what is others': a token of any account, a pod
+    // that runs as any account or holds any Secret or the node, an address of others.
+    let mut of_ghost = ours.clone();
+    of_ghost["app.kubernetes.io/instance"] = json!("ghost");
+    let token = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {"name": "ghost-relay", "labels": of_ghost,
+            "annotations": {"kubernetes.io/service-account.name": "default"},
+            "ownerReferences": [{"apiVersion": "maxchannel.dev/v1alpha1", "kind": "MaxChannel", "name": "ghost",
+                "uid": uuid::Uuid::new_v4(), "controller": true}]}});
+    let relay = |pod: Value| json!({"spec": {"template": {"spec": pod}}});
+    let another = relay(json!({"serviceAccountName": "default"}));
+    let with_token = relay(json!({"automountServiceAccountToken": true}));
+    let on_the_node = relay(json!({"hostNetwork": true}));
+    let beside = |volume: Value| {
+        let own = json!({"name": "config", "secret": {"secretName": "support-relay"}});
+        relay(json!({"volumes": [own, {"name": "data", "emptyDir": {}}, volume]}))
+    };
+    let of_node = beside(json!({"name": "x", "hostPath": {"path": "/"}}));
+    let of_person = beside(json!({"name": "x", "secret": {"secretName": "persons"}}));
+    let public = json!({"spec": {"externalIPs": ["192.0.2.1"]}});
+    let outside = json!({"spec": {"type": "LoadBalancer"}});
+    let set = "apis/apps/v1 statefulsets/support-relay";
     for (method, path, body) in [
         ("PATCH", "secrets/persons", &touch),
         ("DELETE", "secrets/persons", &json!({})),
@@ -206,6 +228,14 @@ async fn the_controllers_account_touches_only_what_belongs_to_a_channel() {
         // Of the same name and not of the channel that is there.
         ("PATCH", "secrets/support-relay", &of_another),
         ("DELETE", "persistentvolumeclaims/data-support-relay-0", &json!({})),
+        ("POST", "secrets", &token),
+        ("PATCH", set, &another),
+        ("PATCH", set, &with_token),
+        ("PATCH", set, &on_the_node),
+        ("PATCH", set, &of_node),
+        ("PATCH", set, &of_person),
+        ("PATCH", "services/support-relay", &public),
+        ("PATCH", "services/support-relay", &outside),
     ] {
         let said = attempt(method, path, body).await;
         let by_policy = said.as_ref().is_err_and(|said| said.contains("the controller of MaxChannels"));
@@ -213,6 +243,8 @@ async fn the_controllers_account_touches_only_what_belongs_to_a_channel() {
     }
     for (method, path, body) in [
         ("PATCH", "secrets/support-relay", &touch),
+        ("PATCH", set, &touch),
+        ("PATCH", "services/support-relay", &touch),
         ("PATCH", "pods/support-relay-0", &touch),
         ("PATCH", "apis/maxchannel.dev/v1alpha1 maxchannels/support", &touch),
         ("DELETE", "services/support-relay", &json!({})),

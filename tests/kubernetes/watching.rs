@@ -252,9 +252,12 @@ async fn every_alert_fires_by_its_fault_and_resolves_and_every_panel_shows_somet
         assert!(!refused.status().is_success(), "{}", refused.status());
     }
     prometheus.fires("MaxChannelForbiddenWebhooks").await;
+    // The row must be odd before the relay reads it for the first time.
+    world.crm.control().outage(Some(Outage::Unavailable));
     let sent = answer("Нечитаемо").messages[0].to_string();
     let row = world.crm.control().outbox().into_iter().find(|row| row["MessageId"] == json!(sent)).unwrap();
     world.crm.control().spoil(row["Id"].as_str().unwrap().parse().unwrap(), "Files", "7");
+    world.crm.control().outage(None);
     assert_eq!(prometheus.fires("MaxChannelElementsSetAside").await["channel"], json!(channel));
 
     disk.fill();
@@ -301,6 +304,9 @@ async fn every_alert_fires_by_its_fault_and_resolves_and_every_panel_shows_somet
     }
     assert_panels_show(&prometheus, &channel).await;
 
+    // What was given up above would be waited for.
+    let force = json!({"metadata": {"annotations": {"maxchannel.dev/force-delete": "true"}}});
+    world.api::<MaxChannel>().patch("support", &PatchParams::default(), &Patch::Merge(force)).await.unwrap();
     world.delete("support").await;
     until("the channel is gone", LIMIT, || async {
         world.api::<MaxChannel>().get_opt("support").await.unwrap().is_none().then_some(())

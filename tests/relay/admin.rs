@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 
+use maxchannel::contract::CustomerId;
 use maxchannel::contract::config::Intake;
 use maxchannel_simulator::creatio;
 use maxchannel_simulator::max::{DialogAction, Fault, Outcome};
@@ -290,4 +291,44 @@ async fn a_reading_back_that_is_under_way_does_not_bring_an_erased_person_back()
     let nothing = answered(&world, &["erase", "--customer", &anna.id.to_string()]);
     assert_eq!((&nothing["dialogs"], &nothing["updates"]), (&json!(0), &json!(0)), "{nothing}");
     assert_eq!(world.received(&anna), ["раньше"]);
+}
+
+/// The answer of a call that was under way in the moment of an erasure ends nothing that came after
+/// it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_after_an_erasure_is_not_ended_by_what_was_under_way_before_it() {
+    let world = World::start(quiet_rules(), Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    let id = CustomerId::new(anna.id);
+    let receives = || world.crm.control().counters()["calls"]["POST /rest/MaxChannelService/receive"].as_u64();
+    world.crm.control().fault(creatio::Fault {
+        path: "/rest/MaxChannelService/receive".to_owned(),
+        hold_ms: 1_000,
+        ..creatio::Fault::default()
+    });
+    world.say(&anna, "первое");
+    world.until_true("the CRM has it and is slow to say so", || receives().is_some()).await;
+    world.relay.erase(id).await.unwrap();
+    world.say(&anna, "второе");
+    world.until_true("both are with the agent", || world.received(&anna) == ["первое", "второе"]).await;
+
+    let chat = world.accept(&anna).await;
+    let sends = || {
+        let requests = world.max.control().statistics().requests;
+        requests.iter().filter(|(call, _)| call.starts_with("POST /messages")).map(|(_, count)| count).sum::<u64>()
+    };
+    world.max.control().add_fault(Fault {
+        method: Some("POST".to_owned()),
+        path: Some("/messages".to_owned()),
+        delay_ms: 1_000,
+        effect: true,
+        outcome: Outcome::Answer,
+        ..Fault::default()
+    });
+    world.crm.control().send(chat, world.agent, "ответ", Vec::new()).unwrap();
+    world.until_true("MAX has it and is slow to say so", || sends() > 0).await;
+    world.relay.erase(id).await.unwrap();
+    world.crm.control().send(chat, world.agent, "ещё ответ", Vec::new()).unwrap();
+    world.until_true("both are with the customer", || world.seen(&anna) == ["ответ", "ещё ответ"]).await;
+    world.assert_contract_kept();
 }

@@ -13,6 +13,8 @@ mod hostile;
 mod interleavings;
 mod keeping;
 mod mango;
+mod mango_odd;
+mod mango_sequences;
 mod odd;
 mod order;
 mod patience;

@@ -9,15 +9,16 @@ use maxchannel::policy::{AutoReply, Rules};
 use maxchannel_simulator::mango::{self, BodyForm, ClientMessage, EventFaults, Outage, Switches};
 use serde_json::Value;
 
+use crate::ways::assert_in_order_or_late;
 use crate::world::{Customer, Setup, World, quiet_rules};
 
 const IVAN: i64 = 300_052_407;
 const MARIA: i64 = 300_052_408;
 const GROUP: i64 = 10_048_964;
 
-struct Office {
-    world: World,
-    mango: mango::Simulator,
+pub struct Office {
+    pub world: World,
+    pub mango: mango::Simulator,
 }
 
 /// A relay behind an account whose MAX channel is served by an employee, or by a group.
@@ -48,23 +49,23 @@ async fn office_with(switches: Switches, rules: Rules, by_group: bool) -> Office
     Office { world, mango }
 }
 
-async fn office(switches: Switches) -> Office {
+pub async fn office(switches: Switches) -> Office {
     office_with(switches, quiet_rules(), false).await
 }
 
 impl Office {
-    fn listens(&self) {
+    pub fn listens(&self) {
         let base = format!("http://{}/webhooks/mango/default/support/connector", self.world.address());
         self.mango.control().set_webhook(Some(&base));
     }
 
-    fn customer() -> Customer {
+    pub fn customer() -> Customer {
         static NUMBERS: AtomicI64 = AtomicI64::new(91_000_001);
         let id = NUMBERS.fetch_add(1, Ordering::Relaxed);
         Customer { id, sender: format!("max:{id}"), chat: 0 }
     }
 
-    fn say(&self, customer: &Customer, text: &str) {
+    pub fn say(&self, customer: &Customer, text: &str) {
         let said = ClientMessage {
             social_user_id: customer.id.to_string(),
             first_name: "Анна".to_owned(),
@@ -75,21 +76,21 @@ impl Office {
     }
 
     /// Sessions of a customer, oldest first.
-    fn sessions(&self, customer: &Customer) -> Vec<Value> {
+    pub fn sessions(&self, customer: &Customer) -> Vec<Value> {
         let id = customer.id.to_string();
         let all = self.mango.control().dialogs();
         all.into_iter().filter(|one| one["variables"]["social_user"]["social_user_id"] == id).collect()
     }
 
     /// What the customer was shown, by the last session's chat.
-    fn shown(&self, customer: &Customer) -> Vec<String> {
+    pub fn shown(&self, customer: &Customer) -> Vec<String> {
         let last = self.sessions(customer).pop().unwrap_or_default();
         let messages = last["messages"].as_array().cloned().unwrap_or_default();
         let ours = messages.iter().filter(|message| message["direction"] == "outgoing");
         ours.map(|message| message["payload"]["text"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    async fn received(&self, customer: &Customer, texts: &[&str]) {
+    pub async fn received(&self, customer: &Customer, texts: &[&str]) {
         self.world.until_true("the agent has the messages", || self.world.received(customer) == texts).await;
     }
 
@@ -104,7 +105,7 @@ impl Office {
         panic!("this did not come about: {what}");
     }
 
-    async fn until_state(&self, customer: &Customer, state: &str) {
+    pub async fn until_state(&self, customer: &Customer, state: &str) {
         let is = || self.sessions(customer).last().is_some_and(|session| session["state"] == state);
         self.world.until_true(&format!("the session is {state}"), is).await;
     }
@@ -112,11 +113,14 @@ impl Office {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_go_both_ways_and_either_side_ends_both_in_every_form_of_webhooks() {
-    for (form, slash, beside) in
-        [(BodyForm::Form, false, false), (BodyForm::Wrapped, true, true), (BodyForm::WrappedText, false, true)]
-    {
+    for (form, slash, beside, abonent_offset) in [
+        (BodyForm::Form, false, false, 0),
+        (BodyForm::Wrapped, true, true, 1_000_000),
+        (BodyForm::WrappedText, false, true, 0),
+    ] {
+        let (slash_after_path, events_beside_chat) = (slash, beside);
         let switches =
-            Switches { body_form: form, slash_after_path: slash, events_beside_chat: beside, ..Switches::friendly() };
+            Switches { body_form: form, slash_after_path, events_beside_chat, abonent_offset, ..Switches::friendly() };
         let office = office(switches).await;
         office.listens();
         let anna = Office::customer();
@@ -126,7 +130,7 @@ async fn messages_go_both_ways_and_either_side_ends_both_in_every_form_of_webhoo
         office.world.crm.control().send(chat, office.world.agent, "Слушаю вас", Vec::new()).unwrap();
         office.world.until_true("the answer is shown", || office.shown(&anna) == ["Слушаю вас"]).await;
         let session = office.sessions(&anna).pop().unwrap();
-        assert_eq!(session["abonent_id"], IVAN, "under the agent's own name");
+        assert_eq!(session["abonent_id"], IVAN + abonent_offset, "under the agent's own name");
         office.say(&anna, "Спасибо");
         office.received(&anna, &["Здравствуйте & добрый день", "Спасибо"]).await;
         office.world.crm.control().close(chat, office.world.agent).unwrap();
@@ -161,13 +165,7 @@ async fn nothing_is_lost_doubled_or_reordered_when_webhooks_are() {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
         office.world.until_true("all are with the agent", || office.world.received(&anna).len() >= 5).await;
-        let mut received = office.world.received(&anna);
-        for text in &mut received {
-            // One that came behind a younger one says so.
-            *text = text.rsplit('\n').next().unwrap().to_owned();
-        }
-        received.sort();
-        assert_eq!(received, texts, "{faults:?}");
+        assert_in_order_or_late(&office.world.received(&anna), &texts);
         office.world.assert_contract_kept();
     }
 }
@@ -251,6 +249,28 @@ async fn who_knows_no_salt_is_refused_whatever_the_form_and_learns_nothing() {
         }
         let url = format!("http://{}/webhooks/mango/default/{channel}/ping", office.world.address());
         assert_eq!(client.post(url).send().await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_without_a_signature_is_taken_from_the_named_networks_only_and_a_wrong_signature_from_nowhere() {
+    for (networks, taken) in [(&["10.0.0.0/8", "2001:db8::/32"][..], false), (&["10.0.0.0/8", "127.0.0.0/8"], true)] {
+        let mut office = office(Switches { body_form: BodyForm::Bare, ..Switches::friendly() }).await;
+        office.world.set_unsigned_from(networks);
+        office.world.apply(quiet_rules(), 3).await;
+        office.listens();
+        let anna = Office::customer();
+        office.say(&anna, "Здравствуйте");
+        office.world.until_true("it was tried", || !office.mango.control().deliveries().is_empty()).await;
+        let status = if taken { 200 } else { 403 };
+        assert!(
+            office.mango.control().deliveries().iter().all(|delivery| delivery["status"] == status),
+            "{networks:?}"
+        );
+        office.received(&anna, &["Здравствуйте"]).await;
+        let forged = r#"{"vpbx_api_key": "inventedmangokey", "sign": "00", "json": {"id": "e"}}"#;
+        let url = format!("http://{}/webhooks/mango/default/support/events", office.world.address());
+        assert_eq!(reqwest::Client::new().post(url).body(forged).send().await.unwrap().status(), 403);
     }
 }
 

@@ -124,7 +124,9 @@ async fn a_replay_is_not_undone_by_the_slow_report_of_the_failure_before_it() {
     world.max.control().add_fault(Fault { effect: false, outcome: refused, ..lost_send() });
     world.crm.control().fault(creatio::Fault {
         method: Some("PATCH".to_owned()),
-        delay_ms: 1_500,
+        // Other rows are reported, too.
+        body: "invented refusal".to_owned(),
+        delay_ms: 2_500,
         hold_ms: 500,
         ..creatio::Fault::default()
     });

@@ -7,10 +7,12 @@ use maxchannel::contract::config::Intake;
 use maxchannel_simulator::creatio::{self, OutFile};
 use maxchannel_simulator::max::{Content, Draft, DraftAttachment, Fault, Outcome};
 
-use crate::world::{World, quiet_rules};
+use crate::world::{Customer, World, quiet_rules};
 
 /// Long before anything that hangs here is given up.
 const SOON: Duration = Duration::from_secs(10);
+/// More than are worked on at once in either direction.
+const MANY: usize = 40;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_host_that_hangs_holds_up_no_text_of_others() {
@@ -22,7 +24,7 @@ async fn a_file_host_that_hangs_holds_up_no_text_of_others() {
         outcome: Outcome::Hang,
         ..Fault::default()
     });
-    for number in 0..12 {
+    for number in 0..MANY {
         let customer = world.customer(&format!("Фото {number}"));
         let data = Some(Content(b"\xff\xd8picture".to_vec().into()));
         world.max.control().write(customer.id, world.bot, Draft::attachment(DraftAttachment::Image { data })).unwrap();
@@ -43,7 +45,7 @@ async fn a_file_host_that_hangs_holds_up_no_text_of_others() {
 async fn agents_files_that_hang_hold_up_no_text_of_others() {
     let world = World::start(quiet_rules(), Intake::Webhook).await;
     let mut chats = Vec::new();
-    for number in 0..10 {
+    for number in 0..=MANY {
         let customer = world.customer(&format!("Клиент {number}"));
         world.say(&customer, "вопрос");
         chats.push((world.accept(&customer).await, customer));
@@ -54,12 +56,15 @@ async fn agents_files_that_hang_hold_up_no_text_of_others() {
         delay_ms: 600_000,
         ..creatio::Fault::default()
     });
-    for (chat, _) in &chats[..9] {
+    for (chat, _) in &chats[..MANY] {
         let file =
             OutFile { name: "а.pdf".to_owned(), mime_type: "application/pdf".to_owned(), bytes: b"%PDF".to_vec() };
         world.crm.control().send(*chat, world.agent, "", vec![file]).unwrap();
     }
-    let (chat, customer) = &chats[9];
+    while world.relay.facts().await.undelivered.to_max < i64::try_from(MANY).unwrap() {
+        world.moment().await;
+    }
+    let (chat, customer) = &chats[MANY];
     world.crm.control().send(*chat, world.agent, "текст", Vec::new()).unwrap();
     let all = world.until_true("the text is with the customer", || world.seen(customer) == ["текст"]);
     tokio::time::timeout(SOON, all).await.expect("a text waited for files");
@@ -129,6 +134,62 @@ async fn a_retry_after_binds_everything_towards_that_side_sign_in_and_polls_incl
         world
             .until_true("both go on afterwards", || world.received(&anna).len() == 2 && world.seen(&anna) == ["ответ"])
             .await;
+    }
+}
+
+/// The clock stands still once the first was answered: whoever then waits out a pause waits for
+/// ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_answer_of_a_side_wakes_whoever_waited_for_it() {
+    for (intake, side) in [(Intake::Webhook, "CRM"), (Intake::LongPoll, "CRM"), (Intake::Webhook, "MAX")] {
+        let world = World::start(quiet_rules(), intake).await;
+        let mut customers = Vec::new();
+        for number in 0..4 {
+            let customer = world.customer(&format!("Клиент {number}"));
+            world.say(&customer, "раз");
+            customers.push((world.accept(&customer).await, customer));
+        }
+        let away = Fault {
+            method: Some("POST".to_owned()),
+            path: Some("/messages".to_owned()),
+            times: 0,
+            effect: false,
+            outcome: Outcome::error(429, "too.many.requests", "made to fail"),
+            ..Fault::default()
+        };
+        if side == "CRM" {
+            world.crm.control().outage(Some(creatio::Outage::Unavailable));
+            customers.iter().for_each(|(_, customer)| drop(world.say(customer, "два")));
+        } else {
+            world.max.control().add_fault(away);
+            for (chat, _) in &customers {
+                world.crm.control().send(*chat, world.agent, "два", Vec::new()).unwrap();
+            }
+        }
+        // Until each waits for a minute.
+        let began = world.now();
+        while world.now() < began + 1_800_000 {
+            world.jump_to(world.now() + 2_000);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        world.crm.control().outage(None);
+        world.max.control().clear_faults();
+        let done = || {
+            let served = |customer: &Customer| match side {
+                "CRM" => world.received(customer).len() == 2,
+                _ => world.seen(customer) == ["два"],
+            };
+            customers.iter().filter(|(_, customer)| served(customer)).count()
+        };
+        world.until_true(&format!("the {side} answers again"), || done() > 0).await;
+        let all = async {
+            while done() < customers.len() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(2 * SOON, all).await;
+        assert!(waited.is_ok(), "{side}: {} of {} were served", done(), customers.len());
+        world.assert_contract_kept();
     }
 }
 

@@ -78,6 +78,12 @@ async fn a_message_that_is_odd_in_any_field_is_with_the_agent() {
             if field == "/message/body/mid" && value == &json!("12") {
                 continue;
             }
+            // A millisecond to each, so that whatever of the two times is odd the other tells its
+            // place.
+            let at = now();
+            while now() == at {
+                std::hint::spin_loop();
+            }
             let mut update =
                 created(&message(&world, &anna, &format!("odd-{number}-{}", field.replace('/', ".")), now(), "слово"));
             update["message"]["link"] = Value::Null;
@@ -94,10 +100,47 @@ async fn a_message_that_is_odd_in_any_field_is_with_the_agent() {
     assert_eq!(received.len(), expected);
     for text in &received[1..] {
         assert!(text.ends_with("слово") || text.contains("вложение"), "{text}");
+        assert!(!text.contains("получено с опозданием"), "{text}");
     }
     let metrics = world.relay.metrics().await;
     assert!(metrics.contains("maxchannel_relay_dead_letters 0\n"), "something was given up");
     assert_eq!(world.crm.control().customers(), std::slice::from_ref(&anna.sender));
+    world.assert_contract_kept();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_message_of_a_customer_without_any_time_bears_that_of_its_receipt() {
+    let world = World::start(quiet_rules(), Intake::Webhook).await;
+    let began = now().min(world.now());
+    for (number, odd) in [json!(null), json!(0), json!("12"), json!(-1), json!({})].into_iter().enumerate() {
+        let customer = world.customer(&format!("Клиент {number}"));
+        let mut update = created(&message(&world, &customer, &format!("timeless-{number}"), now(), "слово"));
+        update["timestamp"] = odd.clone();
+        update["message"]["timestamp"] = odd.clone();
+        world.deliver(&update).await;
+        world.until_true(&format!("{odd}: it is with the agent"), || world.received(&customer).len() == 1).await;
+        let entry = &world.history(&customer)[0];
+        assert_eq!(entry.text, "слово");
+        assert!(entry.timestamp >= began, "{odd}: {}", entry.timestamp);
+    }
+    assert!(world.relay.metrics().await.contains("maxchannel_relay_dead_letters 0\n"), "something was given up");
+    world.assert_contract_kept();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forward_without_a_body_of_its_own_is_shown() {
+    let world = World::start(quiet_rules(), Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    for (number, body) in [json!(null), json!(7), json!([])].into_iter().enumerate() {
+        let mut forward = created(&message(&world, &anna, "-", now(), "-"));
+        forward["unique"] = json!(number);
+        forward["message"]["body"] = body.clone();
+        forward["message"]["link"] = json!({"type": "forward", "sender": user(1), "chat_id": 1,
+            "message": {"mid": format!("inner-{number}"), "seq": 1, "text": "пересланное слово"}});
+        world.deliver(&forward).await;
+        world.until_true(&format!("{body}: it is with the agent"), || world.received(&anna).len() == number + 1).await;
+        assert!(world.received(&anna)[number].ends_with("пересланное слово"), "{:?}", world.received(&anna));
+    }
     world.assert_contract_kept();
 }
 

@@ -203,6 +203,41 @@ volumes:
         oldObject.metadata.name != 'data-' + params.metadata.name + '-relay-0' || (has(oldObject.metadata.annotations)
         && 'maxchannel.dev/channel' in oldObject.metadata.annotations
         && oldObject.metadata.annotations['maxchannel.dev/channel'] == params.metadata.uid)
+secrets:
+  resourceRules:
+    - {apiGroups: [""], apiVersions: ["*"], resources: [secrets], operations: [CREATE, UPDATE]}
+  validations:
+    - message: the controller of MaxChannels writes Secrets of its own data, none for which a token of an account is made
+      reason: Forbidden
+      expression: "!has(object.type) || object.type == 'Opaque'"
+services:
+  resourceRules:
+    - {apiGroups: [""], apiVersions: ["*"], resources: [services], operations: [CREATE, UPDATE]}
+  validations:
+    - message: the controller of MaxChannels makes Services within the cluster and takes no address of others
+      reason: Forbidden
+      expression: >-
+        (!has(object.spec.type) || object.spec.type == 'ClusterIP') && (!has(object.spec.externalIPs) || size(object.spec.externalIPs) == 0
+        || (oldObject != null && has(oldObject.spec.externalIPs) && object.spec.externalIPs == oldObject.spec.externalIPs))
+relays:
+  resourceRules:
+    - {apiGroups: [apps], apiVersions: ["*"], resources: [statefulsets], operations: [CREATE, UPDATE]}
+  validations:
+    - message: the controller of MaxChannels runs relays as their own account, without its token and without the node's namespaces
+      reason: Forbidden
+      expression: >-
+        object.spec.template.spec.serviceAccountName == object.metadata.name
+        && has(object.spec.template.spec.automountServiceAccountToken) && !object.spec.template.spec.automountServiceAccountToken
+        && !(has(object.spec.template.spec.hostNetwork) && object.spec.template.spec.hostNetwork)
+        && !(has(object.spec.template.spec.hostPID) && object.spec.template.spec.hostPID)
+        && !(has(object.spec.template.spec.hostIPC) && object.spec.template.spec.hostIPC)
+        && object.spec.template.spec.containers.all(c, !has(c.securityContext) || !has(c.securityContext.privileged) || !c.securityContext.privileged)
+    - message: the controller of MaxChannels mounts into relays their own Secret and nothing else of the namespace or the node
+      reason: Forbidden
+      expression: >-
+        !has(object.spec.template.spec.volumes) || object.spec.template.spec.volumes.all(v, has(v.emptyDir)
+        || (has(v.secret) && v.secret.secretName == object.metadata.name)
+        || (oldObject != null && has(oldObject.spec.template.spec.volumes) && oldObject.spec.template.spec.volumes.exists(o, o == v)))
 pods:
   resourceRules:
     - {apiGroups: [""], apiVersions: ["*"], resources: [pods], operations: [CREATE, UPDATE, DELETE]}

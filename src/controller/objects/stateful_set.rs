@@ -49,7 +49,10 @@ pub fn stateful_set(blueprint: &Blueprint) -> StatefulSet {
         name: "config".to_owned(),
         secret: Some(SecretVolumeSource {
             secret_name: Some(name.clone()),
-            default_mode: Some(0o440),
+            // The files are root's and the group's of the pod; where nobody has set that, as on a
+            // cluster whose platform chooses none, only a file that all may read can be read. There
+            // is one container.
+            default_mode: Some(if user.is_some() { 0o440 } else { 0o444 }),
             ..SecretVolumeSource::default()
         }),
         ..Volume::default()

@@ -156,6 +156,7 @@ fn the_platform_chooses_the_user_where_none_is_given_and_the_relay_listens_where
         json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}),
         "no user, no group"
     );
+    assert_eq!(pod["volumes"][0]["secret"]["defaultMode"], 0o444, "and the image's user must read it");
     assert_eq!(pod["containers"][0]["args"][4], "0.0.0.0:8080");
 }
 

@@ -1,5 +1,7 @@
 //! From events of Манго Диалоги to the inbox, and from the inbox to the rules.
 
+use std::net::IpAddr;
+
 use http::StatusCode;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -10,23 +12,26 @@ use super::super::state::Shared;
 use super::super::step::Stepper;
 use super::super::store::customer::Customer;
 use super::super::store::mango::{self as store, Known, State};
-use super::super::store::{Position, StoreError, Tx};
+use super::super::store::{Position, StoreError, Tx, erased, inbox};
 use super::super::switching::{OF_MANGO, same_words};
 use super::{ANSWERED, CLOSED, OURS, UNDELIVERED, noted, work};
 use crate::contract::CustomerId;
 use crate::creatio::Author;
 use crate::mango::dialogs::{ChatMessage, Event, Payload, Session, SessionState};
 use crate::mango::{ChannelType, webhook as proof};
+use crate::max::update::is_time;
 use crate::policy;
 use crate::time::Millis;
+use crate::transport::readable;
 
 /// Takes one webhook call. 200 only after what it says is on disk.
-pub(in crate::relay) async fn webhook(shared: &Shared, body: &[u8]) -> StatusCode {
+pub(in crate::relay) async fn webhook(shared: &Shared, caller: Option<IpAddr>, body: &[u8]) -> StatusCode {
     let Some(active) = shared.active() else { return StatusCode::SERVICE_UNAVAILABLE };
     let mango = active.mango.as_ref().or(active.left.as_ref());
     let proved = mango.and_then(|mango| proof::prove(body, &mango.key, &mango.salt));
-    // An unsigned one could be anybody's.
-    let Some(proved) = proved.filter(|proved| proved.signed) else {
+    // An unsigned one could be anybody's, but for the networks that the settings name.
+    let is_trusted = mango.is_some_and(|mango| mango.trusts(caller));
+    let Some(proved) = proved.filter(|proved| proved.signed || is_trusted) else {
         shared.metrics.forbidden.inc();
         return StatusCode::FORBIDDEN;
     };
@@ -38,9 +43,10 @@ pub(in crate::relay) async fn webhook(shared: &Shared, body: &[u8]) -> StatusCod
     if active.config.channel.suspended {
         return StatusCode::SERVICE_UNAVAILABLE;
     }
-    let value: Value = serde_json::from_str(&proved.json).unwrap_or_default();
+    let value = readable(proved.json.as_bytes()).unwrap_or_else(|| json!(proved.json));
     let event = Event::read(&value);
-    match take_call(shared, active.config.channel.bot_user_id, event).await {
+    let unknown = (event == Event::Other && !value["typing"].is_boolean()).then_some(value);
+    match take_call(shared, active.config.channel.bot_user_id, event, unknown).await {
         Ok(_) => {
             shared.last_update_at.store(shared.clock.now(), std::sync::atomic::Ordering::Relaxed);
             shared.mango_wake.notify_one();
@@ -55,19 +61,50 @@ pub(in crate::relay) async fn webhook(shared: &Shared, body: &[u8]) -> StatusCod
 }
 
 /// The same of a call, which shows that MANGO OFFICE has our address.
-async fn take_call(shared: &Shared, bot: i64, event: Event) -> Result<bool, StoreError> {
+/// What is not known is kept as it came.
+async fn take_call(shared: &Shared, bot: i64, event: Event, unknown: Option<Value>) -> Result<(), StoreError> {
     let now = shared.clock.now();
-    shared.store.transact(move |tx| noted::called(tx, now)).await?;
-    take_events(shared, bot, vec![event]).await
+    let is_unknown = unknown.is_some();
+    shared
+        .store
+        .transact(move |tx| {
+            noted::called(tx, now)?;
+            if let Some(event) = unknown {
+                let raw = json!({"update_type": "mango_unknown", "event": event}).to_string();
+                Arrival::read(raw, bot, now).store(tx, now)?;
+            }
+            Ok(())
+        })
+        .await?;
+    if is_unknown {
+        shared.metrics.update("unknown", true);
+    }
+    take_events(shared, bot, Source::Call, vec![event]).await.map(drop)
+}
+
+/// Where an event comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// MANGO OFFICE called.
+    Call,
+    /// It was asked which sessions are open.
+    List,
+    /// It was asked for the messages of a session.
+    History,
 }
 
 /// Writes down what events say. Whether a message of a client's was new.
-pub(super) async fn take_events(shared: &Shared, bot: i64, events: Vec<Event>) -> Result<bool, StoreError> {
+pub(super) async fn take_events(
+    shared: &Shared,
+    bot: i64,
+    source: Source,
+    events: Vec<Event>,
+) -> Result<bool, StoreError> {
     let now = shared.clock.now();
     let taken = shared
         .store
         .transact(move |tx| {
-            let mut taking = Taking { tx, bot, now, taken: Vec::new() };
+            let mut taking = Taking { tx, bot, source, now, taken: Vec::new() };
             for event in events {
                 taking.event(event)?;
             }
@@ -85,6 +122,7 @@ pub(super) async fn take_events(shared: &Shared, bot: i64, events: Vec<Event>) -
 pub(super) struct Taking<'a> {
     pub tx: &'a Tx<'a>,
     pub bot: i64,
+    pub source: Source,
     pub now: Millis,
     pub taken: Vec<(&'static str, bool)>,
 }
@@ -94,9 +132,26 @@ impl Taking<'_> {
         match event {
             Event::Session(session) => self.session(&session),
             Event::Message { session_id, chat_id, message } => {
-                match store::get(self.tx, &session_id)?.filter(|known| known.is_max.is_some()) {
-                    Some(known) => self.message(known, &chat_id, &message),
-                    None => store::hold(self.tx, &session_id, &chat_id, &message, self.now),
+                let known = match store::get(self.tx, &session_id)? {
+                    None if !chat_id.is_empty() => store::with_chat(self.tx, &chat_id)?,
+                    known => known,
+                };
+                match known {
+                    Some(known) if known.is_max == Some(false) => Ok(()),
+                    Some(Known { erased_at: Some(at), .. }) if self.is_of_before(at, &message)? => Ok(()),
+                    Some(known) if known.erased_at.is_none() && known.is_max.is_some() && known.customer.is_some() => {
+                        self.message(known, &chat_id, &message)
+                    }
+                    // What was asked for and is not known any more was erased meanwhile.
+                    None if self.source == Source::History => Ok(()),
+                    known => {
+                        let id = known.as_ref().map_or(session_id, |known| known.id.clone());
+                        if let Some(known) = known.filter(|known| known.erased_at.is_some()) {
+                            // The person is back; who it is the next list of sessions tells.
+                            store::put(self.tx, &Known { erased_at: None, ..known })?;
+                        }
+                        store::hold(self.tx, &id, &chat_id, &message, self.now)
+                    }
                 }
             }
             Event::Undelivered { chat_id, message_id, error } => self.undelivered(&chat_id, &message_id, &error),
@@ -108,17 +163,54 @@ impl Taking<'_> {
         }
     }
 
+    /// Whether a message is from before the erasure of its person: it was taken then, or it is
+    /// found among older ones.
+    fn is_of_before(&self, erased_at: Millis, message: &ChatMessage) -> Result<bool, StoreError> {
+        if message.local_id.starts_with(OURS) && !message.from_client {
+            return Ok(true);
+        }
+        for kind in ["message_created:mango.", "mango_answered:"] {
+            if erased::contains(self.tx, &format!("{kind}{}", message.id))? {
+                return Ok(true);
+            }
+        }
+        Ok(self.source == Source::History && message.time <= erased_at)
+    }
+
+    /// Notes a session of a person who was erased, without the person, until something new is said
+    /// in it. Whether it is one.
+    fn is_of_erased(&mut self, session: &Session, before: Option<&Known>) -> Result<Option<Millis>, StoreError> {
+        if let Some(known) = before {
+            return Ok(known.erased_at);
+        }
+        let Some(client) = &session.client else { return Ok(None) };
+        let erased_at = erased::person(self.tx, customer_of(&client.id))?;
+        let is_new = store::is_awaited(self.tx, &session.id)?;
+        Ok(erased_at.filter(|erased_at| session.updated_at <= *erased_at && !is_new))
+    }
+
     fn session(&mut self, session: &Session) -> Result<(), StoreError> {
-        let mut known = store::get(self.tx, &session.id)?.unwrap_or_default();
+        let before = store::get(self.tx, &session.id)?;
+        let erased_at = self.is_of_erased(session, before.as_ref())?;
+        let mut known = before.unwrap_or_default();
         known.id.clone_from(&session.id);
-        // Closed is final, and of two events the younger one counts, whichever comes first.
-        let is_younger = session.updated_at >= known.updated_at || session.updated_at == 0;
-        if known.state != State::Closed && (is_younger || session.state == SessionState::Closed) {
-            known.state = match session.state {
-                SessionState::Pending => State::Pending,
-                SessionState::Dialog => State::Dialog,
-                SessionState::Closed => State::Closed,
-            };
+        known.erased_at = erased_at;
+        let state = match session.state {
+            SessionState::Pending => State::Pending,
+            SessionState::Dialog => State::Dialog,
+            SessionState::Closed => State::Closed,
+        };
+        // It was only hidden for a while.
+        if self.source == Source::List && known.is_assumed && state != State::Closed {
+            let found = Known { is_assumed: false, is_drained: false, told: false, brought: false, ..known };
+            known = Known { state, ..found };
+        }
+        // Closed is final, of two events the younger one counts, whichever comes first, and of two
+        // with the same time the one that is further.
+        let is_younger = session.updated_at > known.updated_at
+            || (state >= known.state && (session.updated_at == known.updated_at || session.updated_at == 0));
+        if known.state != State::Closed && (is_younger || state == State::Closed) {
+            known.state = state;
             known.employee = session.employee.map(|id| id.0).or(known.employee);
             if known.state == State::Closed {
                 known.closed_at = self.now;
@@ -133,7 +225,7 @@ impl Taking<'_> {
         if let Some(kind) = session.channel_type {
             known.is_max = Some(kind == ChannelType::Max);
         }
-        if let Some(client) = &session.client {
+        if let Some(client) = session.client.as_ref().filter(|_| erased_at.is_none()) {
             known.social_user.clone_from(&client.id);
             known.name.clone_from(&client.name);
             known.customer = Some(customer_of(&client.id));
@@ -154,10 +246,13 @@ impl Taking<'_> {
             known.chat = Some(chat.to_owned());
             store::put(self.tx, &known)?;
         }
-        if message.local_id.starts_with(OURS) {
+        if message.local_id.starts_with(OURS) && !message.from_client {
             return Ok(());
         }
-        let at = if message.time > 0 { message.time } else { self.now };
+        let at = if is_time(message.time) { message.time } else { self.now };
+        if self.source == Source::History && erased::person(self.tx, customer)?.is_some_and(|erased| at <= erased) {
+            return Ok(());
+        }
         if message.from_client {
             if !known.brought {
                 known.brought = true;
@@ -190,8 +285,10 @@ impl Taking<'_> {
         if others.iter().any(|other| other.state != State::Closed) {
             return Ok(());
         }
-        // By MANGO's clock, so that it stands before what a later session brings.
-        let at = if known.updated_at > 0 { known.updated_at } else { self.now };
+        // By MANGO's clock, so that it stands before what a later session brings, and behind what
+        // this one has brought.
+        let at = if is_time(known.updated_at) { known.updated_at } else { self.now };
+        let at = at.max(inbox::heard_at(self.tx, customer)?.unwrap_or(at));
         let raw = json!({"update_type": CLOSED, "timestamp": at});
         let key = format!("{CLOSED}:{}", known.id);
         self.arrive(&Arrival::of_mango(key, customer, (at, i64::MAX), raw.to_string()), "other")
@@ -206,7 +303,7 @@ impl Taking<'_> {
 
 /// The customer's number: the messenger's own, so that the same person is known whatever the
 /// intake.
-fn customer_of(social_user: &str) -> CustomerId {
+pub(super) fn customer_of(social_user: &str) -> CustomerId {
     if let Some(id) = social_user.parse().ok().filter(|id: &i64| *id > 0) {
         return CustomerId::new(id);
     }
@@ -233,7 +330,11 @@ fn words(payload: &Payload) -> String {
         link => format!("[Файл] {} {link}", payload.name).split_whitespace().collect::<Vec<_>>().join(" "),
     };
     let lines: Vec<&str> = [payload.text.as_str(), &file].into_iter().filter(|line| !line.is_empty()).collect();
-    if lines.is_empty() { format!("[{}]", payload.kind) } else { lines.join("\n") }
+    match lines.as_slice() {
+        [] if payload.kind.is_empty() || payload.kind == "text" => "[Сообщение без текста]".to_owned(),
+        [] => format!("[{}]", payload.kind),
+        lines => lines.join("\n"),
+    }
 }
 
 /// A client's message as MAX would have brought it.

@@ -31,6 +31,19 @@ struct State {
     waiting: HashMap<CustomerId, (Instant, Instant)>,
     /// Whose wait is over; each goes on once.
     released: HashSet<CustomerId>,
+    /// What is known of asking for each session, in passed time.
+    asked: HashMap<String, Asked>,
+}
+
+/// What is known of asking for one session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asked {
+    /// Since when it is not listed.
+    pub missing_since: Option<Millis>,
+    /// When its messages were last read.
+    pub read_at: Option<Millis>,
+    /// Readings that failed in a row.
+    pub failures: u32,
 }
 
 impl Rounds {
@@ -40,6 +53,7 @@ impl Rounds {
             lossy_until: Millis::MIN,
             waiting: HashMap::new(),
             released: HashSet::new(),
+            asked: HashMap::new(),
         }))
     }
 
@@ -60,6 +74,22 @@ impl Rounds {
             state.waiting.remove(&customer);
         }
         left
+    }
+
+    pub(super) fn asked(&self) -> HashMap<String, Asked> {
+        self.lock().asked.clone()
+    }
+
+    /// Notes what is known of the sessions that are of interest; the others are forgotten.
+    pub(super) fn note_asked(&self, asked: HashMap<String, Asked>) {
+        self.lock().asked = asked;
+    }
+
+    pub(super) fn note_read(&self, session: &str, passed: Millis, failed: bool) {
+        let mut state = self.lock();
+        let asked = state.asked.entry(session.to_owned()).or_default();
+        asked.read_at = Some(passed);
+        asked.failures = if failed { asked.failures.saturating_add(1) } else { 0 };
     }
 
     /// An event was not taken.

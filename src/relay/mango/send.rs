@@ -8,12 +8,12 @@ use super::super::pause;
 use super::super::state::Shared;
 use super::super::store::StoreError;
 use super::super::store::mango::{self as store, Known, State};
-use super::intake::take_events;
+use super::intake::{Source, customer_of, take_events};
 use super::{Mango, OURS, noted, work};
 use crate::contract::CustomerId;
-use crate::mango::dialogs::{DialogRefusal, Event};
-use crate::mango::{AbonentId, ChannelType, Class, Error};
-use crate::time::Millis;
+use crate::mango::dialogs::{DialogRefusal, Event, Listing, Session};
+use crate::mango::{AbonentId, ChannelType, Class, Error, Serving};
+use crate::time::{self, Millis};
 use uuid::Uuid;
 
 /// Steps towards one send: to find, make, take and hand over its session.
@@ -60,7 +60,8 @@ pub(in crate::relay) async fn send(
     let own = mango.config.employees.iter().find(|one| Some(one.crm_user) == outgoing.agent).map(|one| one.id);
     let first = own.or(mango.config.employees.first().map(|one| one.id));
     let name = format!("{OURS}{}", outgoing.name);
-    let (mut handed_over, mut left) = (false, false);
+    // `is_tried`: what counts as closed because it is not listed.
+    let (mut handed_over, mut is_tried, mut left) = (false, false, false);
     for _ in 0..STEPS {
         let customer = outgoing.customer;
         let known = shared.store.transact(move |tx| store::of_customer(tx, customer)).await?.pop();
@@ -77,18 +78,26 @@ pub(in crate::relay) async fn send(
                     return Ok(nobody());
                 };
                 let user = customer.to_string();
+                let employee = match &channel.serving {
+                    Serving::Employee(Some(id)) if handed_over => id.0,
+                    _ => employee,
+                };
                 mango.client.create_session(channel.channel_id, &user, AbonentId(employee)).await.map(drop)
             }
-            Some(known) if known.state == State::Closed => {
+            Some(known) if known.state == State::Closed && !may_be_open(&known, &mut is_tried) => {
                 let (Some(channel), true) = (known.channel, outgoing.may_begin) else { return Ok(Sent::Needless) };
-                let Some(employee) = own.or(known.employee).or(first) else { return Ok(nobody()) };
+                // Where MANGO does not know the agent by that number, whoever had it before.
+                let (own, first) = (own.filter(|_| !handed_over), first.filter(|_| !handed_over));
+                let Some(employee) = own.or(known.employee).or(known.serves).or(first) else { return Ok(nobody()) };
                 let made = mango.client.create_session(channel, &known.social_user, AbonentId(employee)).await;
                 made.map(drop)
             }
             Some(Known { state: State::Pending, id, serves, .. }) => {
                 // What the channel says by itself takes no appeal out of the group's distribution.
                 let anybody = first.filter(|_| outgoing.may_begin);
-                let Some(employee) = own.or(serves).or(anybody) else { return Ok(nobody()) };
+                // Where MANGO does not know the agent by that number, whoever has the channel.
+                let own = own.filter(|_| !handed_over);
+                let Some(employee) = own.or(serves).or(anybody.filter(|_| !handed_over)) else { return Ok(nobody()) };
                 mango.client.take_session(&id, AbonentId(employee)).await
             }
             Some(Known { chat: Some(chat), employee: Some(has), id, .. }) => {
@@ -130,7 +139,7 @@ pub(in crate::relay) async fn send(
                     | DialogRefusal::SessionExists,
                 ) => {}
                 Some(DialogRefusal::EmployeeNotFound | DialogRefusal::GroupNotFound)
-                    if own.is_some() && !handed_over =>
+                    if first.is_some() && !handed_over =>
                 {
                     handed_over = true;
                 }
@@ -147,16 +156,20 @@ pub(in crate::relay) async fn send(
         // How it stands now.
         match mango.client.sessions().await {
             Ok(sessions) => {
-                let listed: Vec<String> = sessions.iter().map(|session| session.id.clone()).collect();
+                let Listing { sessions, ids, is_whole } = sessions;
+                if outgoing.may_begin {
+                    know_again(shared, customer, &sessions).await?;
+                }
                 let events = sessions.into_iter().map(Event::Session).collect();
-                take_events(shared, active.config.channel.bot_user_id, events).await?;
+                take_events(shared, active.config.channel.bot_user_id, Source::List, events).await?;
                 let now = shared.clock.now();
                 shared
                     .store
                     .transact(move |tx| {
                         for known in store::of_customer(tx, customer)? {
-                            if known.state != State::Closed && !listed.contains(&known.id) {
-                                store::put(tx, &Known { state: State::Closed, closed_at: now, ..known })?;
+                            if known.state != State::Closed && is_whole && !ids.contains(&known.id) {
+                                let known = Known { state: State::Closed, is_assumed: true, ..known };
+                                store::put(tx, &Known { closed_at: now, ..known })?;
                             }
                         }
                         Ok(())
@@ -169,6 +182,29 @@ pub(in crate::relay) async fn send(
     Ok(Sent::Later { outcome: Outcome::Wait(pause(outgoing.attempts)), left })
 }
 
+/// Whoever writes to a person who was erased knows the person again.
+async fn know_again(shared: &Shared, customer: CustomerId, sessions: &[Session]) -> Result<(), StoreError> {
+    let is_theirs = |session: &&Session| session.client.as_ref().is_some_and(|one| customer_of(&one.id) == customer);
+    let ids: Vec<String> = sessions.iter().filter(is_theirs).map(|session| session.id.clone()).collect();
+    shared
+        .store
+        .transact(move |tx| {
+            for id in &ids {
+                if let Some(known) = store::get(tx, id)?.filter(|known| known.erased_at.is_some()) {
+                    store::put(tx, &Known { erased_at: None, ..known })?;
+                }
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// Whether a session that counts as closed, because it is not listed any more, has not been tried
+/// yet.
+fn may_be_open(known: &Known, is_tried: &mut bool) -> bool {
+    known.is_assumed && known.chat.is_some() && known.employee.is_some() && !std::mem::replace(is_tried, true)
+}
+
 fn nobody() -> Sent {
     Sent::Later { outcome: Outcome::Wait(10_000), left: false }
 }
@@ -176,7 +212,9 @@ fn nobody() -> Sent {
 async fn failed(shared: &Shared, outgoing: &Outgoing<'_>, error: &Error, left: bool) -> Result<Sent, StoreError> {
     let outcome = match error.class() {
         Class::Refused { .. } => return Ok(Sent::Refused(error.to_string())),
-        Class::Transient | Class::Unreachable => Outcome::Outage(pause(outgoing.attempts)),
+        Class::Transient | Class::Unreachable => {
+            Outcome::Outage(pause(outgoing.attempts).max(error.retry_after().map_or(0, time::millis)))
+        }
         _ => Outcome::Outage(work::refused(shared, error).await?),
     };
     Ok(Sent::Later { outcome, left })

@@ -4,7 +4,9 @@
 //! Every step is one that may be repeated: what is asked for is compared with what is on disk, and
 //! a step that failed is found undone in the next round.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -14,10 +16,11 @@ use super::super::store::mango::{self as store, Known, State};
 use super::super::store::{StoreError, meta};
 use super::super::{switching, timers};
 use super::Mango;
-use super::intake::{Taking, take_events};
-use crate::mango::dialogs::{DialogRefusal, Event};
+use super::intake::{Source, Taking, take_events};
+use super::rounds::Asked;
+use crate::mango::dialogs::{DialogRefusal, Event, Listing};
 use crate::mango::{AbonentId, Class, Error};
-use crate::time::Millis;
+use crate::time::{self, Millis};
 
 /// Between two rounds.
 const INTERVAL: Millis = 3_000;
@@ -29,6 +32,18 @@ const GRACE: Millis = 5_000;
 const WEBHOOK: Millis = 2_000;
 /// Chats read in one round: MANGO gives four a second.
 const CHATS: usize = 12;
+/// A session in which nothing is known to have changed is read again after so long, a few in a
+/// round: no document says that a message changes its time.
+const AGAIN: Millis = 30_000;
+const AGAIN_AT_ONCE: usize = 3;
+/// What is read behind what was read before: a message may be shown later than it was written.
+const BEHIND: Millis = 60_000;
+/// How long a reading may take, its turn included.
+const READING: Duration = Duration::from_secs(15);
+/// Readings of one session that fail before the others do not wait for it any more.
+const FAILURES: u32 = 3;
+/// A closed session that cannot be read is told as closed after so long.
+const UNREAD: Millis = 600_000;
 /// Nothing is asked before, by the wall clock: a program that is started again and again must not
 /// get the key blocked.
 const ASK_FROM: &str = "mango_ask_from";
@@ -108,6 +123,7 @@ pub(super) async fn refused(shared: &Shared, error: &Error) -> Result<Millis, St
         Class::Throttled => 2_000,
         _ => OUTAGE,
     };
+    let pause = pause.max(error.retry_after().map_or(0, time::millis));
     tracing::warn!(%error, pause, "Манго Диалоги refuses; it is asked again later");
     if pause > OUTAGE {
         let from = (shared.clock.now() + pause).to_string();
@@ -124,14 +140,32 @@ async fn ask(shared: &Shared, active: &Active, mango: &Mango) -> Result<Result<(
         Err(error) => return Ok(Err(error)),
     };
     shared.last_update_at.store(shared.clock.now(), Ordering::Relaxed);
-    let listed: Vec<String> = sessions.iter().map(|session| session.id.clone()).collect();
-    take_events(shared, bot, sessions.into_iter().map(Event::Session).collect()).await?;
-    let (unread, waiting, finished) = compare(shared, bot, listed, began, active.mango.is_some()).await?;
-    let changed = unread.iter().filter(|known| known.updated_at > known.read_to).count();
-    let (is_whole, mut found) = (changed <= CHATS, false);
-    for known in unread.into_iter().take(CHATS) {
-        match read(shared, bot, mango, known, began).await? {
+    let Listing { sessions, ids, is_whole } = sessions;
+    take_events(shared, bot, Source::List, sessions.into_iter().map(Event::Session).collect()).await?;
+    let work = compare(shared, bot, Listing { sessions: Vec::new(), ids, is_whole }, active.mango.is_some()).await?;
+    let Work { unread, waiting, finished } = work;
+    let (mut is_whole, mut found, mut unanswered) = (unread.changed <= CHATS, false, 0);
+    // All at once: one that hangs keeps only itself.
+    let reads = unread.sessions.into_iter().map(|(known, failures)| async move {
+        let limited = tokio::time::timeout(READING, read(shared, bot, mango, known, began)).await;
+        (failures, limited)
+    });
+    for (failures, outcome) in futures::future::join_all(reads).await {
+        let Ok(outcome) = outcome else {
+            is_whole &= failures + 1 >= FAILURES;
+            continue;
+        };
+        match outcome? {
             Ok(new) => found |= new,
+            // One that fails keeps nobody else waiting.
+            Err(error) if is_of_one(&error) => {
+                is_whole &= failures + 1 >= FAILURES;
+                unanswered += u32::from(error.class() == Class::Unreachable);
+                if unanswered > 1 {
+                    return Ok(Err(error));
+                }
+                tracing::debug!(%error, "the messages of a session could not be read; it is tried again");
+            }
             Err(error) => return Ok(Err(error)),
         }
     }
@@ -143,6 +177,7 @@ async fn ask(shared: &Shared, active: &Active, mango: &Mango) -> Result<Result<(
     for (known, employee) in waiting {
         if let Err(error) = mango.client.take_session(&known.id, AbonentId(employee)).await
             && error.dialog_refusal().is_none()
+            && error.class() != Class::Transient
         {
             return Ok(Err(error));
         }
@@ -156,11 +191,17 @@ async fn ask(shared: &Shared, active: &Active, mango: &Mango) -> Result<Result<(
                     shared.store.transact(move |tx| store::put(tx, &known)).await?;
                 }
                 Some(_) => {}
+                None if error.class() == Class::Transient => {}
                 None => return Ok(Err(error)),
             },
         }
     }
     Ok(Ok(()))
+}
+
+/// Whether it may be this session's own trouble.
+fn is_of_one(error: &Error) -> bool {
+    matches!(error.class(), Class::Transient | Class::Unreachable) && error.retry_after().is_none()
 }
 
 /// A round has ended: whoever waited for it goes on.
@@ -170,56 +211,105 @@ fn wake_waiting(shared: &Shared, began: Instant, is_whole: bool, found: bool) {
     }
 }
 
-/// Sessions to be read, to be taken for somebody, and to be closed by somebody.
-type Work = (Vec<Known>, Vec<(Known, i64)>, Vec<(Known, i64)>);
+/// What is to be done about sessions.
+struct Work {
+    unread: Unread,
+    /// To be taken for somebody, and to be closed by somebody.
+    waiting: Vec<(Known, i64)>,
+    finished: Vec<(Known, i64)>,
+}
+
+/// Sessions to be read in this round, with how often that has failed.
+struct Unread {
+    sessions: Vec<(Known, u32)>,
+    /// So many have changed or are closed, also beyond this round.
+    changed: usize,
+}
 
 /// Holds what MANGO lists against what is on disk.
-async fn compare(
-    shared: &Shared,
-    bot: i64,
-    listed: Vec<String>,
-    began: Millis,
-    closes: bool,
-) -> Result<Work, StoreError> {
-    let now = shared.clock.now();
-    shared
+async fn compare(shared: &Shared, bot: i64, listing: Listing, closes: bool) -> Result<Work, StoreError> {
+    let (now, passed) = (shared.clock.now(), shared.clock.passed());
+    let before = shared.mango_rounds.asked();
+    let (work, asked) = shared
         .store
         .transact(move |tx| {
-            let mut taking = Taking { tx, bot, now, taken: Vec::new() };
-            let mut work: Work = (Vec::new(), Vec::new(), Vec::new());
+            let mut asked: HashMap<String, Asked> = HashMap::new();
+            let mut candidates = Vec::new();
+            let mut waiting = Vec::new();
             for known in store::open(tx)? {
-                if !listed.contains(&known.id) {
-                    // One that was announced while we asked may be missing.
-                    if known.seen_at < began {
-                        store::put(tx, &Known { state: State::Closed, closed_at: now, ..known })?;
+                let mut one = before.get(&known.id).copied().unwrap_or_default();
+                if !listing.ids.contains(&known.id) {
+                    // A list may miss one for a moment.
+                    let since = *one.missing_since.get_or_insert(passed);
+                    if listing.is_whole && passed - since >= GRACE {
+                        store::put(tx, &Known { state: State::Closed, is_assumed: true, closed_at: now, ..known })?;
+                    } else {
+                        asked.insert(known.id.clone(), one);
                     }
                     continue;
                 }
+                one.missing_since = None;
+                asked.insert(known.id.clone(), one);
                 if known.is_max != Some(true) {
                     continue;
                 }
-                if known.chat.is_some() && (known.updated_at > known.read_to || !known.is_settled) {
-                    work.0.push(known.clone());
+                if known.chat.is_some() {
+                    candidates.push((known.clone(), one));
                 }
                 if let (State::Pending, Some(employee)) = (known.state, known.serves) {
-                    work.1.push((known, employee));
+                    waiting.push((known, employee));
                 }
             }
-            work.0.sort_by_key(|known| known.updated_at <= known.read_to);
-            for known in store::untold(tx)?.into_iter().filter(|_| closes) {
-                if now - known.closed_at >= GRACE {
+            let mut taking = Taking { tx, bot, source: Source::List, now, taken: Vec::new() };
+            for known in store::untold(tx)? {
+                let one = before.get(&known.id).copied().unwrap_or_default();
+                let for_so_long = (now - known.closed_at).abs();
+                if known.is_max == Some(true) && known.chat.is_some() && !known.is_drained && for_so_long < UNREAD {
+                    asked.insert(known.id.clone(), one);
+                    candidates.push((known, one));
+                } else if closes && (known.is_assumed || for_so_long >= GRACE) {
                     taking.closed(&known)?;
                     store::put(tx, &Known { told: true, ..known })?;
                 }
             }
+            let unread = unread(candidates, passed);
+            let mut finished = Vec::new();
             for known in store::finished(tx)? {
                 if let (State::Dialog, Some(employee), true) = (known.state, known.employee, known.brought) {
-                    work.2.push((known, employee));
+                    finished.push((known, employee));
                 }
             }
-            Ok(work)
+            Ok((Work { unread, waiting, finished }, asked))
         })
-        .await
+        .await?;
+    shared.mango_rounds.note_asked(asked);
+    Ok(work)
+}
+
+/// Which sessions are read now: what has changed first, and what fails behind everything else.
+fn unread(candidates: Vec<(Known, Asked)>, passed: Millis) -> Unread {
+    let urgency = |known: &Known| {
+        if known.state == State::Closed {
+            0
+        } else if known.updated_at > known.read_to {
+            1
+        } else {
+            u8::from(known.is_settled) + 2
+        }
+    };
+    let mut candidates: Vec<_> = candidates.into_iter().map(|(known, asked)| (urgency(&known), known, asked)).collect();
+    candidates.sort_by_key(|(urgency, known, asked)| (asked.failures, *urgency, asked.read_at, known.id.clone()));
+    let changed = candidates.iter().filter(|(urgency, _, asked)| *urgency < 2 && asked.failures < FAILURES).count();
+    let mut again = 0;
+    candidates.retain(|(urgency, _, asked)| {
+        let is_idle = *urgency == 3;
+        again += usize::from(is_idle);
+        let is_due = |pause: Millis| asked.read_at.is_none_or(|read_at| passed - read_at >= pause);
+        // What fails is tried more and more seldom.
+        is_due(AGAIN * Millis::from(asked.failures.min(10))) && (!is_idle || (again <= AGAIN_AT_ONCE && is_due(AGAIN)))
+    });
+    let sessions = candidates.into_iter().take(CHATS).map(|(_, known, asked)| (known, asked.failures)).collect();
+    Unread { sessions, changed }
 }
 
 /// Reads the messages of a session that has changed; whether it found one that a webhook ought to
@@ -232,22 +322,29 @@ async fn read(
     began: Millis,
 ) -> Result<Result<bool, Error>, StoreError> {
     let Some(chat) = known.chat.clone() else { return Ok(Ok(false)) };
-    let messages = match mango.client.chat_history(&chat, known.read_to).await {
+    // Noted before: whoever gives up on it has seen it fail.
+    shared.mango_rounds.note_read(&known.id, shared.clock.passed(), true);
+    let answer = mango.client.chat_history(&chat, known.read_to.saturating_sub(BEHIND).max(0)).await;
+    let is_refused = answer.as_ref().err().is_some_and(|error| error.dialog_refusal().is_some());
+    shared.mango_rounds.note_read(&known.id, shared.clock.passed(), answer.is_err() && !is_refused);
+    let messages = match answer {
         Ok(messages) => messages,
         // Nothing can be read any more, and nothing is waited for.
-        Err(error) if error.dialog_refusal().is_some() => Vec::new(),
+        Err(_) if is_refused => Vec::new(),
         Err(error) => return Ok(Err(error)),
     };
     let event = |message| Event::Message { session_id: known.id.clone(), chat_id: chat.clone(), message };
     let (old, young): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| message.time < began - WEBHOOK);
-    let found = take_events(shared, bot, old.into_iter().map(event).collect()).await?;
-    take_events(shared, bot, young.into_iter().map(event).collect()).await?;
+    let found = take_events(shared, bot, Source::History, old.into_iter().map(event).collect()).await?;
+    take_events(shared, bot, Source::History, young.into_iter().map(event).collect()).await?;
     shared
         .store
         .transact(move |tx| {
             if let Some(now) = store::get(tx, &known.id)? {
                 let is_settled = known.updated_at <= known.read_to;
-                store::put(tx, &Known { read_to: known.updated_at, is_settled, ..now })?;
+                // It was closed before it was read, or is read once more.
+                let is_drained = now.state == State::Closed && known.state == State::Closed;
+                store::put(tx, &Known { read_to: known.updated_at, is_settled, is_drained, ..now })?;
             }
             Ok(())
         })

@@ -2,10 +2,11 @@
 //! dialog is read back, and neither may bring the person back. Kept is a keyed digest, nothing that
 //! names anybody.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
 use super::{StoreError, Tx, meta};
+use crate::contract::CustomerId;
 use crate::time::Millis;
 
 const SALT: &str = "erased_salt";
@@ -23,6 +24,28 @@ pub(in crate::relay) fn remember(tx: &Tx<'_>, key: &str, now: Millis) -> Result<
         .prepare_cached("INSERT OR IGNORE INTO erased (digest, at) VALUES (?1, ?2)")?
         .execute(params![digest(&salt, key), now])?;
     Ok(())
+}
+
+/// Remembers that a person was erased now.
+pub(in crate::relay) fn remember_person(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Result<(), StoreError> {
+    let key = of_person(id);
+    remember(tx, &key, now)?;
+    if let Some(salt) = meta::get(tx, SALT)? {
+        let mut statement = tx.connection.prepare_cached("UPDATE erased SET at = ?2 WHERE digest = ?1")?;
+        statement.execute(params![digest(&salt, &key), now])?;
+    }
+    Ok(())
+}
+
+/// When that person was last erased.
+pub(in crate::relay) fn person(tx: &Tx<'_>, id: CustomerId) -> Result<Option<Millis>, StoreError> {
+    let Some(salt) = meta::get(tx, SALT)? else { return Ok(None) };
+    let mut statement = tx.connection.prepare_cached("SELECT at FROM erased WHERE digest = ?1")?;
+    Ok(statement.query_row([digest(&salt, &of_person(id))], |row| row.get(0)).optional()?)
+}
+
+fn of_person(id: CustomerId) -> String {
+    format!("customer:{id}")
 }
 
 /// Whether this update was erased.

@@ -31,7 +31,8 @@ CREATE TABLE mango_held (
 CREATE INDEX mango_held_session ON mango_held (session);
 ";
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// In the order in which an appeal goes through them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::relay) enum State {
     #[default]
@@ -74,6 +75,12 @@ pub(in crate::relay) struct Known {
     pub told: bool,
     /// The cabinet said something in it by itself.
     pub automatic: bool,
+    /// It counts as closed only because MANGO lists it no more.
+    pub is_assumed: bool,
+    /// Its messages were read since it was closed: what webhooks lost last is not listed any more.
+    pub is_drained: bool,
+    /// Of a person who was erased then: nothing older is taken, and nothing names them.
+    pub erased_at: Option<Millis>,
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<String> {
@@ -164,6 +171,19 @@ pub(in crate::relay) fn hold(
         )?
         .execute(params![message.id, session, chat, serde_json::to_string(message)?, now])?;
     Ok(())
+}
+
+/// Whether a message waits for that session.
+pub(in crate::relay) fn is_awaited(tx: &Tx<'_>, session: &str) -> Result<bool, StoreError> {
+    Ok(tx.connection.prepare_cached("SELECT 1 FROM mango_held WHERE session = ?1")?.exists([session])?)
+}
+
+/// The session that has that chat.
+pub(in crate::relay) fn with_chat(tx: &Tx<'_>, chat: &str) -> Result<Option<Known>, StoreError> {
+    let mut statement = tx.connection.prepare_cached("SELECT body FROM mango_session WHERE chat = ?1")?;
+    let mut found = known(&statement.query_map([chat], read)?.collect::<Result<Vec<_>, _>>()?);
+    found.sort_by_key(|known| known.updated_at);
+    Ok(found.pop())
 }
 
 /// Takes out what waits for that session, with its chat.

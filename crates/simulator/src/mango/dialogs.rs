@@ -94,6 +94,8 @@ pub(super) struct Dialogs {
     chats: BTreeMap<String, Vec<Value>>,
     local_ids: HashSet<String>,
     numbers: i64,
+    /// See [`Switches::messages_move_time`].
+    pub stands_still: bool,
     pub events: VecDeque<Event>,
 }
 
@@ -128,7 +130,9 @@ impl Dialogs {
         }
         let (id, chat) = (session.id.clone(), session.chat_id.clone());
         self.chats.entry(chat.clone()).or_default().push(message.clone());
-        self.sessions[at].update_time = now;
+        if !self.stands_still {
+            self.sessions[at].update_time = now;
+        }
         self.event(
             "/events/cc/md/session/chat/on_message",
             json!({"session_id": id, "chat_id": chat, "message": message}),
@@ -144,6 +148,7 @@ impl Dialogs {
         said: &ClientMessage,
         now: i64,
     ) -> Result<Value, String> {
+        self.stands_still = !switches.messages_move_time;
         let open = self
             .sessions
             .iter()

@@ -29,8 +29,8 @@
 //! | `GET /control/violations`, `DELETE …` | wrong requests and calls over the limit: `{path, code}` |
 //! | `POST /control/webhook` `{url}` | where events go: their paths are appended to it; null: nowhere |
 //! | `POST /control/say` `{socialUserId, firstName?, lastName?, text \| file, channelId?}` | a client writes; answers `{session_id, message_id}` |
-//! | `POST /control/desk` `{what: "take" \| "answer" \| "close" \| "expire", socialUserId, abonentId, text?}` | an employee works in MANGO's own desk, or the time is over |
-//! | `POST /control/not-delivered` `{chatId, messageId, error}` | an outgoing message did not reach the client |
+//! | `POST /control/desk` `{what: "take" \| "answer" \| "close" \| "expire" \| "automatic", socialUserId, abonentId, text?}` | an employee works in MANGO's own desk, or the time is over |
+//! | `POST /control/delivered` `{chatId, messageId}`, `POST /control/not-delivered` `{chatId, messageId, error}` | an outgoing message reached the client, or did not |
 //! | `GET /control/dialogs` | sessions with their messages, closed ones included |
 //! | `GET`, `POST /control/events` `{lose?, double?, swap?, hold?}` | what happens to the next webhooks; `GET`: what was delivered |
 //! | `GET /control/switches`, `PATCH …`, `POST /control/clock` `{advanceMs}` | |
@@ -86,6 +86,8 @@ pub struct Switches {
     pub transfer_tells_close: bool,
     /// A transfer to a group tells `on_pending` for the new session.
     pub group_transfer_pends: bool,
+    /// A message changes the time of its session.
+    pub messages_move_time: bool,
 }
 
 impl Default for Switches {
@@ -103,6 +105,7 @@ impl Default for Switches {
             events_beside_chat: false,
             transfer_tells_close: true,
             group_transfer_pends: true,
+            messages_move_time: true,
         }
     }
 }

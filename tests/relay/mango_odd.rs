@@ -1,0 +1,308 @@
+//! What MANGO OFFICE may say oddly, late or not at all costs nothing but itself.
+
+use maxchannel::contract::CustomerId;
+use maxchannel::contract::config::Intake;
+use maxchannel_simulator::mango::{Answer, ClientMessage, EventFaults, Fault, Outage, Switches, sign};
+use serde_json::json;
+
+use crate::mango::{Office, office};
+use crate::ways::assert_in_order_or_late;
+use crate::world::{Customer, World, quiet_rules};
+
+const LOST: EventFaults = EventFaults { lose: u32::MAX, double: 0, swap: 0, hold: false };
+
+impl Office {
+    /// Brings one call of MANGO OFFICE's, word by word.
+    async fn call(&self, event: &str) {
+        let signature = sign("inventedmangokey", event.as_bytes(), "inventedmangosalt");
+        let form = [("vpbx_api_key", "inventedmangokey"), ("sign", &signature), ("json", event)];
+        let mut url = url::Url::parse(&format!("http://{}", self.world.address())).unwrap();
+        url.query_pairs_mut().extend_pairs(form);
+        let body = url.query().unwrap().to_owned();
+        url.set_query(None);
+        url.set_path("webhooks/mango/default/support/events/cc/md/session/chat/on_message");
+        let answer = reqwest::Client::new().post(url).body(body).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{event}");
+    }
+
+    fn calls(&self) -> u64 {
+        self.mango.control().counters()["total"].as_u64().unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_client_wrote_arrives_however_oddly_the_event_is_written() {
+    let office = office(Switches::friendly()).await;
+    office.listens();
+    let anna = Office::customer();
+    office.say(&anna, "Здравствуйте");
+    office.until_state(&anna, "dialog").await;
+    let session = office.sessions(&anna).pop().unwrap();
+    let (id, chat) = (&session["session_id"], &session["chat_id"]);
+    let incoming = r#""direction": "incoming", "client_id": "x""#;
+    for (number, message) in [
+        format!(r#""message": {{"message_id": "odd-0", {incoming}, "payload": {{"type": "text", "text": "слово-0 \\ud83d"}}}}"#),
+        format!(r#""message_id": {{"message_id": "odd-1", {incoming}, "payload": {{"type": "text", "text": "слово-1"}}}}"#),
+        r#""message": {"message_id": "odd-2", "client_id": "x", "payload": {"text": "слово-2"}}"#.to_owned(),
+        format!(r#""message": {{"message_id": "odd-3", {incoming}, "payload": "слово-3", "time": 1e999}}"#),
+        format!(r#""message": {{"message_id": "odd-4", {incoming}, "payload": {{"text": "слово-4"}}, "time": "вчера"}}"#),
+        format!(r#""message": {{"message_id": 5, {incoming}, "payload": {{"text": "слово-5"}}, "time": 9e18}}"#),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // The session or only its chat.
+        let place = if number % 2 == 0 { format!(r#""session_id": {id}, "chat_id": {chat}"#) } else { format!(r#""chat_id": {chat}"#) };
+        office.call(&format!(r#"{{"id": "odd", {place}, {message}}}"#)).await;
+        let word = format!("слово-{number}");
+        office
+            .world
+            .until_true(&word, || office.world.received(&anna).iter().filter(|text| text.contains(&word)).count() == 1)
+            .await;
+    }
+    // Signed and not understood: kept and acknowledged.
+    for event in ["[]", "nonsense", r#"{"id": "e", "invented": true}"#] {
+        office.call(event).await;
+    }
+    office.world.assert_contract_kept();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_odd_row_of_the_list_of_sessions_keeps_no_other_from_being_found() {
+    let office = office(Switches::friendly()).await;
+    let anna = Office::customer();
+    office.say(&anna, "Здравствуйте");
+    let session = office.sessions(&anna).pop().unwrap();
+    let odd =
+        r#"{"session_id": "odd", "state": "unheard of", "variables": {"social_user": {"first_name": "\\ud83d"}}}"#;
+    let body = format!(r#"{{"name": "OK", "status": 200, "code": 1000, "sessions": [null, 7, {odd}, {session}]}}"#);
+    let answer = Answer::Raw { status: 200, body: body.replace(r"\\ud83d", r"\ud83d") };
+    office.mango.control().fault(Fault { path: "/cc/md/sessions".to_owned(), count: 2, answer, ..Fault::default() });
+    office.until_state(&anna, "dialog").await;
+    office.received(&anna, &["Здравствуйте"]).await;
+}
+
+/// Not to be listed for a moment is not to be closed, and what was closed by mistake goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_a_list_misses_is_not_taken_for_closed_and_its_answers_get_out() {
+    let none = json!({"name": "OK", "status": 200, "code": 1000});
+    let odd = json!({"name": "OK", "status": 200, "code": 1000, "sessions": "odd"});
+    for (answer, count, may_close) in [(&none, 1, false), (&odd, 30, false), (&json!({}), 30, false), (&none, 30, true)]
+    {
+        let office = office(Switches::friendly()).await;
+        office.listens();
+        let anna = Office::customer();
+        office.say(&anna, "Здравствуйте");
+        let chat = office.world.accept(&anna).await;
+        office.until_state(&anna, "dialog").await;
+        office.mango.control().fault(Fault {
+            path: "/cc/md/sessions".to_owned(),
+            count,
+            answer: Answer::Json { status: 200, body: answer.clone() },
+            ..Fault::default()
+        });
+        let before = office.calls();
+        office.world.until_true("the list was asked for", || office.calls() >= before + u64::from(count).min(4)).await;
+        office.world.pass(60_000).await;
+        if may_close {
+            office.world.until_true("it counts as closed", || office.world.open_chat(&anna).is_none()).await;
+        } else {
+            assert_eq!(office.world.open_chat(&anna), Some(chat), "{answer}");
+        }
+        office.say(&anna, "Вы здесь?");
+        office.received(&anna, &["Здравствуйте", "Вы здесь?"]).await;
+        let chat = if may_close { office.world.accept(&anna).await } else { chat };
+        office.world.crm.control().send(chat, office.world.agent, "Здесь", Vec::new()).unwrap();
+        office.world.until_true("the answer is shown", || office.shown(&anna) == ["Здесь"]).await;
+        assert_eq!(office.sessions(&anna).len(), 1, "a second dialog was begun");
+        office.world.assert_contract_kept();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_whose_messages_cannot_be_read_keeps_no_other_waiting() {
+    let fails = Answer::Json { status: 200, body: json!({"status": 200, "code": 5000, "error": "Internal error"}) };
+    for (answer, hold_ms) in [(fails, 0), (Answer::Normal, 600_000)] {
+        let office = office(Switches::friendly()).await;
+        office.listens();
+        let (anna, boris) = (Office::customer(), Office::customer());
+        for customer in [&anna, &boris] {
+            office.say(customer, "Здравствуйте");
+            office.until_state(customer, "dialog").await;
+        }
+        let chat = office.sessions(&anna).pop().unwrap()["chat_id"].as_str().unwrap().to_owned();
+        office.mango.control().fault(Fault {
+            path: "/cc/md/session/chat/history".to_owned(),
+            body: format!("{chat}%22"),
+            count: u32::MAX,
+            hold_ms,
+            answer,
+            ..Fault::default()
+        });
+        office.mango.control().event_faults(LOST);
+        for customer in [&anna, &boris] {
+            office.say(customer, "Вы здесь?");
+        }
+        office.received(&boris, &["Здравствуйте", "Вы здесь?"]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_at_all_is_asked_for_while_mango_asks_to_be_left_alone() {
+    let office = office(Switches::friendly()).await;
+    office.listens();
+    let anna = Office::customer();
+    office.say(&anna, "Здравствуйте");
+    let chat = office.world.accept(&anna).await;
+    office.until_state(&anna, "dialog").await;
+    for (status, path) in [(503, "/cc/md/sessions"), (429, "/cc/md/session/chat/send_message")] {
+        let before = office.calls();
+        office.mango.control().fault(Fault {
+            path: path.to_owned(),
+            effect: false,
+            answer: Answer::Busy { status, retry_after: "3600".to_owned() },
+            ..Fault::default()
+        });
+        office.world.crm.control().send(chat, office.world.agent, "Слушаю вас", Vec::new()).unwrap();
+        office.world.until_true("it was asked once more", || office.calls() > before).await;
+        office.world.pass(30_000).await;
+        let before = office.calls();
+        office.world.pass(600_000).await;
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        assert_eq!(office.calls(), before, "after {status} of {path}");
+        if status == 503 {
+            break;
+        }
+    }
+}
+
+/// The last words of a session that is closed are not listed any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_before_a_session_was_closed_is_found_although_no_webhook_told_it() {
+    for restarts in [false, true] {
+        let mut office = office(Switches::friendly()).await;
+        office.listens();
+        let anna = Office::customer();
+        office.say(&anna, "Здравствуйте");
+        office.until_state(&anna, "dialog").await;
+        office.received(&anna, &["Здравствуйте"]).await;
+        office.mango.control().event_faults(LOST);
+        office.mango.control().outage(Some(Outage::BadGateway));
+        office.say(&anna, "Последнее слово");
+        office.mango.control().desk("expire", &anna.id.to_string(), 0, "").unwrap();
+        if restarts {
+            office.world.restart(false).await;
+        }
+        office.world.pass(120_000).await;
+        office.mango.control().outage(None);
+        office.received(&anna, &["Здравствуйте", "Последнее слово"]).await;
+        office.world.until_true("the chat is closed", || office.world.open_chat(&anna).is_none()).await;
+        office.world.assert_contract_kept();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_webhooks_are_found_although_messages_leave_the_time_of_their_session_as_it_is() {
+    let office = office(Switches { messages_move_time: false, ..Switches::friendly() }).await;
+    office.listens();
+    let anna = Office::customer();
+    office.say(&anna, "раз");
+    office.until_state(&anna, "dialog").await;
+    office.received(&anna, &["раз"]).await;
+    office.world.pass(120_000).await;
+    office.mango.control().event_faults(LOST);
+    let texts = ["раз", "два", "три"];
+    for text in &texts[1..] {
+        office.say(&anna, text);
+        tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+    }
+    office.world.until_true("all are found", || office.world.received(&anna).len() == 3).await;
+    assert_in_order_or_late(&office.world.received(&anna), &texts);
+}
+
+fn on_disk(world: &World, words: &str) -> bool {
+    ["relay.db", "relay.db-wal"].iter().any(|name| {
+        std::fs::read(world.data_dir().join(name))
+            .is_ok_and(|bytes| bytes.windows(words.len()).any(|window| window == words.as_bytes()))
+    })
+}
+
+fn say_as(world: &World, customer: &Customer, text: &str) {
+    let said = ClientMessage {
+        social_user_id: customer.id.to_string(),
+        first_name: "Аннабелла".to_owned(),
+        text: text.to_owned(),
+        ..ClientMessage::default()
+    };
+    world.mango.as_ref().unwrap().control().say(&said).unwrap();
+}
+
+/// MANGO OFFICE goes on showing the open appeal with everything that was said in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_an_erased_person_no_list_and_no_history_brings_anything_back_until_they_write() {
+    for (way, loses) in [(Intake::MangoDialogs, false), (Intake::MangoDialogs, true), (Intake::LongPoll, false)] {
+        let setup = crate::world::Setup { is_connected: true, ..crate::world::Setup::default() };
+        let mut world = World::start_with(quiet_rules(), way.clone(), setup).await;
+        let mango = world.mango.as_ref().unwrap().control();
+        if loses {
+            mango.event_faults(LOST);
+        }
+        let anna = world.customer("Аннабелла");
+        world.say(&anna, "канарейка-раз");
+        tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+        world.say(&anna, "канарейка-два");
+        world.until_true("both are with the agent", || world.received(&anna).len() == 2).await;
+        let id = anna.id.to_string();
+        let knows = || mango.dialogs().iter().any(|session| session["messages"].as_array().unwrap().len() == 2);
+        world.until_true("MANGO OFFICE has them, too", knows).await;
+        world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
+        if way != Intake::MangoDialogs {
+            world.switch(Intake::MangoDialogs).await;
+        }
+        world.pass(300_000).await;
+        for _ in 0..20 {
+            world.moment().await;
+        }
+        world.restart(false).await;
+        world.pass(300_000).await;
+        for words in ["Аннабелла", "канарейка", &id] {
+            assert!(!on_disk(&world, words), "{way:?}: {words} is back on disk");
+        }
+        assert_eq!(world.received(&anna), ["канарейка-раз", "канарейка-два"], "{way:?}");
+        mango.event_faults(EventFaults::default());
+        say_as(&world, &anna, "Снова я");
+        world.until_true("they begin afresh", || world.received(&anna).len() == 3).await;
+        assert_eq!(world.received(&anna), ["канарейка-раз", "канарейка-два", "Снова я"], "{way:?}");
+        world.assert_contract_kept();
+    }
+}
+
+/// The chat is slow to be shown, and the person is erased meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_that_is_under_way_does_not_bring_an_erased_person_back() {
+    let office = office(Switches::friendly()).await;
+    office.listens();
+    let anna = Office::customer();
+    office.say(&anna, "раз");
+    office.until_state(&anna, "dialog").await;
+    office.received(&anna, &["раз"]).await;
+    office.world.pass(120_000).await;
+    office.mango.control().event_faults(LOST);
+    office.mango.control().fault(Fault {
+        path: "/cc/md/session/chat/history".to_owned(),
+        count: 1,
+        hold_ms: 1_500,
+        ..Fault::default()
+    });
+    office.say(&anna, "канарейка");
+    let under_way = || office.mango.control().counters()["inFlight"].as_u64().unwrap() > 0;
+    let asked =
+        |office: &Office| office.mango.control().counters()["calls"]["POST /cc/md/session/chat/history"].as_u64();
+    let before = asked(&office);
+    office.world.until_true("it is being read", || asked(&office) > before && under_way()).await;
+    office.world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
+    office.world.until_true("it was answered", || !under_way()).await;
+    office.world.pass(300_000).await;
+    assert!(!on_disk(&office.world, "канарейка"));
+    assert_eq!(office.world.received(&anna), ["раз"]);
+}
