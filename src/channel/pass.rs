@@ -1,7 +1,7 @@
 //! One pass over a channel: the order of its steps, written once for every shell.
 //!
-//! The controller, the local runner and the commands that only observe bring a [`Shell`] each: what a
-//! step means there. What the order promises:
+//! The controller, the local runner and the commands that only observe bring a [`Shell`] each: what
+//! a step means there. What the order promises:
 //!
 //! - A relay whose bot is remembered is served before anybody outside is asked.
 //! - Whatever comes back from outside counts at once: who else holds the bot and what the relay

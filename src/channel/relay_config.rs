@@ -59,8 +59,11 @@ pub fn relay_config(
         retention_seconds: desired.retention_seconds,
         suspended: desired.suspended || !access.ours,
         installation: Some(desired.installation.as_str().to_owned()),
-        mango: (intake == Intake::MangoDialogs)
-            .then(|| MangoConfig { base_url: installation.mango_url.clone(), employees }),
+        mango: (intake == Intake::MangoDialogs).then(|| MangoConfig {
+            base_url: installation.mango_url.clone(),
+            employees,
+            unsigned_from: desired.unsigned_from.clone(),
+        }),
         sources: desired.sources.clone(),
         log_level: None,
         intake,

@@ -68,8 +68,8 @@ impl Cadence {
         }
     }
 
-    /// The pause after a probe at `at` that was the `failures`-th failure in a row for `trouble`, or
-    /// a success.
+    /// The pause after a probe at `at` that was the `failures`-th failure in a row for `trouble`,
+    /// or a success.
     #[must_use]
     pub fn pause(&self, channel: &ChannelRef, subject: Subject, at: Millis, failing: Option<(Trouble, u32)>) -> Millis {
         let steady = self.steady(subject);

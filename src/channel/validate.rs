@@ -116,6 +116,8 @@ pub struct Desired {
     pub receiver: Option<api::Receiver>,
     pub intake: DesiredIntake,
     pub on_foreign: api::ForeignSubscription,
+    /// Networks from which MANGO OFFICE may call without a signature.
+    pub unsigned_from: Vec<String>,
     /// What the world sees of us, whatever the intake: the CRM's hints go there.
     pub public_base: Option<Url>,
     pub card: Option<api::BotCard>,
@@ -233,6 +235,11 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
         receiver: spec.receiver.clone(),
         intake,
         on_foreign: spec.intake.as_ref().map(|intake| intake.on_foreign_subscription).unwrap_or_default(),
+        unsigned_from: spec
+            .intake
+            .as_ref()
+            .and_then(|intake| intake.mango_dialogs.as_ref()?.unsigned_from.clone())
+            .unwrap_or_default(),
         public_base,
         card: spec.bot_card.clone(),
         rules,

@@ -99,6 +99,9 @@ pub enum Intake {
 pub struct MangoConfig {
     pub base_url: Url,
     pub employees: Vec<MangoEmployee>,
+    /// Networks from which calls without a signature are taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsigned_from: Vec<String>,
 }
 
 /// An agent by the number at MANGO OFFICE.

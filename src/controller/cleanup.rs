@@ -4,9 +4,10 @@
 //! Nothing that was acknowledged is thrown away: while the relay has messages that are not
 //! delivered, the deletion waits, says for how many, and goes on by itself. What a relay said last
 //! counts where it does not come back within the installation's patience, for since then something
-//! may have come in; of one that has run and has not said anything to this process the deletion waits for a
-//! word. Whoever does not want to says so by an annotation ([`names::FORCE_DELETE`]). Where the
-//! volume is gone, or the pod that kept them on its own disk, there is nothing to wait for.
+//! may have come in; of one that has run and has not said anything to this process the deletion
+//! waits for a word. Whoever does not want to says so by an annotation ([`names::FORCE_DELETE`]).
+//! Where the volume is gone, or the pod that kept them on its own disk, there is nothing to wait
+//! for.
 //!
 //! Else it never hangs: what cannot be taken away outside within the installation's patience,
 //! counted in tries of this process ([`Tried`]), is named in an event, and the channel goes all the
@@ -294,10 +295,10 @@ async fn leave(
         let left_for = passed - *state.left_at.get_or_insert(passed);
         if !forced {
             let (held, word) = undelivered(context, scope, channel, state, &Ok(Arc::new(manifest.clone()))).await?;
-            let none = Held::Known(Undelivered::default());
-            if word == Word::Former && held == none {
+            let nothing = Held::Known(Undelivered::default());
+            if word == Word::Former && held == nothing {
                 if left_for < patience.max(DRAIN) {
-                    let held = if left_for < TOLD_AFTER { none } else { Held::Unknown };
+                    let held = if left_for < TOLD_AFTER { nothing } else { Held::Unknown };
                     return Ok(Err(Left::draining(held)));
                 }
                 let words = "The relay did not come back to say what it holds; when it last said so, that was nothing";

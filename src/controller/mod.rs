@@ -387,8 +387,8 @@ fn own_pod(namespace: &str, pod: &str) -> k8s_openapi::api::core::v1::ObjectRefe
     }
 }
 
-/// Whether the cluster has forgotten what a MaxChannel is: of a namespace that is gone it would list
-/// none.
+/// Whether the cluster has forgotten what a MaxChannel is: of a namespace that is gone it would
+/// list none.
 async fn lacks_definition(context: &Context, scope: &Scope) -> bool {
     let client = context.writer.client().clone();
     let api: Api<Channel> = match &scope.namespace {

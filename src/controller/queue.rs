@@ -3,8 +3,8 @@
 //! would wait for ever.
 //!
 //! A channel waits from the moment when something has happened to it, or when the time of its next
-//! probe has come, until a pass over it begins; what happens during a pass waits for the next one. A
-//! probe that lies in the future is no waiting.
+//! probe has come, until a pass over it begins; what happens during a pass waits for the next one.
+//! A probe that lies in the future is no waiting.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -22,8 +22,8 @@ use super::{Error, names};
 use crate::api::AllowedHosts;
 use crate::contract::digest::fingerprint;
 
-/// What a relay is told of the external systems that a manifest chooses, and where the addresses in it
-/// stand.
+/// What a relay is told of the external systems that a manifest chooses, and where the addresses in
+/// it stand.
 const OUTSIDE: [(&str, &[&str]); 3] =
     [("creatio", &["url", "identityUrl"]), ("bot", &["url"]), ("offHoursBot", &["url"])];
 /// The settings file among the Secret's data.

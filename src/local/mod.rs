@@ -52,8 +52,8 @@ pub use ui::TOKEN as PAGE_TOKEN;
 const FILES_INTERVAL: Duration = Duration::from_secs(1);
 /// A stop is over after this, whatever hangs.
 const STOP_LIMIT: Duration = Duration::from_millis(9_500);
-/// How long the first changes outside wait for the first probes of all channels, which may show that
-/// two have one bot.
+/// How long the first changes outside wait for the first probes of all channels, which may show
+/// that two have one bot.
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// How the runner is started.

@@ -12,16 +12,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use futures::StreamExt as _;
 use tokio::sync::Semaphore;
 
 use super::Relay;
+use super::listener::Caller;
 pub use super::listener::serve;
 use super::oversized::Shortened;
 use crate::contract::webhook::{SECRET_HEADER, route};
@@ -150,6 +151,7 @@ async fn take_webhook(
 async fn mango_webhook(
     State(relays): State<Relays>,
     Path((namespace, name, path)): Path<(String, String, String)>,
+    caller: Option<Extension<Caller>>,
     body: Body,
 ) -> StatusCode {
     if path.trim_end_matches('/').rsplit('/').next() == Some("ping") {
@@ -160,7 +162,7 @@ async fn mango_webhook(
     // The signature is over the body: it has to be read before anything is known of the caller, so
     // no more than an event can be.
     match tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, LONG_BODY)).await {
-        Ok(Ok(bytes)) => relay.mango_webhook(&bytes).await,
+        Ok(Ok(bytes)) => relay.mango_webhook(caller.map(|Extension(Caller(address))| address), &bytes).await,
         Ok(Err(_)) => StatusCode::FORBIDDEN,
         Err(_) => StatusCode::REQUEST_TIMEOUT,
     }

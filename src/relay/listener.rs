@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,6 +38,10 @@ const BUFFER: usize = 16 * 1024;
 /// Between two tries to accept where the process has no file left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller(pub IpAddr);
+
 /// Answers on the port until `stop`, then lets what is under way end. Dropping it closes every
 /// connection.
 pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) {
@@ -52,8 +57,8 @@ async fn serve_at_most(most: usize, listener: TcpListener, routes: Router, stop:
             Some(_) = tasks.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Most likely there are no files left: a connection that nobody uses gives one
                 // back.
@@ -71,7 +76,7 @@ async fn serve_at_most(most: usize, listener: TcpListener, routes: Router, stop:
                 break;
             }
         }
-        tasks.spawn(answer(stream, routes.clone(), open.enter(), stop.clone()));
+        tasks.spawn(answer(stream, Caller(from.ip()), routes.clone(), open.enter(), stop.clone()));
     }
     drop(listener);
     while tasks.join_next().await.is_some() {}
@@ -153,7 +158,7 @@ impl Drop for Place {
 }
 
 /// Answers one connection's requests.
-async fn answer(stream: TcpStream, routes: Router, place: Place, stop: CancellationToken) {
+async fn answer(stream: TcpStream, caller: Caller, routes: Router, place: Place, stop: CancellationToken) {
     // Answers are small and whole; where this cannot be set they are only slower.
     let _ = stream.set_nodelay(true);
     let connection = Arc::clone(&place.connection);
@@ -164,8 +169,9 @@ async fn answer(stream: TcpStream, routes: Router, place: Place, stop: Cancellat
             let (connection, routes) = (Arc::clone(&connection), routes.clone());
             async move {
                 let _busy = Busy::new(&connection);
-                let answer: Result<Response<Body>, Infallible> =
-                    hyper::service::Service::call(&routes, request.map(Body::new)).await;
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(caller);
+                let answer: Result<Response<Body>, Infallible> = hyper::service::Service::call(&routes, request).await;
                 answer
             }
         }

@@ -108,6 +108,7 @@ mod to_crm;
 mod to_max;
 mod trouble;
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -285,9 +286,9 @@ impl Relay {
         self.shared.active().is_some_and(|active| active.mango.is_some() || active.left.is_some())
     }
 
-    /// Takes one webhook call of MANGO OFFICE.
-    pub async fn mango_webhook(&self, body: &[u8]) -> StatusCode {
-        mango::webhook(&self.shared, body).await
+    /// Takes one webhook call of MANGO OFFICE; `caller`: where its connection comes from.
+    pub async fn mango_webhook(&self, caller: Option<IpAddr>, body: &[u8]) -> StatusCode {
+        mango::webhook(&self.shared, caller, body).await
     }
 
     /// Whether a webhook call comes from MAX: the fingerprint in its path and the secret in its

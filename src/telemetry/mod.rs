@@ -43,8 +43,8 @@ impl Running {
 }
 
 /// Starts logging to stderr. The environment variable `MAXCHANNEL_LOG` sets what is said, as
-/// `info`, `debug` or `maxchannel::relay=debug,info`; without it `default` holds. `format` is that of
-/// a process for which none was [chosen](choose). A second call changes nothing.
+/// `info`, `debug` or `maxchannel::relay=debug,info`; without it `default` holds. `format` is that
+/// of a process for which none was [chosen](choose). A second call changes nothing.
 pub fn start(format: Format, default: &str) {
     let _none = begin(format, default, None);
 }

@@ -190,8 +190,8 @@ async fn the_controllers_account_touches_only_what_belongs_to_a_channel() {
     let labels = |name: &str, value: Value| json!({"metadata": {"labels": {name: value}}});
     let (instance, by) = ("app.kubernetes.io/instance", "app.kubernetes.io/managed-by");
     let made = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "made"}, "stringData": {"a": "b"}});
-    // Of its own by every mark, and yet a way to what is others': a token of any account, a pod that
-    // runs as any account or holds any Secret or the node, an address of others.
+    // Of its own by every mark, and yet a way to what is others': a token of any account, a pod
+    // that runs as any account or holds any Secret or the node, an address of others.
     let mut of_ghost = ours.clone();
     of_ghost["app.kubernetes.io/instance"] = json!("ghost");
     let token = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",

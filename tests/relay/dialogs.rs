@@ -4,9 +4,10 @@
 use std::collections::HashSet;
 use std::sync::OnceLock;
 
+use maxchannel::contract::CustomerId;
 use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, OffHours, Rules, WorkingHours};
-use maxchannel_simulator::creatio::Outage;
+use maxchannel_simulator::creatio::{Answer, Fault, Outage};
 use maxchannel_simulator::max::DialogAction;
 use serde_json::json;
 
@@ -254,6 +255,66 @@ pub async fn an_agents_closing_says_goodbye_once_over_a_restart_and_the_next_wor
         .map(|entry| entry.chat)
         .collect();
     assert_eq!(chats.len(), 2);
+    world.assert_contract_kept();
+}
+
+/// The relay begins with an empty store, the answer to its first message is lost, and its first
+/// look at the outbox shows the chat as closed already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_that_is_closed_before_the_relay_knows_that_it_opened_it_ends_with_the_close_message() {
+    const RECEIVE: &str = "/rest/MaxChannelService/receive";
+    let away = |method: &str, path: &str| Fault {
+        method: Some(method.to_owned()),
+        path: path.to_owned(),
+        count: 1_000,
+        effect: false,
+        answer: Answer::Empty { status: 503 },
+        ..Fault::default()
+    };
+    for says_more in [false, true] {
+        let mut world = World::start(farewell(None), Intake::Webhook).await;
+        world.stop().await;
+        world.lose_store();
+        let crm = world.crm.control();
+        crm.fault(Fault { path: RECEIVE.to_owned(), answer: Answer::Drop, ..Fault::default() });
+        crm.fault(away("POST", RECEIVE));
+        crm.fault(away("GET", "/odata/MaxOutbox"));
+        world.run().await;
+        let anna = world.customer("Анна");
+        world.say(&anna, "Вопрос");
+        let chat = world.until("the CRM has it", || world.open_chat(&anna)).await;
+        // Nobody has accepted it, so that nothing else names the chat.
+        crm.close(chat, world.agent).unwrap();
+        if says_more {
+            world.say(&anna, "Ещё вопрос");
+        }
+        // The outbox is the first to be seen.
+        crm.clear_faults();
+        crm.fault(away("POST", RECEIVE));
+        let told = || crm.outbox().iter().all(|row| row["State"] == "Delivered");
+        world.until_true("the closing is known", told).await;
+        crm.clear_faults();
+        world.until_true("the close message is shown", || count(&world, &anna, GOODBYE) == 1).await;
+        world.restart(false).await;
+        world.pass(HOUR).await;
+        assert_eq!(count(&world, &anna, GOODBYE), 1);
+        assert_eq!(world.received(&anna).len(), 1 + usize::from(says_more));
+        assert_eq!(world.open_chat(&anna).is_some(), says_more);
+        world.assert_contract_kept();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_erased_and_writes_on_into_an_open_chat_is_not_said_goodbye() {
+    let world = World::start(farewell(None), Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "Вопрос");
+    let chat = world.accept(&anna).await;
+    world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
+    world.say(&anna, "Ещё вопрос");
+    world.until_true("it is with the agent", || world.received(&anna).len() == 2).await;
+    world.pass(HOUR).await;
+    assert_eq!((world.open_chat(&anna), count(&world, &anna, GOODBYE)), (Some(chat), 0));
     world.assert_contract_kept();
 }
 

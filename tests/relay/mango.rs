@@ -253,6 +253,28 @@ async fn who_knows_no_salt_is_refused_whatever_the_form_and_learns_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_without_a_signature_is_taken_from_the_named_networks_only_and_a_wrong_signature_from_nowhere() {
+    for (networks, taken) in [(&["10.0.0.0/8", "2001:db8::/32"][..], false), (&["10.0.0.0/8", "127.0.0.0/8"], true)] {
+        let mut office = office(Switches { body_form: BodyForm::Bare, ..Switches::friendly() }).await;
+        office.world.set_unsigned_from(networks);
+        office.world.apply(quiet_rules(), 3).await;
+        office.listens();
+        let anna = Office::customer();
+        office.say(&anna, "Здравствуйте");
+        office.world.until_true("it was tried", || !office.mango.control().deliveries().is_empty()).await;
+        let status = if taken { 200 } else { 403 };
+        assert!(
+            office.mango.control().deliveries().iter().all(|delivery| delivery["status"] == status),
+            "{networks:?}"
+        );
+        office.received(&anna, &["Здравствуйте"]).await;
+        let forged = r#"{"vpbx_api_key": "inventedmangokey", "sign": "00", "json": {"id": "e"}}"#;
+        let url = format!("http://{}/webhooks/mango/default/support/events", office.world.address());
+        assert_eq!(reqwest::Client::new().post(url).body(forged).send().await.unwrap().status(), 403);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dialogs_of_other_messengers_are_left_alone() {
     let office = office(Switches::friendly()).await;
     office.listens();

@@ -47,8 +47,9 @@ promises! {
     ways::repeats_and_mixed_up_updates_change_nothing on webhook long_poll mango_dialogs;
     ways::a_kill_in_the_middle_of_everything_loses_doubles_and_reorders_nothing on webhook long_poll mango_dialogs;
     interleavings::a_restart_in_the_middle_of_everything_loses_doubles_and_reorders_nothing on long_poll,
-        not webhook: "what MAX could not deliver it repeats after a minute of its own; the kill below has this way",
+        not webhook: "what MAX could not deliver it repeats after a minute of its own; the next line has this way",
         not mango_dialogs: "sixty answers take MANGO OFFICE longer than a test waits: it takes four a second";
+    ways::a_restart_again_and_again_loses_doubles_and_reorders_nothing on webhook long_poll mango_dialogs;
     interleavings::what_the_crm_only_queues_is_repeated_until_it_is_stored on webhook long_poll mango_dialogs;
     interleavings::after_the_loss_of_the_store_nothing_that_was_sent_is_sent_again on webhook long_poll mango_dialogs;
     places::a_crm_that_hangs_for_some_customers_holds_up_nobody_else_in_either_direction
@@ -167,7 +168,16 @@ async fn repeats_and_mixed_up_updates_change_nothing(intake: Intake) {
     world.assert_contract_kept();
 }
 
+async fn a_restart_again_and_again_loses_doubles_and_reorders_nothing(intake: Intake) {
+    interrupted(intake, false).await;
+}
+
 async fn a_kill_in_the_middle_of_everything_loses_doubles_and_reorders_nothing(intake: Intake) {
+    interrupted(intake, true).await;
+}
+
+/// The relay ends four times, each time somewhere else in what is under way.
+async fn interrupted(intake: Intake, kills: bool) {
     let mut world = World::start(quiet_rules(), intake).await;
     let customers = ["Анна", "Борис"].map(|name| world.customer(name));
     let mut chats = Vec::new();
@@ -186,8 +196,12 @@ async fn a_kill_in_the_middle_of_everything_loses_doubles_and_reorders_nothing(i
         for _ in 0..round * 4 {
             world.moment().await;
         }
-        world.kill().await;
-        world.run().await;
+        if kills {
+            world.kill().await;
+            world.run().await;
+        } else {
+            world.restart(false).await;
+        }
     }
     for customer in &customers {
         world.until_true("the agent has everything", || world.received(customer).len() >= 13).await;

@@ -64,6 +64,8 @@ pub struct Setup {
     pub sources: Vec<Source>,
     /// The address of MANGO OFFICE, and who the agents are there.
     pub mango: Option<(String, Vec<MangoEmployee>)>,
+    /// Networks from which MANGO OFFICE may call without a signature.
+    pub unsigned_from: Vec<String>,
     /// MANGO OFFICE has the bot although it may not be the way in.
     pub is_connected: bool,
     pub bot_timeout_millis: Option<u64>,
@@ -238,6 +240,11 @@ impl World {
     /// Who the agents are at MANGO OFFICE; takes effect with the next settings.
     pub fn set_mango(&mut self, url: String, employees: Vec<MangoEmployee>) {
         self.setup.mango = Some((url, employees));
+    }
+
+    /// From where MANGO OFFICE may call without a signature; takes effect with the next settings.
+    pub fn set_unsigned_from(&mut self, networks: &[&str]) {
+        self.setup.unsigned_from = networks.iter().map(|network| (*network).to_owned()).collect();
     }
 
     /// The channel's data folder.
@@ -481,7 +488,9 @@ fn config(
     channel.retention_seconds = setup.retention_seconds.unwrap_or(channel.retention_seconds);
     channel.sources.clone_from(&setup.sources);
     if let Some((url, employees)) = &setup.mango {
-        channel.mango = Some(MangoConfig { base_url: url.parse().unwrap(), employees: employees.clone() });
+        let unsigned_from = setup.unsigned_from.clone();
+        let (base_url, employees) = (url.parse().unwrap(), employees.clone());
+        channel.mango = Some(MangoConfig { base_url, employees, unsigned_from });
         let options = maxchannel_simulator::mango::Options::default();
         config.secrets.mango = Some((options.api_key.into(), options.api_salt.into()));
     }

@@ -372,6 +372,16 @@ fn is_phone(text: &str) -> bool {
 }
 
 fn intake_rules(intake: &Intake, at: &FieldPath, found: &mut Vec<Finding>) {
+    let unsigned = intake.mango_dialogs.as_ref().and_then(|dialogs| dialogs.unsigned_from.as_deref());
+    let networks = at.key("mangoDialogs").key("unsignedFrom");
+    for (index, network) in unsigned.unwrap_or_default().iter().enumerate() {
+        let message = match network.parse::<ipnet::IpNet>() {
+            Ok(network) if network.prefix_len() > 0 => continue,
+            Ok(_) => "lets everybody call without a signature: name the addresses of MANGO OFFICE only",
+            Err(_) => "is not a network: write it like 81.88.80.132/32",
+        };
+        found.push(Finding::error(networks.index(index), message));
+    }
     let Some(webhook) = &intake.webhook else { return };
     let at = at.key("webhook");
     if webhook.host.as_ref().is_some_and(|host| !is_public(host)) {

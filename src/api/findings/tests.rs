@@ -76,6 +76,7 @@ fn good_manifests_have_no_findings() {
         with("spec.autoClose", json!({"after": "30d"})),
         with("spec.intake", json!({"longPoll": {}})),
         with("spec.intake", json!({"mangoDialogs": {}, "onForeignSubscription": "Remove"})),
+        with("spec.intake", json!({"mangoDialogs": {"unsignedFrom": ["81.88.80.132/32", "2001:db8::/32"]}})),
         with("spec.intake", json!({"webhook": {"url": "https://gate.acme.ru/max"}})),
         with("spec.intake", json!({"webhook": {"host": "max.acme.ru", "ingress": {"annotations": {"a.b/c": "d"}}}})),
         with("spec.relay", json!({"storage": {"volumeClaim": {"size": "2Gi"}}, "resources": {"limits": {"cpu": 1}}})),
@@ -469,6 +470,13 @@ fn each_mistake_is_told_with_its_field_and_its_remedy() {
         (
             with("spec.intake", json!({"longPoll": {}, "mangoDialogs": {}})),
             &["error spec.intake: give exactly one of webhook, longPoll and mangoDialogs, or remove intake"],
+        ),
+        (
+            with("spec.intake", json!({"mangoDialogs": {"unsignedFrom": ["81.88.80.132/33", "0.0.0.0/0"]}})),
+            &[
+                "error spec.intake.mangoDialogs.unsignedFrom[0]: is not a network: write it like 81.88.80.132/32",
+                "error spec.intake.mangoDialogs.unsignedFrom[1]: lets everybody call without a signature: name the addresses of MANGO OFFICE only",
+            ],
         ),
         (with("spec.intake", json!({"webhook": {}})), &["error spec.intake.webhook: give exactly one of host and url"]),
         (

@@ -85,7 +85,18 @@ pub struct LongPoll {}
 
 /// The dialogs come through Манго Диалоги.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct MangoDialogs {}
+#[serde(rename_all = "camelCase")]
+pub struct MangoDialogs {
+    /// Networks, like `81.88.80.132/32`, from which calls without a signature are taken, too; 1 to
+    /// 32. Absent: every call must be signed. The address counts from which the connection comes,
+    /// so nothing may stand in front that puts its own in the place of MANGO OFFICE's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 32),
+        inner(length(min = 1, max = 64), regex(pattern = r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"))
+    )]
+    pub unsigned_from: Option<Vec<String>>,
+}
 
 /// What is done about another program's subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -3,9 +3,9 @@
 //!
 //! The order of the steps is [`pass`](super::pass). A shell gives [`Reconciler::set`] the manifest
 //! and the secrets of the moment and [`Reconciler::set_conflict`] what other channels hold. Nobody
-//! waits for external systems: [`Reconciler::errand`] hands out what is due at one side, which then goes
-//! on by itself, and [`Reconciler::take`] takes in what it has brought. Until then a pass works
-//! with what is known. [`Reconciler::relay`] is the configuration that the relay shall have,
+//! waits for external systems: [`Reconciler::errand`] hands out what is due at one side, which then
+//! goes on by itself, and [`Reconciler::take`] takes in what it has brought. Until then a pass
+//! works with what is known. [`Reconciler::relay`] is the configuration that the relay shall have,
 //! [`Reconciler::report`] the status.
 //!
 //! A token counts once MAX has taken it: until then the relay keeps the one before, and a wrong
@@ -300,9 +300,9 @@ impl Reconciler {
     /// Whether the bot is this channel's, as far as can be known now: nobody else has it, what
     /// would say so has been looked at, and whoever had it has had the time to notice.
     ///
-    /// A bot that was ours before this process began needs no probe: messages go on while the CRM is
-    /// away. One that was not waits for the marks in the CRM, or, where its updates come by webhook
-    /// and so show who is called, for the attempt to read them.
+    /// A bot that was ours before this process began needs no probe: messages go on while the CRM
+    /// is away. One that was not waits for the marks in the CRM, or, where its updates come by
+    /// webhook and so show who is called, for the attempt to read them.
     fn is_ours(&self) -> bool {
         let Some(desired) = &self.desired else { return false };
         let observation = &self.observation;

@@ -1,5 +1,5 @@
-//! Two new installations with the same manifest, whose probes and changes meet in any order: exactly
-//! one of them goes on.
+//! Two new installations with the same manifest, whose probes and changes meet in any order:
+//! exactly one of them goes on.
 
 use super::*;
 use crate::channel::plan::{marked_elsewhere, other_address, other_owner};

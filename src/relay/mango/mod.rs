@@ -21,7 +21,8 @@
 //! - A session that closes closes the chat, unless the client has another session, which is what a
 //!   transfer looks like. A dialog that is over here closes its session.
 //!
-//! Must not: trust a call without a signature, or set anything up: no public method does.
+//! Must not: trust a call without a signature but from the networks that the settings name, or set
+//! anything up: no public method does.
 
 mod intake;
 mod noted;
@@ -29,6 +30,9 @@ mod rounds;
 mod send;
 mod work;
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ground::Ground;
@@ -56,6 +60,7 @@ pub(super) struct Mango {
     pub config: MangoConfig,
     key: SecretString,
     salt: SecretString,
+    unsigned_from: Vec<IpNet>,
 }
 
 impl Mango {
@@ -77,6 +82,17 @@ impl Mango {
             let (base_url, api_key, api_salt) = (settings.base_url.clone(), key.clone(), salt.clone());
             mango::Client::new(ground.external(None)?, mango::Settings { base_url, api_key, api_salt })
         };
-        Ok(Some(Self { client, config: settings.clone(), key: key.clone(), salt: salt.clone() }))
+        let networks = settings
+            .unsigned_from
+            .iter()
+            .map(|network| network.parse().map_err(|_| format!("{network:?} of mango.unsignedFrom is not a network")));
+        let unsigned_from = networks.collect::<Result<_, String>>()?;
+        Ok(Some(Self { client, config: settings.clone(), key: key.clone(), salt: salt.clone(), unsigned_from }))
+    }
+
+    /// Whether a call without a signature is taken from there.
+    fn trusts(&self, caller: Option<IpAddr>) -> bool {
+        let caller = caller.map(|caller| caller.to_canonical());
+        caller.is_some_and(|caller| self.unsigned_from.iter().any(|network| network.contains(&caller)))
     }
 }

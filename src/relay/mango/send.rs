@@ -12,7 +12,7 @@ use super::intake::{Source, customer_of, take_events};
 use super::{Mango, OURS, noted, work};
 use crate::contract::CustomerId;
 use crate::mango::dialogs::{DialogRefusal, Event, Listing, Session};
-use crate::mango::{AbonentId, ChannelType, Class, Error};
+use crate::mango::{AbonentId, ChannelType, Class, Error, Serving};
 use crate::time::{self, Millis};
 use uuid::Uuid;
 
@@ -78,11 +78,17 @@ pub(in crate::relay) async fn send(
                     return Ok(nobody());
                 };
                 let user = customer.to_string();
+                let employee = match &channel.serving {
+                    Serving::Employee(Some(id)) if handed_over => id.0,
+                    _ => employee,
+                };
                 mango.client.create_session(channel.channel_id, &user, AbonentId(employee)).await.map(drop)
             }
             Some(known) if known.state == State::Closed && !may_be_open(&known, &mut is_tried) => {
                 let (Some(channel), true) = (known.channel, outgoing.may_begin) else { return Ok(Sent::Needless) };
-                let Some(employee) = own.or(known.employee).or(first) else { return Ok(nobody()) };
+                // Where MANGO does not know the agent by that number, whoever had it before.
+                let (own, first) = (own.filter(|_| !handed_over), first.filter(|_| !handed_over));
+                let Some(employee) = own.or(known.employee).or(known.serves).or(first) else { return Ok(nobody()) };
                 let made = mango.client.create_session(channel, &known.social_user, AbonentId(employee)).await;
                 made.map(drop)
             }
@@ -133,7 +139,7 @@ pub(in crate::relay) async fn send(
                     | DialogRefusal::SessionExists,
                 ) => {}
                 Some(DialogRefusal::EmployeeNotFound | DialogRefusal::GroupNotFound)
-                    if own.is_some() && !handed_over =>
+                    if first.is_some() && !handed_over =>
                 {
                     handed_over = true;
                 }

@@ -26,6 +26,7 @@ use super::state::Shared;
 use super::step::{Stepper, text_parts};
 use super::store::customer::{self, Customer};
 use super::store::outbox as rows;
+use super::store::to_crm;
 use super::store::to_max::{self, Origin, OutFile, Part, Sending};
 use super::store::{StoreError, closing, meta};
 use super::switching;
@@ -328,14 +329,18 @@ fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet
             // is the chat of one: that came into being while the first look was on its way.
             if let Some(chat) = row.chat_id
                 && closing::note(stepper.tx, chat, now)?
-                && (!first || customer.dialog.waits_for_closing(chat))
             {
-                let by = match &row.reason {
-                    Some(CloseReason::Timeout) => ClosedBy::Timeout,
-                    Some(CloseReason::Relay) => ClosedBy::Relay,
-                    Some(CloseReason::Agent | CloseReason::Other(_)) | None => ClosedBy::Agent,
-                };
-                stepper.step(&mut customer, &Event::ChatClosed { chat, by }, None)?;
+                if !first || customer.dialog.waits_for_closing(chat) {
+                    let by = match &row.reason {
+                        Some(CloseReason::Timeout) => ClosedBy::Timeout,
+                        Some(CloseReason::Relay) => ClosedBy::Relay,
+                        Some(CloseReason::Agent | CloseReason::Other(_)) | None => ClosedBy::Agent,
+                    };
+                    stepper.step(&mut customer, &Event::ChatClosed { chat, by }, None)?;
+                } else if to_crm::is_under_way(stepper.tx, customer.id)? {
+                    // It may be the chat of what is under way, whose answer is lost.
+                    closing::leave_unclaimed(stepper.tx, chat)?;
+                }
             }
             report(&Report::Delivered)?;
         }

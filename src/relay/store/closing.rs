@@ -4,7 +4,7 @@
 use rusqlite::params;
 use uuid::Uuid;
 
-use super::{StoreError, Tx};
+use super::{StoreError, Tx, meta};
 use crate::time::Millis;
 
 /// Notes that a chat is over. False: that was known.
@@ -14,6 +14,24 @@ pub(in crate::relay) fn note(tx: &Tx<'_>, chat: Uuid, now: Millis) -> Result<boo
         .prepare_cached("INSERT OR IGNORE INTO closing (chat, at) VALUES (?1, ?2)")?
         .execute(params![chat.to_string(), now])?;
     Ok(inserted > 0)
+}
+
+/// Whose chat it was that is over could not be told yet.
+pub(in crate::relay) fn leave_unclaimed(tx: &Tx<'_>, chat: Uuid) -> Result<(), StoreError> {
+    meta::set(tx, &unclaimed(chat), "1")
+}
+
+/// The chat is known now. Whether its closing was left for whoever turns out to have it.
+pub(in crate::relay) fn claim(tx: &Tx<'_>, chat: Uuid) -> Result<bool, StoreError> {
+    let is_left = meta::get(tx, &unclaimed(chat))?.is_some();
+    if is_left {
+        meta::remove(tx, &unclaimed(chat))?;
+    }
+    Ok(is_left)
+}
+
+fn unclaimed(chat: Uuid) -> String {
+    format!("unclaimed_closing:{chat}")
 }
 
 /// Whether a chat is known to be over.

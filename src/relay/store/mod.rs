@@ -187,7 +187,7 @@ impl Store {
         connection.pragma_update(None, "synchronous", "FULL").map_err(|error| failed(error.into()))?;
         connection.pragma_update(None, "cache_size", -2_000).map_err(|error| failed(error.into()))?;
         connection.busy_timeout(std::time::Duration::from_secs(1)).map_err(|error| failed(error.into()))?;
-        connection.set_prepared_statement_cache_capacity(64);
+        connection.set_prepared_statement_cache_capacity(256);
         schema::migrate(&mut connection).map_err(|error| failed(error.into()))?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let announce = Arc::new(OnceLock::new());

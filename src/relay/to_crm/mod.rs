@@ -251,6 +251,12 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     if let Some(chat) = chat {
                         let event = Event::Taken { message: incoming.external_id.clone(), chat };
                         stepper.step(&mut customer, &event, None)?;
+                        // The first look at the outbox saw its closing, and could not tell whose it
+                        // was while the answer to the message that opened it was lost.
+                        if closing::claim(tx, chat)? && customer.dialog.waits_for_closing(chat) {
+                            let event = Event::ChatClosed { chat, by: ClosedBy::Agent };
+                            stepper.step(&mut customer, &event, None)?;
+                        }
                     }
                 }
                 (Verdict::Taken { chat }, CrmTask::HandOver) => {
