@@ -304,12 +304,12 @@ async fn leave(
                 let words = "The relay did not come back to say what it holds; when it last said so, that was nothing";
                 context.writer.event(channel, EventType::Warning, "RelayUnheard", "Delete", words).await;
             } else {
-                let is_idle = is_idle(context, scope, state, &name, held == none);
-                if held != none && left_for >= TOLD_AFTER {
+                let is_idle = is_idle(context, scope, state, &name, held == nothing);
+                if held != nothing && left_for >= TOLD_AFTER {
                     return Ok(Err(Left { again_in: Duration::from_secs(1), ..Left::draining(held) }));
                 }
-                if held != none || (left_for < DRAIN && !is_idle) {
-                    return Ok(Err(Left::draining(none)));
+                if held != nothing || (left_for < DRAIN && !is_idle) {
+                    return Ok(Err(Left::draining(nothing)));
                 }
             }
         }
