@@ -203,10 +203,11 @@ fn told(view: &View<'_>, previous: &[Condition]) -> Vec<Outcome> {
         let subjects: &[Subject] = match condition {
             ConditionType::TokenAuthorized | ConditionType::BotCardInSync => &[Subject::Bot],
             ConditionType::IntakeReady => &[Subject::Bot, Subject::Subscriptions],
-            ConditionType::AccountReady | ConditionType::ReceiverResolved => &[Subject::Mango],
             ConditionType::CrmConnected => &[Subject::Crm],
             ConditionType::ManualSteps if view.relay.facts().is_none_or(|facts| facts.mango.is_none()) => return true,
-            ConditionType::ManualSteps => &[Subject::Mango],
+            ConditionType::AccountReady | ConditionType::ReceiverResolved | ConditionType::ManualSteps => {
+                &[Subject::Mango]
+            }
             ConditionType::RelayAvailable | ConditionType::DeliveryHealthy => {
                 return *view.relay == RelayState::Unheard;
             }

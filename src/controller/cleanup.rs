@@ -301,15 +301,15 @@ async fn leave(
                     let held = if left_for < TOLD_AFTER { nothing } else { Held::Unknown };
                     return Ok(Err(Left::draining(held)));
                 }
-                let note = "The relay did not come back to say what it holds; when it last said so, that was nothing";
-                context.writer.event(channel, EventType::Warning, "RelayUnheard", "Delete", note).await;
+                let words = "The relay did not come back to say what it holds; when it last said so, that was nothing";
+                context.writer.event(channel, EventType::Warning, "RelayUnheard", "Delete", words).await;
             } else {
-                let is_idle = is_idle(context, scope, state, &name, held == none);
-                if held != none && left_for >= TOLD_AFTER {
+                let is_idle = is_idle(context, scope, state, &name, held == nothing);
+                if held != nothing && left_for >= TOLD_AFTER {
                     return Ok(Err(Left { again_in: Duration::from_secs(1), ..Left::draining(held) }));
                 }
-                if held != none || (left_for < DRAIN && !is_idle) {
-                    return Ok(Err(Left::draining(none)));
+                if held != nothing || (left_for < DRAIN && !is_idle) {
+                    return Ok(Err(Left::draining(nothing)));
                 }
             }
         }
@@ -476,13 +476,13 @@ mod tests {
     fn patience_counts_tries_and_not_the_time_in_which_nothing_was_tried() {
         const PATIENCE: Millis = 120_000;
         let mut steady = Tried::default();
-        let tries = (0..).position(|number| steady.again(1_000_000 + number * 2_000, PATIENCE) >= PATIENCE);
+        let tries = (0..1_000).position(|number| steady.again(1_000_000 + number * 2_000, PATIENCE) >= PATIENCE);
         assert_eq!(tries, Some(60));
         let mut rare = Tried::default();
-        let tries = (0..).position(|number| rare.again(number * 3_600_000, PATIENCE) >= PATIENCE);
+        let tries = (0..1_000).position(|number| rare.again(number * 3_600_000, PATIENCE) >= PATIENCE);
         assert_eq!(tries, Some(5));
         let mut hasty = Tried::default();
-        let tries = (0..).position(|number| hasty.again(number * 2_000, 1_000) >= 1_000);
+        let tries = (0..1_000).position(|number| hasty.again(number * 2_000, 1_000) >= 1_000);
         assert_eq!(tries, Some(1), "a short patience is as short as it says");
     }
 }

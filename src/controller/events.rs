@@ -247,6 +247,9 @@ mod tests {
             reasons,
             ["Subscribed", "Unsubscribed", "ForeignSubscriptionRemoved", "CrmChannelCreated", "CrmAgentCreated"]
         );
+        // Events of one reason and action are counted as one: what is done must be told apart.
+        let actions: std::collections::BTreeSet<&str> = told.iter().map(|told| told.action).collect();
+        assert_eq!(actions.len(), 3, "subscribing, unsubscribing and making rows are three actions: {actions:?}");
         assert!(told[4].note.contains(&id(2).to_string()) && told[4].note.contains(&id(3).to_string()));
         assert!(told.iter().all(|told| !told.note.contains("secret")), "{told:?}");
         let russian = of_changes(&done, Language::Russian);

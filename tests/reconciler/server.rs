@@ -392,8 +392,9 @@ impl State {
     /// What refers to an owner that is gone goes, too.
     fn collect(&mut self) {
         let there: HashSet<String> = self.objects.values().map(|object| uid(object).to_owned()).collect();
-        let orphans =
-            self.objects.iter().filter(|(_, object)| controller(object).is_some_and(|owner| !there.contains(owner)));
+        let orphans = self.objects.iter().filter(|(_, object)| {
+            !is_persons(object) && controller(object).is_some_and(|owner| !there.contains(owner))
+        });
         let orphans: Vec<Key> = orphans.map(|(key, _)| key.clone()).collect();
         for key in orphans {
             self.delete(&key);
@@ -710,13 +711,21 @@ impl Server {
     pub fn swap(&self, plural: &str, name: &str) {
         self.change(|state| {
             let key = (plural.to_owned(), name.to_owned());
-            let Some(ours) = state.objects.get(&key).filter(|object| controller(object).is_some()).cloned() else {
+            let Some(ours) =
+                state.objects.get(&key).filter(|object| controller(object).is_some() && !is_persons(object)).cloned()
+            else {
                 return;
             };
             state.commit(&key, None);
             let mut persons = ours;
             let labels = persons["metadata"]["labels"].take();
             persons["metadata"] = json!({"labels": labels, "annotations": {PERSONS: "kept as it is"}});
+            // Every other one has a controller, and that is not the channel.
+            if state.log.len().is_multiple_of(2) {
+                persons["metadata"]["ownerReferences"] = json!([{"apiVersion": "maxchannel.dev/v1alpha1",
+                    "kind": "MaxChannel", "name": name.trim_end_matches("-relay"), "uid": "of-another-cluster",
+                    "controller": true}]);
+            }
             persons.as_object_mut().unwrap().remove("status");
             state.commit(&key, Some(persons));
         });

@@ -47,7 +47,7 @@ pub(in crate::relay) async fn webhook(shared: &Shared, caller: Option<IpAddr>, b
     let event = Event::read(&value);
     let unknown = (event == Event::Other && !value["typing"].is_boolean()).then_some(value);
     match take_call(shared, active.config.channel.bot_user_id, event, unknown).await {
-        Ok(_) => {
+        Ok(()) => {
             shared.last_update_at.store(shared.clock.now(), std::sync::atomic::Ordering::Relaxed);
             shared.mango_wake.notify_one();
             StatusCode::OK

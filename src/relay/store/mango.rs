@@ -44,6 +44,7 @@ pub(in crate::relay) enum State {
 /// What is known of an appeal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(in crate::relay) struct Known {
     pub id: String,
     pub state: State,
