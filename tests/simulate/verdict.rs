@@ -145,12 +145,18 @@ fn way_in(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<String
             }
         }
         for edit in &said.edits {
-            // Read back, the message itself bears the words already.
-            let is_edit =
-                |line: &&Line| line.text.contains("[Сообщение изменено]") && line.text.contains(edit.as_str());
-            let shown = lines.iter().filter(is_edit).count();
-            if shown > 1 {
-                broken.push(format!("promise 2: the edit «{edit}» is {shown} times with the agents"));
+            // Read back, the message itself bears the words already. What went under a closed chat,
+            // where nobody looks, is told once more with an original that comes later.
+            let is_edit = |line: &&Line, after_the_close: bool| {
+                line.text.contains("[Сообщение изменено]")
+                    && line.text.contains(edit.as_str())
+                    && line.text.contains("[После закрытия диалога]") == after_the_close
+            };
+            for after_the_close in [false, true] {
+                let shown = lines.iter().filter(|line| is_edit(line, after_the_close)).count();
+                if shown > 1 {
+                    broken.push(format!("promise 2: the edit «{edit}» is {shown} times with the agents"));
+                }
             }
         }
     }
