@@ -213,16 +213,16 @@ async fn who_knows_the_controllers_key_sees_dead_letters_without_words_or_people
     let client = reqwest::Client::new();
     let known = maxchannel::contract::status::key(&told.secrets.token, "default", "support");
     for stranger in ["", "a-guess", told.secrets.token.expose_secret(), told.secrets.webhook[0].expose_secret()] {
-        let listed = client.get(&url).bearer_auth(stranger).send().await.unwrap();
-        assert_eq!((listed.status().as_u16(), listed.text().await.unwrap().as_str()), (403, ""));
+        let answered = client.get(&url).bearer_auth(stranger).send().await.unwrap();
+        assert_eq!((answered.status().as_u16(), answered.text().await.unwrap().as_str()), (403, ""));
         let replay = client.post(format!("{url}/replay")).bearer_auth(stranger).body(r#"{"all":true}"#);
         assert_eq!(replay.send().await.unwrap().status(), 403);
     }
-    let listed = client.get(&url).bearer_auth(known.expose_secret()).send().await.unwrap().text().await.unwrap();
-    let letters: Value = serde_json::from_str(&listed).unwrap();
+    let answered = client.get(&url).bearer_auth(known.expose_secret()).send().await.unwrap().text().await.unwrap();
+    let letters: Value = serde_json::from_str(&answered).unwrap();
     assert_eq!(letters["deadLetters"][0]["reason"], "invented refusal");
     for hidden in ["Секретный", "Анна", &customer.to_string()] {
-        assert!(!listed.contains(hidden), "{hidden} is shown: {listed}");
+        assert!(!answered.contains(hidden), "{hidden} is shown: {answered}");
     }
     let replay = client.post(format!("{url}/replay")).bearer_auth(known.expose_secret()).body("no JSON");
     assert_eq!(replay.send().await.unwrap().status(), 400);

@@ -159,7 +159,9 @@ async fn the_first_answer_of_a_side_wakes_whoever_waited_for_it() {
         };
         if side == "CRM" {
             world.crm.control().outage(Some(creatio::Outage::Unavailable));
-            customers.iter().for_each(|(_, customer)| drop(world.say(customer, "два")));
+            for (_, customer) in &customers {
+                world.say(customer, "два");
+            }
         } else {
             world.max.control().add_fault(away);
             for (chat, _) in &customers {
