@@ -96,9 +96,9 @@ fn parse(mut given: lexopt::Parser, env: impl Fn(&str) -> Option<String>) -> Res
     let mut proxy = ProxyArgs::of_environment(env);
     while let Some(argument) = given.next()? {
         match argument {
-            Long("config") => config = Some(PathBuf::from(given.value()?)),
+            Long("config") => config = Some(folder(given.value()?)?),
             Long("listen") => listen = Some(given.value()?.parse()?),
-            Long("data-dir") => data_dir = Some(PathBuf::from(given.value()?)),
+            Long("data-dir") => data_dir = Some(folder(given.value()?)?),
             Long("help") | Short('h') => return Ok(Asked::Help),
             Long("version") | Short('V') => return Ok(Asked::Version),
             Long(name) => match proxy.option(name) {
@@ -110,6 +110,11 @@ fn parse(mut given: lexopt::Parser, env: impl Fn(&str) -> Option<String>) -> Res
     }
     let config = config.ok_or("--config is missing: it names the folder with channel.json and the credentials")?;
     Ok(Asked::Carry(Args { config, listen: listen.unwrap_or(ADDRESS), data_dir, proxy }))
+}
+
+/// An empty path is a mistake, as of a variable that is not set.
+fn folder(value: OsString) -> Result<PathBuf, lexopt::Error> {
+    if value.is_empty() { Err("the name of a folder is empty".into()) } else { Ok(PathBuf::from(value)) }
 }
 
 /// Becomes `maxchannel-relay` where that lies beside this program, and serves by itself where it
