@@ -228,7 +228,9 @@ fn erase_rows(
     let last = meta::moment(tx, Moment::Erased)?;
     let at_least = newest.max(last).unwrap_or(0) + 1;
     let erased_at = max_time.unwrap_or(now).max(at_least);
-    meta::set_moment(tx, Moment::Erased, erased_at, max_time.is_some())?;
+    // What MAX has brought late says too little of its clock, and the next update may be this
+    // person's own: until it puts this right, the later of the two clocks counts.
+    meta::set_moment(tx, Moment::Erased, erased_at.max(now), false)?;
     meta::keep_last_row(tx)?;
     mango::erase(tx, id)?;
     erased::remember_person(tx, id, erased_at)?;

@@ -42,7 +42,7 @@ use plan::{Plan, Step};
 use play::Play;
 
 /// So many with the other tests; as many more as wanted by `make simulate`.
-const SEQUENCES: u64 = 600;
+const SEQUENCES: u64 = 2_000;
 /// How long everything may take to come to rest, in looks and in milliseconds between them.
 const LOOKS: usize = 240;
 const BETWEEN_LOOKS: i64 = 30_000;
