@@ -394,8 +394,8 @@ impl World {
         assert!(violations.is_empty(), "the package's contract was broken: {violations:#?}");
     }
 
-    /// The same after the loss of a store that had handed messages over: what is read back is handed
-    /// over again, which the CRM knows by its key, and may say by then that it is late.
+    /// The same after the loss of a store that had handed messages over: what is read back is
+    /// handed over again, which the CRM knows by its key, and may say by then that it is late.
     pub fn assert_contract_kept_after_a_loss(&self) {
         let violations: Vec<_> = self.crm.control().violations();
         let others: Vec<_> = violations.iter().filter(|violation| violation["rule"] != "repeat").collect();
