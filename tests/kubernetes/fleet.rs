@@ -31,6 +31,16 @@ pub struct Fleet {
 }
 
 impl Fleet {
+    /// Applies the first so many channels, whose relays may run on any node.
+    pub async fn apply_on_any_node(&self, world: &World, channels: usize) {
+        for number in 1..=channels {
+            self.prepare(world, number).await;
+            let mut manifest = self.manifest(world, number);
+            manifest["spec"]["relay"].as_object_mut().unwrap().remove("nodeSelector");
+            world.apply(&manifest).await;
+        }
+    }
+
     pub async fn start(world: &World) -> Self {
         let at = SocketAddr::new(world.cluster.host, 0);
         let front = Front { url: world.mango.url(), answers: Arc::default(), http: reqwest::Client::new() };

@@ -68,12 +68,7 @@ async fn a_new_image_comes_to_one_relay_at_a_time_and_to_no_other_until_the_firs
     settings.relay_pull_policy = Some("Never".to_owned());
     let controller = world.controller_with(settings.clone()).await;
     world.put_other_secrets().await;
-    for number in 1..=3 {
-        fleet.prepare(&world, number).await;
-        let mut manifest = fleet.manifest(&world, number);
-        manifest["spec"]["relay"].as_object_mut().unwrap().remove("nodeSelector");
-        world.apply(&manifest).await;
-    }
+    fleet.apply_on_any_node(&world, 3).await;
     crate::fleet::until_ready(&world, 3, PATIENCE).await;
     controller.stop().await;
     settings.relay_image.clone_from(&next);
@@ -140,12 +135,7 @@ async fn a_fleet_of_which_no_relay_runs_tries_a_new_image_on_one_at_a_time_too()
     let [broken, worse] = ["localhost/maxchannel:broken", "localhost/maxchannel:worse"];
     let controller = world.controller_with(with(broken)).await;
     world.put_other_secrets().await;
-    for number in 1..=3 {
-        fleet.prepare(&world, number).await;
-        let mut manifest = fleet.manifest(&world, number);
-        manifest["spec"]["relay"].as_object_mut().unwrap().remove("nodeSelector");
-        world.apply(&manifest).await;
-    }
+    fleet.apply_on_any_node(&world, 3).await;
     let channels = ["c1", "c2", "c3"];
     for name in channels {
         world.until_condition(name, "RelayAvailable", "False", "ImagePullFailed", PATIENCE).await;

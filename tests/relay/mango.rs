@@ -8,6 +8,7 @@ use maxchannel::contract::config::{Intake, MangoEmployee};
 use maxchannel::policy::{AutoReply, Rules};
 use maxchannel_simulator::mango::{self, BodyForm, ClientMessage, EventFaults, Outage, Switches};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::ways::assert_in_order_or_late;
 use crate::world::{Customer, Setup, World, quiet_rules};
@@ -51,6 +52,17 @@ async fn office_with(switches: Switches, rules: Rules, by_group: bool) -> Office
 
 pub async fn office(switches: Switches) -> Office {
     office_with(switches, quiet_rules(), false).await
+}
+
+/// The same with a customer whose first words an agent has accepted: that dialog and its chat.
+pub async fn accepted() -> (Office, Customer, Uuid) {
+    let office = office(Switches::friendly()).await;
+    office.listens();
+    let anna = Office::customer();
+    office.say(&anna, "Здравствуйте");
+    let chat = office.world.accept(&anna).await;
+    office.until_state(&anna, "dialog").await;
+    (office, anna, chat)
 }
 
 impl Office {
@@ -190,12 +202,7 @@ async fn without_webhooks_asking_alone_serves_and_an_outage_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_send_whose_answer_is_lost_comes_once() {
-    let office = office(Switches::friendly()).await;
-    office.listens();
-    let anna = Office::customer();
-    office.say(&anna, "Здравствуйте");
-    let chat = office.world.accept(&anna).await;
-    office.until_state(&anna, "dialog").await;
+    let (office, anna, chat) = accepted().await;
     office.mango.control().fault(mango::Fault {
         path: "/cc/md/session/chat/send_message".to_owned(),
         count: 2,

@@ -5,7 +5,7 @@ use maxchannel::contract::config::Intake;
 use maxchannel_simulator::mango::{Answer, ClientMessage, EventFaults, Fault, Outage, Switches, sign};
 use serde_json::json;
 
-use crate::mango::{Office, office};
+use crate::mango::{Office, accepted, office};
 use crate::ways::assert_in_order_or_late;
 use crate::world::{Customer, World, quiet_rules};
 
@@ -149,12 +149,7 @@ async fn a_chat_whose_messages_cannot_be_read_keeps_no_other_waiting() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_at_all_is_asked_for_while_mango_asks_to_be_left_alone() {
-    let office = office(Switches::friendly()).await;
-    office.listens();
-    let anna = Office::customer();
-    office.say(&anna, "Здравствуйте");
-    let chat = office.world.accept(&anna).await;
-    office.until_state(&anna, "dialog").await;
+    let (office, _, chat) = accepted().await;
     let before = office.calls();
     office.mango.control().fault(Fault {
         path: "/cc/md/sessions".to_owned(),
