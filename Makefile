@@ -7,10 +7,12 @@ export RUST_BACKTRACE := 0
 CARGO ?= cargo
 PROFILE ?= dev
 ARGS ?=
-# Of `simulate`: the first seed, how many from there on, and (REPEAT=1) that one again and again.
+# Of `simulate`: the first seed, how many from there on, (REPEAT=1) that one again and again, and the way in:
+# webhook, longPoll or mangoDialogs.
 SEED ?=
 SEQUENCES ?=
 REPEAT ?=
+INTAKE ?=
 # Of the image: `otlp` exports traces.
 FEATURES ?=
 # What is off by default is tested too: one build of everything for tests and their image.
@@ -38,8 +40,8 @@ test: ## everything that CI runs but the linters
 test-rust: ## unit, wire and end-to-end tests, without a cluster
 	$(TEST)
 
-simulate: ## sequences of all that can happen against the promises of the relay; SEED=… SEQUENCES=… for others
-	SEED=$(SEED) SEQUENCES=$(SEQUENCES) REPEAT=$(REPEAT) $(TEST) --test simulate -- --nocapture
+simulate: ## sequences of all that can happen against the promises of the relay; SEED=… SEQUENCES=… INTAKE=… for others
+	SEED=$(SEED) SEQUENCES=$(SEQUENCES) REPEAT=$(REPEAT) INTAKE=$(INTAKE) $(TEST) --test simulate -- --nocapture
 
 test-clients: ## the official MAX client and a public Rust one against our simulator
 	tests/official_clients/run.sh

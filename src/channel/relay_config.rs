@@ -63,6 +63,7 @@ pub fn relay_config(
             base_url: installation.mango_url.clone(),
             employees,
             unsigned_from: desired.unsigned_from.clone(),
+            sends_files: desired.sends_files,
         }),
         sources: desired.sources.clone(),
         log_level: None,

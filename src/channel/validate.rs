@@ -118,6 +118,8 @@ pub struct Desired {
     pub on_foreign: api::ForeignSubscription,
     /// Networks from which MANGO OFFICE may call without a signature.
     pub unsigned_from: Vec<String>,
+    /// Agents' files go through MANGO OFFICE.
+    pub sends_files: bool,
     /// What the world sees of us, whatever the intake: the CRM's hints go there.
     pub public_base: Option<Url>,
     pub card: Option<api::BotCard>,
@@ -239,6 +241,9 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
             .intake
             .as_ref()
             .and_then(|intake| intake.mango_dialogs.as_ref()?.unsigned_from.clone())
+            .unwrap_or_default(),
+        sends_files: { spec.intake.as_ref() }
+            .and_then(|intake| intake.mango_dialogs.as_ref()?.send_files)
             .unwrap_or_default(),
         public_base,
         card: spec.bot_card.clone(),

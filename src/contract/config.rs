@@ -102,6 +102,9 @@ pub struct MangoConfig {
     /// Networks from which calls without a signature are taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsigned_from: Vec<String>,
+    /// Agents' files are handed over, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sends_files: bool,
 }
 
 /// An agent by the number at MANGO OFFICE.

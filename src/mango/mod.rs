@@ -23,7 +23,7 @@ mod tests;
 use secrecy::SecretString;
 use url::Url;
 
-pub use client::Client;
+pub use client::{Client, Upload};
 pub use error::{Class, Error};
 pub use wire::{
     AbonentId, Balance, Channel, ChannelType, Employee, Group, GroupId, Member, Question, Serving, UserId, Widget,

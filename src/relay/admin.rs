@@ -99,9 +99,13 @@ async fn erase(State(shared): State<Arc<Shared>>, Json(Erase { customer }): Json
 
 pub(super) async fn erase_person(shared: &Shared, customer: CustomerId) -> Result<Erased, StoreError> {
     let (now, passed) = (shared.clock.now(), shared.clock.passed());
-    let max_time = shared.moments.time(passed);
-    let (erased, at_least) = shared.store.transact(move |tx| erase_rows(tx, customer, now, max_time)).await?;
+    let (max_time, mango_time) = (shared.moments.time(passed), shared.mango_rounds.time(passed));
+    let clocks = Clocks { now, max: max_time, mango: mango_time };
+    let (erased, at_least, newest) = shared.store.transact(move |tx| erase_rows(tx, customer, &clocks)).await?;
     shared.moments.note(Moment::Erased, passed, at_least);
+    if mango_time.is_none() {
+        shared.mango_rounds.note_erased(customer, passed, newest);
+    }
     shared.store.purge().await?;
     tracing::info!("a person was erased from the store");
     Ok(erased)
@@ -205,12 +209,17 @@ fn replay_to_crm(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerId>, StoreError
 /// Takes away every row of a customer's. What an agent wrote and MAX has not got is reported as
 /// failed; what was on its way, as uncertain, for nobody will look for it any more. With it comes
 /// the earliest time of the erasure by MAX's clock.
-fn erase_rows(
-    tx: &Tx<'_>,
-    id: CustomerId,
+/// What the clocks show, as far as they are known.
+struct Clocks {
     now: Millis,
-    max_time: Option<Millis>,
-) -> Result<(Erased, Millis), StoreError> {
+    max: Option<Millis>,
+    mango: Option<Millis>,
+}
+
+/// Answers, too, what is before the erasure by MAX's clock, and by that of who brought the person's
+/// messages.
+fn erase_rows(tx: &Tx<'_>, id: CustomerId, clocks: &Clocks) -> Result<(Erased, Millis, Millis), StoreError> {
+    let Clocks { now, max, mango: mango_time } = *clocks;
     for (row, may_have_left) in to_max::agents_waiting(tx, id)? {
         let words = "данные клиента удалены администратором MaxChannel".to_owned();
         let report = if may_have_left { Report::Uncertain(words) } else { Report::Failed(words) };
@@ -227,13 +236,14 @@ fn erase_rows(
     let newest = inbox::heard_at(tx, id)?.max(customer.taken.map(|(at, _)| at));
     let last = meta::moment(tx, Moment::Erased)?;
     let at_least = newest.max(last).unwrap_or(0) + 1;
-    let erased_at = max_time.unwrap_or(now).max(at_least);
+    let erased_at = max.unwrap_or(now).max(at_least);
+    let newest = newest.unwrap_or(0) + 1;
     // What MAX has brought late says too little of its clock, and the next update may be this
     // person's own: until it puts this right, the later of the two clocks counts.
     meta::set_moment(tx, Moment::Erased, erased_at.max(now), false)?;
     meta::keep_last_row(tx)?;
     mango::erase(tx, id)?;
-    erased::remember_person(tx, id, erased_at)?;
+    erased::remember_person(tx, id, mango_time.or(max).unwrap_or(now).max(newest))?;
     let erased = Erased {
         dialogs: customer::remove(tx, id)?,
         updates: inbox::erase(tx, id, now)?,
@@ -242,5 +252,5 @@ fn erase_rows(
         sent: sent::remove_of(tx, id)?,
         to_bot: to_bot::remove_of(tx, id)?,
     };
-    Ok((erased, at_least))
+    Ok((erased, at_least, newest))
 }

@@ -14,7 +14,6 @@ mod interleavings;
 mod keeping;
 mod mango;
 mod mango_odd;
-mod mango_sequences;
 mod odd;
 mod order;
 mod patience;

@@ -24,6 +24,11 @@ pub struct Office {
 
 /// A relay behind an account whose MAX channel is served by an employee, or by a group.
 async fn office_with(switches: Switches, rules: Rules, by_group: bool) -> Office {
+    office_of(switches, rules, by_group, false).await
+}
+
+/// `keeps_files`: the manifest does not send agents' files this way.
+async fn office_of(switches: Switches, rules: Rules, by_group: bool, keeps_files: bool) -> Office {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mango = mango::Simulator::start(mango::Options { switches, ..mango::Options::default() }).await.unwrap();
     let control = mango.control();
@@ -42,7 +47,7 @@ async fn office_with(switches: Switches, rules: Rules, by_group: bool) -> Office
         control.max_channel_for_employee(IVAN)
     };
     // The agent of the world is Ivan in both programs.
-    let setup = Setup { mango: Some((mango.url(), Vec::new())), ..Setup::default() };
+    let setup = Setup { mango: Some((mango.url(), Vec::new())), keeps_files, ..Setup::default() };
     let mut world = World::start_with(rules.clone(), Intake::MangoDialogs, setup).await;
     let employees = vec![MangoEmployee { crm_user: world.agent, id: IVAN }];
     world.set_mango(mango.url(), employees);
@@ -407,5 +412,75 @@ async fn what_the_cabinet_says_by_itself_is_no_answer_and_is_told_until_a_dialog
         office.mango.control().desk("close", &boris.id.to_string(), IVAN, "").unwrap();
         office.until_noted("a dialog without is seen", MangoFacts::is_quiet).await;
         office.world.assert_contract_kept();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_client_writes_while_the_relay_closes_the_session_begins_a_dialog_that_stays_open() {
+    let (office, anna, chat) = accepted().await;
+    let control = office.mango.control();
+    control.fault(mango::Fault { path: "/cc/md/session/close".to_owned(), delay_ms: 400, ..mango::Fault::default() });
+    office.world.crm.control().close(chat, office.world.agent).unwrap();
+    let is_closing = || control.counters()["calls"]["POST /cc/md/session/close"].as_u64() > Some(0);
+    office.world.until_true("the close is on its way", is_closing).await;
+    office.say(&anna, "Ещё вопрос");
+    office.until_state(&anna, "closed").await;
+    office.received(&anna, &["Здравствуйте", "Ещё вопрос"]).await;
+    office.world.pass(120_000).await;
+    for _ in 0..20 {
+        office.world.moment().await;
+    }
+    assert!(office.world.open_chat(&anna).is_some(), "the close of the old session ended the new dialog");
+    let chat = office.world.accept(&anna).await;
+    office.world.crm.control().send(chat, office.world.agent, "Слушаю", Vec::new()).unwrap();
+    office.world.until_true("the answer has a session of its own", || office.shown(&anna) == ["Слушаю"]).await;
+    office.world.assert_contract_kept();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_began_with_an_agents_message_ends_with_its_dialog() {
+    let (office, anna, chat) = accepted().await;
+    let control = office.mango.control();
+    control.event_faults(EventFaults { lose: u32::MAX, ..EventFaults::default() });
+    control.outage(Some(Outage::BadGateway));
+    control.desk("expire", &anna.id.to_string(), 0, "").unwrap();
+    office.world.crm.control().send(chat, office.world.agent, "Подождите", Vec::new()).unwrap();
+    office.world.crm.control().close(chat, office.world.agent).unwrap();
+    office.world.pass(60_000).await;
+    control.outage(None);
+    office.world.until_true("the message has a session of its own", || office.shown(&anna) == ["Подождите"]).await;
+    office.until_state(&anna, "closed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_does_not_go_through_mango_is_told_to_the_agent_and_costs_the_key_nothing() {
+    use maxchannel_simulator::creatio::OutFile;
+    for (keeps_files, words, wrong_requests) in [(true, "файлы не передаются", 0), (false, "Authorization failed", 1)]
+    {
+        let switches = Switches { multipart_signed_as_forms: false, ..Switches::friendly() };
+        let office = office_of(switches, quiet_rules(), false, keeps_files).await;
+        office.listens();
+        let anna = Office::customer();
+        office.say(&anna, "Здравствуйте");
+        let chat = office.world.accept(&anna).await;
+        let file = |name: &str| OutFile {
+            name: name.to_owned(),
+            mime_type: "application/pdf".to_owned(),
+            bytes: b"%PDF".to_vec(),
+        };
+        let crm = office.world.crm.control();
+        crm.send(chat, office.world.agent, "Смотрите", vec![file("раз.pdf"), file("два.pdf")]).unwrap();
+        crm.send(chat, office.world.agent, "Видно?", Vec::new()).unwrap();
+        office.world.until_true("the texts go on", || office.shown(&anna) == ["Смотрите", "Видно?"]).await;
+        let told = || {
+            let reports = office.world.reports();
+            let failed: Vec<_> = reports.iter().filter(|(state, _)| state == "Failed").cloned().collect();
+            (failed.len() == 2).then_some(failed)
+        };
+        let failed = office.world.until("both files are told", told).await;
+        assert!(failed[0].1.contains(words), "{failed:?}");
+        assert_eq!(office.mango.control().violations().len(), wrong_requests, "{keeps_files}");
+        office.say(&anna, "Нет");
+        office.received(&anna, &["Здравствуйте", "Нет"]).await;
     }
 }

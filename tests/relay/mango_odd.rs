@@ -305,3 +305,28 @@ async fn a_history_that_is_under_way_does_not_bring_an_erased_person_back() {
     assert!(!on_disk(&office.world, "канарейка"));
     assert_eq!(office.world.received(&anna), ["раз"]);
 }
+
+/// Whose a message is only its session tells, and the person is erased before that comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_waits_for_its_session_is_forgotten_with_its_person() {
+    let office = office(Switches::friendly()).await;
+    office.listens();
+    office.mango.control().event_faults(EventFaults { hold: true, ..EventFaults::default() });
+    office.mango.control().outage(Some(Outage::BadGateway));
+    let anna = Office::customer();
+    office.say(&anna, "канарейка");
+    let session = office.sessions(&anna).pop().unwrap();
+    let (id, chat, message) = (&session["session_id"], &session["chat_id"], &session["messages"][0]);
+    office.call(&json!({"id": "e", "session_id": id, "chat_id": chat, "message": message}).to_string()).await;
+    assert!(on_disk(&office.world, "канарейка"), "it waits");
+    office.world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
+    office.mango.control().outage(None);
+    office.mango.control().event_faults(EventFaults::default());
+    office.until_state(&anna, "dialog").await;
+    office.world.pass(300_000).await;
+    for _ in 0..20 {
+        office.world.moment().await;
+    }
+    assert!(!on_disk(&office.world, "канарейка"), "it is on disk still");
+    assert!(office.world.received(&anna).is_empty());
+}

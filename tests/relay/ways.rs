@@ -38,8 +38,7 @@ macro_rules! promises {
 
 promises! {
     both_ways::a_customer_and_an_agent_talk on webhook long_poll mango_dialogs;
-    both_ways::files_go_both_ways_byte_for_byte on webhook long_poll,
-        not mango_dialogs: "agents' files go by a setting only, since their signing is not documented";
+    both_ways::files_go_both_ways_byte_for_byte on webhook long_poll mango_dialogs;
     both_ways::a_changed_text_takes_effect_in_an_open_dialog_without_a_restart on webhook long_poll mango_dialogs;
     ways::customers_files_reach_the_agent on webhook long_poll mango_dialogs;
 

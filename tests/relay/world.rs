@@ -66,6 +66,8 @@ pub struct Setup {
     pub mango: Option<(String, Vec<MangoEmployee>)>,
     /// Networks from which MANGO OFFICE may call without a signature.
     pub unsigned_from: Vec<String>,
+    /// Agents' files do not go through MANGO OFFICE.
+    pub keeps_files: bool,
     /// MANGO OFFICE has the bot although it may not be the way in.
     pub is_connected: bool,
     pub bot_timeout_millis: Option<u64>,
@@ -498,7 +500,8 @@ fn config(
     if let Some((url, employees)) = &setup.mango {
         let unsigned_from = setup.unsigned_from.clone();
         let (base_url, employees) = (url.parse().unwrap(), employees.clone());
-        channel.mango = Some(MangoConfig { base_url, employees, unsigned_from });
+        let sends_files = !setup.keeps_files;
+        channel.mango = Some(MangoConfig { base_url, employees, unsigned_from, sends_files });
         let options = maxchannel_simulator::mango::Options::default();
         config.secrets.mango = Some((options.api_key.into(), options.api_salt.into()));
     }

@@ -8,6 +8,9 @@
 //! the promises at the head of `src/relay/mod.rs` must hold ([`verdict`]).
 //!
 //! `make simulate` plays [`SEQUENCES`] of them; `make simulate SEED=7 SEQUENCES=1` plays one again.
+//! The way in is one of the three, as the seed decides or `INTAKE=mangoDialogs` says. Through MANGO
+//! OFFICE its simulator stands between that of MAX and the relay; the model is the same, but for
+//! what MANGO OFFICE does not tell and for what is done in its own desk.
 //! What fails is shortened to the steps that are needed and printed.
 //!
 //! What the seed decides: the setting, the steps, the pauses between them, how long each request
@@ -56,7 +59,8 @@ fn the_promises_hold_in_every_sequence() {
     let setting = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let first: u64 = setting("SEED").map_or(1, |seed| seed.parse().expect("SEED is a number"));
     let count = setting("SEQUENCES").map_or(SEQUENCES, |count| count.parse().expect("SEQUENCES is a number"));
-    let repeat = setting("REPEAT").is_some();
+    let (repeat, intake) = (setting("REPEAT").is_some(), setting("INTAKE"));
+    let intake = intake.as_deref();
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let failed: Mutex<Option<(Plan, Failure)>> = Mutex::new(None);
     let counts: Mutex<HashMap<&'static str, usize>> = Mutex::default();
@@ -70,7 +74,7 @@ fn the_promises_hold_in_every_sequence() {
                     if number >= count {
                         return;
                     }
-                    let plan = Plan::new(if repeat { first } else { first + number });
+                    let plan = Plan::new(if repeat { first } else { first + number }, intake);
                     match run(&plan, Some(&counts)) {
                         Ok(()) => {}
                         Err(failure) => {
@@ -90,9 +94,10 @@ fn the_promises_hold_in_every_sequence() {
     if let Some((plan, failure)) = failed.into_inner().unwrap() {
         let (short, failure) = shorten(plan.clone(), failure);
         panic!(
-            "seed {seed} breaks a promise (make simulate SEED={seed} SEQUENCES=1):\n{broken}\n\n\
+            "seed {seed} breaks a promise (make simulate INTAKE={way} SEED={seed} SEQUENCES=1):\n{broken}\n\n\
              the {of} steps of seed {seed}, shortened to {left}:\n{short}\nwhat was to be seen then:\n{shown}",
             seed = plan.seed,
+            way = intake.unwrap_or_default(),
             broken = failure.broken.join("\n"),
             of = plan.steps.len(),
             left = short.steps.len(),
@@ -148,6 +153,9 @@ async fn play_and_judge(plan: &Plan, counts: Option<&Mutex<HashMap<&'static str,
     }
     let mut shown = verdict::shown(&play);
     let _ = writeln!(shown, "MAX's calls: {:?}", play.stage.max.control().statistics().answers);
+    if let Some(mango) = &play.stage.mango {
+        let _ = writeln!(shown, "MANGO's: {}", mango.control().counters());
+    }
     Err(Failure { broken, shown })
 }
 
@@ -172,10 +180,12 @@ fn shorten(mut plan: Plan, mut failure: Failure) -> (Plan, Failure) {
 
 #[test]
 fn one_seed_is_one_plan() {
-    assert_eq!(Plan::new(7).to_string(), Plan::new(7).to_string());
-    assert_ne!(Plan::new(7).to_string(), Plan::new(8).to_string());
+    for intake in [None, Some("webhook"), Some("longPoll"), Some("mangoDialogs")] {
+        assert_eq!(Plan::new(7, intake).to_string(), Plan::new(7, intake).to_string());
+        assert_ne!(Plan::new(7, intake).to_string(), Plan::new(8, intake).to_string());
+    }
     // Every kind of step comes in some sequence.
     let kinds: std::collections::HashSet<std::mem::Discriminant<Step>> =
-        (0..300).flat_map(|seed| Plan::new(seed).steps).map(|(step, _)| std::mem::discriminant(&step)).collect();
-    assert_eq!(kinds.len(), 44, "kinds of steps");
+        (0..300).flat_map(|seed| Plan::new(seed, None).steps).map(|(step, _)| std::mem::discriminant(&step)).collect();
+    assert_eq!(kinds.len(), 46, "kinds of steps");
 }

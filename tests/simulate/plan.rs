@@ -6,6 +6,7 @@ use std::fmt;
 use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, OffHours, Receiver, Rules};
 use maxchannel_simulator::creatio::Outage;
+use maxchannel_simulator::mango::BodyForm;
 use maxchannel_simulator::max::Twist;
 use serde_json::json;
 
@@ -22,6 +23,8 @@ const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
 /// When hours that do so begin or end.
 const STROKE: i64 = 2 * MINUTE;
+/// Where nothing is asked for, every so many-th sequence goes through MANGO OFFICE.
+const THROUGH_MANGO: u64 = 5;
 
 /// One sequence.
 #[derive(Clone, Debug)]
@@ -35,7 +38,7 @@ pub struct Plan {
 /// What holds for a whole sequence.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    pub long_poll: bool,
+    pub way: Way,
     pub replies: Replies,
     pub hours: Hours,
     /// What happens outside the hours.
@@ -52,6 +55,27 @@ pub struct Setting {
     pub reading: bool,
     /// Both sides in their harder reading where their documents leave something open.
     pub hard: bool,
+}
+
+/// How messages reach the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Webhook,
+    LongPoll,
+    MangoDialogs(Habits),
+}
+
+/// What of MANGO OFFICE no document settles, and whether it has the relay's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Habits {
+    pub calls: bool,
+    pub form: BodyForm,
+    pub ids_differ: bool,
+    pub messages_move_time: bool,
+    pub transfer_tells_close: bool,
+    pub auto_distribution: bool,
+    /// Agents' files go this way, too.
+    pub takes_files: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +123,10 @@ pub enum Step {
     /// An update that was brought before comes once more.
     Repeat(usize),
     LoseSubscription,
+    /// So many of the next webhooks of MANGO OFFICE are lost, come twice, and are mixed up.
+    Events(u32, u32, u32),
+    /// An employee works in MANGO's own desk, or the time of a session is over.
+    Desk(usize, Desk),
     // The agents.
     Accept(usize),
     Answer(usize),
@@ -117,6 +145,7 @@ pub enum Step {
     SignOut,
     HoldOutbox(usize, i64),
     Lock(usize, u32),
+    // MAX is MANGO OFFICE here where that is the way.
     MaxUnreachable,
     MaxBack,
     MaxFault(MaxFault, u32),
@@ -135,6 +164,14 @@ pub enum Step {
     LoseStore(i64),
     DiskFull,
     DiskBack,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Desk {
+    Take,
+    Answer,
+    Close,
+    Expire,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,9 +234,10 @@ pub enum MaxFault {
 }
 
 impl Plan {
-    pub fn new(seed: u64) -> Self {
+    /// `intake`: the way in, as manifests call it; none: the seed decides.
+    pub fn new(seed: u64, intake: Option<&str>) -> Self {
         let mut random = Random::new(seed);
-        let setting = Setting::new(&mut random);
+        let setting = Setting::new(&mut random).by(seed, intake);
         let count = 8 + random.index(40);
         // Most sequences have one kind of trouble, some all, some none: what is rare alone is seen
         // with what is rare beside it.
@@ -218,6 +256,7 @@ impl Plan {
                     Step::SayTwisted(..)
                         | Step::Repeat(_)
                         | Step::LoseSubscription
+                        | Step::Events(..)
                         | Step::HangUp(_)
                         | Step::LoseAnswers(_)
                         | Step::Restart(_)
@@ -236,7 +275,7 @@ impl Plan {
 impl Setting {
     fn new(random: &mut Random) -> Self {
         Self {
-            long_poll: random.percent(25),
+            way: if random.percent(25) { Way::LongPoll } else { Way::Webhook },
             replies: random.pick(&[Replies::None, Replies::AtOnce, Replies::Waiting]),
             hours: random.pick(&[Hours::Always, Hours::Always, Hours::Closing, Hours::Opening, Hours::Never]),
             off_hours: random.pick(&[Off::Replies, Off::Bot]),
@@ -248,6 +287,20 @@ impl Setting {
             reading: random.percent(80),
             hard: random.percent(25),
         }
+    }
+
+    /// The same with the way in that is wanted.
+    fn by(self, seed: u64, intake: Option<&str>) -> Self {
+        let way = match intake {
+            Some("webhook") => Way::Webhook,
+            Some("longPoll") => Way::LongPoll,
+            Some("mangoDialogs") => Way::MangoDialogs(Habits::new(seed)),
+            Some(other) => panic!("INTAKE={other}: webhook, longPoll or mangoDialogs"),
+            None if seed.is_multiple_of(THROUGH_MANGO) => Way::MangoDialogs(Habits::new(seed)),
+            None => self.way,
+        };
+        // Nothing is read at MAX where it is not the way.
+        Self { way, reading: self.reading || matches!(way, Way::MangoDialogs(_)), ..self }
     }
 
     /// Whether the hours are on, so long after the beginning.
@@ -265,7 +318,15 @@ impl Setting {
     }
 
     pub fn intake(&self) -> Intake {
-        if self.long_poll { Intake::LongPoll } else { Intake::Webhook }
+        match self.way {
+            Way::Webhook => Intake::Webhook,
+            Way::LongPoll => Intake::LongPoll,
+            Way::MangoDialogs(_) => Intake::MangoDialogs,
+        }
+    }
+
+    pub fn is_by_mango(&self) -> bool {
+        matches!(self.way, Way::MangoDialogs(_))
     }
 
     pub fn rules(&self) -> Rules {
@@ -302,6 +363,21 @@ impl Setting {
     }
 }
 
+impl Habits {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x0FF1_CE);
+        Self {
+            calls: random.percent(80),
+            form: random.pick(&[BodyForm::Form, BodyForm::Wrapped, BodyForm::WrappedText]),
+            ids_differ: random.percent(50),
+            messages_move_time: random.percent(70),
+            transfer_tells_close: random.percent(50),
+            auto_distribution: random.percent(30),
+            takes_files: random.percent(60),
+        }
+    }
+}
+
 fn pause(random: &mut Random) -> i64 {
     random.pick(&[0, 0, 0, 20, 200, 1_000, 1_000, 3_000, 8_000, 20_000, 70_000])
 }
@@ -310,9 +386,10 @@ fn step(random: &mut Random, trouble: u64, setting: Setting) -> Step {
     // One customer has most of it, so that things meet.
     let customer = if random.percent(60) { 0 } else { random.index(CUSTOMERS) };
     if random.percent(trouble) {
-        return broken(random, customer, setting);
+        let step = broken(random, customer, setting);
+        return if setting.is_by_mango() { through_mango(step) } else { step };
     }
-    match random.below(100) {
+    let step = match random.below(100) {
         0..8 => Step::Start(customer),
         8..34 => Step::Say(customer),
         34..38 => Step::File(customer),
@@ -330,6 +407,22 @@ fn step(random: &mut Random, trouble: u64, setting: Setting) -> Step {
         87..90 => Step::AnswerWithFile(customer),
         90..96 => Step::Close(customer),
         _ => Step::Transfer(customer),
+    };
+    if setting.is_by_mango() { through_mango(step) } else { step }
+}
+
+/// MANGO OFFICE tells nothing of what is changed, deleted, stopped or removed, and has no
+/// subscription and no groups: what it has comes in the place of that.
+fn through_mango(step: Step) -> Step {
+    match step {
+        Step::Edit(c, 0) => Step::Desk(c, Desk::Take),
+        Step::Edit(c, _) | Step::Delete(c, 0) | Step::Clear(c) => Step::Desk(c, Desk::Answer),
+        Step::Delete(c, _) | Step::RemoveDialog(c) => Step::Desk(c, Desk::Expire),
+        Step::Stop(c) | Step::Mute(c) => Step::Desk(c, Desk::Close),
+        Step::LoseSubscription => Step::Events(6, 0, 0),
+        Step::GroupOdd(c, GroupOdd::Removed | GroupOdd::Pressed) => Step::Events(0, 2, u32::try_from(c).unwrap()),
+        Step::GroupOdd(c, _) => Step::Events(u32::try_from(c).unwrap(), 1, 2),
+        step => step,
     }
 }
 
@@ -411,7 +504,7 @@ fn broken(random: &mut Random, customer: usize, setting: Setting) -> Step {
         ),
         82..85 => Step::Repeat(random.index(20)),
         // A poll has no calls of MAX's.
-        85..89 if setting.long_poll => Step::Repeat(random.index(20)),
+        85..89 if setting.way == Way::LongPoll => Step::Repeat(random.index(20)),
         85 | 86 => Step::HangUp(times),
         87 | 88 => Step::LoseAnswers(times),
         89..91 => Step::LoseSubscription,

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 
 use maxchannel::contract::CustomerId;
 use maxchannel_simulator::creatio::{self, Answer, OutFile};
+use maxchannel_simulator::mango::{self, EventFaults};
 use maxchannel_simulator::max::{self, DialogAction, Draft, DraftAttachment, Outcome, Twist, UpdateFault};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::plan::{CUSTOMERS, CrmFault, GroupOdd, MaxFault, Mood, Odd, Plan, Step};
-use crate::stage::Stage;
+use crate::plan::{CUSTOMERS, CrmFault, Desk, GroupOdd, MaxFault, Mood, Odd, Plan, Step};
+use crate::stage::{AT_THE_DESK, Stage};
 
 /// A message of a customer's.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub struct Customer {
     pub chat: Option<i64>,
     pub said: Vec<Said>,
     pub sent: Vec<Sent>,
+    /// What was answered in MANGO's own desk.
+    pub desk: Vec<String>,
     /// When a dialog may have begun anew for another reason than a closing: the person left, or was
     /// erased.
     pub breaks: Vec<i64>,
@@ -93,6 +96,7 @@ impl Play {
 
     pub async fn play(&mut self, step: Step, pause: i64) {
         self.step(step).await;
+        self.stage.carry();
         self.stage.pass_under_control(pause).await;
     }
 
@@ -153,18 +157,14 @@ impl Play {
             }
             Step::Odd(odd) => self.stage.bring(self.odd(odd)).await,
             Step::Repeat(back) => {
-                let body = {
-                    let seen = self.stage.door.seen.lock().unwrap();
-                    (!seen.is_empty()).then(|| seen[seen.len() - 1 - back % seen.len()].clone())
-                };
-                if let Some(body) = body {
-                    self.stage.bring(body).await;
-                }
+                self.stage.bring_again(back).await;
             }
             Step::LoseSubscription => {
                 max.drop_subscriptions(bot).unwrap();
                 self.miss_what_is_on_its_way();
             }
+            Step::Events(lose, double, swap) => self.disturb_events(EventFaults { lose, double, swap, hold: false }),
+            Step::Desk(c, act) => self.at_the_desk(c, act),
             Step::Accept(c) => {
                 if let Some((chat, _)) = self.open_chat(c) {
                     let agent = self.stage.agents[usize::from(self.words.is_multiple_of(3))];
@@ -198,7 +198,11 @@ impl Play {
             Step::Lock(c, calls) => crm.lock(&format!("max-bot:{bot}"), &self.customers[c].sender(), calls),
             Step::MaxUnreachable => self.stage.network.max_unreachable.store(true, Ordering::Relaxed),
             Step::MaxBack => self.stage.network.max_unreachable.store(false, Ordering::Relaxed),
-            Step::MaxFault(fault, times) => max.add_fault(max_fault(fault, times)),
+            Step::MaxFault(fault, times) => match &self.stage.mango {
+                Some(mango) if fault == MaxFault::Throttled => mango.control().throttle(times),
+                Some(mango) if fault != MaxFault::FileFails => mango.control().fault(mango_fault(fault, times)),
+                _ => max.add_fault(max_fault(fault, times)),
+            },
             Step::HangUp(times) => drop(self.stage.door.hang_ups.fetch_add(times, Ordering::Relaxed)),
             Step::LoseAnswers(times) => drop(self.stage.door.lost_answers.fetch_add(times, Ordering::Relaxed)),
             Step::Bot(mood) => *self.stage.network.bot.mood.lock().unwrap() = mood,
@@ -210,6 +214,7 @@ impl Play {
                 // The next word of this customer's.
                 *self.stage.door.deadly.lock().unwrap() = Some(format!("клиент{c}-{:03}", self.words + 1));
                 self.write(c, false);
+                self.stage.carry();
                 self.stage.pass(500).await;
                 self.stage.door.deadly.lock().unwrap().take();
                 self.stage.end(true).await;
@@ -241,9 +246,7 @@ impl Play {
     async fn begin_again(&mut self, down: i64) {
         self.stage.pass(down).await;
         self.stage.run().await;
-        if !self.stage.is_polling() {
-            self.stage.look_after_subscription().await;
-        }
+        self.stage.look_after_subscription().await;
     }
 
     /// MAX brings nothing twice, and history from before the store's making is not asked for.
@@ -295,8 +298,8 @@ impl Play {
 
     fn write(&mut self, c: usize, with_file: bool) -> Option<usize> {
         let text = self.word(&format!("клиент{c}"));
-        let missed =
-            !self.stage.is_polling() && self.stage.max.control().bot(self.stage.bot).unwrap().subscriptions.is_empty();
+        let missed = self.stage.has_subscription()
+            && self.stage.max.control().bot(self.stage.bot).unwrap().subscriptions.is_empty();
         let customer = &mut self.customers[c];
         let mut draft = Draft::text(&text);
         if with_file {
@@ -330,6 +333,17 @@ impl Play {
     }
 
     fn twisted(&mut self, c: usize, twist: Twist) {
+        if self.stage.mango.is_some() {
+            let none = EventFaults::default();
+            match twist {
+                Twist::Duplicate => self.disturb_events(EventFaults { double: 1, ..none }),
+                Twist::OutOfOrder => self.disturb_events(EventFaults { swap: 1, ..none }),
+                Twist::Lose => self.disturb_events(EventFaults { lose: 1, ..none }),
+                _ => {}
+            }
+            self.write(c, false);
+            return;
+        }
         // A first message also starts the dialog, and other updates come before it.
         let fault = UpdateFault { update_type: Some("message_created".to_owned()), twist, ..UpdateFault::default() };
         self.stage.max.control().add_update_fault(fault);
@@ -338,6 +352,65 @@ impl Play {
             said.doubtful = matches!(twist, Twist::Lose | Twist::WithoutMessage | Twist::UnknownType);
             said.bent = twist == Twist::UnknownAttachment;
         }
+    }
+
+    fn disturb_events(&self, faults: EventFaults) {
+        if let Some(mango) = &self.stage.mango {
+            mango.control().event_faults(faults);
+        }
+    }
+
+    /// What is done in MANGO's own desk with the customer's open session, if there is one.
+    fn at_the_desk(&mut self, c: usize, act: Desk) {
+        let Some(mango) = self.stage.mango.as_ref().map(|mango| mango.control()) else { return };
+        let (what, by) = match act {
+            Desk::Take => ("take", AT_THE_DESK),
+            Desk::Answer => ("answer", AT_THE_DESK),
+            Desk::Close => ("close", AT_THE_DESK),
+            Desk::Expire => ("expire", 0),
+        };
+        let ends = matches!(act, Desk::Close | Desk::Expire);
+        let session = self.sessions(c).pop().filter(|session| session["state"] != "closed");
+        let Some(session) = session else { return };
+        // One that the relay knows nothing of is gone for good with its end.
+        let is_known = self.is_heard(session["session_id"].as_str().unwrap_or_default());
+        let token = self.word(&format!("кабинет{c}"));
+        let now = self.stage.now();
+        let customer = &mut self.customers[c];
+        if mango.desk(what, &customer.id.to_string(), by, &token).is_err() {
+            return;
+        }
+        if act == Desk::Answer {
+            customer.desk.push(token);
+        }
+        if ends {
+            customer.breaks.push(now);
+            let said_in_it = |said: &Said| {
+                let messages = session["messages"].as_array().into_iter().flatten();
+                { messages }.any(|message| message.to_string().contains(&said.text))
+            };
+            for said in customer.said.iter_mut().filter(|said| said_in_it(said)) {
+                said.doubtful |= !is_known;
+            }
+        }
+    }
+
+    /// Sessions of the customer at MANGO OFFICE, oldest first.
+    pub fn sessions(&self, c: usize) -> Vec<Value> {
+        let Some(mango) = &self.stage.mango else { return Vec::new() };
+        let id = self.customers[c].id.to_string();
+        let is_theirs = |session: &Value| session["variables"]["social_user"]["social_user_id"] == id.as_str();
+        mango.control().dialogs().into_iter().filter(is_theirs).collect()
+    }
+
+    /// Whether the relay has had a call with these words, or an answer.
+    fn is_heard(&self, words: &str) -> bool {
+        let contains = |bytes: &[u8]| bytes.windows(words.len()).any(|window| window == words.as_bytes());
+        let since = self.lost_at.last().copied().unwrap_or_default();
+        let called = self.stage.door.acknowledged.lock().unwrap();
+        let asked = self.stage.network.polled.lock().unwrap();
+        called.iter().any(|(body, at)| self.stage.time_of(*at) > since && contains(body))
+            || asked.iter().any(|(at, body)| self.stage.time_of(*at) > since && contains(body))
     }
 
     /// One of the customer's last messages: whose, which, and its place.
@@ -430,11 +503,13 @@ impl Play {
         self.stage.door.lost_answers.store(0, Ordering::Relaxed);
         *self.stage.network.bot.mood.lock().unwrap() = Mood::Answers;
         self.stage.relay().fill_disk(false).await.unwrap();
-        if !self.stage.is_polling() {
-            self.stage.look_after_subscription().await;
+        if let Some(mango) = &self.stage.mango {
+            mango.control().clear_faults();
         }
+        self.stage.look_after_subscription().await;
         self.stage.max.control().start(self.last, self.stage.bot).unwrap();
         self.stage.max.control().say(self.last, self.stage.bot, "последнее слово").unwrap();
+        self.stage.carry();
     }
 }
 
@@ -462,6 +537,33 @@ fn crm_fault(fault: CrmFault, count: u32) -> creatio::Fault {
             creatio::Fault { effect: false, answer: Answer::Busy { status: 429, retry_after: "7".to_owned() }, ..none }
         }
         CrmFault::AnyDrop => creatio::Fault { effect: false, answer: Answer::Drop, ..none },
+    }
+}
+
+/// The same of MANGO OFFICE: sends, readings and the list of sessions.
+fn mango_fault(fault: MaxFault, count: u32) -> mango::Fault {
+    let send = "/cc/md/session/chat/send_message".to_owned();
+    let read = "/cc/md/session/chat/history".to_owned();
+    let list = "/cc/md/sessions".to_owned();
+    let html = |status| mango::Answer::Html { status, text: "MANGO OFFICE".to_owned() };
+    let none = mango::Fault { count, ..mango::Fault::default() };
+    let refused = mango::Fault { effect: false, ..none.clone() };
+    match fault {
+        MaxFault::SendLost => mango::Fault { path: send, answer: mango::Answer::Drop, ..none },
+        MaxFault::SendDropped => mango::Fault { path: send, answer: mango::Answer::Drop, ..refused },
+        MaxFault::SendHangs => mango::Fault { path: send, hold_ms: 90_000, ..none },
+        MaxFault::SendCut => mango::Fault { path: send, answer: mango::Answer::Truncate, ..none },
+        MaxFault::SendFails => mango::Fault { path: send, answer: html(502), ..refused },
+        MaxFault::Busy => {
+            let busy = mango::Answer::Busy { status: 429, retry_after: "9".to_owned() };
+            mango::Fault { path: send, answer: busy, ..refused }
+        }
+        MaxFault::ReadFails => mango::Fault { path: read, answer: html(503), ..refused },
+        MaxFault::ReadHangs => mango::Fault { path: read, hold_ms: 90_000, ..none },
+        MaxFault::UploadFails => mango::Fault { path: list, answer: html(502), ..refused },
+        MaxFault::AnySlow => mango::Fault { delay_ms: 12_000, ..none },
+        // Not its own.
+        MaxFault::Throttled | MaxFault::FileFails => none,
     }
 }
 

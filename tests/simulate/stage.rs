@@ -1,4 +1,4 @@
-//! The relay between the two simulators, without a network and in the time of a paused runtime:
+//! The relay between the simulators, without a network and in the time of a paused runtime:
 //! what happens here happens at once, and time moves only while everybody waits.
 
 use std::collections::HashMap;
@@ -7,20 +7,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use maxchannel::contract::config::{BotConfig, RelayConfig};
+use maxchannel::contract::config::{BotConfig, MangoConfig, MangoEmployee, RelayConfig};
 use maxchannel::contract::webhook;
 use maxchannel::creatio::Runtime;
 use maxchannel::relay::{Ground, Relay};
 use maxchannel::time::{Clock, ManualClock};
 use maxchannel::transport::{Options, Request, Response, Transport, TransportError};
-use maxchannel_simulator::{creatio, max};
+use maxchannel_simulator::connection::{Connection, Inbound, ToMax};
+use maxchannel_simulator::{creatio, mango, max};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::bot::Bot;
-use crate::plan::Setting;
+use crate::plan::{Habits, Setting, Way};
 use crate::random::Random;
 use crate::relay_config::{TOKEN, WEBHOOK_SECRET, relay_config};
 
@@ -30,17 +31,22 @@ const SCALE: f64 = 20.0;
 /// A Monday at noon in Moscow.
 pub const BEGINNING: i64 = 1_796_634_000_000;
 const CONTROLLER_INTERVAL: Duration = Duration::from_secs(45);
+/// The agents as employees of MANGO OFFICE, and one more, who works in MANGO's own desk only.
+const EMPLOYEES: [i64; 2] = [300_052_407, 300_052_408];
+pub const AT_THE_DESK: i64 = 300_052_409;
 
 /// The ways between the relay and the outside.
 pub struct Network {
     max: Arc<max::Simulator>,
+    mango: Option<Arc<mango::Simulator>>,
     crm: Arc<creatio::Simulator>,
     pub bot: Bot,
     slowest: u64,
     random: Mutex<Random>,
+    /// Or MANGO OFFICE, where that is the way.
     pub max_unreachable: AtomicBool,
     pub crm_unreachable: AtomicBool,
-    /// What polls have brought, with the time.
+    /// What asking has brought, with the time.
     pub polled: Mutex<Vec<(tokio::time::Instant, bytes::Bytes)>>,
 }
 
@@ -52,6 +58,7 @@ impl Network {
 
     async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
         let host = request.uri().host().unwrap_or_default().to_owned();
+        let mango = self.mango.as_ref().filter(|_| host.starts_with("mango."));
         let is_max = host.starts_with("max.");
         self.way().await;
         if host.starts_with("bot.") {
@@ -59,12 +66,19 @@ impl Network {
             self.way().await;
             return Ok(answer);
         }
-        let unreachable = if is_max { &self.max_unreachable } else { &self.crm_unreachable };
-        if unreachable.load(Ordering::Relaxed) {
+        let is_way = if self.mango.is_some() { mango.is_some() } else { is_max };
+        let unreachable = if is_way { &self.max_unreachable } else { &self.crm_unreachable };
+        let is_away = is_way || !is_max;
+        if is_away && unreachable.load(Ordering::Relaxed) {
             return Err(TransportError::NotSent { host, reason: "connection refused".to_owned() });
         }
-        let is_poll = is_max && request.uri().path() == "/updates";
-        let answer = if is_max { self.max.call(request).await } else { self.crm.call(request).await };
+        let path = request.uri().path();
+        let is_poll = (is_max && path == "/updates") || (mango.is_some() && path.ends_with("/history"));
+        let answer = match mango {
+            Some(mango) => mango.call(request).await,
+            None if is_max => self.max.call(request).await,
+            None => self.crm.call(request).await,
+        };
         self.way().await;
         if let Some(answer) = answer.as_ref().filter(|_| is_poll) {
             self.polled.lock().unwrap().push((tokio::time::Instant::now(), answer.body().clone()));
@@ -91,7 +105,42 @@ impl Transport for Wire {
     }
 }
 
-/// Where MAX's calls reach the relay.
+/// A call to the relay.
+#[derive(Clone)]
+enum Call {
+    OfMax(max::WebhookCall),
+    OfMango(mango::WebhookCall),
+}
+
+impl Call {
+    fn body(&self) -> &bytes::Bytes {
+        match self {
+            Self::OfMax(call) => &call.body,
+            Self::OfMango(call) => &call.body,
+        }
+    }
+
+    /// What it says, without the form in which it comes.
+    fn words(&self) -> Vec<u8> {
+        let body = self.body();
+        let is_form = matches!(self, Self::OfMango(_)) && body.starts_with(b"vpbx_api_key=");
+        let json = url::form_urlencoded::parse(body).find(|(name, _)| is_form && name == "json");
+        json.map_or_else(|| body.to_vec(), |(_, json)| json.into_owned().into_bytes())
+    }
+
+    async fn bring_to(&self, relay: &Relay) -> u16 {
+        let status = match self {
+            Self::OfMax(call) => {
+                let shown = call.url.rsplit('/').next().unwrap_or_default();
+                relay.webhook(shown, call.secret.as_deref(), &call.body).await
+            }
+            Self::OfMango(call) => relay.mango_webhook(None, &call.body).await,
+        };
+        status.as_u16()
+    }
+}
+
+/// Where the calls of MAX, or of MANGO OFFICE, reach the relay.
 pub struct Door {
     relay: Mutex<Option<Relay>>,
     /// Grows when a relay ends: its connections are reset.
@@ -101,14 +150,14 @@ pub struct Door {
     /// The relay is killed when a body with this text is answered.
     pub deadly: Mutex<Option<String>>,
     random: Mutex<Random>,
-    /// The bodies that were answered 200, with the time.
+    /// What was said in calls that were answered 200, with the time.
     pub acknowledged: Mutex<HashMap<Vec<u8>, tokio::time::Instant>>,
-    /// Every body that came, in its order.
-    pub seen: Mutex<Vec<Vec<u8>>>,
+    /// Every call that came, in its order.
+    seen: Mutex<Vec<Call>>,
 }
 
 impl Door {
-    async fn take(&self, call: max::WebhookCall) -> Result<u16, String> {
+    async fn take(&self, call: Call) -> Result<u16, String> {
         let (before, after, patience) = {
             let mut random = self.random.lock().unwrap();
             (random.below(20), random.below(20), random.below(4))
@@ -116,8 +165,7 @@ impl Door {
         tokio::time::sleep(Duration::from_millis(before)).await;
         let Some(relay) = self.relay.lock().unwrap().clone() else { return Err("connection refused".to_owned()) };
         let mut ended = self.ended.subscribe();
-        self.seen.lock().unwrap().push(call.body.to_vec());
-        let shown = call.url.rsplit('/').next().unwrap_or_default().to_owned();
+        self.seen.lock().unwrap().push(call.clone());
         let patience = (take_one(&self.hang_ups)).then_some(Duration::from_millis(patience));
         let hung_up = async {
             match patience {
@@ -128,13 +176,14 @@ impl Door {
         let status = tokio::select! {
             biased;
             _ = ended.changed() => return Err("connection reset".to_owned()),
-            status = relay.webhook(&shown, call.secret.as_deref(), &call.body) => status.as_u16(),
+            status = call.bring_to(&relay) => status,
             () = hung_up => return Err("hung up".to_owned()),
         };
-        // From here on MAX may believe that it was taken, or not.
+        // From here on whoever called may believe that it was taken, or not.
         if status == 200 {
-            self.acknowledged.lock().unwrap().entry(call.body.to_vec()).or_insert_with(tokio::time::Instant::now);
-            let text = String::from_utf8_lossy(&call.body).into_owned();
+            let words = call.words();
+            let text = String::from_utf8_lossy(&words).into_owned();
+            self.acknowledged.lock().unwrap().entry(words).or_insert_with(tokio::time::Instant::now);
             let kills = self.deadly.lock().unwrap().take_if(|deadly| text.contains(deadly.as_str())).is_some();
             if kills {
                 self.relay.lock().unwrap().take();
@@ -157,6 +206,10 @@ fn take_one(count: &AtomicU32) -> bool {
 
 pub struct Stage {
     pub max: Arc<max::Simulator>,
+    /// Where it is the way.
+    pub mango: Option<Arc<mango::Simulator>>,
+    /// What customers write on its way to MANGO OFFICE.
+    inbound: Mutex<Option<Inbound>>,
     pub crm: Arc<creatio::Simulator>,
     pub network: Arc<Network>,
     pub door: Arc<Door>,
@@ -199,13 +252,21 @@ impl Stage {
             switches.dialog_chat_id_accepted = false;
         }
         switches.dialog_reading_allowed = setting.reading;
+        let mango = match setting.way {
+            Way::MangoDialogs(habits) => Some(office(habits, setting, &door)),
+            Way::Webhook | Way::LongPoll => None,
+        };
+        if mango.is_some() {
+            // MANGO OFFICE has limits of its own.
+            switches.chat_per_second = 0;
+        }
         if setting.unordered {
             switches.delivery_order = max::DeliveryOrder::Unordered;
         }
         let at = Arc::clone(&door);
         let receiver: max::Receiver = Arc::new(move |call| {
             let door = Arc::clone(&at);
-            Box::pin(async move { door.take(call).await })
+            Box::pin(async move { door.take(Call::OfMax(call)).await })
         });
         let options =
             max::Options { time_scale: SCALE, switches, starts_at: Some(BEGINNING), ..max::Options::default() };
@@ -216,7 +277,20 @@ impl Stage {
             crm.control().add_agent("Мария Агентова", "maria@example.com"),
         ];
         crm.control().add_channel(&format!("max-bot:{bot}"), &agents).unwrap();
+        let inbound = mango.as_ref().map(|mango| {
+            let (token, max_url) = (TOKEN.to_owned(), max.url());
+            let connection = Connection { mango: mango.control(), max: max.control(), max_url, bot, token };
+            let (inbound, outgoing) = (connection.inbound(), connection.mango.connect_messenger());
+            let at = Arc::clone(&max);
+            let to_max: ToMax = Arc::new(move |request| {
+                let max = Arc::clone(&at);
+                Box::pin(async move { max.call(request).await })
+            });
+            tokio::spawn(async move { connection.outbound(outgoing, &to_max).await });
+            inbound
+        });
         let network = Arc::new(Network {
+            mango: mango.clone(),
             max: Arc::clone(&max),
             crm: Arc::clone(&crm),
             bot: Bot::new(),
@@ -229,6 +303,8 @@ impl Stage {
         let (_, manual) = Clock::of_runtime(BEGINNING);
         let mut stage = Self {
             max,
+            mango,
+            inbound: Mutex::new(inbound),
             crm,
             network,
             door,
@@ -241,9 +317,7 @@ impl Stage {
             manual,
         };
         stage.run().await;
-        if !setting.long_poll {
-            stage.look_after_subscription().await;
-        }
+        stage.look_after_subscription().await;
         stage
     }
 
@@ -301,8 +375,16 @@ impl Stage {
         self.manual.set_wall(by);
     }
 
-    pub fn is_polling(&self) -> bool {
-        self.setting.long_poll
+    /// Whether MAX calls the relay.
+    pub fn has_subscription(&self) -> bool {
+        self.setting.way == Way::Webhook
+    }
+
+    /// What customers have written reaches MANGO OFFICE, where it is the way.
+    pub fn carry(&self) {
+        if let Some(inbound) = self.inbound.lock().unwrap().as_mut() {
+            inbound.carry();
+        }
     }
 
     pub fn folder(&self) -> &std::path::Path {
@@ -312,6 +394,9 @@ impl Stage {
     /// What a controller does with the webhook: makes the subscription where there is none, and
     /// tells the relay of it.
     pub async fn look_after_subscription(&self) {
+        if !self.has_subscription() {
+            return;
+        }
         let url = format!(
             "http://relay.simulator:1/webhooks/max/default/support/{}",
             webhook::fingerprint(&SecretString::from(WEBHOOK_SECRET))
@@ -363,15 +448,24 @@ impl Stage {
             if next > until {
                 return;
             }
-            if !self.setting.long_poll {
-                self.look_after_subscription().await;
-            }
+            self.look_after_subscription().await;
         }
     }
 
     fn config(&self) -> RelayConfig {
         let mut config = relay_config(&self.max, &self.crm, self.bot);
         config.channel.intake = self.setting.intake();
+        if let Some(mango) = &self.mango {
+            let employees = self.agents.into_iter().zip(EMPLOYEES);
+            config.channel.mango = Some(MangoConfig {
+                base_url: mango.url().parse().unwrap(),
+                employees: employees.map(|(crm_user, id)| MangoEmployee { crm_user, id }).collect(),
+                unsigned_from: Vec::new(),
+                sends_files: matches!(self.setting.way, Way::MangoDialogs(Habits { takes_files: true, .. })),
+            });
+            let account = mango::Options::default();
+            config.secrets.mango = Some((account.api_key.into(), account.api_salt.into()));
+        }
         config.channel.rules = self.setting.rules();
         config.channel.off_hours_bot = self
             .setting
@@ -384,16 +478,70 @@ impl Stage {
         config
     }
 
-    /// Brings an update as MAX does, past MAX.
+    /// Brings a call that came before once more, counted from the newest.
+    pub async fn bring_again(&self, back: usize) {
+        let call = {
+            let seen = self.door.seen.lock().unwrap();
+            (!seen.is_empty()).then(|| seen[seen.len() - 1 - back % seen.len()].clone())
+        };
+        if let Some(call) = call {
+            // Whatever becomes of it.
+            let _ = self.door.take(call).await;
+        }
+    }
+
+    /// Brings an update as MAX does, past MAX, or an event as MANGO OFFICE does.
     pub async fn bring(&self, body: Vec<u8>) {
+        if self.mango.is_some() {
+            let account = mango::Options::default();
+            let signature = mango::sign(&account.api_key, &body, &account.api_salt);
+            let form = url::form_urlencoded::Serializer::new(String::new())
+                .append_pair("vpbx_api_key", &account.api_key)
+                .append_pair("sign", &signature)
+                .append_pair("json", &String::from_utf8_lossy(&body))
+                .finish();
+            let call = mango::WebhookCall { url: String::new(), body: form.into() };
+            let _ = self.door.take(Call::OfMango(call)).await;
+            return;
+        }
         let url = format!(
             "http://relay.simulator:1/webhooks/max/default/support/{}",
             webhook::fingerprint(&SecretString::from(WEBHOOK_SECRET))
         );
         let call = max::WebhookCall { url, secret: Some(WEBHOOK_SECRET.to_owned()), body: body.into() };
         // Whatever becomes of it.
-        let _ = self.door.take(call).await;
+        let _ = self.door.take(Call::OfMax(call)).await;
     }
+}
+
+/// The account whose channel of MAX has the bot and is served by the first agent.
+fn office(habits: Habits, setting: Setting, door: &Arc<Door>) -> Arc<mango::Simulator> {
+    let switches = mango::Switches {
+        loose_numbers: setting.hard,
+        abonent_offset: if habits.ids_differ { 1_000_000 } else { 0 },
+        body_form: habits.form,
+        messages_move_time: habits.messages_move_time,
+        transfer_tells_close: habits.transfer_tells_close,
+        auto_distribution: habits.auto_distribution,
+        ..mango::Switches::default()
+    };
+    let at = Arc::clone(door);
+    let receiver: mango::Receiver = Arc::new(move |call| {
+        let door = Arc::clone(&at);
+        Box::pin(async move { door.take(Call::OfMango(call)).await })
+    });
+    let options = mango::Options { switches, starts_at: Some(BEGINNING), ..mango::Options::default() };
+    let mango = mango::Simulator::inside(options, receiver);
+    let control = mango.control();
+    for (user_id, name) in EMPLOYEES.into_iter().chain([AT_THE_DESK]).zip(["Иван", "Мария", "Ольга"]) {
+        control.put_employee(mango::Employee { user_id, name: name.to_owned(), ..mango::Employee::default() });
+    }
+    control.max_channel_for_employee(EMPLOYEES[0]);
+    control.set_webhook(habits.calls.then_some("http://relay.simulator:1/webhooks/mango/default/support"));
+    if setting.unordered {
+        control.event_faults(mango::EventFaults { swap: u32::MAX, ..mango::EventFaults::default() });
+    }
+    Arc::new(mango)
 }
 
 /// The store's folder, in memory where the machine has a place for that.

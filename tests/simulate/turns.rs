@@ -3,7 +3,7 @@
 use maxchannel::contract::CustomerId;
 use maxchannel_simulator::max::{Fault, NewUser, Outcome};
 
-use crate::plan::{Hours, Off, Replies, Setting};
+use crate::plan::{Hours, Off, Replies, Setting, Way};
 use crate::stage::{BEGINNING, Stage};
 
 /// As many as MAX is sent at once.
@@ -14,7 +14,7 @@ const HELD_MS: u64 = 9_000;
 #[tokio::test(start_paused = true)]
 async fn what_is_overtaken_while_it_waits_for_its_turn_at_max_is_not_sent() {
     let setting = Setting {
-        long_poll: false,
+        way: Way::Webhook,
         replies: Replies::AtOnce,
         hours: Hours::Always,
         off_hours: Off::Replies,

@@ -10,9 +10,9 @@ use maxchannel::policy::{OffHours, ReplySet};
 use maxchannel_simulator::max::{ChatCall, Entry};
 use serde_json::Value;
 
-use crate::plan::{AGAIN, AT_ONCE, CLOSED, GOODBYE, Odd, Plan, SOON, Step};
+use crate::plan::{AGAIN, AT_ONCE, CLOSED, GOODBYE, Habits, Odd, Plan, SOON, Step, Way};
 use crate::play::{Customer, Play, Said, Sent};
-use crate::stage::BEGINNING;
+use crate::stage::{AT_THE_DESK, BEGINNING};
 
 /// An update that came in the moment of an erasure may have been on its way into the CRM.
 const UNDER_WAY: i64 = 130_000;
@@ -27,12 +27,13 @@ struct Line {
     incoming: bool,
     stored_at: i64,
     files: usize,
+    names: Vec<String>,
 }
 
 /// What of the promises is not kept yet, but may be with time.
 pub async fn missing(play: &Play, plan: &Plan) -> Vec<String> {
     let mut missing = Vec::new();
-    for customer in &play.customers {
+    for (number, customer) in play.customers.iter().enumerate() {
         let lines = lines(play, customer);
         for (place, said) in customer.said.iter().enumerate() {
             if is_owed(play, plan, customer, place) && !is_there(said, &lines) {
@@ -46,12 +47,18 @@ pub async fn missing(play: &Play, plan: &Plan) -> Vec<String> {
                 missing.push(format!("promise 4: nothing is told of «{}» to {}", sent.token, customer.sender()));
             }
         }
-        let (closings, goodbyes) = (closings(play, customer).len(), of_bot(play, customer, GOODBYE).len());
+        let sessions = play.sessions(number);
+        let closings = closings(play, customer);
+        let owed = closings.iter().filter(|at| play.stage.mango.is_none() || is_open_at(&sessions, **at)).count();
+        let (closings, goodbyes) = (owed, of_bot(play, customer, GOODBYE).len());
         // One that was perhaps sent is not sent again where nobody may look for it.
         let sure = plan.setting.reading && !customer.left && customer.erased_at.is_empty() && play.lost_at.is_empty();
         if plan.setting.close_message && sure && goodbyes < closings {
             missing.push(format!("promise 5: {closings} closings of {} and {goodbyes} farewells", customer.sender()));
         }
+    }
+    for (number, customer) in play.customers.iter().enumerate().filter(|_| play.stage.mango.is_some()) {
+        ended_together(play, number, customer, &mut missing);
     }
     let waits = play.stage.relay().facts().await.undelivered;
     if waits.to_crm + waits.to_max > 0 {
@@ -99,13 +106,38 @@ pub async fn broken(play: &Play, plan: &Plan) -> Vec<String> {
     for letter in play.stage.relay().dead_letters().await.unwrap().dead_letters {
         let excused = match letter.direction {
             Direction::ToCrm => unreadable,
-            Direction::ToMax => left,
+            Direction::ToMax => left || (keeps_files(plan) && letter.reason.contains("файлы не передаются")),
         };
         if !excused {
             broken.push(format!("promise 6: a dead letter without a cause: {letter:?}"));
         }
     }
     broken
+}
+
+/// Whether MANGO OFFICE could have brought the customer a farewell then.
+fn is_open_at(sessions: &[Value], at: i64) -> bool {
+    sessions.iter().any(|session| {
+        let began = session["messages"][0]["time"].as_i64().unwrap_or_default();
+        let ended = session["update_time"].as_i64().filter(|_| session["state"] == "closed").unwrap_or(i64::MAX);
+        (began..=ended).contains(&at)
+    })
+}
+
+/// A close on either side ends both. Of who was erased the relay knows nothing more.
+fn ended_together(play: &Play, number: usize, customer: &Customer, missing: &mut Vec<String>) {
+    let chats = play.stage.crm.control().chats(Some(&customer.sender()));
+    let is_known = customer.erased_at.is_empty() && play.lost_at.is_empty();
+    let Some(session) = play.sessions(number).pop().filter(|_| is_known && !chats.is_empty()) else { return };
+    let (at_mango, in_the_crm) = (session["state"] != "closed", chats.iter().any(|chat| chat["status"] != "Completed"));
+    // What was written in the moment in which the relay closed a session begins a dialog without
+    // one.
+    let by = session["closed_by_abonent_id"].as_i64();
+    let by_the_relay = by.is_some_and(|by| by % 1_000_000 != AT_THE_DESK % 1_000_000);
+    if at_mango != in_the_crm && (at_mango || !by_the_relay) {
+        let (sender, state) = (customer.sender(), &session["state"]);
+        missing.push(format!("a close ends both: the session of {sender} is {state}, its chat is open: {in_the_crm}"));
+    }
 }
 
 /// Promises 1, 2, 3, 6: what the customer wrote is with the agents, once and in its order.
@@ -127,7 +159,8 @@ fn way_in(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<String
         newest = Some(said);
     }
     for said in &customer.said {
-        let shown: Vec<&Line> = lines.iter().filter(|line| line.incoming && line.text.contains(&said.text)).collect();
+        let is_shown = |line: &&Line| line.incoming && line.text.contains(&said.text) && !is_file_alone(line, said);
+        let shown: Vec<&Line> = lines.iter().filter(is_shown).collect();
         if shown.len() > 1 {
             broken.push(format!("promise 2: «{}» is {} times with the agents", said.text, shown.len()));
         }
@@ -138,7 +171,9 @@ fn way_in(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<String
             if line.text != said.text && !plan.disturbs_order() {
                 broken.push(format!("promise 3: «{}» is shown as late, and nothing was: {}", said.text, line.text));
             }
-            if said.file && line.files != 1 {
+            // MANGO OFFICE tells of a file as of a message of its own.
+            let is_with_it = line.files == 1 || (play.stage.mango.is_some() && has_file(&lines, said));
+            if said.file && !is_with_it && said.erased_at.is_none() {
                 broken.push(format!("promise 6: the file of «{}» is not with the agents: {}", said.text, line.text));
             }
         }
@@ -158,6 +193,11 @@ fn way_in(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<String
             }
         }
     }
+}
+
+/// Agents' files go through MANGO OFFICE by a setting only.
+fn keeps_files(plan: &Plan) -> bool {
+    matches!(plan.setting.way, Way::MangoDialogs(Habits { takes_files: false, .. }))
 }
 
 /// Promises 3 and 4: what an agent wrote is with the customer, once and in its order, or the agent
@@ -186,6 +226,8 @@ fn way_out(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Strin
             "Failed" if count > 0 && sent.parts == 1 => {
                 broken.push(format!("promise 4: «{}» is told as failed and has come ({error})", sent.token));
             }
+            // Files go by a setting only, and the agent is told.
+            "Failed" if keeps_files(plan) && sent.token.ends_with(".pdf") => {}
             "Failed" if !customer.left && !customer.erased_at.iter().any(|at| *at + UNDER_WAY > sent.at) => {
                 broken.push(format!("promise 4: «{}» failed without a cause ({error})", sent.token));
             }
@@ -203,9 +245,17 @@ fn way_out(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Strin
         let known = OF_THE_CHANNEL.contains(&found.as_str())
             || bot.iter().any(|answer| answer.sender == customer.sender() && answer.token == *found)
             || found.starts_with("слово")
+            || customer.desk.contains(found)
             || customer.sent.iter().any(|sent| sent.token == *found);
         if !known {
             broken.push(format!("«{found}» came to {} and nobody wrote it", customer.sender()));
+        }
+    }
+    let lines = lines(play, customer);
+    for token in &customer.desk {
+        let told = lines.iter().filter(|line| line.text.contains(token.as_str())).count();
+        if told > 1 {
+            broken.push(format!("promise 2: «{token}» of MANGO's desk is {told} times with the agents"));
         }
     }
     for answer in bot.iter().filter(|answer| answer.sender == customer.sender()) {
@@ -238,7 +288,7 @@ fn own_words(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Str
         bot.iter().filter(|answer| answer.closes).map(|answer| play.stage.time_of(answer.at)).collect();
     // Of who came back the relay may hear late: that dialog begins when it does.
     let first_words = customer.breaks.iter().filter_map(|at| customer.said.iter().find(|said| said.at >= *at));
-    let heard = first_words.flat_map(|said| heard_at(play, &said.mid));
+    let heard = first_words.flat_map(|said| heard_at(play, said));
     let mut ends: Vec<i64> = closings.iter().chain(&customer.breaks).chain(&by_bot).copied().chain(heard).collect();
     ends.sort_unstable();
     let shown = bot_messages(play, customer);
@@ -313,8 +363,10 @@ fn last_word_before(customer: &Customer, moment: i64) -> i64 {
     words.filter(|at| *at < moment - HARDLY_LATE).max().unwrap_or(0)
 }
 
-/// When MAX brought that message: as calls that were taken, or as polls, which a full disk repeats.
-fn heard_at(play: &Play, mid: &str) -> Vec<i64> {
+/// When that message was brought: as calls that were taken, or by asking, which a full disk
+/// repeats. MANGO OFFICE has another id for it.
+fn heard_at(play: &Play, said: &Said) -> Vec<i64> {
+    let mid = if play.stage.mango.is_some() { &said.text } else { &said.mid };
     let acknowledged = play.stage.door.acknowledged.lock().unwrap();
     let polled = play.stage.network.polled.lock().unwrap();
     let called = acknowledged.iter().filter(|(body, _)| contains(body, mid)).map(|(_, at)| *at);
@@ -342,7 +394,9 @@ fn erased(play: &Play, customer: &Customer, broken: &mut Vec<String>) {
     for said in &customer.said {
         let Some(erased_at) = said.erased_at.filter(|at| !play.lost_at.iter().any(|lost| lost > at)) else { continue };
         let came_before = acknowledged.iter().any(|(body, at)| {
-            play.stage.time_of(*at) < erased_at && contains(body, &said.mid) && contains(body, "message_created")
+            let is_it = contains(body, &said.mid) && contains(body, "message_created");
+            let is_it = is_it || (play.stage.mango.is_some() && contains(body, &said.text));
+            play.stage.time_of(*at) < erased_at && is_it
         });
         let back = lines.iter().any(|line| line.text.contains(&said.text) && line.stored_at > erased_at + UNDER_WAY);
         if back && came_before {
@@ -403,6 +457,12 @@ fn in_the_group(play: &Play, broken: &mut Vec<String>) {
 
 /// Promise 8.
 fn limits(play: &Play, broken: &mut Vec<String>) {
+    if let Some(mango) = &play.stage.mango {
+        for violation in mango.control().violations() {
+            broken.push(format!("promise 8: MANGO OFFICE was asked wrongly or too often: {violation}"));
+        }
+        return;
+    }
     let seen = play.stage.max.control().statistics();
     if let Some((_, highest)) = seen.highest_per_second.iter().find(|(_, highest)| **highest > 30) {
         broken.push(format!("promise 8: {highest} requests to MAX in one second"));
@@ -448,6 +508,17 @@ fn is_there(said: &Said, lines: &[Line]) -> bool {
         .any(|line| line.text.contains(&said.text) || said.edits.iter().any(|edit| line.text.contains(edit.as_str())))
 }
 
+/// A file that MANGO OFFICE shows as a message of its own: it bears the name and nothing else.
+fn is_file_alone(line: &Line, said: &Said) -> bool {
+    !line.text.lines().any(|words| words == said.text)
+        && line.names.iter().any(|name| *name == format!("{}.pdf", said.text))
+}
+
+fn has_file(lines: &[Line], said: &Said) -> bool {
+    let files = lines.iter().flat_map(|line| &line.names).filter(|name| **name == format!("{}.pdf", said.text));
+    files.count() == 1
+}
+
 fn contains(bytes: &[u8], text: &str) -> bool {
     !text.is_empty() && bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
@@ -459,6 +530,10 @@ fn lines(play: &Play, customer: &Customer) -> Vec<Line> {
         incoming: line["direction"] == "incoming",
         stored_at: line["storedMs"].as_i64().unwrap_or_default(),
         files: line["attachments"].as_array().map_or(0, Vec::len),
+        names: {
+            let files = line["attachments"].as_array().into_iter().flatten();
+            files.filter_map(|file| file["name"].as_str().map(str::to_owned)).collect()
+        },
     });
     lines.collect()
 }
@@ -525,6 +600,19 @@ pub fn shown(play: &Play) -> String {
                 events.push((entry.timestamp, format!("MAX {from}: {} ({})", token(&entry), entry.mid)));
             }
         }
+        for message in
+            play.stage.mango.iter().flat_map(|mango| mango.control().dialogs()).filter(|session| {
+                session["variables"]["social_user"]["social_user_id"] == customer.id.to_string().as_str()
+            })
+        {
+            let words = format!("MANGO {} {} {}", message["session_id"], message["state"], message["abonent_id"]);
+            events.push((message["update_time"].as_i64().unwrap_or_default(), words));
+            for entry in message["messages"].as_array().into_iter().flatten() {
+                let words: String = entry["payload"]["text"].as_str().unwrap_or("file").chars().take(40).collect();
+                let words = format!("MANGO {} {} {words}", message["session_id"], entry["direction"]);
+                events.push((entry["time"].as_i64().unwrap_or_default(), words));
+            }
+        }
         for row in play.stage.crm.control().outbox().iter().filter(|row| row["Recipient"] == customer.sender()) {
             let (kind, state) = (&row["Kind"], &row["State"]);
             let words = format!("outbox {kind} [{}] {} {state} {}", short(&row["ChatId"]), row["Text"], row["Error"]);
@@ -555,6 +643,7 @@ pub fn coverage(play: &Play, counts: &mut HashMap<&'static str, usize>) {
         for reply in [AT_ONCE, SOON, AGAIN, CLOSED] {
             *counts.entry("replies").or_default() += of_bot(play, customer, reply).len();
         }
+        *counts.entry("at MANGO's desk").or_default() += customer.desk.len();
         let late = lines(play, customer).iter().filter(|line| line.text.contains("получено с опозданием")).count();
         *counts.entry("late").or_default() += late;
     }

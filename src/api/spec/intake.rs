@@ -96,6 +96,14 @@ pub struct MangoDialogs {
         inner(length(min = 1, max = 64), regex(pattern = r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"))
     )]
     pub unsigned_from: Option<Vec<String>>,
+
+    /// Agents' files go to customers through Манго Диалоги, too. No document of MANGO OFFICE tells
+    /// how a request with a file is signed, so try it with one file first: where MANGO OFFICE
+    /// refuses it, the agent reads why, and no other file is sent for two minutes, since a second
+    /// wrong request would block the key. Absent: false, and the agent reads that the file was not
+    /// handed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_files: Option<bool>,
 }
 
 /// What is done about another program's subscription.

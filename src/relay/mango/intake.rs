@@ -24,6 +24,9 @@ use crate::policy;
 use crate::time::Millis;
 use crate::transport::readable;
 
+/// No clock is so far ahead.
+const FAR_AHEAD: Millis = 86_400_000;
+
 /// Takes one webhook call. 200 only after what it says is on disk.
 pub(in crate::relay) async fn webhook(shared: &Shared, caller: Option<IpAddr>, body: &[u8]) -> StatusCode {
     let Some(active) = shared.active() else { return StatusCode::SERVICE_UNAVAILABLE };
@@ -101,16 +104,30 @@ pub(super) async fn take_events(
     events: Vec<Event>,
 ) -> Result<bool, StoreError> {
     let now = shared.clock.now();
-    let taken = shared
+    // One that lies far ahead is odd and shows no clock.
+    let times = events.iter().map(Event::time).filter(|time| is_time(*time) && *time < now + FAR_AHEAD);
+    let corrected = times.max().map(|newest| shared.mango_rounds.heard(newest, shared.clock.passed()));
+    let corrected = corrected.unwrap_or_default();
+    let is_better_known = !corrected.is_empty();
+    let (taken, forgets) = shared
         .store
         .transact(move |tx| {
-            let mut taking = Taking { tx, bot, source, now, taken: Vec::new() };
+            for (customer, at) in corrected {
+                erased::remember_person(tx, customer, at)?;
+            }
+            let mut taking = Taking { tx, bot, source, now, taken: Vec::new(), forgets: false };
             for event in events {
                 taking.event(event)?;
             }
-            Ok(taking.taken)
+            Ok((taking.taken, taking.forgets))
         })
         .await?;
+    if forgets {
+        shared.store.purge().await?;
+    }
+    if is_better_known {
+        shared.mango_rounds.corrected();
+    }
     let found = taken.iter().any(|(kind, new)| *new && *kind == "message");
     for (kind, new) in taken {
         shared.metrics.update(kind, new);
@@ -125,6 +142,8 @@ pub(super) struct Taking<'a> {
     pub source: Source,
     pub now: Millis,
     pub taken: Vec<(&'static str, bool)>,
+    /// Something of a person who was erased was still on disk, and is not any more.
+    pub forgets: bool,
 }
 
 impl Taking<'_> {
@@ -185,13 +204,15 @@ impl Taking<'_> {
         }
         let Some(client) = &session.client else { return Ok(None) };
         let erased_at = erased::person(self.tx, customer_of(&client.id))?;
-        let is_new = store::is_awaited(self.tx, &session.id)?;
-        Ok(erased_at.filter(|erased_at| session.updated_at <= *erased_at && !is_new))
+        let Some(erased_at) = erased_at.filter(|erased_at| session.updated_at <= *erased_at) else { return Ok(None) };
+        Ok((!store::is_awaited(self.tx, &session.id, erased_at)?).then_some(erased_at))
     }
 
     fn session(&mut self, session: &Session) -> Result<(), StoreError> {
         let before = store::get(self.tx, &session.id)?;
         let erased_at = self.is_of_erased(session, before.as_ref())?;
+        // Whose it is was not known when that person was erased.
+        self.forgets |= before.is_none() && erased_at.is_some() && !store::release(self.tx, &session.id)?.is_empty();
         let mut known = before.unwrap_or_default();
         known.id.clone_from(&session.id);
         known.erased_at = erased_at;
@@ -232,7 +253,13 @@ impl Taking<'_> {
         }
         store::put(self.tx, &known)?;
         if known.customer.is_some() && known.is_max.is_some() {
+            let erased_at = known.customer.map(|customer| erased::person(self.tx, customer)).transpose()?.flatten();
             for (chat, message) in store::release(self.tx, &session.id)? {
+                // So with this.
+                if erased_at.is_some_and(|erased_at| message.time <= erased_at) {
+                    self.forgets = true;
+                    continue;
+                }
                 let known = store::get(self.tx, &session.id)?.unwrap_or_default();
                 self.message(known, &chat, &message)?;
             }
@@ -246,18 +273,20 @@ impl Taking<'_> {
             known.chat = Some(chat.to_owned());
             store::put(self.tx, &known)?;
         }
-        if message.local_id.starts_with(OURS) && !message.from_client {
+        let is_ours = message.local_id.starts_with(OURS) && !message.from_client;
+        // An appeal that began with an agent's message is one of the dialog, too.
+        if (is_ours || message.from_client) && !known.brought && !self.is_erased(customer, message)? {
+            known.brought = true;
+            store::put(self.tx, &known)?;
+        }
+        if is_ours {
             return Ok(());
         }
         let at = if is_time(message.time) { message.time } else { self.now };
-        if self.source == Source::History && erased::person(self.tx, customer)?.is_some_and(|erased| at <= erased) {
+        if self.is_erased(customer, message)? {
             return Ok(());
         }
         if message.from_client {
-            if !known.brought {
-                known.brought = true;
-                store::put(self.tx, &known)?;
-            }
             let raw = as_update(customer, self.bot, &known.name, at, message).to_string();
             let arrival = Arrival::read(raw, self.bot, self.now);
             return self.arrive(&arrival, "message");
@@ -266,6 +295,12 @@ impl Taking<'_> {
             "text": words(&message.payload), "by": message.employee, "session": known.id});
         let key = format!("{ANSWERED}:{}", message.id);
         self.arrive(&Arrival::of_mango(key, customer, (at, number(&message.id)), raw.to_string()), "other")
+    }
+
+    /// Whether it was found among what a person said who was erased since.
+    fn is_erased(&self, customer: CustomerId, message: &ChatMessage) -> Result<bool, StoreError> {
+        let at = if is_time(message.time) { message.time } else { self.now };
+        Ok(self.source == Source::History && erased::person(self.tx, customer)?.is_some_and(|erased| at <= erased))
     }
 
     fn undelivered(&mut self, chat: &str, message: &str, error: &str) -> Result<(), StoreError> {
@@ -280,7 +315,7 @@ impl Taking<'_> {
 
     /// The session is over; where its client has no other, the rules are told.
     pub fn closed(&mut self, known: &Known) -> Result<(), StoreError> {
-        let Some(customer) = known.customer.filter(|_| known.brought) else { return Ok(()) };
+        let Some(customer) = known.customer.filter(|_| known.brought && !known.ended_here) else { return Ok(()) };
         let others = store::of_customer(self.tx, customer)?;
         if others.iter().any(|other| other.state != State::Closed) {
             return Ok(());

@@ -1,6 +1,6 @@
 //! The order of what webhooks bring and what only asking finds: while anything may be missing, a
 //! message waits for the end of a round of asking, for a moment. In memory: after a start something
-//! may be missing.
+//! may be missing. Beside it, what is known of MANGO's clock, which erasures are held against.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,6 +33,10 @@ struct State {
     released: HashSet<CustomerId>,
     /// What is known of asking for each session, in passed time.
     asked: HashMap<String, Asked>,
+    /// How far MANGO's clock is ahead of passed time, at the least.
+    ahead: Option<Millis>,
+    /// Who was erased before anything was known of it, when, and not before what.
+    erased: Vec<(CustomerId, Millis, Millis)>,
 }
 
 /// What is known of asking for one session.
@@ -54,11 +58,38 @@ impl Rounds {
             waiting: HashMap::new(),
             released: HashSet::new(),
             asked: HashMap::new(),
+            ahead: None,
+            erased: Vec::new(),
         }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What MANGO's clock shows, at the least; none: it has told nothing in this run.
+    pub fn time(&self, passed: Millis) -> Option<Millis> {
+        self.lock().ahead.map(|ahead| passed + ahead)
+    }
+
+    /// A person was erased now, by our own clock, since MANGO's is not known; by MANGO's it was not
+    /// before `at_least`.
+    pub fn note_erased(&self, customer: CustomerId, passed: Millis, at_least: Millis) {
+        self.lock().erased.push((customer, passed, at_least));
+    }
+
+    /// MANGO has told of something of this time. Answers when those were erased by its clock who
+    /// stand there by ours.
+    pub(super) fn heard(&self, at: Millis, passed: Millis) -> Vec<(CustomerId, Millis)> {
+        let mut state = self.lock();
+        let ahead = (at - passed).max(state.ahead.unwrap_or(Millis::MIN));
+        state.ahead = Some(ahead);
+        state.erased.iter().map(|(customer, passed, at_least)| (*customer, (passed + ahead).max(*at_least))).collect()
+    }
+
+    /// That is on disk.
+    pub(super) fn corrected(&self) {
+        self.lock().erased.clear();
     }
 
     /// How much longer a message of this customer's waits; none: it goes on.

@@ -12,7 +12,7 @@ use super::intake::{Source, customer_of, take_events};
 use super::{Mango, OURS, noted, work};
 use crate::contract::CustomerId;
 use crate::mango::dialogs::{DialogRefusal, Event, Listing, Session};
-use crate::mango::{AbonentId, ChannelType, Class, Error, Serving};
+use crate::mango::{AbonentId, ChannelType, Class, Error, Serving, Upload};
 use crate::time::{self, Millis};
 use uuid::Uuid;
 
@@ -26,6 +26,8 @@ pub(in crate::relay) struct Outgoing<'a> {
     /// The same whenever this part is sent.
     pub name: String,
     pub text: &'a str,
+    /// A file in the place of the text.
+    pub file: Option<Upload<'a>>,
     /// The agent's user in the CRM.
     pub agent: Option<Uuid>,
     /// It may begin a session: what an agent or a bot says, not what the channel says by itself.
@@ -106,14 +108,25 @@ pub(in crate::relay) async fn send(
                     handed_over = true;
                     mango.client.transfer_session(&id, AbonentId(own)).await
                 } else {
-                    match mango.client.send_text(&chat, AbonentId(has), &name, outgoing.text).await {
+                    let (client, employee) = (&mango.client, AbonentId(has));
+                    let sent = match &outgoing.file {
+                        Some(file) => client.send_file(&chat, employee, &name, file).await,
+                        None => client.send_text(&chat, employee, &name, outgoing.text).await,
+                    };
+                    match sent {
                         Ok((id, at)) => {
                             let now = shared.clock.now();
+                            // What it corrects is written with the next event.
+                            let _ = shared.mango_rounds.heard(at, shared.clock.passed());
                             shared.store.transact(move |tx| noted::taken(tx, now)).await?;
                             return Ok(Sent::Taken { mid: format!("mango.{id}"), at });
                         }
                         Err(error) if error.dialog_refusal() == Some(DialogRefusal::NotUnique) => {
                             return Ok(Sent::Taken { mid: format!("mango.{name}"), at: shared.clock.now() });
+                        }
+                        // The kind of request is in the way, not the account.
+                        Err(error) if outgoing.file.is_some() && matches!(error.class(), Class::Penalty { .. }) => {
+                            return Ok(Sent::Refused(error.to_string()));
                         }
                         Err(error) => {
                             left = error.dialog_refusal().is_none()

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::super::active::Active;
 use super::super::state::Shared;
 use super::super::store::mango::{self as store, Known, State};
-use super::super::store::{StoreError, meta};
+use super::super::store::{StoreError, Tx, meta};
 use super::super::{switching, timers};
 use super::Mango;
 use super::intake::{Source, Taking, take_events};
@@ -184,7 +184,13 @@ async fn ask(shared: &Shared, active: &Active, mango: &Mango) -> Result<Result<(
     }
     for (known, employee) in finished {
         match mango.client.close_session(&known.id, AbonentId(employee)).await {
-            Ok(()) => {}
+            Ok(()) => {
+                let ended = move |tx: &Tx<'_>| match store::get(tx, &known.id)? {
+                    Some(now) => store::put(tx, &Known { ended_here: true, ..now }),
+                    None => Ok(()),
+                };
+                shared.store.transact(ended).await?;
+            }
             Err(error) => match error.dialog_refusal() {
                 Some(DialogRefusal::SessionClosed | DialogRefusal::SessionNotFound) => {
                     let known = Known { state: State::Closed, closed_at: shared.clock.now(), ..known };
@@ -260,7 +266,7 @@ async fn compare(shared: &Shared, bot: i64, listing: Listing, closes: bool) -> R
                     waiting.push((known, employee));
                 }
             }
-            let mut taking = Taking { tx, bot, source: Source::List, now, taken: Vec::new() };
+            let mut taking = Taking { tx, bot, source: Source::List, now, taken: Vec::new(), forgets: false };
             for known in store::untold(tx)? {
                 let one = before.get(&known.id).copied().unwrap_or_default();
                 let for_so_long = (now - known.closed_at).abs();

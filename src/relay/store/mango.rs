@@ -70,10 +70,13 @@ pub(in crate::relay) struct Known {
     /// It was read once more since: of two messages in one millisecond the second may have come
     /// behind the reading.
     pub is_settled: bool,
-    /// A message of the client's came from it.
+    /// A message of the client's came from it, or one of ours went there.
     pub brought: bool,
     /// The rules know that it is closed.
     pub told: bool,
+    /// It was closed from here, because the dialog was over: what the client wrote into it in that
+    /// moment begins another one, which that does not close.
+    pub ended_here: bool,
     /// The cabinet said something in it by itself.
     pub automatic: bool,
     /// It counts as closed only because MANGO lists it no more.
@@ -174,9 +177,10 @@ pub(in crate::relay) fn hold(
     Ok(())
 }
 
-/// Whether a message waits for that session.
-pub(in crate::relay) fn is_awaited(tx: &Tx<'_>, session: &str) -> Result<bool, StoreError> {
-    Ok(tx.connection.prepare_cached("SELECT 1 FROM mango_held WHERE session = ?1")?.exists([session])?)
+/// Whether a message that is younger than that waits for that session.
+pub(in crate::relay) fn is_awaited(tx: &Tx<'_>, session: &str, than: Millis) -> Result<bool, StoreError> {
+    let younger = "SELECT 1 FROM mango_held WHERE session = ?1 AND json_extract(body, '$.time') > ?2";
+    Ok(tx.connection.prepare_cached(younger)?.exists(params![session, than])?)
 }
 
 /// The session that has that chat.

@@ -173,19 +173,39 @@ fn refusal(shared: &Shared, head: &Head, part: &Part, error: &max::Error) -> Att
 }
 
 async fn upload(shared: &Shared, active: &Active, head: &Head, file: &OutFile) -> Attempt {
-    let failed = |words: String| Verdict::Failed { words, gone: false }.into();
-    let wait = |pause: Millis, tries| Attempt::Later { outcome: Outcome::Wait(pause), sending: None, tries };
+    let bytes = match download(shared, active, head, file).await {
+        Ok(bytes) => bytes,
+        Err(instead) => return *instead,
+    };
+    match active.max.upload(upload_kind(file), &file.name, &file.mime_type, bytes).await {
+        Ok(uploaded) => Verdict::Uploaded(uploaded).into(),
+        Err(error) => refusal(shared, head, &head.parts[head.part], &error),
+    }
+}
+
+/// A file of the CRM's, or what becomes of the try instead.
+pub(super) async fn download(
+    shared: &Shared,
+    active: &Active,
+    head: &Head,
+    file: &OutFile,
+) -> Result<Bytes, Box<Attempt>> {
+    let failed = |words: String| Err(Box::new(Verdict::Failed { words, gone: false }.into()));
+    let wait = |pause: Millis, tries| {
+        let outcome = Outcome::Wait(pause);
+        Err(Box::new(Attempt::Later { outcome, sending: head.sending, tries }))
+    };
     let tries = head.tries();
     let Some(creatio) = &active.creatio else { return wait(5_000, tries) };
-    let bytes: Bytes = match creatio.download_file(file.id, LARGEST_FILE).await {
-        Ok(Some(download)) => download.bytes,
+    match creatio.download_file(file.id, LARGEST_FILE).await {
+        Ok(Some(download)) => Ok(download.bytes),
         // The agent's own request may not have ended yet.
         Ok(None) if tries.absent < NOT_READY_ATTEMPTS => {
-            return wait(ABSENT.millis_after(tries.absent), Tries { absent: tries.absent + 1, ..tries });
+            wait(ABSENT.millis_after(tries.absent), Tries { absent: tries.absent + 1, ..tries })
         }
-        Ok(None) => return failed(format!("CRM не отдаёт файл «{}»", file.name)),
+        Ok(None) => failed(format!("CRM не отдаёт файл «{}»", file.name)),
         Err(error) if error.class() == crate::creatio::Class::TooLarge => {
-            return failed(format!("файл «{}» слишком велик", file.name));
+            failed(format!("файл «{}» слишком велик", file.name))
         }
         Err(error) => {
             use crate::creatio::Class as Crm;
@@ -205,12 +225,8 @@ async fn upload(shared: &Shared, active: &Active, head: &Head, file: &OutFile) -
             if counted.failed >= NOT_READY_ATTEMPTS || counted.refused >= REFUSED_ATTEMPTS {
                 return failed(format!("CRM не отдаёт файл «{}»", file.name));
             }
-            return wait(pause, counted);
+            wait(pause, counted)
         }
-    };
-    match active.max.upload(upload_kind(file), &file.name, &file.mime_type, bytes).await {
-        Ok(uploaded) => Verdict::Uploaded(uploaded).into(),
-        Err(error) => refusal(shared, head, &head.parts[head.part], &error),
     }
 }
 

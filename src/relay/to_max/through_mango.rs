@@ -1,10 +1,13 @@
 //! One send through MANGO OFFICE, where a repeat is harmless: it goes under a name of its own, so
 //! nothing has to be looked back for.
 
-use super::send::begin;
+use super::send::{begin, download, later};
 use super::{Attempt, Head, Verdict};
+use crate::mango::Upload;
 use crate::relay::active::Active;
+use crate::relay::lanes::Outcome;
 use crate::relay::mango::{self, Mango, Outgoing, Sent};
+use crate::relay::owner;
 use crate::relay::state::Shared;
 use crate::relay::store::StoreError;
 use crate::relay::store::to_max::{Origin, Part, Sending};
@@ -19,11 +22,23 @@ pub(super) async fn send(
     if part.callback_id.is_some() {
         return Ok(Verdict::Done.into());
     }
-    if part.file.is_some() {
-        let words =
-            "через MANGO OFFICE файлы не передаются (files are not sent through MANGO OFFICE): отправьте ссылку";
-        return Ok(Verdict::Failed { words: words.to_owned(), gone: false }.into());
-    }
+    let content = match &part.file {
+        None => None,
+        Some(_) if !mango.config.sends_files => {
+            let words =
+                "через MANGO OFFICE файлы не передаются (files are not sent through MANGO OFFICE): отправьте ссылку";
+            return Ok(Verdict::Failed { words: words.to_owned(), gone: false }.into());
+        }
+        // A file's lane asks for itself, since for MAX it only makes the file ready.
+        Some(_) if !owner::is_ours(shared, active).await => {
+            return Ok(later(head, Outcome::Wait(10_000), head.sending));
+        }
+        Some(file) => match download(shared, active, head, file).await {
+            Ok(bytes) => Some((file, bytes)),
+            Err(instead) => return Ok(*instead),
+        },
+    };
+    let file = content.as_ref().map(|(file, bytes)| Upload { name: &file.name, mime_type: &file.mime_type, bytes });
     let (name, agent) = match &head.origin {
         Origin::Agent { row, by } => (row.to_string(), *by),
         // Numbers of rows begin anew in a new store, times do not.
@@ -41,6 +56,7 @@ pub(super) async fn send(
         customer: head.customer.id,
         name: format!("{name}-{}", head.part),
         text: &text,
+        file,
         agent,
         may_begin: matches!(head.origin, Origin::Agent { .. } | Origin::Bot),
         attempts: head.attempts,

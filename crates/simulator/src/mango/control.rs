@@ -3,14 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::account::{Employee, Group};
-use super::dialogs::ClientMessage;
+use super::dialogs::{ClientMessage, Outgoing};
 use super::events::EventFaults;
 use super::site::{Site, World};
 use super::{Fault, Outage, Switches};
 use crate::floor::control::{self, Common, bad, done, ok};
+use crate::floor::faults::Faults;
 use crate::floor::wire::{Call, Reply};
 
 /// Drives a running account. Cheap to clone.
@@ -89,6 +92,26 @@ impl Control {
 
     pub fn set_balance(&self, balance: f64) {
         self.site.lock().account.balance = balance;
+    }
+
+    /// Outgoing messages from now on go there, too: to the messenger of the clients.
+    pub fn connect_messenger(&self) -> mpsc::UnboundedReceiver<Outgoing> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.site.lock().dialogs.messenger = Some(sender);
+        receiver
+    }
+
+    /// The content of an outgoing message that is a file.
+    pub fn file(&self, message_id: &str) -> Option<Bytes> {
+        self.site.lock().dialogs.files.get(message_id).cloned()
+    }
+
+    /// Takes away what was put in the way of calls and of webhooks.
+    pub fn clear_faults(&self) {
+        let mut world = self.site.lock();
+        world.faults = Faults::default();
+        world.event_faults = EventFaults::default();
+        world.throttled = 0;
     }
 
     /// Adds a rule for the next calls.

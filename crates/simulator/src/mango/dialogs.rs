@@ -7,14 +7,27 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::Switches;
 use super::account::Account;
 
 /// The longest text that is taken, characters (MANGO OFFICE API reference, 4).
 const LONGEST_TEXT: usize = 10_000;
+/// The largest file that is taken, bytes (MANGO OFFICE API reference, 4).
+const LARGEST_FILE: usize = 50 * 1024 * 1024;
+
+/// A message on its way to a client's messenger.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    pub social_user_id: String,
+    pub payload: Value,
+    /// The content where it is a file.
+    pub file: Option<Bytes>,
+}
 
 /// One webhook call to be made.
 #[derive(Clone, Debug)]
@@ -93,6 +106,10 @@ pub(super) struct Dialogs {
     /// Messages by chat, oldest first.
     chats: BTreeMap<String, Vec<Value>>,
     local_ids: HashSet<String>,
+    /// Files of outgoing messages, by the message.
+    pub files: BTreeMap<String, Bytes>,
+    /// Where outgoing messages go.
+    pub messenger: Option<mpsc::UnboundedSender<Outgoing>>,
     numbers: i64,
     /// See [`Switches::messages_move_time`].
     pub stands_still: bool,
@@ -118,7 +135,7 @@ impl Dialogs {
         self.event(path, json!({"session": session}));
     }
 
-    fn add_message(&mut self, at: usize, now: i64, message: Value) -> Value {
+    fn add_message(&mut self, at: usize, now: i64, message: Value, file: Option<Bytes>) -> Value {
         let number = self.number();
         let session = &self.sessions[at];
         let mut message = message;
@@ -132,6 +149,14 @@ impl Dialogs {
         self.chats.entry(chat.clone()).or_default().push(message.clone());
         if !self.stands_still {
             self.sessions[at].update_time = now;
+        }
+        if let (Some(file), Some(id)) = (&file, message["message_id"].as_str()) {
+            self.files.insert(id.to_owned(), file.clone());
+        }
+        if let Some(messenger) = self.messenger.as_ref().filter(|_| message["direction"] == "outgoing") {
+            let social_user_id = self.sessions[at].social_user_id().to_owned();
+            // Whoever took them may have gone.
+            let _ = messenger.send(Outgoing { social_user_id, payload: message["payload"].clone(), file });
         }
         self.event(
             "/events/cc/md/session/chat/on_message",
@@ -168,6 +193,7 @@ impl Dialogs {
             at,
             now,
             json!({"direction": "incoming", "client_id": client, "payload": payload, "local_message_id": ""}),
+            None,
         );
         if is_new {
             self.session_event("/events/cc/md/session/on_pending", at);
@@ -271,12 +297,14 @@ impl Dialogs {
                     self.give(at, abonent, now);
                 }
                 let payload = json!({"type": "text", "text": text});
-                self.add_message(at, now, json!({"direction": "outgoing", "abonent_id": abonent, "payload": payload}));
+                let said = json!({"direction": "outgoing", "abonent_id": abonent, "payload": payload});
+                self.add_message(at, now, said, None);
             }
             "automatic" => {
                 let payload = json!({"type": "text", "text": text});
                 let by = (abonent > 0).then_some(abonent);
-                self.add_message(at, now, json!({"direction": "outgoing", "abonent_id": by, "payload": payload}));
+                let said = json!({"direction": "outgoing", "abonent_id": by, "payload": payload});
+                self.add_message(at, now, said, None);
             }
             "close" => self.end(at, Some(abonent), now),
             "expire" => self.end(at, None, now),
@@ -337,6 +365,7 @@ impl Dialogs {
         switches: &Switches,
         method: &str,
         request: &Value,
+        file: Option<Bytes>,
         now: i64,
     ) -> Result<Value, Refusal> {
         let employee = |name: &str| {
@@ -369,7 +398,7 @@ impl Dialogs {
             }
             "chat/send_message" => {
                 let at = self.find_chat(request)?;
-                self.send(at, request, employee("abonent_id")?, now)
+                self.send(at, request, file, employee("abonent_id")?, now)
             }
             "chat/history" => {
                 let at = self.find_chat(request)?;
@@ -406,7 +435,7 @@ impl Dialogs {
         if let Some(text) = request["message"].as_str() {
             let payload = json!({"type": "text", "text": text});
             let said = json!({"direction": "outgoing", "abonent_id": abonent, "payload": payload});
-            answer["message"] = short(&self.add_message(at, now, said));
+            answer["message"] = short(&self.add_message(at, now, said, None));
         }
         Ok(answer)
     }
@@ -473,14 +502,27 @@ impl Dialogs {
         Ok(json!({}))
     }
 
-    fn send(&mut self, at: usize, request: &Value, abonent: i64, now: i64) -> Result<Value, Refusal> {
+    fn send(
+        &mut self,
+        at: usize,
+        request: &Value,
+        file: Option<Bytes>,
+        abonent: i64,
+        now: i64,
+    ) -> Result<Value, Refusal> {
         match self.sessions[at].state {
             "pending" => return Err("Session not taken"),
             "closed" => return Err("Session closed"),
             _ => {}
         }
         let local = request["local_message_id"].as_str().filter(|id| !id.is_empty()).ok_or("Message not found")?;
-        if request["payload"]["text"].as_str().is_none_or(|text| text.chars().count() > LONGEST_TEXT) {
+        let mut payload = request["payload"].clone();
+        let is_well = match (&file, payload["type"].as_str()) {
+            (Some(file), Some("file" | "image")) => file.len() <= LARGEST_FILE && payload["name"].is_string(),
+            (None, Some("text")) => payload["text"].as_str().is_some_and(|text| text.chars().count() <= LONGEST_TEXT),
+            _ => false,
+        };
+        if !is_well {
             return Err("Message not found");
         }
         if self.sessions[at].abonent_id != Some(abonent) {
@@ -489,9 +531,13 @@ impl Dialogs {
         if !self.local_ids.insert(local.to_owned()) {
             return Err("local_message_id must be unique");
         }
-        let said = json!({"direction": "outgoing", "abonent_id": abonent, "local_message_id": local,
-            "payload": request["payload"]});
-        let message = self.add_message(at, now, said);
+        if let Some(file) = &file {
+            payload["file_size"] = json!(file.len());
+            payload["link"] = json!(format!("https://files.mango.example/{local}"));
+        }
+        let said =
+            json!({"direction": "outgoing", "abonent_id": abonent, "local_message_id": local, "payload": payload});
+        let message = self.add_message(at, now, said, file);
         let chat = self.sessions[at].chat_id.clone();
         for path in ["/events/cc/md/session/chat/on_recv_message", "/events/cc/md/session/chat/on_read_message"] {
             self.event(path, json!({"chat_id": chat, "message_id": message["message_id"], "abonent_id": abonent}));

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -42,26 +44,49 @@ pub struct EventFaults {
     pub hold: bool,
 }
 
+/// One webhook call, for a receiver that is in the same process.
+#[derive(Clone, Debug)]
+pub struct WebhookCall {
+    pub url: String,
+    pub body: Bytes,
+}
+
+/// A receiver in the same process: answers the status, or why there is none.
+pub type Receiver = Arc<dyn Fn(WebhookCall) -> BoxFuture<'static, Result<u16, String>> + Send + Sync>;
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What was delivered: `{path, status}`; status 0: nobody answered.
 pub(super) type Delivery = serde_json::Value;
 
-/// Delivers for as long as the site is there.
-pub(super) async fn run(site: std::sync::Weak<Site>) {
+/// A receiver at the end of a network.
+pub(super) fn by_network() -> Option<Receiver> {
     let client = reqwest::Client::builder()
         .tls_backend_preconfigured(crate::floor::loopback_tls())
-        .timeout(Duration::from_secs(10))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
-        .build();
-    let Ok(client) = client else { return };
+        .build()
+        .ok()?;
+    Some(Arc::new(move |call: WebhookCall| {
+        let content_type =
+            if call.body.starts_with(b"{") { "application/json" } else { "application/x-www-form-urlencoded" };
+        let answer = client.post(call.url).header("content-type", content_type).body(call.body).send();
+        Box::pin(async move { answer.await.map(|answer| answer.status().as_u16()).map_err(|error| error.to_string()) })
+    }))
+}
+
+/// Delivers for as long as the site is there.
+pub(super) async fn run(site: std::sync::Weak<Site>, receiver: Receiver) {
+    let Some(woken) = site.upgrade().map(|site| Arc::clone(&site.woken)) else { return };
     while let Some(site) = site.upgrade() {
         let Some(events) = next(&site) else {
             drop(site);
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            woken.notified().await;
             continue;
         };
         for event in events {
-            deliver(&site, &client, &event).await;
+            deliver(&site, &receiver, &event).await;
         }
     }
 }
@@ -97,8 +122,8 @@ fn next(site: &Arc<Site>) -> Option<Vec<Event>> {
     Some(vec![event])
 }
 
-async fn deliver(site: &Arc<Site>, client: &reqwest::Client, event: &Event) {
-    let (url, content_type, body) = {
+async fn deliver(site: &Arc<Site>, receiver: &Receiver, event: &Event) {
+    let call = {
         let world = site.lock();
         let Some(base) = &world.webhook else { return };
         let slash = if world.switches.slash_after_path { "/" } else { "" };
@@ -114,27 +139,22 @@ async fn deliver(site: &Arc<Site>, client: &reqwest::Client, event: &Event) {
         let (key, salt) = (&world.options.api_key, &world.options.api_salt);
         let text = event.body.to_string();
         let signature = sign(key, text.as_bytes(), salt);
-        let (content_type, body) = match world.switches.body_form {
-            BodyForm::Form => {
-                let form = url::form_urlencoded::Serializer::new(String::new())
-                    .append_pair("vpbx_api_key", key)
-                    .append_pair("sign", &signature)
-                    .append_pair("json", &text)
-                    .finish();
-                ("application/x-www-form-urlencoded", form)
-            }
+        let body = match world.switches.body_form {
+            BodyForm::Form => url::form_urlencoded::Serializer::new(String::new())
+                .append_pair("vpbx_api_key", key)
+                .append_pair("sign", &signature)
+                .append_pair("json", &text)
+                .finish(),
             BodyForm::Wrapped => {
                 let head = json!({"vpbx_api_key": key, "sign": signature}).to_string();
-                ("application/json", format!("{},\"json\":{text}}}", head.trim_end_matches('}')))
+                format!("{},\"json\":{text}}}", head.trim_end_matches('}'))
             }
-            BodyForm::WrappedText => {
-                ("application/json", json!({"vpbx_api_key": key, "sign": signature, "json": text}).to_string())
-            }
-            BodyForm::Bare => ("application/json", text),
+            BodyForm::WrappedText => json!({"vpbx_api_key": key, "sign": signature, "json": text}).to_string(),
+            BodyForm::Bare => text,
         };
-        (url, content_type, body)
+        WebhookCall { url, body: body.into() }
     };
-    let answer = client.post(url).header("content-type", content_type).body(body).send().await;
-    let status = answer.map_or(0, |answer| answer.status().as_u16());
+    let answer = tokio::time::timeout(PATIENCE, receiver(call)).await;
+    let status = answer.ok().and_then(Result::ok).unwrap_or(0);
     site.lock().deliveries.push(json!({"path": event.path, "status": status}));
 }

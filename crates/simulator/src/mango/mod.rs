@@ -46,12 +46,13 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use account::{Employee, Group, sign};
 pub use control::Control;
-pub use dialogs::ClientMessage;
-pub use events::{BodyForm, EventFaults};
+pub use dialogs::{ClientMessage, Outgoing};
+pub use events::{BodyForm, EventFaults, Receiver, WebhookCall};
 
 use super::floor::wire;
 pub use super::floor::{Answer, Fault, Outage};
@@ -88,6 +89,9 @@ pub struct Switches {
     pub group_transfer_pends: bool,
     /// A message changes the time of its session.
     pub messages_move_time: bool,
+    /// A form with a file is taken where key and signature are parts of it and the part `request`
+    /// is what is signed; false: no such form is let in.
+    pub multipart_signed_as_forms: bool,
 }
 
 impl Default for Switches {
@@ -106,6 +110,7 @@ impl Default for Switches {
             transfer_tells_close: true,
             group_transfer_pends: true,
             messages_move_time: true,
+            multipart_signed_as_forms: true,
         }
     }
 }
@@ -129,6 +134,8 @@ pub struct Options {
     pub api_key: String,
     /// `vpbx_api_salt`.
     pub api_salt: String,
+    /// Unix time in milliseconds that its clock shows first; absent: the real time.
+    pub starts_at: Option<i64>,
     pub switches: Switches,
 }
 
@@ -151,6 +158,7 @@ impl Default for Options {
             time_scale: 1.0,
             api_key: "inventedmangokey".to_owned(),
             api_salt: "inventedmangosalt".to_owned(),
+            starts_at: None,
             switches: Switches::default(),
         }
     }
@@ -159,8 +167,12 @@ impl Default for Options {
 /// A running account.
 pub struct Simulator {
     site: Arc<site::Site>,
-    server: wire::Server,
+    /// None where it is called inside the process.
+    server: Option<wire::Server>,
 }
+
+/// The address of an account without a network.
+const INSIDE: &str = "http://mango.simulator:1";
 
 impl fmt::Debug for Simulator {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -175,19 +187,39 @@ impl Simulator {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listen = options.listen;
         let site = Arc::new(site::Site::new(options));
-        tokio::spawn(events::run(Arc::downgrade(&site)));
+        let receiver = events::by_network().ok_or_else(|| io::Error::other("no client for webhooks can be made"))?;
+        tokio::spawn(events::run(Arc::downgrade(&site), receiver));
         let at = Arc::clone(&site);
         let server = wire::serve(listen, move |call| {
             let site = Arc::clone(&at);
             async move { site.call(call).await }
         })
         .await?;
-        Ok(Self { site, server })
+        Ok(Self { site, server: Some(server) })
+    }
+
+    /// An account without a network: [`Simulator::call`] is its way in and `receiver` takes its
+    /// webhooks, so that a test which pauses the time of the async runtime moves everything in it.
+    /// To be made inside that runtime.
+    pub fn inside(options: Options, receiver: Receiver) -> Self {
+        let site = Arc::new(site::Site::new(options));
+        tokio::spawn(events::run(Arc::downgrade(&site), receiver));
+        Self { site, server: None }
+    }
+
+    /// One request; none: the connection was cut without an answer.
+    pub async fn call(&self, request: http::Request<Bytes>) -> Option<http::Response<Bytes>> {
+        let site = Arc::clone(&self.site);
+        let (parts, body) = request.into_parts();
+        let call = wire::Call::new(parts, body);
+        // A task of its own: a site goes on working when the client has hung up.
+        let work = tokio::spawn(async move { site.call(call).await });
+        Some(work.await.ok()??.whole())
     }
 
     /// The base address, which stands for `https://app.mango-office.ru`; without a trailing slash.
     pub fn url(&self) -> String {
-        self.server.url()
+        self.server.as_ref().map_or_else(|| INSIDE.to_owned(), wire::Server::url)
     }
 
     /// The handle by which a test or a demo sets the account; the same actions as `/control`.
@@ -197,6 +229,8 @@ impl Simulator {
 
     /// Stops the server and cuts its connections.
     pub async fn stop(self) {
-        self.server.stop().await;
+        if let Some(server) = self.server {
+            server.stop().await;
+        }
     }
 }

@@ -4,10 +4,13 @@
 //! §1.5 and §1.6. Must not know what an employee is.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::account::{Account, loosen, sign};
 use super::control;
@@ -67,6 +70,43 @@ pub(super) struct World {
 
 pub(super) struct Site {
     world: Mutex<World>,
+    /// Whoever delivers events looks again.
+    pub woken: Arc<Notify>,
+}
+
+/// The world for somebody alone; what has changed is looked at afterwards.
+pub(super) struct Locked<'a> {
+    world: MutexGuard<'a, World>,
+    woken: &'a Notify,
+}
+
+impl Deref for Locked<'_> {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut World {
+        &mut self.world
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let waits = !self.world.event_faults.hold && !self.world.dialogs.events.is_empty();
+        if waits {
+            self.woken.notify_one();
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.woken.notify_one();
+    }
 }
 
 impl World {
@@ -146,7 +186,9 @@ impl Site {
     pub fn new(options: Options) -> Self {
         let world = World {
             switches: options.switches.clone(),
-            clock: Clock::new(options.time_scale),
+            clock: options
+                .starts_at
+                .map_or_else(|| Clock::new(options.time_scale), |at| Clock::starting_at(at, options.time_scale)),
             options,
             account: Account { balance: 963_592.45, ..Account::default() },
             faults: Faults::default(),
@@ -161,11 +203,11 @@ impl Site {
             penalties: HashMap::new(),
             windows: HashMap::new(),
         };
-        Self { world: Mutex::new(world) }
+        Self { world: Mutex::new(world), woken: Arc::default() }
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn lock(&self) -> Locked<'_> {
+        Locked { world: self.world.lock().unwrap_or_else(PoisonError::into_inner), woken: &self.woken }
     }
 
     pub async fn call(&self, call: Call) -> Option<Reply> {
@@ -213,7 +255,7 @@ fn answer(world: &mut World, call: &Call) -> Reply {
     } else {
         return Reply::html(StatusCode::NOT_FOUND, "404 Not Found");
     };
-    let form: HashMap<String, String> = url::form_urlencoded::parse(&call.body).into_owned().collect();
+    let Form { fields: form, file } = Form::read(call);
     // Limits and the penalty box are kept per key (§1.5, §1.6); unknown keys share one place, so
     // that they cannot pile up.
     let key = form.get("vpbx_api_key").filter(|key| world.salt(key).is_some()).map_or("", String::as_str);
@@ -236,7 +278,7 @@ fn answer(world: &mut World, call: &Call) -> Reply {
         Ok(request) => request,
         Err(refusal) => return refusal,
     };
-    let mut body = match method(world, key, path, family, &request) {
+    let mut body = match method(world, key, path, family, &request, file) {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
@@ -255,6 +297,44 @@ fn answer(world: &mut World, call: &Call) -> Reply {
     Reply::json(StatusCode::OK, &body).with("x-uuid", id)
 }
 
+/// The fields of a call, and the file in it.
+#[derive(Default)]
+struct Form {
+    fields: HashMap<String, String>,
+    file: Option<Bytes>,
+}
+
+impl Form {
+    fn read(call: &Call) -> Self {
+        let content_type = call.header("content-type");
+        let Some((_, boundary)) = content_type.split_once("boundary=") else {
+            return Self { fields: url::form_urlencoded::parse(&call.body).into_owned().collect(), file: None };
+        };
+        let mut form = Self::default();
+        let line = format!("--{}", boundary.trim_matches('"'));
+        let mut rest = &call.body[..];
+        while let Some(at) = find(rest, line.as_bytes()) {
+            let part = &rest[..at];
+            rest = &rest[at + line.len()..];
+            let Some(end) = find(part, b"\r\n\r\n") else { continue };
+            let head = String::from_utf8_lossy(&part[..end]).into_owned();
+            let content = &part[end + 4..part.len().saturating_sub(2).max(end + 4)];
+            let name = head.split("name=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
+            match name {
+                "file" => form.file = Some(Bytes::copy_from_slice(content)),
+                // What a form calls json stands here as the request (MANGO OFFICE API reference, 4).
+                "request" => drop(form.fields.insert("json".to_owned(), String::from_utf8_lossy(content).into_owned())),
+                name => drop(form.fields.insert(name.to_owned(), String::from_utf8_lossy(content).into_owned())),
+            }
+        }
+        form
+    }
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
+
 /// The JSON of a signed form.
 fn request(
     world: &mut World,
@@ -267,7 +347,9 @@ fn request(
     if call.method != Method::POST {
         return Err(world.failure(key, family, path, 3101, "The request is not POST"));
     }
-    if !call.header("content-type").to_ascii_lowercase().starts_with("application/x-www-form-urlencoded") {
+    let content_type = call.header("content-type").to_ascii_lowercase();
+    let is_file = content_type.starts_with("multipart/form-data") && path.ends_with("/send_message");
+    if !is_file && !content_type.starts_with("application/x-www-form-urlencoded") {
         return Err(world.failure(key, family, path, 3103, "A required parameter is missing"));
     }
     let (Some(given), Some(signature), Some(json)) = (form.get("vpbx_api_key"), form.get("sign"), form.get("json"))
@@ -278,7 +360,8 @@ fn request(
         let code = if family == Family::Vpbx { 3105 } else { 3100 };
         return Err(world.failure(key, family, path, code, "Authorization failed"));
     };
-    if *signature != sign(key, json.as_bytes(), &salt) {
+    let is_taken = !is_file || world.switches.multipart_signed_as_forms;
+    if !is_taken || *signature != sign(key, json.as_bytes(), &salt) {
         let code = if family == Family::Vpbx { 3102 } else { 3100 };
         return Err(world.failure(key, family, path, code, "Authorization failed"));
     }
@@ -289,7 +372,14 @@ fn request(
     }
 }
 
-fn method(world: &mut World, key: &str, path: &str, family: Family, request: &Value) -> Result<Value, Reply> {
+fn method(
+    world: &mut World,
+    key: &str,
+    path: &str,
+    family: Family,
+    request: &Value,
+    file: Option<Bytes>,
+) -> Result<Value, Reply> {
     let wrong = |world: &mut World| Err(world.failure(key, family, path, 3104, "A parameter has a wrong format"));
     match path {
         "/vpbx/config/users/request" => {
@@ -359,7 +449,7 @@ fn method(world: &mut World, key: &str, path: &str, family: Family, request: &Va
             let now = world.clock.now_ms();
             let method = path.trim_start_matches("/cc/md/session/");
             let World { dialogs, account, switches, .. } = world;
-            match dialogs.call(account, switches, method, request, now) {
+            match dialogs.call(account, switches, method, request, file, now) {
                 Ok(answer) => {
                     let mut body = json!({"name": "OK", "status": 200, "code": 1000});
                     if let (Value::Object(body), Value::Object(answer)) = (&mut body, answer) {
