@@ -17,6 +17,8 @@ pub(super) struct Cabinet<'a> {
     pub resolved: Option<&'a Resolved>,
     /// None: no relay has told yet.
     pub facts: Option<&'a MangoFacts>,
+    /// MAX shows that the bot's webhook is not MANGO OFFICE's.
+    pub is_not_mangos: bool,
 }
 
 /// The steps that are left, numbered, in the order in which the cabinet is gone through.
@@ -40,11 +42,11 @@ pub(super) fn left(desired: &Desired, cabinet: Cabinet<'_>, language: Language) 
             format!("Инструменты → Манго Диалоги → Группы каналов: включите группу «{name}»"),
         ));
     }
-    if channel.is_some() && cabinet.facts.is_some_and(|facts| facts.refused_since.is_some()) {
-        steps.push(say(
-            format!("{CHANNEL_MENU}: paste the bot's token into «Токен MAX» again, then «Сохранить»"),
-            format!("{CHANNEL_MENU}: вставьте токен бота в поле «Токен MAX» ещё раз и нажмите «Сохранить»"),
-        ));
+    // Whoever has called has the bot, whatever MAX shows.
+    let is_elsewhere = cabinet.is_not_mangos && cabinet.facts.is_some_and(|facts| facts.called_at.is_none());
+    let is_refused = cabinet.facts.is_some_and(|facts| facts.refused_since.is_some());
+    if channel.is_some() && (is_refused || is_elsewhere) {
+        steps.push(token_step(language).to_owned());
     }
     let is_served = |resolved| channel.is_some_and(|channel| channel.serves(resolved, cabinet.directory));
     if let Some(resolved) = cabinet.resolved.filter(|resolved| !is_served(resolved)) {
@@ -68,6 +70,20 @@ pub(super) fn left(desired: &Desired, cabinet: Cabinet<'_>, language: Language) 
     }
     let numbered = steps.iter().enumerate().map(|(index, step)| format!("{}) {step}", index + 1));
     (!steps.is_empty()).then(|| numbered.collect::<Vec<_>>().join("; "))
+}
+
+/// Where the bot's token goes once more.
+pub(super) fn token_step(language: Language) -> &'static str {
+    match language {
+        Language::English => {
+            "Инструменты → Манго Диалоги → Группы каналов → Max: paste the bot's token into «Токен MAX» again, then \
+             «Сохранить»"
+        }
+        Language::Russian => {
+            "Инструменты → Манго Диалоги → Группы каналов → Max: вставьте токен бота в поле «Токен MAX» ещё раз и \
+             нажмите «Сохранить»"
+        }
+    }
 }
 
 /// Whom to choose, and where.

@@ -6,6 +6,9 @@ use crate::api::ChannelRef;
 use crate::contract::InstallationId;
 use crate::contract::webhook::{Address, root};
 
+/// The domain of MANGO OFFICE.
+const MANGO: &str = "mango-office.ru";
+
 /// Whose subscription an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
@@ -58,6 +61,15 @@ pub fn whose(url: &str, current: Option<&str>, ours: Ours<'_>) -> Whose {
 pub fn holder(url: &str) -> Option<String> {
     let address = Address::read(url)?;
     Some(format!("{}/{}", address.installation?, address.channel))
+}
+
+/// Whether an address is MANGO OFFICE's, as far as that can be known: no document names the address
+/// that it gives to MAX, but its services stand under its own domain.
+#[must_use]
+pub fn is_of_mango(url: &str) -> bool {
+    let parsed = Url::parse(url).ok();
+    let host = parsed.as_ref().and_then(Url::host_str).unwrap_or_default().trim_end_matches('.');
+    host == MANGO || host.strip_suffix(MANGO).is_some_and(|before| before.ends_with('.'))
 }
 
 /// An address for people: without query and fragment, which may hold another program's secrets.

@@ -417,7 +417,49 @@ fn by_mango(seen: impl FnOnce(&mut MangoFacts)) -> Case {
     let mut mango = MangoFacts::default();
     seen(&mut mango);
     case.relay = running(|facts| facts.mango = Some(mango));
+    case.seen.subscriptions.seen = Some(vec![subscription("https://hooks.mango-office.ru/max")]);
     case
+}
+
+#[test]
+fn who_has_the_bots_webhook_at_max_is_told_where_mango_brings_the_dialogs() {
+    let (mangos, others) = ("https://hooks.mango-office.ru/max", "https://stranger.example/hook");
+    let paste = "Инструменты → Манго Диалоги → Группы каналов → Max: paste the bot's token into «Токен MAX» again";
+    let to_mango = "MAX sends the bot's messages to MANGO OFFICE";
+    let to_nobody = "MAX shows no webhook of MANGO OFFICE for the bot";
+    let to_others = "MAX sends the bot's messages to an address that is not known as MANGO OFFICE's";
+    let called: fn(&mut MangoFacts) = |facts| (facts.called_at, facts.quiet_at) = (Some(NOW), Some(NOW));
+    for (urls, seen, words, is_step) in [
+        (&[mangos][..], (|_| {}) as fn(&mut MangoFacts), to_mango, false),
+        (&["https://mango-office.ru./hook"], |_| {}, to_mango, false),
+        (&[mangos, others], |_| {}, "to MANGO OFFICE and to another program: https://stranger.example/hook", false),
+        (&[], |_| {}, to_nobody, true),
+        (&[others], |_| {}, to_others, true),
+        (&["https://mango-office.ru.stranger.example/"], |_| {}, to_others, true),
+        (&["https://notmango-office.ru/"], |_| {}, to_others, true),
+        // Whoever calls us has the bot, whatever MAX shows.
+        (&[], called, to_nobody, false),
+        (&[others], called, to_others, false),
+    ] {
+        let mut case = by_mango(seen);
+        case.seen.subscriptions.seen = Some(urls.iter().map(|url| subscription(url)).collect());
+        let (name, employee) = ("Сайт".to_owned(), None);
+        let channel =
+            crate::channel::receiver::CabinetChannel { name, enabled: true, group: Some(7), employee, asks: false };
+        case.seen.mango.seen.as_mut().unwrap().channels = vec![channel];
+        let conditions = case.status().conditions;
+        let message = |kind| api::conditions::find(&conditions, kind).unwrap().message.clone();
+        let ready = message(api::ConditionType::IntakeReady);
+        assert!(ready.contains(words), "{urls:?}: {ready}");
+        assert_eq!(case.shown("IntakeReady").0, "True", "{urls:?}");
+        let steps = message(api::ConditionType::ManualSteps);
+        assert_eq!((ready.contains(paste), steps.contains(paste)), (is_step, is_step), "{urls:?}: {ready} {steps}");
+    }
+    let mut unknown = by_mango(|_| {});
+    unknown.seen.subscriptions.seen = None;
+    let conditions = unknown.status().conditions;
+    let found = api::conditions::find(&conditions, api::ConditionType::IntakeReady).unwrap();
+    assert!(!found.message.contains("MAX s"), "what is not known is not told: {}", found.message);
 }
 
 #[test]
