@@ -4,6 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod company;
+#[allow(dead_code, reason = "shared with the tests in a cluster")]
+#[path = "../support/documented.rs"]
+mod documented;
+mod documents;
 mod kill;
 #[cfg(feature = "otlp")]
 mod otlp;
