@@ -24,6 +24,7 @@ pub(super) mod inbox;
 pub(super) mod mango;
 pub(super) mod meta;
 pub(super) mod outbox;
+pub(super) mod receipt;
 pub(super) mod restored;
 mod schema;
 pub(super) mod sent;
@@ -32,7 +33,7 @@ pub(super) mod to_crm;
 pub(super) mod to_max;
 pub(super) mod waiting;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,6 +89,7 @@ impl StoreError {
 pub(super) struct Tx<'a> {
     connection: &'a Connection,
     woken: RefCell<Woken>,
+    taking: Cell<receipt::Taking>,
 }
 
 impl Tx<'_> {
@@ -294,7 +296,7 @@ impl Trial {
     /// Runs `work` and takes back whatever it did.
     pub fn run(&self, work: impl FnOnce(&Tx<'_>) -> Result<(), StoreError>) -> Result<(), StoreError> {
         self.0.execute_batch("BEGIN")?;
-        let outcome = work(&Tx { connection: &self.0, woken: RefCell::default() });
+        let outcome = work(&Tx { connection: &self.0, woken: RefCell::default(), taking: Cell::default() });
         self.0.execute_batch("ROLLBACK")?;
         outcome
     }
@@ -319,7 +321,7 @@ fn in_savepoint<T>(
     work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
 ) -> Result<(T, Woken), StoreError> {
     connection.execute_batch("SAVEPOINT job")?;
-    let tx = Tx { connection, woken: RefCell::default() };
+    let tx = Tx { connection, woken: RefCell::default(), taking: Cell::default() };
     let before = connection.total_changes();
     let outcome = work(&tx).and_then(|value| {
         // A savepoint that outlived its transaction would be one of its own, and its release a

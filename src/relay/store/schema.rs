@@ -207,6 +207,6 @@ CREATE INDEX inbox_customer ON inbox (customer, at);
 
 /// Brings the file up to date; one migration per released change.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), rusqlite_migration::Error> {
-    let steps = [TABLES, GAPS_AND_COUNTS, ORDER, super::mango::TABLES, UNSEEN, TWINS];
+    let steps = [TABLES, GAPS_AND_COUNTS, ORDER, super::mango::TABLES, UNSEEN, TWINS, super::receipt::TABLES];
     Migrations::new(steps.into_iter().map(M::up).collect()).to_latest(connection)
 }
