@@ -128,6 +128,8 @@ pub use receipt::ReceiptError;
 use state::Shared;
 use store::meta::{self, Moment};
 pub use store::{FILE as STORE, bot_of, set_aside};
+#[doc(hidden)]
+pub use store::{FORMAT as STORE_FORMAT, make_of_format};
 use store::{Store, StoreError, customer, gap};
 
 use crate::contract::admin::{DeadLetters, Erased, Receipt, Replay, Replayed, SOCKET};

@@ -63,6 +63,11 @@ pub enum StoreError {
         "the store {path} cannot be opened ({source}): check the folder's rights and the disk, or move a damaged file away"
     )]
     Open { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error(
+        "the store {path} is of format {format}, and this version of MaxChannel knows formats up to {known}: start the \
+         newer version again, or bring in a backup from before the upgrade"
+    )]
+    Newer { path: PathBuf, format: usize, known: usize },
     #[error("the store could not be written ({0}): nothing of this step was kept")]
     Sqlite(#[from] rusqlite::Error),
     #[error("the store could not be written ({0}): nothing of this step was kept")]
@@ -190,6 +195,9 @@ impl Store {
         connection.pragma_update(None, "cache_size", -2_000).map_err(|error| failed(error.into()))?;
         connection.busy_timeout(std::time::Duration::from_secs(1)).map_err(|error| failed(error.into()))?;
         connection.set_prepared_statement_cache_capacity(256);
+        if let Some(format) = schema::newer(&connection).map_err(|error| failed(error.into()))? {
+            return Err(StoreError::Newer { path: path.to_owned(), format, known: schema::FORMAT });
+        }
         schema::migrate(&mut connection).map_err(|error| failed(error.into()))?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let announce = Arc::new(OnceLock::new());
@@ -282,6 +290,21 @@ impl Store {
         }
     }
 }
+
+/// A file as a version of before would have made it: for tests.
+///
+/// # Errors
+/// The file cannot be written.
+#[doc(hidden)]
+pub fn make_of_format(path: &Path, format: usize) -> Result<(), StoreError> {
+    let mut connection = Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    schema::migrate_to(&mut connection, format).map_err(|error| StoreError::Commit(error.to_string()))
+}
+
+/// The newest format that [`make_of_format`] makes.
+#[doc(hidden)]
+pub const FORMAT: usize = schema::FORMAT;
 
 /// The tables in memory, for what is only tried out.
 pub(super) struct Trial(Connection);
