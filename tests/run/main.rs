@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod company;
+mod disk;
 mod kill;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod power_cut;
 mod run;
 mod strangers;
 mod telling;
