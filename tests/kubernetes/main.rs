@@ -19,6 +19,7 @@ mod crash;
 mod definition;
 mod errors;
 mod fleet;
+mod flux;
 mod fresh;
 mod gateway;
 mod hosts;

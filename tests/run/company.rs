@@ -50,7 +50,8 @@ impl Company {
         });
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
-        let company = Self { max, mango, crm, bot, agent, folder, port, env: Vec::new(), recording: None, webhook, child: None };
+        let company =
+            Self { max, mango, crm, bot, agent, folder, port, env: Vec::new(), recording: None, webhook, child: None };
         company.write_secrets(TOKEN);
         company.write_channel("");
         company
