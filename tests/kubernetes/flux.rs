@@ -76,7 +76,8 @@ async fn flux_brings_the_examples_to_ready_says_what_is_wrong_and_takes_away_wha
         assert_eq!(now.metadata.generation, before.metadata.generation, "{wrong}: the channel was changed");
     }
 
-    // Only a person can mend it: that is said at once, and not when the patience of five minutes ends.
+    // Only a person can mend it: that is said at once, and not after the patience of five
+    // minutes.
     company.push(|manifest| manifest.replace("name: Поддержка", "name: Никто"));
     let message = flux.until_refused(&company).await;
     assert!(message.contains("support"), "{message}");
