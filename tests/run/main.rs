@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod company;
+mod disk;
 #[allow(dead_code, reason = "shared with the tests in a cluster")]
 #[path = "../support/documented.rs"]
 mod documented;
@@ -11,6 +12,7 @@ mod documents;
 mod kill;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod power_cut;
 mod run;
 mod strangers;
 mod telling;
