@@ -23,7 +23,7 @@ CLUSTER ?= target/cluster
 RIGHTS = $(TEST) --test kubernetes -- --ignored rights
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
-.PHONY: help demo test test-rust simulate test-clients test-browser fuzz test-creatio test-kubernetes test-oldest cluster-up cluster-down lint advisories generate docs docs-check bench bench-controller soak-controller image fmt sbom
+.PHONY: help demo test test-rust simulate test-clients test-browser fuzz test-creatio test-kubernetes test-oldest test-flux test-argocd cluster-up cluster-down lint advisories generate docs docs-check bench bench-controller soak-controller image fmt sbom
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,13 @@ test-kubernetes: ## the controller on a real Kubernetes, built and started here 
 
 test-oldest: ## definition, examples, chart and, as root, the core tests on the oldest Kubernetes that is promised
 	tests/kubernetes/oldest.sh
+
+test-flux: ## the real Flux, compiled here once (minutes), applies examples/gitops from a git server
+	scripts/tools.sh flux
+	CI=1 $(WITH_CLUSTER) $(TEST) --test kubernetes -- --ignored --nocapture flux_brings
+
+test-argocd: ## Argo CD's own packages, compiled here (minutes), read our part of its settings and the statuses
+	cd tests/gitops/argocd && CGO_ENABLED=0 GOTOOLCHAIN=local go test -mod=readonly -count=1 ./...
 
 cluster-up: ## a real Kubernetes on this machine; its settings are in target/cluster/env
 	tests/kubernetes/up.sh $(CLUSTER)

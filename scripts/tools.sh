@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds the tools that `make` needs beside the Rust toolchain, each once, and prints the path of the program; of gateway-api the folder with its definitions.
+# Builds the tools that `make` needs beside the Rust toolchain, each once, and prints the path of the program; of gateway-api the folder with its definitions,
+# of flux the folder with its controllers, their definitions and crane.
 #
-#   tools.sh actionlint | cargo-deny | cargo-fuzz | gateway-api | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml
+#   tools.sh actionlint | cargo-deny | cargo-fuzz | flux | gateway-api | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml
 #
 # Kept by version outside the tree, in the user's cache. Versions are raised here and nowhere else. Exit 3: the machine lacks
 # something, which is named.
@@ -34,6 +35,16 @@ go_install() { needs go Go; GOBIN=$OUT go install -trimpath -ldflags "-s -w" "$1
 cargo_install() { needs cargo "Rust's cargo"; cargo install --quiet --locked --root "$OUT" --target-dir "$OUT/build" "$1@$2" && mv "$OUT/bin/$1" "$OUT/$1" && rm -rf "$OUT/build"; }
 module_tool() { needs go Go; (cd "$1" && go build -mod=readonly -trimpath -ldflags "-s -w" -o "$OUT/" tool); }
 
+# Flux's controllers, their definitions and a registry for charts. Minutes of compiling, so only `make test-flux` asks for them.
+flux_programs() {
+	local controller folder
+	module_tool "$here/flux" && mkdir -p "$OUT/definitions" || return
+	for controller in source kustomize helm; do
+		folder=$(cd "$here/flux" && go list -m -f '{{.Dir}}' "github.com/fluxcd/$controller-controller") || return
+		install -m 644 "$folder"/config/crd/bases/*.yaml "$OUT/definitions/" || return
+	done
+}
+
 # module_folder MODULE VERSION SUM: where the module's files are, which must be those that the sum is of.
 module_folder() {
 	local told
@@ -65,6 +76,7 @@ actionlint) once actionlint v1.7.7 go_install github.com/rhysd/actionlint/cmd/ac
 gateway-api) module_folder sigs.k8s.io/gateway-api v1.5.1 h1:RqVRIlkhLhUO8wOHKTLnTJA6o/1un4po4/6M1nRzdd0= ;;
 cargo-deny) once cargo-deny 0.20.2 cargo_install cargo-deny 0.20.2 ;;
 cargo-fuzz) once cargo-fuzz 0.13.2 cargo_install cargo-fuzz 0.13.2 ;;
+flux) dirname "$(once flux v1.9.5 flux_programs)" ;;
 helm) once helm v4.3.1 go_install helm.sh/helm/v4/cmd/helm@v4.3.1 ;;
 helm-docs) once helm-docs v1.14.2 go_install github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 ;;
 kube-router) once kube-router v2.1.0 module_tool "$here/kube-router" ;;
@@ -74,5 +86,5 @@ kubectl) echo "$("$here/../tests/kubernetes/build.sh")/kubectl" ;;
 # Whatever release the distribution has; the name holds the first that was tried.
 prometheus | promtool) echo "$(dirname "$(once prometheus debian-2.42 debian_programs prometheus)")/$1" ;;
 python-yaml) python_yaml ;;
-*) echo "usage: tools.sh actionlint | cargo-deny | cargo-fuzz | gateway-api | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml" >&2; exit 2 ;;
+*) echo "usage: tools.sh actionlint | cargo-deny | cargo-fuzz | flux | gateway-api | helm | helm-docs | helm-unittest | kube-router | kubeconform | kubectl | prometheus | promtool | python-yaml" >&2; exit 2 ;;
 esac

@@ -290,3 +290,36 @@ fn every_link_of_the_architecture_page_opens() {
     assert!(dead.is_empty(), "docs/architecture.md links to what is not there: {dead:?}");
     assert!(links.len() > 20, "only {} links were found", links.len());
 }
+
+#[test]
+fn every_row_of_the_comparison_rests_on_what_is_there_and_the_totals_are_counted() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut evidence = Vec::new();
+    for page in ["docs/comparison.md", "docs/comparison.en.md"] {
+        let text = std::fs::read_to_string(root.join(page)).unwrap();
+        // The header and the line below it are no rows.
+        let table = text.lines().filter(|line| line.starts_with('|')).skip(2);
+        let rows = table.map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>());
+        let (bold, rows): (Vec<_>, Vec<_>) = rows.partition(|row| row[0].starts_with("**"));
+        let mut filled = [0; 3];
+        let mut rests_on = Vec::new();
+        for row in &rows {
+            let [what, marks @ .., shown] = row.as_slice() else { panic!("{page}: {row:?}") };
+            assert!(marks.len() == 3 && marks.iter().all(|mark| ["●", "◐", "○"].contains(mark)), "{page}: {row:?}");
+            for (count, mark) in filled.iter_mut().zip(marks) {
+                *count += usize::from(*mark == "●");
+            }
+            let files: Vec<String> = shown.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            assert!(!files.is_empty(), "{page}: nothing is shown for: {what}");
+            let dead: Vec<_> = files.iter().filter(|file| !root.join(file).exists()).collect();
+            assert!(dead.is_empty(), "{page}: {what}: there is no {dead:?}");
+            rests_on.push((files, marks.join("")));
+        }
+        let total = bold.last().unwrap();
+        assert!(total[0].contains(&rows.len().to_string()), "{page}: {} rows, and not: {}", rows.len(), total[0]);
+        let told: Vec<&str> = total[1..4].iter().map(|count| count.trim_matches('*')).collect();
+        assert_eq!(told, filled.map(|count| count.to_string()), "{page}: filled circles");
+        evidence.push(rests_on);
+    }
+    assert_eq!(evidence[0], evidence[1], "the two languages say the same");
+}

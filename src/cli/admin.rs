@@ -61,6 +61,24 @@ impl SocketArgs {
     /// # Errors
     /// One sentence: there is none, or it is not clear which.
     pub(super) fn find(&self) -> Result<PathBuf, String> {
+        let mut found = self.find_all()?;
+        if found.len() == 1 {
+            return Ok(found.remove(0));
+        }
+        let folder = data_dir(self.data_dir.clone())?;
+        let names: Vec<String> = found
+            .iter()
+            .filter_map(|path| path.parent()?.strip_prefix(&folder).ok())
+            .map(|path| path.display().to_string())
+            .collect();
+        Err(format!("there are several channels: name one with --channel ({})", names.join(", ")))
+    }
+
+    /// The sockets of all channels that are meant, at least one.
+    ///
+    /// # Errors
+    /// One sentence: there is none.
+    pub(super) fn find_all(&self) -> Result<Vec<PathBuf>, String> {
         let folder = data_dir(self.data_dir.clone())?;
         let nobody = |place: &Path| {
             format!(
@@ -71,29 +89,18 @@ impl SocketArgs {
         if let Some(channel) = &self.channel {
             let place = place_of(&folder, channel)?;
             let socket = place.join(SOCKET);
-            return if socket.exists() { Ok(socket) } else { Err(nobody(&place)) };
+            return if socket.exists() { Ok(vec![socket]) } else { Err(nobody(&place)) };
         }
         // The folder of one relay in a cluster, else one folder per channel.
         let own = folder.join(SOCKET);
         if own.exists() {
-            return Ok(own);
+            return Ok(vec![own]);
         }
         let mut found = Vec::new();
         for namespace in entries(&folder) {
             found.extend(entries(&namespace).into_iter().map(|place| place.join(SOCKET)).filter(|path| path.exists()));
         }
-        match found.len() {
-            0 => Err(nobody(&folder)),
-            1 => Ok(found.remove(0)),
-            _ => {
-                let names: Vec<String> = found
-                    .iter()
-                    .filter_map(|path| path.parent()?.strip_prefix(&folder).ok())
-                    .map(|path| path.display().to_string())
-                    .collect();
-                Err(format!("there are several channels: name one with --channel ({})", names.join(", ")))
-            }
-        }
+        if found.is_empty() { Err(nobody(&folder)) } else { Ok(found) }
     }
 }
 

@@ -61,6 +61,14 @@ enum Action {
         #[arg(long, value_name = "ID")]
         customer: String,
     },
+    /// Show what became of every message, day by day.
+    Receipt {
+        #[command(flatten)]
+        channel: Channel,
+        /// Only this day. Default: the last thirty.
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        day: Option<String>,
+    },
     /// Show the log of the channel's relay.
     Logs {
         #[command(flatten)]
@@ -155,6 +163,10 @@ impl Plugin {
                 kubectl(channel.exec(&["dead-letters", "replay"], more))
             }
             Action::Erase { channel, customer } => kubectl(channel.exec(&["erase", "--customer"], vec![customer])),
+            Action::Receipt { channel, day } => {
+                let more = day.map_or_else(Vec::new, |day| vec!["--day".to_owned(), day]);
+                kubectl(channel.exec(&["receipt"], more))
+            }
             Action::Logs { channel, options } => {
                 let mut words = channel.kubectl("logs");
                 words.push(channel.pod());
@@ -330,6 +342,10 @@ mod tests {
                 "erase support --customer max:91234567",
                 "kubectl exec support-relay-0 -- /maxchannel erase --customer max:91234567 --data-dir /var/lib/maxchannel",
             ),
+            (
+                "receipt support --day 2026-11-29",
+                "kubectl exec support-relay-0 -- /maxchannel receipt --day 2026-11-29 --data-dir /var/lib/maxchannel",
+            ),
             ("logs support -n crm -- --since=1h", "kubectl logs --namespace crm support-relay-0 --since=1h"),
             (
                 "backup support support.store",
@@ -350,6 +366,7 @@ mod tests {
             "dead-letters list a --show-text",
             "dead-letters replay a --all",
             "erase a --customer 1",
+            "receipt a --day 2026-11-29",
             "backup a f",
             "restore a f",
         ] {

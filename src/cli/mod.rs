@@ -25,6 +25,7 @@ mod kubectl;
 mod man;
 mod moving;
 mod plan;
+mod receipt;
 pub mod relay;
 mod remove;
 mod reports;
@@ -80,6 +81,7 @@ enum Command {
     Export(moving::ExportArgs),
     Import(moving::ImportArgs),
     Plan(plan::Args),
+    Receipt(receipt::Args),
     Relay(relay::Args),
     Remove(remove::Args),
     Rules(rules::Args),
@@ -149,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => moving::export(&args),
         Command::Import(args) => moving::import(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Receipt(args) => receipt::run(&args),
         Command::Relay(args) => relay::run(&args, cli.log_format),
         Command::Remove(args) => remove::run(&args),
         Command::Rules(args) => rules::run(&args),

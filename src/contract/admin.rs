@@ -13,6 +13,8 @@ pub mod route {
     pub const DEAD_LETTERS: &str = "/dead-letters";
     /// `POST` [`Replay`](super::Replay): [`Replayed`](super::Replayed).
     pub const REPLAY: &str = "/dead-letters/replay";
+    /// `GET`, with `?day=2026-11-29` for one day: [`Receipt`](super::Receipt).
+    pub const RECEIPT: &str = "/receipt";
     /// `POST` [`Erase`](super::Erase): [`Erased`](super::Erased).
     pub const ERASE: &str = "/erase";
 }
@@ -98,4 +100,71 @@ pub struct Erased {
     pub sent: usize,
     /// Questions to a bot.
     pub to_bot: usize,
+}
+
+/// What became of the messages of some time in one direction:
+/// `received = delivered + dead + uncertain + withheld + erased + waiting + lost`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tally {
+    pub received: i64,
+    pub delivered: i64,
+    /// Given up, with a reason; kept, unless the retention or an erasure has taken them away.
+    pub dead: i64,
+    /// MAX never confirmed them, and they may be with the customer.
+    pub uncertain: i64,
+    /// What nobody is to be shown: starts, groups, unknown updates, overdue replies.
+    pub withheld: i64,
+    /// Erased with their person before they were delivered.
+    pub erased: i64,
+    pub waiting: i64,
+    /// Came again and were known: nothing came of it.
+    pub repeated: i64,
+    /// Nothing is told of them. Always 0.
+    pub lost: i64,
+    /// More is told of them than can be. Always 0.
+    pub doubled: i64,
+}
+
+/// The messages that came on one day, which is one of UTC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReceiptDay {
+    /// `2026-11-29`
+    pub day: String,
+    /// False: nothing was counted yet, and the tallies are missing.
+    pub known: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_crm: Option<Tally>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_max: Option<Tally>,
+}
+
+impl ReceiptDay {
+    /// Whether it adds up, as far as it is known.
+    #[must_use]
+    pub fn adds_up(&self) -> bool {
+        [self.to_crm, self.to_max].into_iter().flatten().all(|tally| tally.lost == 0 && tally.doubled == 0)
+    }
+}
+
+/// A time of which a backup that was put in place knows nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    pub from: String,
+    pub until: String,
+}
+
+/// The answer to `GET /receipt`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Receipt {
+    /// `namespace/name`
+    pub channel: String,
+    /// Since when is counted.
+    pub since: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
+    /// The newest first.
+    pub days: Vec<ReceiptDay>,
 }

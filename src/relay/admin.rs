@@ -7,6 +7,7 @@
 //!
 //! - `GET /dead-letters[?text=true]` → [`DeadLetters`]
 //! - `POST /dead-letters/replay` [`Replay`] → [`Replayed`]
+//! - `GET /receipt[?day=2026-11-29]` → [`Receipt`]
 //! - `POST /erase` [`Erase`] → [`Erased`]
 //!
 //! Must not: write a message's text to a log, or answer with one unless it is asked for.
@@ -22,14 +23,17 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::net::{UnixListener, UnixSocket};
 
+use super::receipt::ReceiptError;
 use super::state::Shared;
 use super::store::customer::{self, Customer};
 use super::store::meta::{self, Moment};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, State as Ended};
-use super::store::{StoreError, Tx, closing, erased, inbox, mango, outbox, sent, to_bot};
+use super::store::{StoreError, Tx, closing, erased, inbox, mango, outbox, receipt, sent, to_bot};
 use crate::contract::CustomerId;
-use crate::contract::admin::{DeadLetter, DeadLetters, Direction, Erase, Erased, Replay, Replayed, SOCKET, route};
+use crate::contract::admin::{
+    DeadLetter, DeadLetters, Direction, Erase, Erased, Receipt, Replay, Replayed, SOCKET, route,
+};
 use crate::creatio::Report;
 use crate::time::Millis;
 
@@ -64,6 +68,7 @@ pub(super) async fn run(shared: &Arc<Shared>, listener: UnixListener) {
         .route(route::DEAD_LETTERS, get(list))
         .route(route::REPLAY, post(replay))
         .route(route::ERASE, post(erase))
+        .route(route::RECEIPT, get(receipt_of))
         .with_state(Arc::clone(shared));
     if let Err(error) = axum::serve(listener, routes).await {
         tracing::error!(%error, "dead letters can be neither listed nor replayed until the relay is started again");
@@ -81,6 +86,21 @@ async fn list(State(shared): State<Arc<Shared>>, Query(listing): Query<Listing>)
 pub(super) async fn list_letters(shared: &Shared, with_text: bool) -> Result<DeadLetters, StoreError> {
     let now = shared.clock.now();
     shared.store.transact(move |tx| dead_letters(tx, now, with_text)).await
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    day: Option<String>,
+}
+
+async fn receipt_of(State(shared): State<Arc<Shared>>, Query(wanted): Query<Wanted>) -> Answer<Receipt> {
+    super::receipt::of(&shared, wanted.day.as_deref()).await.map(Json).map_err(|error| {
+        let status = match &error {
+            ReceiptError::Malformed(_) | ReceiptError::Future(_) => StatusCode::BAD_REQUEST,
+            ReceiptError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, error.to_string())
+    })
 }
 
 async fn replay(State(shared): State<Arc<Shared>>, Json(wanted): Json<Replay>) -> Answer<Replayed> {
@@ -243,6 +263,7 @@ fn erase_rows(tx: &Tx<'_>, id: CustomerId, clocks: &Clocks) -> Result<(Erased, M
     meta::set_moment(tx, Moment::Erased, erased_at.max(now), false)?;
     meta::keep_last_row(tx)?;
     mango::erase(tx, id)?;
+    receipt::erase(tx, id)?;
     erased::remember_person(tx, id, mango_time.or(max).unwrap_or(now).max(newest))?;
     let erased = Erased {
         dialogs: customer::remove(tx, id)?,

@@ -10,6 +10,7 @@ use super::render::{self, Incoming};
 use super::step::Stepper;
 use super::store::customer::Customer;
 use super::store::inbox::{self, State};
+use super::store::receipt;
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, Part};
 use super::store::{Position, StoreError};
@@ -40,7 +41,12 @@ impl Stepper<'_> {
                 raw: &row.raw,
                 sources,
             };
-            let state = match self.take_update(&mut customer, &taken)? {
+            receipt::begin(self.tx, row.day);
+            let fate = self.take_update(&mut customer, &taken)?;
+            // What a customer wrote is either handed over, or left for a reason that is counted.
+            let is_message = matches!(update.event, update::Event::MessageCreated(_));
+            receipt::end(self.tx, !is_message || matches!(fate, Fate::Left(_)))?;
+            let state = match fate {
                 Fate::Done => State::Taken,
                 Fate::Unseen => State::Unseen,
                 Fate::Left(left) => {
@@ -223,7 +229,8 @@ impl Stepper<'_> {
             return Ok(Fate::Left(Left::NoChat));
         }
         let task = after_the_close(incoming, self.now());
-        self.queue_for_crm(customer, &task, customer.end_of_dialog())?;
+        let day = receipt::hand_over(self.tx)?;
+        to_crm::push(self.tx, customer, &task, customer.end_of_dialog(), day, self.now())?;
         Ok(Fate::Unseen)
     }
 
@@ -266,7 +273,10 @@ impl Stepper<'_> {
         let (letter, note) = render::unreadable(taken.raw, taken.update.dedup_key());
         let task = CrmTask::Message { incoming: letter, stand_by: false, own: true };
         let reason = "MAX прислал сообщение, в котором нет того, что в нём обязательно";
-        to_crm::push_dead(self.tx, customer, &task, taken.position, reason, self.now())?;
+        let day = receipt::hand_over(self.tx)?;
+        to_crm::push_dead(self.tx, customer, &task, taken.position, day, reason, self.now())?;
+        // The note about it is not what the customer wrote.
+        receipt::leave_it_at_that(self.tx);
         self.wrote(customer, &note, taken, said)
     }
 }

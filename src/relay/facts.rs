@@ -35,6 +35,7 @@ impl Shared {
         self.metrics.open_dialogs.set(facts.open_dialogs);
         self.metrics.set_queue_depth(Way::ToCrm, self.to_crm.count() + self.files_in.count());
         self.metrics.set_queue_depth(Way::ToMax, self.to_max.count() + self.files_out.count());
+        self.refresh_receipt().await;
         if let Some(creatio) = self.active().and_then(|active| active.creatio.clone()) {
             self.metrics.set_crm_calls(&creatio.calls().by_kind());
         }

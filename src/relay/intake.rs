@@ -15,8 +15,10 @@ use super::moments;
 use super::placing::{self, Scene, Whose};
 use super::state::Shared;
 use super::store::gap::{self, Kind, Pending};
+use super::store::receipt::{self, Counted};
 use super::store::{Position, StoreError, Tx, customer::Customer, inbox, meta};
 use crate::contract::CustomerId;
+use crate::contract::admin::Direction;
 use crate::contract::config::Intake;
 use crate::contract::{Trouble, digest};
 use crate::max::update::{self, Event};
@@ -152,6 +154,9 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
             }
             for arrival in arrivals {
                 let (is_new, customer) = arrival.store(tx, now)?;
+                if !is_new {
+                    receipt::count(tx, receipt::day(now), Direction::ToCrm, Counted::Repeated, 1)?;
+                }
                 taken.push((is_new, customer.is_some(), arrival.kind));
             }
             if let Some(marker) = marker {

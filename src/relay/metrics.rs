@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::contract::admin::Tally;
 use crate::time::Millis;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -58,6 +59,12 @@ impl From<Left> for LeftLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct StartLabels {
     source: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReceiptLabels {
+    direction: &'static str,
+    outcome: &'static str,
 }
 
 /// Which way a message goes.
@@ -126,6 +133,8 @@ pub(super) struct Metrics {
     delivered: Family<DirectionLabels, Counter>,
     last_success: Family<DirectionLabels, Gauge>,
     queue_depth: Family<DirectionLabels, Gauge>,
+    receipt: Family<ReceiptLabels, Gauge>,
+    receipt_imbalance: Family<ReceiptLabels, Gauge>,
     pub dead_letters_made: Counter,
     pub uncertain: Counter,
     pub late: Counter,
@@ -191,6 +200,14 @@ impl Metrics {
                 "queue_depth",
                 "Customers for whom something waits for Creatio (to_crm) or MAX (to_max)"
             ),
+            receipt: register!(
+                "receipt_messages",
+                "Messages since counting began, by what became of them; received is the sum of the others but repeated"
+            ),
+            receipt_imbalance: register!(
+                "receipt_imbalance",
+                "Messages of which more (doubled) or less (lost) was told than was received; always 0"
+            ),
             oldest_seconds: register!(
                 "oldest_message_age_seconds",
                 "Age of the oldest message waiting in either direction"
@@ -238,6 +255,27 @@ impl Metrics {
 
     pub fn set_queue_depth(&self, way: Way, depth: usize) {
         self.queue_depth.get_or_create(&way.into()).set(i64::try_from(depth).unwrap_or(i64::MAX));
+    }
+
+    pub fn set_receipt(&self, way: Way, tally: &Tally) {
+        let DirectionLabels { direction } = way.into();
+        let set = |family: &Family<ReceiptLabels, Gauge>, outcome, count: i64| {
+            family.get_or_create(&ReceiptLabels { direction, outcome }).set(count);
+        };
+        for (outcome, count) in [
+            ("received", tally.received),
+            ("delivered", tally.delivered),
+            ("dead", tally.dead),
+            ("uncertain", tally.uncertain),
+            ("withheld", tally.withheld),
+            ("erased", tally.erased),
+            ("waiting", tally.waiting),
+            ("repeated", tally.repeated),
+        ] {
+            set(&self.receipt, outcome, count);
+        }
+        set(&self.receipt_imbalance, "lost", tally.lost);
+        set(&self.receipt_imbalance, "doubled", tally.doubled);
     }
 
     pub fn set_crm_calls(&self, calls: &[(&'static str, u64)]) {
@@ -309,6 +347,7 @@ mod tests {
         for way in [Way::ToCrm, Way::ToMax] {
             metrics.delivered(way, 1_800_000_000_123);
             metrics.set_queue_depth(way, 2);
+            metrics.set_receipt(way, &Tally { received: 4, delivered: 3, waiting: 1, ..Tally::default() });
         }
         metrics
     }

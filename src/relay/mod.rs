@@ -54,6 +54,8 @@
 //! 12. The way in may become another at any time ([`switching`]): what came both ways is told once,
 //!     what was on its way is found and stands where MAX shows it or says that it is late, and
 //!     dialogs that are open go on.
+//! 13. What became of every message is counted where it happens, and adds up day by day:
+//!     [`receipt`] shows one that is missing as lost, and one too many as doubled.
 //!
 //! # How
 //!
@@ -96,6 +98,7 @@ mod outbox;
 mod oversized;
 mod owner;
 mod placing;
+mod receipt;
 mod render;
 mod start;
 mod state;
@@ -121,12 +124,15 @@ use tokio::task::JoinSet;
 
 use active::Active;
 pub use ground::Ground;
+pub use receipt::ReceiptError;
 use state::Shared;
 use store::meta::{self, Moment};
 pub use store::{FILE as STORE, bot_of, set_aside};
+#[doc(hidden)]
+pub use store::{FORMAT as STORE_FORMAT, make_of_format};
 use store::{Store, StoreError, customer, gap};
 
-use crate::contract::admin::{DeadLetters, Erased, Replay, Replayed, SOCKET};
+use crate::contract::admin::{DeadLetters, Erased, Receipt, Replay, Replayed, SOCKET};
 use crate::contract::{CustomerId, Facts, RelayConfig};
 use crate::time::{self, Backoff, Clock, Jitter, Millis};
 
@@ -428,6 +434,14 @@ impl Relay {
     /// The store could not be read.
     pub async fn dead_letters(&self) -> Result<DeadLetters, StoreError> {
         admin::list_letters(&self.shared, false).await
+    }
+
+    /// What became of every message of a day, or of each of the last days.
+    ///
+    /// # Errors
+    /// That is no day, or the store could not be read.
+    pub async fn receipt(&self, day: Option<&str>) -> Result<Receipt, ReceiptError> {
+        receipt::of(&self.shared, day).await
     }
 
     /// Tries dead letters again.

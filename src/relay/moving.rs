@@ -251,6 +251,13 @@ mod tests {
         for bad in [b"no store".as_slice(), &[], half] {
             assert!(matches!(import(to.path(), &mut &*bad), Err(MoveError::NotAStore(_))));
         }
+        // Of a version that knows more: the relay here could not open it.
+        let newer = tempfile::tempdir().unwrap();
+        store(newer.path(), 7, false);
+        crate::relay::store::file::make_newer(newer.path());
+        let file = fs::read(newer.path().join(FILE)).unwrap();
+        let refused = import(to.path(), &mut file.as_slice()).unwrap_err().to_string();
+        assert!(refused.contains("of format 99, and this version of MaxChannel knows"), "{refused}");
         for folder in [to.path(), other.path()] {
             assert!(!is_held(folder) && !folder.join(INCOMING).exists() && folder.join(FILE).exists());
         }

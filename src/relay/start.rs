@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::active::Active;
 use super::state::Shared;
 use super::store::meta::{self, Moment};
-use super::store::{StoreError, Tx, customer, gap, inbox, restored, to_max as queue};
+use super::store::{StoreError, Tx, customer, gap, inbox, receipt, restored, to_max as queue};
 use super::{bot, gaps, holds, intake, mango, outbox, sweep, switching, timers, to_crm, to_max};
 use crate::contract::config::{ChannelConfig, Intake};
 use crate::time::Millis;
@@ -55,6 +55,7 @@ pub(super) fn prepare(tx: &Tx<'_>, now: Millis, channel: &ChannelConfig) -> Resu
         moments.push(Moment::Switched);
     }
     restored::prepare(tx, now, switching::is_by_mango(tx)?)?;
+    receipt::prepare(tx, now)?;
     queue::begin_looks_anew(tx)?;
     customer::tick_open(tx, now)?;
     // Of a long poll the marker goes on where it was; webhooks have been answered by nobody since.

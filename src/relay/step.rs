@@ -9,11 +9,11 @@ use super::active::Active;
 use super::render::Incoming;
 use super::state::Shared;
 use super::store::customer::Customer;
-use super::store::restored;
 use super::store::to_bot::{self, Question};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, Part};
 use super::store::{Position, StoreError, Tx};
+use super::store::{receipt, restored};
 use super::switching;
 use crate::creatio::Author;
 use crate::max::text;
@@ -73,7 +73,8 @@ impl Stepper<'_> {
                 if let Some((incoming, position)) = subject {
                     let own = matches!(event, Event::Wrote { .. } | Event::WroteBeforeLeaving { .. });
                     let task = CrmTask::Message { incoming: incoming.clone(), stand_by: *stand_by, own };
-                    self.queue_for_crm(customer, &task, position)?;
+                    let day = receipt::hand_over(self.tx)?;
+                    to_crm::push(self.tx, customer, &task, position, day, self.now())?;
                 }
             }
             Effect::ReleaseHistory => self.release_history(customer, None)?,
@@ -107,9 +108,9 @@ impl Stepper<'_> {
         Ok(())
     }
 
-    /// A message behind everything of its own time; see `relay`, "Order".
+    /// Words of the relay's own, behind everything of their time; see `relay`, "Order".
     pub fn queue_for_crm(&self, customer: &Customer, task: &CrmTask, place: Position) -> Result<(), StoreError> {
-        to_crm::push(self.tx, customer, task, place, self.now())
+        to_crm::push(self.tx, customer, task, place, None, self.now())
     }
 
     /// A hand-over or a closing: nothing of this customer passes it in either direction.

@@ -332,3 +332,81 @@ async fn what_comes_after_an_erasure_is_not_ended_by_what_was_under_way_before_i
     world.until_true("both are with the customer", || world.seen(&anna) == ["ответ", "ещё ответ"]).await;
     world.assert_contract_kept();
 }
+
+/// The counts of one direction of the newest day.
+fn tally(world: &World, direction: &str) -> Value {
+    let receipt = answered(world, &["receipt"]);
+    let channel = &receipt["channels"][0];
+    assert_eq!(channel["channel"], "default/support");
+    channel["days"][0][direction].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_receipt_says_of_every_message_what_became_of_it_and_keeps_it_when_the_rows_go() {
+    let setup = crate::world::Setup { retention_seconds: Some(60), ..crate::world::Setup::default() };
+    let mut world = World::start_with(quiet_rules(), Intake::Webhook, setup).await;
+    let anna = world.customer("Анна");
+    let update = |number: i64| {
+        json!({
+            "update_type": "message_created", "timestamp": 1_790_000_000_000_i64 + number,
+            "message": {
+                "sender": {"user_id": anna.id, "first_name": "Анна", "is_bot": false},
+                "recipient": {"chat_id": anna.chat, "chat_type": "dialog", "user_id": 1},
+                "timestamp": 1_790_000_000_000_i64 + number,
+                "body": {"mid": format!("mid.{number}"), "seq": number, "attachments": null, "text": format!("{number}")},
+            },
+        })
+    };
+    for number in 0..5 {
+        world.deliver(&update(number)).await;
+    }
+    world.deliver(&update(3)).await;
+    world.deliver(&json!({"update_type": "not_known_yet", "timestamp": 1_790_000_000_009_i64})).await;
+    world.until_true("all is with the agents", || world.received(&anna).len() == 5).await;
+    refuse_next_receive(&world);
+    world.deliver(&update(6)).await;
+    let chat = world.accept(&anna).await;
+    world.crm.control().send(chat, world.agent, "Добрый день", Vec::new()).unwrap();
+    world.until_true("the answer is reported", || world.reports().iter().any(|(state, _)| state == "Delivered")).await;
+    world
+        .until_true("the agents are told of what was refused", || {
+            world.history(&anna).iter().any(|entry| entry.text.contains("invented refusal"))
+        })
+        .await;
+    let of_max = json!({"received": 1, "delivered": 1, "dead": 0, "uncertain": 0, "withheld": 0, "erased": 0,
+                        "waiting": 0, "repeated": 0, "lost": 0, "doubled": 0});
+    assert_eq!(tally(&world, "toMax"), of_max);
+    let seen = tally(&world, "toCrm");
+    // The start, the unknown update, and the messages.
+    let (received, withheld) = (seen["received"].as_i64().unwrap(), seen["withheld"].as_i64().unwrap());
+    assert_eq!((received - withheld, withheld >= 1), (6, true), "{seen}");
+    assert_eq!((&seen["delivered"], &seen["dead"], &seen["repeated"]), (&json!(5), &json!(1), &json!(1)), "{seen}");
+    assert_eq!((&seen["waiting"], &seen["lost"], &seen["doubled"]), (&json!(0), &json!(0), &json!(0)), "{seen}");
+    // A replay that succeeds is a delivery.
+    answered(&world, &["dead-letters", "replay", "--all"]);
+    world.until_true("the CRM has it", || world.received(&anna).iter().any(|text| text.ends_with('6'))).await;
+    world
+        .until_true("it is counted", || {
+            let seen = tally(&world, "toCrm");
+            (&seen["delivered"], &seen["dead"]) == (&json!(6), &json!(0))
+        })
+        .await;
+    let day = answered(&world, &["receipt"])["channels"][0]["days"][0]["day"].as_str().unwrap().to_owned();
+    // What was before the counts is not known, rather than nothing.
+    let before = answered(&world, &["receipt", "--day", "2020-01-01"]);
+    assert_eq!(before["channels"][0]["days"], json!([{"day": "2020-01-01", "known": false}]));
+    let output = maxchannel(&world, &["receipt", "--day", "2020-01-01"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("not known"), "{output:?}");
+    let output = maxchannel(&world, &["receipt", "--day", "2999-01-01"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    // The rows go, the counts stay, across a restart too.
+    world.pass(26 * 3_600_000).await;
+    world.restart(false).await;
+    let old = answered(&world, &["receipt", "--day", &day]);
+    assert_eq!(old["channels"][0]["days"][0]["toMax"], of_max);
+    assert_eq!(old["channels"][0]["days"][0]["toCrm"]["delivered"], 6);
+    let metrics = world.relay.metrics().await;
+    let line = "maxchannel_relay_receipt_messages{direction=\"to_crm\",outcome=\"delivered\"} 6";
+    assert!(metrics.contains(line), "{line} is missing:\n{metrics}");
+    world.assert_contract_kept();
+}

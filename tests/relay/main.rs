@@ -25,5 +25,6 @@ mod starts;
 mod strange;
 mod strangers;
 mod switching;
+mod upgrade;
 mod ways;
 mod world;

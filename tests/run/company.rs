@@ -22,6 +22,8 @@ pub struct Company {
     pub port: u16,
     /// Further environment variables of the program.
     pub env: Vec<(&'static str, String)>,
+    /// Where the calls are recorded that the program makes to the disk and the network.
+    pub recording: Option<PathBuf>,
     webhook: bool,
     child: Option<Child>,
 }
@@ -48,7 +50,8 @@ impl Company {
         });
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
-        let company = Self { max, mango, crm, bot, agent, folder, port, env: Vec::new(), webhook, child: None };
+        let company =
+            Self { max, mango, crm, bot, agent, folder, port, env: Vec::new(), recording: None, webhook, child: None };
         company.write_secrets(TOKEN);
         company.write_channel("");
         company
@@ -101,9 +104,21 @@ impl Company {
         command
     }
 
+    /// The program, under `strace` where it is recorded: a grandchild then, so that the process is
+    /// the program's own.
+    fn recorded(&self) -> Command {
+        let program = self.program();
+        let Some(recording) = &self.recording else { return program };
+        let mut strace = Command::new("strace");
+        strace.args(["-D", "-f", "-q", "-xx", "-s", "10000000", "-e", crate::disk::CALLS, "-o"]);
+        strace.arg(recording).arg(program.get_program());
+        strace.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        strace
+    }
+
     pub fn start(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
-        let mut command = self.program();
+        let mut command = self.recorded();
         command.args(["run", "-f"]).arg(self.manifests());
         command.args(["--listen", &format!("127.0.0.1:{}", self.port)]);
         command.arg("--data-dir").arg(self.folder.path().join("data"));

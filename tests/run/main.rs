@@ -4,9 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod company;
+mod disk;
+#[allow(dead_code, reason = "shared with the tests in a cluster")]
+#[path = "../support/documented.rs"]
+mod documented;
+mod documents;
 mod kill;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod power_cut;
 mod run;
 mod strangers;
 mod telling;

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use maxchannel::contract::admin::Direction;
+use maxchannel::contract::admin::{Direction, Tally};
 use maxchannel::policy::{OffHours, ReplySet};
 use maxchannel_simulator::max::{ChatCall, Entry};
 use serde_json::Value;
@@ -77,6 +77,7 @@ pub async fn broken(play: &Play, plan: &Plan) -> Vec<String> {
         erased(play, customer, &mut broken);
     }
     in_the_group(play, &mut broken);
+    receipt(play, &mut broken).await;
     limits(play, &mut broken);
     for violation in play.stage.crm.control().violations() {
         // Whoever was forgotten while the CRM worked on a message of theirs: what comes next cannot
@@ -138,6 +139,53 @@ fn ended_together(play: &Play, number: usize, customer: &Customer, missing: &mut
         let (sender, state) = (customer.sender(), &session["state"]);
         missing.push(format!("a close ends both: the session of {sender} is {state}, its chat is open: {in_the_crm}"));
     }
+}
+
+/// Promise 13: the receipt adds up day by day, and says what is to be seen on either side.
+async fn receipt(play: &Play, broken: &mut Vec<String>) {
+    let relay = play.stage.relay();
+    let receipt = relay.receipt(None).await.unwrap();
+    for day in receipt.days.iter().filter(|day| !day.adds_up() || !day.known) {
+        broken.push(format!("promise 13: the receipt does not add up: {day:?}"));
+    }
+    let sum = |of: fn(&Tally) -> i64, to_max: bool| -> i64 {
+        let tallies = receipt.days.iter().filter_map(|day| if to_max { day.to_max } else { day.to_crm });
+        tallies.map(|tally| of(&tally)).sum()
+    };
+    let waits = relay.facts().await.undelivered;
+    // Of what waits the relay's own notes are not counted.
+    if sum(|tally| tally.waiting, false) > waits.to_crm || sum(|tally| tally.waiting, true) > waits.to_max {
+        broken.push(format!("promise 13: more waits by the receipt than there is: {waits:?}, {receipt:?}"));
+    }
+    // A lost store took its receipt along, and whoever was erased is no more to be seen here.
+    if !play.lost_at.is_empty() || play.customers.iter().any(|customer| !customer.erased_at.is_empty()) {
+        return;
+    }
+    let shown = |customer: &Customer| lines(play, customer).iter().filter(|line| line.incoming).count();
+    let with_agents: usize = play.customers.iter().map(shown).sum();
+    let delivered = sum(|tally| tally.delivered, false);
+    // Edits are delivered, too, and so is what the person writes who writes last.
+    if i64::try_from(with_agents).unwrap() > delivered + notes(play) {
+        broken.push(format!("promise 13: {delivered} are delivered by the receipt, and the agents have {with_agents}"));
+    }
+    let shown = |customer: &Customer| {
+        let tokens: Vec<String> = bot_messages(play, customer).iter().map(token).collect();
+        let told = customer.sent.iter().filter(|sent| state(play, sent).is_some_and(|(state, _)| state == "Delivered"));
+        told.filter(|sent| tokens.contains(&sent.token)).count()
+    };
+    let with_customers: usize = play.customers.iter().map(shown).sum();
+    let delivered = sum(|tally| tally.delivered, true);
+    if i64::try_from(with_customers).unwrap() > delivered {
+        broken
+            .push(format!("promise 13: {delivered} are delivered by the receipt, and customers have {with_customers}"));
+    }
+}
+
+/// Incoming lines of the CRM that are the relay's own: about what could not be read.
+fn notes(play: &Play) -> i64 {
+    let is_note = |line: &Line| line.incoming && line.text.starts_with('[');
+    let of = |customer| lines(play, customer).iter().filter(|line| is_note(line)).count();
+    play.customers.iter().map(|customer| i64::try_from(of(customer)).unwrap()).sum()
 }
 
 /// Promises 1, 2, 3, 6: what the customer wrote is with the agents, once and in its order.

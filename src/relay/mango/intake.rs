@@ -12,10 +12,12 @@ use super::super::state::Shared;
 use super::super::step::Stepper;
 use super::super::store::customer::Customer;
 use super::super::store::mango::{self as store, Known, State};
+use super::super::store::receipt::{self, Counted};
 use super::super::store::{Position, StoreError, Tx, erased, inbox};
 use super::super::switching::{OF_MANGO, same_words};
 use super::{ANSWERED, CLOSED, OURS, UNDELIVERED, noted, work};
 use crate::contract::CustomerId;
+use crate::contract::admin::Direction;
 use crate::creatio::Author;
 use crate::mango::dialogs::{ChatMessage, Event, Payload, Session, SessionState};
 use crate::mango::{ChannelType, webhook as proof};
@@ -118,6 +120,12 @@ pub(super) async fn take_events(
             let mut taking = Taking { tx, bot, source, now, taken: Vec::new(), forgets: false };
             for event in events {
                 taking.event(event)?;
+            }
+            // What was asked for is known for the most part, and nobody has repeated it.
+            let known = taking.taken.iter().filter(|(_, is_new)| !is_new).count();
+            if source == Source::Call && known > 0 {
+                let known = i64::try_from(known).unwrap_or(i64::MAX);
+                receipt::count(tx, receipt::day(now), Direction::ToCrm, Counted::Repeated, known)?;
             }
             Ok((taking.taken, taking.forgets))
         })

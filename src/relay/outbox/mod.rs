@@ -26,6 +26,7 @@ use super::state::Shared;
 use super::step::{Stepper, text_parts};
 use super::store::customer::{self, Customer};
 use super::store::outbox as rows;
+use super::store::receipt::{self, Counted};
 use super::store::to_crm;
 use super::store::to_max::{self, Origin, OutFile, Part, Sending};
 use super::store::{StoreError, closing, meta};
@@ -33,6 +34,7 @@ use super::switching;
 use super::trouble;
 use crate::contract::CustomerId;
 use crate::contract::Trouble;
+use crate::contract::admin::Direction;
 use crate::creatio::{self, CloseReason, OddRow, OutboxKind, OutboxRow, Report};
 use crate::policy::{ClosedBy, Event};
 use crate::time::Millis;
@@ -225,10 +227,13 @@ async fn note_odd(shared: &Shared, odd: Vec<OddRow>) -> Result<(), StoreError> {
             let mut new = 0;
             for odd in &odd {
                 let Some(id) = odd.id else { continue };
-                if rows::is_known(tx, id, fresh.contains(&id))? {
+                if rows::is_known(tx, id, fresh.contains(&id), now)? {
                     continue;
                 }
                 rows::insert(tx, id, now)?;
+                let day = receipt::day(now);
+                receipt::count(tx, day, Direction::ToMax, Counted::Received, 1)?;
+                receipt::count(tx, day, Direction::ToMax, Counted::Withheld, 1)?;
                 let what =
                     if odd.members.is_empty() { String::new() } else { format!(" ({})", odd.members.join(", ")) };
                 let words = format!("запись исходящих CRM не читается{what}: клиенту ничего не отправлено");
@@ -291,12 +296,19 @@ async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: boo
 /// never seen the outbox.
 fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet<Uuid>) -> Result<bool, StoreError> {
     let now = stepper.context.now;
-    if rows::is_known(stepper.tx, row.id, fresh.contains(&row.id))? {
+    if rows::is_known(stepper.tx, row.id, fresh.contains(&row.id), now)? {
         return Ok(false);
     }
     rows::insert(stepper.tx, row.id, now)?;
     let report = |report: &Report| rows::note_report(stepper.tx, row.id, report);
+    // The other kinds say something to the relay, and nothing to the customer.
+    let is_message = matches!(row.kind, OutboxKind::Message);
+    let count = |what| {
+        if is_message { receipt::count(stepper.tx, receipt::day(now), Direction::ToMax, what, 1) } else { Ok(()) }
+    };
+    count(Counted::Received)?;
     let Some(customer) = customer_id(&row.recipient) else {
+        count(Counted::Withheld)?;
         let words = format!("получатель «{}» не из MAX", row.recipient);
         report(&Report::Failed(words))?;
         return Ok(true);
@@ -310,7 +322,10 @@ fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet
                 }
                 to_customer(stepper, &customer, row, &parts, first)?;
             }
-            Err(words) => report(&Report::Failed(words.to_owned()))?,
+            Err(words) => {
+                count(Counted::Withheld)?;
+                report(&Report::Failed(words.to_owned()))?;
+            }
         },
         OutboxKind::Accepted => {
             if let Some(chat) = row.chat_id {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{StoreError, Tx, counts, meta};
+use super::{StoreError, Tx, counts, meta, schema};
 use crate::time::Millis;
 
 /// The store's file in the data folder; its companions begin with the same name.
@@ -134,6 +134,11 @@ impl Alone {
 pub(in crate::relay) fn bot_of_copy(file: &Path) -> Result<i64, String> {
     let read = || -> rusqlite::Result<(String, String)> {
         let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        if let Some(format) = schema::newer(&connection)? {
+            let verdict =
+                format!("it is of format {format}, and this version of MaxChannel knows up to {}", schema::FORMAT);
+            return Ok((verdict, String::new()));
+        }
         let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         let bot = connection.query_row("SELECT value FROM meta WHERE key = ?1", [meta::BOT], |row| row.get(0))?;
         // A backup becomes a store again, which knows that it was one.
@@ -145,6 +150,14 @@ pub(in crate::relay) fn bot_of_copy(file: &Path) -> Result<i64, String> {
         (verdict, bot) if verdict == "ok" => bot.parse().map_err(|_| format!("{bot:?} is no bot")),
         (verdict, _) => Err(verdict),
     }
+}
+
+/// Makes a file one of a format that nobody knows yet.
+#[cfg(test)]
+pub(in crate::relay) fn make_newer(folder: &Path) {
+    let connection = Connection::open(folder.join(FILE)).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
 }
 
 /// A file as far as it matters to whoever moves it, with one message that waits or none.

@@ -3,8 +3,10 @@
 use rusqlite::params;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
+use super::receipt::{self, Counted};
 use super::{Position, StoreError, Tx, erased};
 use crate::contract::CustomerId;
+use crate::contract::admin::Direction;
 use crate::max::{ChatId, MessageId};
 use crate::time::Millis;
 
@@ -44,6 +46,8 @@ pub(in crate::relay) struct Row {
     pub raw: String,
     pub position: Position,
     pub received_at: Millis,
+    /// On which it is counted.
+    pub day: Option<i64>,
 }
 
 /// Writes an update down and wakes whose it is, unless it is known, or of somebody who was erased.
@@ -60,14 +64,19 @@ pub(in crate::relay) fn insert(
         return Ok(false);
     }
     let state = if customer.is_some() { State::Waiting } else { State::Taken };
+    let day = receipt::day(now);
     let inserted = tx
         .connection
         .prepare_cached(
-            "INSERT OR IGNORE INTO inbox (key, customer, at, seq, raw, received_at, done)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT OR IGNORE INTO inbox (key, customer, at, seq, raw, received_at, done, day)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
-        .execute(params![key, customer, at, seq, raw, now, state])?;
+        .execute(params![key, customer, at, seq, raw, now, state, day])?;
     if inserted > 0 {
+        receipt::count(tx, day, Direction::ToCrm, Counted::Received, 1)?;
+        if state == State::Taken {
+            receipt::count(tx, day, Direction::ToCrm, Counted::Withheld, 1)?;
+        }
         tx.wake(|woken| woken.dialogs.extend(customer));
     }
     Ok(inserted > 0)
@@ -81,11 +90,17 @@ pub(in crate::relay) fn is_empty(tx: &Tx<'_>) -> Result<bool, StoreError> {
 /// The updates of one customer that wait, in the order of MAX.
 pub(in crate::relay) fn waiting(tx: &Tx<'_>, id: CustomerId, most: u32) -> Result<Vec<Row>, StoreError> {
     let mut statement = tx.connection.prepare_cached(
-        "SELECT id, raw, at, seq, received_at FROM inbox
+        "SELECT id, raw, at, seq, received_at, day FROM inbox
          WHERE customer = ?1 AND done = 0 ORDER BY at, seq, id LIMIT ?2",
     )?;
     let rows = statement.query_map(params![id, most], |row| {
-        Ok(Row { id: row.get(0)?, raw: row.get(1)?, position: (row.get(2)?, row.get(3)?), received_at: row.get(4)? })
+        Ok(Row {
+            id: row.get(0)?,
+            raw: row.get(1)?,
+            position: (row.get(2)?, row.get(3)?),
+            received_at: row.get(4)?,
+            day: row.get(5)?,
+        })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -24,6 +24,7 @@ pub(super) mod inbox;
 pub(super) mod mango;
 pub(super) mod meta;
 pub(super) mod outbox;
+pub(super) mod receipt;
 pub(super) mod restored;
 mod schema;
 pub(super) mod sent;
@@ -32,7 +33,7 @@ pub(super) mod to_crm;
 pub(super) mod to_max;
 pub(super) mod waiting;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,6 +63,11 @@ pub enum StoreError {
         "the store {path} cannot be opened ({source}): check the folder's rights and the disk, or move a damaged file away"
     )]
     Open { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error(
+        "the store {path} is of format {format}, and this version of MaxChannel knows formats up to {known}: start the \
+         newer version again, or bring in a backup from before the upgrade"
+    )]
+    Newer { path: PathBuf, format: usize, known: usize },
     #[error("the store could not be written ({0}): nothing of this step was kept")]
     Sqlite(#[from] rusqlite::Error),
     #[error("the store could not be written ({0}): nothing of this step was kept")]
@@ -88,6 +94,7 @@ impl StoreError {
 pub(super) struct Tx<'a> {
     connection: &'a Connection,
     woken: RefCell<Woken>,
+    taking: Cell<receipt::Taking>,
 }
 
 impl Tx<'_> {
@@ -188,6 +195,9 @@ impl Store {
         connection.pragma_update(None, "cache_size", -2_000).map_err(|error| failed(error.into()))?;
         connection.busy_timeout(std::time::Duration::from_secs(1)).map_err(|error| failed(error.into()))?;
         connection.set_prepared_statement_cache_capacity(256);
+        if let Some(format) = schema::newer(&connection).map_err(|error| failed(error.into()))? {
+            return Err(StoreError::Newer { path: path.to_owned(), format, known: schema::FORMAT });
+        }
         schema::migrate(&mut connection).map_err(|error| failed(error.into()))?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let announce = Arc::new(OnceLock::new());
@@ -281,6 +291,21 @@ impl Store {
     }
 }
 
+/// A file as a version of before would have made it: for tests.
+///
+/// # Errors
+/// The file cannot be written.
+#[doc(hidden)]
+pub fn make_of_format(path: &Path, format: usize) -> Result<(), StoreError> {
+    let mut connection = Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    schema::migrate_to(&mut connection, format).map_err(|error| StoreError::Commit(error.to_string()))
+}
+
+/// The newest format that [`make_of_format`] makes.
+#[doc(hidden)]
+pub const FORMAT: usize = schema::FORMAT;
+
 /// The tables in memory, for what is only tried out.
 pub(super) struct Trial(Connection);
 
@@ -294,7 +319,7 @@ impl Trial {
     /// Runs `work` and takes back whatever it did.
     pub fn run(&self, work: impl FnOnce(&Tx<'_>) -> Result<(), StoreError>) -> Result<(), StoreError> {
         self.0.execute_batch("BEGIN")?;
-        let outcome = work(&Tx { connection: &self.0, woken: RefCell::default() });
+        let outcome = work(&Tx { connection: &self.0, woken: RefCell::default(), taking: Cell::default() });
         self.0.execute_batch("ROLLBACK")?;
         outcome
     }
@@ -319,7 +344,7 @@ fn in_savepoint<T>(
     work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
 ) -> Result<(T, Woken), StoreError> {
     connection.execute_batch("SAVEPOINT job")?;
-    let tx = Tx { connection, woken: RefCell::default() };
+    let tx = Tx { connection, woken: RefCell::default(), taking: Cell::default() };
     let before = connection.total_changes();
     let outcome = work(&tx).and_then(|value| {
         // A savepoint that outlived its transaction would be one of its own, and its release a

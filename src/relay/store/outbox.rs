@@ -4,7 +4,9 @@ use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::receipt::{self, Counted};
 use super::{StoreError, Tx, text_of};
+use crate::contract::admin::Direction;
 use crate::creatio::Report;
 use crate::time::Millis;
 
@@ -46,7 +48,7 @@ pub(in crate::relay) fn any_unknown(tx: &Tx<'_>, rows: &[Uuid]) -> Result<bool, 
 
 /// Whether a row that waits in the CRM was taken before. Reported and not `fresh`: then the report
 /// was lost, and repeating it tells the customer nothing twice.
-pub(in crate::relay) fn is_known(tx: &Tx<'_>, row: Uuid, fresh: bool) -> Result<bool, StoreError> {
+pub(in crate::relay) fn is_known(tx: &Tx<'_>, row: Uuid, fresh: bool, now: Millis) -> Result<bool, StoreError> {
     let id = row.to_string();
     let known: Option<Millis> = tx
         .connection
@@ -54,6 +56,7 @@ pub(in crate::relay) fn is_known(tx: &Tx<'_>, row: Uuid, fresh: bool) -> Result<
         .query_row([&id], |found| found.get(0))
         .optional()?;
     if known.is_some_and(|reported| reported > 0) && !fresh {
+        receipt::count(tx, receipt::day(now), Direction::ToMax, Counted::Repeated, 1)?;
         tx.connection
             .prepare_cached("UPDATE outbox SET reported = 0 WHERE id = ?1 AND report IS NOT NULL")?
             .execute([&id])?;

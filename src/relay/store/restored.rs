@@ -38,3 +38,8 @@ pub(in crate::relay) fn doubt(tx: &Tx<'_>, now: Millis, by_mango: bool) -> Resul
     let since = meta::number(tx, meta::RESTORED_SINCE)?;
     Ok(since.map(|since| Sending::by_a_lost_store(since, by_mango)))
 }
+
+/// From when until when a lost store worked on without this one, if there was such a time.
+pub(in crate::relay) fn unknown(tx: &Tx<'_>) -> Result<Option<(Millis, Millis)>, StoreError> {
+    Ok(meta::number(tx, meta::RESTORED_SINCE)?.zip(meta::number(tx, meta::RESTORED_AT)?))
+}

@@ -205,8 +205,39 @@ ALTER TABLE inbox ADD COLUMN twin INTEGER;
 CREATE INDEX inbox_customer ON inbox (customer, at);
 ";
 
-/// Brings the file up to date; one migration per released change.
+/// One step per released change; what was released is never changed.
+const STEPS: [&str; 7] = [TABLES, GAPS_AND_COUNTS, ORDER, super::mango::TABLES, UNSEEN, TWINS, super::receipt::TABLES];
+
+/// The newest format of a store that this program knows. A file names its own in `user_version`.
+pub(super) const FORMAT: usize = STEPS.len();
+
+/// Brings the file up to date.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), rusqlite_migration::Error> {
-    let steps = [TABLES, GAPS_AND_COUNTS, ORDER, super::mango::TABLES, UNSEEN, TWINS];
-    Migrations::new(steps.into_iter().map(M::up).collect()).to_latest(connection)
+    migrate_to(connection, FORMAT)
+}
+
+/// Brings the file to that format and no further.
+pub(super) fn migrate_to(connection: &mut Connection, format: usize) -> Result<(), rusqlite_migration::Error> {
+    Migrations::new(STEPS.into_iter().map(M::up).collect()).to_version(connection, format)
+}
+
+/// The format of a file that is newer than this program.
+pub(super) fn newer(connection: &Connection) -> rusqlite::Result<Option<usize>> {
+    let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok(usize::try_from(format).ok().filter(|format| *format > FORMAT))
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+    use crate::contract::digest;
+
+    /// Stores out there have been through these. A change of the tables is a step of its own.
+    #[test]
+    fn a_step_that_was_released_is_never_changed() {
+        let digests = STEPS.map(|step| digest::hex(&Sha256::digest(step.as_bytes())[..4]));
+        assert_eq!(digests, ["e24910b6", "9121b894", "6fe4e286", "48bd7e79", "bb05a17a", "f6230512", "14d652c3"]);
+    }
 }

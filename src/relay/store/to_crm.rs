@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::customer::Customer;
+use super::receipt::{self, Counted};
 use super::{Position, StoreError, Tx, text_of};
 use crate::contract::CustomerId;
+use crate::contract::admin::Direction;
 use crate::creatio::Author;
 use crate::relay::render::Incoming;
 use crate::time::Millis;
@@ -50,22 +52,24 @@ pub(in crate::relay) struct Dead {
     pub created_at: Millis,
 }
 
-/// Puts a task into its place of the customer's queue; see `relay`, "Order".
+/// Puts a task into its place of the customer's queue; see `relay`, "Order". `day`: on which it is
+/// counted, none for words of the relay's own.
 pub(in crate::relay) fn push(
     tx: &Tx<'_>,
     customer: &Customer,
     task: &CrmTask,
     (at, seq): Position,
+    day: Option<i64>,
     now: Millis,
 ) -> Result<(), StoreError> {
     tx.connection
         .prepare_cached(
-            "INSERT INTO to_crm (id, customer, body, barrier, at, seq, created_at)
+            "INSERT INTO to_crm (id, customer, body, barrier, at, seq, created_at, day)
              VALUES ((SELECT 1 + max(coalesce((SELECT max(id) FROM to_crm), 0),
                              coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'last_row'), 0))),
-                     ?1, ?2, ?3, ?4, ?5, ?6)",
+                     ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute(params![customer.id, serde_json::to_string(task)?, customer.barrier, at, seq, now])?;
+        .execute(params![customer.id, serde_json::to_string(task)?, customer.barrier, at, seq, now, day])?;
     tx.wake(|woken| woken.crm.push(customer.id));
     Ok(())
 }
@@ -76,17 +80,18 @@ pub(in crate::relay) fn push_dead(
     customer: &Customer,
     task: &CrmTask,
     (at, seq): Position,
+    day: Option<i64>,
     reason: &str,
     now: Millis,
 ) -> Result<(), StoreError> {
     tx.connection
         .prepare_cached(
-            "INSERT INTO to_crm (id, customer, body, barrier, at, seq, dead, error, created_at)
+            "INSERT INTO to_crm (id, customer, body, barrier, at, seq, dead, error, created_at, day)
              VALUES ((SELECT 1 + max(coalesce((SELECT max(id) FROM to_crm), 0),
                              coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'last_row'), 0))),
-                     ?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)",
+                     ?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8)",
         )?
-        .execute(params![customer.id, serde_json::to_string(task)?, customer.barrier, at, seq, reason, now])?;
+        .execute(params![customer.id, serde_json::to_string(task)?, customer.barrier, at, seq, reason, now, day])?;
     tx.wake(|woken| woken.dead_letters += 1);
     Ok(())
 }
@@ -139,9 +144,9 @@ pub(in crate::relay) fn change(tx: &Tx<'_>, row: i64, task: &CrmTask) -> Result<
     Ok(())
 }
 
-pub(in crate::relay) fn remove(tx: &Tx<'_>, row: i64) -> Result<(), StoreError> {
-    tx.connection.prepare_cached("DELETE FROM to_crm WHERE id = ?1")?.execute([row])?;
-    Ok(())
+/// It is done with: `what` has become of it.
+pub(in crate::relay) fn remove(tx: &Tx<'_>, row: i64, what: Counted) -> Result<(), StoreError> {
+    receipt::remove(tx, Direction::ToCrm, row, what)
 }
 
 /// It becomes a dead letter.

@@ -5,8 +5,10 @@ use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::receipt::{self, Counted};
 use super::{StoreError, Tx, text_of};
 use crate::contract::CustomerId;
+use crate::contract::admin::Direction;
 use crate::max::OutgoingAttachment;
 use crate::policy::ReplyPlace;
 use crate::time::Millis;
@@ -219,14 +221,19 @@ pub(in crate::relay) fn push(
 ) -> Result<i64, StoreError> {
     // An agent's words are in the CRM already, and a press leaves none.
     let recorded = matches!(origin, Origin::Agent { .. } | Origin::Press);
+    // A press says nothing to anybody; an agent's message was received with its row of the outbox.
+    let day = Some(receipt::day(now)).filter(|_| *origin != Origin::Press);
+    if let (Some(day), Origin::AutoReply { .. } | Origin::CloseMessage | Origin::Bot) = (day, origin) {
+        receipt::count(tx, day, Direction::ToMax, Counted::Received, 1)?;
+    }
     tx.connection
         .prepare_cached(
-            "INSERT INTO to_max (id, customer, origin, parts, recorded, created_at)
+            "INSERT INTO to_max (id, customer, origin, parts, recorded, created_at, day)
              VALUES ((SELECT 1 + max(coalesce((SELECT max(id) FROM to_max), 0),
                              coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'last_row'), 0))),
-                     ?1, ?2, ?3, ?4, ?5)",
+                     ?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![id, serde_json::to_string(origin)?, serde_json::to_string(parts)?, recorded, now])?;
+        .execute(params![id, serde_json::to_string(origin)?, serde_json::to_string(parts)?, recorded, now, day])?;
     tx.wake(|woken| woken.max.push(id));
     Ok(tx.connection.last_insert_rowid())
 }
@@ -389,9 +396,9 @@ pub(in crate::relay) fn end_unread(
     Ok(())
 }
 
-pub(in crate::relay) fn remove(tx: &Tx<'_>, row: i64) -> Result<(), StoreError> {
-    tx.connection.prepare_cached("DELETE FROM to_max WHERE id = ?1")?.execute([row])?;
-    Ok(())
+/// It is not to be shown any more.
+pub(in crate::relay) fn withhold(tx: &Tx<'_>, row: i64) -> Result<(), StoreError> {
+    receipt::remove(tx, Direction::ToMax, row, Counted::Withheld)
 }
 
 /// Its entry in the CRM's history is made or not wanted.

@@ -19,6 +19,7 @@ use super::pause;
 use super::render::Incoming;
 use super::state::Shared;
 use super::store::customer::Customer;
+use super::store::receipt::Counted;
 use super::store::to_crm::{self as queue, CrmTask};
 use super::store::{Position, StoreError, Tx, closing};
 use crate::contract::CustomerId;
@@ -241,7 +242,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
             match (verdict, &head.task) {
                 (Verdict::Changed(task), _) => queue::change(tx, head.id, &task)?,
                 (Verdict::Taken { chat }, CrmTask::Message { incoming, own, .. }) => {
-                    queue::remove(tx, head.id)?;
+                    queue::remove(tx, head.id, Counted::Delivered)?;
                     customer.crm_timestamp = customer.crm_timestamp.max(head.timestamp);
                     if *own {
                         customer.delivered = customer.delivered.max(Some(head.position));
@@ -260,7 +261,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     }
                 }
                 (Verdict::Taken { chat }, CrmTask::HandOver) => {
-                    queue::remove(tx, head.id)?;
+                    queue::remove(tx, head.id, Counted::Delivered)?;
                     if let (Some(parent), Some(chat)) = (customer.dialog.chat(), chat)
                         && parent != chat
                     {
@@ -268,11 +269,11 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     }
                 }
                 (Verdict::Moved { parent, chat }, _) => {
-                    queue::remove(tx, head.id)?;
+                    queue::remove(tx, head.id, Counted::Delivered)?;
                     stepper.step(&mut customer, &Event::Transferred { parent, chat }, None)?;
                 }
                 (Verdict::Closed { chat }, _) => {
-                    queue::remove(tx, head.id)?;
+                    queue::remove(tx, head.id, Counted::Delivered)?;
                     if closing::note(tx, chat, now)? {
                         stepper.step(&mut customer, &Event::ChatClosed { chat, by: ClosedBy::Relay }, None)?;
                     }
@@ -295,7 +296,8 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                         }
                     }
                 }
-                (Verdict::Taken { .. } | Verdict::Needless, _) => queue::remove(tx, head.id)?,
+                (Verdict::Taken { .. }, _) => queue::remove(tx, head.id, Counted::Delivered)?,
+                (Verdict::Needless, _) => queue::remove(tx, head.id, Counted::Withheld)?,
             }
             customer.save(tx, rules)?;
             load_head(tx, customer.id, rules.receiver)

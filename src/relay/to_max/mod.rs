@@ -221,7 +221,7 @@ fn load_head(tx: &Tx<'_>, id: CustomerId, rules: &Rules, now: Millis) -> Result<
             && !is_wanted(&origin, row.created_at, &customer, rules, now)
         {
             tracing::debug!("a message of the channel's own came too late to be shown and is skipped");
-            queue::remove(tx, row.id)?;
+            queue::withhold(tx, row.id)?;
             tx.wake(|woken| woken.overdue += 1);
             continue;
         }
@@ -304,7 +304,7 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     (next >= parts.len()).then_some((State::Sent, None))
                 }
                 Verdict::Needless => {
-                    queue::remove(tx, head.id)?;
+                    queue::withhold(tx, head.id)?;
                     tx.wake(|woken| woken.overdue += 1);
                     return Ok(None);
                 }
