@@ -52,6 +52,8 @@ pub struct Customer {
     pub sent: Vec<Sent>,
     /// What was answered in MANGO's own desk.
     pub desk: Vec<String>,
+    /// Sessions that were ended there.
+    pub ended_at_desk: Vec<String>,
     /// When a dialog may have begun anew for another reason than a closing: the person left, or was
     /// erased.
     pub breaks: Vec<i64>,
@@ -385,6 +387,7 @@ impl Play {
         }
         if ends {
             customer.breaks.push(now);
+            customer.ended_at_desk.push(session["session_id"].as_str().unwrap_or_default().to_owned());
             let said_in_it = |said: &Said| {
                 let messages = session["messages"].as_array().into_iter().flatten();
                 { messages }.any(|message| message.to_string().contains(&said.text))

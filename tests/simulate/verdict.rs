@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::plan::{AGAIN, AT_ONCE, CLOSED, GOODBYE, Habits, Odd, Plan, SOON, Step, Way};
 use crate::play::{Customer, Play, Said, Sent};
-use crate::stage::{AT_THE_DESK, BEGINNING};
+use crate::stage::BEGINNING;
 
 /// An update that came in the moment of an erasure may have been on its way into the CRM.
 const UNDER_WAY: i64 = 130_000;
@@ -49,7 +49,8 @@ pub async fn missing(play: &Play, plan: &Plan) -> Vec<String> {
         }
         let sessions = play.sessions(number);
         let closings = closings(play, customer);
-        let owed = closings.iter().filter(|at| play.stage.mango.is_none() || is_open_at(&sessions, **at)).count();
+        let could_come = |at: &&i64| play.stage.mango.is_none() || is_open_at(&sessions, customer, **at);
+        let owed = closings.iter().filter(could_come).count();
         let (closings, goodbyes) = (owed, of_bot(play, customer, GOODBYE).len());
         // One that was perhaps sent is not sent again where nobody may look for it.
         let sure = plan.setting.reading && !customer.left && customer.erased_at.is_empty() && play.lost_at.is_empty();
@@ -116,13 +117,18 @@ pub async fn broken(play: &Play, plan: &Plan) -> Vec<String> {
     broken
 }
 
-/// Whether MANGO OFFICE could have brought the customer a farewell then.
-fn is_open_at(sessions: &[Value], at: i64) -> bool {
-    sessions.iter().any(|session| {
+/// Whether MANGO OFFICE could surely bring the customer a farewell then: in a session that goes on
+/// until the relay ends it.
+fn is_open_at(sessions: &[Value], customer: &Customer, at: i64) -> bool {
+    sessions.iter().filter(|session| !is_ended_at_desk(customer, session)).any(|session| {
         let began = session["messages"][0]["time"].as_i64().unwrap_or_default();
         let ended = session["update_time"].as_i64().filter(|_| session["state"] == "closed").unwrap_or(i64::MAX);
         (began..=ended).contains(&at)
     })
+}
+
+fn is_ended_at_desk(customer: &Customer, session: &Value) -> bool {
+    customer.ended_at_desk.iter().any(|id| session["session_id"] == id.as_str())
 }
 
 /// A close on either side ends both. Of who was erased the relay knows nothing more.
@@ -133,8 +139,7 @@ fn ended_together(play: &Play, number: usize, customer: &Customer, missing: &mut
     let (at_mango, in_the_crm) = (session["state"] != "closed", chats.iter().any(|chat| chat["status"] != "Completed"));
     // What was written in the moment in which the relay closed a session begins a dialog without
     // one.
-    let by = session["closed_by_abonent_id"].as_i64();
-    let by_the_relay = by.is_some_and(|by| by % 1_000_000 != AT_THE_DESK % 1_000_000);
+    let by_the_relay = !is_ended_at_desk(customer, &session);
     if at_mango != in_the_crm && (at_mango || !by_the_relay) {
         let (sender, state) = (customer.sender(), &session["state"]);
         missing.push(format!("a close ends both: the session of {sender} is {state}, its chat is open: {in_the_crm}"));
