@@ -23,6 +23,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::net::{UnixListener, UnixSocket};
 
+use super::mango::while_held;
 use super::receipt::ReceiptError;
 use super::state::Shared;
 use super::store::customer::{self, Customer};
@@ -121,11 +122,8 @@ pub(super) async fn erase_person(shared: &Shared, customer: CustomerId) -> Resul
     let (now, passed) = (shared.clock.now(), shared.clock.passed());
     let (max_time, mango_time) = (shared.moments.time(passed), shared.mango_rounds.time(passed));
     let clocks = Clocks { now, max: max_time, mango: mango_time };
-    let (erased, at_least, newest) = shared.store.transact(move |tx| erase_rows(tx, customer, &clocks)).await?;
+    let (erased, at_least) = shared.store.transact(move |tx| erase_rows(tx, customer, &clocks)).await?;
     shared.moments.note(Moment::Erased, passed, at_least);
-    if mango_time.is_none() {
-        shared.mango_rounds.note_erased(customer, passed, newest);
-    }
     shared.store.purge().await?;
     tracing::info!("a person was erased from the store");
     Ok(erased)
@@ -236,9 +234,8 @@ struct Clocks {
     mango: Option<Millis>,
 }
 
-/// Answers, too, what is before the erasure by MAX's clock, and by that of who brought the person's
-/// messages.
-fn erase_rows(tx: &Tx<'_>, id: CustomerId, clocks: &Clocks) -> Result<(Erased, Millis, Millis), StoreError> {
+/// Answers, too, what is before the erasure by MAX's clock.
+fn erase_rows(tx: &Tx<'_>, id: CustomerId, clocks: &Clocks) -> Result<(Erased, Millis), StoreError> {
     let Clocks { now, max, mango: mango_time } = *clocks;
     for (row, may_have_left) in to_max::agents_waiting(tx, id)? {
         let words = "данные клиента удалены администратором MaxChannel".to_owned();
@@ -263,6 +260,10 @@ fn erase_rows(tx: &Tx<'_>, id: CustomerId, clocks: &Clocks) -> Result<(Erased, M
     meta::set_moment(tx, Moment::Erased, erased_at.max(now), false)?;
     meta::keep_last_row(tx)?;
     mango::erase(tx, id)?;
+    // Whose they are their sessions tell, which may come later.
+    for message in mango::held(tx, None)? {
+        erased::remember(tx, &while_held(&message, id), now)?;
+    }
     receipt::erase(tx, id)?;
     erased::remember_person(tx, id, mango_time.or(max).unwrap_or(now).max(newest))?;
     let erased = Erased {
@@ -273,5 +274,5 @@ fn erase_rows(tx: &Tx<'_>, id: CustomerId, clocks: &Clocks) -> Result<(Erased, M
         sent: sent::remove_of(tx, id)?,
         to_bot: to_bot::remove_of(tx, id)?,
     };
-    Ok((erased, at_least, newest))
+    Ok((erased, at_least))
 }

@@ -324,6 +324,9 @@ async fn a_farewell_for_a_dialog_that_ended_at_mango_is_neither_sent_nor_told_as
     office.world.pass(120_000).await;
     assert_eq!(office.sessions(&anna).len(), 1, "a farewell began a dialog");
     assert!(office.world.history(&anna).iter().all(|entry| !entry.text.contains("Спасибо")));
+    while office.world.relay.facts().await.undelivered.to_max > 0 {
+        office.world.moment().await;
+    }
     // Closed in the CRM, it is shown before the session ends.
     office.say(&anna, "Ещё вопрос");
     let chat = office.world.accept(&anna).await;
@@ -469,9 +472,10 @@ async fn a_file_that_does_not_go_through_mango_is_told_to_the_agent_and_costs_th
             bytes: b"%PDF".to_vec(),
         };
         let crm = office.world.crm.control();
-        crm.send(chat, office.world.agent, "Смотрите", vec![file("раз.pdf"), file("два.pdf")]).unwrap();
+        crm.send(chat, office.world.agent, "Смотрите", vec![file("раз.pdf")]).unwrap();
+        crm.send(chat, office.world.agent, "И это", vec![file("два.pdf")]).unwrap();
         crm.send(chat, office.world.agent, "Видно?", Vec::new()).unwrap();
-        office.world.until_true("the texts go on", || office.shown(&anna) == ["Смотрите", "Видно?"]).await;
+        office.world.until_true("the texts go on", || office.shown(&anna) == ["Смотрите", "И это", "Видно?"]).await;
         let told = || {
             let reports = office.world.reports();
             let failed: Vec<_> = reports.iter().filter(|(state, _)| state == "Failed").cloned().collect();

@@ -24,7 +24,7 @@ const MINUTE: i64 = 60 * SECOND;
 /// When hours that do so begin or end.
 const STROKE: i64 = 2 * MINUTE;
 /// Where nothing is asked for, every so many-th sequence goes through MANGO OFFICE.
-const THROUGH_MANGO: u64 = 8;
+const THROUGH_MANGO: u64 = 40;
 
 /// One sequence.
 #[derive(Clone, Debug)]

@@ -108,15 +108,12 @@ pub(super) async fn take_events(
     let now = shared.clock.now();
     // One that lies far ahead is odd and shows no clock.
     let times = events.iter().map(Event::time).filter(|time| is_time(*time) && *time < now + FAR_AHEAD);
-    let corrected = times.max().map(|newest| shared.mango_rounds.heard(newest, shared.clock.passed()));
-    let corrected = corrected.unwrap_or_default();
-    let is_better_known = !corrected.is_empty();
+    if let Some(newest) = times.max() {
+        shared.mango_rounds.heard(newest, shared.clock.passed());
+    }
     let (taken, forgets) = shared
         .store
         .transact(move |tx| {
-            for (customer, at) in corrected {
-                erased::remember_person(tx, customer, at)?;
-            }
             let mut taking = Taking { tx, bot, source, now, taken: Vec::new(), forgets: false };
             for event in events {
                 taking.event(event)?;
@@ -132,9 +129,6 @@ pub(super) async fn take_events(
         .await?;
     if forgets {
         shared.store.purge().await?;
-    }
-    if is_better_known {
-        shared.mango_rounds.corrected();
     }
     let found = taken.iter().any(|(kind, new)| *new && *kind == "message");
     for (kind, new) in taken {
@@ -213,7 +207,17 @@ impl Taking<'_> {
         let Some(client) = &session.client else { return Ok(None) };
         let erased_at = erased::person(self.tx, customer_of(&client.id))?;
         let Some(erased_at) = erased_at.filter(|erased_at| session.updated_at <= *erased_at) else { return Ok(None) };
-        Ok((!store::is_awaited(self.tx, &session.id, erased_at)?).then_some(erased_at))
+        for message in store::held(self.tx, Some(&session.id))? {
+            if !self.was_held(&message, customer_of(&client.id))? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(erased_at))
+    }
+
+    /// Whether the message waited for its session when that person was erased.
+    fn was_held(&self, message: &str, customer: CustomerId) -> Result<bool, StoreError> {
+        erased::contains(self.tx, &while_held(message, customer))
     }
 
     fn session(&mut self, session: &Session) -> Result<(), StoreError> {
@@ -261,10 +265,9 @@ impl Taking<'_> {
         }
         store::put(self.tx, &known)?;
         if known.customer.is_some() && known.is_max.is_some() {
-            let erased_at = known.customer.map(|customer| erased::person(self.tx, customer)).transpose()?.flatten();
             for (chat, message) in store::release(self.tx, &session.id)? {
-                // So with this.
-                if erased_at.is_some_and(|erased_at| message.time <= erased_at) {
+                let was_held = known.customer.map(|customer| self.was_held(&message.id, customer));
+                if was_held.transpose()?.unwrap_or_default() {
                     self.forgets = true;
                     continue;
                 }
@@ -323,7 +326,11 @@ impl Taking<'_> {
 
     /// The session is over; where its client has no other, the rules are told.
     pub fn closed(&mut self, known: &Known) -> Result<(), StoreError> {
-        let Some(customer) = known.customer.filter(|_| known.brought && !known.ended_here) else { return Ok(()) };
+        if known.ended_here {
+            // Of this the rules know, and the status sees what the cabinet did not say.
+            return if known.automatic { Ok(()) } else { noted::quiet(self.tx, self.now) };
+        }
+        let Some(customer) = known.customer.filter(|_| known.brought) else { return Ok(()) };
         let others = store::of_customer(self.tx, customer)?;
         if others.iter().any(|other| other.state != State::Closed) {
             return Ok(());
@@ -342,6 +349,11 @@ impl Taking<'_> {
         self.taken.push((kind, is_new));
         Ok(())
     }
+}
+
+/// The key of a message that waits for its session while somebody is erased, whose it may be.
+pub(in crate::relay) fn while_held(message: &str, customer: CustomerId) -> String {
+    format!("mango_held:{message}:{customer}")
 }
 
 /// The customer's number: the messenger's own, so that the same person is known whatever the

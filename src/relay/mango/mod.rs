@@ -19,11 +19,10 @@
 //! - What the cabinet says by itself (no employee said it, or it has the words of a message of the
 //!   manifest's own) is no answer: it is told of in the CRM, and the status names it.
 //! - A session that closes closes the chat, unless the client has another session, which is what a
-//!   transfer looks like. A dialog that is over here closes its session, also one that began with an
-//!   agent's message; what the client writes into it in that moment begins another dialog, which
-//!   that close does not end.
-//! - An erasure is held against MANGO's times by MANGO's clock, as far as that is known, and put
-//!   right when it is. A message that was held when its person was erased goes with them.
+//!   transfer looks like. A dialog that is over here closes its session, also one that began with
+//!   an agent's message; what the client writes into it in that moment begins another dialog,
+//!   which that close does not end.
+//! - An erasure is held against MANGO's times by MANGO's clock, as far as that is known. A message that was held when its person was erased goes with them.
 //! - Files go out by a setting only; a refusal of one says nothing of the key.
 //!
 //! Must not: trust a call without a signature but from the networks that the settings name, or set
@@ -41,7 +40,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ground::Ground;
-pub(super) use intake::{take, webhook};
+pub(super) use intake::{take, webhook, while_held};
 pub(super) use noted::{facts as noted_facts, mended};
 pub(super) use rounds::Rounds;
 pub(super) use send::{Outgoing, Sent, send};

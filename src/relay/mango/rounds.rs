@@ -35,8 +35,6 @@ struct State {
     asked: HashMap<String, Asked>,
     /// How far MANGO's clock is ahead of passed time, at the least.
     ahead: Option<Millis>,
-    /// Who was erased before anything was known of it, when, and not before what.
-    erased: Vec<(CustomerId, Millis, Millis)>,
 }
 
 /// What is known of asking for one session.
@@ -59,7 +57,6 @@ impl Rounds {
             released: HashSet::new(),
             asked: HashMap::new(),
             ahead: None,
-            erased: Vec::new(),
         }))
     }
 
@@ -72,24 +69,10 @@ impl Rounds {
         self.lock().ahead.map(|ahead| passed + ahead)
     }
 
-    /// A person was erased now, by our own clock, since MANGO's is not known; by MANGO's it was not
-    /// before `at_least`.
-    pub fn note_erased(&self, customer: CustomerId, passed: Millis, at_least: Millis) {
-        self.lock().erased.push((customer, passed, at_least));
-    }
-
-    /// MANGO has told of something of this time. Answers when those were erased by its clock who
-    /// stand there by ours.
-    pub(super) fn heard(&self, at: Millis, passed: Millis) -> Vec<(CustomerId, Millis)> {
+    /// MANGO has told of something of this time.
+    pub(super) fn heard(&self, at: Millis, passed: Millis) {
         let mut state = self.lock();
-        let ahead = (at - passed).max(state.ahead.unwrap_or(Millis::MIN));
-        state.ahead = Some(ahead);
-        state.erased.iter().map(|(customer, passed, at_least)| (*customer, (passed + ahead).max(*at_least))).collect()
-    }
-
-    /// That is on disk.
-    pub(super) fn corrected(&self) {
-        self.lock().erased.clear();
+        state.ahead = state.ahead.max(Some(at - passed));
     }
 
     /// How much longer a message of this customer's waits; none: it goes on.

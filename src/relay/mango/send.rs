@@ -116,8 +116,7 @@ pub(in crate::relay) async fn send(
                     match sent {
                         Ok((id, at)) => {
                             let now = shared.clock.now();
-                            // What it corrects is written with the next event.
-                            let _ = shared.mango_rounds.heard(at, shared.clock.passed());
+                            shared.mango_rounds.heard(at, shared.clock.passed());
                             shared.store.transact(move |tx| noted::taken(tx, now)).await?;
                             return Ok(Sent::Taken { mid: format!("mango.{id}"), at });
                         }

@@ -177,10 +177,11 @@ pub(in crate::relay) fn hold(
     Ok(())
 }
 
-/// Whether a message that is younger than that waits for that session.
-pub(in crate::relay) fn is_awaited(tx: &Tx<'_>, session: &str, than: Millis) -> Result<bool, StoreError> {
-    let younger = "SELECT 1 FROM mango_held WHERE session = ?1 AND json_extract(body, '$.time') > ?2";
-    Ok(tx.connection.prepare_cached(younger)?.exists(params![session, than])?)
+/// The messages that wait for that session; none: for any.
+pub(in crate::relay) fn held(tx: &Tx<'_>, session: Option<&str>) -> Result<Vec<String>, StoreError> {
+    let held = "SELECT message FROM mango_held WHERE ?1 IS NULL OR session = ?1";
+    let mut statement = tx.connection.prepare_cached(held)?;
+    Ok(statement.query_map([session], read)?.collect::<Result<_, _>>()?)
 }
 
 /// The session that has that chat.

@@ -322,7 +322,7 @@ impl Form {
             let name = head.split("name=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
             match name {
                 "file" => form.file = Some(Bytes::copy_from_slice(content)),
-                // What a form calls json stands here as the request (MANGO OFFICE API reference, 4).
+                // What a form calls json is the request here (MANGO OFFICE API reference, 4).
                 "request" => drop(form.fields.insert("json".to_owned(), String::from_utf8_lossy(content).into_owned())),
                 name => drop(form.fields.insert(name.to_owned(), String::from_utf8_lossy(content).into_owned())),
             }
