@@ -97,6 +97,12 @@ async fn what_the_documents_say_of_a_cluster_works_word_for_word_from_the_first_
     .await;
     story.stop();
     story.run("docs/install.md", 6);
+    // The way back.
+    until_carried(&cluster);
+    story.run("docs/install.md", 7);
+    story.run("docs/install.md", 8);
+    until_carried(&cluster);
+    story.run("docs/receipt.md", 2);
 
     // Day two.
     for kind in ["PodMonitor", "PrometheusRule"] {
@@ -125,6 +131,13 @@ async fn what_the_documents_say_of_a_cluster_works_word_for_word_from_the_first_
     })
     .await;
     story.assert_whole();
+}
+
+/// A new pod is up, and the channel is ready again.
+fn until_carried(cluster: &Cluster) {
+    cluster.kubectl(&["-n", "maxchannel", "rollout", "status", "deployment/maxchannel", "--timeout=90s"]);
+    cluster.kubectl(&["rollout", "status", "statefulset/support-relay", "--timeout=90s"]);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "mxc/support", "--timeout=90s"]);
 }
 
 /// The image that the guide pushes.

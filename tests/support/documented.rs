@@ -188,7 +188,9 @@ impl Story {
         let block = block.unwrap_or_else(|| panic!("{page} has no shell block {number}"));
         let mut printed = String::new();
         for command in block.commands.iter().filter(|command| !held(command)) {
-            if self.ran.insert(command.clone()) || !command.starts_with("helm install") {
+            // What is there already is not made a second time.
+            let is_once = command.starts_with("helm install") || command.starts_with("ln -s");
+            if self.ran.insert(command.clone()) || !is_once {
                 printed += &self.command(page, command);
             }
         }
