@@ -17,6 +17,10 @@ mod canary;
 mod controller_settings;
 mod crash;
 mod definition;
+#[allow(dead_code, reason = "shared with the tests on one machine")]
+#[path = "../support/documented.rs"]
+mod documented;
+mod documents;
 mod errors;
 mod fleet;
 mod flux;

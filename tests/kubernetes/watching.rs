@@ -187,7 +187,6 @@ async fn touch(world: &World, mark: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes and has a cluster to itself: run it by its name"]
 async fn every_alert_fires_by_its_fault_and_resolves_and_every_panel_shows_something() {
     let Some(cluster) = Cluster::with_node().await else { return };
     let world = World::alone(&cluster).await;

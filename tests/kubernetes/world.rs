@@ -42,6 +42,8 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 pub enum Turn {
     Shared(#[allow(dead_code)] RwLockReadGuard<'static, ()>),
     Alone(#[allow(dead_code)] RwLockWriteGuard<'static, ()>),
+    /// On a cluster of the test's own.
+    Elsewhere,
 }
 
 /// The cluster that the environment names.
@@ -150,6 +152,11 @@ impl World {
     /// With no other test beside it.
     pub async fn alone(cluster: &Cluster) -> Self {
         Self::begin(cluster, Turn::Alone(GATE.write().await)).await
+    }
+
+    /// On a cluster that no other test knows.
+    pub async fn elsewhere(cluster: &Cluster) -> Self {
+        Self::begin(cluster, Turn::Elsewhere).await
     }
 
     async fn begin(cluster: &Cluster, turn: Turn) -> Self {

@@ -5,6 +5,10 @@
 
 mod company;
 mod disk;
+#[allow(dead_code, reason = "shared with the tests in a cluster")]
+#[path = "../support/documented.rs"]
+mod documented;
+mod documents;
 mod kill;
 #[cfg(feature = "otlp")]
 mod otlp;
