@@ -17,8 +17,6 @@ pub const HELD: &[(&str, &str)] = &[
     ("sops ", "the program is in no registry that is reached from here"),
     ("open ", "it opens a browser; the page is looked at by tests/browser"),
     ("maxchannel creatio-install ", "our simulator takes no package; tests/creatio_contract runs the package itself"),
-    ("maxchannel export --channel ", "it moves between two installations: tests/local/moving.rs"),
-    ("kubectl exec -i support-relay-0 -- /maxchannel import ", "the other half of that move"),
     ("kubectl --context ", "two clusters at once: tests/local/moving.rs moves between two installations"),
 ];
 
@@ -199,6 +197,11 @@ impl Story {
                 panic!("{page}, block {number}: this line is not printed: {line}\nPrinted:\n{printed}")
             });
         }
+    }
+
+    /// A command of the story itself, which no page has.
+    pub fn also(&mut self, command: &str) -> String {
+        self.command("between the pages", command)
     }
 
     fn command(&mut self, page: &str, command: &str) -> String {
