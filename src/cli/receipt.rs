@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use super::admin::{SocketArgs, ask};
 use super::dead_letters::json;
 use super::{Output, USAGE};
-use crate::contract::admin::{Receipt, Tally, route};
+use crate::contract::admin::{Receipt, ReceiptDay, Tally, route};
 
 /// Show what became of every message: received, delivered, repeated, given up, uncertain, doubled.
 ///
@@ -54,7 +54,7 @@ async fn show(args: &Args) -> Result<ExitCode, String> {
         Output::Text => receipts.iter().map(as_text).collect::<Vec<_>>().join("\n"),
     };
     let printed = super::print(&text);
-    let adds_up = receipts.iter().flat_map(|receipt| &receipt.days).all(|day| day.adds_up());
+    let adds_up = receipts.iter().flat_map(|receipt| &receipt.days).all(ReceiptDay::adds_up);
     if !adds_up {
         eprintln!(
             "maxchannel receipt: it does not add up, and that is a fault of MaxChannel: see docs/alerts/MaxChannelReceiptOff.md"
@@ -76,16 +76,15 @@ fn as_text(receipt: &Receipt) -> String {
         text.push_str("no message came yet\n");
         return text;
     }
-    let head: Vec<&str> = columns(&Tally::default()).iter().map(|(name, _)| *name).collect();
-    let _ =
-        writeln!(text, "{:<12}{:<8}{}", "day", "", head.iter().map(|name| format!("{name:>11}")).collect::<String>());
+    let head = columns(&Tally::default()).map(|(name, _)| format!("{name:>11}")).concat();
+    let _ = writeln!(text, "{:<12}{:<8}{head}", "day", "");
     for day in &receipt.days {
         if !day.known {
             let _ = writeln!(text, "{:<12}not known: it was not counted yet", day.day);
         }
         for (direction, tally) in [("to CRM", &day.to_crm), ("to MAX", &day.to_max)] {
             let Some(tally) = tally else { continue };
-            let figures: String = columns(tally).iter().map(|(_, figure)| format!("{figure:>11}")).collect();
+            let figures = columns(tally).map(|(_, figure)| format!("{figure:>11}")).concat();
             let _ = writeln!(text, "{:<12}{direction:<8}{figures}", day.day);
         }
     }

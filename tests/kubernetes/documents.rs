@@ -78,7 +78,7 @@ async fn what_the_documents_say_of_a_cluster_works_word_for_word_from_the_first_
 
     let folder = tempfile::tempdir().unwrap();
     let mut story = begin(&world, &folder);
-    let page_at = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let page_at = free_port();
     story.instead.push(("port-forward svc/maxchannel-status 8081".to_owned(), {
         format!("port-forward svc/maxchannel-status {page_at}:8081")
     }));
@@ -97,6 +97,12 @@ async fn what_the_documents_say_of_a_cluster_works_word_for_word_from_the_first_
     .await;
     story.stop();
     story.run("docs/install.md", 6);
+    // The way back.
+    until_carried(&cluster);
+    story.run("docs/install.md", 7);
+    story.run("docs/install.md", 8);
+    until_carried(&cluster);
+    story.run("docs/receipt.md", 2);
 
     // Day two.
     for kind in ["PodMonitor", "PrometheusRule"] {
@@ -115,6 +121,26 @@ async fn what_the_documents_say_of_a_cluster_works_word_for_word_from_the_first_
     // Once more, as the first page says it.
     story.run("README.md", 4);
     story.run("charts/maxchannel/README.md", 1);
+    // From a laptop to the cluster, with the store.
+    story.also("kubectl delete mxc support");
+    let laptop = format!("127.0.0.1:{}", free_port());
+    story.also(&format!("maxchannel run -f channel.yaml -f secrets.yaml --listen {laptop}"));
+    until("the channel is ready on the laptop", PATIENCE, || async {
+        let answer = reqwest::get(format!("http://{laptop}/readyz")).await.ok()?;
+        let ready = answer.status().is_success() && world.crm.control().rows("Channel")[0]["IsActive"] == true;
+        ready.then_some(())
+    })
+    .await;
+    story.also("kubectl apply -f channel.yaml");
+    until("the cluster sees whose the bot is", PATIENCE, || async {
+        cluster.kubectl(&["get", "mxc", "support", "-o", "json"]).contains("OwnedElsewhere").then_some(())
+    })
+    .await;
+    cluster.kubectl(&["rollout", "status", "statefulset/support-relay", "--timeout=90s"]);
+    story.run("docs/moving.md", 2);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "mxc/support", "--timeout=90s"]);
+    story.stop();
+
     // With the controller gone, a channel hangs in its deletion until its finalizer is taken off.
     cluster.kubectl(&["-n", "maxchannel", "scale", "deployment", "maxchannel", "--replicas=0"]);
     cluster.kubectl(&["-n", "maxchannel", "wait", "--for=delete", "pod", "-l", CONTROLLER, "--timeout=60s"]);
@@ -125,6 +151,17 @@ async fn what_the_documents_say_of_a_cluster_works_word_for_word_from_the_first_
     })
     .await;
     story.assert_whole();
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A new pod is up, and the channel is ready again.
+fn until_carried(cluster: &Cluster) {
+    cluster.kubectl(&["-n", "maxchannel", "rollout", "status", "deployment/maxchannel", "--timeout=90s"]);
+    cluster.kubectl(&["rollout", "status", "statefulset/support-relay", "--timeout=90s"]);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "mxc/support", "--timeout=90s"]);
 }
 
 /// The image that the guide pushes.
@@ -174,6 +211,8 @@ fn begin(world: &World, folder: &tempfile::TempDir) -> Story {
     story.instead.push(("/usr/local/bin/".to_owned(), format!("{}/", bin.display())));
     let kubeconfig = world.cluster.state.join("kubeconfig").display().to_string();
     story.environment.push(("KUBECONFIG".to_owned(), kubeconfig));
+    story.environment.push(("MAXCHANNEL_MAX_URL".to_owned(), world.max.url()));
+    story.environment.push(("MAXCHANNEL_MANGO_URL".to_owned(), world.mango.url()));
     story
 }
 

@@ -12,6 +12,26 @@ pub const TOKEN: &str = "invented-token-CANARY-0001";
 /// How long a test waits for something before it fails.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// How messages come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Webhook,
+    LongPoll,
+    MangoDialogs,
+}
+
+impl Way {
+    pub const ALL: [Self; 3] = [Self::Webhook, Self::LongPoll, Self::MangoDialogs];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::LongPoll => "longPoll",
+            Self::MangoDialogs => "mangoDialogs",
+        }
+    }
+}
+
 pub struct Company {
     pub max: max::Simulator,
     pub mango: mango::Simulator,
@@ -30,9 +50,17 @@ pub struct Company {
 
 impl Company {
     pub async fn new(webhook: bool) -> Self {
+        Self::by(if webhook { Way::Webhook } else { Way::LongPoll }).await
+    }
+
+    pub async fn by(way: Way) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let max = max::Simulator::start(max::Options::default()).await.unwrap();
-        let mango = mango::Simulator::start(mango::Options::default()).await.unwrap();
+        let mut options = mango::Options::default();
+        if way == Way::MangoDialogs {
+            options.switches = mango::Switches::friendly();
+        }
+        let mango = mango::Simulator::start(options).await.unwrap();
         let crm = creatio::Simulator::start(creatio::Options::default()).await.unwrap();
         let bot = max.control().create_bot(max::NewBot::new("Служба поддержки", TOKEN)).unwrap().user_id;
         let agent = crm.control().add_agent("Иван Агентов", "ivan@example.com");
@@ -43,17 +71,22 @@ impl Company {
             ..mango::Employee::default()
         };
         let employee = mango.control().put_employee(employee);
-        mango.control().put_group(mango::Group {
+        let group = mango.control().put_group(mango::Group {
             name: "Поддержка".to_owned(),
             members: vec![employee],
             ..mango::Group::default()
         });
+        if way == Way::MangoDialogs {
+            mango.control().max_channel_for_group(group);
+            mango.control().switches(|switches| switches.auto_distribution = true);
+        }
+        let webhook = way == Way::Webhook;
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
         let company =
             Self { max, mango, crm, bot, agent, folder, port, env: Vec::new(), recording: None, webhook, child: None };
         company.write_secrets(TOKEN);
-        company.write_channel("");
+        company.write_channel(if way == Way::MangoDialogs { "  intake: {mangoDialogs: {}}\n" } else { "" });
         company
     }
 
@@ -139,8 +172,12 @@ impl Company {
 
     /// Asks it to stop, as a service manager does.
     pub fn ask_to_stop(&self) {
+        self.signal("-TERM");
+    }
+
+    pub fn signal(&self, name: &str) {
         let id = self.child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -92,7 +92,7 @@ impl Reader<'_> {
                     };
                     self.events.push(Event::Wrote { file: file.clone(), at, bytes });
                 } else {
-                    self.said(number, bytes);
+                    self.said(number, &bytes);
                 }
             }
             "ftruncate" => {
@@ -164,8 +164,8 @@ impl Reader<'_> {
         }
     }
 
-    fn said(&mut self, number: u32, bytes: Vec<u8>) {
-        let text = String::from_utf8_lossy(&bytes).into_owned();
+    fn said(&mut self, number: u32, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes).into_owned();
         match self.heard.get_mut(&number) {
             Some(heard) => {
                 let heard = String::from_utf8_lossy(&std::mem::take(heard)).into_owned();

@@ -65,6 +65,7 @@ async fn what_the_documents_say_of_one_machine_works_word_for_word() {
     story.instead.push(("max:91234567".to_owned(), anna.sender.clone()));
     story.run("docs/start.md", 4);
     story.run("README.ru.md", 2);
+    story.run("docs/receipt.md", 1);
     story.run("docs/backup.md", 1);
     assert!(std::fs::metadata(folder.join("support.store")).unwrap().len() > 0);
     story.run("docs/backup.md", 2);

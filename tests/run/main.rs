@@ -9,7 +9,9 @@ mod disk;
 #[path = "../support/documented.rs"]
 mod documented;
 mod documents;
+mod faults;
 mod kill;
+mod naive;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod power_cut;
