@@ -21,7 +21,7 @@ CLUSTER ?= target/cluster
 RIGHTS = $(TEST) --test kubernetes -- --ignored rights
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
-.PHONY: help demo test test-rust simulate test-clients test-browser fuzz test-creatio test-kubernetes test-oldest test-flux test-argocd cluster-up cluster-down lint advisories generate docs docs-check bench bench-controller soak-controller image fmt sbom
+.PHONY: help demo test test-rust simulate test-clients test-browser fuzz test-creatio test-kubernetes test-oldest test-flux test-argocd cluster-up cluster-down lint advisories generate docs docs-check bench bench-peers bench-controller soak-controller image fmt sbom
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +104,13 @@ docs-check: ## build the site and open every link; the API reference must be fre
 bench: ## memory, latency, drain and recovery of the relay; see benches/README.md
 	$(CARGO) build --release --locked --no-default-features --bin maxchannel --bin maxchannel-relay --target-dir target/without-doubles
 	BENCH_PROGRAM="$$PWD/target/without-doubles/$(CARGO_BUILD_TARGET)/release/maxchannel" $(CARGO) bench --locked
+
+bench-peers: ## the relay beside what one would take instead: the official client, a public Rust one, a bare forwarder; needs Node
+	$(CARGO) build --release --locked --no-default-features --bin maxchannel --bin maxchannel-relay --target-dir target/without-doubles
+	cd tests/official_clients/typescript && npm ci --ignore-scripts --silent
+	$(CARGO) build --release --locked --manifest-path benches/peers/rust/Cargo.toml --target-dir target/peers
+	BENCH_ONLY=peers BENCH_PROGRAM="$$PWD/target/without-doubles/$(CARGO_BUILD_TARGET)/release/maxchannel" \
+		BENCH_PEERS="$$PWD/target/peers/$(CARGO_BUILD_TARGET)/release" $(CARGO) bench --locked --bench relay
 
 bench-controller: ## the controller with 100, 1 000 and 5 000 channels on a real API server; minutes
 	CLUSTER_KIND=control scripts/with-cluster.sh $(CARGO) test --locked --test kubernetes -- --nocapture --ignored bench_controller
