@@ -7,6 +7,11 @@ export RUST_BACKTRACE := 0
 CARGO ?= cargo
 PROFILE ?= dev
 ARGS ?=
+# Of `faults`: a word of their names, and one way in (webhook, longPoll, mangoDialogs).
+FAULTS ?=
+FAULTS_WAY ?=
+# Of `power-cut`: how many points.
+POINTS ?=
 # Of `simulate`: the first seed, how many from there on, and (REPEAT=1) that one again and again.
 SEED ?=
 SEQUENCES ?=
@@ -21,7 +26,7 @@ CLUSTER ?= target/cluster
 RIGHTS = $(TEST) --test kubernetes -- --ignored rights
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
-.PHONY: help demo test test-rust simulate test-clients test-browser fuzz test-creatio test-kubernetes test-oldest test-flux test-argocd cluster-up cluster-down lint advisories generate docs docs-check bench bench-peers bench-controller soak-controller image fmt sbom
+.PHONY: help demo test test-rust simulate power-cut faults test-clients test-browser fuzz test-creatio test-kubernetes test-oldest test-flux test-argocd cluster-up cluster-down lint advisories generate docs docs-check bench bench-peers bench-controller soak-controller image fmt sbom
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +45,12 @@ test-rust: ## unit, wire and end-to-end tests, without a cluster
 
 simulate: ## sequences of all that can happen against the promises of the relay; SEED=… SEQUENCES=… for others
 	SEED=$(SEED) SEQUENCES=$(SEQUENCES) REPEAT=$(REPEAT) $(TEST) --test simulate -- --nocapture
+
+power-cut: ## the store after a power cut at any of POINTS=20000 points; needs strace; SEED=… for others
+	CI=1 POINTS=$(or $(POINTS),20000) SEED=$(SEED) $(TEST) --test run -- --nocapture power_cut
+
+faults: ## three ways in under 47 faults each: lost, doubled, reordered = 0; and a naive relay, which fails; a quarter of an hour
+	FAULTS="$(FAULTS)" FAULTS_WAY="$(FAULTS_WAY)" $(TEST) --test run -- --ignored --nocapture --test-threads 1 faults_
 
 test-clients: ## the official MAX client and a public Rust one against our simulator
 	tests/official_clients/run.sh
