@@ -7,6 +7,11 @@ export RUST_BACKTRACE := 0
 CARGO ?= cargo
 PROFILE ?= dev
 ARGS ?=
+# Of `faults`: a word of their names, and one way in (webhook, longPoll, mangoDialogs).
+FAULTS ?=
+FAULTS_WAY ?=
+# Of `power-cut`: how many points.
+POINTS ?=
 # Of `simulate`: the first seed, how many from there on, (REPEAT=1) that one again and again, and the way in:
 # webhook, longPoll or mangoDialogs.
 SEED ?=
@@ -23,7 +28,7 @@ CLUSTER ?= target/cluster
 RIGHTS = $(TEST) --test kubernetes -- --ignored rights
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
-.PHONY: help demo test test-rust simulate test-clients test-browser fuzz test-creatio test-kubernetes test-oldest test-flux test-argocd cluster-up cluster-down lint advisories generate docs docs-check bench bench-controller soak-controller image fmt sbom
+.PHONY: help demo test test-rust simulate power-cut faults test-clients test-browser fuzz test-creatio test-kubernetes test-oldest test-flux test-argocd cluster-up cluster-down lint advisories generate docs docs-check bench bench-peers bench-controller soak-controller image fmt sbom
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +47,12 @@ test-rust: ## unit, wire and end-to-end tests, without a cluster
 
 simulate: ## sequences of all that can happen against the promises of the relay; SEED=… SEQUENCES=… INTAKE=… for others
 	SEED=$(SEED) SEQUENCES=$(SEQUENCES) REPEAT=$(REPEAT) INTAKE=$(INTAKE) $(TEST) --test simulate -- --nocapture
+
+power-cut: ## the store after a power cut at any of POINTS=20000 points; needs strace; SEED=… for others
+	CI=1 POINTS=$(or $(POINTS),20000) SEED=$(SEED) $(TEST) --test run -- --nocapture power_cut
+
+faults: ## three ways in under 47 faults each: lost, doubled, reordered = 0; and a naive relay, which fails; a quarter of an hour
+	FAULTS="$(FAULTS)" FAULTS_WAY="$(FAULTS_WAY)" $(TEST) --test run -- --ignored --nocapture --test-threads 1 faults_
 
 test-clients: ## the official MAX client and a public Rust one against our simulator
 	tests/official_clients/run.sh
@@ -106,6 +117,13 @@ docs-check: ## build the site and open every link; the API reference must be fre
 bench: ## memory, latency, drain and recovery of the relay; see benches/README.md
 	$(CARGO) build --release --locked --no-default-features --bin maxchannel --bin maxchannel-relay --target-dir target/without-doubles
 	BENCH_PROGRAM="$$PWD/target/without-doubles/$(CARGO_BUILD_TARGET)/release/maxchannel" $(CARGO) bench --locked
+
+bench-peers: ## the relay beside what one would take instead: the official client, a public Rust one, a bare forwarder; needs Node
+	$(CARGO) build --release --locked --no-default-features --bin maxchannel --bin maxchannel-relay --target-dir target/without-doubles
+	cd tests/official_clients/typescript && npm ci --ignore-scripts --silent
+	$(CARGO) build --release --locked --manifest-path benches/peers/rust/Cargo.toml --target-dir target/peers
+	BENCH_ONLY=peers BENCH_PROGRAM="$$PWD/target/without-doubles/$(CARGO_BUILD_TARGET)/release/maxchannel" \
+		BENCH_PEERS="$$PWD/target/peers/$(CARGO_BUILD_TARGET)/release" $(CARGO) bench --locked --bench relay
 
 bench-controller: ## the controller with 100, 1 000 and 5 000 channels on a real API server; minutes
 	CLUSTER_KIND=control scripts/with-cluster.sh $(CARGO) test --locked --test kubernetes -- --nocapture --ignored bench_controller
