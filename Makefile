@@ -38,6 +38,7 @@ demo: ## a MAX customer talks to an agent in Creatio, on this machine; ARGS=--on
 
 test: ## everything that CI runs but the linters
 	-scripts/mono.sh
+	-command -v strace >/dev/null || scripts/packages.sh 'power cut' strace
 	$(WITH_CLUSTER) sh -c '$(TEST) && $(RIGHTS)'
 	tests/official_clients/run.sh
 	tests/browser/run.sh || [ $$? -eq 3 ]
@@ -48,7 +49,8 @@ test-rust: ## unit, wire and end-to-end tests, without a cluster
 simulate: ## sequences of all that can happen against the promises of the relay; SEED=… SEQUENCES=… INTAKE=… for others
 	SEED=$(SEED) SEQUENCES=$(SEQUENCES) REPEAT=$(REPEAT) INTAKE=$(INTAKE) $(TEST) --test simulate -- --nocapture
 
-power-cut: ## the store after a power cut at any of POINTS=20000 points; needs strace; SEED=… for others
+power-cut: ## the store after a power cut at any of POINTS=20000 points; SEED=… for others
+	command -v strace >/dev/null || scripts/packages.sh 'power cut' strace
 	CI=1 POINTS=$(or $(POINTS),20000) SEED=$(SEED) $(TEST) --test run -- --nocapture power_cut
 
 faults: ## three ways in under 47 faults each: lost, doubled, reordered = 0; and a naive relay, which fails; a quarter of an hour

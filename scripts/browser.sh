@@ -13,12 +13,7 @@ mkdir -p "$folder"
 # Two that need it at once: the second waits.
 exec 9>"$folder/.lock"
 flock 9
-if ! command -v chromium >/dev/null; then
-	[ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || missing "Chromium is missing: install the packages chromium and fonts-dejavu-core"
-	echo "browser: installing Chromium (once)" >&2
-	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core \
-		fonts-noto-color-emoji; } >"$folder/apt.log" 2>&1 || missing "Chromium cannot be installed: see $folder/apt.log"
-fi
+command -v chromium >/dev/null || "$(dirname "${BASH_SOURCE[0]}")/packages.sh" browser chromium fonts-dejavu-core fonts-noto-color-emoji
 if [ ! -e "$folder/.complete" ]; then
 	echo "browser: installing playwright-core and axe-core (once)" >&2
 	cp "$tests/package.json" "$tests/package-lock.json" "$folder/"

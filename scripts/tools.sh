@@ -65,9 +65,7 @@ debian_programs() {
 # A Python that reads YAML.
 python_yaml() {
 	for python in python3 /usr/bin/python3; do "$python" -c 'import yaml' 2>/dev/null && { command -v "$python"; return; }; done
-	{ [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; } || { echo "tools: python3 with PyYAML is missing: install the package python3-yaml" >&2; exit 3; }
-	echo "tools: installing the package python3-yaml" >&2
-	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-yaml; } >&2
+	"$here/packages.sh" tools python3 python3-yaml
 	echo /usr/bin/python3
 }
 
