@@ -458,7 +458,7 @@ async fn a_session_that_began_with_an_agents_message_ends_with_its_dialog() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_does_not_go_through_mango_is_told_to_the_agent_and_costs_the_key_nothing() {
     use maxchannel_simulator::creatio::OutFile;
-    for (keeps_files, words, wrong_requests) in [(true, "файлы не передаются", 0)] {
+    let (keeps_files, words, wrong_requests) = (true, "файлы не передаются", 0);
         let switches = Switches { multipart_signed_as_forms: false, ..Switches::friendly() };
         let office = office_of(switches, quiet_rules(), false, keeps_files).await;
         office.listens();
