@@ -365,7 +365,7 @@ impl Setting {
 
 impl Habits {
     fn new(seed: u64) -> Self {
-        let mut random = Random::new(seed ^ 0x0FF1_CE);
+        let mut random = Random::new(seed ^ 0x000F_F1CE);
         Self {
             calls: random.percent(80),
             form: random.pick(&[BodyForm::Form, BodyForm::Wrapped, BodyForm::WrappedText]),

@@ -292,7 +292,7 @@ fn way_out(play: &Play, plan: &Plan, customer: &Customer, broken: &mut Vec<Strin
                 broken.push(format!("promise 4: «{}» is told as failed and has come ({error})", sent.token));
             }
             // Files go by a setting only, and the agent is told.
-            "Failed" if keeps_files(plan) && sent.token.ends_with(".pdf") => {}
+            "Failed" if keeps_files(plan) && sent.token.strip_suffix(".pdf").is_some() => {}
             "Failed" if !customer.left && !customer.erased_at.iter().any(|at| *at + UNDER_WAY > sent.at) => {
                 broken.push(format!("promise 4: «{}» failed without a cause ({error})", sent.token));
             }
