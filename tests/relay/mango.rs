@@ -458,31 +458,33 @@ async fn a_session_that_began_with_an_agents_message_ends_with_its_dialog() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_does_not_go_through_mango_is_told_to_the_agent_and_costs_the_key_nothing() {
     use maxchannel_simulator::creatio::OutFile;
-    let (keeps_files, words, wrong_requests) = (true, "файлы не передаются", 0);
-    let switches = Switches { multipart_signed_as_forms: false, ..Switches::friendly() };
-    let office = office_of(switches, quiet_rules(), false, keeps_files).await;
-    office.listens();
-    let anna = Office::customer();
-    office.say(&anna, "Здравствуйте");
-    let chat = office.world.accept(&anna).await;
-    let file = |name: &str| OutFile {
-        name: name.to_owned(),
-        mime_type: "application/pdf".to_owned(),
-        bytes: b"%PDF".to_vec(),
-    };
-    let crm = office.world.crm.control();
-    crm.send(chat, office.world.agent, "Смотрите", vec![file("раз.pdf")]).unwrap();
-    crm.send(chat, office.world.agent, "И это", vec![file("два.pdf")]).unwrap();
-    crm.send(chat, office.world.agent, "Видно?", Vec::new()).unwrap();
-    office.world.until_true("the texts go on", || office.shown(&anna) == ["Смотрите", "И это", "Видно?"]).await;
-    let told = || {
-        let reports = office.world.reports();
-        let failed: Vec<_> = reports.iter().filter(|(state, _)| state == "Failed").cloned().collect();
-        (failed.len() == 2).then_some(failed)
-    };
-    let failed = office.world.until("both files are told", told).await;
-    assert!(failed[0].1.contains(words), "{failed:?}");
-    assert_eq!(office.mango.control().violations().len(), wrong_requests, "{keeps_files}");
-    office.say(&anna, "Нет");
-    office.received(&anna, &["Здравствуйте", "Нет"]).await;
+    for (keeps_files, words, wrong_requests) in [(true, "файлы не передаются", 0), (false, "Authorization failed", 1)]
+    {
+        let switches = Switches { multipart_signed_as_forms: false, ..Switches::friendly() };
+        let office = office_of(switches, quiet_rules(), false, keeps_files).await;
+        office.listens();
+        let anna = Office::customer();
+        office.say(&anna, "Здравствуйте");
+        let chat = office.world.accept(&anna).await;
+        let file = |name: &str| OutFile {
+            name: name.to_owned(),
+            mime_type: "application/pdf".to_owned(),
+            bytes: b"%PDF".to_vec(),
+        };
+        let crm = office.world.crm.control();
+        crm.send(chat, office.world.agent, "Смотрите", vec![file("раз.pdf")]).unwrap();
+        crm.send(chat, office.world.agent, "И это", vec![file("два.pdf")]).unwrap();
+        crm.send(chat, office.world.agent, "Видно?", Vec::new()).unwrap();
+        office.world.until_true("the texts go on", || office.shown(&anna) == ["Смотрите", "И это", "Видно?"]).await;
+        let told = || {
+            let reports = office.world.reports();
+            let failed: Vec<_> = reports.iter().filter(|(state, _)| state == "Failed").cloned().collect();
+            (failed.len() == 2).then_some(failed)
+        };
+        let failed = office.world.until("both files are told", told).await;
+        assert!(failed[0].1.contains(words), "{failed:?}");
+        assert_eq!(office.mango.control().violations().len(), wrong_requests, "{keeps_files}");
+        office.say(&anna, "Нет");
+        office.received(&anna, &["Здравствуйте", "Нет"]).await;
+    }
 }

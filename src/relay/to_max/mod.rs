@@ -48,10 +48,12 @@ struct Head {
 }
 
 impl Head {
-    /// The file that must be with MAX before the next part can go.
+    /// The file that must be with MAX before the next part can go. Through MANGO OFFICE it is the
+    /// part itself, which stays with the lane of files also when it is noted as sent.
     fn missing_file(&self) -> Option<&OutFile> {
         let part = self.parts.get(self.part)?;
-        part.file.as_ref().filter(|_| part.uploaded.is_none() && self.sending.is_none() && part.odd.is_none())
+        let is_of_files = self.sending.is_none_or(|sending| sending.by_mango);
+        part.file.as_ref().filter(|_| part.uploaded.is_none() && is_of_files && part.odd.is_none())
     }
 
     /// Nobody can look for it at MAX, and it has not been tried for long.
