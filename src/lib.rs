@@ -9,6 +9,9 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
+// Nothing of it is called; Cargo.toml says why it is named there.
+use log as _;
+
 pub mod api;
 pub mod channel;
 pub mod cli;
