@@ -186,11 +186,12 @@ async fn the_first_word_of_a_customer_that_a_new_store_missed_is_read_back_by_a_
     for ahead in [0, 3 * HOUR] {
         let mut world = World::start(quiet_rules(), Intake::LongPoll).await;
         world.set_wall(ahead);
+        // The new store has heard nothing of her, not even her start.
+        let anna = world.customer("Анна");
         world.switch(Intake::Webhook).await;
         world.stop().await;
         world.lose_store();
         world.run().await;
-        let anna = world.customer("Анна");
         lost_and_made_again(&world, &anna).await;
         // A store that is made in the moment in which it first hears of MAX has missed nothing.
         world.pass(60_000).await;
