@@ -69,13 +69,7 @@ async fn latency(table: &mut Table) {
     let site = Site::new(0).await;
     let _program = site.start_run();
     site.until_ready().await;
-    let customers = site.customers(CUSTOMERS);
-    let control = site.max.control();
-    for customer in &customers {
-        control.say(*customer, site.bot, "Здравствуйте, у меня вопрос").expect("a dialog");
-    }
-    let warm = async || customers.iter().all(|customer| !site.received(*customer).is_empty()).then_some(());
-    site.until("every customer's first message is in the CRM", warm).await;
+    let customers = site.open_dialogs(CUSTOMERS).await;
     let senders = Senders::new(&site);
     let client = reqwest::Client::new();
     let sent = senders.send(&site, &client, &customers, 0, LATENCY_MESSAGES).await;
@@ -100,12 +94,7 @@ async fn restart(table: &mut Table) {
     let site = Site::new(0).await;
     let program = site.start_run();
     site.until_ready().await;
-    let customers = site.customers(OPEN_DIALOGS);
-    for customer in &customers {
-        site.max.control().say(*customer, site.bot, "Здравствуйте, у меня вопрос").expect("a dialog");
-    }
-    let open = async || customers.iter().all(|customer| !site.received(*customer).is_empty()).then_some(());
-    site.until("every dialog is open", open).await;
+    let customers = site.open_dialogs(OPEN_DIALOGS).await;
     let senders = Senders::new(&site);
     let client = reqwest::Client::new();
     drop(program);
@@ -144,12 +133,7 @@ async fn strangers(table: &mut Table) {
     let site = Site::new(0).await;
     let program = site.start_run();
     site.until_ready().await;
-    let customers = site.customers(CUSTOMERS);
-    for customer in &customers {
-        site.max.control().say(*customer, site.bot, "Здравствуйте, у меня вопрос").expect("a dialog");
-    }
-    let open = async || customers.iter().all(|customer| !site.received(*customer).is_empty()).then_some(());
-    site.until("every dialog is open", open).await;
+    let customers = site.open_dialogs(CUSTOMERS).await;
     let (senders, client) = (Senders::new(&site), reqwest::Client::new());
     let alone = senders.send(&site, &client, &customers, 0, LATENCY_MESSAGES).await;
     let mut alone = alone.answers;

@@ -180,6 +180,17 @@ impl Site {
             .collect()
     }
 
+    /// Customers whose first message is in the CRM.
+    pub async fn open_dialogs(&self, count: usize) -> Vec<i64> {
+        let customers = self.customers(count);
+        for customer in &customers {
+            self.max.control().say(*customer, self.bot, "Здравствуйте, у меня вопрос").expect("a dialog");
+        }
+        let open = async || customers.iter().all(|customer| !self.received(*customer).is_empty()).then_some(());
+        self.until("every dialog is open", open).await;
+        customers
+    }
+
     /// What the CRM has of a customer: id and text of each message, and when it was stored
     /// (milliseconds since the epoch).
     pub fn received(&self, customer: i64) -> Vec<(String, String, i64)> {

@@ -17,6 +17,7 @@
 //!
 //! Must not know files, Kubernetes or a clock; must not decide dialogs, which are the relay's.
 
+mod bot_at_max;
 pub mod claims;
 pub mod errands;
 pub mod execute;

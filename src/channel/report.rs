@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use sha2::{Digest, Sha256};
 
+use super::bot_at_max::BotAtMax;
 use super::claims::Conflict;
 use super::manual_steps::{self, Cabinet};
 use super::observe::{Failure, Observation};
@@ -286,55 +287,10 @@ fn objects_applied(view: &View<'_>) -> Outcome {
     }
 }
 
-const fn say<'a>(language: Language, english: &'a str, russian: &'a str) -> &'a str {
+pub(super) const fn say<'a>(language: Language, english: &'a str, russian: &'a str) -> &'a str {
     match language {
         Language::English => english,
         Language::Russian => russian,
-    }
-}
-
-/// Who has the bot's webhook at MAX beside us.
-struct BotAtMax {
-    is_mangos: bool,
-    /// Addresses of others.
-    others: String,
-}
-
-impl BotAtMax {
-    fn is_not_mangos(&self) -> bool {
-        !self.is_mangos
-    }
-
-    fn words(&self, language: Language) -> String {
-        let say = |english: &'static str, russian: &'static str| match language {
-            Language::English => english,
-            Language::Russian => russian,
-        };
-        let others = &self.others;
-        match (self.is_mangos, others.is_empty()) {
-            (true, true) => {
-                say("MAX sends the bot's messages to MANGO OFFICE", "MAX присылает сообщения бота в MANGO OFFICE")
-                    .to_owned()
-            }
-            (true, false) => {
-                let words = say(
-                    "MAX sends the bot's messages to MANGO OFFICE and to another program",
-                    "MAX присылает сообщения бота в MANGO OFFICE и другой программе",
-                );
-                format!("{words}: {others}")
-            }
-            (false, true) => {
-                say("MAX shows no webhook of MANGO OFFICE for the bot", "MAX не показывает у бота вебхука MANGO OFFICE")
-                    .to_owned()
-            }
-            (false, false) => {
-                let words = say(
-                    "MAX sends the bot's messages to an address that is not known as MANGO OFFICE's",
-                    "MAX присылает сообщения бота по адресу, который не известен как адрес MANGO OFFICE",
-                );
-                format!("{words} ({others})")
-            }
-        }
     }
 }
 
@@ -643,7 +599,7 @@ impl Of<'_> {
         }
         let mut message =
             self.say("Dialogs come through Манго Диалоги", "Диалоги приходят через Манго Диалоги").to_owned();
-        let held = self.bot_at_max();
+        let held = BotAtMax::of(self.desired, self.view.observation);
         if let Some(held) = &held {
             message = format!("{message}; {}", held.words(self.view.language));
             let is_unseen = self.mango_facts().is_some_and(|facts| facts.called_at.is_none());
@@ -665,19 +621,6 @@ impl Of<'_> {
         }
     }
 
-    /// Who has the bot's webhook at MAX, where somebody besides us may; none: it is not known.
-    fn bot_at_max(&self) -> Option<BotAtMax> {
-        if self.desired.token.is_err() || self.view.observation.subscriptions.seen.is_none() {
-            return None;
-        }
-        let seen = plan::subscriptions(self.desired, self.view.observation);
-        let others = seen.iter().filter(|(_, whose)| matches!(whose, Whose::Foreign | Whose::Elsewhere));
-        let (mangos, others): (Vec<&str>, Vec<&str>) =
-            others.map(|(seen, _)| seen.url.as_str()).partition(|url| subscription::is_of_mango(url));
-        let others: Vec<String> = others.into_iter().map(subscription::shown).collect();
-        Some(BotAtMax { is_mangos: !mangos.is_empty(), others: others.join(", ") })
-    }
-
     /// What only a person can set in the cabinet; none where the dialogs come another way.
     fn manual_steps(&self) -> Option<Outcome> {
         use ConditionType::ManualSteps as This;
@@ -687,7 +630,7 @@ impl Of<'_> {
         let seen = self.view.observation.mango.seen.as_ref().filter(|_| self.view.conflict.is_none());
         let Some(directory) = seen else { return Some(self.unknown(This)) };
         let resolved = plan::resolved(self.desired, self.view.observation);
-        let is_not_mangos = self.bot_at_max().is_some_and(|held| held.is_not_mangos());
+        let is_not_mangos = BotAtMax::of(self.desired, self.view.observation).is_some_and(|held| held.is_not_mangos());
         let cabinet = Cabinet { directory, resolved: resolved.as_ref(), facts: self.mango_facts(), is_not_mangos };
         Some(match manual_steps::left(self.desired, cabinet, self.view.language) {
             Some(steps) => self.fails(This, Reason::ManualActionRequired, &steps),

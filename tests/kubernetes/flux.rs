@@ -94,14 +94,7 @@ async fn flux_brings_the_examples_to_ready_says_what_is_wrong_and_takes_away_wha
     // Taken out of git: the channel goes, and what it has outside with it.
     company.push(|_| "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: nothing-else}\n".to_owned());
     flux.until_applied(&company).await;
-    until("the channel is gone", LIMIT, || async {
-        world.api::<MaxChannel>().get_opt("support").await.unwrap().is_none().then_some(())
-    })
-    .await;
-    assert_eq!(world.subscriptions(), Vec::<String>::new(), "the subscription");
-    let channels = world.crm.control().rows("Channel");
-    let ours = channels.iter().find(|row| row["Source"] == format!("max-bot:{}", world.bot)).expect("Creatio keeps it");
-    assert_eq!(ours["IsActive"], false, "{ours}");
+    world.until_gone_outside("support", LIMIT).await;
     until("the objects are gone", PATIENCE, || async { world.leftovers("support").await.is_empty().then_some(()) })
         .await;
 

@@ -51,14 +51,7 @@ async fn an_installed_chart_makes_a_channel_that_carries_messages_both_ways_and_
     assert_the_log_level_reaches_both_halves(&world).await;
 
     world.delete("support").await;
-    until("the channel is gone", Duration::from_mins(1), || async {
-        world.api::<MaxChannel>().get_opt("support").await.unwrap().is_none().then_some(())
-    })
-    .await;
-    assert_eq!(world.subscriptions(), Vec::<String>::new(), "the subscription");
-    let channels = world.crm.control().rows("Channel");
-    let ours = channels.iter().find(|row| row["Source"] == format!("max-bot:{}", world.bot)).expect("Creatio keeps it");
-    assert_eq!(ours["IsActive"], false, "{ours}");
+    world.until_gone_outside("support", Duration::from_mins(1)).await;
     let settings = world.crm.control().rows("MaxChannelSettings");
     assert!(settings.iter().all(|row| row["Owner"] == ""), "{settings:?}");
     until("the objects are gone", Duration::from_mins(1), || async {

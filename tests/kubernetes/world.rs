@@ -358,6 +358,19 @@ impl World {
         self.releases.lock().unwrap().push(release.to_owned());
     }
 
+    /// The channel is gone, its webhook at MAX too, and its row in Creatio is switched off.
+    pub async fn until_gone_outside(&self, name: &str, limit: Duration) {
+        until("the channel is gone", limit, || async {
+            self.api::<MaxChannel>().get_opt(name).await.unwrap().is_none().then_some(())
+        })
+        .await;
+        assert_eq!(self.subscriptions(), Vec::<String>::new(), "the subscription");
+        let channels = self.crm.control().rows("Channel");
+        let source = format!("max-bot:{}", self.bot);
+        let ours = channels.iter().find(|row| row["Source"] == source).expect("Creatio keeps it");
+        assert_eq!(ours["IsActive"], false, "{ours}");
+    }
+
     /// Whether no object of the channel's labels is left.
     pub async fn leftovers(&self, channel: &str) -> Vec<String> {
         use k8s_openapi::api::{apps::v1::StatefulSet, core::v1, networking::v1 as networking};

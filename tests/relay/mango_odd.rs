@@ -89,12 +89,7 @@ async fn a_session_that_a_list_misses_is_not_taken_for_closed_and_its_answers_ge
     let odd = json!({"name": "OK", "status": 200, "code": 1000, "sessions": "odd"});
     for (answer, count, may_close) in [(&none, 1, false), (&odd, 30, false), (&json!({}), 30, false), (&none, 30, true)]
     {
-        let office = office(Switches::friendly()).await;
-        office.listens();
-        let anna = Office::customer();
-        office.say(&anna, "Здравствуйте");
-        let chat = office.world.accept(&anna).await;
-        office.until_state(&anna, "dialog").await;
+        let (office, anna, chat) = accepted().await;
         office.mango.control().fault(Fault {
             path: "/cc/md/sessions".to_owned(),
             count,

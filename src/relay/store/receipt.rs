@@ -118,34 +118,20 @@ pub(in crate::relay) fn count(
     what: Counted,
     number: i64,
 ) -> Result<(), StoreError> {
-    let sql = match what {
-        Counted::Received => {
-            "INSERT INTO receipt (day, to_max, received) VALUES (?1, ?2, ?3)
-             ON CONFLICT (day, to_max) DO UPDATE SET received = received + ?3"
-        }
-        Counted::Delivered => {
-            "INSERT INTO receipt (day, to_max, delivered) VALUES (?1, ?2, ?3)
-             ON CONFLICT (day, to_max) DO UPDATE SET delivered = delivered + ?3"
-        }
-        Counted::Withheld => {
-            "INSERT INTO receipt (day, to_max, withheld) VALUES (?1, ?2, ?3)
-             ON CONFLICT (day, to_max) DO UPDATE SET withheld = withheld + ?3"
-        }
-        Counted::Erased => {
-            "INSERT INTO receipt (day, to_max, erased) VALUES (?1, ?2, ?3)
-             ON CONFLICT (day, to_max) DO UPDATE SET erased = erased + ?3"
-        }
-        Counted::Repeated => {
-            "INSERT INTO receipt (day, to_max, repeated) VALUES (?1, ?2, ?3)
-             ON CONFLICT (day, to_max) DO UPDATE SET repeated = repeated + ?3"
-        }
-        Counted::Doubled => {
-            "INSERT INTO receipt (day, to_max, doubled) VALUES (?1, ?2, ?3)
-             ON CONFLICT (day, to_max) DO UPDATE SET doubled = doubled + ?3"
-        }
+    let column = match what {
+        Counted::Received => "received",
+        Counted::Delivered => "delivered",
+        Counted::Withheld => "withheld",
+        Counted::Erased => "erased",
+        Counted::Repeated => "repeated",
+        Counted::Doubled => "doubled",
     };
+    let sql = format!(
+        "INSERT INTO receipt (day, to_max, {column}) VALUES (?1, ?2, ?3)
+         ON CONFLICT (day, to_max) DO UPDATE SET {column} = {column} + ?3"
+    );
     let to_max = direction == Direction::ToMax;
-    tx.connection.prepare_cached(sql)?.execute(params![day, to_max, number])?;
+    tx.connection.prepare_cached(&sql)?.execute(params![day, to_max, number])?;
     Ok(())
 }
 
