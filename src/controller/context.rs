@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
 
 use super::Settings;
 use super::channel_state::ChannelState;
@@ -18,8 +20,14 @@ use crate::api::ChannelRef;
 use crate::channel::claims::{Claim, Conflict, conflicts};
 use crate::channel::errands::Permits;
 use crate::channel::observe::Clients;
+use crate::channel::shares::{Holds, Shares};
 use crate::time::Clock;
 use crate::transport::Transport;
+
+/// How long no channel comes or goes before the shares of the others move, and how long they wait
+/// for that at most.
+const SHARES_QUIET: Duration = Duration::from_secs(2);
+const SHARES_LATEST: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub struct Context {
@@ -33,8 +41,11 @@ pub struct Context {
     pub relays: Arc<dyn Transport>,
     pub rollouts: Rollouts,
     pub permits: Arc<Permits>,
+    /// Who is to be told of another share of a CRM.
+    pub shares_changed: Notify,
     scopes: RwLock<Vec<Arc<Scope>>>,
     state: Mutex<State>,
+    shares: Mutex<Shares>,
 }
 
 #[derive(Debug, Default)]
@@ -83,13 +94,51 @@ impl Context {
             relays,
             rollouts,
             permits: Arc::default(),
+            shares_changed: Notify::new(),
             scopes: RwLock::default(),
             state: Mutex::default(),
+            shares: Mutex::default(),
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What each relay may ask of its CRM.
+    pub fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The CRM of a channel, as it asks for it in a pass or as the watch shows it.
+    pub fn shares_in(&self, channel: &ChannelRef, crm: (&str, usize), holds: Holds) {
+        if self.shares().put(channel, crm, holds, self.clock.passed()) {
+            self.shares_changed.notify_one();
+        }
+    }
+
+    /// The channel asks no CRM any more.
+    pub fn shares_out(&self, channel: &ChannelRef) {
+        if self.shares().remove(channel, self.clock.passed()) {
+            self.shares_changed.notify_one();
+        }
+    }
+
+    /// Kicks whoever is to be told of another share, some time after channels have come or gone: a
+    /// hundred channels that are made one after another move everybody's share once.
+    pub async fn follow_shares(&self) {
+        loop {
+            self.shares_changed.notified().await;
+            let latest = Instant::now() + SHARES_LATEST;
+            while Instant::now() < latest {
+                let quiet = latest.min(Instant::now() + SHARES_QUIET);
+                if timeout_at(quiet, self.shares_changed.notified()).await.is_err() {
+                    break;
+                }
+            }
+            let due = self.shares().due(self.clock.passed());
+            due.iter().for_each(|channel| self.kick(channel));
+        }
     }
 
     pub fn add_scope(&self, scope: Arc<Scope>) {
@@ -288,6 +337,15 @@ impl State {
 impl Listener for Context {
     fn channel(&self, channel: &Channel, happened: Happened, desired_changed: bool) {
         let name = channel.reference();
+        if happened == Happened::Deleted {
+            self.shares_out(&name);
+        } else if !self.shares().knows(&name)
+            && let Some((site, limit)) = channel.crm()
+        {
+            // Before any pass: who knows of some only would hand out what the others hold.
+            let has_relay = channel.status.as_ref().is_some_and(|status| status.relay.is_some());
+            self.shares_in(&name, (&site, limit), if has_relay { Holds::Unheard } else { Holds::Nothing });
+        }
         let kicked = {
             let mut state = self.state();
             if happened == Happened::Deleted {

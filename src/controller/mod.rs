@@ -302,6 +302,8 @@ async fn run(
         for scope in context.scopes() {
             tasks.spawn(tell_refusals(context.clone(), scope));
         }
+        let sharing = context.clone();
+        tasks.spawn(async move { sharing.follow_shares().await });
         let (scopes, becoming_ready) = (context.scopes(), ready.clone());
         let led = context.clone();
         tasks.spawn(async move {
@@ -513,6 +515,8 @@ async fn lead(context: Arc<Context>) {
         context.metrics.leader.set(i64::from(now));
         if now {
             tracing::info!("this replica leads");
+            // Another may have handed out shares meanwhile.
+            context.shares().forget(context.clock.passed());
             for scope in context.scopes() {
                 scope.kick_all();
             }

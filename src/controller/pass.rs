@@ -30,7 +30,7 @@ use crate::channel;
 use crate::channel::errands::Awaiting;
 use crate::channel::pass::{MOMENT, Shell};
 use crate::channel::reconciler::{Brought, Done, May, Side};
-use crate::channel::relay_config::with_log_level;
+use crate::channel::relay_config::{with_log_level, with_shared_limit};
 use crate::channel::report::{RelayState, Unapplied};
 use crate::contract::RelayConfig;
 use crate::time::{Backoff, Millis};
@@ -171,7 +171,10 @@ impl Shell for Steps<'_> {
         let (context, channel) = (self.context, self.channel);
         tell_changes(context, channel, &self.relay.done).await;
         follow_rollout(context, self.scope, channel, &self.relay.found).await;
-        let is_told = relay_link::tell_subscription(context, self.scope, self.state, &self.name).await;
+        let mut is_told = relay_link::tell_subscription(context, self.scope, self.state, &self.name).await;
+        if let Some(config) = &self.relay.config {
+            is_told &= relay_link::tell_share(context, self.scope, self.state, config).await;
+        }
         self.waiting = !is_told || self.relay.found.is_pending();
         self.relay.changed |= report(context, channel, self.state, &self.relay.found).await?;
         Ok(())
@@ -276,6 +279,8 @@ pub fn claim(context: &Context, state: &mut ChannelState, name: &ChannelRef) {
 #[derive(Debug)]
 struct Serving {
     found: RelayState,
+    /// What it shall have.
+    config: Option<RelayConfig>,
     changed: bool,
     waits_for_others: bool,
     asked: bool,
@@ -287,6 +292,7 @@ impl Default for Serving {
     fn default() -> Self {
         Self {
             found: RelayState::Absent { detail: String::new() },
+            config: None,
             changed: false,
             waits_for_others: false,
             asked: false,
@@ -315,7 +321,9 @@ impl Serving {
             return Ok(());
         }
         let level = context.settings.log_level.borrow().clone();
-        let config = state.reconciler.relay().map(|config| with_log_level(config, level.as_deref()));
+        let config = state.reconciler.relay();
+        let config = config.map(|config| with_log_level(with_shared_limit(config), level.as_deref()));
+        self.config.clone_from(&config);
         let Some(manifest) = state.good.clone() else {
             // Never usable: what an earlier process has made stays as it is, or is held back.
             self.found = relay_link::probe(context, scope, state, &name, None).await;
@@ -613,7 +621,7 @@ async fn delete<K: Owned>(context: &Context, channel: &Channel) -> Result<bool, 
 }
 
 /// The relay's StatefulSet, where it is the channel's.
-fn own_set(scope: &Scope, name: &ChannelRef) -> Option<Arc<StatefulSet>> {
+pub fn own_set(scope: &Scope, name: &ChannelRef) -> Option<Arc<StatefulSet>> {
     let channel = scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace))?;
     let set = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace));
     set.filter(|set| is_ours(&**set, &channel))
