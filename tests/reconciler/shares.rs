@@ -26,7 +26,7 @@ use crate::controller_settings::controller_settings;
 use crate::server::{NAMESPACE, Server};
 use crate::{PATIENCE, local, mango_of_all, serve};
 
-const LIMIT: u32 = 20;
+const LIMIT: u32 = 40;
 
 /// The relays of a cluster, each of which starts when it is first asked.
 #[derive(Clone)]
@@ -187,15 +187,15 @@ async fn twenty_relays_on_one_crm_keep_one_limit_together_also_while_their_share
         (controller::start(settings, server.client(), server.client(), stop.clone()).await.unwrap(), stop)
     };
     let (running, _stop) = start("first").await;
-    company.pods.until_each_has(10, Share { requests: 2, millis: 1_000 }).await;
+    company.pods.until_each_has(10, Share { requests: 4, millis: 1_000 }).await;
     // Another controller knows of the shares only what the relays say.
     running.crash().await;
     let (running, stop) = start("second").await;
     for _ in 0..10 {
         company.add_channel();
     }
-    let one = Share { requests: 1, millis: 1_000 };
-    company.pods.until_each_has(20, one).await;
+    let half = Share { requests: 2, millis: 1_000 };
+    company.pods.until_each_has(20, half).await;
 
     // From here on only the relays ask.
     stop.cancel();
