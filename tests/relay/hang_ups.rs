@@ -36,10 +36,13 @@ fn events(user: i64, text: &str) -> [String; 2] {
     ]
 }
 
+/// The calls that bring what one customer writes.
+type Calls = fn(i64) -> Vec<Vec<u8>>;
+
 /// Everybody writes once; each call is cut off, and then MAX repeats it as it does.
 pub async fn what_was_stored_for_a_caller_that_hung_up_reaches_the_crm_without_a_restart(intake: Intake) {
     // Of MAX's updates nobody but these callers brings any.
-    let (world, calls): (_, fn(i64) -> Vec<Vec<u8>>) = if intake == Intake::Webhook {
+    let (world, calls): (_, Calls) = if intake == Intake::Webhook {
         let one = |customer| vec![World::webhook_call(&update(customer, "вопрос"))];
         (World::start(quiet_rules(), Intake::None).await, one)
     } else {
