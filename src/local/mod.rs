@@ -39,7 +39,7 @@ use crate::channel::observe::Clients;
 use crate::channel::schedule::Cadence;
 use crate::channel::validate::{Secrets, validate};
 use crate::relay;
-use crate::relay::http::Relays;
+use crate::relay::http::{Beginning, Relays};
 use crate::status_page::{Page, Token};
 use crate::telemetry;
 use crate::time::Clock;
@@ -168,10 +168,11 @@ async fn begin(options: Options, with_page: bool, stop: CancellationToken) -> Re
         .merge(relay::http::router(relays))
         .merge(page.map(Page::router).unwrap_or_default());
     let closing = stop.clone();
+    let beginning = shared.relays.begin();
     let server = tokio::spawn(relay::http::serve(listener, routes, closing));
     let task = tokio::spawn(async move {
         let _lock = lock;
-        supervise(shared, files::Files::new(paths), stop).await;
+        supervise(shared, files::Files::new(paths), beginning, stop).await;
         // Idle connections of keep-alive clients are not waited for.
         server.abort();
     });
@@ -207,9 +208,9 @@ struct Task {
 }
 
 /// Keeps one task per channel in the files until the stop.
-async fn supervise(shared: Shared, mut files: files::Files, stop: CancellationToken) {
+async fn supervise(shared: Shared, mut files: files::Files, beginning: Beginning, stop: CancellationToken) {
     let mut tasks: BTreeMap<ChannelRef, Task> = BTreeMap::new();
-    let mut first = true;
+    let mut beginning = Some(beginning);
     loop {
         let now = shared.clock.now();
         // Reading blocks for as long as the disk does.
@@ -219,15 +220,15 @@ async fn supervise(shared: Shared, mut files: files::Files, stop: CancellationTo
         });
         let Ok((back, snapshot)) = polled.await else {
             tracing::error!("the files cannot be watched any more; the channels go on as they are");
+            drop(beginning);
             stop.cancelled().await;
             break;
         };
         files = back;
         if let Some(snapshot) = snapshot {
-            take(&shared, &mut tasks, &snapshot, &stop).await;
+            take(&shared, &mut tasks, &snapshot, beginning.is_some(), &stop).await;
         }
-        if first {
-            first = false;
+        if beginning.take().is_some() {
             let registry = shared.registry.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(SETTLING).await;
@@ -253,6 +254,7 @@ async fn take(
     shared: &Shared,
     tasks: &mut BTreeMap<ChannelRef, Task>,
     snapshot: &files::Snapshot,
+    is_beginning: bool,
     stop: &CancellationToken,
 ) {
     shared.registry.set_problems(snapshot.problems.iter().map(|problem| problem.sentence.clone()).collect());
@@ -304,7 +306,8 @@ async fn take(
             let (sender, receiver) = watch::channel(input);
             let token = stop.child_token();
             shared.registry.expect(&name);
-            let handle = tokio::spawn(runner::run(shared.clone(), name.clone(), receiver, token.clone()));
+            let beginning = is_beginning.then(|| shared.relays.begin());
+            let handle = tokio::spawn(runner::run(shared.clone(), name.clone(), receiver, beginning, token.clone()));
             tasks.insert(name, Task { input: sender, stop: token, handle });
         }
     }

@@ -21,6 +21,7 @@ use crate::channel::plan::KnownBot;
 use crate::channel::reconciler::{Brought, May, Reconciler, Side};
 use crate::channel::report::RelayState;
 use crate::contract::Facts;
+use crate::relay::http::Beginning;
 use crate::relay::{Relay, RelayError, moving};
 use crate::telemetry;
 use crate::time::Millis;
@@ -59,6 +60,7 @@ pub(super) async fn run(
     shared: Shared,
     channel: ChannelRef,
     mut input: watch::Receiver<Input>,
+    beginning: Option<Beginning>,
     stop: CancellationToken,
 ) {
     let memory = Memory::of(&shared.data_dir, &channel);
@@ -78,6 +80,7 @@ pub(super) async fn run(
         memory,
         reconciler,
         conflicts,
+        beginning,
     };
     loop {
         let given = input.borrow_and_update().clone();
@@ -134,6 +137,8 @@ struct Task {
     /// Something came back while no pass waited for it.
     wake: Arc<Notify>,
     serving: Serving,
+    /// Until the relay has been served for the first time.
+    beginning: Option<Beginning>,
 }
 
 impl Task {
@@ -219,6 +224,8 @@ impl Shell for Steps<'_> {
     async fn serve(&mut self) -> Result<(), Infallible> {
         let Task { shared, channel, memory, reconciler, serving, .. } = &mut *self.task;
         serve(shared, channel, memory, reconciler, serving).await;
+        self.task.beginning = None;
+        let Task { reconciler, serving, .. } = &mut *self.task;
         ask_relay(reconciler, serving).await;
         Ok(())
     }

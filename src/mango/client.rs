@@ -183,6 +183,12 @@ impl Client {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Until when MANGO OFFICE is left alone.
+    #[must_use]
+    pub fn hold(&self) -> &Hold {
+        &self.shared.hold
+    }
+
     /// All employees with their ids and groups.
     ///
     /// # Errors

@@ -248,8 +248,10 @@ impl Step<'_> {
         match &mut self.dialog.current {
             Some(current) if current.chat == Some(parent) => {
                 current.chat = Some(chat);
-                // The chat that was to be closed is over already.
-                current.closing = Closing::No;
+                // What was to be closed goes on as another chat, and that is to be closed now.
+                if std::mem::take(&mut current.closing) == Closing::Asked {
+                    self.close(chat);
+                }
             }
             Some(current) if current.chat == Some(chat) => {}
             Some(current) if current.chat.is_none() && fate.is_none() => self.adopt(chat),

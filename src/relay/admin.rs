@@ -123,7 +123,10 @@ pub(super) async fn erase_person(shared: &Shared, customer: CustomerId) -> Resul
     let (max_time, mango_time) = (shared.moments.time(passed), shared.mango_rounds.time(passed));
     let clocks = Clocks { now, max: max_time, mango: mango_time };
     let (erased, at_least) = shared.store.transact(move |tx| erase_rows(tx, customer, &clocks)).await?;
-    shared.moments.note(Moment::Erased, passed, at_least);
+    shared.moments.note(Moment::Erased, passed, at_least.by_max);
+    if mango_time.or(max_time).is_none() {
+        shared.mango_rounds.note_erased(customer, passed, at_least.by_sender);
+    }
     shared.store.purge().await?;
     tracing::info!("a person was erased from the store");
     Ok(erased)
@@ -224,9 +227,6 @@ fn replay_to_crm(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerId>, StoreError
     Ok(Some(id))
 }
 
-/// Takes away every row of a customer's. What an agent wrote and MAX has not got is reported as
-/// failed; what was on its way, as uncertain, for nobody will look for it any more. With it comes
-/// the earliest time of the erasure by MAX's clock.
 /// What the clocks show, as far as they are known.
 struct Clocks {
     now: Millis,
@@ -234,8 +234,16 @@ struct Clocks {
     mango: Option<Millis>,
 }
 
-/// Answers, too, what is before the erasure by MAX's clock.
-fn erase_rows(tx: &Tx<'_>, id: CustomerId, clocks: &Clocks) -> Result<(Erased, Millis), StoreError> {
+/// Before which an erasure was not: by MAX's clock, and by that of whoever has brought the person's
+/// messages.
+struct AtLeast {
+    by_max: Millis,
+    by_sender: Millis,
+}
+
+/// Takes away every row of a customer's. What an agent wrote and MAX has not got is reported as
+/// failed; what was on its way, as uncertain, for nobody will look for it any more.
+fn erase_rows(tx: &Tx<'_>, id: CustomerId, clocks: &Clocks) -> Result<(Erased, AtLeast), StoreError> {
     let Clocks { now, max, mango: mango_time } = *clocks;
     for (row, may_have_left) in to_max::agents_waiting(tx, id)? {
         let words = "данные клиента удалены администратором MaxChannel".to_owned();
@@ -274,5 +282,5 @@ fn erase_rows(tx: &Tx<'_>, id: CustomerId, clocks: &Clocks) -> Result<(Erased, M
         sent: sent::remove_of(tx, id)?,
         to_bot: to_bot::remove_of(tx, id)?,
     };
-    Ok((erased, at_least))
+    Ok((erased, AtLeast { by_max: at_least, by_sender: newest }))
 }

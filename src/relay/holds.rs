@@ -44,6 +44,10 @@ fn sides(active: &Active) -> Vec<Side> {
     if let (Some(settings), Some(creatio)) = (&channel.creatio, &active.creatio) {
         sides.push(Side { key: "hold_crm", address: settings.url.to_string(), hold: creatio.hold().clone() });
     }
+    if let Some(mango) = active.mango.as_ref().or(active.left.as_ref()) {
+        let address = mango.config.base_url.to_string();
+        sides.push(Side { key: "hold_mango", address, hold: mango.client.hold().clone() });
+    }
     for (key, role, bot) in [
         ("hold_bot", BotRole::Receiver, &channel.bot),
         ("hold_off_hours_bot", BotRole::OffHours, &channel.off_hours_bot),

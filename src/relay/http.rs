@@ -2,11 +2,14 @@
 //! they name; [`serve`] bounds what connections may cost.
 //!
 //! Path and secret are judged before the body is read. Everybody who does not know a secret of ours
-//! gets the same answer, whatever channel was named and whether or not it exists. It is 403 also
-//! for a channel that is about to start: to MAX everything but 200 means that it must come again.
+//! gets the same answer, whatever channel was named and whether or not it exists.
 //!
-//! `/readyz` says that the store is open and the listener is up, and nothing else: a dead CRM must
-//! not take a pod out of its Service, for then MAX could not hand over what it must keep.
+//! While the process begins, a webhook waits until its channel's relay is there: refused, it would
+//! come again only after a minute (docs/reference/max-bot-api.md, webhooks).
+//!
+//! `/readyz` says that the beginning is over, the stores are open and the listener is up, and
+//! nothing else: a dead CRM must not take a pod out of its Service, for then MAX could not hand
+//! over what it must keep.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,7 +22,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures::StreamExt as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::Relay;
 use super::listener::Caller;
@@ -34,6 +37,8 @@ const LONGEST_BODY: usize = 8 * 1024 * 1024;
 const LONG_BODIES: usize = 2;
 /// A body that goes on for ever is not read for ever.
 const HUGEST_BODY: usize = 256 * 1024 * 1024;
+/// How long a webhook waits for a part of the process's beginning.
+const BEGINNING_LIMIT: Duration = Duration::from_secs(20);
 /// How long a body may take.
 const BODY_LIMIT: Duration = Duration::from_secs(30);
 
@@ -43,16 +48,55 @@ pub struct Relays {
     open: Arc<RwLock<BTreeMap<(String, String), Relay>>>,
     /// Channels whose store cannot be opened, so that they have no relay.
     closed: Arc<RwLock<BTreeSet<(String, String)>>>,
+    /// How much of the process's beginning is under way.
+    beginnings: watch::Sender<usize>,
     long_bodies: Arc<Semaphore>,
+}
+
+/// A part of the process's beginning; over when it is dropped.
+#[derive(Debug)]
+pub struct Beginning(watch::Sender<usize>);
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        self.0.send_modify(|under_way| *under_way -= 1);
+    }
 }
 
 impl Default for Relays {
     fn default() -> Self {
-        Self { open: Arc::default(), closed: Arc::default(), long_bodies: Arc::new(Semaphore::new(LONG_BODIES)) }
+        Self {
+            open: Arc::default(),
+            closed: Arc::default(),
+            beginnings: watch::Sender::new(0),
+            long_bodies: Arc::new(Semaphore::new(LONG_BODIES)),
+        }
     }
 }
 
 impl Relays {
+    /// Begins something after which there may be relays that are not there yet.
+    #[must_use]
+    pub fn begin(&self) -> Beginning {
+        self.beginnings.send_modify(|under_way| *under_way += 1);
+        Beginning(self.beginnings.clone())
+    }
+
+    /// The relay of a channel; while the process begins, once it is there.
+    async fn awaited(&self, namespace: &str, name: &str) -> Option<Relay> {
+        let mut beginnings = self.beginnings.subscribe();
+        loop {
+            // Looked at first: a relay may come between the look and the question.
+            let is_over = *beginnings.borrow_and_update() == 0;
+            let relay = self.get(namespace, name);
+            if is_over || relay.is_some() {
+                return relay;
+            }
+            // The sender lives as long as the map.
+            let _ = tokio::time::timeout(BEGINNING_LIMIT, beginnings.changed()).await.ok()?;
+        }
+    }
+
     /// Puts a relay behind the port; the one that stood there under the same name is given back.
     pub fn insert(&self, namespace: &str, name: &str, relay: Relay) -> Option<Relay> {
         self.open.write().unwrap_or_else(PoisonError::into_inner).insert((namespace.to_owned(), name.to_owned()), relay)
@@ -131,7 +175,7 @@ async fn take_webhook(
     body: Body,
 ) -> StatusCode {
     let secret = headers.get(SECRET_HEADER).and_then(|value| value.to_str().ok());
-    let relay = relays.get(namespace, name);
+    let relay = relays.awaited(namespace, name).await;
     // What another installation's address brings is that one's, though both stand behind one host:
     // MAX keeps it and comes again.
     let relay = relay.filter(|relay| relay.is_of(installation) && relay.is_from_max(fingerprint, secret));
@@ -157,7 +201,7 @@ async fn mango_webhook(
     if path.trim_end_matches('/').rsplit('/').next() == Some("ping") {
         return StatusCode::OK;
     }
-    let relay = relays.get(&namespace, &name).filter(Relay::takes_from_mango);
+    let relay = relays.awaited(&namespace, &name).await.filter(Relay::takes_from_mango);
     let Some(relay) = relay else { return StatusCode::FORBIDDEN };
     // The signature is over the body: it has to be read before anything is known of the caller, so
     // no more than an event can be.
@@ -209,7 +253,7 @@ async fn creatio_hint(
     Path((namespace, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> StatusCode {
-    match (relays.get(&namespace, &name), bearer(&headers)) {
+    match (relays.awaited(&namespace, &name).await, bearer(&headers)) {
         (Some(relay), Some(bearer)) if relay.hint(bearer) => StatusCode::NO_CONTENT,
         _ => StatusCode::FORBIDDEN,
     }
@@ -222,6 +266,9 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 async fn ready(State(relays): State<Relays>) -> (StatusCode, &'static str) {
+    if *relays.beginnings.borrow() > 0 {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the channels are being started\n");
+    }
     if !relays.closed.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
         return (StatusCode::SERVICE_UNAVAILABLE, "a store cannot be opened\n");
     }

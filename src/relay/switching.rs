@@ -10,9 +10,10 @@
 //!   agents already it says that it is late. What has a twin stands where MAX shows that.
 //! - *Nothing doubled*: what the customer wrote around a change may come both ways, each time under
 //!   another id. Such twins have the same words at nearly the same time; the second to come is
-//!   left. One message is the twin of one other only, so who says the same twice is heard twice. A
-//!   send that may have left one way is looked for in the dialog at MAX, where both ways end,
-//!   before it goes the other way.
+//!   left. One message is the twin of one other only, so who says the same twice is heard twice.
+//!   MANGO OFFICE may have got a message long after MAX: where it is not the way any more, MAX
+//!   shows all that it has, and such a message is no other. A send that may have left one way is
+//!   looked for in the dialog at MAX, where both ways end, before it goes the other way.
 //! - *Open dialogs go on*: what MANGO OFFICE closed while it was not the way closes nothing here.
 //!
 //! Must not: leave a message because of its words alone.
@@ -40,6 +41,9 @@ const APART: Millis = 30_000;
 /// The same where one is from before the change and the other from after it: then the customer may
 /// have said it again.
 const ACROSS: Millis = 2_000;
+/// How much later MANGO OFFICE may have got what MAX shows, too: it was away, and an hour back is
+/// read.
+const LATE: Millis = 2 * 3_600_000;
 
 /// Notes the way in that is in force from `now` on, by MAX's clock as far as it is known and by
 /// ours. Where it is another than before, what may be missing between the two is noted with it.
@@ -90,9 +94,12 @@ impl Stepper<'_> {
     ) -> Result<bool, StoreError> {
         let Some(switched_at) = meta::moment(self.tx, Moment::Switched)? else { return Ok(false) };
         let at = taken.position.0;
-        let rows = inbox::messages_between(self.tx, customer.id, (at - APART, at + APART))?;
+        let late = if is_by_mango(self.tx)? { APART } else { LATE };
+        let (before, behind) = if is_of_mango(message) { (late, APART) } else { (APART, late) };
+        let rows = inbox::messages_between(self.tx, customer.id, (at - before, at + behind))?;
         let others: Vec<Other> = rows.iter().filter_map(Other::read).collect();
-        let Some(twins) = twins(&Said::of(message), at, &others, switched_at) else { return Ok(false) };
+        let change = Change { at: switched_at, late };
+        let Some(twins) = twins(&Said::of(message), at, &others, change) else { return Ok(false) };
         if is_of_mango(message) {
             inbox::set_twin(self.tx, taken.row, twins[0])?;
             return Ok(true);
@@ -227,14 +234,24 @@ impl Other {
     }
 }
 
+/// The last change of the way in.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    at: Millis,
+    /// How much later than MAX the twin of MANGO OFFICE may be.
+    late: Millis,
+}
+
 /// The messages that came the other way and say together what this one says, the nearest first.
-fn twins(said: &Said, at: Millis, others: &[Other], switched_at: Millis) -> Option<Vec<i64>> {
+fn twins(said: &Said, at: Millis, others: &[Other], change: Change) -> Option<Vec<i64>> {
     if said.is_nothing() {
         return None;
     }
     let near = |other: &&Other| {
-        let across = (at > switched_at) != (other.at > switched_at);
-        (at - other.at).abs() <= if across { ACROSS } else { APART }
+        let across = (at > change.at) != (other.at > change.at);
+        let behind_max = if said.by_mango { at - other.at } else { other.at - at };
+        let is_late = change.late > APART && (0..=change.late).contains(&behind_max);
+        is_late || behind_max.abs() <= if across { ACROSS } else { APART }
     };
     let mut candidates: Vec<&Other> =
         others.iter().filter(|other| other.said.by_mango != said.by_mango).filter(near).collect();
@@ -362,7 +379,55 @@ mod tests {
             ),
             ("nothing to compare", said(true, "", 0), before, vec![other(1, before, said(false, "", 0), None)], None),
         ] {
-            assert_eq!(twins(&new, at, &others, SWITCH), expected, "{what}");
+            let change = Change { at: SWITCH, late: APART };
+            assert_eq!(twins(&new, at, &others, change), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_mango_got_long_after_max_is_a_twin_where_mango_is_not_the_way_any_more() {
+        let (change, long) = (Change { at: SWITCH, late: LATE }, 3_000_000);
+        for (what, new, at, others, expected) in [
+            (
+                "MAX shows what MANGO brought",
+                said(false, "да", 0),
+                SWITCH - long,
+                vec![other(1, SWITCH - 1_000, said(true, "да", 0), None)],
+                Some(vec![1]),
+            ),
+            (
+                "MANGO brings what MAX has shown",
+                said(true, "да", 0),
+                SWITCH + long,
+                vec![other(1, SWITCH - 1_000, said(false, "да", 0), None)],
+                Some(vec![1]),
+            ),
+            (
+                "said twice, each has its own",
+                said(false, "да", 0),
+                SWITCH - long + 5_000,
+                vec![
+                    other(1, SWITCH - 1_000, said(true, "да", 0), Some(7)),
+                    other(2, SWITCH - 900, said(true, "да", 0), None),
+                ],
+                Some(vec![2]),
+            ),
+            (
+                "MANGO never has it before MAX",
+                said(true, "да", 0),
+                SWITCH - long,
+                vec![other(1, SWITCH - 1_000, said(false, "да", 0), None)],
+                None,
+            ),
+            (
+                "later than anybody reads back",
+                said(true, "да", 0),
+                SWITCH + LATE,
+                vec![other(1, SWITCH - 1_000, said(false, "да", 0), None)],
+                None,
+            ),
+        ] {
+            assert_eq!(twins(&new, at, &others, change), expected, "{what}");
         }
     }
 }

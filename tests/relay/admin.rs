@@ -9,7 +9,7 @@ use maxchannel_simulator::creatio;
 use maxchannel_simulator::max::{DialogAction, Fault, Outcome};
 use serde_json::{Value, json};
 
-use crate::world::{World, quiet_rules};
+use crate::world::{Sends, World, quiet_rules};
 
 fn maxchannel(world: &World, arguments: &[&str]) -> Output {
     std::process::Command::new(env!("CARGO_BIN_EXE_maxchannel"))
@@ -80,9 +80,8 @@ pub async fn a_refused_message_of_a_customer_is_told_to_the_agent_listed_and_rep
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failed_and_an_uncertain_answer_of_the_agent_are_sent_again_and_reported_delivered() {
-    let world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn a_failed_and_an_uncertain_answer_of_the_agent_are_sent_again_and_reported_delivered(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "Здравствуйте");
     let chat = world.accept(&anna).await;
@@ -127,9 +126,8 @@ async fn a_failed_and_an_uncertain_answer_of_the_agent_are_sent_again_and_report
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_erased_person_is_nowhere_on_disk_and_starts_afresh() {
-    let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn an_erased_person_is_nowhere_on_disk_and_starts_afresh(intake: Intake) {
+    let mut world = World::start(quiet_rules(), intake).await;
     let mode = std::fs::metadata(world.data_dir().join("admin.sock")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let (anna, boris) = (world.customer("Аннабелла"), world.customer("Борис"));
@@ -295,9 +293,8 @@ async fn a_reading_back_that_is_under_way_does_not_bring_an_erased_person_back()
 
 /// The answer of a call that was under way in the moment of an erasure ends nothing that came after
 /// it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_comes_after_an_erasure_is_not_ended_by_what_was_under_way_before_it() {
-    let world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn what_comes_after_an_erasure_is_not_ended_by_what_was_under_way_before_it(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
     let anna = world.customer("Анна");
     let id = CustomerId::new(anna.id);
     let receives = || world.crm.control().counters()["calls"]["POST /rest/MaxChannelService/receive"].as_u64();
@@ -313,20 +310,9 @@ async fn what_comes_after_an_erasure_is_not_ended_by_what_was_under_way_before_i
     world.until_true("both are with the agent", || world.received(&anna) == ["первое", "второе"]).await;
 
     let chat = world.accept(&anna).await;
-    let sends = || {
-        let requests = world.max.control().statistics().requests;
-        requests.iter().filter(|(call, _)| call.starts_with("POST /messages")).map(|(_, count)| count).sum::<u64>()
-    };
-    world.max.control().add_fault(Fault {
-        method: Some("POST".to_owned()),
-        path: Some("/messages".to_owned()),
-        delay_ms: 1_000,
-        effect: true,
-        outcome: Outcome::Answer,
-        ..Fault::default()
-    });
+    world.sends(Sends::Slow(1_000), 0, 1);
     world.crm.control().send(chat, world.agent, "ответ", Vec::new()).unwrap();
-    world.until_true("MAX has it and is slow to say so", || sends() > 0).await;
+    world.until_true("it is out and nobody says so yet", || world.sends_seen() > 0).await;
     world.relay.erase(id).await.unwrap();
     world.crm.control().send(chat, world.agent, "ещё ответ", Vec::new()).unwrap();
     world.until_true("both are with the customer", || world.seen(&anna) == ["ответ", "ещё ответ"]).await;
@@ -341,30 +327,18 @@ fn tally(world: &World, direction: &str) -> Value {
     channel["days"][0][direction].clone()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_receipt_says_of_every_message_what_became_of_it_and_keeps_it_when_the_rows_go() {
+pub async fn the_receipt_says_of_every_message_what_became_of_it_and_keeps_it_when_the_rows_go(intake: Intake) {
     let setup = crate::world::Setup { retention_seconds: Some(60), ..crate::world::Setup::default() };
-    let mut world = World::start_with(quiet_rules(), Intake::Webhook, setup).await;
+    let mut world = World::start_with(quiet_rules(), intake, setup).await;
     let anna = world.customer("Анна");
-    let update = |number: i64| {
-        json!({
-            "update_type": "message_created", "timestamp": 1_790_000_000_000_i64 + number,
-            "message": {
-                "sender": {"user_id": anna.id, "first_name": "Анна", "is_bot": false},
-                "recipient": {"chat_id": anna.chat, "chat_type": "dialog", "user_id": 1},
-                "timestamp": 1_790_000_000_000_i64 + number,
-                "body": {"mid": format!("mid.{number}"), "seq": number, "attachments": null, "text": format!("{number}")},
-            },
-        })
-    };
     for number in 0..5 {
-        world.deliver(&update(number)).await;
+        world.say(&anna, &number.to_string());
+        world.until_true("it is with the agents", || world.received(&anna).len() == number + 1).await;
     }
-    world.deliver(&update(3)).await;
+    world.repeat(&anna, "3").await;
     world.deliver(&json!({"update_type": "not_known_yet", "timestamp": 1_790_000_000_009_i64})).await;
-    world.until_true("all is with the agents", || world.received(&anna).len() == 5).await;
     refuse_next_receive(&world);
-    world.deliver(&update(6)).await;
+    world.say(&anna, "6");
     let chat = world.accept(&anna).await;
     world.crm.control().send(chat, world.agent, "Добрый день", Vec::new()).unwrap();
     world.until_true("the answer is reported", || world.reports().iter().any(|(state, _)| state == "Delivered")).await;

@@ -15,19 +15,20 @@ fn rules() -> Rules {
     }
 }
 
-async fn world(rules: Rules, bot: &Rasa) -> World {
+async fn world(rules: Rules, bot: &Rasa, intake: Intake) -> World {
     let setup = Setup { bot: Some(bot.url.clone()), ..Setup::default() };
-    World::start_with(rules, Intake::Webhook, setup).await
+    World::start_with(rules, intake, setup).await
 }
 
 fn stands_by(world: &World, customer: &Customer) -> Vec<bool> {
     world.history(customer).iter().filter(|entry| entry.direction == "incoming").map(|entry| entry.stand_by).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bot_talks_while_creatio_stands_by_and_its_answers_enter_the_history_behind_the_first_message() {
+pub async fn a_bot_talks_while_creatio_stands_by_and_its_answers_enter_the_history_behind_the_first_message(
+    intake: Intake,
+) {
     let bot = Rasa::start(Does::Answers(vec![json!({"text": "Здравствуйте! Чем помочь?"})])).await;
-    let world = world(rules(), &bot).await;
+    let world = world(rules(), &bot, intake).await;
     let anna = world.customer("Анна");
     world.until_true("the bot greets at the start", || world.seen(&anna) == ["Здравствуйте! Чем помочь?"]).await;
     assert!(world.history(&anna).is_empty(), "the greeting called the CRM before the customer wrote");
@@ -58,11 +59,12 @@ async fn a_bot_talks_while_creatio_stands_by_and_its_answers_enter_the_history_b
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn buttons_are_a_keyboard_and_a_press_brings_the_bot_its_payload_and_an_answer_the_words_as_written() {
+pub async fn buttons_are_a_keyboard_and_a_press_brings_the_bot_its_payload_and_an_answer_the_words_as_written(
+    intake: Intake,
+) {
     let buttons = json!([{"title": "Доставка", "payload": "/delivery{\"city\":\"Тверь\"}"}]);
     let bot = Rasa::start(Does::Answers(vec![json!({"text": "Что вас интересует?", "buttons": buttons})])).await;
-    let world = world(rules(), &bot).await;
+    let world = world(rules(), &bot, intake).await;
     let anna = world.customer("Анна");
     let asked = world
         .until("the question with its button is shown", || {
@@ -89,8 +91,7 @@ async fn buttons_are_a_keyboard_and_a_press_brings_the_bot_its_payload_and_an_an
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bot_hands_over_with_its_last_words_and_hears_nothing_more() {
+pub async fn a_bot_hands_over_with_its_last_words_and_hears_nothing_more(intake: Intake) {
     let rules = Rules {
         auto_replies: vec![AutoReply {
             after: 0, repeat_every: None, repeat_limit: 0, text: "Ищем агента".to_owned()
@@ -98,9 +99,10 @@ async fn a_bot_hands_over_with_its_last_words_and_hears_nothing_more() {
         ..rules()
     };
     let bot = Rasa::start(Does::Answers(Vec::new())).await;
-    let mut world = world(rules, &bot).await;
-    let anna = world.customer("Анна");
-    world.until_true("the bot hears of the start", || bot.heard() == ["/start"]).await;
+    let mut world = world(rules, &bot, intake).await;
+    let anna = world.begins("Анна");
+    world.until_true("the bot hears of the beginning", || bot.heard() == [world.beginning()]).await;
+    let began = world.words_of_beginning();
     bot.says([json!({"text": "Зову коллегу"}), json!({"custom": {"maxchannel": "handOver"}})]);
     world.say(&anna, "Позовите человека");
     world.until_true("the replies of the queue run", || world.seen(&anna) == ["Зову коллегу", "Ищем агента"]).await;
@@ -109,19 +111,18 @@ async fn a_bot_hands_over_with_its_last_words_and_hears_nothing_more() {
     world.crm.control().send(chat, world.agent, "Слушаю", Vec::new()).unwrap();
     world.until_true("the agent answers", || world.seen(&anna).last().unwrap() == "Слушаю").await;
     world.say(&anna, "Спасибо");
-    world.until_true("the agent has it", || world.received(&anna).len() == 2).await;
-    assert_eq!(stands_by(&world, &anna), [true, false]);
-    assert_eq!(bot.heard(), ["/start", "Позовите человека"]);
+    world.until_true("the agent has it", || world.received(&anna).len() == began + 2).await;
+    assert_eq!(stands_by(&world, &anna)[began..], [true, false]);
+    assert_eq!(bot.heard(), [world.beginning(), "Позовите человека"]);
     assert_eq!(world.seen(&anna), ["Зову коллегу", "Ищем агента", "Слушаю"]);
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bot_closes_and_the_close_message_comes_once_and_the_next_word_is_a_new_dialog() {
+pub async fn a_bot_closes_and_the_close_message_comes_once_and_the_next_word_is_a_new_dialog(intake: Intake) {
     let bot = Rasa::start(Does::Answers(Vec::new())).await;
-    let mut world = world(rules(), &bot).await;
-    let anna = world.customer("Анна");
-    world.until_true("the bot hears of the start", || bot.heard() == ["/start"]).await;
+    let mut world = world(rules(), &bot, intake).await;
+    let anna = world.begins("Анна");
+    world.until_true("the bot hears of the beginning", || bot.heard() == [world.beginning()]).await;
     bot.says([json!({"text": "Готово"}), json!({"custom": {"maxchannel": "close"}})]);
     world.say(&anna, "Отмените заказ");
     world.until_true("it is closed", || world.seen(&anna) == ["Готово", "Спасибо за обращение!"]).await;
@@ -136,17 +137,17 @@ async fn a_bot_closes_and_the_close_message_comes_once_and_the_next_word_is_a_ne
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_or_slow_bot_hands_over_and_gets_new_dialogs_again_when_it_is_well() {
+pub async fn a_dead_or_slow_bot_hands_over_and_gets_new_dialogs_again_when_it_is_well(intake: Intake) {
     for illness in [Does::Fails, Does::Hangs] {
         let bot = Rasa::start(Does::Answers(vec![json!({"text": "Здравствуйте"})])).await;
-        let world = world(rules(), &bot).await;
-        let anna = world.customer("Анна");
+        let world = world(rules(), &bot, intake.clone()).await;
+        let anna = world.begins("Анна");
         world.until_true("the bot greets", || world.seen(&anna).len() == 1).await;
         bot.does([illness]);
         world.say(&anna, "Где мой заказ?");
         let chat = world.accept(&anna).await;
-        assert_eq!(bot.heard(), ["/start", "Где мой заказ?", "Где мой заказ?"], "it gets one more chance");
+        let twice = [world.beginning(), "Где мой заказ?", "Где мой заказ?"];
+        assert_eq!(bot.heard(), twice, "it gets one more chance");
         let facts = world.relay.facts().await.bot;
         assert_eq!((facts.ok, facts.code), (false, Some(Trouble::BotUnreachable)));
         world.crm.control().send(chat, world.agent, "Отвечаю за бота", Vec::new()).unwrap();
@@ -154,19 +155,19 @@ async fn a_dead_or_slow_bot_hands_over_and_gets_new_dialogs_again_when_it_is_wel
 
         bot.says([json!({"text": "Я снова здесь"})]);
         world.pass(60_000).await;
-        let boris = world.customer("Борис");
+        let boris = world.begins("Борис");
+        let began = world.words_of_beginning();
         world.until_true("the bot takes the new dialog", || world.seen(&boris) == ["Я снова здесь"]).await;
         world.say(&boris, "Привет");
         world.until_true("the bot hears him", || bot.heard().last().unwrap() == "Привет").await;
-        world.until_true("the CRM has it", || world.received(&boris).len() == 1).await;
-        assert_eq!(stands_by(&world, &boris), [true]);
+        world.until_true("the CRM has it", || world.received(&boris).len() == began + 1).await;
+        assert_eq!(stands_by(&world, &boris)[began..], [true]);
         assert!(world.relay.facts().await.bot.ok);
         world.assert_contract_kept();
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn outside_the_hours_the_off_hours_bot_takes_new_dialogs_with_its_own_key() {
+pub async fn outside_the_hours_the_off_hours_bot_takes_new_dialogs_with_its_own_key(intake: Intake) {
     let off_hours = Rasa::start(Does::Answers(vec![json!({"text": "Ночной бот слушает"})])).await;
     let setup = Setup {
         off_hours_bot: Some(off_hours.url.clone()),
@@ -181,7 +182,7 @@ async fn outside_the_hours_the_off_hours_bot_takes_new_dialogs_with_its_own_key(
         }],
         ..crate::world::quiet_rules()
     };
-    let world = World::start_with(rules, Intake::Webhook, setup).await;
+    let world = World::start_with(rules, intake, setup).await;
     world.jump_to(crate::dialogs::monday("20:00", 0));
     let anna = world.customer("Анна");
     world.say(&anna, "Есть кто?");
@@ -191,7 +192,7 @@ async fn outside_the_hours_the_off_hours_bot_takes_new_dialogs_with_its_own_key(
     world.jump_to(crate::dialogs::monday("09:00", 1));
     world.say(&anna, "Доброе утро");
     world.until_true("the bot still holds it", || off_hours.heard().last().unwrap() == "Доброе утро").await;
-    let boris = world.customer("Борис");
+    let boris = world.begins("Борис");
     world.until_true("a new dialog goes to the agents", || world.seen(&boris) == ["Ищем агента"]).await;
     assert!(!world.seen(&anna).contains(&"Ищем агента".to_owned()), "a reply was sent while the bot held the dialog");
     world.until_true("the CRM has both", || world.received(&anna).len() == 2).await;

@@ -100,12 +100,13 @@ pub async fn replies_repeat_over_restarts_and_stop_for_good_at_the_agents_answer
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dialog_that_turns_out_to_be_another_repeats_no_reply_that_the_customer_has_seen_in_it() {
+pub async fn a_dialog_that_turns_out_to_be_another_repeats_no_reply_that_the_customer_has_seen_in_it(intake: Intake) {
     let rules =
         Rules { auto_replies: vec![repeated(MINUTE, 2 * MINUTE, 2, "Вы в очереди")], ..farewell(None) };
     for message_first in [true, false] {
-        let world = World::start(rules.clone(), Intake::Webhook).await;
+        let world = World::start(rules.clone(), intake.clone()).await;
+        // By itself the channel begins no session there, and the first one may be closed already.
+        let at_least = if intake == Intake::MangoDialogs { 2 } else { 3 };
         let anna = world.customer("Анна");
         world.say(&anna, "Здравствуйте");
         let chat = world.accept(&anna).await;
@@ -130,11 +131,8 @@ async fn a_dialog_that_turns_out_to_be_another_repeats_no_reply_that_the_custome
         }
         let chats: HashSet<String> = world.history(&anna).into_iter().map(|entry| entry.chat).collect();
         assert_eq!(chats.len(), 2, "both messages are in one chat");
-        assert_eq!(
-            count(&world, &anna, "Вы в очереди"),
-            3,
-            "more than the rule allows (message first: {message_first})"
-        );
+        let count = count(&world, &anna, "Вы в очереди");
+        assert!((at_least..=3).contains(&count), "{count} times, the rule says 3 (message first: {message_first})");
     }
 }
 
@@ -187,15 +185,14 @@ pub async fn the_off_hours_set_answers_over_a_holiday_and_the_normal_one_when_th
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hours_over_midnight_are_one_shift() {
+pub async fn hours_over_midnight_are_one_shift(intake: Intake) {
     let rules = Rules {
         auto_replies: vec![reply(0, "Ищем агента")],
         working_hours: Some(hours("22:00", "06:00", &[])),
         off_hours: OffHours::AutoReplies(vec![reply(0, "Мы работаем ночью")]),
         ..quiet_rules()
     };
-    let world = World::start(rules, Intake::Webhook).await;
+    let world = World::start(rules, intake).await;
     for (time, day, expected) in [
         ("21:00", 0, "Мы работаем ночью"),
         ("23:30", 0, "Ищем агента"),
@@ -203,7 +200,7 @@ async fn hours_over_midnight_are_one_shift() {
         ("06:30", 1, "Мы работаем ночью"),
     ] {
         world.jump_to(monday(time, day));
-        let customer = world.customer("Анна");
+        let customer = world.begins("Анна");
         world.until_true(&format!("{expected} at {time}"), || world.seen(&customer) == [expected]).await;
     }
     world.assert_contract_kept();
@@ -260,8 +257,9 @@ pub async fn an_agents_closing_says_goodbye_once_over_a_restart_and_the_next_wor
 
 /// The relay begins with an empty store, the answer to its first message is lost, and its first
 /// look at the outbox shows the chat as closed already.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_chat_that_is_closed_before_the_relay_knows_that_it_opened_it_ends_with_the_close_message() {
+pub async fn a_chat_that_is_closed_before_the_relay_knows_that_it_opened_it_ends_with_the_close_message(
+    intake: Intake,
+) {
     const RECEIVE: &str = "/rest/MaxChannelService/receive";
     let away = |method: &str, path: &str| Fault {
         method: Some(method.to_owned()),
@@ -272,7 +270,7 @@ async fn a_chat_that_is_closed_before_the_relay_knows_that_it_opened_it_ends_wit
         ..Fault::default()
     };
     for says_more in [false, true] {
-        let mut world = World::start(farewell(None), Intake::Webhook).await;
+        let mut world = World::start(farewell(None), intake.clone()).await;
         world.stop().await;
         world.lose_store();
         let crm = world.crm.control();
@@ -304,9 +302,8 @@ async fn a_chat_that_is_closed_before_the_relay_knows_that_it_opened_it_ends_wit
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_was_erased_and_writes_on_into_an_open_chat_is_not_said_goodbye() {
-    let world = World::start(farewell(None), Intake::Webhook).await;
+pub async fn who_was_erased_and_writes_on_into_an_open_chat_is_not_said_goodbye(intake: Intake) {
+    let world = World::start(farewell(None), intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "Вопрос");
     let chat = world.accept(&anna).await;

@@ -3,6 +3,7 @@
 
 use maxchannel::contract::CustomerId;
 use maxchannel::contract::config::Intake;
+use maxchannel_simulator::mango;
 use maxchannel_simulator::max::{Fault, Outcome};
 
 use crate::world::{Customer, World, quiet_rules};
@@ -105,10 +106,9 @@ async fn a_gap_that_could_not_be_read_before_a_restart_is_read_after_it() {
     world.assert_contract_kept();
 }
 
-/// MAX hangs when it is asked for messages: nobody waits for that.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_start_nobody_waits_for_a_reading_that_hangs_and_newcomers_least_of_all() {
-    let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+/// Whoever is asked for messages hangs: nobody waits for that.
+pub async fn after_a_start_nobody_waits_for_a_reading_that_hangs_and_newcomers_least_of_all(intake: Intake) {
+    let mut world = World::start(quiet_rules(), intake).await;
     let known: Vec<Customer> = (0..30).map(|number| world.customer(&format!("Клиент {number}"))).collect();
     for customer in &known {
         world.say(customer, "раньше");
@@ -116,6 +116,11 @@ async fn after_a_start_nobody_waits_for_a_reading_that_hangs_and_newcomers_least
     world.until_true("all are known", || known.iter().all(|customer| world.received(customer).len() == 1)).await;
     world.restart(false).await;
     fail_readings(&world, 0, Outcome::Hang);
+    if let Some(mango) = &world.mango {
+        let path = "/cc/md/session/chat/history".to_owned();
+        let hangs = mango::Fault { path, count: u32::MAX, hold_ms: 600_000, ..mango::Fault::default() };
+        mango.control().fault(hangs);
+    }
     let new: Vec<Customer> = (0..30).map(|number| world.customer(&format!("Новый {number}"))).collect();
     for customer in known.iter().chain(&new) {
         world.say(customer, "сейчас");

@@ -1,12 +1,11 @@
 //! Callers that hang up before they are answered: what is on disk is worked on all the same.
 
 use maxchannel::contract::config::Intake;
-use maxchannel_simulator::max::DialogAction;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::world::{World, quiet_rules};
+use crate::world::{Sends, World, mango_call, quiet_rules};
 
 fn update(user: i64, text: &str) -> String {
     json!({
@@ -21,23 +20,52 @@ fn update(user: i64, text: &str) -> String {
     .to_string()
 }
 
+/// The same as MANGO OFFICE tells it: the message, and whose it is.
+fn events(user: i64, text: &str) -> [String; 2] {
+    let (session, chat) = (format!("session-{user}"), format!("chat-{user}"));
+    let at = 1_790_000_000_000_i64;
+    let message = json!({"message_id": user.to_string(), "direction": "incoming", "client_id": "client", "time": at,
+        "payload": {"type": "text", "text": text}});
+    let channel = json!({"channel_id": 5, "type": 15, "mode": "abonent", "abonent_id": 7});
+    let whose = json!({"session_id": session, "state": "pending", "update_time": at,
+        "widget": {"widget_id": 1, "channels": [channel]},
+        "variables": {"social_user": {"social_user_id": user.to_string(), "first_name": "Анна"}}});
+    [
+        json!({"id": "message", "session_id": session, "chat_id": chat, "message": message}).to_string(),
+        json!({"id": "session", "session": whose}).to_string(),
+    ]
+}
+
+/// The calls that bring what one customer writes.
+type Calls = fn(i64) -> Vec<Vec<u8>>;
+
 /// Everybody writes once; each call is cut off, and then MAX repeats it as it does.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_stored_for_a_caller_that_hung_up_reaches_the_crm_without_a_restart() {
-    let world = World::start(quiet_rules(), Intake::None).await;
+pub async fn what_was_stored_for_a_caller_that_hung_up_reaches_the_crm_without_a_restart(intake: Intake) {
+    // Of MAX's updates nobody but these callers brings any.
+    let (world, calls): (_, Calls) = if intake == Intake::Webhook {
+        let one = |customer| vec![World::webhook_call(&update(customer, "вопрос"))];
+        (World::start(quiet_rules(), Intake::None).await, one)
+    } else {
+        (World::start(quiet_rules(), intake).await, |customer| {
+            events(customer, "вопрос").map(|one| mango_call(&one)).into()
+        })
+    };
     let customers: Vec<i64> = (7_000_001..7_000_121).collect();
     for customer in &customers {
-        let mut connection = TcpStream::connect(world.address()).await.unwrap();
-        connection.write_all(&World::webhook_call(&update(*customer, "вопрос"))).await.unwrap();
-        drop(connection);
+        for call in calls(*customer) {
+            let mut connection = TcpStream::connect(world.address()).await.unwrap();
+            connection.write_all(&call).await.unwrap();
+        }
     }
     let mut statuses = Vec::new();
     for customer in &customers {
-        let mut connection = TcpStream::connect(world.address()).await.unwrap();
-        connection.write_all(&World::webhook_call(&update(*customer, "вопрос"))).await.unwrap();
-        let mut answer = [0; 12];
-        connection.read_exact(&mut answer).await.unwrap();
-        statuses.push(String::from_utf8_lossy(&answer).into_owned());
+        for call in calls(*customer) {
+            let mut connection = TcpStream::connect(world.address()).await.unwrap();
+            connection.write_all(&call).await.unwrap();
+            let mut answer = [0; 12];
+            connection.read_exact(&mut answer).await.unwrap();
+            statuses.push(String::from_utf8_lossy(&answer).into_owned());
+        }
     }
     assert!(statuses.iter().all(|status| status == "HTTP/1.1 200"), "{statuses:?}");
     world
@@ -49,13 +77,12 @@ async fn what_was_stored_for_a_caller_that_hung_up_reaches_the_crm_without_a_res
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dead_letters_whose_replay_was_cut_off_are_delivered_all_the_same() {
-    let world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn dead_letters_whose_replay_was_cut_off_are_delivered_all_the_same(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "Здравствуйте");
     let chat = world.accept(&anna).await;
-    world.max.control().act(anna.id, world.bot, DialogAction::Stop).unwrap();
+    world.sends(Sends::Refused, 0, 0);
     let answers: Vec<String> = (1..=12).map(|number| format!("ответ {number}")).collect();
     for answer in &answers {
         world.crm.control().send(chat, world.agent, answer, Vec::new()).unwrap();
@@ -65,7 +92,7 @@ async fn dead_letters_whose_replay_was_cut_off_are_delivered_all_the_same() {
             world.reports().len() == answers.len() && world.reports().iter().all(|(state, _)| state == "Failed")
         })
         .await;
-    world.max.control().act(anna.id, world.bot, DialogAction::Start(None)).unwrap();
+    world.sends_are_well();
     let body = json!({"all": true}).to_string();
     let mut connection = UnixStream::connect(world.data_dir().join("admin.sock")).await.unwrap();
     let call = format!(

@@ -5,10 +5,9 @@ use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, Receiver, Rules};
 use maxchannel::relay::moving;
 use maxchannel_simulator::creatio::{self, Answer};
-use maxchannel_simulator::max::{Fault, Outcome};
 
 use crate::rasa::{Does, Rasa};
-use crate::world::{Setup, World, quiet_rules};
+use crate::world::{Sends, Setup, World, quiet_rules};
 
 const HOUR: i64 = 3_600_000;
 
@@ -30,19 +29,7 @@ fn lost_reports() -> creatio::Fault {
     }
 }
 
-/// MAX takes so many more messages of the bot's and refuses those behind them.
-fn refused_sends(skip: u32) -> Fault {
-    Fault {
-        method: Some("POST".to_owned()),
-        path: Some("/messages".to_owned()),
-        skip,
-        times: 0,
-        outcome: Outcome::error(503, "service.unavailable", ""),
-        ..Fault::default()
-    }
-}
-
-/// So many messages wait for MAX.
+/// So many messages wait for their customers.
 async fn until_waiting(world: &World, count: i64) {
     for _ in 0..10_000 {
         if world.relay.facts().await.undelivered.to_max == count {
@@ -56,14 +43,13 @@ async fn until_waiting(world: &World, count: i64) {
 fn calls(world: &World, side: &str) -> u64 {
     match side {
         "crm" => world.crm.control().counters()["total"].as_u64().unwrap(),
-        _ => world.max.control().statistics().requests.values().sum(),
+        _ => world.requests_seen(),
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_after_binds_after_a_restart_too() {
-    for side in ["max", "crm"] {
-        let mut world = World::start(quiet_rules(), Intake::LongPoll).await;
+pub async fn a_retry_after_binds_after_a_restart_too(intake: Intake) {
+    for side in ["customers", "crm"] {
+        let mut world = World::start(quiet_rules(), intake.clone()).await;
         let anna = world.customer("Анна");
         world.say(&anna, "вопрос");
         world.until_true("it is with the agents", || world.received(&anna).len() == 1).await;
@@ -72,10 +58,11 @@ async fn a_retry_after_binds_after_a_restart_too() {
             world.crm.control().fault(creatio::Fault { effect: false, answer, ..creatio::Fault::default() });
             world.until_true("the CRM has asked", || world.crm.control().faults_left() == 0).await;
         } else {
-            let outcome = Outcome::Busy { status: 429, retry_after: "36000".to_owned() };
-            world.max.control().add_fault(Fault { path: Some("/updates".to_owned()), outcome, ..Fault::default() });
-            world.say(&anna, "ещё");
-            world.until_true("MAX has asked", || world.max.control().statistics().faults == 1).await;
+            let chat = world.accept(&anna).await;
+            let before = world.sends_seen();
+            world.sends(Sends::Busy("36000"), 0, 0);
+            world.crm.control().send(chat, world.agent, "ответ", Vec::new()).unwrap();
+            world.until_true("they want to be left alone", || world.sends_seen() > before).await;
         }
         // What was under way when it said so may still come.
         moments(&world).await;
@@ -88,12 +75,11 @@ async fn a_retry_after_binds_after_a_restart_too() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bot_that_asks_to_be_left_alone_is_and_its_dialogs_go_to_the_fallback() {
+pub async fn a_bot_that_asks_to_be_left_alone_is_and_its_dialogs_go_to_the_fallback(intake: Intake) {
     let bot = Rasa::start(Does::Busy("36000")).await;
     let setup = Setup { bot: Some(bot.url.clone()), ..Setup::default() };
     let rules = Rules { receiver: Receiver::Bot, ..Rules::default() };
-    let mut world = World::start_with(rules, Intake::Webhook, setup).await;
+    let mut world = World::start_with(rules, intake, setup).await;
     for number in 0..6 {
         let customer = world.customer(&format!("Клиент {number}"));
         world.say(&customer, "вопрос");
@@ -107,28 +93,24 @@ async fn a_bot_that_asks_to_be_left_alone_is_and_its_dialogs_go_to_the_fallback(
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bot_that_wants_a_moment_within_its_time_has_it_and_answers() {
+pub async fn a_bot_that_wants_a_moment_within_its_time_has_it_and_answers(intake: Intake) {
     let bot = Rasa::start(Does::Busy("1")).await;
     bot.does([Does::Busy("1"), Does::Answers(vec![serde_json::json!({"text": "Здравствуйте"})])]);
     let setup = Setup { bot: Some(bot.url.clone()), bot_timeout_millis: Some(8_000), ..Setup::default() };
     let rules = Rules { receiver: Receiver::Bot, ..Rules::default() };
-    let world = World::start_with(rules, Intake::Webhook, setup).await;
-    let anna = world.customer("Анна");
+    let world = World::start_with(rules, intake, setup).await;
+    let anna = world.begins("Анна");
     world.until_true("the bot has answered", || world.seen(&anna) == ["Здравствуйте"]).await;
     assert_eq!(bot.heard().len(), 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_short_retention_forgets_the_words_and_not_what_repeats_are_known_by() {
+pub async fn a_short_retention_forgets_the_words_and_not_what_repeats_are_known_by(intake: Intake) {
     let setup = Setup { retention_seconds: Some(3_600), ..Setup::default() };
-    let mut world = World::start_with(quiet_rules(), Intake::Webhook, setup).await;
+    let mut world = World::start_with(quiet_rules(), intake, setup).await;
     let anna = world.customer("Анна");
     world.say(&anna, "вопрос");
     world.until_true("it is with the agents", || world.received(&anna).len() == 1).await;
-    let updates = world.max.control().updates(world.bot).unwrap();
-    let update = updates.iter().find(|one| one.update["update_type"] == "message_created").unwrap().update.clone();
-    // As long as MAX repeats an update.
+    // As long as MAX repeats an update, and MANGO OFFICE shows its open session all the while.
     world.pass(8 * HOUR).await;
     world.stop().await;
     let connection = rusqlite::Connection::open(world.data_dir().join("relay.db")).unwrap();
@@ -138,7 +120,7 @@ async fn a_short_retention_forgets_the_words_and_not_what_repeats_are_known_by()
     world.run().await;
     let calls = || world.crm.control().counters()["calls"]["POST /rest/MaxChannelService/receive"].as_u64().unwrap();
     let before = calls();
-    world.deliver(&update).await;
+    world.repeat(&anna, "вопрос").await;
     world.say(&anna, "другой вопрос");
     world.until_true("the next is with the agents", || world.received(&anna).len() == 2).await;
     assert_eq!(calls(), before + 1, "a repeat was handed to the CRM again");
@@ -147,25 +129,27 @@ async fn a_short_retention_forgets_the_words_and_not_what_repeats_are_known_by()
 /// An agent's message that was on its way when the store was lost, and a customer who writes
 /// nothing: (it reached the customer, the CRM says which messages it has, what becomes of it, what
 /// the customer sees).
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_the_loss_of_the_store_a_pending_message_is_looked_for_although_nobody_writes() {
+pub async fn after_the_loss_of_the_store_a_pending_message_is_looked_for_although_nobody_writes(intake: Intake) {
     for (arrived, may_ask, state) in
         [(true, true, "Delivered"), (false, true, "Delivered"), (true, false, "Uncertain"), (false, false, "Uncertain")]
     {
-        let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+        // MANGO OFFICE knows what it has by the name under which it was sent.
+        let is_named = intake == Intake::MangoDialogs;
+        let (may_ask, state) = if is_named { (true, "Delivered") } else { (may_ask, state) };
+        let mut world = World::start(quiet_rules(), intake.clone()).await;
         let anna = world.customer("Анна");
         world.say(&anna, "Здравствуйте");
         let chat = world.accept(&anna).await;
         world.crm.control().fault(lost_reports());
         if !arrived {
-            world.max.control().add_fault(refused_sends(0));
+            world.sends(Sends::Away, 0, 0);
         }
         world.crm.control().send(chat, world.agent, "Ваш заказ в пути", Vec::new()).unwrap();
         if arrived {
             world.until_true("the customer has it", || !world.seen(&anna).is_empty()).await;
         }
         world.stop().await;
-        world.max.control().clear_faults();
+        world.sends_are_well();
         world.crm.control().clear_faults();
         world.crm.control().deny("MaxInbound", !may_ask);
         world.restart(true).await;
@@ -191,21 +175,20 @@ async fn after_the_loss_of_the_store_a_pending_message_is_looked_for_although_no
 }
 
 /// A store that is written out and goes on, is lost later, and is replaced by what was written out.
-#[tokio::test]
-async fn a_backup_in_the_place_of_a_lost_store_loses_doubles_and_reorders_nothing() {
+pub async fn a_backup_in_the_place_of_a_lost_store_loses_doubles_and_reorders_nothing(intake: Intake) {
     let rules = Rules {
         auto_replies: vec![AutoReply {
             after: 0, repeat_every: None, repeat_limit: 0, text: "Ищем агента".to_owned()
         }],
         ..quiet_rules()
     };
-    let mut world = World::start(rules, Intake::Webhook).await;
+    let mut world = World::start(rules, intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "раз");
     let chat = world.accept(&anna).await;
     world.until_true("the reply is out", || world.seen(&anna) == ["Ищем агента"]).await;
     // What waits when the backup is written: a message of two parts, and one behind it.
-    world.max.control().add_fault(refused_sends(0));
+    world.sends(Sends::Away, 0, 0);
     let long = format!("{}. {}.", "а".repeat(3_990), "б".repeat(1_000));
     for words in [&long, "второе"] {
         world.crm.control().send(chat, world.agent, words, Vec::new()).unwrap();
@@ -214,7 +197,7 @@ async fn a_backup_in_the_place_of_a_lost_store_loses_doubles_and_reorders_nothin
     world.stop().await;
     let mut backup = Vec::new();
     moving::export(world.data_dir(), &mut backup, Some(world.now())).unwrap();
-    world.max.control().clear_faults();
+    world.sends_are_well();
     world.restart(false).await;
     world.until_true("what waited is out", || world.seen(&anna).last().is_some_and(|last| last == "второе")).await;
     // What is not in it: from the customer, the agent, another customer; one report is lost.
@@ -248,15 +231,14 @@ async fn a_backup_in_the_place_of_a_lost_store_loses_doubles_and_reorders_nothin
 }
 
 /// What a lost store may have sent is looked for part by part.
-#[tokio::test]
-async fn after_the_loss_of_the_store_a_message_of_several_parts_is_sent_from_where_it_broke_off() {
+pub async fn after_the_loss_of_the_store_a_message_of_several_parts_is_sent_from_where_it_broke_off(intake: Intake) {
     let long = ["а", "б", "в"].map(|letter| letter.repeat(3_990)).join(" ");
     for arrived in [0, 1, 2, 3] {
-        let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+        let mut world = World::start(quiet_rules(), intake.clone()).await;
         let anna = world.customer("Анна");
         world.say(&anna, "Здравствуйте");
         let chat = world.accept(&anna).await;
-        world.max.control().add_fault(refused_sends(u32::try_from(arrived).unwrap()));
+        world.sends(Sends::Away, u32::try_from(arrived).unwrap(), 0);
         world.crm.control().fault(lost_reports());
         world.crm.control().send(chat, world.agent, &long, Vec::new()).unwrap();
         world.until_true("so many are with the customer", || world.seen(&anna).len() == arrived).await;
@@ -264,10 +246,11 @@ async fn after_the_loss_of_the_store_a_message_of_several_parts_is_sent_from_whe
             until_waiting(&world, 1).await;
         }
         world.stop().await;
-        world.max.control().clear_faults();
+        world.sends_are_well();
         world.crm.control().clear_faults();
         world.restart(true).await;
         world.until_true("it is finished", || world.reports()[0].0 == "Delivered").await;
+        world.until_true("the customer has all of it", || world.seen(&anna).len() >= 3).await;
         let first_letters: Vec<char> = world.seen(&anna).iter().filter_map(|text| text.chars().next()).collect();
         assert_eq!(first_letters, ['а', 'б', 'в'], "{arrived} had arrived");
         world.assert_contract_kept();

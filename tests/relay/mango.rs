@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use maxchannel::contract::MangoFacts;
 use maxchannel::contract::config::{Intake, MangoEmployee};
-use maxchannel::policy::{AutoReply, Rules};
+use maxchannel::policy::{AutoReply, Receiver, Rules};
+use maxchannel_simulator::creatio;
 use maxchannel_simulator::mango::{self, BodyForm, ClientMessage, EventFaults, Outage, Switches};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::rasa::{Does, Rasa};
 use crate::ways::assert_in_order_or_late;
-use crate::world::{Customer, Setup, World, quiet_rules};
+use crate::world::{Customer, Sends, Setup, World, quiet_rules};
 
 const IVAN: i64 = 300_052_407;
 const MARIA: i64 = 300_052_408;
@@ -47,7 +49,8 @@ async fn office_of(switches: Switches, rules: Rules, by_group: bool, keeps_files
         control.max_channel_for_employee(IVAN)
     };
     // The agent of the world is Ivan in both programs.
-    let setup = Setup { mango: Some((mango.url(), Vec::new())), keeps_files, ..Setup::default() };
+    let (at_mango, address) = (Some(control), Some((mango.url(), Vec::new())));
+    let setup = Setup { at_mango, mango: address, keeps_files, ..Setup::default() };
     let mut world = World::start_with(rules.clone(), Intake::MangoDialogs, setup).await;
     let employees = vec![MangoEmployee { crm_user: world.agent, id: IVAN }];
     world.set_mango(mango.url(), employees);
@@ -487,4 +490,56 @@ async fn a_file_that_does_not_go_through_mango_is_told_to_the_agent_and_costs_th
         office.say(&anna, "Нет");
         office.received(&anna, &["Здравствуйте", "Нет"]).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_farewell_under_way_is_not_said_into_the_clients_next_session() {
+    for takes in [true, false] {
+        let rules =
+            Rules { close_message: Some("Спасибо за обращение!".to_owned()), ..quiet_rules() };
+        let office = office_with(Switches::friendly(), rules, !takes).await;
+        office.listens();
+        let anna = Office::customer();
+        let id = anna.id.to_string();
+        office.say(&anna, "Здравствуйте");
+        office.received(&anna, &["Здравствуйте"]).await;
+        office.mango.control().desk("take", &id, if takes { IVAN } else { MARIA }, "").unwrap();
+        let chat = office.world.accept(&anna).await;
+        office.world.sends(Sends::Away, 0, 0);
+        office.world.crm.control().close(chat, office.world.agent).unwrap();
+        office.world.until_true("the farewell is on its way", || office.world.sends_seen() > 0).await;
+        office.mango.control().desk("expire", &id, 0, "").unwrap();
+        office.say(&anna, "Ещё вопрос");
+        office.received(&anna, &["Здравствуйте", "Ещё вопрос"]).await;
+        office.world.sends_are_well();
+        let chat = office.world.accept(&anna).await;
+        office.world.crm.control().send(chat, office.world.agent, "Слушаю", Vec::new()).unwrap();
+        office.world.until_true("the answer is shown", || !office.shown(&anna).is_empty()).await;
+        office.world.pass(120_000).await;
+        assert_eq!(office.shown(&anna), ["Слушаю"]);
+        assert!(office.world.open_chat(&anna).is_some(), "the next dialog was closed");
+        office.world.assert_contract_kept();
+    }
+}
+
+/// The bot gives up in the same moment: what it hands over is the same dialog.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_at_mango_also_ends_the_chat_that_a_hand_over_has_made() {
+    let bot = Rasa::start(Does::Fails).await;
+    let setup = Setup { bot: Some(bot.url.clone()), ..Setup::default() };
+    let rules = Rules { receiver: Receiver::Bot, ..Rules::default() };
+    let world = World::start_with(rules, Intake::MangoDialogs, setup).await;
+    let mango = world.mango.as_ref().unwrap().control();
+    world.crm.control().outage(Some(creatio::Outage::Unavailable));
+    let anna = world.customer("Анна");
+    world.say(&anna, "вопрос");
+    let is = |state: &str| mango.dialogs().last().is_some_and(|session| session["state"] == state);
+    world.until_true("the bot was asked", || bot.heard().len() >= 2 && is("dialog")).await;
+    mango.desk("close", &anna.id.to_string(), IVAN, "").unwrap();
+    world.pass(60_000).await;
+    world.crm.control().outage(None);
+    let chats = || world.crm.control().chats(Some(&anna.sender));
+    world.until_true("the bot has handed over", || chats().len() == 2).await;
+    world.until_true("both chats are closed", || world.open_chat(&anna).is_none()).await;
+    world.assert_contract_kept();
 }

@@ -2,7 +2,7 @@
 
 use maxchannel::contract::CustomerId;
 use maxchannel::contract::config::Intake;
-use maxchannel_simulator::mango::{Answer, ClientMessage, EventFaults, Fault, Outage, Switches, sign};
+use maxchannel_simulator::mango::{Answer, ClientMessage, EventFaults, Fault, Outage, Switches};
 use serde_json::json;
 
 use crate::mango::{Office, accepted, office};
@@ -14,15 +14,7 @@ const LOST: EventFaults = EventFaults { lose: u32::MAX, double: 0, swap: 0, hold
 impl Office {
     /// Brings one call of MANGO OFFICE's, word by word.
     async fn call(&self, event: &str) {
-        let signature = sign("inventedmangokey", event.as_bytes(), "inventedmangosalt");
-        let form = [("vpbx_api_key", "inventedmangokey"), ("sign", &signature), ("json", event)];
-        let mut url = url::Url::parse(&format!("http://{}", self.world.address())).unwrap();
-        url.query_pairs_mut().extend_pairs(form);
-        let body = url.query().unwrap().to_owned();
-        url.set_query(None);
-        url.set_path("webhooks/mango/default/support/events/cc/md/session/chat/on_message");
-        let answer = reqwest::Client::new().post(url).body(body).send().await.unwrap();
-        assert_eq!(answer.status(), 200, "{event}");
+        assert_eq!(self.world.mango_calls(event).await, http::StatusCode::OK, "{event}");
     }
 
     fn calls(&self) -> u64 {
@@ -324,4 +316,33 @@ async fn a_message_that_waits_for_its_session_is_forgotten_with_its_person() {
     }
     assert!(!on_disk(&office.world, "канарейка"), "it is on disk still");
     assert!(office.world.received(&anna).is_empty());
+}
+
+/// Nothing is known of MANGO's clock after a start, and the machine's own is far ahead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_writes_after_an_erasure_is_heard_whatever_the_machines_clock_shows() {
+    for wrote_before in [false, true] {
+        let mut office = office(Switches::friendly()).await;
+        office.world.set_wall(3 * 3_600_000);
+        office.listens();
+        let anna = Office::customer();
+        let mut expected = Vec::new();
+        if wrote_before {
+            office.say(&anna, "канарейка");
+            office.received(&anna, &["канарейка"]).await;
+            expected.push("канарейка");
+            office.world.restart(false).await;
+        }
+        office.world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+        office.say(&anna, "раз");
+        expected.push("раз");
+        office.received(&anna, &expected).await;
+        office.mango.control().event_faults(LOST);
+        office.say(&anna, "два");
+        expected.push("два");
+        office.received(&anna, &expected).await;
+        assert!(!on_disk(&office.world, "канарейка"), "what was erased is back");
+        office.world.assert_contract_kept();
+    }
 }

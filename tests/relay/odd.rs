@@ -29,9 +29,8 @@ async fn talk(world: &World, name: &str) -> (Customer, uuid::Uuid) {
     (customer, chat)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_of_the_outbox_that_cannot_be_read_fails_alone() {
-    let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn a_row_of_the_outbox_that_cannot_be_read_fails_alone(intake: Intake) {
+    let mut world = World::start(quiet_rules(), intake).await;
     let (anna, of_anna) = talk(&world, "Анна").await;
     let (boris, of_boris) = talk(&world, "Борис").await;
     world.stop().await;
@@ -71,9 +70,8 @@ async fn a_row_of_the_outbox_that_cannot_be_read_fails_alone() {
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_entry_that_cannot_be_read_fails_its_message_and_the_rest_of_it_is_sent() {
-    let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn a_file_entry_that_cannot_be_read_fails_its_message_and_the_rest_of_it_is_sent(intake: Intake) {
+    let mut world = World::start(quiet_rules(), intake).await;
     let (anna, chat) = talk(&world, "Анна").await;
     world.stop().await;
     world.crm.control().switches(|switches| switches.late_row_every = 0);
@@ -100,9 +98,8 @@ async fn a_file_entry_that_cannot_be_read_fails_its_message_and_the_rest_of_it_i
     assert_eq!(rows[1].1, "Delivered");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_row_of_the_store_is_set_aside_alone() {
-    let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn a_damaged_row_of_the_store_is_set_aside_alone(intake: Intake) {
+    let mut world = World::start(quiet_rules(), intake).await;
     let (anna, of_anna) = talk(&world, "Анна").await;
     let (boris, of_boris) = talk(&world, "Борис").await;
     world.crm.control().outage(Some(maxchannel_simulator::creatio::Outage::Unavailable));
@@ -146,13 +143,12 @@ async fn a_damaged_row_of_the_store_is_set_aside_alone() {
     assert!(facts.store_writable && facts.dead_letters >= 2, "{facts:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_bot_says_that_is_not_understood_takes_nobody_else_from_it() {
+pub async fn what_a_bot_says_that_is_not_understood_takes_nobody_else_from_it(intake: Intake) {
     let bot = Rasa::start(Does::Answers(vec![json!({"text": "Здравствуйте"})])).await;
     let rules = Rules { receiver: Receiver::Bot, ..Rules::default() };
     let setup = Setup { bot: Some(bot.url.clone()), ..Setup::default() };
-    let world = World::start_with(rules, Intake::Webhook, setup).await;
-    let anna = world.customer("Анна");
+    let world = World::start_with(rules, intake, setup).await;
+    let anna = world.begins("Анна");
     world.until_true("the bot greets", || world.seen(&anna).len() == 1).await;
     // Odd pieces are left out, the rest is said.
     bot.does([Does::Says(
@@ -166,7 +162,7 @@ async fn what_a_bot_says_that_is_not_understood_takes_nobody_else_from_it() {
         })
         .await;
     for nonsense in [r#"{"oops": 1}"#, "<html>", r#"["text"]"#, ""] {
-        let boris = world.customer("Борис");
+        let boris = world.begins("Борис");
         bot.does([Does::Answers(vec![json!({"text": "Здравствуйте"})])]);
         world.until_true("the bot greets", || world.seen(&boris).len() == 1).await;
         let heard = bot.heard().len();

@@ -6,7 +6,7 @@ use maxchannel::policy::{AutoReply, Receiver, Rules};
 use maxchannel_simulator::max::{Draft, DraftAttachment, Fault, Outcome, Twist, UpdateFault};
 use serde_json::{Value, json};
 
-use crate::world::{Customer, World, quiet_rules};
+use crate::world::{Customer, Sends, World, quiet_rules};
 
 const SECOND: i64 = 1_000;
 const HOUR: i64 = 3_600_000;
@@ -67,13 +67,6 @@ async fn looks(world: &World) -> u64 {
     let metrics = world.relay.metrics().await;
     let looks = metrics.lines().find_map(|line| line.strip_prefix("maxchannel_relay_crm_calls_total{kind=\"odata\"} "));
     looks.map_or(0, |count| count.parse().unwrap())
-}
-
-/// Sends that MAX refused with 429.
-async fn refused(world: &World) -> u64 {
-    let metrics = world.relay.metrics().await;
-    let count = metrics.lines().find_map(|line| line.strip_prefix("maxchannel_relay_throttled_total "));
-    count.map_or(0, |count| count.parse().unwrap())
 }
 
 async fn left(world: &World, reason: &str, at_least: u64) {
@@ -304,8 +297,7 @@ async fn an_edit_or_a_removal_opens_no_chat_though_the_closing_has_not_been_told
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replies_that_waited_for_max_are_judged_when_they_are_sent() {
+pub async fn replies_that_waited_for_max_are_judged_when_they_are_sent(intake: Intake) {
     let rules = Rules {
         auto_replies: vec![
             reply(0, "раз"),
@@ -316,15 +308,9 @@ async fn replies_that_waited_for_max_are_judged_when_they_are_sent() {
         ..quiet_rules()
     };
     for answered in [true, false] {
-        let world = World::start(rules.clone(), Intake::Webhook).await;
+        let world = World::start(rules.clone(), intake.clone()).await;
         world.crm.control().switches(|switches| switches.late_row_every = 0);
-        world.max.control().add_fault(Fault {
-            method: Some("POST".to_owned()),
-            path: Some("/messages".to_owned()),
-            times: 0,
-            outcome: Outcome::error(429, "too.many.requests", "wait"),
-            ..Fault::default()
-        });
+        world.sends(Sends::Hasty, 0, 0);
         let anna = world.customer("Анна");
         world.say(&anna, "Здравствуйте");
         let chat = world.accept(&anna).await;
@@ -337,15 +323,15 @@ async fn replies_that_waited_for_max_are_judged_when_they_are_sent() {
             }
         }
         // What waits for its turn in the dialog is refused, too, unless it is too late by then.
-        let before = refused(&world).await;
+        let before = world.sends_seen();
         for _ in 0..60 {
-            if refused(&world).await >= before + 2 {
+            if world.sends_seen() >= before + 2 {
                 break;
             }
             world.pass(SECOND).await;
         }
-        world.max.control().clear_faults();
-        world.until_true("MAX takes messages again", || !world.seen(&anna).is_empty()).await;
+        world.sends_are_well();
+        world.until_true("messages are taken again", || !world.seen(&anna).is_empty()).await;
         world.pass(60 * SECOND).await;
         assert_eq!(world.seen(&anna), [if answered { "Слушаю" } else { "четыре" }]);
     }

@@ -6,17 +6,16 @@ use maxchannel::policy::{AutoReply, Rules};
 use maxchannel_simulator::creatio::{self, Answer, OutFile, Outage};
 use maxchannel_simulator::max::{Fault, Outcome};
 
-use crate::world::{World, lost_send, quiet_rules};
+use crate::world::{Sends, World, quiet_rules};
 
 const HOUR: i64 = 3_600_000;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clock_set_back_by_an_hour_delays_no_lost_answer_and_no_lost_report() {
-    let world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn a_clock_set_back_by_an_hour_delays_no_lost_answer_and_no_lost_report(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "вопрос");
     let chat = world.accept(&anna).await;
-    world.max.control().add_fault(lost_send());
+    world.sends(Sends::AnswerLost, 0, 1);
     world.crm.control().send(chat, world.agent, "ответ", Vec::new()).unwrap();
     world.until_true("the answer is lost", || world.seen(&anna) == ["ответ"]).await;
     world.set_wall(-HOUR);
@@ -31,15 +30,14 @@ async fn a_clock_set_back_by_an_hour_delays_no_lost_answer_and_no_lost_report() 
     assert_eq!(world.seen(&anna), ["ответ"]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_machine_ahead_of_max_or_behind_it_doubles_no_first_reply() {
+pub async fn a_machine_ahead_of_max_or_behind_it_doubles_no_first_reply(intake: Intake) {
     for minutes in [3, -3, 60, -60] {
         let reply =
             AutoReply { after: 0, repeat_every: None, repeat_limit: 0, text: "Ищем агента".to_owned() };
-        let world = World::start(Rules { auto_replies: vec![reply], ..quiet_rules() }, Intake::Webhook).await;
+        let world = World::start(Rules { auto_replies: vec![reply], ..quiet_rules() }, intake.clone()).await;
         world.set_wall(minutes * 60_000);
-        world.max.control().add_fault(lost_send());
-        let anna = world.customer("Анна");
+        world.sends(Sends::AnswerLost, 0, 1);
+        let anna = world.begins("Анна");
         world.until_true("the reply is with the customer, its answer is lost", || !world.seen(&anna).is_empty()).await;
         world.say(&anna, "вопрос");
         world
@@ -51,9 +49,8 @@ async fn a_machine_ahead_of_max_or_behind_it_doubles_no_first_reply() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refusals_for_haste_use_up_no_patience_for_a_file_that_is_not_ready() {
-    let world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn refusals_for_haste_use_up_no_patience_for_a_file_that_is_not_ready(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "вопрос");
     let chat = world.accept(&anna).await;
@@ -62,7 +59,8 @@ async fn refusals_for_haste_use_up_no_patience_for_a_file_that_is_not_ready() {
         (3, Outcome::error(400, "attachment.not.ready", "")),
         (3, Outcome::error(503, "service.unavailable", "")),
     ] {
-        world.max.control().add_fault(Fault { times, effect: false, outcome, ..lost_send() });
+        let (method, path) = (Some("POST".to_owned()), Some("/messages".to_owned()));
+        world.max.control().add_fault(Fault { method, path, times, outcome, ..Fault::default() });
     }
     let file = OutFile { name: "а.pdf".to_owned(), mime_type: "application/pdf".to_owned(), bytes: b"%PDF".to_vec() };
     world.crm.control().send(chat, world.agent, "", vec![file]).unwrap();
@@ -114,18 +112,16 @@ pub async fn a_chat_that_cannot_be_seen_is_told_and_is_never_taken_for_closed(in
     assert!(world.relay.facts().await.crm.ok);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replay_is_not_undone_by_the_slow_report_of_the_failure_before_it() {
-    let world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn a_replay_is_not_undone_by_the_slow_report_of_the_failure_before_it(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "вопрос");
     let chat = world.accept(&anna).await;
-    let refused = Outcome::error(400, "proto.payload", "invented refusal");
-    world.max.control().add_fault(Fault { effect: false, outcome: refused, ..lost_send() });
+    world.sends(Sends::Refused, 0, 1);
     world.crm.control().fault(creatio::Fault {
         method: Some("PATCH".to_owned()),
         // Other rows are reported, too.
-        body: "invented refusal".to_owned(),
+        body: "Failed".to_owned(),
         delay_ms: 2_500,
         hold_ms: 500,
         ..creatio::Fault::default()
@@ -147,9 +143,8 @@ async fn a_replay_is_not_undone_by_the_slow_report_of_the_failure_before_it() {
     world.until_true("so says the CRM", || world.reports().iter().all(|(state, _)| state == "Delivered")).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_of_the_site_uses_up_no_patience_for_an_agents_file() {
-    let world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn an_outage_of_the_site_uses_up_no_patience_for_an_agents_file(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "вопрос");
     let chat = world.accept(&anna).await;

@@ -7,16 +7,15 @@ use maxchannel::contract::config::Intake;
 use maxchannel_simulator::creatio::{self, OutFile};
 use maxchannel_simulator::max::{Content, Draft, DraftAttachment, Fault, Outcome};
 
-use crate::world::{Customer, World, quiet_rules};
+use crate::world::{Customer, Sends, World, quiet_rules};
 
 /// Long before anything that hangs here is given up.
 const SOON: Duration = Duration::from_secs(10);
 /// More than are worked on at once in either direction.
 const MANY: usize = 40;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_host_that_hangs_holds_up_no_text_of_others() {
-    let world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn a_file_host_that_hangs_holds_up_no_text_of_others(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
     world.max.control().add_fault(Fault {
         method: Some("GET".to_owned()),
         path: Some("/i".to_owned()),
@@ -41,9 +40,8 @@ async fn a_file_host_that_hangs_holds_up_no_text_of_others() {
     world.assert_contract_kept();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn agents_files_that_hang_hold_up_no_text_of_others() {
-    let world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn agents_files_that_hang_hold_up_no_text_of_others(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
     let mut chats = Vec::new();
     for number in 0..=MANY {
         let customer = world.customer(&format!("Клиент {number}"));
@@ -102,68 +100,48 @@ pub async fn a_crm_that_hangs_for_some_customers_holds_up_nobody_else_in_either_
     tokio::time::timeout(SOON, all).await.expect("others waited for those who are stuck");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_after_binds_everything_towards_that_side_sign_in_and_polls_included() {
-    for intake in [Intake::Webhook, Intake::LongPoll] {
-        let world = World::start(quiet_rules(), intake).await;
-        let anna = world.customer("Анна");
-        world.say(&anna, "вопрос");
-        let chat = world.accept(&anna).await;
-        let busy = creatio::Answer::Busy { status: 503, retry_after: "3".to_owned() };
-        world.crm.control().fault(creatio::Fault { effect: false, answer: busy, ..creatio::Fault::default() });
-        let busy = Outcome::Busy { status: 429, retry_after: "3".to_owned() };
-        world.max.control().add_fault(Fault {
-            method: Some("POST".to_owned()),
-            path: Some("/messages".to_owned()),
-            outcome: busy,
-            ..Fault::default()
-        });
-        world.crm.control().revoke_tokens();
-        let calls = || world.crm.control().counters()["total"].as_u64().unwrap();
-        world
-            .until_true("the CRM asks to be left alone", || calls() > 0 && world.crm.control().faults_left() == 0)
-            .await;
-        let answered = calls();
-        for _ in 0..300 {
-            world.moment().await;
-        }
-        // What was under way when it said so may still come.
-        assert!(calls() <= answered + 2, "{} calls although it asked to be left alone", calls() - answered);
-        world.crm.control().send(chat, world.agent, "ответ", Vec::new()).unwrap();
-        world.say(&anna, "ещё вопрос");
-        world
-            .until_true("both go on afterwards", || world.received(&anna).len() == 2 && world.seen(&anna) == ["ответ"])
-            .await;
+pub async fn a_retry_after_binds_everything_towards_that_side_sign_in_and_polls_included(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "вопрос");
+    let chat = world.accept(&anna).await;
+    let busy = creatio::Answer::Busy { status: 503, retry_after: "3".to_owned() };
+    world.crm.control().fault(creatio::Fault { effect: false, answer: busy, ..creatio::Fault::default() });
+    world.sends(Sends::Busy("3"), 0, 1);
+    world.crm.control().revoke_tokens();
+    let calls = || world.crm.control().counters()["total"].as_u64().unwrap();
+    world.until_true("the CRM asks to be left alone", || calls() > 0 && world.crm.control().faults_left() == 0).await;
+    let answered = calls();
+    for _ in 0..300 {
+        world.moment().await;
     }
+    // What was under way when it said so may still come.
+    assert!(calls() <= answered + 2, "{} calls although it asked to be left alone", calls() - answered);
+    world.crm.control().send(chat, world.agent, "ответ", Vec::new()).unwrap();
+    world.say(&anna, "ещё вопрос");
+    world
+        .until_true("both go on afterwards", || world.received(&anna).len() == 2 && world.seen(&anna) == ["ответ"])
+        .await;
 }
 
 /// The clock stands still once the first was answered: whoever then waits out a pause waits for
 /// ever.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_answer_of_a_side_wakes_whoever_waited_for_it() {
-    for (intake, side) in [(Intake::Webhook, "CRM"), (Intake::LongPoll, "CRM"), (Intake::Webhook, "MAX")] {
-        let world = World::start(quiet_rules(), intake).await;
+pub async fn the_first_answer_of_a_side_wakes_whoever_waited_for_it(intake: Intake) {
+    for side in ["CRM", "customers"] {
+        let world = World::start(quiet_rules(), intake.clone()).await;
         let mut customers = Vec::new();
         for number in 0..4 {
             let customer = world.customer(&format!("Клиент {number}"));
             world.say(&customer, "раз");
             customers.push((world.accept(&customer).await, customer));
         }
-        let away = Fault {
-            method: Some("POST".to_owned()),
-            path: Some("/messages".to_owned()),
-            times: 0,
-            effect: false,
-            outcome: Outcome::error(429, "too.many.requests", "made to fail"),
-            ..Fault::default()
-        };
         if side == "CRM" {
             world.crm.control().outage(Some(creatio::Outage::Unavailable));
             for (_, customer) in &customers {
                 world.say(customer, "два");
             }
         } else {
-            world.max.control().add_fault(away);
+            world.sends(Sends::Hasty, 0, 0);
             for (chat, _) in &customers {
                 world.crm.control().send(*chat, world.agent, "два", Vec::new()).unwrap();
             }
@@ -175,7 +153,7 @@ async fn the_first_answer_of_a_side_wakes_whoever_waited_for_it() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         world.crm.control().outage(None);
-        world.max.control().clear_faults();
+        world.sends_are_well();
         let done = || {
             let served = |customer: &Customer| match side {
                 "CRM" => world.received(customer).len() == 2,
@@ -195,9 +173,8 @@ async fn the_first_answer_of_a_side_wakes_whoever_waited_for_it() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_side_that_is_away_is_asked_seldom_by_all_together_and_after_a_restart_too() {
-    let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn a_side_that_is_away_is_asked_seldom_by_all_together_and_after_a_restart_too(intake: Intake) {
+    let mut world = World::start(quiet_rules(), intake).await;
     let customers: Vec<_> = (0..6).map(|number| world.customer(&format!("Клиент {number}"))).collect();
     for customer in &customers {
         world.say(customer, "раз");

@@ -9,7 +9,7 @@ use maxchannel_simulator::mango::{self, EventFaults, Outage};
 use maxchannel_simulator::max::{Fault, Outcome};
 
 use crate::ways::bare;
-use crate::world::{Customer, Setup, World, lost_send, quiet_rules};
+use crate::world::{Customer, Sends, Setup, World, quiet_rules};
 
 const WAYS: [Intake; 3] = [Intake::Webhook, Intake::LongPoll, Intake::MangoDialogs];
 
@@ -59,19 +59,6 @@ impl Both {
         self.mango().event_faults(EventFaults::default());
         self.mango().outage(None);
     }
-
-    /// The next answer of an agent leaves, and nobody hears that it has.
-    fn lose_the_next_answer(&self, way: &Intake) {
-        if *way == Intake::MangoDialogs {
-            self.mango().fault(mango::Fault {
-                path: "/cc/md/session/chat/send_message".to_owned(),
-                answer: mango::Answer::Drop,
-                ..mango::Fault::default()
-            });
-        } else {
-            self.world.max.control().add_fault(lost_send());
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,7 +83,7 @@ async fn changes(from: &Intake, to: &Intake) {
 
     // Under way when the way changes: an answer that has left, one behind it, and two messages of
     // the customer's.
-    both.lose_the_next_answer(from);
+    both.world.sends(Sends::AnswerLost, 0, 1);
     answer(&both, "да");
     both.world.until_true("the second answer is shown", || both.world.seen(&anna).len() == 2).await;
     both.cut(from);
@@ -200,4 +187,39 @@ async fn what_only_mango_shows_after_it_ceased_to_be_the_way_says_that_it_is_lat
     let late: Vec<bool> = received.iter().map(|text| says_late(text)).collect();
     assert_eq!(late, [false, false, false, true, true], "{received:?}");
     both.world.assert_contract_kept();
+}
+
+/// MANGO OFFICE was cut off from MAX for a while, so that all it has of that time bears a time far
+/// behind MAX's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_mango_got_long_after_max_comes_once_whoever_brings_it_first() {
+    for mango_first in [true, false] {
+        let case = format!("MANGO OFFICE first: {mango_first}");
+        let mut both = Both::start(&Intake::MangoDialogs).await;
+        let anna = both.world.customer("Анна");
+        both.say(&anna, "раз").await;
+        both.world.until_true("the first is told", || both.world.received(&anna).len() == 1).await;
+        both.mango().deaf(true);
+        both.say(&anna, "Алло?").await;
+        both.say(&anna, "Алло?").await;
+        both.say(&anna, "два").await;
+        // Forty minutes by MANGO's clock.
+        both.mango().advance(2_400_000);
+        if mango_first {
+            both.mango().deaf(false);
+            both.world.until_true("MANGO OFFICE brings them", || both.world.received(&anna).len() == 4).await;
+        }
+        both.world.switch(Intake::Webhook).await;
+        both.say(&anna, "три").await;
+        both.world.until_true(&format!("{case}: all is told"), || both.world.received(&anna).len() >= 5).await;
+        both.mango().deaf(false);
+        let knows = |text: &str| both.mango().dialogs().iter().any(|one| one.to_string().contains(text));
+        both.world.until_true("MANGO OFFICE has all of it", || knows("три")).await;
+        both.world.pass(300_000).await;
+        for _ in 0..60 {
+            both.world.moment().await;
+        }
+        assert_told(&both.world.received(&anna), &["раз", "Алло?", "Алло?", "два", "три"], &case);
+        both.world.assert_contract_kept();
+    }
 }

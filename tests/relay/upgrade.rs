@@ -117,9 +117,8 @@ async fn a_store_that_is_newer_is_refused_in_one_sentence_and_stays_as_it_is() {
 
 /// As docs/install.md says it: a backup before the upgrade; the newer store is sealed, and the
 /// older version goes on with the backup.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_way_back_from_a_newer_version_loses_and_doubles_nothing() {
-    let mut world = World::start(quiet_rules(), Intake::Webhook).await;
+pub async fn the_way_back_from_a_newer_version_loses_and_doubles_nothing(intake: Intake) {
+    let mut world = World::start(quiet_rules(), intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "до обновления");
     let chat = world.accept(&anna).await;

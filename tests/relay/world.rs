@@ -23,6 +23,8 @@ use crate::relay_config::{WEBHOOK_SECRET, relay_config};
 
 /// How much time passes for the relay between two looks of a test that waits for something.
 const MOMENT: i64 = 200;
+/// Where MANGO OFFICE takes what is sent to a customer.
+const SEND: &str = "/cc/md/session/chat/send_message";
 /// How long a test waits for something before it fails, in real time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -62,6 +64,8 @@ pub struct Setup {
     pub off_hours_bot: Option<String>,
     pub off_hours_key: Option<String>,
     pub sources: Vec<Source>,
+    /// MANGO OFFICE, where the test has it.
+    pub at_mango: Option<mango::Control>,
     /// The address of MANGO OFFICE, and who the agents are there.
     pub mango: Option<(String, Vec<MangoEmployee>)>,
     /// Networks from which MANGO OFFICE may call without a signature.
@@ -74,16 +78,60 @@ pub struct Setup {
     pub retention_seconds: Option<u64>,
 }
 
-/// A message of the bot's that arrives, and whose answer is lost.
-pub fn lost_send() -> Fault {
-    Fault {
-        method: Some("POST".to_owned()),
-        path: Some("/messages".to_owned()),
-        effect: true,
-        outcome: Outcome::Drop,
-        ..Fault::default()
+/// What becomes of what is sent to a customer, at MAX or, where that is the way, at MANGO OFFICE.
+#[derive(Clone, Copy, Debug)]
+pub enum Sends {
+    /// It arrives, and the answer is lost.
+    AnswerLost,
+    /// It is lost with its answer.
+    Lost,
+    /// Whoever takes it is ill.
+    Away,
+    /// There are too many.
+    Hasty,
+    /// They want to be left alone for so many seconds.
+    Busy(&'static str),
+    /// It arrives, and the answer comes so many milliseconds later.
+    Slow(u64),
+    /// It is refused for good.
+    Refused,
+}
+
+impl Sends {
+    fn at_max(self) -> Fault {
+        let (effect, delay_ms, outcome) = match self {
+            Self::AnswerLost => (true, 0, Outcome::Drop),
+            Self::Lost => (false, 0, Outcome::Drop),
+            Self::Away => (false, 0, Outcome::error(503, "service.unavailable", "")),
+            Self::Hasty => (false, 0, Outcome::error(429, "too.many.requests", "made to fail")),
+            Self::Busy(after) => (false, 0, Outcome::Busy { status: 429, retry_after: after.to_owned() }),
+            Self::Slow(millis) => (true, millis, Outcome::Answer),
+            Self::Refused => (false, 0, Outcome::error(400, "proto.payload", "invented refusal")),
+        };
+        let (method, path) = (Some("POST".to_owned()), Some("/messages".to_owned()));
+        Fault { method, path, effect, delay_ms, outcome, ..Fault::default() }
+    }
+
+    fn at_mango(self) -> mango::Fault {
+        let (effect, hold_ms, answer) = match self {
+            Self::AnswerLost => (true, 0, mango::Answer::Drop),
+            Self::Lost => (false, 0, mango::Answer::Drop),
+            Self::Away => (false, 0, mango::Answer::Empty { status: 503 }),
+            Self::Hasty => (false, 0, mango::Answer::Empty { status: 429 }),
+            Self::Busy(after) => (false, 0, mango::Answer::Busy { status: 429, retry_after: after.to_owned() }),
+            Self::Slow(millis) => (true, millis, mango::Answer::Normal),
+            Self::Refused => {
+                let body =
+                    serde_json::json!({"name": "Error", "status": 200, "code": 5000, "error": "Message not found"});
+                (false, 0, mango::Answer::Json { status: 200, body })
+            }
+        };
+        mango::Fault { path: SEND.to_owned(), effect, hold_ms, answer, ..mango::Fault::default() }
     }
 }
+
+/// What a customer says who begins a dialog by saying something.
+pub const HELLO: &str = "Здравствуйте!";
 
 pub fn quiet_rules() -> Rules {
     Rules { receiver: Receiver::People, ..Rules::default() }
@@ -114,6 +162,7 @@ impl World {
         if wants_mango && setup.mango.is_none() {
             let connected = connect(&max, bot, &base).await;
             setup.mango = Some((connected.0.url(), vec![MangoEmployee { crm_user: agent, id: IVAN }]));
+            setup.at_mango = Some(connected.0.control());
             (mango, connection) = (Some(connected.0), Some(connected.1));
         }
         let config = config(&max, &crm, bot, rules.clone(), intake.clone(), &setup, 1);
@@ -292,6 +341,95 @@ impl World {
         Customer { id, chat, sender: format!("max:{id}") }
     }
 
+    /// A customer who begins a dialog: by pressing start, or, where nobody tells of that, by saying
+    /// [`HELLO`].
+    pub fn begins(&self, name: &str) -> Customer {
+        let customer = self.customer(name);
+        if self.intake == Intake::MangoDialogs {
+            self.say(&customer, HELLO);
+        }
+        customer
+    }
+
+    /// What a bot hears of a dialog that began so.
+    pub fn beginning(&self) -> &'static str {
+        if self.intake == Intake::MangoDialogs { HELLO } else { "/start" }
+    }
+
+    /// How many messages the agents have of a dialog that only began.
+    pub fn words_of_beginning(&self) -> usize {
+        usize::from(self.intake == Intake::MangoDialogs)
+    }
+
+    /// What becomes of the next `times` sends to customers behind the next `skip`; 0: of all.
+    pub fn sends(&self, what: Sends, skip: u32, times: u32) {
+        match self.way_by_mango() {
+            Some(mango) => {
+                let count = if times == 0 { u32::MAX } else { times };
+                mango.fault(mango::Fault { skip, count, ..what.at_mango() });
+            }
+            None => self.max.control().add_fault(Fault { skip, times, ..what.at_max() }),
+        }
+    }
+
+    /// Nothing is in the way of what is sent any more.
+    pub fn sends_are_well(&self) {
+        self.max.control().clear_faults();
+        if let Some(mango) = &self.setup.at_mango {
+            mango.clear_faults();
+        }
+    }
+
+    /// MANGO OFFICE, where it is the way.
+    fn way_by_mango(&self) -> Option<&mango::Control> {
+        self.setup.at_mango.as_ref().filter(|_| self.intake == Intake::MangoDialogs)
+    }
+
+    /// Sends that have come so far.
+    pub fn sends_seen(&self) -> u64 {
+        if let Some(mango) = self.way_by_mango() {
+            return mango.counters()["calls"][format!("POST {SEND}")].as_u64().unwrap_or_default();
+        }
+        let requests = self.max.control().statistics().requests;
+        requests.iter().filter(|(call, _)| call.starts_with("POST /messages")).map(|(_, count)| count).sum()
+    }
+
+    /// All requests that have come so far where customers are.
+    pub fn requests_seen(&self) -> u64 {
+        if let Some(mango) = self.way_by_mango() {
+            return mango.counters()["total"].as_u64().unwrap();
+        }
+        self.max.control().statistics().requests.values().sum()
+    }
+
+    /// What the customer wrote comes once more, as if our answer had been lost.
+    pub async fn repeat(&self, customer: &Customer, text: &str) {
+        if let Some(mango) = self.way_by_mango() {
+            let dialogs = mango.dialogs();
+            let id = customer.id.to_string();
+            let theirs = dialogs.iter().filter(|one| one["variables"]["social_user"]["social_user_id"] == id.as_str());
+            let said = theirs.flat_map(|session| {
+                let messages = session["messages"].as_array().into_iter().flatten();
+                messages.map(move |message| (session, message))
+            });
+            let mut said = said.filter(|(_, message)| message["payload"]["text"] == text);
+            let (session, message) = said.next().expect("nobody said this");
+            let (id, chat) = (&session["session_id"], &session["chat_id"]);
+            let event =
+                serde_json::json!({"id": "again", "session_id": id, "chat_id": chat, "message": message}).to_string();
+            assert_eq!(self.mango_calls(&event).await, http::StatusCode::OK);
+            return;
+        }
+        let updates = self.max.control().updates(self.bot).unwrap();
+        let is_it = |update: &Value| update["message"]["body"]["text"] == text;
+        self.deliver(&updates.iter().find(|one| is_it(&one.update)).expect("nobody said this").update).await;
+    }
+
+    /// Brings one call of MANGO OFFICE's, word by word.
+    pub async fn mango_calls(&self, event: &str) -> http::StatusCode {
+        self.relay.mango_webhook(None, &mango_body(event)).await
+    }
+
     /// Brings one webhook call of MAX's, word by word.
     pub async fn bring(&self, raw: &str) -> http::StatusCode {
         self.relay.webhook(&webhook_fingerprint(), Some(WEBHOOK_SECRET), raw.as_bytes()).await
@@ -412,6 +550,26 @@ impl Drop for World {
             connection.abort();
         }
     }
+}
+
+/// What a call of MANGO OFFICE's bears.
+pub fn mango_body(event: &str) -> Vec<u8> {
+    let mango::Options { api_key, api_salt, .. } = mango::Options::default();
+    let signature = mango::sign(&api_key, event.as_bytes(), &api_salt);
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.append_pair("vpbx_api_key", &api_key).append_pair("sign", &signature).append_pair("json", event);
+    form.finish().into_bytes()
+}
+
+/// The bytes of such a call.
+pub fn mango_call(event: &str) -> Vec<u8> {
+    let body = mango_body(event);
+    let head = format!(
+        "POST /webhooks/mango/default/support/events/cc/md/session/chat/on_message HTTP/1.1\r\nHost: relay\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.into_bytes(), body].concat()
 }
 
 /// The agent of every world, as an employee of MANGO OFFICE.

@@ -683,6 +683,9 @@ pub fn shown(play: &Play) -> String {
             let words = format!("outbox {kind} [{}] {} {state} {}", short(&row["ChatId"]), row["Text"], row["Error"]);
             events.push((time(&row["CreatedOn"]), words.chars().take(160).collect()));
         }
+        for chat in play.stage.crm.control().chats(Some(&customer.sender())) {
+            let _ = writeln!(text, "  chat {chat}");
+        }
         for at in &customer.breaks {
             events.push((*at, "left or erased".to_owned()));
         }

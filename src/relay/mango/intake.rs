@@ -108,12 +108,22 @@ pub(super) async fn take_events(
     let now = shared.clock.now();
     // One that lies far ahead is odd and shows no clock.
     let times = events.iter().map(Event::time).filter(|time| is_time(*time) && *time < now + FAR_AHEAD);
-    if let Some(newest) = times.max() {
-        shared.mango_rounds.heard(newest, shared.clock.passed());
-    }
+    let passed = shared.clock.passed();
+    let corrected = match times.max() {
+        Some(newest) if source == Source::Call => shared.mango_rounds.corrected(newest, passed),
+        Some(newest) => {
+            shared.mango_rounds.heard(newest, passed);
+            Vec::new()
+        }
+        None => Vec::new(),
+    };
+    let put_right = corrected.clone();
     let (taken, forgets) = shared
         .store
         .transact(move |tx| {
+            for (customer, at) in put_right {
+                erased::remember_person(tx, customer, at)?;
+            }
             let mut taking = Taking { tx, bot, source, now, taken: Vec::new(), forgets: false };
             for event in events {
                 taking.event(event)?;
@@ -127,6 +137,7 @@ pub(super) async fn take_events(
             Ok((taking.taken, taking.forgets))
         })
         .await?;
+    shared.mango_rounds.written(&corrected);
     if forgets {
         shared.store.purge().await?;
     }
@@ -288,6 +299,9 @@ impl Taking<'_> {
         // An appeal that began with an agent's message is one of the dialog, too.
         if (is_ours || message.from_client) && !known.brought && !self.is_erased(customer, message)? {
             known.brought = true;
+            if message.from_client && known.appealed_at == 0 {
+                known.appealed_at = self.now;
+            }
             store::put(self.tx, &known)?;
         }
         if is_ours {

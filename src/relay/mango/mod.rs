@@ -21,9 +21,11 @@
 //! - A session that closes closes the chat, unless the client has another session, which is what a
 //!   transfer looks like. A dialog that is over here closes its session, also one that began with
 //!   an agent's message; what the client writes into it in that moment begins another dialog,
-//!   which that close does not end.
-//! - An erasure is held against MANGO's times by MANGO's clock, as far as that is known. A message
-//!   that was held when its person was erased goes with them.
+//!   which that close does not end. A farewell that is under way meanwhile is not said into the
+//!   client's next session.
+//! - An erasure is held against MANGO's times by MANGO's clock, as far as that is known; where it
+//!   is not, by ours until MANGO's next call. A message that was held when its person was erased
+//!   goes with them.
 //! - Files go out by a setting only; a refusal of one says nothing of the key.
 //!
 //! Must not: trust a call without a signature but from the networks that the settings name, or set

@@ -35,6 +35,17 @@ struct State {
     asked: HashMap<String, Asked>,
     /// How far MANGO's clock is ahead of passed time, at the least.
     ahead: Option<Millis>,
+    /// Who was erased before anything was known of it, and stands on disk by our own.
+    erased: Vec<Erased>,
+}
+
+/// An erasure, in passed time.
+#[derive(Clone, Copy, Debug)]
+struct Erased {
+    customer: CustomerId,
+    passed: Millis,
+    /// By MANGO's clock it was not before.
+    at_least: Millis,
 }
 
 /// What is known of asking for one session.
@@ -57,6 +68,7 @@ impl Rounds {
             released: HashSet::new(),
             asked: HashMap::new(),
             ahead: None,
+            erased: Vec::new(),
         }))
     }
 
@@ -73,6 +85,28 @@ impl Rounds {
     pub(super) fn heard(&self, at: Millis, passed: Millis) {
         let mut state = self.lock();
         state.ahead = state.ahead.max(Some(at - passed));
+    }
+
+    /// A person was erased now, by our own clock, since MANGO's is not known; by MANGO's it was not
+    /// before `at_least`.
+    pub fn note_erased(&self, customer: CustomerId, passed: Millis, at_least: Millis) {
+        self.lock().erased.push(Erased { customer, passed, at_least });
+    }
+
+    /// MANGO has called, with something that has just happened: answers when those were erased by
+    /// its clock who stand on disk by ours. What it lists may be as old as it likes.
+    pub(super) fn corrected(&self, at: Millis, passed: Millis) -> Vec<(CustomerId, Millis)> {
+        let mut state = self.lock();
+        let ahead = state.ahead.max(Some(at - passed)).unwrap_or_default();
+        state.ahead = Some(ahead);
+        let by_mango = |one: &Erased| (one.customer, (one.passed + ahead).max(one.at_least));
+        state.erased.iter().map(by_mango).collect()
+    }
+
+    /// That is on disk.
+    pub(super) fn written(&self, corrected: &[(CustomerId, Millis)]) {
+        let is_written = |one: &Erased| corrected.iter().any(|(customer, _)| *customer == one.customer);
+        self.lock().erased.retain(|one| !is_written(one));
     }
 
     /// How much longer a message of this customer's waits; none: it goes on.

@@ -1,23 +1,28 @@
 //! A text to the customer through Манго Диалоги. Every send bears a name made of what it is, so a
 //! repeat is recognised by MANGO itself: an agent's message never comes twice, and nothing has to
-//! be looked for.
+//! be looked for. Only what the channel says by itself bears the name of a store: what a store that
+//! is lost may have said is looked for in the chats.
 
 use super::super::active::Active;
 use super::super::lanes::Outcome;
 use super::super::pause;
 use super::super::state::Shared;
-use super::super::store::StoreError;
 use super::super::store::mango::{self as store, Known, State};
+use super::super::store::{StoreError, sent};
+use super::super::switching::{OF_MANGO, same_words};
 use super::intake::{Source, customer_of, take_events};
 use super::{Mango, OURS, noted, work};
 use crate::contract::CustomerId;
-use crate::mango::dialogs::{DialogRefusal, Event, Listing, Session};
+use crate::mango::dialogs::{ChatMessage, DialogRefusal, Event, Listing, Session};
 use crate::mango::{AbonentId, ChannelType, Class, Error, Serving, Upload};
+use crate::max::MessageId;
 use crate::time::{self, Millis};
 use uuid::Uuid;
 
 /// Steps towards one send: to find, make, take and hand over its session.
 const STEPS: usize = 6;
+/// How far our clock may be ahead of MANGO's where a message is looked for.
+const DOUBT: Millis = 60_000;
 
 /// What is to be sent.
 #[derive(Debug)]
@@ -32,6 +37,10 @@ pub(in crate::relay) struct Outgoing<'a> {
     pub agent: Option<Uuid>,
     /// It may begin a session: what an agent or a bot says, not what the channel says by itself.
     pub may_begin: bool,
+    /// A farewell of that time: what the client appealed with later is not what it ends.
+    pub ends_dialog_of: Option<Millis>,
+    /// A store that is lost may have said it since, under another name.
+    pub said_since: Option<Millis>,
     pub attempts: u32,
 }
 
@@ -64,9 +73,21 @@ pub(in crate::relay) async fn send(
     let name = format!("{OURS}{}", outgoing.name);
     // `is_tried`: what counts as closed because it is not listed.
     let (mut handed_over, mut is_tried, mut left) = (false, false, false);
+    if let Some(since) = outgoing.said_since {
+        match said_before(shared, mango, outgoing, since).await? {
+            Ok(Some(message)) => return Ok(Sent::Taken { mid: format!("{OF_MANGO}{}", message.id), at: message.time }),
+            Ok(None) => {}
+            Err(error) => return failed(shared, outgoing, &error, left).await,
+        }
+    }
     for _ in 0..STEPS {
         let customer = outgoing.customer;
         let known = shared.store.transact(move |tx| store::of_customer(tx, customer)).await?.pop();
+        if let (Some(created_at), Some(known)) = (outgoing.ends_dialog_of, &known)
+            && (known.appealed_at > created_at || (known.state == State::Pending && !known.brought))
+        {
+            return Ok(Sent::Needless);
+        }
         let step = match known {
             // A customer of before the dialogs came this way.
             None => {
@@ -118,10 +139,10 @@ pub(in crate::relay) async fn send(
                             let now = shared.clock.now();
                             shared.mango_rounds.heard(at, shared.clock.passed());
                             shared.store.transact(move |tx| noted::taken(tx, now)).await?;
-                            return Ok(Sent::Taken { mid: format!("mango.{id}"), at });
+                            return Ok(Sent::Taken { mid: format!("{OF_MANGO}{id}"), at });
                         }
                         Err(error) if error.dialog_refusal() == Some(DialogRefusal::NotUnique) => {
-                            return Ok(Sent::Taken { mid: format!("mango.{name}"), at: shared.clock.now() });
+                            return Ok(Sent::Taken { mid: format!("{OF_MANGO}{name}"), at: shared.clock.now() });
                         }
                         // The kind of request is in the way, not the account.
                         Err(error) if outgoing.file.is_some() && matches!(error.class(), Class::Penalty { .. }) => {
@@ -192,6 +213,35 @@ pub(in crate::relay) async fn send(
         }
     }
     Ok(Sent::Later { outcome: Outcome::Wait(pause(outgoing.attempts)), left })
+}
+
+/// The message in the customer's chats that says the same and is not known to be another.
+async fn said_before(
+    shared: &Shared,
+    mango: &Mango,
+    outgoing: &Outgoing<'_>,
+    since: Millis,
+) -> Result<Result<Option<ChatMessage>, Error>, StoreError> {
+    let customer = outgoing.customer;
+    let sessions = shared.store.transact(move |tx| store::of_customer(tx, customer)).await?;
+    for chat in sessions.into_iter().filter_map(|known| known.chat) {
+        let mut messages = match mango.client.chat_history(&chat, since.saturating_sub(DOUBT).max(0)).await {
+            Ok(messages) => messages,
+            Err(error) if error.dialog_refusal().is_some() => continue,
+            Err(error) => return Ok(Err(error)),
+        };
+        messages.retain(|message| {
+            let is_ours = !message.from_client && message.local_id.starts_with(OURS);
+            is_ours && same_words(&message.payload.text, outgoing.text)
+        });
+        let ids: Vec<_> = messages.iter().map(|message| MessageId::new(format!("{OF_MANGO}{}", message.id))).collect();
+        let known = shared.store.transact(move |tx| sent::are_ours(tx, &ids)).await?;
+        let found = messages.into_iter().zip(known).find_map(|(message, is_known)| (!is_known).then_some(message));
+        if found.is_some() {
+            return Ok(Ok(found));
+        }
+    }
+    Ok(Ok(None))
 }
 
 /// Whoever writes to a person who was erased knows the person again.

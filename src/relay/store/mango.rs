@@ -72,6 +72,8 @@ pub(in crate::relay) struct Known {
     pub is_settled: bool,
     /// A message of the client's came from it, or one of ours went there.
     pub brought: bool,
+    /// When that was first the client's, by our clock.
+    pub appealed_at: Millis,
     /// The rules know that it is closed.
     pub told: bool,
     /// It was closed from here, because the dialog was over: what the client wrote into it in that

@@ -21,7 +21,7 @@ use super::store::to_max::{self as queue, Origin, OutFile, Part, Sending, State,
 use super::store::{StoreError, Tx, inbox, outbox, sent};
 use crate::contract::CustomerId;
 use crate::creatio::{MessageType, Report};
-use crate::max::{Message, OutgoingAttachment};
+use crate::max::{Message, MessageId, OutgoingAttachment};
 use crate::policy::{self, Event, Rules};
 use crate::time::Millis;
 
@@ -300,6 +300,8 @@ async fn finish(shared: &Shared, active: &Active, head: Head, verdict: Verdict) 
                     (next >= parts.len()).then_some((State::Sent, None))
                 }
                 Verdict::SentThroughMango { mid, at } => {
+                    let id = MessageId::new(mid.clone());
+                    sent::insert(tx, &id, customer.id, now)?;
                     parts[next].mid = Some(mid);
                     parts[next].sent_at = Some(at);
                     next += 1;

@@ -1,5 +1,5 @@
 //! One send through MANGO OFFICE, where a repeat is harmless: it goes under a name of its own, so
-//! nothing has to be looked back for.
+//! nothing has to be looked back for, but what a store that is lost may have said by itself.
 
 use super::send::{begin, download, later};
 use super::{Attempt, Head, Verdict};
@@ -59,6 +59,9 @@ pub(super) async fn send(
         file,
         agent,
         may_begin: matches!(head.origin, Origin::Agent { .. } | Origin::Bot),
+        ends_dialog_of: matches!(head.origin, Origin::CloseMessage).then_some(head.created_at),
+        // An agent's row bears the same name in every store.
+        said_since: head.sending.filter(|note| note.whole && agent.is_none()).map(|note| note.since),
         attempts: head.attempts,
     };
     Ok(match mango::send(shared, active, mango, &outgoing).await? {

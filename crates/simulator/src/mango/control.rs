@@ -101,6 +101,18 @@ impl Control {
         receiver
     }
 
+    /// MANGO OFFICE does not hear of what clients write until this is taken back; then it hears of
+    /// all of it, and has it from that time on.
+    pub fn deaf(&self, is_deaf: bool) {
+        self.site.lock().is_deaf = is_deaf;
+    }
+
+    /// See [`Control::deaf`].
+    #[must_use]
+    pub fn is_deaf(&self) -> bool {
+        self.site.lock().is_deaf
+    }
+
     /// The content of an outgoing message that is a file.
     pub fn file(&self, message_id: &str) -> Option<Bytes> {
         self.site.lock().dialogs.files.get(message_id).cloned()

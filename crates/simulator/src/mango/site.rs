@@ -60,6 +60,8 @@ pub(super) struct World {
     pub event_faults: EventFaults,
     pub deliveries: Vec<Delivery>,
     pub throttled: u32,
+    /// What clients write waits in their messenger.
+    pub is_deaf: bool,
     /// Salts of further keys that open the same account.
     pub more_keys: HashMap<String, String>,
     /// By key: the time of the first wrong request in force, and whether the key is blocked.
@@ -199,6 +201,7 @@ impl Site {
             event_faults: EventFaults::default(),
             deliveries: Vec::new(),
             throttled: 0,
+            is_deaf: false,
             more_keys: HashMap::new(),
             penalties: HashMap::new(),
             windows: HashMap::new(),
