@@ -228,9 +228,9 @@ impl ChannelState {
         Ok(self.secrets.iter().map(|(name, (_, values))| (name.clone(), Values::clone(values))).collect())
     }
 
-    /// Until when what a new channel's passes do not know yet is waited for, so that its relay is told
-    /// and its status is written once, and not in steps that nobody could follow. Longer while many
-    /// channels wait: then everything takes longer.
+    /// Until when what a new channel's passes do not know yet is waited for, so that its relay is
+    /// told and its status is written once, and not in steps that nobody could follow. Longer while
+    /// many channels wait: then everything takes longer.
     pub fn first_until(&mut self, context: &Context, scope: &Scope) -> Millis {
         let pause = i64::try_from(scope.queue.eased(FIRST).as_millis()).unwrap_or(Millis::MAX);
         let now = context.clock.now();

@@ -245,9 +245,9 @@ impl Writer {
         Ok(api.patch(name, &PatchParams::apply(names::MANAGER).force(), &Patch::Apply(&body)).await?)
     }
 
-    /// The server notes the fields of an object that was created as those of an update, and an apply
-    /// would not take away what is no longer wanted of them: before the first one they are noted as
-    /// applied (client-go does the same, `csaupgrade`). Answers the version to apply onto.
+    /// The server notes the fields of an object that was created as those of an update, and an
+    /// apply would not take away what is no longer wanted of them: before the first one they are
+    /// noted as applied (client-go does the same, `csaupgrade`). Answers the version to apply onto.
     async fn own_as_applied<K: Owned>(&self, api: &Api<K>, name: &str, onto: &K) -> Result<Option<String>, Error> {
         let mut noted = onto.managed_fields().to_vec();
         let is_ours = |entry: &&mut ManagedFieldsEntry| {
