@@ -18,7 +18,7 @@ use axum::routing::{get, post, put};
 use super::USAGE;
 use super::installation::{ProxyArgs, data_dir};
 use super::run::stop_on_signals;
-use crate::contract::{Facts, RelayConfig, admin, share, webhook};
+use crate::contract::{Facts, RelayConfig, admin, webhook};
 use crate::relay::http::Relays;
 use crate::relay::{self, Relay, moving};
 use crate::time::Clock;
@@ -206,7 +206,6 @@ async fn serve(args: &Args) -> Result<(), (u8, String)> {
     let routes = Router::new()
         .route(crate::contract::status::PATH, get(facts))
         .route("/subscription/{made}", put(subscription))
-        .route(share::PATH, put(crm_share))
         .route(admin::route::DEAD_LETTERS, get(dead_letters))
         .route(admin::route::REPLAY, post(replay))
         .with_state(At {
@@ -348,15 +347,6 @@ fn for_controller(at: &At, headers: &HeaderMap) -> Result<Relay, StatusCode> {
     let relay = at.relays.get(&at.namespace, &at.name).ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
     let may = relay::http::bearer(headers).is_some_and(|shown| relay.may_read_status(shown));
     if may { Ok(relay) } else { Err(StatusCode::FORBIDDEN) }
-}
-
-/// The controller says how much of the CRM's limit is this relay's.
-async fn crm_share(State(at): State<At>, headers: HeaderMap, body: Body) -> Result<Response, StatusCode> {
-    let relay = for_controller(&at, &headers)?;
-    let body = axum::body::to_bytes(body, LONGEST_REPLAY).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
-    let told = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
-    let in_force = relay.take_crm_share(told).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    in_force.map(|share| axum::Json(share).into_response()).ok_or(StatusCode::CONFLICT)
 }
 
 /// What was not delivered and why, without a word of it and without whose it is.

@@ -10,9 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::creatio::Pace;
 
-/// `PUT` [`CrmShare`]: the one that is in force after it, as [`CrmShare`]. 409: the relay is not
-/// under the settings of that CRM yet.
-pub const PATH: &str = "/crm-share";
+/// `PUT` [`CrmShare`], with the bearer of [`status`](super::status): the one that is in force after
+/// it, as [`CrmShare`]. 409: the relay is not under the settings of that CRM yet.
+pub const ROUTE: &str = "/crm-share/{namespace}/{name}";
+
+/// The same of one channel.
+#[must_use]
+pub fn path(namespace: &str, name: &str) -> String {
+    format!("/crm-share/{namespace}/{name}")
+}
 
 /// At most `requests` in any window of `millis` milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

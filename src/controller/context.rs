@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::Settings;
-use super::channel_state::ChannelState;
+use super::channel_state::{ChannelState, SharedSecrets};
 use super::lease::Fence;
 use super::metrics::{ConditionLabels, Metrics, RolloutLabels};
 use super::resource::Channel;
@@ -43,6 +43,7 @@ pub struct Context {
     pub permits: Arc<Permits>,
     /// Who is to be told of another share of a CRM.
     pub shares_changed: Notify,
+    pub secrets: SharedSecrets,
     scopes: RwLock<Vec<Arc<Scope>>>,
     state: Mutex<State>,
     shares: Mutex<Shares>,
@@ -95,6 +96,7 @@ impl Context {
             rollouts,
             permits: Arc::default(),
             shares_changed: Notify::new(),
+            secrets: SharedSecrets::default(),
             scopes: RwLock::default(),
             state: Mutex::default(),
             shares: Mutex::default(),

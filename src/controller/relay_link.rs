@@ -300,7 +300,8 @@ pub async fn tell_share(context: &Context, scope: &Arc<Scope>, state: &mut Chann
     let Some(share) = context.shares().next(&name, context.clock.passed()) else { return true };
     let whom = (place.base, share);
     if !state.talk.sharing.is_to(&whom) {
-        let request = with_key(http::Request::put(format!("{}{}", whom.0, share::PATH)), Some(&config.status_key()));
+        let url = format!("{}{}", whom.0, share::path(&name.namespace, &name.name));
+        let request = with_key(http::Request::put(url), Some(&config.status_key()));
         let request = request.header(CONTENT_TYPE, "application/json");
         let Some(request) = serde_json::to_vec(&whom.1).ok().and_then(|body| request.body(body.into()).ok()) else {
             return false;

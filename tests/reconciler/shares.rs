@@ -96,7 +96,7 @@ async fn status(State(pods): State<Pods>, Path((_, name)): Path<(String, String)
 
 async fn crm_share(
     State(pods): State<Pods>,
-    Path((_, name)): Path<(String, String)>,
+    Path((_, name, ..)): Path<(String, String, String, String)>,
     Json(told): Json<CrmShare>,
 ) -> Response {
     let Some(relay) = pods.relay(&name).await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
@@ -163,7 +163,7 @@ impl Company {
     async fn settings(&self, mango: &str) -> Settings {
         let routes = Router::new()
             .route("/{namespace}/{name}/status", get(status))
-            .route("/{namespace}/{name}/crm-share", put(crm_share))
+            .route("/{namespace}/{name}/crm-share/{again}/{once_more}", put(crm_share))
             .with_state(self.pods.clone());
         let base = serve(routes).await;
         let settings = controller_settings(NAMESPACE, &self.max.url(), mango);

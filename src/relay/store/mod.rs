@@ -24,8 +24,6 @@ pub(super) mod inbox;
 pub(super) mod mango;
 pub(super) mod meta;
 pub(super) mod outbox;
-#[cfg(test)]
-mod plans;
 pub(super) mod receipt;
 pub(super) mod restored;
 mod schema;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::schema;
+use super as schema;
 
 /// Tables that stay small whatever was carried.
 const SMALL: [&str; 6] = ["meta", "gap", "tally", "receipt", "mango_held", "CONSTANT"];

@@ -1,5 +1,9 @@
 //! The tables, and how an older file is brought up to date.
 
+#[cfg(test)]
+#[path = "plans.rs"]
+mod plans;
+
 use rusqlite::Connection;
 use rusqlite_migration::{M, Migrations};
 
