@@ -543,3 +543,34 @@ async fn a_close_at_mango_also_ends_the_chat_that_a_hand_over_has_made() {
     world.until_true("both chats are closed", || world.open_chat(&anna).is_none()).await;
     world.assert_contract_kept();
 }
+
+/// The agent has closed the chat before, and nobody could be told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_at_mango_also_ends_the_chat_that_a_message_before_it_opens_later() {
+    for message_first in [true, false] {
+        let (office, anna, chat) = accepted().await;
+        let crm = office.world.crm.control();
+        let knows_the_chat = |row: &Value| row["Kind"] == "accepted" && row["State"] == "Delivered";
+        office.world.until_true("the relay knows the chat", || crm.outbox().iter().any(knows_the_chat)).await;
+        crm.outage(Some(creatio::Outage::Drop));
+        crm.close(chat, office.world.agent).unwrap();
+        if message_first {
+            crm.hold_outbox(&anna.sender, 10_000);
+        }
+        office.say(&anna, "Ещё вопрос");
+        while office.world.relay.facts().await.undelivered.to_crm == 0 {
+            office.world.moment().await;
+        }
+        office.mango.control().desk("close", &anna.id.to_string(), IVAN, "").unwrap();
+        office.world.pass(60_000).await;
+        crm.outage(None);
+        office.received(&anna, &["Здравствуйте", "Ещё вопрос"]).await;
+        office.world.until_true("the chat is closed", || office.world.open_chat(&anna).is_none()).await;
+        // What comes later is another appeal.
+        office.say(&anna, "И ещё");
+        office.received(&anna, &["Здравствуйте", "Ещё вопрос", "И ещё"]).await;
+        office.world.pass(60_000).await;
+        assert!(office.world.open_chat(&anna).is_some(), "{message_first}: the next appeal was closed, too");
+        office.world.assert_contract_kept();
+    }
+}
