@@ -115,6 +115,10 @@ pub(super) struct Args {
     /// counts at once.
     #[arg(long, value_name = "FILE", env = "MAXCHANNEL_STATUS_PAGE_TOKEN_FILE")]
     status_page_token_file: Option<PathBuf>,
+    /// Where all relays are played, each under `/<namespace>/<name>`: for measuring the controller
+    /// without pods.
+    #[arg(long, value_name = "URL", env = "MAXCHANNEL_PLAYED_RELAYS", hide = true)]
+    played_relays: Option<String>,
     #[command(flatten)]
     installation: InstallationArgs,
 }
@@ -194,7 +198,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
         log_level: telemetry::follow(args.log_level_file.clone()),
         webhook_host: args.webhook_host.clone().filter(|host| !host.is_empty()),
         webhook_ingress,
-        relay_link: RelayLink::default(),
+        relay_link: args.played_relays.clone().map_or_else(RelayLink::default, |base| RelayLink::Fake { base }),
         status_page: args
             .status_page
             .zip(args.status_page_token_file.clone())

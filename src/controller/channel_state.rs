@@ -1,8 +1,9 @@
 //! What is kept of one channel between passes, and lost with the process: everything in it can be
 //! found out again.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::reflector::ObjectRef;
@@ -32,6 +33,33 @@ use crate::time::Millis;
 /// A manifest, or what is wrong with it, one sentence each.
 pub type Judged = Result<Arc<MaxChannel>, Vec<String>>;
 
+/// See [`ChannelState::first_until`].
+const FIRST: Duration = Duration::from_secs(5);
+
+/// The texts in a Secret.
+type Values = BTreeMap<String, SecretString>;
+
+/// Secrets as they were read, by namespace and name, as long as a channel keeps them: those that
+/// many channels refer to, such as one CRM's, are read and kept once.
+#[derive(Debug, Default)]
+pub struct SharedSecrets(Mutex<HashMap<(String, String), (String, Weak<Values>)>>);
+
+impl SharedSecrets {
+    fn get(&self, namespace: &str, name: &str, version: &str) -> Option<Arc<Values>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (held, values) = known.get(&(namespace.to_owned(), name.to_owned()))?;
+        values.upgrade().filter(|_| held == version)
+    }
+
+    fn put(&self, namespace: &str, name: &str, version: &str, values: &Arc<Values>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() == known.capacity() {
+            known.retain(|_, (_, values)| values.strong_count() > 0);
+        }
+        known.insert((namespace.to_owned(), name.to_owned()), (version.to_owned(), Arc::downgrade(values)));
+    }
+}
+
 /// The state in which the owned objects were found to be as they shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
@@ -50,7 +78,7 @@ pub struct ChannelState {
     /// The last manifest without errors, with the installation's defaults filled in.
     pub good: Option<Arc<MaxChannel>>,
     judged: Option<(u64, Judged)>,
-    secrets: BTreeMap<String, (String, BTreeMap<String, SecretString>)>,
+    secrets: BTreeMap<String, (String, Arc<Values>)>,
     /// Secrets that were there before and are not any more: they serve to clean up when a whole
     /// namespace is deleted at once.
     pub gone: Secrets,
@@ -68,6 +96,8 @@ pub struct ChannelState {
     pub conflict: Option<Conflict>,
     /// The status that was written last, and the version of the channel from which it was made.
     pub written: Option<(Option<String>, MaxChannelStatus)>,
+    /// Until when a new channel's first configuration and status wait for what is under way.
+    pub first_until: Option<Millis>,
     pub facts: Option<Facts>,
     pub talk: Talk,
     /// The last touch of the pod: for which revision, how often, and when.
@@ -114,6 +144,7 @@ impl ChannelState {
             refusals: Refusals::default(),
             conflict: None,
             written: None,
+            first_until: None,
             facts: None,
             talk: Talk::default(),
             touched: None,
@@ -162,6 +193,11 @@ impl ChannelState {
             if self.secrets.get(&name).is_some_and(|(held, _)| *held == version) {
                 continue;
             }
+            if let Some(values) = context.secrets.get(&namespace, &name, &version) {
+                self.gone.remove(&name);
+                self.secrets.insert(name, (version, values));
+                continue;
+            }
             let api: Api<Secret> = Api::namespaced(context.writer.client().clone(), &namespace);
             let now = context.clock.now();
             if self.refusals.waits("reading", &version, now) {
@@ -178,8 +214,10 @@ impl ChannelState {
             match found {
                 Some(secret) => {
                     let version = secret.resource_version().unwrap_or(version);
+                    let values = Arc::new(data(secret));
+                    context.secrets.put(&namespace, &name, &version, &values);
                     self.gone.remove(&name);
-                    self.secrets.insert(name, (version, data(secret)));
+                    self.secrets.insert(name, (version, values));
                 }
                 None => self.forget(name),
             }
@@ -187,12 +225,21 @@ impl ChannelState {
         if !is_refused {
             self.refusals.clear("reading");
         }
-        Ok(self.secrets.iter().map(|(name, (_, data))| (name.clone(), data.clone())).collect())
+        Ok(self.secrets.iter().map(|(name, (_, values))| (name.clone(), Values::clone(values))).collect())
+    }
+
+    /// Until when what a new channel's passes do not know yet is waited for, so that its relay is
+    /// told and its status is written once, and not in steps that nobody could follow. Longer while
+    /// many channels wait: then everything takes longer.
+    pub fn first_until(&mut self, context: &Context, scope: &Scope) -> Millis {
+        let pause = i64::try_from(scope.queue.eased(FIRST).as_millis()).unwrap_or(Millis::MAX);
+        let now = context.clock.now();
+        *self.first_until.get_or_insert(now + pause)
     }
 
     fn forget(&mut self, name: String) {
-        if let Some((_, data)) = self.secrets.remove(&name) {
-            self.gone.insert(name, data);
+        if let Some((_, values)) = self.secrets.remove(&name) {
+            self.gone.insert(name, Values::clone(&values));
         }
     }
 }

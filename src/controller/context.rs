@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::watch;
 
 use super::Settings;
-use super::channel_state::ChannelState;
+use super::channel_state::{ChannelState, SharedSecrets};
 use super::lease::Fence;
 use super::metrics::{ConditionLabels, Metrics, RolloutLabels};
 use super::resource::Channel;
@@ -33,6 +33,7 @@ pub struct Context {
     pub relays: Arc<dyn Transport>,
     pub rollouts: Rollouts,
     pub permits: Arc<Permits>,
+    pub secrets: SharedSecrets,
     scopes: RwLock<Vec<Arc<Scope>>>,
     state: Mutex<State>,
 }
@@ -83,6 +84,7 @@ impl Context {
             relays,
             rollouts,
             permits: Arc::default(),
+            secrets: SharedSecrets::default(),
             scopes: RwLock::default(),
             state: Mutex::default(),
         }

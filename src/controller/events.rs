@@ -14,6 +14,7 @@ use kube::runtime::events::EventType;
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{action, names};
 use crate::api::Language;
@@ -95,7 +96,7 @@ impl Events {
                 Err(error) => return Err(error),
             }
         }
-        let name = format!("{}.{}", about.name.as_deref().unwrap_or_default(), uuid::Uuid::new_v4().simple());
+        let name = format!("{}.{}", about.name.as_deref().unwrap_or_default(), Uuid::new_v4().simple());
         let mut event = Event {
             event_time: Some(now),
             type_: Some(if type_ == EventType::Warning { "Warning" } else { "Normal" }.to_owned()),
@@ -127,76 +128,93 @@ pub struct Told {
     pub reason: String,
     pub action: &'static str,
     pub note: String,
+    /// What the note speaks of at its end.
+    last: String,
 }
 
-/// What the changes outside that succeeded are to people: one event per reason.
+/// What the changes outside that succeeded are to people: one event for all that was made in the
+/// CRM at once, one for all that was changed there, and one for all that was removed.
 #[must_use]
 pub fn of_changes(done: &[Done], language: Language) -> Vec<Told> {
     let mut told: Vec<Told> = Vec::new();
     for step in done.iter().filter(|step| step.outcome.is_ok()) {
-        let (reason, action, words, object) = words(&step.action, language);
-        match told.iter_mut().find(|told| told.reason == reason) {
-            Some(same) => {
-                same.note.push_str(", ");
-                same.note.push_str(&object);
-            }
-            None => told.push(Told { reason, action, note: format!("{words}: {object}") }),
+        let Words { reason, action, words, what, object } = words(&step.action, language);
+        let Some(same) = told.iter_mut().find(|told| told.action == action && told.reason.starts_with("Crm")) else {
+            let note =
+                if what.is_empty() { format!("{words}: {object}") } else { format!("{words}, {what}: {object}") };
+            told.push(Told { reason, action, note, last: what });
+            continue;
+        };
+        if same.last == what {
+            same.note.push_str(", ");
+        } else {
+            same.note.push_str("; ");
+            same.note.push_str(&what);
+            same.note.push_str(": ");
+            same.last = what;
+        }
+        same.note.push_str(&object);
+        // By the name of the most that people would look for.
+        if reason.starts_with("CrmChannel") {
+            same.reason = reason;
         }
     }
     told
 }
 
-fn words(action: &Action, language: Language) -> (String, &'static str, String, String) {
+/// One change in words.
+struct Words {
+    reason: String,
+    action: &'static str,
+    words: String,
+    /// In the CRM: what it is that was changed.
+    what: String,
+    object: String,
+}
+
+fn words(action: &Action, language: Language) -> Words {
     let say = |english: &str, russian: &str| match language {
         Language::English => english.to_owned(),
         Language::Russian => russian.to_owned(),
     };
+    let at_max = |reason: &str, action, words, address: &str| Words {
+        reason: reason.to_owned(),
+        action,
+        words,
+        what: String::new(),
+        object: subscription::shown(address),
+    };
+    let in_crm = |did: &str, action, words, collection: &str, columns: Option<String>, id: &Uuid| {
+        let (noun, what) = noun(collection, language);
+        let what = columns.map_or_else(|| what.to_owned(), |columns| format!("{what} ({columns})"));
+        Words { reason: format!("Crm{noun}{did}"), action, words, what, object: id.to_string() }
+    };
     match action {
-        Action::Subscribe { address } => (
-            "Subscribed".to_owned(),
-            action::SUBSCRIBE,
-            say("MAX is told to call the relay", "Канал подписан на обновления MAX"),
-            subscription::shown(address),
-        ),
-        Action::Unsubscribe { address, foreign: false } => (
-            "Unsubscribed".to_owned(),
-            action::UNSUBSCRIBE,
-            say("MAX is told to call this address no more", "Подписка в MAX снята"),
-            subscription::shown(address),
-        ),
-        Action::Unsubscribe { address, foreign: true } => (
-            "ForeignSubscriptionRemoved".to_owned(),
-            action::UNSUBSCRIBE,
-            say("Another program's subscription in MAX is removed", "Подписка другой программы в MAX снята"),
-            subscription::shown(address),
-        ),
+        Action::Subscribe { address } => {
+            let words = say("MAX is told to call the relay", "Канал подписан на обновления MAX");
+            at_max("Subscribed", action::SUBSCRIBE, words, address)
+        }
+        Action::Unsubscribe { address, foreign: false } => {
+            let words = say("MAX is told to call this address no more", "Подписка в MAX снята");
+            at_max("Unsubscribed", action::UNSUBSCRIBE, words, address)
+        }
+        Action::Unsubscribe { address, foreign: true } => {
+            let words =
+                say("Another program's subscription in MAX is removed", "Подписка другой программы в MAX снята");
+            at_max("ForeignSubscriptionRemoved", action::UNSUBSCRIBE, words, address)
+        }
         Action::Create { collection, id, .. } => {
-            let (noun, what) = noun(collection, language);
-            (
-                format!("Crm{noun}Created"),
-                action::CREATE_IN_CRM,
-                format!("{}{what}", say("Made in Creatio, ", "Создано в Creatio: ")),
-                id.to_string(),
-            )
+            let words = say("Made in Creatio", "Создано в Creatio");
+            in_crm("Created", action::CREATE_IN_CRM, words, collection, None, id)
         }
         Action::Change { collection, id, columns } => {
-            let (noun, what) = noun(collection, language);
             let names = columns.keys().cloned().collect::<Vec<_>>().join(", ");
-            (
-                format!("Crm{noun}Changed"),
-                action::CHANGE_IN_CRM,
-                format!("{}{what} ({names})", say("Changed in Creatio, ", "Изменено в Creatio: ")),
-                id.to_string(),
-            )
+            let words = say("Changed in Creatio", "Изменено в Creatio");
+            in_crm("Changed", action::CHANGE_IN_CRM, words, collection, Some(names), id)
         }
         Action::Delete { collection, id } => {
-            let (noun, what) = noun(collection, language);
-            (
-                format!("Crm{noun}Removed"),
-                action::REMOVE_IN_CRM,
-                format!("{}{what}", say("Removed in Creatio, ", "Удалено в Creatio: ")),
-                id.to_string(),
-            )
+            let words = say("Removed in Creatio", "Удалено в Creatio");
+            in_crm("Removed", action::REMOVE_IN_CRM, words, collection, None, id)
         }
     }
 }
@@ -218,7 +236,6 @@ fn noun(collection: &str, language: Language) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use serde_json::Map;
-    use uuid::Uuid;
 
     use super::*;
     use crate::api::Reason;
@@ -226,7 +243,7 @@ mod tests {
     use crate::channel::schedule::Trouble;
 
     #[test]
-    fn every_change_outside_becomes_one_event_per_reason_and_a_failed_one_none() {
+    fn what_is_done_outside_at_once_becomes_one_event_per_kind_and_what_failed_none() {
         let id = |number| Uuid::from_u128(number);
         let create = |collection, number| Action::Create { collection, id: id(number), columns: Map::new() };
         let ok = |action| Done { action, outcome: Ok(()) };
@@ -236,6 +253,7 @@ mod tests {
             ok(Action::Subscribe { address: address.clone() }),
             ok(Action::Unsubscribe { address: address.clone(), foreign: false }),
             ok(Action::Unsubscribe { address, foreign: true }),
+            ok(create("MaxChannelSettings", 5)),
             ok(create("Channel", 1)),
             ok(create("ChatQueueOperator", 2)),
             ok(create("ChatQueueOperator", 3)),
@@ -243,14 +261,20 @@ mod tests {
         ];
         let told = of_changes(&done, Language::English);
         let reasons: Vec<&str> = told.iter().map(|told| told.reason.as_str()).collect();
+        assert_eq!(reasons, ["Subscribed", "Unsubscribed", "ForeignSubscriptionRemoved", "CrmChannelCreated"]);
         assert_eq!(
-            reasons,
-            ["Subscribed", "Unsubscribed", "ForeignSubscriptionRemoved", "CrmChannelCreated", "CrmAgentCreated"]
+            told[3].note,
+            format!(
+                "Made in Creatio, the channel's settings: {}; the channel: {}; agents of the queue: {}, {}",
+                id(5),
+                id(1),
+                id(2),
+                id(3)
+            )
         );
         // Events of one reason and action are counted as one: what is done must be told apart.
         let actions: std::collections::BTreeSet<&str> = told.iter().map(|told| told.action).collect();
         assert_eq!(actions.len(), 3, "subscribing, unsubscribing and making rows are three actions: {actions:?}");
-        assert!(told[4].note.contains(&id(2).to_string()) && told[4].note.contains(&id(3).to_string()));
         assert!(told.iter().all(|told| !told.note.contains("secret")), "{told:?}");
         let russian = of_changes(&done, Language::Russian);
         assert!(russian.iter().all(|told| told.note.chars().any(|c| ('а'..='я').contains(&c))));

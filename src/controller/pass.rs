@@ -173,6 +173,13 @@ impl Shell for Steps<'_> {
         follow_rollout(context, self.scope, channel, &self.relay.found).await;
         let is_told = relay_link::tell_subscription(context, self.scope, self.state, &self.name).await;
         self.waiting = !is_told || self.relay.found.is_pending();
+        let is_first = channel.conditions().is_empty() && self.state.written.is_none();
+        if is_first
+            && is_coming(self.state, &self.relay.found)
+            && context.clock.now() < self.state.first_until(context, self.scope)
+        {
+            return Ok(());
+        }
         self.relay.changed |= report(context, channel, self.state, &self.relay.found).await?;
         Ok(())
     }
@@ -262,7 +269,8 @@ fn next(context: &Context, name: &ChannelRef, state: &ChannelState, waits_for_re
     let steady = if waits_for_relay { SOON } else { context.settings.relay_pause(name, now) };
     let refused = state.refusals.due().map(|due| due - now);
     let told = state.warnings.due().map(|due| due - now);
-    [due, refused, told].into_iter().flatten().fold(steady, Millis::min).max(200)
+    let first = state.first_until.filter(|_| state.written.is_none()).map(|due| due - now).filter(|due| *due > 0);
+    [due, refused, told, first].into_iter().flatten().fold(steady, Millis::min).max(200)
 }
 
 /// Says what the channel asks for and finds out whether another holds it.
@@ -339,7 +347,8 @@ impl Serving {
             &settings.relay_pods,
         );
         let changed_before = std::mem::take(&mut self.changed);
-        if let Some(config) = &config {
+        let is_for_later = holds_back(context, scope, state, &name);
+        if let Some(config) = config.as_ref().filter(|_| !is_for_later) {
             // Most passes only ask how things stand: where neither the channel nor any object has
             // changed, nothing is compared again.
             let now = Settled {
@@ -409,7 +418,8 @@ impl Serving {
             };
         }
         let known_secret = scope.secrets.get(&ObjectRef::new(&object).within(&name.namespace));
-        let secret_live = known_secret.map(|secret| Live::<Secret>::Version(secret.resource_version()));
+        let secret_live =
+            known_secret.map_or(Live::<Secret>::Absent, |secret| Live::Version(secret.resource_version()));
         apply!("ServiceAccount", live(&scope.service_accounts, name), objects::service_account(blueprint));
         apply!("Secret", secret_live, objects::secret(blueprint, config));
         apply!("Service", live(&scope.services, name), objects::service(blueprint));
@@ -467,7 +477,7 @@ impl Serving {
             refusals.clear("rollout");
         }
         if goes && !is_foreign {
-            apply!("StatefulSet", found.clone().map(Live::Whole), wanted);
+            apply!("StatefulSet", Live::of(found.clone()), wanted);
             let change = changes.iter().find(|(kind, _)| *kind == "StatefulSet").map(|(_, change)| *change);
             let generation = memory.get("StatefulSet").and_then(|applied| applied.generation);
             follow_change(context, name, change, generation, replaces);
@@ -486,7 +496,7 @@ impl Serving {
         // channel has changed.
         if context.settings.relay_pods.gateway.is_some() {
             if let Some(route) = objects::http_route(blueprint) {
-                apply!("HTTPRoute", None, route);
+                apply!("HTTPRoute", Live::Unwatched, route);
             } else {
                 memory.remove("HTTPRoute");
                 let removed = delete::<HTTPRoute>(context, channel).await;
@@ -548,11 +558,32 @@ impl Serving {
     }
 }
 
+/// Whether the relay of a new channel waits for the answer that says whether the bot is the
+/// channel's: its configuration is then written once, and its pod begins with it. Not for long: a
+/// CRM that hangs keeps nobody from seeing the relay.
+fn holds_back(context: &Context, scope: &Scope, state: &mut ChannelState, name: &ChannelRef) -> bool {
+    let is_made = state.applied.contains_key("Secret")
+        || scope.secrets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace)).is_some();
+    let now = context.clock.now();
+    !is_made && state.reconciler.awaits_marks() && now < state.first_until(context, scope)
+}
+
+/// Whether more is known in a moment: somebody is being asked or told.
+fn is_coming(state: &ChannelState, relay: &RelayState) -> bool {
+    let is_relay_coming = match relay {
+        RelayState::Unheard => true,
+        RelayState::Failed { reason, .. } => *reason == Reason::RelayUnreachable,
+        RelayState::Running { .. } => relay.is_pending() || !state.reconciler.plan().is_empty(),
+        RelayState::Absent { .. } => false,
+    };
+    is_relay_coming || state.errands.is_any()
+}
+
 fn live<K: Owned + kube::runtime::reflector::Lookup<DynamicType = ()>>(
     store: &Store<K>,
     channel: &ChannelRef,
-) -> Option<Live<K>> {
-    store.get(&ObjectRef::new(&names::relay(&channel.name)).within(&channel.namespace)).map(Live::Whole)
+) -> Live<K> {
+    Live::of(store.get(&ObjectRef::new(&names::relay(&channel.name)).within(&channel.namespace)))
 }
 
 /// Whether the claim that the relay's pod would use may be used: there is none, or it was made for

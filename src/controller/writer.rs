@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::events::EventType;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
@@ -134,10 +134,11 @@ impl Writer {
     }
 
     /// Makes an object as it shall be. `live` is what the watch knows, by which most calls see that
-    /// nothing is to do. Else the object is read: the watch lags behind, has no data of Secrets,
-    /// and does not show what others have made under the name. What is there and does not carry the
-    /// channel's controller reference is left alone, and what is ours is written at the version
-    /// that was read.
+    /// nothing is to do. One that the watch does not show is created, which the server does only
+    /// where nobody has the name. Else the object is read: the watch lags behind, has no data of
+    /// Secrets, and does not show what others have made under the name. What is there and does not
+    /// carry the channel's controller reference is left alone, and what is ours is written at the
+    /// version that was read.
     ///
     /// # Errors
     /// The object is another's, or the API server refuses or does not answer.
@@ -145,12 +146,12 @@ impl Writer {
         &self,
         kind: &'static str,
         memory: &mut Memory,
-        live: Option<Live<K>>,
+        live: Live<K>,
         wanted: K,
     ) -> Result<Change, Error> {
         let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
         let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
-        let version = live.as_ref().and_then(Live::version);
+        let version = live.version();
         let known = memory.get(kind);
         let mut body = serde_json::to_value(&wanted).map_err(|error| Error::Bug(error.to_string()))?;
         let hash = hash_of(&body);
@@ -160,8 +161,23 @@ impl Writer {
             return Ok(Change::None);
         }
         body["metadata"]["annotations"][names::APPLIED] = json!(hash);
-        let live = api.get_opt(&name).await?;
         let owner = wanted.owner_references().first().map(|owner| owner.uid.as_str());
+        if let Live::Whole(seen) = &live
+            && owner.is_some_and(|uid| is_controlled_by(&**seen, uid))
+            && let Some(same) = as_it_shall_be(&**seen, &body, known, &hash)?
+        {
+            memory.insert(kind, same);
+            return Ok(Change::None);
+        }
+        if matches!(live, Live::Absent)
+            && known.is_none()
+            && let Some(answer) = self.create(&api, &body).await?
+        {
+            memory.insert(kind, Applied::answered(hash, None, &answer)?);
+            tracing::info!(object = %name, kind, change = ?Change::Made, "applied");
+            return Ok(Change::Made);
+        }
+        let live = api.get_opt(&name).await?;
         if let Some(live) = &live
             && !owner.is_some_and(|uid| is_controlled_by(live, uid))
         {
@@ -171,25 +187,9 @@ impl Writer {
         let mut change = Change::Made;
         let mut same_wish = false;
         if let Some(live) = &live {
-            let value = serde_json::to_value(live).map_err(|error| Error::Bug(error.to_string()))?;
             same_wish = live.annotations().get(names::APPLIED) == Some(&hash);
-            let answered = compare::hash(&value);
-            if same_wish
-                && (compare::contains(&value, &body)
-                    || known.is_some_and(|known| known.wanted == hash && known.answered == answered))
-            {
-                let version = live.resource_version();
-                memory.insert(
-                    kind,
-                    Applied {
-                        wanted: hash,
-                        before: version.clone(),
-                        after: version,
-                        answered,
-                        generation: live.meta().generation,
-                        at: Instant::now(),
-                    },
-                );
+            if let Some(same) = as_it_shall_be(live, &body, known, &hash)? {
+                memory.insert(kind, same);
                 return Ok(Change::None);
             }
             change = if same_wish { Change::Repaired } else { Change::Changed };
@@ -215,31 +215,53 @@ impl Writer {
         if change == Change::Repaired {
             self.metrics.drift_repairs.inc();
         }
-        let value = serde_json::to_value(&answer).map_err(|error| Error::Bug(error.to_string()))?;
-        let applied = Applied {
-            wanted: hash,
-            before: version,
-            after: answer.resource_version(),
-            answered: compare::hash(&value),
-            generation: answer.meta().generation,
-            at: Instant::now(),
-        };
-        memory.insert(kind, applied);
+        memory.insert(kind, Applied::answered(hash, version, &answer)?);
         tracing::info!(object = %name, kind, ?change, "applied");
         Ok(change)
     }
 
+    /// Creates an object; none: somebody has the name.
+    async fn create<K: Owned>(&self, api: &Api<K>, body: &Value) -> Result<Option<K>, Error> {
+        self.fence.check()?;
+        let parameters = PostParams { field_manager: Some(names::MANAGER.to_owned()), ..PostParams::default() };
+        let object = serde_json::from_value(body.clone()).map_err(|error| Error::Bug(error.to_string()))?;
+        match api.create(&parameters, &object).await {
+            Ok(made) => Ok(Some(made)),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Applies; onto the very object and version that was read, where there is one.
     async fn patch<K: Owned>(&self, api: &Api<K>, name: &str, body: &Value, onto: Option<&K>) -> Result<K, Error> {
-        self.fence.check()?;
         let mut body = body.clone();
         if let Some(onto) = onto {
             body["metadata"]["uid"] = json!(onto.uid());
-            body["metadata"]["resourceVersion"] = json!(onto.resource_version());
+            body["metadata"]["resourceVersion"] = json!(self.own_as_applied(api, name, onto).await?);
         }
+        self.fence.check()?;
         body["apiVersion"] = json!(K::api_version(&()));
         body["kind"] = json!(K::kind(&()));
         Ok(api.patch(name, &PatchParams::apply(names::MANAGER).force(), &Patch::Apply(&body)).await?)
+    }
+
+    /// The server notes the fields of an object that was created as those of an update, and an
+    /// apply would not take away what is no longer wanted of them: before the first one they are
+    /// noted as applied (client-go does the same, `csaupgrade`). Answers the version to apply onto.
+    async fn own_as_applied<K: Owned>(&self, api: &Api<K>, name: &str, onto: &K) -> Result<Option<String>, Error> {
+        let mut noted = onto.managed_fields().to_vec();
+        let is_ours = |entry: &&mut ManagedFieldsEntry| {
+            entry.manager.as_deref() == Some(names::MANAGER)
+                && entry.operation.as_deref() == Some("Update")
+                && entry.subresource.is_none()
+        };
+        let Some(entry) = noted.iter_mut().find(is_ours) else { return Ok(onto.resource_version()) };
+        entry.operation = Some("Apply".to_owned());
+        self.fence.check()?;
+        let body = json!({"metadata": {
+            "uid": onto.uid(), "resourceVersion": onto.resource_version(), "managedFields": noted,
+        }});
+        Ok(api.patch(name, &PatchParams::default(), &Patch::Merge(&body)).await?.resource_version())
     }
 
     /// Deletes the object of that name where it is the channel's by `is_ours`; another's is left
@@ -386,15 +408,60 @@ pub enum Live<K> {
     Whole(Arc<K>),
     /// Only its version is known.
     Version(Option<String>),
+    /// The watch shows none.
+    Absent,
+    /// The kind is not watched.
+    Unwatched,
 }
 
 impl<K: Owned> Live<K> {
+    pub fn of(seen: Option<Arc<K>>) -> Self {
+        seen.map_or(Self::Absent, Self::Whole)
+    }
+
     fn version(&self) -> Option<String> {
         match self {
             Self::Whole(object) => object.resource_version(),
             Self::Version(version) => version.clone(),
+            Self::Absent | Self::Unwatched => None,
         }
     }
+}
+
+impl Applied {
+    /// `before`: the version before the apply.
+    fn answered<K: Owned>(wanted: String, before: Option<String>, answer: &K) -> Result<Self, Error> {
+        let value = serde_json::to_value(answer).map_err(|error| Error::Bug(error.to_string()))?;
+        Ok(Self {
+            wanted,
+            before,
+            after: answer.resource_version(),
+            answered: compare::hash(&value),
+            generation: answer.meta().generation,
+            at: Instant::now(),
+        })
+    }
+}
+
+/// What is remembered of an object that needs no write: it was applied as it is wanted, and nobody
+/// has changed it since.
+fn as_it_shall_be<K: Owned>(
+    live: &K,
+    body: &Value,
+    known: Option<&Applied>,
+    hash: &str,
+) -> Result<Option<Applied>, Error> {
+    if live.annotations().get(names::APPLIED).map(String::as_str) != Some(hash) {
+        return Ok(None);
+    }
+    let value = serde_json::to_value(live).map_err(|error| Error::Bug(error.to_string()))?;
+    let answered = compare::hash(&value);
+    let is_same = compare::contains(&value, body)
+        || known.is_some_and(|known| known.wanted == hash && known.answered == answered);
+    if !is_same {
+        return Ok(None);
+    }
+    Applied::answered(hash.to_owned(), live.resource_version(), live).map(Some)
 }
 
 fn hash_of(body: &Value) -> String {

@@ -11,6 +11,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use maxchannel::api::MaxChannel;
 use serde_json::json;
 
+use crate::fleet::{self, Fleet};
 use crate::world::{Cluster, PATIENCE, RECOVERY, World, until};
 
 async fn pod(world: &World) -> Option<(String, i32)> {
@@ -148,6 +149,37 @@ async fn foreign_edits_are_repaired_and_what_cannot_be_changed_is_made_again() {
     until("the pod is another", Duration::from_mins(1), || async { pod(&world).await.filter(|now| now.0 != before.0) })
         .await;
     world.until_ready("support").await;
+    controller.stop().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_longer_wanted_of_an_object_goes_also_where_the_object_was_not_written_since_it_was_made() {
+    let Some(cluster) = Cluster::get().await else { return };
+    let world = World::start(&cluster).await;
+    let fleet = Fleet::start(&world).await;
+    world.put_other_secrets().await;
+    let secrets = world.api::<Secret>();
+    let patch = |data: serde_json::Value| {
+        let secrets = &secrets;
+        async move { secrets.patch("creatio", &PatchParams::default(), &Patch::Merge(data)).await.unwrap() }
+    };
+    patch(json!({"stringData": {"notifySecret": "an-invented-secret-of-notes-that-is-long"}})).await;
+    let controller = world.controller_with(fleet.settings(&world)).await;
+    fleet.add(&world, 1).await;
+    fleet::until_ready(&world, 1, PATIENCE).await;
+    let keys = |secret: Secret| secret.data.unwrap_or_default().into_keys().collect::<Vec<_>>();
+    let before = keys(secrets.get("c1-relay").await.unwrap());
+    patch(json!({"data": {"notifySecret": null}})).await;
+    let after = until("the relay's Secret is written", PATIENCE, || async {
+        Some(keys(secrets.get("c1-relay").await.unwrap())).filter(|keys| *keys != before)
+    })
+    .await;
+    let gone: Vec<_> = before.iter().filter(|key| !after.contains(key)).collect();
+    assert!(gone.len() == 1 && after.len() + 1 == before.len(), "{before:?} -> {after:?}");
+    let noted = secrets.get("c1-relay").await.unwrap().metadata.managed_fields.unwrap();
+    let ours: Vec<_> = noted.iter().filter(|entry| entry.manager.as_deref() == Some("maxchannel")).collect();
+    assert!(ours.len() == 1 && ours[0].operation.as_deref() == Some("Apply"), "{ours:?}");
     controller.stop().await;
     world.end().await;
 }

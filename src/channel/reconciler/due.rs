@@ -53,6 +53,13 @@ impl Reconciler {
         self.is_first_look(Subject::Bot)
     }
 
+    /// Whether the bot is not known to be the channel's yet, and the look at the CRM that says so
+    /// is still to come.
+    #[must_use]
+    pub fn awaits_marks(&self) -> bool {
+        !self.is_ours() && self.is_first_look(Subject::Crm)
+    }
+
     /// Whether a subject was not looked at yet under the present credentials, and is going to be.
     pub(super) fn is_first_look(&self, subject: Subject) -> bool {
         let (basis, at, ..) = self.last(subject);
