@@ -610,17 +610,18 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
         let shared = shared.clone();
         async move {
             let Shared { context, scope, .. } = &*shared;
-            let _under_way = under_way;
             let mut state = state.lock().await;
             // Whoever had it before may have changed the channel.
             let reference = ObjectRef::from_obj(&*channel);
             let channel = scope.channels.get(&reference).unwrap_or(channel);
-            if channel.is_deleted() {
+            let outcome = if channel.is_deleted() {
                 state.errands.stop();
                 cleanup::pass(context, scope, &channel, &mut state).await
             } else {
                 Box::pin(pass::pass(context, scope, &channel, &mut state)).await
-            }
+            };
+            drop(under_way);
+            outcome
         }
     };
     // A task of its own: the library would poll all passes under way whenever one of them can go

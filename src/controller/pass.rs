@@ -358,7 +358,7 @@ impl Serving {
             };
             if state.settled.as_ref() != Some(&now) {
                 state.settled = None;
-                self.apply(context, scope, channel, state, &blueprint, config).await?;
+                Box::pin(self.apply(context, scope, channel, state, &blueprint, config)).await?;
                 // A route is not watched: whether it is still there shows only by another look.
                 let has_route = context.settings.relay_pods.gateway.is_some();
                 let is_settled = !self.changed && !self.waits_for_others && !has_route && state.refusals.is_empty();
