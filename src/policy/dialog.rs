@@ -317,6 +317,10 @@ pub struct Dialog {
     /// have opened another one, it counts there.
     #[serde(skip_serializing_if = "is_default")]
     pub(super) shown_since: Shown,
+    /// It was closed where the customer writes, and the customer has written nothing since: a chat
+    /// that turns out to be its own is closed, too.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) over_elsewhere: bool,
     /// The newest last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) past: Vec<Past>,

@@ -134,12 +134,14 @@ impl Step<'_> {
         let Some(current) = &mut self.dialog.current else {
             if fate.is_none() {
                 self.discover(chat);
+                self.close_if_over(chat);
             }
             return;
         };
         if current.chat.is_some() {
             if current.chat != Some(chat) && fate.is_none() {
                 self.move_to(chat);
+                self.close_if_over(chat);
             }
             return;
         }
@@ -196,7 +198,15 @@ impl Step<'_> {
         }
     }
 
+    /// What was waiting for the CRM when the dialog was closed elsewhere has opened another chat.
+    fn close_if_over(&mut self, chat: Uuid) {
+        if self.dialog.over_elsewhere {
+            self.close(chat);
+        }
+    }
+
     fn closed_elsewhere(&mut self) {
+        self.dialog.over_elsewhere = true;
         let Some(current) = &mut self.dialog.current else { return };
         match current.chat {
             _ if current.closing != Closing::No => {}
@@ -347,6 +357,7 @@ impl Step<'_> {
 
     /// A sign of life from the customer; whether it starts a dialog.
     fn contact(&mut self) -> bool {
+        self.dialog.over_elsewhere = false;
         let back = std::mem::take(&mut self.dialog.gone);
         match self.dialog.current.take() {
             Some(current) if !back && current.closing != Closing::Asked => {
