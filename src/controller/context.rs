@@ -169,14 +169,14 @@ impl Context {
         state.get_or_insert_with(|| Arc::new(tokio::sync::Mutex::new(new()))).clone()
     }
 
-    /// Forgets what was kept: another replica may change everything now.
-    pub fn forget_all(&self) {
+    /// Forgets what was kept of channels: another replica may change everything of them now.
+    pub fn forget(&self, is_lost: impl Fn(&ChannelRef) -> bool) {
         let mut state = self.state();
-        for record in state.channels.values_mut() {
+        for (_, record) in state.channels.iter_mut().filter(|(channel, _)| is_lost(channel)) {
             record.state = None;
             record.attempts = 0;
         }
-        self.metrics.objects_in_backoff.set(0);
+        self.metrics.objects_in_backoff.set(state.failing());
     }
 
     /// Tells of everything that a pass under way should not ignore.

@@ -143,8 +143,8 @@ impl Shell for Steps<'_> {
 
     fn send(&mut self, side: Side) -> bool {
         let now = self.now();
-        let fence = self.context.fence.clone();
-        let may: May = Arc::new(move || fence.check().is_ok());
+        let (fence, channel) = (self.context.fence.clone(), self.name.clone());
+        let may: May = Arc::new(move || fence.check(&channel).is_ok());
         let ChannelState { reconciler, errands, .. } = &mut *self.state;
         self.awaiting.get_or_insert_with(|| errands.expect());
         let (scope, name) = (self.scope.clone(), self.name.clone());
@@ -366,7 +366,7 @@ impl Serving {
             };
             if state.settled.as_ref() != Some(&now) {
                 state.settled = None;
-                self.apply(context, scope, channel, state, &blueprint, config).await?;
+                Box::pin(self.apply(context, scope, channel, state, &blueprint, config)).await?;
                 // A route is not watched: whether it is still there shows only by another look.
                 let has_route = context.settings.relay_pods.gateway.is_some();
                 let is_settled = !self.changed && !self.waits_for_others && !has_route && state.refusals.is_empty();
@@ -647,7 +647,7 @@ pub fn is_ours(object: &impl kube::Resource, channel: &Channel) -> bool {
 async fn delete<K: Owned>(context: &Context, channel: &Channel) -> Result<bool, Error> {
     let name = channel.reference();
     let relay = names::relay(&name.name);
-    let deleted = context.writer.delete_own::<K>(&name.namespace, &relay, |found| is_ours(found, channel)).await?;
+    let deleted = context.writer.delete_own::<K>(&name, &relay, |found| is_ours(found, channel)).await?;
     Ok(matches!(deleted, Deleted::Done))
 }
 
@@ -719,7 +719,7 @@ async fn touch(
         }
         _ => 0,
     };
-    context.writer.touch(&pod, &format!("{revision}-{times}")).await?;
+    context.writer.touch(name, &pod, &format!("{revision}-{times}")).await?;
     state.touched = Some((revision.to_owned(), times, now));
     Ok(true)
 }

@@ -250,7 +250,7 @@ pub async fn tell_subscription(
     name: &ChannelRef,
 ) -> bool {
     let (Some(facts), Some((made, secret))) = (&state.facts, state.reconciler.subscribed()) else { return true };
-    if facts.subscribed_at == Some(made) || context.fence.check().is_err() {
+    if facts.subscribed_at == Some(made) || context.fence.check(name).is_err() {
         return true;
     }
     let Some(place) = place(context, scope, name) else { return true };
@@ -294,7 +294,7 @@ pub async fn tell_share(context: &Context, scope: &Arc<Scope>, state: &mut Chann
         }
         return true;
     };
-    if context.fence.check().is_err() {
+    if context.fence.check(&name).is_err() {
         return true;
     }
     let Some(share) = context.shares().next(&name, context.clock.passed()) else { return true };

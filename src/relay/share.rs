@@ -14,7 +14,7 @@ use super::state::Shared;
 use super::store::meta;
 use super::store::{Store, StoreError};
 use crate::contract::share::{CrmShare, Share};
-use crate::creatio::site;
+use crate::creatio::{Client, site};
 
 /// How long a relay waits to be told.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -70,7 +70,7 @@ impl Shared {
         let active = self.active()?;
         let site = shared_site(&active)?;
         let mut state = self.crm_limit.state();
-        if active.creatio.as_ref().is_none_or(|client| client.keeps_pace()) {
+        if active.creatio.as_ref().is_none_or(Client::keeps_pace) {
             state.before = None;
         }
         let share = state.before.unwrap_or_else(|| state.share(&site));
