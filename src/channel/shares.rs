@@ -7,8 +7,9 @@
 //! it says is in force, or whatever it was told since and has not confirmed, if that is more; the
 //! sum of that over all relays never grows beyond the limit. A relay that this process has not
 //! heard yet may hold anything, so until it has been heard nobody is told of more; one that stays
-//! silent for [`SILENCE`] is taken to hold its part. What a channel held that is gone is free after
-//! [`GONE`], when its pod is gone too.
+//! silent for [`SILENCE`] is taken to hold its part. Where channels are divided among several
+//! replicas, so are those that another one leads: there the sum may be more while shares move. What
+//! a channel held that is gone is free after [`GONE`], when its pod is gone too.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -101,8 +101,8 @@ impl Registry {
         sites: &creatio::Sites,
     ) {
         let mut state = self.state();
-        let pace = creatio::Pace::per_second(desired.crm.requests_per_second);
-        state.crms.insert(channel.clone(), sites.enter(&desired.crm.url, pace));
+        let limit = creatio::Pace::per_second(desired.crm.requests_per_second);
+        state.crms.insert(channel.clone(), sites.enter(&desired.crm.url, limit));
         let bot = state.claims.get(channel).and_then(|claim| claim.bot);
         let claim = Claim {
             channel: channel.clone(),
