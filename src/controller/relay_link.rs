@@ -329,7 +329,9 @@ fn holds(facts: &Facts, config: &RelayConfig, site: &str) -> Option<Holds> {
 }
 
 fn kick_all(context: &Context, channels: &[ChannelRef]) {
-    channels.iter().for_each(|channel| context.kick(channel));
+    for channel in channels {
+        context.kick(channel);
+    }
 }
 
 /// Where the channel's relay is reached; none while there is nobody to ask.
