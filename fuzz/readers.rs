@@ -1,7 +1,9 @@
-//! One function for each kind of text that comes from outside: it reads the bytes as the program does and throws the result away.
-//! None may panic, and none may use memory or time beyond measure, whatever the bytes are.
+//! One function for each kind of text that comes from outside: it reads the bytes as the program
+//! does and throws the result away. None may panic, and none may use memory or time beyond measure,
+//! whatever the bytes are.
 //!
-//! The fuzz targets call them, and so does a test of the ordinary suite, over `corpus/` and over what was found (`found/`).
+//! The fuzz targets call them, and so does a test of the ordinary suite, over `corpus/` and over
+//! what was found (`found/`).
 
 #![allow(dead_code, reason = "each target needs one of them")]
 
@@ -44,7 +46,8 @@ pub fn bot_answers(bytes: &[u8]) {
     relay::hostile::bot_answer(bytes);
 }
 
-/// What the CRM answers when it is asked for its outbox and for what else the relay reads there. The first byte is the status.
+/// What the CRM answers when it is asked for its outbox and for what else the relay reads there.
+/// The first byte is the status.
 pub fn outbox_pages(bytes: &[u8]) {
     let Some((answer, _)) = Answer::of(bytes) else { return };
     let settings = creatio::Settings {
@@ -72,7 +75,7 @@ pub fn mango_answers(bytes: &[u8]) {
     let Some((answer, _)) = Answer::of(bytes) else { return };
     let client = || {
         let (base_url, key) = (address("https://mango.example.org"), SecretString::from("invented"));
-        let settings = mango::Settings { base_url, api_key: key.clone(), api_salt: key };
+        let settings = mango::Settings { base_url, api_key: key.clone(), api_salt: key, dialogs_per_second: 9 };
         mango::Client::new(Arc::new(answer.clone()), settings)
     };
     at_once(async {

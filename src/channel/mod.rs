@@ -30,6 +30,7 @@ pub mod reconciler;
 pub mod relay_config;
 pub mod report;
 pub mod schedule;
+pub mod shares;
 pub mod subscription;
 pub mod validate;
 

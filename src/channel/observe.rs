@@ -29,6 +29,7 @@ pub struct Clients {
     crm: Arc<dyn Transport>,
     mango_by_key: Mutex<HashMap<String, mango::Client>>,
     crm_by_access: Mutex<HashMap<String, creatio::Client>>,
+    sites: creatio::Sites,
 }
 
 impl std::fmt::Debug for Clients {
@@ -56,7 +57,21 @@ impl Clients {
         mango: Arc<dyn Transport>,
         crm: Arc<dyn Transport>,
     ) -> Self {
-        Self { installation, max, mango, crm, mango_by_key: Mutex::default(), crm_by_access: Mutex::default() }
+        Self {
+            installation,
+            max,
+            mango,
+            crm,
+            mango_by_key: Mutex::default(),
+            crm_by_access: Mutex::default(),
+            sites: creatio::Sites::default(),
+        }
+    }
+
+    /// The CRMs whose limits are kept together with relays of this process.
+    #[must_use]
+    pub fn sites(&self) -> &creatio::Sites {
+        &self.sites
     }
 
     #[must_use]
@@ -82,6 +97,7 @@ impl Clients {
                     base_url: self.installation.mango_url.clone(),
                     api_key: access.api_key.clone(),
                     api_salt: access.api_salt.clone(),
+                    dialogs_per_second: mango::OF_LOOKS,
                 };
                 mango::Client::new(self.mango.clone(), settings)
             })
@@ -95,13 +111,15 @@ impl Clients {
     pub fn crm(&self, address: &CrmAddress, access: &CrmAccess) -> Result<creatio::Client, String> {
         let mut clients = self.crm_by_access.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&access.fingerprint) {
+            client.set_pace(creatio::Pace::per_second(address.requests_per_second));
             return Ok(client.clone());
         }
         let transport: Arc<dyn Transport> = match &access.ca_pem {
             None => self.crm.clone(),
             Some(pem) => Arc::new(ReqwestTransport::external(Trust::with_pem(pem)?, Addresses::Any)?),
         };
-        let client = creatio::Client::new(
+        let client = creatio::Client::beside(
+            &self.sites,
             transport,
             creatio::Settings {
                 url: address.url.clone(),

@@ -99,6 +99,16 @@ pub fn with_log_level(mut config: RelayConfig, level: Option<&str>) -> RelayConf
     config
 }
 
+/// The same for a relay in a cluster, which is told apart what of the CRM's limit is its own.
+#[must_use]
+pub fn with_shared_limit(mut config: RelayConfig) -> RelayConfig {
+    if let Some(creatio) = &mut config.channel.creatio {
+        creatio.limit_is_shared = true;
+        config.channel.revision = fingerprint([config.channel.revision.as_str(), "the limit of the CRM is shared"]);
+    }
+    config
+}
+
 fn intake_takes_calls(intake: &Intake) -> bool {
     *intake == Intake::Webhook
 }
@@ -111,6 +121,7 @@ fn creatio(desired: &Desired, access: &CrmAccess) -> CreatioConfig {
         runtime: address.runtime,
         poll_interval_millis: u64::try_from(address.poll_interval).unwrap_or(2_000),
         requests_per_second: address.requests_per_second,
+        limit_is_shared: false,
         in_flight: address.in_flight,
         ca_pem: access.ca_pem.clone(),
     }

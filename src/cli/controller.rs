@@ -42,6 +42,11 @@ pub(super) struct Args {
     /// The name of the Lease that says which replica leads.
     #[arg(long, value_name = "NAME", env = "MAXCHANNEL_LEASE", default_value = "maxchannel")]
     lease: String,
+    /// Into how many shards the channels are divided. Each has a Lease of its own, so that as many
+    /// replicas work at once; a replica takes as many shards as are left to it.
+    #[arg(long, value_name = "NUMBER", env = "MAXCHANNEL_SHARDS", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(lease::MOST)))]
+    shards: u32,
     /// The image of the relays.
     #[arg(long, value_name = "IMAGE", env = "MAXCHANNEL_RELAY_IMAGE")]
     relay_image: String,
@@ -180,6 +185,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
         // here.
         identity: format!("{}_{}", args.pod_name, uuid::Uuid::new_v4().simple()),
         lease: args.lease.clone(),
+        shards: args.shards,
         lease_duration: lease::DURATION,
         namespaces: namespaces.map(ToOwned::to_owned).collect(),
         relay_image: args.relay_image.clone(),

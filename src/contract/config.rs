@@ -126,6 +126,10 @@ pub struct CreatioConfig {
     /// Between two checks of the outbox while a dialog is open.
     pub poll_interval_millis: u64,
     pub requests_per_second: usize,
+    /// The relay shares that with others and is told how much is its own
+    /// ([`share`](super::share)); until then it asks next to nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub limit_is_shared: bool,
     pub in_flight: usize,
     /// A PEM bundle beside the public roots, for a CRM on the company's own site.
     pub ca_pem: Option<String>,

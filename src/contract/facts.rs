@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Trouble;
+use super::share::CrmShare;
 use crate::time::Millis;
 
 /// What a relay knows of itself and of both sides; conditions are made of it elsewhere.
@@ -37,6 +38,9 @@ pub struct Facts {
     /// Of Манго Диалоги, where the dialogs come through them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mango: Option<MangoFacts>,
+    /// What it may ask of the CRM, where that is shared out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crm_share: Option<CrmShare>,
 }
 
 impl Facts {
@@ -158,6 +162,7 @@ impl Facts {
             subscribed_at: None,
             auto_close: Vec::new(),
             mango: None,
+            crm_share: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! - [`config`]: what a relay is told, as `channel.json` and one file per credential.
 //! - [`Facts`] and [`Trouble`]: what a relay knows, as it answers under [`status::PATH`].
+//! - [`share`]: how much a relay may ask of its CRM.
 //! - [`webhook`]: the addresses that MAX and the CRM call, and the secret that MAX shows.
 //! - [`admin`]: what the administrator asks a relay for.
 //! - [`CustomerId`]: whom a dialog is with.
@@ -20,6 +21,7 @@ mod customer_id;
 pub mod digest;
 mod facts;
 mod installation;
+pub mod share;
 pub mod status;
 mod trouble;
 pub mod webhook;

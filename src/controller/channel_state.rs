@@ -35,6 +35,8 @@ pub type Judged = Result<Arc<MaxChannel>, Vec<String>>;
 
 /// See [`ChannelState::first_until`].
 const FIRST: Duration = Duration::from_secs(5);
+/// As long as fewer wait, each has its turn at once.
+const FEW: usize = 10;
 
 /// The texts in a Secret.
 type Values = BTreeMap<String, SecretString>;
@@ -42,7 +44,10 @@ type Values = BTreeMap<String, SecretString>;
 /// Secrets as they were read, by namespace and name, as long as a channel keeps them: those that
 /// many channels refer to, such as one CRM's, are read and kept once.
 #[derive(Debug, Default)]
-pub struct SharedSecrets(Mutex<HashMap<(String, String), (String, Weak<Values>)>>);
+pub struct SharedSecrets(Mutex<HashMap<(String, String), Read>>);
+
+/// Of which version a Secret was read, and what was in it.
+type Read = (String, Weak<Values>);
 
 impl SharedSecrets {
     fn get(&self, namespace: &str, name: &str, version: &str) -> Option<Arc<Values>> {
@@ -232,9 +237,10 @@ impl ChannelState {
     /// told and its status is written once, and not in steps that nobody could follow. Longer while
     /// many channels wait: then everything takes longer.
     pub fn first_until(&mut self, context: &Context, scope: &Scope) -> Millis {
-        let pause = i64::try_from(scope.queue.eased(FIRST).as_millis()).unwrap_or(Millis::MAX);
-        let now = context.clock.now();
-        *self.first_until.get_or_insert(now + pause)
+        *self.first_until.get_or_insert_with(|| {
+            let pause = FIRST * if scope.queue.waiting() < FEW { 1 } else { 4 };
+            context.clock.now() + i64::try_from(pause.as_millis()).unwrap_or(0)
+        })
     }
 
     fn forget(&mut self, name: String) {

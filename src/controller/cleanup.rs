@@ -220,7 +220,7 @@ async fn remove_claim(context: &Context, channel: &Channel) -> Result<(), Error>
         let uid = found.annotations().get(names::CHANNEL);
         uid.is_some() && uid == channel.metadata.uid.as_ref()
     };
-    if let Deleted::Foreign = context.writer.delete_own(&name.namespace, &claim, is_ours).await? {
+    if let Deleted::Foreign = context.writer.delete_own(&name, &claim, is_ours).await? {
         let note = format!(
             "PersistentVolumeClaim {claim} stays: it was not made for this channel, or by a version that did not note for which; \
              delete it by hand if nothing in it is needed"
@@ -286,7 +286,7 @@ async fn leave(
         return Ok(Ok(()));
     }
     channel::pass::observe(&mut state.reconciler, &clock).await;
-    context.fence.check()?;
+    context.fence.check(&name)?;
     let done = state.reconciler.leave_intake(&clock).await;
     pass::tell_changes(context, channel, &done).await;
     let mut failures = sentences(&done);
@@ -313,7 +313,7 @@ async fn leave(
                 }
             }
         }
-        context.fence.check()?;
+        context.fence.check(&name)?;
         let done = state.reconciler.remove(&clock).await;
         pass::tell_changes(context, channel, &done).await;
         failures.extend(sentences(&done));

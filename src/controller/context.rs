@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
 
 use super::Settings;
 use super::channel_state::{ChannelState, SharedSecrets};
@@ -18,8 +20,14 @@ use crate::api::ChannelRef;
 use crate::channel::claims::{Claim, Conflict, conflicts};
 use crate::channel::errands::Permits;
 use crate::channel::observe::Clients;
+use crate::channel::shares::{Holds, Shares};
 use crate::time::Clock;
 use crate::transport::Transport;
+
+/// How long no channel comes or goes before the shares of the others move, and how long they wait
+/// for that at most.
+const SHARES_QUIET: Duration = Duration::from_secs(2);
+const SHARES_LATEST: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub struct Context {
@@ -33,9 +41,12 @@ pub struct Context {
     pub relays: Arc<dyn Transport>,
     pub rollouts: Rollouts,
     pub permits: Arc<Permits>,
+    /// Who is to be told of another share of a CRM.
+    pub shares_changed: Notify,
     pub secrets: SharedSecrets,
     scopes: RwLock<Vec<Arc<Scope>>>,
     state: Mutex<State>,
+    shares: Mutex<Shares>,
 }
 
 #[derive(Debug, Default)]
@@ -84,14 +95,52 @@ impl Context {
             relays,
             rollouts,
             permits: Arc::default(),
+            shares_changed: Notify::new(),
             secrets: SharedSecrets::default(),
             scopes: RwLock::default(),
             state: Mutex::default(),
+            shares: Mutex::default(),
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What each relay may ask of its CRM.
+    pub fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The CRM of a channel, as it asks for it in a pass or as the watch shows it.
+    pub fn shares_in(&self, channel: &ChannelRef, crm: (&str, usize), holds: Holds) {
+        if self.shares().put(channel, crm, holds, self.clock.passed()) {
+            self.shares_changed.notify_one();
+        }
+    }
+
+    /// The channel asks no CRM any more.
+    pub fn shares_out(&self, channel: &ChannelRef) {
+        if self.shares().remove(channel, self.clock.passed()) {
+            self.shares_changed.notify_one();
+        }
+    }
+
+    /// Kicks whoever is to be told of another share, some time after channels have come or gone: a
+    /// hundred channels that are made one after another move everybody's share once.
+    pub async fn follow_shares(&self) {
+        loop {
+            self.shares_changed.notified().await;
+            let latest = Instant::now() + SHARES_LATEST;
+            while Instant::now() < latest {
+                let quiet = latest.min(Instant::now() + SHARES_QUIET);
+                if timeout_at(quiet, self.shares_changed.notified()).await.is_err() {
+                    break;
+                }
+            }
+            let due = self.shares().due(self.clock.passed());
+            due.iter().for_each(|channel| self.kick(channel));
+        }
     }
 
     pub fn add_scope(&self, scope: Arc<Scope>) {
@@ -120,14 +169,14 @@ impl Context {
         state.get_or_insert_with(|| Arc::new(tokio::sync::Mutex::new(new()))).clone()
     }
 
-    /// Forgets what was kept: another replica may change everything now.
-    pub fn forget_all(&self) {
+    /// Forgets what was kept of channels: another replica may change everything of them now.
+    pub fn forget(&self, is_lost: impl Fn(&ChannelRef) -> bool) {
         let mut state = self.state();
-        for record in state.channels.values_mut() {
+        for (_, record) in state.channels.iter_mut().filter(|(channel, _)| is_lost(channel)) {
             record.state = None;
             record.attempts = 0;
         }
-        self.metrics.objects_in_backoff.set(0);
+        self.metrics.objects_in_backoff.set(state.failing());
     }
 
     /// Tells of everything that a pass under way should not ignore.
@@ -290,6 +339,15 @@ impl State {
 impl Listener for Context {
     fn channel(&self, channel: &Channel, happened: Happened, desired_changed: bool) {
         let name = channel.reference();
+        if happened == Happened::Deleted {
+            self.shares_out(&name);
+        } else if !self.shares().knows(&name)
+            && let Some((site, limit)) = channel.crm()
+        {
+            // Before any pass: who knows of some only would hand out what the others hold.
+            let has_relay = channel.status.as_ref().is_some_and(|status| status.relay.is_some());
+            self.shares_in(&name, (&site, limit), if has_relay { Holds::Unheard } else { Holds::Nothing });
+        }
         let kicked = {
             let mut state = self.state();
             if happened == Happened::Deleted {

@@ -138,10 +138,9 @@ pub struct Told {
 pub fn of_changes(done: &[Done], language: Language) -> Vec<Told> {
     let mut told: Vec<Told> = Vec::new();
     for step in done.iter().filter(|step| step.outcome.is_ok()) {
-        let Words { reason, action, words, what, object } = words(&step.action, language);
+        let Words { reason, action, did, what, object } = words(&step.action, language);
         let Some(same) = told.iter_mut().find(|told| told.action == action && told.reason.starts_with("Crm")) else {
-            let note =
-                if what.is_empty() { format!("{words}: {object}") } else { format!("{words}, {what}: {object}") };
+            let note = if what.is_empty() { format!("{did}: {object}") } else { format!("{did}, {what}: {object}") };
             told.push(Told { reason, action, note, last: what });
             continue;
         };
@@ -166,7 +165,7 @@ pub fn of_changes(done: &[Done], language: Language) -> Vec<Told> {
 struct Words {
     reason: String,
     action: &'static str,
-    words: String,
+    did: String,
     /// In the CRM: what it is that was changed.
     what: String,
     object: String,
@@ -177,17 +176,17 @@ fn words(action: &Action, language: Language) -> Words {
         Language::English => english.to_owned(),
         Language::Russian => russian.to_owned(),
     };
-    let at_max = |reason: &str, action, words, address: &str| Words {
+    let at_max = |reason: &str, action, did, address: &str| Words {
         reason: reason.to_owned(),
         action,
-        words,
+        did,
         what: String::new(),
         object: subscription::shown(address),
     };
-    let in_crm = |did: &str, action, words, collection: &str, columns: Option<String>, id: &Uuid| {
+    let in_crm = |ends: &str, action, did, collection: &str, columns: Option<String>, id: &Uuid| {
         let (noun, what) = noun(collection, language);
         let what = columns.map_or_else(|| what.to_owned(), |columns| format!("{what} ({columns})"));
-        Words { reason: format!("Crm{noun}{did}"), action, words, what, object: id.to_string() }
+        Words { reason: format!("Crm{noun}{ends}"), action, did, what, object: id.to_string() }
     };
     match action {
         Action::Subscribe { address } => {

@@ -39,6 +39,7 @@ mod warnings;
 mod withheld;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ use tracing::{Instrument as _, field};
 
 use channel_state::ChannelState;
 use context::Context;
-use lease::{Fence, Lost};
+use lease::{Election, Fence, Lost};
 use metrics::{Counted, Metrics, OutcomeLabels, ReasonLabels};
 pub use objects::{Gateway, NetworkAccess, PodExtras};
 pub use relay_link::RelayLink;
@@ -264,14 +265,14 @@ async fn run(
     }));
     let settings = &context.settings;
     let election_stop = CancellationToken::new();
-    {
-        let (client, settings, fence, stop) =
-            (client.clone(), settings.clone(), context.fence.clone(), election_stop.clone());
-        tasks.spawn(async move {
-            let Settings { namespace, lease, identity, lease_duration, .. } = &settings;
-            lease::run(client, namespace, lease, identity, *lease_duration, fence, stop).await;
-        });
-    }
+    let mut election = Election::new(client.clone(), settings, context.fence.clone());
+    let election = {
+        let stop = election_stop.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            election.run(&stop).await;
+            election
+        }))
+    };
     if identify(&context, &client, &ready, &stop).await && wait_for_definition(&context, &client, &ready, &stop).await {
         let mut controllers = JoinSet::new();
         let namespaces: Vec<Option<String>> = if settings.namespaces.is_empty() {
@@ -302,6 +303,8 @@ async fn run(
         for scope in context.scopes() {
             tasks.spawn(tell_refusals(context.clone(), scope));
         }
+        let sharing = context.clone();
+        tasks.spawn(async move { sharing.follow_shares().await });
         let (scopes, becoming_ready) = (context.scopes(), ready.clone());
         let led = context.clone();
         tasks.spawn(async move {
@@ -333,8 +336,9 @@ async fn run(
         }
     }
     election_stop.cancel();
-    let settings = &context.settings;
-    lease::vacate(client, &settings.namespace, &settings.lease, &settings.identity, &context.fence).await;
+    if let Ok(election) = election.await {
+        election.vacate().await;
+    }
     tasks.shutdown().await;
 }
 
@@ -344,7 +348,6 @@ async fn tell_refusals(context: Arc<Context>, scope: Arc<Scope>) {
     let about = own_pod(namespace, pod);
     let watched =
         scope.namespace.clone().map_or_else(|| "all namespaces".to_owned(), |name| format!("the namespace {name}"));
-    let mut leads = context.fence.leads();
     loop {
         let words = scope.refused().await;
         let (reason, note) = if lacks_definition(&context, &scope).await {
@@ -358,7 +361,7 @@ async fn tell_refusals(context: Arc<Context>, scope: Arc<Scope>) {
         };
         tracing::warn!("{note}");
         context.metrics.unserved.inc();
-        let _ = tokio::time::timeout(Duration::from_secs(30), leads.wait_for(|leads| *leads)).await;
+        let _ = tokio::time::timeout(Duration::from_secs(30), context.fence.first()).await;
         context.writer.tell(&about, EventType::Warning, reason, "Watch", &note).await;
         let follow_definition = async {
             loop {
@@ -431,8 +434,7 @@ async fn wait_for_definition(
             let (namespace, pod) = (&context.settings.namespace, &context.settings.pod);
             // Told by whoever leads; the pod's own /readyz says it in any case.
             let about = own_pod(namespace, pod);
-            let mut leads = context.fence.leads();
-            let _ = tokio::time::timeout(Duration::from_secs(2), leads.wait_for(|leads| *leads)).await;
+            let _ = tokio::time::timeout(Duration::from_secs(2), context.fence.first()).await;
             context.writer.tell(&about, EventType::Warning, "DefinitionMissing", "Start", &told).await;
         }
         tokio::select! {
@@ -505,21 +507,37 @@ async fn identify(context: &Context, client: &Client, ready: &http::Ready, stop:
     }
 }
 
-/// Follows the lease: begins with everything when it is won, forgets everything when it is lost.
+/// Follows the leases: begins with all channels of a shard when it is won, forgets them when it is
+/// lost.
 async fn lead(context: Arc<Context>) {
-    let mut leads = context.fence.leads();
+    let mut changes = context.fence.changes();
+    let (mut divided, mut before) = (0, BTreeMap::new());
     loop {
-        let now = *leads.borrow_and_update();
-        context.metrics.leader.set(i64::from(now));
-        if now {
-            tracing::info!("this replica leads");
-            for scope in context.scopes() {
-                scope.kick_all();
-            }
-        } else {
-            context.forget_all();
+        changes.mark_unchanged();
+        let (shards, held) = context.fence.held();
+        context.metrics.leader.set(i64::from(!held.is_empty()));
+        let is_as_before = |channel: &ChannelRef| {
+            let shard = lease::shard_of(channel, shards);
+            divided == shards && held.get(&shard) == before.get(&shard)
+        };
+        context.forget(|channel| !is_as_before(channel));
+        let won: Vec<u32> =
+            held.iter().filter(|(shard, win)| before.get(*shard) != Some(*win)).map(|won| *won.0).collect();
+        if !won.is_empty() {
+            tracing::info!(shards, ?won, "this replica leads");
+            // Another may have handed out shares meanwhile.
+            context.shares().forget(context.clock.passed());
         }
-        if leads.changed().await.is_err() {
+        for scope in context.scopes() {
+            let channels = scope.channels.state();
+            for channel in channels.iter().map(|channel| channel.reference()).filter(|channel| !is_as_before(channel)) {
+                if held.contains_key(&lease::shard_of(&channel, shards)) {
+                    scope.kick(&channel);
+                }
+            }
+        }
+        (divided, before) = (shards, held);
+        if changes.changed().await.is_err() {
             return;
         }
     }
@@ -575,10 +593,10 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
         scope.leaves(&name);
         return Ok(Action::await_change());
     }
-    if context.fence.check().is_err() {
+    let Some(under_way) = context.fence.begin(&name) else {
         // Everything is kicked when the lease is won.
         return Ok(Action::await_change());
-    }
+    };
     let span = telemetry::traced(tracing::info_span!(
         "pass",
         namespace = %name.namespace,
@@ -591,7 +609,6 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
     let began = tokio::time::Instant::now();
     let mut version = context.version(&name);
     version.borrow_and_update();
-    let mut leads = context.fence.leads();
     let state = context.channel_state(&name, || ChannelState::new(context, &channel));
     let work = {
         let shared = shared.clone();
@@ -601,12 +618,14 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
             // Whoever had it before may have changed the channel.
             let reference = ObjectRef::from_obj(&*channel);
             let channel = scope.channels.get(&reference).unwrap_or(channel);
-            if channel.is_deleted() {
+            let outcome = if channel.is_deleted() {
                 state.errands.stop();
                 cleanup::pass(context, scope, &channel, &mut state).await
             } else {
                 Box::pin(pass::pass(context, scope, &channel, &mut state)).await
-            }
+            };
+            drop(under_way);
+            outcome
         }
     };
     // A task of its own: the library would poll all passes under way whenever one of them can go
@@ -616,7 +635,7 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
     let outcome = tokio::select! {
         biased;
         // Another may lead from now on: whatever is under way is dropped.
-        _ = leads.wait_for(|leads| !leads) => Err(Error::Lost(Lost)),
+        () = context.fence.lost(&name) => Err(Error::Lost(Lost)),
         // A person has changed something: what is under way would finish with what is no longer
         // wanted.
         Ok(()) = version.changed() => {

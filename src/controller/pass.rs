@@ -30,7 +30,7 @@ use crate::channel;
 use crate::channel::errands::Awaiting;
 use crate::channel::pass::{MOMENT, Shell};
 use crate::channel::reconciler::{Brought, Done, May, Side};
-use crate::channel::relay_config::with_log_level;
+use crate::channel::relay_config::{with_log_level, with_shared_limit};
 use crate::channel::report::{RelayState, Unapplied};
 use crate::contract::RelayConfig;
 use crate::time::{Backoff, Millis};
@@ -143,8 +143,8 @@ impl Shell for Steps<'_> {
 
     fn send(&mut self, side: Side) -> bool {
         let now = self.now();
-        let fence = self.context.fence.clone();
-        let may: May = Arc::new(move || fence.check().is_ok());
+        let (fence, channel) = (self.context.fence.clone(), self.name.clone());
+        let may: May = Arc::new(move || fence.check(&channel).is_ok());
         let ChannelState { reconciler, errands, .. } = &mut *self.state;
         self.awaiting.get_or_insert_with(|| errands.expect());
         let (scope, name) = (self.scope.clone(), self.name.clone());
@@ -171,7 +171,10 @@ impl Shell for Steps<'_> {
         let (context, channel) = (self.context, self.channel);
         tell_changes(context, channel, &self.relay.done).await;
         follow_rollout(context, self.scope, channel, &self.relay.found).await;
-        let is_told = relay_link::tell_subscription(context, self.scope, self.state, &self.name).await;
+        let mut is_told = relay_link::tell_subscription(context, self.scope, self.state, &self.name).await;
+        if let Some(config) = &self.relay.config {
+            is_told &= relay_link::tell_share(context, self.scope, self.state, config).await;
+        }
         self.waiting = !is_told || self.relay.found.is_pending();
         let is_first = channel.conditions().is_empty() && self.state.written.is_none();
         if is_first
@@ -284,6 +287,8 @@ pub fn claim(context: &Context, state: &mut ChannelState, name: &ChannelRef) {
 #[derive(Debug)]
 struct Serving {
     found: RelayState,
+    /// What it shall have.
+    config: Option<RelayConfig>,
     changed: bool,
     waits_for_others: bool,
     asked: bool,
@@ -295,6 +300,7 @@ impl Default for Serving {
     fn default() -> Self {
         Self {
             found: RelayState::Absent { detail: String::new() },
+            config: None,
             changed: false,
             waits_for_others: false,
             asked: false,
@@ -323,7 +329,9 @@ impl Serving {
             return Ok(());
         }
         let level = context.settings.log_level.borrow().clone();
-        let config = state.reconciler.relay().map(|config| with_log_level(config, level.as_deref()));
+        let config = state.reconciler.relay();
+        let config = config.map(|config| with_log_level(with_shared_limit(config), level.as_deref()));
+        self.config.clone_from(&config);
         let Some(manifest) = state.good.clone() else {
             // Never usable: what an earlier process has made stays as it is, or is held back.
             self.found = relay_link::probe(context, scope, state, &name, None).await;
@@ -358,7 +366,7 @@ impl Serving {
             };
             if state.settled.as_ref() != Some(&now) {
                 state.settled = None;
-                self.apply(context, scope, channel, state, &blueprint, config).await?;
+                Box::pin(self.apply(context, scope, channel, state, &blueprint, config)).await?;
                 // A route is not watched: whether it is still there shows only by another look.
                 let has_route = context.settings.relay_pods.gateway.is_some();
                 let is_settled = !self.changed && !self.waits_for_others && !has_route && state.refusals.is_empty();
@@ -639,12 +647,12 @@ pub fn is_ours(object: &impl kube::Resource, channel: &Channel) -> bool {
 async fn delete<K: Owned>(context: &Context, channel: &Channel) -> Result<bool, Error> {
     let name = channel.reference();
     let relay = names::relay(&name.name);
-    let deleted = context.writer.delete_own::<K>(&name.namespace, &relay, |found| is_ours(found, channel)).await?;
+    let deleted = context.writer.delete_own::<K>(&name, &relay, |found| is_ours(found, channel)).await?;
     Ok(matches!(deleted, Deleted::Done))
 }
 
 /// The relay's StatefulSet, where it is the channel's.
-fn own_set(scope: &Scope, name: &ChannelRef) -> Option<Arc<StatefulSet>> {
+pub fn own_set(scope: &Scope, name: &ChannelRef) -> Option<Arc<StatefulSet>> {
     let channel = scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace))?;
     let set = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace));
     set.filter(|set| is_ours(&**set, &channel))
@@ -711,7 +719,7 @@ async fn touch(
         }
         _ => 0,
     };
-    context.writer.touch(&pod, &format!("{revision}-{times}")).await?;
+    context.writer.touch(name, &pod, &format!("{revision}-{times}")).await?;
     state.touched = Some((revision.to_owned(), times, now));
     Ok(true)
 }

@@ -51,12 +51,16 @@ impl Queue {
 
     /// The pause before the next probe of a channel that is well: longer while many wait.
     pub fn eased(&self, pause: Duration) -> Duration {
+        pause * u32::try_from((1 + self.waiting() / MANY).min(MOST)).unwrap_or(1)
+    }
+
+    /// How many waited when they were counted last, a moment ago at most.
+    pub fn waiting(&self) -> usize {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = match *counted {
+        match *counted {
             Some((waiting, at)) if at.elapsed() < COUNTED => waiting,
             _ => counted.insert((self.depth(), Instant::now())).0,
-        };
-        pause * u32::try_from((1 + waiting / MANY).min(MOST)).unwrap_or(1)
+        }
     }
 
     /// How many wait now.

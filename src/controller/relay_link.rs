@@ -1,6 +1,7 @@
-//! How the controller reaches relays: asks how they are, and tells them of a subscription.
+//! How the controller reaches relays: asks how they are, and tells them of a subscription and of
+//! their share of a CRM.
 //!
-//! Both are tasks of their own. A pass works with the last answer, so that a relay that hangs
+//! All are tasks of their own. A pass works with the last answer, so that a relay that hangs
 //! delays no edit of its channel.
 //!
 //! Must not: change anything in the cluster.
@@ -20,16 +21,19 @@ use super::channel_state::ChannelState;
 use super::context::Context;
 use super::names;
 use super::objects::{PORT, PORT_NAME};
-use super::pass::{is_ours, own_pod};
+use super::pass::{is_ours, own_pod, own_set};
 use super::pending::Pending;
 use super::relay_state::{self, PodState};
 use super::scope::Scope;
 use crate::api::{ChannelRef, Reason};
 use crate::channel::report::RelayState;
+use crate::channel::shares::Holds;
 use crate::contract::admin::{DeadLetter, DeadLetters, Replay, Replayed, route};
 use crate::contract::config::file;
+use crate::contract::share::{self, CrmShare};
 use crate::contract::webhook::SECRET_HEADER;
 use crate::contract::{Facts, RelayConfig, status};
+use crate::creatio;
 use crate::telemetry;
 use crate::time::Millis;
 use crate::transport::{Options, Transport};
@@ -65,6 +69,8 @@ pub struct Talk {
     asking: Pending<Place, Answer>,
     /// Of which subscription, and where.
     telling: Pending<(String, Millis), bool>,
+    /// Of which share, and where.
+    sharing: Pending<(String, CrmShare), Option<CrmShare>>,
     heard: Option<Heard>,
 }
 
@@ -244,7 +250,7 @@ pub async fn tell_subscription(
     name: &ChannelRef,
 ) -> bool {
     let (Some(facts), Some((made, secret))) = (&state.facts, state.reconciler.subscribed()) else { return true };
-    if facts.subscribed_at == Some(made) || context.fence.check().is_err() {
+    if facts.subscribed_at == Some(made) || context.fence.check(name).is_err() {
         return true;
     }
     let Some(place) = place(context, scope, name) else { return true };
@@ -264,6 +270,66 @@ pub async fn tell_subscription(
         state.talk.telling.begin(whom, work, move || scope.kick(&name));
     }
     state.talk.telling.answer().await.unwrap_or(false)
+}
+
+/// Tells the relay what of its CRM's limit is its own, where that has changed and others have given
+/// up what it is made of. False: it is not told yet.
+pub async fn tell_share(context: &Context, scope: &Arc<Scope>, state: &mut ChannelState, config: &RelayConfig) -> bool {
+    let channel = &config.channel;
+    let name = ChannelRef::new(&channel.namespace, &channel.name);
+    let Some(creatio) = channel.creatio.as_ref().filter(|_| !channel.suspended) else {
+        if state.facts.as_ref().is_some_and(|facts| facts.revision == channel.revision) {
+            context.shares_out(&name);
+        }
+        return true;
+    };
+    let site = creatio::site(&creatio.url);
+    context.shares_in(&name, (&site, creatio.requests_per_second), Holds::Nothing);
+    if let Some(holds) = state.facts.as_ref().and_then(|facts| holds(facts, config, &site)) {
+        kick_all(context, &context.shares().hear(&name, holds, context.clock.passed()));
+    }
+    let Some(place) = place(context, scope, &name) else {
+        if own_set(scope, &name).is_none() {
+            context.shares().has_none(&name);
+        }
+        return true;
+    };
+    if context.fence.check(&name).is_err() {
+        return true;
+    }
+    let Some(share) = context.shares().next(&name, context.clock.passed()) else { return true };
+    let whom = (place.base, share);
+    if !state.talk.sharing.is_to(&whom) {
+        let url = format!("{}{}", whom.0, share::path(&name.namespace, &name.name));
+        let request = with_key(http::Request::put(url), Some(&config.status_key()));
+        let request = request.header(CONTENT_TYPE, "application/json");
+        let Some(request) = serde_json::to_vec(&whom.1).ok().and_then(|body| request.body(body.into()).ok()) else {
+            return false;
+        };
+        let relays = context.relays.clone();
+        let work = async move {
+            let answer = relays.send(request, Options { timeout: ASK_LIMIT, max_answer: 1_024 }).await.ok()?;
+            serde_json::from_slice(answer.body()).ok().filter(|_| answer.status().is_success())
+        };
+        let (scope, name) = (scope.clone(), name.clone());
+        state.talk.sharing.begin(whom.clone(), work, move || scope.kick(&name));
+    }
+    let answer = state.talk.sharing.answer().await.flatten().filter(|answer| answer.site == site);
+    let Some(in_force) = answer.map(|answer| answer.share) else { return false };
+    kick_all(context, &context.shares().answered(&name, in_force, context.clock.passed()));
+    in_force == whom.1.share
+}
+
+/// What a relay holds of a CRM, by its own words; none: it is not under these settings yet.
+fn holds(facts: &Facts, config: &RelayConfig, site: &str) -> Option<Holds> {
+    match &facts.crm_share {
+        Some(held) => Some(if held.site == site { Holds::Share(held.share) } else { Holds::Nothing }),
+        None => (facts.revision == config.channel.revision).then_some(Holds::Older),
+    }
+}
+
+fn kick_all(context: &Context, channels: &[ChannelRef]) {
+    channels.iter().for_each(|channel| context.kick(channel));
 }
 
 /// Where the channel's relay is reached; none while there is nobody to ask.

@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use super::names;
 use crate::api::ChannelRef;
-use crate::api::{self, API_VERSION, GROUP, KIND, MaxChannel, MaxChannelStatus, VERSION};
+use crate::api::{self, API_VERSION, CreatioLimits, GROUP, KIND, MaxChannel, MaxChannelStatus, VERSION};
+use crate::creatio::site;
 
 /// See the module.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -109,6 +110,20 @@ impl Channel {
     #[must_use]
     pub fn account_number(&self) -> Option<&str> {
         self.spec.pointer("/mango/accountNumber").and_then(Value::as_str)
+    }
+
+    /// The site of the CRM and the requests a second that the channel names, as far as the manifest
+    /// can be read.
+    #[must_use]
+    pub fn crm(&self) -> Option<(String, usize)> {
+        if self.spec.get("suspend") == Some(&Value::Bool(true)) {
+            return None;
+        }
+        let url = self.spec.pointer("/creatio/url").and_then(Value::as_str)?;
+        let limit = self.spec.pointer("/creatio/limits/requestsPerSecond").and_then(Value::as_u64);
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+        let usual = || usize::try_from(CreatioLimits::default().requests_per_second).unwrap_or(1);
+        Some((site(&url.parse().ok()?), limit.unwrap_or_else(usual)))
     }
 
     /// The names of all Secrets that the manifest refers to: the members `…SecretRef` wherever they

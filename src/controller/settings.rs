@@ -50,6 +50,8 @@ pub struct Settings {
     /// Names this process in the lease and in events.
     pub identity: String,
     pub lease: String,
+    /// Into how many shards the channels are divided, each with a Lease of its own.
+    pub shards: u32,
     pub lease_duration: Duration,
     /// Watched namespaces; empty: all.
     pub namespaces: Vec<String>,

@@ -63,7 +63,7 @@ pub async fn resize(
     if wanted <= now {
         return Ok((false, None));
     }
-    context.fence.check()?;
+    context.fence.check(channel)?;
     let body = json!({
         "metadata": {"resourceVersion": claim.resource_version(), "uid": claim.uid()},
         "spec": {"resources": {"requests": {"storage": size}}},

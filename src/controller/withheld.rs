@@ -95,7 +95,7 @@ impl Withheld {
             "stringData": {SETTINGS: settings.to_string()},
         });
         body["data"] = others.map(|key| (key.clone(), Value::Null)).collect::<serde_json::Map<_, _>>().into();
-        context.fence.check()?;
+        context.fence.check(&name)?;
         let written = api.patch(&relay, &PatchParams::default(), &Patch::Merge(&body)).await?;
         self.version = written.resource_version();
         self.revision = Some(revision);

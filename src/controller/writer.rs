@@ -26,7 +26,7 @@ use super::lease::Fence;
 use super::metrics::Metrics;
 use super::resource::Channel;
 use super::{Error, compare, names, refusal};
-use crate::api::{API_VERSION, KIND, MaxChannelStatus};
+use crate::api::{API_VERSION, ChannelRef, KIND, MaxChannelStatus};
 use crate::telemetry;
 
 /// The kinds of object that a channel may own in the cluster.
@@ -75,6 +75,13 @@ pub fn is_controlled_by(object: &impl Resource, uid: &str) -> bool {
 
 fn controller_of(object: &impl Resource) -> Option<&OwnerReference> {
     object.meta().owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+}
+
+/// Whose an object that we make is.
+fn channel_of(object: &impl Resource) -> ChannelRef {
+    let meta = object.meta();
+    let owner = controller_of(object).map(|owner| owner.name.clone());
+    ChannelRef::new(meta.namespace.clone().unwrap_or_default(), owner.unwrap_or_default())
 }
 
 /// What is said of an object that is not the channel's.
@@ -161,6 +168,7 @@ impl Writer {
             return Ok(Change::None);
         }
         body["metadata"]["annotations"][names::APPLIED] = json!(hash);
+        let channel = channel_of(&wanted);
         let owner = wanted.owner_references().first().map(|owner| owner.uid.as_str());
         if let Live::Whole(seen) = &live
             && owner.is_some_and(|uid| is_controlled_by(&**seen, uid))
@@ -171,7 +179,7 @@ impl Writer {
         }
         if matches!(live, Live::Absent)
             && known.is_none()
-            && let Some(answer) = self.create(&api, &body).await?
+            && let Some(answer) = self.create(&channel, &api, &body).await?
         {
             memory.insert(kind, Applied::answered(hash, None, &answer)?);
             tracing::info!(object = %name, kind, change = ?Change::Made, "applied");
@@ -194,7 +202,7 @@ impl Writer {
             }
             change = if same_wish { Change::Repaired } else { Change::Changed };
         }
-        let answer = match self.patch(&api, &name, &body, live.as_ref()).await {
+        let answer = match self.patch(&channel, &api, &name, &body, live.as_ref()).await {
             // What was taken before is good: what stands in its way are others' edits, which our
             // apply leaves where they are.
             Err(Error::Api(kube::Error::Api(status)))
@@ -205,10 +213,10 @@ impl Writer {
                     && live.is_some() && (same_wish || is_immutable(&status.message)) =>
             {
                 if let Some(live) = &live {
-                    self.delete(live).await?;
+                    self.delete(&channel, live).await?;
                 }
                 change = Change::Recreated;
-                self.patch(&api, &name, &body, None).await?
+                self.patch(&channel, &api, &name, &body, None).await?
             }
             other => other?,
         };
@@ -221,8 +229,8 @@ impl Writer {
     }
 
     /// Creates an object; none: somebody has the name.
-    async fn create<K: Owned>(&self, api: &Api<K>, body: &Value) -> Result<Option<K>, Error> {
-        self.fence.check()?;
+    async fn create<K: Owned>(&self, channel: &ChannelRef, api: &Api<K>, body: &Value) -> Result<Option<K>, Error> {
+        self.fence.check(channel)?;
         let parameters = PostParams { field_manager: Some(names::MANAGER.to_owned()), ..PostParams::default() };
         let object = serde_json::from_value(body.clone()).map_err(|error| Error::Bug(error.to_string()))?;
         match api.create(&parameters, &object).await {
@@ -233,13 +241,20 @@ impl Writer {
     }
 
     /// Applies; onto the very object and version that was read, where there is one.
-    async fn patch<K: Owned>(&self, api: &Api<K>, name: &str, body: &Value, onto: Option<&K>) -> Result<K, Error> {
+    async fn patch<K: Owned>(
+        &self,
+        channel: &ChannelRef,
+        api: &Api<K>,
+        name: &str,
+        body: &Value,
+        onto: Option<&K>,
+    ) -> Result<K, Error> {
         let mut body = body.clone();
         if let Some(onto) = onto {
             body["metadata"]["uid"] = json!(onto.uid());
-            body["metadata"]["resourceVersion"] = json!(self.own_as_applied(api, name, onto).await?);
+            body["metadata"]["resourceVersion"] = json!(self.own_as_applied(channel, api, name, onto).await?);
         }
-        self.fence.check()?;
+        self.fence.check(channel)?;
         body["apiVersion"] = json!(K::api_version(&()));
         body["kind"] = json!(K::kind(&()));
         Ok(api.patch(name, &PatchParams::apply(names::MANAGER).force(), &Patch::Apply(&body)).await?)
@@ -248,7 +263,13 @@ impl Writer {
     /// The server notes the fields of an object that was created as those of an update, and an
     /// apply would not take away what is no longer wanted of them: before the first one they are
     /// noted as applied (client-go does the same, `csaupgrade`). Answers the version to apply onto.
-    async fn own_as_applied<K: Owned>(&self, api: &Api<K>, name: &str, onto: &K) -> Result<Option<String>, Error> {
+    async fn own_as_applied<K: Owned>(
+        &self,
+        channel: &ChannelRef,
+        api: &Api<K>,
+        name: &str,
+        onto: &K,
+    ) -> Result<Option<String>, Error> {
         let mut noted = onto.managed_fields().to_vec();
         let is_ours = |entry: &&mut ManagedFieldsEntry| {
             entry.manager.as_deref() == Some(names::MANAGER)
@@ -257,7 +278,7 @@ impl Writer {
         };
         let Some(entry) = noted.iter_mut().find(is_ours) else { return Ok(onto.resource_version()) };
         entry.operation = Some("Apply".to_owned());
-        self.fence.check()?;
+        self.fence.check(channel)?;
         let body = json!({"metadata": {
             "uid": onto.uid(), "resourceVersion": onto.resource_version(), "managedFields": noted,
         }});
@@ -271,21 +292,21 @@ impl Writer {
     /// As for [`Writer::apply`].
     pub async fn delete_own<K: Owned>(
         &self,
-        namespace: &str,
+        channel: &ChannelRef,
         name: &str,
         is_ours: impl Fn(&K) -> bool,
     ) -> Result<Deleted, Error> {
-        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let api: Api<K> = Api::namespaced(self.client.clone(), &channel.namespace);
         match api.get_opt(name).await? {
             None => Ok(Deleted::Absent),
             Some(found) if !is_ours(&found) => Ok(Deleted::Foreign),
-            Some(found) => self.delete(&found).await.map(|()| Deleted::Done),
+            Some(found) => self.delete(channel, &found).await.map(|()| Deleted::Done),
         }
     }
 
     /// Deletes the very object and version that was read; one that is gone already is fine.
-    async fn delete<K: Owned>(&self, found: &K) -> Result<(), Error> {
-        self.fence.check()?;
+    async fn delete<K: Owned>(&self, channel: &ChannelRef, found: &K) -> Result<(), Error> {
+        self.fence.check(channel)?;
         let (namespace, name) = (found.namespace().unwrap_or_default(), found.name_any());
         let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
         let this = Preconditions { uid: found.uid(), resource_version: found.resource_version() };
@@ -304,7 +325,7 @@ impl Writer {
     /// # Errors
     /// As for [`Writer::apply`].
     pub async fn status(&self, channel: &Channel, status: &MaxChannelStatus) -> Result<(), Error> {
-        self.fence.check()?;
+        self.fence.check(&channel.reference())?;
         let api: Api<Channel> = Api::namespaced(self.client.clone(), &channel.namespace().unwrap_or_default());
         let mut body = json!({"apiVersion": API_VERSION, "kind": KIND, "status": status});
         // An apply of a status must not make a channel that has just gone: the server refuses
@@ -336,7 +357,7 @@ impl Writer {
     }
 
     async fn set_finalizer(&self, channel: &Channel, is_present: bool) -> Result<(), Error> {
-        self.fence.check()?;
+        self.fence.check(&channel.reference())?;
         let api: Api<Channel> = Api::namespaced(self.client.clone(), &channel.namespace().unwrap_or_default());
         let mut finalizers: Vec<&str> =
             channel.finalizers().iter().map(String::as_str).filter(|name| *name != names::FINALIZER).collect();
@@ -355,8 +376,8 @@ impl Writer {
     ///
     /// # Errors
     /// As for [`Writer::apply`].
-    pub async fn touch(&self, pod: &Pod, value: &str) -> Result<(), Error> {
-        self.fence.check()?;
+    pub async fn touch(&self, channel: &ChannelRef, pod: &Pod, value: &str) -> Result<(), Error> {
+        self.fence.check(channel)?;
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
         // Another pod of that name is refused by the uid.
         let body = json!({"metadata": {"uid": pod.uid(), "annotations": {names::CONFIG: value}}});
@@ -370,14 +391,19 @@ impl Writer {
     /// Tells of something on a channel. A failure to do so is logged and nothing else: events are
     /// for people.
     pub async fn event(&self, channel: &Channel, type_: EventType, reason: &str, action: &str, note: &str) {
-        self.tell(&channel.object_ref(&()), type_, reason, action, note).await;
+        if self.fence.check(&channel.reference()).is_ok() {
+            self.record(&channel.object_ref(&()), type_, reason, action, note).await;
+        }
     }
 
-    /// Tells of something on any object.
+    /// Tells of something that concerns no channel, on any object: by one replica.
     pub async fn tell(&self, about: &ObjectReference, type_: EventType, reason: &str, action: &str, note: &str) {
-        if self.fence.check().is_err() {
-            return;
+        if self.fence.is_first() {
+            self.record(about, type_, reason, action, note).await;
         }
+    }
+
+    async fn record(&self, about: &ObjectReference, type_: EventType, reason: &str, action: &str, note: &str) {
         let note: String = telemetry::redacted(note)
             .chars()
             .take(1_000)

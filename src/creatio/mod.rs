@@ -18,6 +18,7 @@ mod package;
 mod permits;
 mod session;
 mod setup;
+mod sites;
 mod wire;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use package::{
     OutboxFile, OutboxKind, OutboxPage, OutboxRow, OutboxState, Ping, Receive, ReceiveAnswer, Report,
 };
 pub use setup::{Channel, ChatQueue, ChatQueueAgent, MaxChannelSettings, RoutingRule, User, ids};
+pub use sites::{Pace, Place, Sites, site};
 pub use wire::Calls;
 
 use crate::transport::{Hold, Transport};
@@ -102,9 +104,35 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client; nothing is sent before the first call.
+    /// Makes a client with a limit of its own; nothing is sent before the first call.
     pub fn new(transport: Arc<dyn Transport>, settings: Settings) -> Self {
-        Self { wire: Arc::new(Wire::new(transport, settings)) }
+        Self::among(&Sites::default(), transport, settings)
+    }
+
+    /// Makes a client that keeps one limit together with all others of its site: the lowest of
+    /// theirs.
+    pub fn among(sites: &Sites, transport: Arc<dyn Transport>, settings: Settings) -> Self {
+        let place = sites.enter(&settings.url, Pace::per_second(settings.requests_per_second));
+        Self { wire: Arc::new(Wire::new(transport, settings, place)) }
+    }
+
+    /// Makes a client that keeps the limit of the others of its site, and its own only while there
+    /// are none.
+    pub fn beside(sites: &Sites, transport: Arc<dyn Transport>, settings: Settings) -> Self {
+        let place = sites.visit(&settings.url, Pace::per_second(settings.requests_per_second));
+        Self { wire: Arc::new(Wire::new(transport, settings, place)) }
+    }
+
+    /// Another limit from now on, in the place of that of the settings.
+    pub fn set_pace(&self, pace: Pace) {
+        self.wire.place().set(pace);
+    }
+
+    /// Whether the limit is in force: after a lower one was set, what was sent before counts for a
+    /// while.
+    #[must_use]
+    pub fn keeps_pace(&self) -> bool {
+        self.wire.place().limiter().is_kept()
     }
 
     /// Until when the site is left alone.

@@ -16,9 +16,8 @@ use super::Settings;
 use super::error::{Class, Error, Fault, classify, excerpt, fault, is_html, retry_after};
 use super::permits::Permits;
 use super::session::{Lost, Session, Sessions};
-use crate::transport::{
-    Hold, Limiter, Options, Request, Response, Transport, TransportError, Waited, whole_characters,
-};
+use super::sites::Place;
+use crate::transport::{Hold, Options, Request, Response, Transport, TransportError, Waited, whole_characters};
 
 /// From first to last byte of an answer (Creatio API reference, 10.3).
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -163,7 +162,7 @@ impl Call<'_> {
 /// [`Outlet::send`].
 pub(super) struct Outlet {
     transport: Arc<dyn Transport>,
-    per_second: Limiter,
+    place: Place,
     in_flight: Permits,
     hold: Hold,
     counters: Counters,
@@ -174,7 +173,7 @@ impl Outlet {
     pub async fn send(&self, kind: Kind, mut request: Request, options: Options) -> Result<Response, Unsent> {
         let began = Instant::now();
         let (place, _file) = self.in_flight.acquire(kind).await;
-        let _permit = self.per_second.acquire().await;
+        let _permit = self.place.limiter().acquire().await;
         if let Some(left) = self.hold.left() {
             return Err(Unsent::Held(left));
         }
@@ -239,10 +238,10 @@ impl std::fmt::Debug for Wire {
 }
 
 impl Wire {
-    pub fn new(transport: Arc<dyn Transport>, settings: Settings) -> Self {
+    pub fn new(transport: Arc<dyn Transport>, settings: Settings, place: Place) -> Self {
         let outlet = Outlet {
             transport,
-            per_second: Limiter::new(settings.requests_per_second, Duration::from_secs(1)),
+            place,
             in_flight: Permits::new(settings.in_flight),
             hold: Hold::default(),
             counters: Counters::default(),
@@ -252,6 +251,10 @@ impl Wire {
 
     pub fn hold(&self) -> &Hold {
         &self.outlet.hold
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.outlet.place
     }
 
     pub fn calls(&self) -> Calls {

@@ -281,7 +281,7 @@ async fn take(
             // then the order of the files decides.
             let is_new = Memory::of(&shared.data_dir, &name).bot().is_none();
             let place = if is_new { place + snapshot.channels.len() } else { place };
-            shared.registry.claim(&name, place, good, &desired);
+            shared.registry.claim(&name, place, good, &desired, shared.clients.sites());
         }
         if !broken.is_empty() && tasks.contains_key(&name) {
             manifest = Err(broken);

@@ -16,6 +16,7 @@ use crate::api::{MaxChannel, MaxChannelStatus};
 use crate::channel::claims::{Claim, Conflict, conflicts};
 use crate::channel::validate::Desired;
 use crate::contract::Facts;
+use crate::creatio;
 use crate::telemetry;
 
 /// Shared by all tasks. Cheap to clone.
@@ -32,6 +33,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     claims: BTreeMap<ChannelRef, Claim>,
+    /// Each channel's word in the limit of its CRM.
+    crms: BTreeMap<ChannelRef, creatio::Place>,
     statuses: BTreeMap<ChannelRef, MaxChannelStatus>,
     problems: Vec<String>,
     /// Channels of the beginning whose first probe is not over.
@@ -89,8 +92,17 @@ impl Registry {
     }
 
     /// What a channel asks for by its manifest; the bot is kept.
-    pub(super) fn claim(&self, channel: &ChannelRef, place: usize, manifest: &MaxChannel, desired: &Desired) {
+    pub(super) fn claim(
+        &self,
+        channel: &ChannelRef,
+        place: usize,
+        manifest: &MaxChannel,
+        desired: &Desired,
+        sites: &creatio::Sites,
+    ) {
         let mut state = self.state();
+        let pace = creatio::Pace::per_second(desired.crm.requests_per_second);
+        state.crms.insert(channel.clone(), sites.enter(&desired.crm.url, pace));
         let bot = state.claims.get(channel).and_then(|claim| claim.bot);
         let claim = Claim {
             channel: channel.clone(),
@@ -189,6 +201,7 @@ impl Registry {
         let mut state = self.state();
         state.statuses.remove(channel);
         state.claims.remove(channel);
+        state.crms.remove(channel);
         state.waiting.remove(channel);
         self.settle_claims(&state);
     }

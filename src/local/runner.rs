@@ -22,7 +22,7 @@ use crate::channel::reconciler::{Brought, May, Reconciler, Side};
 use crate::channel::report::RelayState;
 use crate::contract::Facts;
 use crate::relay::http::Beginning;
-use crate::relay::{Relay, RelayError, moving};
+use crate::relay::{Ground, Relay, RelayError, moving};
 use crate::telemetry;
 use crate::time::Millis;
 
@@ -346,10 +346,13 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, reconcile
         return;
     }
     let opened = match memory.folder() {
-        Ok(folder) => Relay::open(config, folder, shared.clock.clone()).await.map_err(|error| {
-            let of_the_store = matches!(error, RelayError::Store(_));
-            (error.to_string(), of_the_store)
-        }),
+        Ok(folder) => {
+            let ground = Ground::Real(shared.clients.sites().clone());
+            Relay::open_on(ground, config, folder, shared.clock.clone()).await.map_err(|error| {
+                let of_the_store = matches!(error, RelayError::Store(_));
+                (error.to_string(), of_the_store)
+            })
+        }
         Err(error) => Err((error, true)),
     };
     let closed = matches!(opened, Err((_, true)));

@@ -118,6 +118,7 @@ struct Shared {
     transport: Arc<dyn Transport>,
     settings: Settings,
     any: Limiter,
+    dialogs: Limiter,
     send: Limiter,
     history: Limiter,
     employees: Limiter,
@@ -170,6 +171,7 @@ impl Client {
         // MANGO OFFICE API reference, 1.6: per product.
         let shared = Shared {
             transport,
+            dialogs: Limiter::new(settings.dialogs_per_second, Duration::from_secs(1)),
             settings,
             any: Limiter::new(10, Duration::from_secs(1)),
             send: Limiter::new(4, Duration::from_secs(1)),
@@ -327,6 +329,7 @@ impl Client {
             Method::History => Some(shared.history.acquire().await),
             _ => None,
         };
+        let _wider = if method.is_of_dialogs() { Some(shared.dialogs.acquire().await) } else { None };
         let _wide = shared.any.acquire().await;
         if let Some(left) = shared.hold.left() {
             let sentence = format!(

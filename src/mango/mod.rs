@@ -43,4 +43,13 @@ pub struct Settings {
     pub api_key: SecretString,
     /// `vpbx_api_salt`, "Ключ для создания подписи"; never sent.
     pub api_salt: SecretString,
+    /// Of the 10 requests a second to Манго Диалоги that an account has (MANGO OFFICE API
+    /// reference, 1.6), those of this client: [`OF_RELAY`] or [`OF_LOOKS`].
+    pub dialogs_per_second: usize,
 }
+
+/// An account serves one channel, whose relay has nearly all that the account may ask of Манго
+/// Диалоги.
+pub const OF_RELAY: usize = 9;
+/// Whoever looks after the channel has the rest.
+pub const OF_LOOKS: usize = 1;

@@ -61,6 +61,7 @@ fn client(site: &Arc<Site>) -> Client {
         base_url: DEFAULT_URL.parse().unwrap(),
         api_key: "canary-key/+".into(),
         api_salt: "canary-salt".into(),
+        dialogs_per_second: OF_RELAY,
     };
     Client::new(site.clone(), settings)
 }
@@ -381,7 +382,7 @@ proptest! {
             let seen = site.seen.lock().unwrap();
             seen.iter().map(|(at, request)| (*at, request.uri().path().to_owned())).collect::<Vec<_>>()
         });
-        for (path, limit, window) in [("/", 10, 1), ("users", 1, 2), ("balance", 2, 1)] {
+        for (path, limit, window) in [("/", 10, 1), ("/cc/", OF_RELAY, 1), ("users", 1, 2), ("balance", 2, 1)] {
             let times: Vec<_> = seen.iter().filter(|(_, of)| of.contains(path)).map(|(at, _)| *at).collect();
             for (index, first) in times.iter().enumerate() {
                 let within = times[index..].iter().filter(|at| **at < *first + Duration::from_secs(window)).count();

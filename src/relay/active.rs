@@ -72,7 +72,7 @@ impl Active {
         let creatio = match (&channel.creatio, &config.secrets.creatio) {
             _ if unchanged.is_some() => unchanged.and_then(|before| before.creatio.clone()),
             (Some(settings), Some(credentials)) => {
-                let transport = ground.external(settings.ca_pem.as_deref()).map_err(failed)?;
+                let ca_pem = settings.ca_pem.as_deref();
                 let settings = creatio::Settings {
                     url: settings.url.clone(),
                     identity_url: settings.identity_url.clone(),
@@ -81,7 +81,7 @@ impl Active {
                     requests_per_second: settings.requests_per_second,
                     in_flight: settings.in_flight,
                 };
-                Some(creatio::Client::new(transport, settings))
+                Some(ground.to_crm(ca_pem, settings).map_err(failed)?)
             }
             _ => None,
         };

@@ -33,6 +33,7 @@ impl Shared {
         self.metrics.oldest_seconds.set(facts.oldest_seconds);
         self.metrics.dead_letters.set(facts.dead_letters);
         self.metrics.open_dialogs.set(facts.open_dialogs);
+        self.metrics.crm_requests_per_second.set(self.crm_requests_per_second());
         self.metrics.set_queue_depth(Way::ToCrm, self.to_crm.count() + self.files_in.count());
         self.metrics.set_queue_depth(Way::ToMax, self.to_max.count() + self.files_out.count());
         self.refresh_receipt().await;
@@ -55,6 +56,7 @@ impl Shared {
             })
             .await
             .unwrap_or_default();
+        let crm_share = self.crm_share();
         let health = self.health();
         let mut crm = health.of_crm();
         if self.ownership.is_elsewhere() && active.as_ref().is_some_and(|active| !active.config.channel.suspended) {
@@ -76,6 +78,7 @@ impl Shared {
             subscribed_at: Some(self.subscribed_at.load(Ordering::Relaxed)).filter(|at| *at > 0),
             auto_close,
             mango,
+            crm_share,
         }
     }
 }

@@ -19,8 +19,8 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
-use axum::{Extension, Router};
+use axum::routing::{get, post, put};
+use axum::{Extension, Json, Router};
 use futures::StreamExt as _;
 use tokio::sync::{Semaphore, watch};
 
@@ -28,6 +28,7 @@ use super::Relay;
 use super::listener::Caller;
 pub use super::listener::serve;
 use super::oversized::Shortened;
+use crate::contract::share::{self, CrmShare};
 use crate::contract::webhook::{SECRET_HEADER, route};
 
 /// The longest webhook body that is taken without more ado, bytes.
@@ -39,6 +40,8 @@ const LONG_BODIES: usize = 2;
 const HUGEST_BODY: usize = 256 * 1024 * 1024;
 /// How long a webhook waits for a part of the process's beginning.
 const BEGINNING_LIMIT: Duration = Duration::from_secs(20);
+/// The longest body that tells of a share.
+const LONGEST_SHARE: usize = 4 * 1024;
 /// How long a body may take.
 const BODY_LIMIT: Duration = Duration::from_secs(30);
 
@@ -142,6 +145,7 @@ pub fn router(relays: Relays) -> Router {
         .route(route::MAX_WITHOUT_INSTALLATION, post(max_webhook_without_installation))
         .route(route::MANGO, post(mango_webhook))
         .route(route::CREATIO, post(creatio_hint))
+        .route(share::ROUTE, put(crm_share))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -257,6 +261,22 @@ async fn creatio_hint(
         (Some(relay), Some(bearer)) if relay.hint(bearer) => StatusCode::NO_CONTENT,
         _ => StatusCode::FORBIDDEN,
     }
+}
+
+/// The controller says how much of the CRM's limit is this relay's.
+async fn crm_share(
+    State(relays): State<Relays>,
+    Path((namespace, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<CrmShare>, StatusCode> {
+    let shown = bearer(&headers).unwrap_or_default();
+    let relay = relays.get(&namespace, &name).filter(|relay| relay.may_read_status(shown));
+    let relay = relay.ok_or(StatusCode::FORBIDDEN)?;
+    let body = axum::body::to_bytes(body, LONGEST_SHARE).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
+    let told = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let in_force = relay.take_crm_share(told).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    in_force.map(Json).ok_or(StatusCode::CONFLICT)
 }
 
 /// What a caller shows as a bearer.

@@ -1,6 +1,7 @@
 //! What a relay counts. Labels are bounded words; no name, id, address or text is ever one.
 
 use std::fmt::Write as _;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -149,6 +150,7 @@ pub(super) struct Metrics {
     pub oldest_seconds: Gauge,
     pub dead_letters: Gauge,
     pub open_dialogs: Gauge,
+    pub crm_requests_per_second: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
@@ -214,6 +216,10 @@ impl Metrics {
             ),
             dead_letters: register!("dead_letters", "Messages that were given up and are kept"),
             open_dialogs: register!("open_dialogs", "Dialogs that are open"),
+            crm_requests_per_second: register!(
+                "crm_requests_per_second",
+                "What this relay may ask of Creatio: the limit, or its share where other channels use the same CRM"
+            ),
             registry,
         };
         // From the start: where a series begins with its first element, no increase is seen.

@@ -41,9 +41,9 @@
 //!    but not understood" is never taken for "away". An update that is too long to be read is cut
 //!    where it is long, and what the customer said in it reaches the agent.
 //! 8. The limits of MAX and Creatio are kept by the sender: at most that many requests in any one
-//!    second. A `Retry-After` binds everything towards that side, a bot too, sign-in included and
-//!    over a restart; a side that is away is asked seldom, and its first answer wakes whoever
-//!    waits.
+//!    second, and of a CRM that several relays ask, this relay's share ([`share`]). A `Retry-After`
+//!    binds everything towards that side, a bot too, sign-in included and over a restart; a side
+//!    that is away is asked seldom, and its first answer wakes whoever waits.
 //! 9. Who was erased is in no file any more, and neither a repeat nor a reading back brings
 //!    anything of that person back.
 //! 10. Who knows no secret costs little, keeps no webhook waiting, and learns nothing: not even
@@ -100,6 +100,7 @@ mod owner;
 mod placing;
 mod receipt;
 mod render;
+mod share;
 mod start;
 mod state;
 mod step;
@@ -133,7 +134,9 @@ pub use store::{FORMAT as STORE_FORMAT, make_of_format};
 use store::{Store, StoreError, customer, gap};
 
 use crate::contract::admin::{DeadLetters, Erased, Receipt, Replay, Replayed, SOCKET};
+use crate::contract::share::CrmShare;
 use crate::contract::{CustomerId, Facts, RelayConfig};
+use crate::creatio::Sites;
 use crate::time::{self, Backoff, Clock, Jitter, Millis};
 
 /// Between attempts of whatever the relay does, unless a flow says otherwise.
@@ -176,7 +179,7 @@ impl Relay {
     /// # Errors
     /// The store cannot be opened, or an address or certificate of the settings is not usable.
     pub async fn open(config: RelayConfig, data_dir: &Path, clock: Clock) -> Result<Self, RelayError> {
-        Self::open_on(Ground::Real, config, data_dir, clock).await
+        Self::open_on(Ground::Real(Sites::default()), config, data_dir, clock).await
     }
 
     /// The same on another ground.
@@ -206,7 +209,8 @@ impl Relay {
             })
             .ok()
             .flatten();
-        let shared = Shared::new(ground, store, clock, &active, subscribed_at);
+        let crm_limit = share::CrmLimit::of(&store).await?;
+        let shared = Shared::new(ground, store, clock, &active, subscribed_at, crm_limit);
         for moment in moments {
             shared.moments.note(moment, shared.clock.passed(), Millis::MIN);
         }
@@ -360,6 +364,15 @@ impl Relay {
         if noted.is_ok() {
             self.shared.subscribed_at.store(at, Ordering::Release);
         }
+    }
+
+    /// From now on this relay may ask so much of the CRM. Answers what is in force after it; none:
+    /// the settings in force are of another CRM, or share no limit.
+    ///
+    /// # Errors
+    /// The store could not be written; what was in force stays.
+    pub async fn take_crm_share(&self, told: CrmShare) -> Result<Option<CrmShare>, StoreError> {
+        Ok(if self.shared.take_share(told).await? { self.shared.crm_share() } else { None })
     }
 
     /// Whether `secret` is one that MAX was given for this channel.

@@ -8,7 +8,7 @@ use super::active::Active;
 use super::state::Shared;
 use super::store::meta::{self, Moment};
 use super::store::{StoreError, Tx, customer, gap, inbox, receipt, restored, to_max as queue};
-use super::{bot, gaps, holds, intake, mango, outbox, sweep, switching, timers, to_crm, to_max};
+use super::{bot, gaps, holds, intake, mango, outbox, share, sweep, switching, timers, to_crm, to_max};
 use crate::contract::config::{ChannelConfig, Intake};
 use crate::time::Millis;
 
@@ -114,6 +114,7 @@ pub(super) fn tasks(shared: &Arc<Shared>) -> JoinSet<()> {
     background!(outbox::run);
     background!(outbox::reports::run);
     background!(holds::run);
+    background!(share::run);
     background!(sweep::run);
     background!(timers::run);
     background!(timers::run_housekeeping);

@@ -16,6 +16,7 @@ use super::ground::Ground;
 use super::lanes::{Lanes, Outcome};
 use super::metrics::{Metrics, Odd};
 use super::moments::Moments;
+use super::share::CrmLimit;
 use super::store::{Store, StoreError, Woken};
 use super::{gaps, mango, owner, start, trouble};
 use crate::contract::{SideFacts, Trouble};
@@ -59,6 +60,7 @@ pub(super) struct Shared {
     /// The subscription whose gap is known, by its time; 0 for none.
     pub subscribed_at: AtomicI64,
     pub ownership: owner::Ownership,
+    pub crm_limit: CrmLimit,
     /// A dialog is open, so the outbox is looked at often.
     pub any_open: AtomicBool,
     pub largest_file: AtomicUsize,
@@ -78,7 +80,14 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(ground: Ground, store: Store, clock: Clock, active: &Active, subscribed_at: Millis) -> Arc<Self> {
+    pub fn new(
+        ground: Ground,
+        store: Store,
+        clock: Clock,
+        active: &Active,
+        subscribed_at: Millis,
+        crm_limit: CrmLimit,
+    ) -> Arc<Self> {
         let now = clock.now();
         let healthy = SideFacts { ok: true, code: None, since: now };
         Arc::new(Self {
@@ -110,6 +119,7 @@ impl Shared {
             last_update_at: AtomicI64::new(0),
             subscribed_at: AtomicI64::new(subscribed_at),
             ownership: owner::Ownership::default(),
+            crm_limit,
             any_open: AtomicBool::new(true),
             largest_file: AtomicUsize::new(LARGEST_FILE),
             outbox_wake: Notify::new(),
@@ -134,6 +144,7 @@ impl Shared {
         let running = !active.config.channel.suspended;
         let has_crm = active.creatio.is_some();
         self.to_crm.set_permits(start::crm_workers(&active));
+        self.crm_limit.hold(&active);
         self.active.send_replace(Some(active));
         self.dialogs.enable(true);
         self.to_crm.enable(running && has_crm);

@@ -6,7 +6,7 @@
 //! own clock holds more than the limit.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -20,16 +20,27 @@ pub struct Limiter {
 
 #[derive(Debug)]
 struct Shared {
-    limit: usize,
-    window: Duration,
     state: Mutex<State>,
     freed: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    limit: usize,
+    window: Duration,
     in_flight: usize,
     ended: VecDeque<Instant>,
+}
+
+impl State {
+    /// How many requests count now.
+    fn counted(&mut self) -> usize {
+        let now = Instant::now();
+        while self.ended.front().is_some_and(|ended| *ended + self.window <= now) {
+            self.ended.pop_front();
+        }
+        self.in_flight + self.ended.len()
+    }
 }
 
 /// The right to make one request; dropping it says that the request has ended.
@@ -42,8 +53,25 @@ impl Limiter {
     /// `limit` is at least 1; 0 is taken as 1.
     #[must_use]
     pub fn new(limit: usize, window: Duration) -> Self {
-        let shared = Shared { limit: limit.max(1), window, state: Mutex::default(), freed: Notify::new() };
-        Self { shared: Arc::new(shared) }
+        let state = State { limit: limit.max(1), window, in_flight: 0, ended: VecDeque::new() };
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), freed: Notify::new() }) }
+    }
+
+    /// Another limit from now on, for those who wait too. What was sent under the one before still
+    /// counts.
+    pub fn set(&self, limit: usize, window: Duration) {
+        let mut state = self.shared.lock();
+        (state.limit, state.window) = (limit.max(1), window);
+        drop(state);
+        self.shared.freed.notify_waiters();
+    }
+
+    /// Whether no more counts than the limit allows: after a lower one was set, whether that has
+    /// come into force.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        let mut state = self.shared.lock();
+        state.counted() <= state.limit
     }
 
     /// Waits for a place. Those who wait are served in no promised order: keep order above, one
@@ -67,30 +95,30 @@ impl Limiter {
     /// # Errors
     /// No place is free.
     pub fn try_take(&self) -> Result<Permit, Option<Instant>> {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        while state.ended.front().is_some_and(|ended| *ended + self.shared.window <= now) {
-            state.ended.pop_front();
-        }
-        if state.in_flight + state.ended.len() < self.shared.limit {
+        let mut state = self.shared.lock();
+        if state.counted() < state.limit {
             state.in_flight += 1;
             return Ok(Permit { shared: Arc::clone(&self.shared) });
         }
-        Err(state.ended.front().map(|ended| *ended + self.shared.window))
+        Err(state.ended.front().map(|ended| *ended + state.window))
     }
 
     /// Whether nothing was taken within the last window, so that the limiter may be forgotten.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        state.in_flight == 0 && state.ended.iter().all(|ended| *ended + self.shared.window <= now)
+        self.shared.lock().counted() == 0
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.shared.lock();
         state.in_flight -= 1;
         state.ended.push_back(Instant::now());
         drop(state);
@@ -137,5 +165,24 @@ mod tests {
                 prop_assert!(within <= limit, "{within} requests within one second, limit {limit}: {seen:?}");
             }
         }
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_lower_limit_is_in_force_once_what_went_before_counts_no_more() {
+        let second = Duration::from_secs(1);
+        let limiter = Limiter::new(4, second);
+        for _ in 0..4 {
+            drop(limiter.acquire().await);
+        }
+        limiter.set(1, 2 * second);
+        assert!(!limiter.is_kept(), "four went in the second before");
+        let began = Instant::now();
+        drop(limiter.acquire().await);
+        assert!(began.elapsed() >= 2 * second && limiter.is_kept(), "{:?}", began.elapsed());
+        // Who waits already has the higher one at once.
+        let waits = limiter.acquire();
+        let raises = async { limiter.set(2, second) };
+        let began = Instant::now();
+        let (_permit, ()) = tokio::join!(waits, raises);
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 }

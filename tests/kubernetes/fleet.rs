@@ -156,6 +156,7 @@ async fn status(State(client): State<Client>, Path((namespace, name)): Path<(Str
         subscribed_at: None,
         auto_close: Vec::new(),
         mango: None,
+        crm_share: None,
     })
     .into_response()
 }

@@ -39,6 +39,7 @@ mod policies;
 mod refused;
 mod relay_killed;
 mod rights;
+mod shards;
 mod steady;
 mod trouble;
 mod verdicts;

@@ -3,9 +3,12 @@
 #![cfg(feature = "simulator")]
 #![allow(clippy::unwrap_used, clippy::unused_self)]
 
+#[path = "../support/any_account.rs"]
+mod any_account;
 mod commands;
 mod crashes;
 mod lifecycle;
+mod limits;
 mod moving;
 mod troubles;
 mod world;

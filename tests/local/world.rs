@@ -36,6 +36,8 @@ pub struct World {
     /// Whether there is a public address.
     pub public: bool,
     pub installation_id: String,
+    /// MANGO OFFICE elsewhere than at the simulator.
+    pub mango_url: Option<String>,
     pub clock: Clock,
     running: Option<(Running, CancellationToken)>,
     pub registry: Registry,
@@ -90,6 +92,7 @@ impl World {
             error_reasons: ErrorReasons::default(),
             public: true,
             installation_id: "laptop".to_owned(),
+            mango_url: None,
             clock: Clock::real(),
             running: None,
             registry: Registry::default(),
@@ -151,7 +154,7 @@ impl World {
             max_url: self.max.url().parse().unwrap(),
             max_overridden: true,
             max_ca_pem: None,
-            mango_url: self.mango.url().parse().unwrap(),
+            mango_url: self.mango_url.clone().unwrap_or_else(|| self.mango.url()).parse().unwrap(),
             public_url: self.public.then(|| format!("http://127.0.0.1:{}", self.port).parse().unwrap()),
             max_error_reasons: self.error_reasons.clone(),
             language: Language::English,

@@ -10,7 +10,7 @@ use axum::routing::{get, put};
 use maxchannel::controller::RelayLink;
 use serde_json::Value;
 
-use crate::{CHANNELS, Mango, World, serve, told};
+use crate::{CHANNELS, World, mango_of_all, serve, told};
 
 const EDITS: u64 = 5;
 
@@ -43,8 +43,8 @@ async fn hang(State(calls): State<Arc<Calls>>, Path((_, name)): Path<(String, St
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_is_applied_and_told_while_the_relay_hangs_and_nobody_waits_for_it() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let (mango, _account) = Mango::start().await;
-    let mut world = World::start(1, &mango.url).await;
+    let (mango, _account) = mango_of_all().await;
+    let mut world = World::start(1, &mango).await;
     world.until(World::amiss).await.unwrap();
     world.stop_all(false).await;
     let calls = Arc::new(Calls::default());

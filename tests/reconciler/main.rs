@@ -17,20 +17,21 @@
 #![cfg(feature = "simulator")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../support/any_account.rs"]
+mod any_account;
 #[path = "../support/controller_settings.rs"]
 mod controller_settings;
 mod hanging;
 mod random;
 mod server;
+mod shares;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, Uri, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
 use base64::Engine as _;
@@ -39,9 +40,9 @@ use maxchannel::channel::schedule::Cadence;
 use maxchannel::controller::{self, Running, Settings};
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use any_account::any_account;
 use controller_settings::controller_settings;
 use random::Random;
 use server::{NAMESPACE, OWNED, Server};
@@ -68,47 +69,16 @@ async fn serve(routes: Router) -> String {
     url
 }
 
-/// One answer of MANGO OFFICE serves every account.
-#[derive(Clone)]
-struct Mango {
-    url: String,
-    answers: Arc<Mutex<HashMap<String, String>>>,
-}
-
-impl Mango {
-    async fn start() -> (Self, mango::Simulator) {
-        let mango =
-            mango::Simulator::start(mango::Options { listen: local(), ..mango::Options::default() }).await.unwrap();
-        mango.control().put_employee(mango::Employee {
-            name: "Иван Агентов".to_owned(),
-            email: Some("ivan@example.com".to_owned()),
-            extension: Some("101".to_owned()),
-            ..mango::Employee::default()
-        });
-        let front = Self { url: mango.url(), answers: Arc::default() };
-        let url = serve(Router::new().fallback(any_account).with_state(front.clone())).await;
-        (Self { url, ..front }, mango)
-    }
-}
-
-async fn any_account(State(front): State<Mango>, uri: Uri, body: String) -> Response {
-    let mut answers = front.answers.lock().await;
-    let path = uri.path().to_owned();
-    if !answers.contains_key(&path) {
-        // Signed anew with the only key that the simulator knows.
-        let form: HashMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
-        let (options, json) = (mango::Options::default(), form["json"].clone());
-        let sign = mango::sign(&options.api_key, json.as_bytes(), &options.api_salt);
-        let form = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("vpbx_api_key", &options.api_key)
-            .append_pair("sign", &sign)
-            .append_pair("json", &json)
-            .finish();
-        let request = reqwest::Client::new().post(format!("{}{path}", front.url));
-        let request = request.header("Content-Type", "application/x-www-form-urlencoded").body(form);
-        answers.insert(path.clone(), request.send().await.unwrap().text().await.unwrap());
-    }
-    ([(header::CONTENT_TYPE, "application/json")], answers[&path].clone()).into_response()
+/// MANGO OFFICE with one employee, which knows every account.
+async fn mango_of_all() -> (String, mango::Simulator) {
+    let mango = mango::Simulator::start(mango::Options { listen: local(), ..mango::Options::default() }).await.unwrap();
+    mango.control().put_employee(mango::Employee {
+        name: "Иван Агентов".to_owned(),
+        email: Some("ivan@example.com".to_owned()),
+        extension: Some("101".to_owned()),
+        ..mango::Employee::default()
+    });
+    (any_account(&mango).await, mango)
 }
 
 /// A relay that has taken up whatever it was told.
@@ -514,8 +484,8 @@ fn settings(max: &str, mango: &str, relays: String) -> Settings {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_status_page_tells_how_channels_and_relays_stand_and_tries_dead_letters_again_for_its_token_only() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let (mango, _account) = Mango::start().await;
-    let mut world = World::start(1, &mango.url).await;
+    let (mango, _account) = mango_of_all().await;
+    let mut world = World::start(1, &mango).await;
     world.stop_all(false).await;
     let letters = json!({"deadLetters": [{"id": "crm-7", "direction": "toCrm", "customer": "max:4711", "author": "customer",
         "uncertain": false, "ageSeconds": 60, "reason": "the CRM refuses it", "text": "invented words"}], "more": false});
@@ -583,7 +553,7 @@ async fn whatever_happens_it_converges_touches_only_its_own_makes_nothing_twice_
     let _ = rustls::crypto::ring::default_provider().install_default();
     let level = std::env::var("MAXCHANNEL_LOG").unwrap_or_else(|_| "off".to_owned());
     maxchannel::telemetry::start(maxchannel::telemetry::Format::Text, &level);
-    let (mango, _account) = Mango::start().await;
+    let (mango, _account) = mango_of_all().await;
     let seeds: Vec<u64> = if let Some(seed) = number("MAXCHANNEL_SEED") {
         vec![seed]
     } else {
@@ -593,7 +563,7 @@ async fn whatever_happens_it_converges_touches_only_its_own_makes_nothing_twice_
     let began = Instant::now();
     let played = futures::StreamExt::buffer_unordered(
         futures::stream::iter(seeds.iter().map(|seed| {
-            let (seed, mango) = (*seed, mango.url.clone());
+            let (seed, mango) = (*seed, mango.clone());
             tokio::spawn(async move {
                 let mut world = World::start(seed, &mango).await;
                 let outcome = world.play().await;

@@ -33,6 +33,7 @@ pub fn controller_settings(namespace: &str, max: &str, mango: &str) -> Settings 
         pod: "controller".to_owned(),
         identity: format!("controller_{}", Uuid::new_v4().simple()),
         lease: "maxchannel".to_owned(),
+        shards: 1,
         // Far longer than an attempt takes on a busy machine: whoever loses the lease begins anew.
         lease_duration: Duration::from_secs(6),
         namespaces: vec![namespace.to_owned()],

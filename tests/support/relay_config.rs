@@ -33,6 +33,7 @@ pub fn relay_config(max: &max::Simulator, crm: &creatio::Simulator, bot: i64) ->
                 runtime: Runtime::Auto,
                 poll_interval_millis: 2_000,
                 requests_per_second: 20,
+                limit_is_shared: false,
                 in_flight: 8,
                 ca_pem: None,
             }),

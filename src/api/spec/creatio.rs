@@ -59,11 +59,13 @@ pub enum Runtime {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CreatioLimits {
-    /// The most requests in any one second, 1 to 10000. Default 20.
+    /// The most requests in any one second, 1 to 10000. Default 20. Kept together by all channels
+    /// of the installation whose `url` has the same scheme, host and port; where they name
+    /// different limits, the lowest counts.
     #[serde(default = "requests_per_second")]
     #[schemars(range(min = 1, max = 10_000))]
     pub requests_per_second: i32,
-    /// The most requests at the same time, 1 to 256. Default 8.
+    /// The most requests at the same time, 1 to 256. Default 8. Each channel has its own.
     #[serde(default = "in_flight")]
     #[schemars(range(min = 1, max = 256))]
     pub in_flight: i32,

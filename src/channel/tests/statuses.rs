@@ -20,6 +20,7 @@ fn facts() -> Facts {
         subscribed_at: None,
         auto_close: Vec::new(),
         mango: None,
+        crm_share: None,
     }
 }
 

@@ -87,7 +87,9 @@ impl Mango {
             before.client.clone()
         } else {
             let (base_url, api_key, api_salt) = (settings.base_url.clone(), key.clone(), salt.clone());
-            mango::Client::new(ground.external(None)?, mango::Settings { base_url, api_key, api_salt })
+            let dialogs_per_second = mango::OF_RELAY;
+            let settings = mango::Settings { base_url, api_key, api_salt, dialogs_per_second };
+            mango::Client::new(ground.external(None)?, settings)
         };
         let networks = settings
             .unsigned_from

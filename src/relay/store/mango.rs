@@ -147,9 +147,10 @@ pub(in crate::relay) fn begin_anew(tx: &Tx<'_>) -> Result<(), StoreError> {
 
 /// Closed ones that the rules have not been told of.
 pub(in crate::relay) fn untold(tx: &Tx<'_>) -> Result<Vec<Known>, StoreError> {
-    let mut statement = tx
-        .connection
-        .prepare_cached("SELECT body FROM mango_session WHERE open = 0 AND json_extract(body, '$.told') = 0")?;
+    let mut statement = tx.connection.prepare_cached(
+        "SELECT body FROM mango_session WHERE open = 0
+             AND CASE WHEN json_valid(body) THEN json_extract(body, '$.told') END = 0",
+    )?;
     Ok(known(&statement.query_map([], read)?.collect::<Result<Vec<_>, _>>()?))
 }
 
@@ -233,8 +234,9 @@ pub(in crate::relay) fn erase(tx: &Tx<'_>, customer: CustomerId) -> Result<(), S
 /// Forgets what is over and older than that.
 pub(in crate::relay) fn forget(tx: &Tx<'_>, before: Millis) -> Result<(), StoreError> {
     tx.connection.execute(
-        "DELETE FROM mango_session WHERE open = 0 AND json_extract(body, '$.told') = 1
-             AND json_extract(body, '$.closedAt') < ?1",
+        "DELETE FROM mango_session WHERE open = 0
+             AND CASE WHEN json_valid(body) THEN json_extract(body, '$.told') END = 1
+             AND CASE WHEN json_valid(body) THEN json_extract(body, '$.closedAt') END < ?1",
         [before],
     )?;
     tx.connection.execute("DELETE FROM mango_held WHERE at < ?1", [before])?;

@@ -63,6 +63,9 @@ pub(in crate::relay) const LEFT_MANGO_AT: &str = "left_mango_at";
 /// given again: a call that is under way ends the row of its number.
 pub(in crate::relay) const LAST_ROW: &str = "last_row";
 
+/// What the relay may ask of the CRM, as it was last told.
+pub(in crate::relay) const CRM_SHARE: &str = "crm_share";
+
 /// When it was last tried whether the disk takes anything.
 pub(in crate::relay) const TRIED_AT: &str = "tried_at";
 

@@ -470,7 +470,9 @@ pub(in crate::relay) fn dead(tx: &Tx<'_>, most: i64) -> Result<Vec<Dead>, StoreE
 
 /// The messages that have certainly failed.
 pub(in crate::relay) fn failed_ids(tx: &Tx<'_>) -> Result<Vec<i64>, StoreError> {
-    let mut statement = tx.connection.prepare_cached("SELECT id FROM to_max WHERE state = 'failed' ORDER BY id")?;
+    let mut statement = tx.connection.prepare_cached(
+        "SELECT id FROM to_max WHERE state IN ('failed', 'uncertain') AND state = 'failed' ORDER BY id",
+    )?;
     let ids = statement.query_map([], |row| row.get(0))?;
     Ok(ids.collect::<Result<_, _>>()?)
 }

@@ -149,6 +149,11 @@ impl Control {
         self.site.with(|world| world.counters.json())
     }
 
+    /// Counts from zero.
+    pub fn reset_counters(&self) {
+        self.site.with(|world| world.counters.reset());
+    }
+
     /// From now on OData lists show `raw` in the place of a row's column, which need not be JSON
     /// (`"\\ud83d"`).
     pub fn spoil(&self, id: Uuid, column: &str, raw: &str) {
