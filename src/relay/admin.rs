@@ -262,7 +262,7 @@ fn erase_rows(tx: &Tx<'_>, id: CustomerId, clocks: &Clocks) -> Result<(Erased, A
     let last = meta::moment(tx, Moment::Erased)?;
     let at_least = newest.max(last).unwrap_or(0) + 1;
     let erased_at = max.unwrap_or(now).max(at_least);
-    let newest = newest.unwrap_or(0) + 1;
+    let newest = newest.max(mango::newest_held(tx)?).unwrap_or(0) + 1;
     // What MAX has brought late says too little of its clock, and the next update may be this
     // person's own: until it puts this right, the later of the two clocks counts.
     meta::set_moment(tx, Moment::Erased, erased_at.max(now), false)?;

@@ -49,7 +49,7 @@ pub async fn missing(play: &Play, plan: &Plan) -> Vec<String> {
         }
         let sessions = play.sessions(number);
         let closings = closings(play, customer);
-        let could_come = |at: &&i64| play.stage.mango.is_none() || is_open_at(&sessions, customer, **at);
+        let could_come = |at: &&i64| play.stage.mango.is_none() || is_open_at(play, &sessions, customer, **at);
         let owed = closings.iter().filter(could_come).count();
         let (closings, goodbyes) = (owed, of_bot(play, customer, GOODBYE).len());
         // One that was perhaps sent is not sent again where nobody may look for it.
@@ -129,9 +129,14 @@ fn has_lost_an_erasure(play: &Play, customer: &Customer) -> bool {
 }
 
 /// Whether MANGO OFFICE could surely bring the customer a farewell then: in a session that goes on
-/// until the relay ends it.
-fn is_open_at(sessions: &[Value], customer: &Customer, at: i64) -> bool {
-    sessions.iter().filter(|session| !is_ended_at_desk(customer, session)).any(|session| {
+/// until the relay ends it, and of which that had heard. The next appeal is not said goodbye to.
+fn is_open_at(play: &Play, sessions: &[Value], customer: &Customer, at: i64) -> bool {
+    let is_known = |session: &Value| {
+        let first = session["messages"][0]["payload"]["text"].as_str().unwrap_or_default();
+        let mut said = customer.said.iter().filter(|said| !first.is_empty() && said.text == first);
+        said.any(|said| heard_at(play, said).iter().any(|heard| *heard < at))
+    };
+    sessions.iter().filter(|session| !is_ended_at_desk(customer, session) && is_known(session)).any(|session| {
         let began = session["messages"][0]["time"].as_i64().unwrap_or_default();
         let ended = session["update_time"].as_i64().filter(|_| session["state"] == "closed").unwrap_or(i64::MAX);
         (began..=ended).contains(&at)

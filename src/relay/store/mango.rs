@@ -187,6 +187,12 @@ pub(in crate::relay) fn held(tx: &Tx<'_>, session: Option<&str>) -> Result<Vec<S
     Ok(statement.query_map([session], read)?.collect::<Result<_, _>>()?)
 }
 
+/// The time of the youngest message that waits for its session.
+pub(in crate::relay) fn newest_held(tx: &Tx<'_>) -> Result<Option<Millis>, StoreError> {
+    let newest = "SELECT max(json_extract(body, '$.time')) FROM mango_held";
+    Ok(tx.connection.prepare_cached(newest)?.query_row([], |row| row.get(0))?)
+}
+
 /// The session that has that chat.
 pub(in crate::relay) fn with_chat(tx: &Tx<'_>, chat: &str) -> Result<Option<Known>, StoreError> {
     let mut statement = tx.connection.prepare_cached("SELECT body FROM mango_session WHERE chat = ?1")?;

@@ -157,8 +157,10 @@ impl Clock {
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "centuries of milliseconds fit")]
+    #[allow(clippy::cast_precision_loss, reason = "whole milliseconds stay whole for a hundred days")]
     pub fn now_ms(&self) -> i64 {
-        let elapsed = (self.started.elapsed().as_secs_f64() * 1000.0 * self.scale) as i64;
+        // By fractions of seconds some whole milliseconds would be one less.
+        let elapsed = (self.started.elapsed().as_nanos() as f64 * self.scale / 1e6) as i64;
         self.base_ms.saturating_add(elapsed).saturating_add(self.added_ms)
     }
 
