@@ -27,7 +27,6 @@ use crate::{telemetry, transport};
 
 /// The program of its own that this command becomes.
 const PROGRAM: &str = "maxchannel-relay";
-const THREADS: usize = 2;
 /// Where a relay listens unless it is told.
 const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
 /// The longest list of dead letters to try again, bytes.
@@ -163,9 +162,10 @@ fn carry(args: &Args) -> ExitCode {
     }
 }
 
-/// Two threads are enough for one channel, on however large a machine.
+/// One thread carries a channel, beside the store's: a second one costs more in waking each other
+/// than it does (`benches/README.md`, "Where the time goes").
 fn in_runtime<T>(work: impl Future<Output = Result<T, (u8, String)>>) -> Result<T, (u8, String)> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(super::RuntimeError)?.block_on(work)
 }
 

@@ -14,14 +14,17 @@ use super::metrics::Odd;
 use super::moments;
 use super::placing::{self, Scene, Whose};
 use super::state::Shared;
+use super::step::Stepper;
 use super::store::gap::{self, Kind, Pending};
 use super::store::receipt::{self, Counted};
 use super::store::{Position, StoreError, Tx, customer::Customer, inbox, meta};
+use super::to_crm;
 use crate::contract::CustomerId;
 use crate::contract::admin::Direction;
-use crate::contract::config::Intake;
+use crate::contract::config::{Intake, Source};
 use crate::contract::{Trouble, digest};
 use crate::max::update::{self, Event};
+use crate::policy::Receiver;
 use crate::time::Millis;
 
 /// Updates of one customer taken in one transaction.
@@ -144,9 +147,10 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
     let gap = shared.readings.take_refused();
     let heard = arrivals.iter().filter_map(|arrival| arrival.said).max();
     let corrected = shared.moments.heard(heard, shared.clock.passed());
+    let at_once = AtOnce::of(shared, active, &arrivals);
     let stored = shared
-        .store
-        .transact(move |tx| {
+        .step(active, move |stepper| {
+            let tx = stepper.tx;
             let mut taken = Vec::with_capacity(arrivals.len());
             moments::correct(tx, &corrected)?;
             if let Some(since) = gap {
@@ -161,6 +165,9 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
             }
             if let Some(marker) = marker {
                 meta::set(tx, meta::MARKER, &marker.to_string())?;
+            }
+            if let Some(at_once) = at_once {
+                at_once.take(stepper);
             }
             Ok(taken)
         })
@@ -278,25 +285,65 @@ pub(super) async fn serve(shared: &Shared, customer: CustomerId) -> Outcome {
 /// `unread`: although the dialog is not read back.
 async fn turn(shared: &Shared, active: &Active, customer: CustomerId, unread: bool) -> Result<Turn, StoreError> {
     let sources = active.config.channel.sources.clone();
-    shared
-        .step(active, move |stepper| {
-            let (tx, now) = (stepper.tx, stepper.context.now);
-            let is_known = gap::is_known(tx, customer)?;
-            if is_known && !unread {
-                stepper.learn_chat_from_inbox(customer, TURN)?;
+    shared.step(active, move |stepper| take_turn(stepper, customer, &sources, unread)).await
+}
+
+fn take_turn(
+    stepper: &Stepper<'_>,
+    customer: CustomerId,
+    sources: &[Source],
+    unread: bool,
+) -> Result<Turn, StoreError> {
+    let (tx, now) = (stepper.tx, stepper.context.now);
+    let is_known = gap::is_known(tx, customer)?;
+    if is_known && !unread {
+        stepper.learn_chat_from_inbox(customer, TURN)?;
+    }
+    if is_known
+        && !unread
+        && let Some(pending) = gap::pending(tx, customer, now)?
+    {
+        return Ok(Turn::Behind(pending));
+    }
+    let first = gap::first_waiting(tx, customer)?.filter(|_| !is_known);
+    let more = stepper.take_inbox(customer, TURN, sources)?;
+    if !is_known {
+        gap::introduce(tx, customer, first, now)?;
+    }
+    Ok(Turn::Taken { more })
+}
+
+/// What a single update is followed by in the commit that writes it down, where nothing is in its
+/// way: its customer's turn, and the mark of what is then sent to the CRM. Each would be a commit of
+/// its own, and a commit is most of what a message costs.
+struct AtOnce {
+    customer: CustomerId,
+    sources: Vec<Source>,
+    /// None: the CRM's lane has more to do, or cannot be served.
+    receiver: Option<Receiver>,
+}
+
+impl AtOnce {
+    fn of(shared: &Shared, active: &Active, arrivals: &[Arrival]) -> Option<Self> {
+        let [Arrival { whose: Whose::Customer(customer), .. }] = arrivals else { return None };
+        // What comes by MANGO OFFICE as well waits for its half.
+        let is_alone = active.mango.is_none() && active.left.is_none() && shared.dialogs.is_free(*customer);
+        let is_served = active.creatio.is_some() && shared.to_crm.is_free(*customer);
+        let receiver = is_served.then_some(active.rules.receiver);
+        is_alone.then(|| Self { customer: *customer, sources: active.config.channel.sources.clone(), receiver })
+    }
+
+    /// What fails here is the lane's, which was woken by the update: it tells of it.
+    fn take(&self, stepper: &Stepper<'_>) {
+        let taken = stepper.tx.try_out(|tx| {
+            let turn = take_turn(&Stepper { tx, ..*stepper }, self.customer, &self.sources, false)?;
+            if let (Turn::Taken { .. }, Some(receiver)) = (&turn, self.receiver) {
+                to_crm::mark_head(tx, self.customer, receiver)?;
             }
-            if is_known
-                && !unread
-                && let Some(pending) = gap::pending(tx, customer, now)?
-            {
-                return Ok(Turn::Behind(pending));
-            }
-            let first = gap::first_waiting(tx, customer)?.filter(|_| !is_known);
-            let more = stepper.take_inbox(customer, TURN, &sources)?;
-            if !is_known {
-                gap::introduce(tx, customer, first, now)?;
-            }
-            Ok(Turn::Taken { more })
-        })
-        .await
+            Ok(turn)
+        });
+        if matches!(taken, Ok(Turn::Taken { more: false })) {
+            stepper.tx.wake(|woken| woken.dialogs.retain(|woken| *woken != self.customer));
+        }
+    }
 }

@@ -199,6 +199,15 @@ impl Lanes {
         Some(PROBE_LIMIT.after(breaker.probes))
     }
 
+    /// Whether new work of this customer's would be taken up at once: nothing of it waits, and
+    /// nothing holds the lanes up.
+    #[must_use]
+    pub fn is_free(&self, customer: CustomerId) -> bool {
+        let state = self.lock();
+        let has_permit = state.enabled && state.held + state.ready.len() < state.permits;
+        has_permit && state.breaker.is_none() && !state.lanes.contains_key(&customer)
+    }
+
     /// How many customers have work or wait.
     #[must_use]
     pub fn count(&self) -> usize {

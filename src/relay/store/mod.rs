@@ -1,9 +1,10 @@
 //! The relay's disk: one SQLite file (WAL, `synchronous=FULL`) and the one thread that owns it.
 //!
 //! Every piece of work is a closure over a [`Tx`]. The thread takes all that wait, runs each within
-//! a savepoint, commits once, and only then tells the callers: an answer from [`Store::transact`]
-//! means "on disk". A closure that fails takes back its own changes and nobody else's. Where SQLite
-//! itself takes the transaction back (a full disk), everyone who shared it is told so.
+//! a savepoint (the first needs none), commits once, and only then tells the callers: an answer from
+//! [`Store::transact`] means "on disk". A closure that fails takes back its own changes and nobody
+//! else's. Where SQLite itself takes the transaction back (a full disk), everyone who shared it is
+//! told so.
 //!
 //! What a commit gives others to do is noted in the [`Tx`] by whoever writes it, and announced by
 //! this thread, not by the caller: a caller that has gone meanwhile (an HTTP client that hung up)
@@ -102,6 +103,28 @@ impl Tx<'_> {
     pub fn wake(&self, note: impl FnOnce(&mut Woken)) {
         note(&mut self.woken.borrow_mut());
     }
+
+    /// Runs `work` in a savepoint of its own: what it does is kept where it succeeds, and where it
+    /// fails, or panics, the rest of the transaction is as if it had not been tried.
+    ///
+    /// # Errors
+    /// What `work` failed with; or the transaction as a whole is lost.
+    pub fn try_out<T>(&self, work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        say(self.connection, "SAVEPOINT attempt")?;
+        let tx = Tx { connection: self.connection, woken: RefCell::default(), taking: Cell::default() };
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(&tx)))
+            .unwrap_or_else(|_| Err(StoreError::Commit("this step panicked".to_owned())));
+        if outcome.is_err() && !self.connection.is_autocommit() {
+            say(self.connection, "ROLLBACK TO attempt")?;
+        }
+        if !self.connection.is_autocommit() {
+            say(self.connection, "RELEASE attempt")?;
+        }
+        if outcome.is_ok() {
+            self.woken.borrow_mut().add(tx.woken.take());
+        }
+        outcome
+    }
 }
 
 /// The place of a message in its dialog: (timestamp, seq) of MAX.
@@ -134,6 +157,25 @@ pub(super) struct Woken {
     pub gaps: bool,
 }
 
+impl Woken {
+    fn add(&mut self, other: Self) {
+        let Self { written, dialogs, crm, max, bot, reports, timers, left, starts, dead_letters, overdue, gaps } =
+            other;
+        self.written |= written;
+        self.dialogs.extend(dialogs);
+        self.crm.extend(crm);
+        self.max.extend(max);
+        self.bot.extend(bot);
+        self.reports |= reports;
+        self.timers |= timers;
+        self.left.extend(left);
+        self.starts.extend(starts);
+        self.dead_letters += dead_letters;
+        self.overdue += overdue;
+        self.gaps |= gaps;
+    }
+}
+
 /// A handle to the store. Cheap to clone; when the last is gone the thread ends.
 #[derive(Clone)]
 pub struct Store {
@@ -154,9 +196,9 @@ enum Order {
     Close(oneshot::Sender<()>),
 }
 
-/// Runs inside the transaction, or not at all where none could be begun, and gives back what to do
-/// once the outcome is known.
-type Job = Box<dyn FnOnce(Option<&Connection>) -> Finish + Send>;
+/// Runs in that place, or not at all where there is no transaction, and gives back what to do once
+/// the outcome is known.
+type Job = Box<dyn FnOnce(Option<(&Connection, In)>) -> Finish + Send>;
 /// Wakes, where it is on disk, and tells the caller.
 type Finish = Box<dyn FnOnce(Result<(), &str>, Option<&Announce>) + Send>;
 
@@ -239,8 +281,8 @@ impl Store {
         work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            let outcome = connection.map(|connection| in_savepoint(connection, work));
+        let job: Job = Box::new(move |place| {
+            let outcome = place.map(|(connection, place)| run(connection, place, work));
             Box::new(move |committed: Result<(), &str>, announce: Option<&Announce>| {
                 let outcome = match (outcome, committed) {
                     (Some(Ok((value, woken))), Ok(())) => {
@@ -337,13 +379,51 @@ fn text_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
     })
 }
 
+/// Where in a transaction a piece of work runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum In {
+    /// Nothing stands before it: what takes the transaction back takes its own back alone.
+    Head,
+    /// It is taken back by itself.
+    Savepoint,
+}
+
+impl In {
+    const fn begin(self) -> Option<&'static str> {
+        match self {
+            Self::Head => None,
+            Self::Savepoint => Some("SAVEPOINT job"),
+        }
+    }
+
+    const fn keep(self) -> Option<&'static str> {
+        match self {
+            Self::Head => None,
+            Self::Savepoint => Some("RELEASE job"),
+        }
+    }
+
+    const fn take_back(self) -> &'static str {
+        match self {
+            Self::Head => "ROLLBACK; BEGIN IMMEDIATE",
+            Self::Savepoint => "ROLLBACK TO job; RELEASE job",
+        }
+    }
+}
+
+/// One statement without a result, parsed once.
+fn say(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(statement)?.execute([]).map(drop)
+}
+
 /// Leaves the transaction as it was where `work` fails, or no transaction at all where that cannot
 /// be.
-fn in_savepoint<T>(
+fn run<T>(
     connection: &Connection,
+    place: In,
     work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
 ) -> Result<(T, Woken), StoreError> {
-    connection.execute_batch("SAVEPOINT job")?;
+    place.begin().map_or(Ok(()), |begin| say(connection, begin))?;
     let tx = Tx { connection, woken: RefCell::default(), taking: Cell::default() };
     let before = connection.total_changes();
     let outcome = work(&tx).and_then(|value| {
@@ -352,15 +432,12 @@ fn in_savepoint<T>(
         if connection.is_autocommit() {
             return Err(StoreError::Commit(TAKEN_BACK.to_owned()));
         }
-        connection.execute_batch("RELEASE job")?;
+        place.keep().map_or(Ok(()), |keep| say(connection, keep))?;
         let mut woken = tx.woken.take();
         woken.written |= connection.total_changes() > before;
         Ok((value, woken))
     });
-    if outcome.is_err()
-        && !connection.is_autocommit()
-        && connection.execute_batch("ROLLBACK TO job; RELEASE job").is_err()
-    {
+    if outcome.is_err() && !connection.is_autocommit() && connection.execute_batch(place.take_back()).is_err() {
         let _ = connection.execute_batch("ROLLBACK");
     }
     outcome
@@ -460,11 +537,12 @@ fn close(connection: Connection, closing: Option<oneshot::Sender<()>>) {
 /// every caller.
 fn in_transaction(connection: &Connection, mut next: impl FnMut() -> Option<Job>, announce: Option<&Announce>) {
     let mut finishes = Vec::new();
-    let mut outcome = connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| error.to_string());
+    let mut outcome = say(connection, "BEGIN IMMEDIATE").map_err(|error| error.to_string());
     while finishes.len() < LARGEST_GROUP
         && let Some(job) = next()
     {
-        let begun = outcome.is_ok().then_some(connection);
+        let place = if finishes.is_empty() { In::Head } else { In::Savepoint };
+        let begun = outcome.is_ok().then_some((connection, place));
         match catch_unwind(AssertUnwindSafe(|| job(begun))) {
             Ok(finish) => finishes.push(finish),
             // Its caller learns it from the lost reply. What it has left half done is nobody's.
@@ -480,7 +558,7 @@ fn in_transaction(connection: &Connection, mut next: impl FnMut() -> Option<Job>
         }
     }
     let committed = outcome.and_then(|()| {
-        connection.execute_batch("COMMIT").map_err(|error| {
+        say(connection, "COMMIT").map_err(|error| {
             let _ = connection.execute_batch("ROLLBACK");
             error.to_string()
         })
@@ -620,6 +698,62 @@ mod tests {
         waking(3, false).await.unwrap();
         assert_eq!(woken.recv().await.unwrap(), [CustomerId::new(1)]);
         assert_eq!(woken.recv().await.unwrap(), [CustomerId::new(3)], "work that failed woke somebody");
+    }
+
+    /// A savepoint keeps what it would take back, and a large one must not keep it in a file of the
+    /// system's: what customers say stands in the store's own folder only.
+    #[tokio::test]
+    async fn what_a_large_step_would_take_back_is_written_to_no_file_outside_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join(FILE)).unwrap();
+        let write = |tx: &Tx<'_>, what: &str| -> Result<(), StoreError> {
+            (0..200).try_for_each(|number| meta::set(tx, &format!("n{number}"), &what.repeat(2_000)))
+        };
+        store.transact(move |tx| write(tx, "a")).await.unwrap();
+        let outside = store
+            .transact(move |tx| {
+                let mut outside = Vec::new();
+                tx.try_out(|tx| {
+                    write(tx, "b")?;
+                    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+                    let open = open.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
+                    outside.extend(open.filter(|path| path.to_string_lossy().contains("etilqs")));
+                    Ok(())
+                })?;
+                Ok(outside)
+            })
+            .await
+            .unwrap();
+        assert_eq!(outside, Vec::<PathBuf>::new());
+    }
+
+    #[tokio::test]
+    async fn what_is_tried_out_in_vain_leaves_the_rest_of_its_transaction_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join(FILE)).unwrap();
+        let kept = store
+            .transact(|tx| {
+                meta::set(tx, "before", "x")?;
+                let failed = tx.try_out(|tx| {
+                    meta::set(tx, "half", "done")?;
+                    tx.wake(|woken| woken.crm.push(CustomerId::new(1)));
+                    Err::<(), _>(StoreError::Commit("made to fail".to_owned()))
+                });
+                let panicked = tx.try_out(|tx| -> Result<(), StoreError> {
+                    meta::set(tx, "half", "done")?;
+                    panic!("made to panic")
+                });
+                tx.try_out(|tx| meta::set(tx, "after", "y"))?;
+                assert_eq!(*tx.woken.borrow(), Woken::default(), "what failed woke somebody");
+                Ok((failed.is_err(), panicked.is_err()))
+            })
+            .await
+            .unwrap();
+        assert_eq!(kept, (true, true));
+        let read = |key: &'static str| store.transact(move |tx| meta::get(tx, key));
+        assert_eq!(read("before").await.unwrap().as_deref(), Some("x"));
+        assert_eq!(read("half").await.unwrap(), None);
+        assert_eq!(read("after").await.unwrap().as_deref(), Some("y"));
     }
 
     #[tokio::test]

@@ -177,6 +177,11 @@ async fn load(shared: &Shared, active: &Active, customer: CustomerId) -> Result<
     shared.store.transact(move |tx| load_head(tx, customer, receiver)).await
 }
 
+/// Marks the head in the commit that brings it, where it is sent at once.
+pub(super) fn mark_head(tx: &Tx<'_>, id: CustomerId, receiver: Receiver) -> Result<(), StoreError> {
+    load_head(tx, id, receiver).map(drop)
+}
+
 /// Reads the head and marks it, so that after a crash it is the head still and says the same.
 fn load_head(tx: &Tx<'_>, id: CustomerId, receiver: Receiver) -> Result<Option<Head>, StoreError> {
     loop {
