@@ -139,7 +139,9 @@ impl Context {
                 }
             }
             let due = self.shares().due(self.clock.passed());
-            due.iter().for_each(|channel| self.kick(channel));
+            for channel in &due {
+                self.kick(channel);
+            }
         }
     }
 

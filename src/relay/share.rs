@@ -122,5 +122,5 @@ pub(super) async fn run(shared: &Shared) {
     if let Some(active) = shared.active() {
         shared.crm_limit.hold(&active);
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
