@@ -147,7 +147,7 @@ impl Company {
         self.put_secret(&name, &json!({"token": token, "apiKey": account, "apiSalt": account}));
         // The lowest counts, and one site is one whatever its spelling.
         let limit = if number == 1 { LIMIT } else { LIMIT + 5 };
-        let site = if number % 2 == 0 { self.crm.url() } else { self.crm.url().to_uppercase() + "/" };
+        let site = if number.is_multiple_of(2) { self.crm.url() } else { self.crm.url().to_uppercase() + "/" };
         let spec = json!({
             "tokenSecretRef": {"name": name, "key": "token"},
             "mango": {"accountNumber": format!("4000{number:05}"), "credentialsSecretRef": {"name": name}},
