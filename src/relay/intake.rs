@@ -314,8 +314,8 @@ fn take_turn(
 }
 
 /// What a single update is followed by in the commit that writes it down, where nothing is in its
-/// way: its customer's turn, and the mark of what is then sent to the CRM. Each would be a commit of
-/// its own, and a commit is most of what a message costs.
+/// way: its customer's turn, and the mark of what is then sent to the CRM. Each would be a commit
+/// of its own, and a commit is most of what a message costs.
 struct AtOnce {
     customer: CustomerId,
     sources: Vec<Source>,

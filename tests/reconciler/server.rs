@@ -551,7 +551,8 @@ impl Server {
             6..12 if call.is_write() => Some(Fault::Unanswered),
             12..15 if call.is_write() && call.plural != "events" => Some(Fault::Conflict),
             15..20 if call.is_write() && is_owned => Some(Fault::Swapped),
-            20..32 if call.method == Method::PATCH && call.plural == "statefulsets" => Some(Fault::Immutable),
+            // One that is there is changed rarely, and made by a POST.
+            20..80 if call.method == Method::PATCH && call.plural == "statefulsets" => Some(Fault::Immutable),
             _ => None,
         };
         if let Some(fault) = fault {

@@ -1,10 +1,10 @@
 //! The relay's disk: one SQLite file (WAL, `synchronous=FULL`) and the one thread that owns it.
 //!
 //! Every piece of work is a closure over a [`Tx`]. The thread takes all that wait, runs each within
-//! a savepoint (the first needs none), commits once, and only then tells the callers: an answer from
-//! [`Store::transact`] means "on disk". A closure that fails takes back its own changes and nobody
-//! else's. Where SQLite itself takes the transaction back (a full disk), everyone who shared it is
-//! told so.
+//! a savepoint (the first needs none), commits once, and only then tells the callers: an answer
+//! from [`Store::transact`] means "on disk". A closure that fails takes back its own changes and
+//! nobody else's. Where SQLite itself takes the transaction back (a full disk), everyone who shared
+//! it is told so.
 //!
 //! What a commit gives others to do is noted in the [`Tx`] by whoever writes it, and announced by
 //! this thread, not by the caller: a caller that has gone meanwhile (an HTTP client that hung up)
