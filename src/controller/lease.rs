@@ -414,20 +414,24 @@ impl Election {
                 }
                 continue;
             }
+            let is_gathered = asked_by.is_some() && asked_by == first_holder && self.wanted != shards;
             if is_mine {
                 let has = asked_by.as_ref().and_then(|who| by_holder.get(who).copied()).unwrap_or(0);
                 let is_fair = asked_by.is_some() && mine >= has + 2 && !gave_up && !gathers;
-                let is_gathered = asked_by.is_some() && asked_by == first_holder && self.wanted != shards;
                 if (is_fair || is_gathered) && self.fence.until(shard).is_some() {
                     gave_up = true;
                     mine -= 1;
                     self.give_up(shard, lease.unwrap_or_default()).await?;
                     continue;
                 }
+            } else if is_gathered {
+                // Given up for whoever gathers them, who would never have all if others took it.
+                self.free.remove(&shard);
+                continue;
             } else {
                 // Whoever has none takes it at once, others only if nobody does.
                 let since = *self.free.entry(shard).or_insert_with(Instant::now);
-                let others = usize::from(asked_by.is_some()) + mine;
+                let others = if gathers { 0 } else { usize::from(asked_by.is_some()) + mine };
                 let wait = self.duration / 4 * u32::try_from(others).unwrap_or(u32::MAX);
                 if since.elapsed() < wait {
                     continue;
