@@ -75,9 +75,12 @@ impl Pods {
     async fn until_each_has(&self, channels: usize, share: Share) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let shares = self.shares().await;
+            // They are asked one after another: only what is the same a second time was in force
+            // all at once.
+            let (before, shares) = (self.shares().await, self.shares().await);
             let sum: f64 = shares.values().map(|share| share.per_second()).sum();
-            assert!(sum <= f64::from(LIMIT) + 1e-6, "{sum} requests a second in all: {shares:?}");
+            let is_within = sum <= f64::from(LIMIT) + 1e-6;
+            assert!(is_within || before != shares, "{sum} requests a second in all: {shares:?}");
             if shares.len() == channels && shares.values().all(|one| *one == share) {
                 return;
             }
