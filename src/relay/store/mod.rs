@@ -110,20 +110,12 @@ impl Tx<'_> {
     /// # Errors
     /// What `work` failed with; or the transaction as a whole is lost.
     pub fn try_out<T>(&self, work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        say(self.connection, "SAVEPOINT attempt")?;
-        let tx = Tx { connection: self.connection, woken: RefCell::default(), taking: Cell::default() };
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(&tx)))
-            .unwrap_or_else(|_| Err(StoreError::Commit("this step panicked".to_owned())));
-        if outcome.is_err() && !self.connection.is_autocommit() {
-            say(self.connection, "ROLLBACK TO attempt")?;
-        }
-        if !self.connection.is_autocommit() {
-            say(self.connection, "RELEASE attempt")?;
-        }
-        if outcome.is_ok() {
-            self.woken.borrow_mut().add(tx.woken.take());
-        }
-        outcome
+        let (value, woken) = run(self.connection, In::Savepoint, |tx| {
+            catch_unwind(AssertUnwindSafe(|| work(tx)))
+                .unwrap_or_else(|_| Err(StoreError::Commit("this step panicked".to_owned())))
+        })?;
+        self.woken.borrow_mut().add(woken);
+        Ok(value)
     }
 }
 
@@ -158,10 +150,10 @@ pub(super) struct Woken {
 }
 
 impl Woken {
+    /// All but whether rows were changed, which is found for a piece of work as a whole.
     fn add(&mut self, other: Self) {
-        let Self { written, dialogs, crm, max, bot, reports, timers, left, starts, dead_letters, overdue, gaps } =
+        let Self { written: _, dialogs, crm, max, bot, reports, timers, left, starts, dead_letters, overdue, gaps } =
             other;
-        self.written |= written;
         self.dialogs.extend(dialogs);
         self.crm.extend(crm);
         self.max.extend(max);
@@ -389,20 +381,6 @@ enum In {
 }
 
 impl In {
-    const fn begin(self) -> Option<&'static str> {
-        match self {
-            Self::Head => None,
-            Self::Savepoint => Some("SAVEPOINT job"),
-        }
-    }
-
-    const fn keep(self) -> Option<&'static str> {
-        match self {
-            Self::Head => None,
-            Self::Savepoint => Some("RELEASE job"),
-        }
-    }
-
     const fn take_back(self) -> &'static str {
         match self {
             Self::Head => "ROLLBACK; BEGIN IMMEDIATE",
@@ -423,7 +401,9 @@ fn run<T>(
     place: In,
     work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
 ) -> Result<(T, Woken), StoreError> {
-    place.begin().map_or(Ok(()), |begin| say(connection, begin))?;
+    if place == In::Savepoint {
+        say(connection, "SAVEPOINT job")?;
+    }
     let tx = Tx { connection, woken: RefCell::default(), taking: Cell::default() };
     let before = connection.total_changes();
     let outcome = work(&tx).and_then(|value| {
@@ -432,7 +412,9 @@ fn run<T>(
         if connection.is_autocommit() {
             return Err(StoreError::Commit(TAKEN_BACK.to_owned()));
         }
-        place.keep().map_or(Ok(()), |keep| say(connection, keep))?;
+        if place == In::Savepoint {
+            say(connection, "RELEASE job")?;
+        }
         let mut woken = tx.woken.take();
         woken.written |= connection.total_changes() > before;
         Ok((value, woken))
