@@ -1,7 +1,7 @@
 //! Several controllers at work at once: each channel is one's alone at any time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt as _;
@@ -27,18 +27,25 @@ async fn replica(world: &World, fleet: &Fleet, agent: &str, shards: u32) -> Cont
     Controller::start(settings, client, watching).await
 }
 
-/// Who has each shard, once these and no others have as many as there shall be.
+/// Each of these has shards, they have as many as there shall be, and nobody else has any.
 async fn until_held(world: &World, holders: &[&str], shards: usize) {
-    until(&format!("{holders:?} have the {shards} shards"), PATIENCE, || async {
+    let began = Instant::now();
+    loop {
         let leases = world.api::<Lease>().list(&ListParams::default()).await.unwrap().items;
-        let said = leases.iter().find(|lease| lease.name_any() == "rights-maxchannel")?;
-        let said = said.annotations().get("maxchannel.dev/shards").map_or("1", String::as_str);
+        let first = leases.iter().find(|lease| lease.name_any() == "rights-maxchannel");
+        let said = first.and_then(|lease| lease.annotations().get("maxchannel.dev/shards").cloned());
         let holder = |lease: &Lease| lease.spec.clone()?.holder_identity.filter(|holder| !holder.is_empty());
         let held: Vec<String> = leases.iter().filter_map(holder).collect();
         let by: BTreeSet<&str> = held.iter().map(String::as_str).collect();
-        (said == shards.to_string() && held.len() == shards && by == holders.iter().copied().collect()).then_some(())
-    })
-    .await;
+        let is_said = said.as_deref().unwrap_or("1") == shards.to_string();
+        if is_said && held.len() == shards && by == holders.iter().copied().collect() {
+            return;
+        }
+        let stand = leases.iter().map(|lease| (lease.name_any(), lease.annotations(), &lease.spec));
+        let stand: Vec<_> = stand.collect();
+        assert!(began.elapsed() < PATIENCE, "{holders:?} do not have the {shards} shards: {stand:#?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Each channel is edited, and its status speaks of the edit.
