@@ -23,7 +23,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::net::{UnixListener, UnixSocket};
 
-use super::mango::while_held;
+use super::mango::{keys_of_mango, while_held};
 use super::receipt::ReceiptError;
 use super::state::Shared;
 use super::store::customer::{self, Customer};
@@ -36,10 +36,13 @@ use crate::contract::admin::{
     DeadLetter, DeadLetters, Direction, Erase, Erased, Receipt, Replay, Replayed, SOCKET, route,
 };
 use crate::creatio::Report;
+use crate::max::update::is_time;
 use crate::time::Millis;
 
 /// The most dead letters listed at once, oldest first; `more` says that there are others.
 const LISTED: usize = 1_000;
+/// No clock that is right is further ahead of another.
+const A_MINUTE: Millis = 60_000;
 
 #[derive(Deserialize)]
 struct Listing {
@@ -121,12 +124,10 @@ async fn erase(State(shared): State<Arc<Shared>>, Json(Erase { customer }): Json
 pub(super) async fn erase_person(shared: &Shared, customer: CustomerId) -> Result<Erased, StoreError> {
     let (now, passed) = (shared.clock.now(), shared.clock.passed());
     let (max_time, mango_time) = (shared.moments.time(passed), shared.mango_rounds.time(passed));
-    let clocks = Clocks { now, max: max_time, mango: mango_time };
+    let clocks = Clocks { now, max: max_time, mango: mango_time, mango_told: shared.mango_rounds.newest() };
     let (erased, at_least) = shared.store.transact(move |tx| erase_rows(tx, customer, &clocks)).await?;
-    shared.moments.note(Moment::Erased, passed, at_least.by_max);
-    if mango_time.or(max_time).is_none() {
-        shared.mango_rounds.note_erased(customer, passed, at_least.by_sender);
-    }
+    shared.moments.note(Moment::Erased, passed, at_least);
+    shared.mango_rounds.note_erased(customer, passed);
     shared.store.purge().await?;
     tracing::info!("a person was erased from the store");
     Ok(erased)
@@ -232,19 +233,15 @@ struct Clocks {
     now: Millis,
     max: Option<Millis>,
     mango: Option<Millis>,
-}
-
-/// Before which an erasure was not: by MAX's clock, and by that of whoever has brought the person's
-/// messages.
-struct AtLeast {
-    by_max: Millis,
-    by_sender: Millis,
+    /// The newest time that MANGO OFFICE has told of.
+    mango_told: Option<Millis>,
 }
 
 /// Takes away every row of a customer's. What an agent wrote and MAX has not got is reported as
-/// failed; what was on its way, as uncertain, for nobody will look for it any more.
-fn erase_rows(tx: &Tx<'_>, id: CustomerId, clocks: &Clocks) -> Result<(Erased, AtLeast), StoreError> {
-    let Clocks { now, max, mango: mango_time } = *clocks;
+/// failed; what was on its way, as uncertain, for nobody will look for it any more. Answers also
+/// before when that was not, by MAX's clock.
+fn erase_rows(tx: &Tx<'_>, id: CustomerId, clocks: &Clocks) -> Result<(Erased, Millis), StoreError> {
+    let Clocks { now, max, mango: mango_time, mango_told } = *clocks;
     for (row, may_have_left) in to_max::agents_waiting(tx, id)? {
         let words = "данные клиента удалены администратором MaxChannel".to_owned();
         let report = if may_have_left { Report::Uncertain(words) } else { Report::Failed(words) };
@@ -262,18 +259,26 @@ fn erase_rows(tx: &Tx<'_>, id: CustomerId, clocks: &Clocks) -> Result<(Erased, A
     let last = meta::moment(tx, Moment::Erased)?;
     let at_least = newest.max(last).unwrap_or(0) + 1;
     let erased_at = max.unwrap_or(now).max(at_least);
-    let newest = newest.max(mango::newest_held(tx)?).unwrap_or(0) + 1;
+    // What lies ahead of every clock is odd, and would keep the person from being heard again.
+    let is_past = |at: &Millis| is_time(*at) && *at <= mango_time.unwrap_or(now).max(now) + A_MINUTE;
+    let told = mango::times_told(tx, id)?.into_iter().chain(mango_told).filter(is_past).max().unwrap_or(0);
     // What MAX has brought late says too little of its clock, and the next update may be this
     // person's own: until it puts this right, the later of the two clocks counts.
     meta::set_moment(tx, Moment::Erased, erased_at.max(now), false)?;
     meta::keep_last_row(tx)?;
-    mango::erase(tx, id)?;
+    for message in mango::erase(tx, id)? {
+        for key in keys_of_mango(&message) {
+            erased::remember(tx, &key, now)?;
+        }
+    }
     // Whose they are their sessions tell, which may come later.
-    for message in mango::held(tx, None)? {
+    for message in mango::held(tx)? {
         erased::remember(tx, &while_held(&message, id), now)?;
     }
     receipt::erase(tx, id)?;
-    erased::remember_person(tx, id, mango_time.or(max).unwrap_or(now).max(newest))?;
+    // What is said in the same millisecond is said afterwards.
+    let by_clock = mango_time.or(max).map_or(0, |at| at - 1).max(told);
+    erased::remember_person(tx, id, now, erased::Before { by_clock, heard: told })?;
     let erased = Erased {
         dialogs: customer::remove(tx, id)?,
         updates: inbox::erase(tx, id, now)?,
@@ -282,5 +287,5 @@ fn erase_rows(tx: &Tx<'_>, id: CustomerId, clocks: &Clocks) -> Result<(Erased, A
         sent: sent::remove_of(tx, id)?,
         to_bot: to_bot::remove_of(tx, id)?,
     };
-    Ok((erased, AtLeast { by_max: at_least, by_sender: newest }))
+    Ok((erased, at_least))
 }

@@ -45,7 +45,8 @@
 //!    binds everything towards that side, a bot too, sign-in included and over a restart; a side
 //!    that is away is asked seldom, and its first answer wakes whoever waits.
 //! 9. Who was erased is in no file any more, and neither a repeat nor a reading back brings
-//!    anything of that person back.
+//!    anything of that person back: no text, no name. What they write afterwards is taken, whatever
+//!    any clock shows.
 //! 10. Who knows no secret costs little, keeps no webhook waiting, and learns nothing: not even
 //!     which channels there are.
 //! 11. Keys against repeats outlive the repeats of MAX and of the CRM, whatever the retention of

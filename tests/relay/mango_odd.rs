@@ -1,13 +1,15 @@
 //! What MANGO OFFICE may say oddly, late or not at all costs nothing but itself.
 
+use std::time::Duration;
+
 use maxchannel::contract::CustomerId;
 use maxchannel::contract::config::Intake;
 use maxchannel_simulator::mango::{Answer, ClientMessage, EventFaults, Fault, Outage, Switches};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::mango::{Office, accepted, office};
 use crate::ways::assert_in_order_or_late;
-use crate::world::{Customer, World, quiet_rules};
+use crate::world::{Customer, IVAN, World, quiet_rules};
 
 const LOST: EventFaults = EventFaults { lose: u32::MAX, double: 0, swap: 0, hold: false };
 
@@ -15,6 +17,21 @@ impl Office {
     /// Brings one call of MANGO OFFICE's, word by word.
     async fn call(&self, event: &str) {
         assert_eq!(self.world.mango_calls(event).await, http::StatusCode::OK, "{event}");
+    }
+
+    fn say_as(&self, name: &str, customer: &Customer, text: &str) {
+        let said = ClientMessage {
+            social_user_id: customer.id.to_string(),
+            first_name: name.to_owned(),
+            text: text.to_owned(),
+            ..ClientMessage::default()
+        };
+        self.mango.control().say(&said).unwrap();
+    }
+
+    /// What MANGO's clock showed when something last happened in that customer's session.
+    fn mango_now(&self, customer: &Customer) -> i64 {
+        self.sessions(customer).pop().unwrap()["update_time"].as_i64().unwrap()
     }
 
     fn calls(&self) -> u64 {
@@ -206,11 +223,14 @@ async fn lost_webhooks_are_found_although_messages_leave_the_time_of_their_sessi
     assert_in_order_or_late(&office.world.received(&anna), &texts);
 }
 
-fn on_disk(world: &World, words: &str) -> bool {
-    ["relay.db", "relay.db-wal"].iter().any(|name| {
-        std::fs::read(world.data_dir().join(name))
-            .is_ok_and(|bytes| bytes.windows(words.len()).any(|window| window == words.as_bytes()))
-    })
+impl World {
+    /// Whether any file of the store has these words.
+    fn has_on_disk(&self, words: &str) -> bool {
+        ["relay.db", "relay.db-wal"].iter().any(|name| {
+            std::fs::read(self.data_dir().join(name))
+                .is_ok_and(|bytes| bytes.windows(words.len()).any(|window| window == words.as_bytes()))
+        })
+    }
 }
 
 fn say_as(world: &World, customer: &Customer, text: &str) {
@@ -241,6 +261,7 @@ async fn of_an_erased_person_no_list_and_no_history_brings_anything_back_until_t
         let id = anna.id.to_string();
         let knows = || mango.dialogs().iter().any(|session| session["messages"].as_array().unwrap().len() == 2);
         world.until_true("MANGO OFFICE has them, too", knows).await;
+        world.pass(60_000).await;
         world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
         if way != Intake::MangoDialogs {
             world.switch(Intake::MangoDialogs).await;
@@ -252,7 +273,7 @@ async fn of_an_erased_person_no_list_and_no_history_brings_anything_back_until_t
         world.restart(false).await;
         world.pass(300_000).await;
         for words in ["Аннабелла", "канарейка", &id] {
-            assert!(!on_disk(&world, words), "{way:?}: {words} is back on disk");
+            assert!(!world.has_on_disk(words), "{way:?}: {words} is back on disk");
         }
         assert_eq!(world.received(&anna), ["канарейка-раз", "канарейка-два"], "{way:?}");
         mango.event_faults(EventFaults::default());
@@ -289,8 +310,137 @@ async fn a_history_that_is_under_way_does_not_bring_an_erased_person_back() {
     office.world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
     office.world.until_true("it was answered", || !under_way()).await;
     office.world.pass(300_000).await;
-    assert!(!on_disk(&office.world, "канарейка"));
+    assert!(!office.world.has_on_disk("канарейка"));
     assert_eq!(office.world.received(&anna), ["раз"]);
+}
+
+/// The calls of a session as MANGO OFFICE makes them: its client's messages, and how it stands.
+fn calls_of(session: &Value) -> Vec<String> {
+    let (id, chat) = (&session["session_id"], &session["chat_id"]);
+    let message = |message: &Value| json!({"id": "e", "session_id": id, "chat_id": chat, "message": message});
+    let mut calls: Vec<Value> = session["messages"].as_array().into_iter().flatten().map(message).collect();
+    let mut pending = session.clone();
+    pending["state"] = json!("pending");
+    calls.extend([json!({"id": "e", "session": pending}), json!({"id": "e", "session": session})]);
+    calls.iter().map(Value::to_string).collect()
+}
+
+/// What stood in a session when its person was erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Was {
+    Open,
+    Closed,
+    /// Not told of: its message waits for it.
+    Held,
+    /// Nothing of it had reached us at all.
+    Unheard,
+}
+
+/// MANGO OFFICE repeats what it has told, or makes a call late, and shows old sessions anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_mango_tells_of_before_an_erasure_stays_forgotten_and_what_is_written_after_it_arrives() {
+    let hours = 3_600_000;
+    for (wall, was) in [
+        (0, Was::Open),
+        (3 * hours, Was::Closed),
+        (-3 * hours, Was::Held),
+        (3 * hours, Was::Unheard),
+        (-3 * hours, Was::Closed),
+        (0, Was::Held),
+    ] {
+        let mut office = office(Switches::friendly()).await;
+        office.world.set_wall(wall);
+        office.listens();
+        let control = office.mango.control();
+        let (anna, boris) = (Office::customer(), Office::customer());
+        let told = match was {
+            Was::Open | Was::Closed => &["канарейка-раз", "канарейка-два"][..],
+            Was::Held | Was::Unheard => &[],
+        };
+        if told.is_empty() {
+            control.event_faults(LOST);
+            control.outage(Some(Outage::BadGateway));
+        }
+        for text in ["канарейка-раз", "канарейка-два"] {
+            office.say_as("Аннабелла", &anna, text);
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        office.received(&anna, told).await;
+        if told.is_empty() {
+            // Somebody else is heard, so that MANGO's clock is known.
+            let shown = json!({"id": "e", "session": {"session_id": "s", "state": "dialog", "update_time": office.mango_now(&anna)}});
+            office.call(&shown.to_string()).await;
+        } else {
+            office.until_state(&anna, "dialog").await;
+            control.desk("answer", &anna.id.to_string(), IVAN, "канарейка-ответ").unwrap();
+            let is_told = || office.world.history(&anna).iter().any(|entry| entry.text.contains("канарейка-ответ"));
+            office.world.until_true("the answer of the desk is told", is_told).await;
+        }
+        if was == Was::Closed {
+            control.desk("expire", &anna.id.to_string(), 0, "").unwrap();
+            office.world.until_true("the chat is closed", || office.world.open_chat(&anna).is_none()).await;
+        }
+        let session = office.sessions(&anna).pop().unwrap();
+        if was == Was::Held {
+            office.call(&calls_of(&session)[0]).await;
+            assert!(office.world.has_on_disk("канарейка-раз"), "it waits");
+        }
+        office.world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
+        for restarts in [false, true] {
+            if restarts {
+                office.world.restart(false).await;
+            }
+            for call in calls_of(&session) {
+                office.call(&call).await;
+            }
+            control.outage(None);
+            control.event_faults(EventFaults::default());
+            for _ in 0..20 {
+                office.world.moment().await;
+            }
+            for words in ["Аннабелла", "канарейка", &anna.id.to_string()] {
+                assert!(!office.world.has_on_disk(words), "{was:?} {wall}: {words} is on disk ({restarts})");
+            }
+        }
+        office.say_as("Аннабелла", &anna, "Снова я");
+        let expected = [told, &["Снова я"]].concat();
+        office.received(&anna, &expected).await;
+        // The same by asking, when as much time has passed there as here.
+        control.event_faults(LOST);
+        control.advance(600_000);
+        office.say_as("Аннабелла", &anna, "Слышно?");
+        office.received(&anna, &[&expected[..], &["Слышно?"]].concat()).await;
+        assert!(!office.world.has_on_disk("канарейка"), "{was:?} {wall}: it came back with the person");
+        office.say(&boris, "Здравствуйте");
+        office.received(&boris, &["Здравствуйте"]).await;
+        office.world.assert_contract_kept();
+    }
+}
+
+/// Whoever asks only, has nothing by which to know MANGO's clock after a start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_writes_after_an_erasure_is_heard_by_asking_alone_whatever_the_machines_clock_shows() {
+    for wall in [3 * 3_600_000, -3 * 3_600_000] {
+        for wrote_before in [false, true] {
+            let mut office = office(Switches::friendly()).await;
+            office.world.set_wall(wall);
+            let anna = Office::customer();
+            let mut expected = Vec::new();
+            if wrote_before {
+                office.say(&anna, "канарейка");
+                office.received(&anna, &["канарейка"]).await;
+                expected.push("канарейка");
+            }
+            office.world.restart(false).await;
+            office.world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            office.say(&anna, "раз");
+            expected.push("раз");
+            office.received(&anna, &expected).await;
+            assert!(!office.world.has_on_disk("канарейка"), "what was erased is back");
+            office.world.assert_contract_kept();
+        }
+    }
 }
 
 /// Whose a message is only its session tells, and the person is erased before that comes.
@@ -305,7 +455,7 @@ async fn a_message_that_waits_for_its_session_is_forgotten_with_its_person() {
     let session = office.sessions(&anna).pop().unwrap();
     let (id, chat, message) = (&session["session_id"], &session["chat_id"], &session["messages"][0]);
     office.call(&json!({"id": "e", "session_id": id, "chat_id": chat, "message": message}).to_string()).await;
-    assert!(on_disk(&office.world, "канарейка"), "it waits");
+    assert!(office.world.has_on_disk("канарейка"), "it waits");
     office.world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
     office.mango.control().outage(None);
     office.mango.control().event_faults(EventFaults::default());
@@ -314,7 +464,7 @@ async fn a_message_that_waits_for_its_session_is_forgotten_with_its_person() {
     for _ in 0..20 {
         office.world.moment().await;
     }
-    assert!(!on_disk(&office.world, "канарейка"), "it is on disk still");
+    assert!(!office.world.has_on_disk("канарейка"), "it is on disk still");
     assert!(office.world.received(&anna).is_empty());
 }
 
@@ -342,7 +492,7 @@ async fn whoever_writes_after_an_erasure_is_heard_whatever_the_machines_clock_sh
         office.say(&anna, "два");
         expected.push("два");
         office.received(&anna, &expected).await;
-        assert!(!on_disk(&office.world, "канарейка"), "what was erased is back");
+        assert!(!office.world.has_on_disk("канарейка"), "what was erased is back");
         office.world.assert_contract_kept();
     }
 }

@@ -109,20 +109,15 @@ pub(super) async fn take_events(
     // One that lies far ahead is odd and shows no clock.
     let times = events.iter().map(Event::time).filter(|time| is_time(*time) && *time < now + FAR_AHEAD);
     let passed = shared.clock.passed();
-    let corrected = match times.max() {
-        Some(newest) if source == Source::Call => shared.mango_rounds.corrected(newest, passed),
-        Some(newest) => {
-            shared.mango_rounds.heard(newest, passed);
-            Vec::new()
-        }
-        None => Vec::new(),
-    };
-    let put_right = corrected.clone();
+    if let Some(newest) = times.max() {
+        shared.mango_rounds.heard(newest, passed, now);
+    }
+    let (ahead, corrected) = shared.mango_rounds.corrected().unzip();
     let (taken, forgets) = shared
         .store
         .transact(move |tx| {
-            for (customer, at) in put_right {
-                erased::remember_person(tx, customer, at)?;
+            for (customer, at) in corrected.into_iter().flatten() {
+                erased::put_right(tx, customer, at)?;
             }
             let mut taking = Taking { tx, bot, source, now, taken: Vec::new(), forgets: false };
             for event in events {
@@ -137,7 +132,9 @@ pub(super) async fn take_events(
             Ok((taking.taken, taking.forgets))
         })
         .await?;
-    shared.mango_rounds.written(&corrected);
+    if let Some(ahead) = ahead {
+        shared.mango_rounds.written(ahead);
+    }
     if forgets {
         shared.store.purge().await?;
     }
@@ -163,29 +160,7 @@ impl Taking<'_> {
     pub fn event(&mut self, event: Event) -> Result<(), StoreError> {
         match event {
             Event::Session(session) => self.session(&session),
-            Event::Message { session_id, chat_id, message } => {
-                let known = match store::get(self.tx, &session_id)? {
-                    None if !chat_id.is_empty() => store::with_chat(self.tx, &chat_id)?,
-                    known => known,
-                };
-                match known {
-                    Some(known) if known.is_max == Some(false) => Ok(()),
-                    Some(Known { erased_at: Some(at), .. }) if self.is_of_before(at, &message)? => Ok(()),
-                    Some(known) if known.erased_at.is_none() && known.is_max.is_some() && known.customer.is_some() => {
-                        self.message(known, &chat_id, &message)
-                    }
-                    // What was asked for and is not known any more was erased meanwhile.
-                    None if self.source == Source::History => Ok(()),
-                    known => {
-                        let id = known.as_ref().map_or(session_id, |known| known.id.clone());
-                        if let Some(known) = known.filter(|known| known.erased_at.is_some()) {
-                            // The person is back; who it is the next list of sessions tells.
-                            store::put(self.tx, &Known { erased_at: None, ..known })?;
-                        }
-                        store::hold(self.tx, &id, &chat_id, &message, self.now)
-                    }
-                }
-            }
+            Event::Message { session_id, chat_id, message } => self.found(session_id, &chat_id, message),
             Event::Undelivered { chat_id, message_id, error } => self.undelivered(&chat_id, &message_id, &error),
             Event::Delivered { chat_id, message_id } => match store::in_chat(self.tx, &chat_id)? {
                 Some(_) => noted::delivered(self.tx, &message_id),
@@ -195,35 +170,91 @@ impl Taking<'_> {
         }
     }
 
-    /// Whether a message is from before the erasure of its person: it was taken then, or it is
-    /// found among older ones.
-    fn is_of_before(&self, erased_at: Millis, message: &ChatMessage) -> Result<bool, StoreError> {
-        if message.local_id.starts_with(OURS) && !message.from_client {
-            return Ok(true);
+    /// A message, whose session may not be known.
+    fn found(&mut self, session_id: String, chat: &str, message: ChatMessage) -> Result<(), StoreError> {
+        let known = match store::get(self.tx, &session_id)? {
+            None if !chat.is_empty() => store::with_chat(self.tx, chat)?,
+            known => known,
+        };
+        let Some(known) = known else {
+            // What was asked for and is not known any more was erased meanwhile.
+            let is_gone = self.source == Source::History || self.is_forgotten(&message)?;
+            return if is_gone { Ok(()) } else { self.hold(&session_id, chat, message) };
+        };
+        if known.is_max == Some(false) {
+            return Ok(());
         }
-        for kind in ["message_created:mango.", "mango_answered:"] {
-            if erased::contains(self.tx, &format!("{kind}{}", message.id))? {
+        if let Some(mark) = &known.of_erased {
+            // Only the person's own new words bring them back; who it is the next list of sessions
+            // tells.
+            if !message.from_client || self.is_of_before(mark, &message)? {
+                return Ok(());
+            }
+        } else if known.is_max.is_some() && known.customer.is_some() {
+            return self.message(known, chat, &message);
+        }
+        let known = Known { of_erased: None, ..known };
+        store::put(self.tx, &known)?;
+        self.hold(&known.id, chat, message)
+    }
+
+    /// Keeps a message until its session tells whose it is.
+    fn hold(&self, session: &str, chat: &str, mut message: ChatMessage) -> Result<(), StoreError> {
+        if message.local_id.starts_with(OURS) && !message.from_client {
+            // Of ours it only counts that it is there.
+            message.payload = Payload::default();
+        }
+        if self.is_forgotten(&message)? { Ok(()) } else { store::hold(self.tx, session, chat, &message, self.now) }
+    }
+
+    /// Whether it was erased with its person, or found to be of before that.
+    fn is_forgotten(&self, message: &ChatMessage) -> Result<bool, StoreError> {
+        for key in keys_of_mango(&message.id) {
+            if erased::contains(self.tx, &key)? {
                 return Ok(true);
             }
         }
-        Ok(self.source == Source::History && message.time <= erased_at)
+        Ok(false)
     }
 
-    /// Notes a session of a person who was erased, without the person, until something new is said
-    /// in it. Whether it is one.
-    fn is_of_erased(&mut self, session: &Session, before: Option<&Known>) -> Result<Option<Millis>, StoreError> {
+    /// Whether a message is from before the erasure of a person with that mark. What a call brings
+    /// may have waited long, but is nothing old unless MANGO OFFICE had told of younger things by
+    /// then; for what was asked for its clock counts, as far as it is known.
+    fn is_of_before(&self, mark: &str, message: &ChatMessage) -> Result<bool, StoreError> {
+        if self.is_forgotten(message)? {
+            return Ok(true);
+        }
+        let before = erased::before(self.tx, mark)?;
+        let bound = if self.source == Source::History { before.by_clock.max(before.heard) } else { before.heard };
+        let is_old = is_time(message.time) && message.time <= bound;
+        if is_old {
+            self.forget(message)?;
+        }
+        Ok(is_old)
+    }
+
+    /// Whatever brings it again, it stays forgotten.
+    fn forget(&self, message: &ChatMessage) -> Result<(), StoreError> {
+        keys_of_mango(&message.id).iter().try_for_each(|key| erased::remember(self.tx, key, self.now))
+    }
+
+    /// A session of a person who was erased is noted without the person, until they say something
+    /// new in it. Answers the person's mark, if it is one.
+    fn is_of_erased(&self, session: &Session, before: Option<&Known>) -> Result<Option<String>, StoreError> {
         if let Some(known) = before {
-            return Ok(known.erased_at);
+            return Ok(known.of_erased.clone());
         }
         let Some(client) = &session.client else { return Ok(None) };
-        let erased_at = erased::person(self.tx, customer_of(&client.id))?;
-        let Some(erased_at) = erased_at.filter(|erased_at| session.updated_at <= *erased_at) else { return Ok(None) };
-        for message in store::held(self.tx, Some(&session.id))? {
-            if !self.was_held(&message, customer_of(&client.id))? {
+        let customer = customer_of(&client.id);
+        let Some(mark) = erased::person(self.tx, customer)? else { return Ok(None) };
+        let known = Known { id: session.id.clone(), chat: session.chat_id.clone(), ..Known::default() };
+        for (_, message) in store::held_for(self.tx, &known)? {
+            let is_old = self.is_of_before(&mark, &message)? || self.was_held(&message.id, customer)?;
+            if message.from_client && !is_old {
                 return Ok(None);
             }
         }
-        Ok(Some(erased_at))
+        Ok(Some(mark))
     }
 
     /// Whether the message waited for its session when that person was erased.
@@ -233,12 +264,11 @@ impl Taking<'_> {
 
     fn session(&mut self, session: &Session) -> Result<(), StoreError> {
         let before = store::get(self.tx, &session.id)?;
-        let erased_at = self.is_of_erased(session, before.as_ref())?;
-        // Whose it is was not known when that person was erased.
-        self.forgets |= before.is_none() && erased_at.is_some() && !store::release(self.tx, &session.id)?.is_empty();
+        let is_new = before.is_none();
+        let of_erased = self.is_of_erased(session, before.as_ref())?;
         let mut known = before.unwrap_or_default();
         known.id.clone_from(&session.id);
-        known.erased_at = erased_at;
+        known.of_erased = of_erased;
         let state = match session.state {
             SessionState::Pending => State::Pending,
             SessionState::Dialog => State::Dialog,
@@ -269,16 +299,24 @@ impl Taking<'_> {
         if let Some(kind) = session.channel_type {
             known.is_max = Some(kind == ChannelType::Max);
         }
-        if let Some(client) = session.client.as_ref().filter(|_| erased_at.is_none()) {
+        if let Some(client) = session.client.as_ref().filter(|_| known.of_erased.is_none()) {
             known.social_user.clone_from(&client.id);
             known.name.clone_from(&client.name);
             known.customer = Some(customer_of(&client.id));
         }
         store::put(self.tx, &known)?;
+        if is_new && known.of_erased.is_some() {
+            // Whose they are was not known when that person was erased.
+            for (_, message) in store::release(self.tx, &known)? {
+                self.forget(&message)?;
+                self.forgets = true;
+            }
+        }
         if known.customer.is_some() && known.is_max.is_some() {
-            for (chat, message) in store::release(self.tx, &session.id)? {
+            for (chat, message) in store::release(self.tx, &known)? {
                 let was_held = known.customer.map(|customer| self.was_held(&message.id, customer));
                 if was_held.transpose()?.unwrap_or_default() {
+                    self.forget(&message)?;
                     self.forgets = true;
                     continue;
                 }
@@ -322,10 +360,12 @@ impl Taking<'_> {
         self.arrive(&Arrival::of_mango(key, customer, (at, number(&message.id)), raw.to_string()), "other")
     }
 
-    /// Whether it was found among what a person said who was erased since.
+    /// Whether it is of before an erasure of a person who is back since.
     fn is_erased(&self, customer: CustomerId, message: &ChatMessage) -> Result<bool, StoreError> {
-        let at = if is_time(message.time) { message.time } else { self.now };
-        Ok(self.source == Source::History && erased::person(self.tx, customer)?.is_some_and(|erased| at <= erased))
+        match erased::person(self.tx, customer)? {
+            Some(mark) => self.is_of_before(&mark, message),
+            None => Ok(false),
+        }
     }
 
     fn undelivered(&mut self, chat: &str, message: &str, error: &str) -> Result<(), StoreError> {
@@ -363,6 +403,11 @@ impl Taking<'_> {
         self.taken.push((kind, is_new));
         Ok(())
     }
+}
+
+/// The keys under which a message may be taken, by its id at MANGO OFFICE.
+pub(in crate::relay) fn keys_of_mango(message: &str) -> [String; 2] {
+    [format!("message_created:{OF_MANGO}{message}"), format!("{ANSWERED}:{message}")]
 }
 
 /// The key of a message that waits for its session while somebody is erased, whose it may be.

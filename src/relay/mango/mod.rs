@@ -23,9 +23,11 @@
 //!   an agent's message; what the client writes into it in that moment begins another dialog,
 //!   which that close does not end. A farewell that is under way meanwhile is not said into the
 //!   client's next session.
-//! - An erasure is held against MANGO's times by MANGO's clock, as far as that is known; where it
-//!   is not, by ours until MANGO's next call. A message that was held when its person was erased
-//!   goes with them.
+//! - Nothing of before an erasure is taken again, whether it is called, listed or read once more:
+//!   each message is known by its name, and what had not reached us by its time at MANGO OFFICE. An
+//!   erasure never counts as later than it was by that clock, so what the client writes afterwards
+//!   is taken, whatever our clock shows. Only the client's own new words bring the person back. A
+//!   message that was held when its person was erased goes with them.
 //! - Files go out by a setting only; a refusal of one says nothing of the key.
 //!
 //! Must not: trust a call without a signature but from the networks that the settings name, or set
@@ -43,7 +45,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ground::Ground;
-pub(super) use intake::{take, webhook, while_held};
+pub(super) use intake::{keys_of_mango, take, webhook, while_held};
 pub(super) use noted::{facts as noted_facts, mended};
 pub(super) use rounds::Rounds;
 pub(super) use send::{Outgoing, Sent, send};

@@ -1,6 +1,7 @@
 //! The order of what webhooks bring and what only asking finds: while anything may be missing, a
 //! message waits for the end of a round of asking, for a moment. In memory: after a start something
-//! may be missing. Beside it, what is known of MANGO's clock, which erasures are held against.
+//! may be missing. Beside it, what is known of MANGO's clock, which erasures are held against: it
+//! shows at least the time of the youngest thing that was told, and goes on with passed time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,12 @@ const PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// How long webhooks are distrusted after one was lost.
 const LOSSY: Millis = 600_000;
+/// What lies further ahead of our clock is odd, unless a second thing says the same.
+const ODD: Millis = 60_000;
+/// Two things of the same clock are no further apart, the time between them left out.
+const ALIKE: Millis = 600_000;
+/// Erasures are put right for so long.
+const PUT_RIGHT: Millis = 3_600_000;
 
 /// Whether something may be missing, and who waits for it.
 #[derive(Debug)]
@@ -35,17 +42,14 @@ struct State {
     asked: HashMap<String, Asked>,
     /// How far MANGO's clock is ahead of passed time, at the least.
     ahead: Option<Millis>,
-    /// Who was erased before anything was known of it, and stands on disk by our own.
-    erased: Vec<Erased>,
-}
-
-/// An erasure, in passed time.
-#[derive(Clone, Copy, Debug)]
-struct Erased {
-    customer: CustomerId,
-    passed: Millis,
-    /// By MANGO's clock it was not before.
-    at_least: Millis,
+    /// The newest time that was told, but for what is odd.
+    newest: Option<Millis>,
+    /// Something odd: its time, and how far that is ahead of passed time.
+    odd: Option<(Millis, Millis)>,
+    /// Who was erased lately, and when, in passed time.
+    erased: Vec<(CustomerId, Millis)>,
+    /// By what they stand on disk.
+    written: Option<Millis>,
 }
 
 /// What is known of asking for one session.
@@ -68,7 +72,10 @@ impl Rounds {
             released: HashSet::new(),
             asked: HashMap::new(),
             ahead: None,
+            newest: None,
+            odd: None,
             erased: Vec::new(),
+            written: None,
         }))
     }
 
@@ -81,32 +88,52 @@ impl Rounds {
         self.lock().ahead.map(|ahead| passed + ahead)
     }
 
+    /// The newest time that MANGO has told of in this run.
+    pub fn newest(&self) -> Option<Millis> {
+        self.lock().newest
+    }
+
     /// MANGO has told of something of this time.
-    pub(super) fn heard(&self, at: Millis, passed: Millis) {
+    pub(super) fn heard(&self, at: Millis, passed: Millis, now: Millis) {
         let mut state = self.lock();
-        state.ahead = state.ahead.max(Some(at - passed));
+        let (mut newest, mut ahead) = (at, at - passed);
+        if at > now + ODD && state.ahead.is_none_or(|known| ahead > known + ODD) {
+            // Either it is odd, or our own clock is behind.
+            match state.odd {
+                Some((other, known)) if other != at && (known - ahead).abs() < ALIKE => {
+                    (newest, ahead) = (newest.max(other), ahead.min(known));
+                }
+                _ => {
+                    state.odd = Some((at, ahead));
+                    return;
+                }
+            }
+        }
+        state.newest = state.newest.max(Some(newest));
+        state.ahead = state.ahead.max(Some(ahead));
     }
 
-    /// A person was erased now, by our own clock, since MANGO's is not known; by MANGO's it was not
-    /// before `at_least`.
-    pub fn note_erased(&self, customer: CustomerId, passed: Millis, at_least: Millis) {
-        self.lock().erased.push(Erased { customer, passed, at_least });
+    /// A person was erased then, and stands on disk by what was known of MANGO's clock.
+    pub fn note_erased(&self, customer: CustomerId, passed: Millis) {
+        let mut state = self.lock();
+        state.erased.retain(|(other, at)| *other != customer && passed - at < PUT_RIGHT);
+        state.erased.push((customer, passed));
+        // It may have become known better between the writing and this.
+        state.written = None;
     }
 
-    /// MANGO has called, with something that has just happened: answers when those were erased by
-    /// its clock who stand on disk by ours. What it lists may be as old as it likes.
-    pub(super) fn corrected(&self, at: Millis, passed: Millis) -> Vec<(CustomerId, Millis)> {
-        let mut state = self.lock();
-        let ahead = state.ahead.max(Some(at - passed)).unwrap_or_default();
-        state.ahead = Some(ahead);
-        let by_mango = |one: &Erased| (one.customer, (one.passed + ahead).max(one.at_least));
-        state.erased.iter().map(by_mango).collect()
+    /// What is known of MANGO's clock, if that is better than what stands on disk, and who was
+    /// erased when by it, at the least.
+    pub(super) fn corrected(&self) -> Option<(Millis, Vec<(CustomerId, Millis)>)> {
+        let state = self.lock();
+        let ahead = state.ahead.filter(|ahead| Some(*ahead) > state.written)?;
+        // What is said in the same millisecond is said afterwards.
+        Some((ahead, state.erased.iter().map(|(customer, passed)| (*customer, passed + ahead - 1)).collect()))
     }
 
     /// That is on disk.
-    pub(super) fn written(&self, corrected: &[(CustomerId, Millis)]) {
-        let is_written = |one: &Erased| corrected.iter().any(|(customer, _)| *customer == one.customer);
-        self.lock().erased.retain(|one| !is_written(one));
+    pub(super) fn written(&self, ahead: Millis) {
+        self.lock().written = Some(ahead);
     }
 
     /// How much longer a message of this customer's waits; none: it goes on.
@@ -161,5 +188,46 @@ impl Rounds {
         let over: Vec<CustomerId> = over.collect();
         state.released.extend(&over);
         over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Millis = 86_400_000;
+    const NOW: Millis = 20_000 * DAY;
+
+    #[test]
+    fn an_erasure_is_never_later_than_it_was_by_mangos_clock_and_is_put_right_as_that_is_known_better() {
+        let (rounds, anna) = (Rounds::new(), CustomerId::new(7));
+        rounds.note_erased(anna, 10_000);
+        assert_eq!((rounds.time(10_000), rounds.newest(), rounds.corrected()), (None, None, None));
+        // An old thing says little, one that came at once says all.
+        for (at, passed, erased) in [(NOW - DAY, 20_000, NOW - DAY - 10_001), (NOW, 21_000, NOW - 11_001)] {
+            rounds.heard(at, passed, NOW);
+            let (ahead, corrected) = rounds.corrected().unwrap();
+            assert_eq!(corrected, [(anna, erased)]);
+            rounds.written(ahead);
+            assert_eq!(rounds.corrected(), None, "it is on disk");
+        }
+        rounds.heard(NOW - 5, 22_000, NOW);
+        assert_eq!(rounds.corrected(), None, "it was longer on its way");
+        assert_eq!((rounds.time(30_000), rounds.newest()), (Some(NOW + 9_000), Some(NOW)));
+    }
+
+    #[test]
+    fn one_odd_time_shows_no_clock_and_two_that_agree_do_although_ours_is_behind() {
+        let rounds = Rounds::new();
+        rounds.heard(NOW, 0, NOW);
+        for passed in [1_000, 2_000] {
+            rounds.heard(NOW + DAY / 2, passed, NOW + passed);
+            assert_eq!((rounds.time(5_000), rounds.newest()), (Some(NOW + 5_000), Some(NOW)));
+        }
+        let rounds = Rounds::new();
+        rounds.heard(NOW, 0, NOW - DAY / 2);
+        assert_eq!(rounds.time(5_000), None);
+        rounds.heard(NOW + 4_000, 5_000, NOW - DAY / 2);
+        assert_eq!((rounds.time(5_000), rounds.newest()), (Some(NOW + 4_000), Some(NOW + 4_000)));
     }
 }

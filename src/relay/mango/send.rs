@@ -16,6 +16,7 @@ use crate::contract::CustomerId;
 use crate::mango::dialogs::{ChatMessage, DialogRefusal, Event, Listing, Session};
 use crate::mango::{AbonentId, ChannelType, Class, Error, Serving, Upload};
 use crate::max::MessageId;
+use crate::max::update::is_time;
 use crate::time::{self, Millis};
 use uuid::Uuid;
 
@@ -137,7 +138,9 @@ pub(in crate::relay) async fn send(
                     match sent {
                         Ok((id, at)) => {
                             let now = shared.clock.now();
-                            shared.mango_rounds.heard(at, shared.clock.passed());
+                            if is_time(at) {
+                                shared.mango_rounds.heard(at, shared.clock.passed(), now);
+                            }
                             shared.store.transact(move |tx| noted::taken(tx, now)).await?;
                             return Ok(Sent::Taken { mid: format!("{OF_MANGO}{id}"), at });
                         }
@@ -252,8 +255,9 @@ async fn know_again(shared: &Shared, customer: CustomerId, sessions: &[Session])
         .store
         .transact(move |tx| {
             for id in &ids {
-                if let Some(known) = store::get(tx, id)?.filter(|known| known.erased_at.is_some()) {
-                    store::put(tx, &Known { erased_at: None, ..known })?;
+                let known = store::get(tx, id)?.unwrap_or_else(|| Known { id: id.clone(), ..Known::default() });
+                if known.customer.is_none() {
+                    store::put(tx, &Known { of_erased: None, ..known })?;
                 }
             }
             Ok(())

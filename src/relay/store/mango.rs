@@ -1,7 +1,8 @@
 //! The appeals of Манго Диалоги that are known, and messages of appeals that are not known yet.
 
 use rusqlite::{OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::{StoreError, Tx, text_of};
 use crate::contract::CustomerId;
@@ -85,9 +86,22 @@ pub(in crate::relay) struct Known {
     pub is_assumed: bool,
     /// Its messages were read since it was closed: what webhooks lost last is not listed any more.
     pub is_drained: bool,
-    /// Of a person who was erased then: nothing older is taken, and nothing names them.
-    pub erased_at: Option<Millis>,
+    /// Of a person who was erased: nothing older is taken, and nothing names them but a mark (see
+    /// [`super::erased`]).
+    #[serde(alias = "erasedAt", deserialize_with = "mark")]
+    pub of_erased: Option<String>,
 }
+
+/// A store of before has a time in the place of the mark.
+fn mark<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::Null => None,
+        value => Some(value.as_str().unwrap_or_default().to_owned()),
+    })
+}
+
+/// The messages that wait for session `?1`, which has the chat `?2`.
+const WAITS_FOR: &str = "(session = ?1 OR (session = '' AND chat = ?2))";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<String> {
     text_of(row, 0)
@@ -180,17 +194,30 @@ pub(in crate::relay) fn hold(
     Ok(())
 }
 
-/// The messages that wait for that session; none: for any.
-pub(in crate::relay) fn held(tx: &Tx<'_>, session: Option<&str>) -> Result<Vec<String>, StoreError> {
-    let held = "SELECT message FROM mango_held WHERE ?1 IS NULL OR session = ?1";
-    let mut statement = tx.connection.prepare_cached(held)?;
-    Ok(statement.query_map([session], read)?.collect::<Result<_, _>>()?)
+/// The names of all messages that wait for a session.
+pub(in crate::relay) fn held(tx: &Tx<'_>) -> Result<Vec<String>, StoreError> {
+    let mut statement = tx.connection.prepare_cached("SELECT message FROM mango_held")?;
+    Ok(statement.query_map([], read)?.collect::<Result<_, _>>()?)
 }
 
-/// The time of the youngest message that waits for its session.
-pub(in crate::relay) fn newest_held(tx: &Tx<'_>) -> Result<Option<Millis>, StoreError> {
-    let newest = "SELECT max(json_extract(body, '$.time')) FROM mango_held";
-    Ok(tx.connection.prepare_cached(newest)?.query_row([], |row| row.get(0))?)
+/// What waits for that session, with its chat: by its id, or where that was not told by its chat.
+pub(in crate::relay) fn held_for(tx: &Tx<'_>, known: &Known) -> Result<Vec<(String, ChatMessage)>, StoreError> {
+    let mut statement = tx
+        .connection
+        .prepare_cached(&format!("SELECT chat, body FROM mango_held WHERE {WAITS_FOR} ORDER BY message"))?;
+    let rows = statement.query_map(params![known.id, known.chat], |row| Ok((text_of(row, 0)?, text_of(row, 1)?)))?;
+    let rows = rows.collect::<Result<Vec<(String, String)>, _>>()?;
+    Ok(rows.into_iter().filter_map(|(chat, body)| Some((chat, serde_json::from_str(&body).ok()?))).collect())
+}
+
+/// The newest times that MANGO OFFICE has told of: of messages that wait, and of a person's sessions.
+pub(in crate::relay) fn times_told(tx: &Tx<'_>, customer: CustomerId) -> Result<Vec<Millis>, StoreError> {
+    let told = "SELECT json_extract(body, '$.time') FROM mango_held WHERE json_valid(body)
+        UNION ALL SELECT json_extract(body, '$.updatedAt') FROM mango_session
+            WHERE customer = ?1 AND json_valid(body)";
+    let mut statement = tx.connection.prepare_cached(told)?;
+    let times = statement.query_map([customer], |row| row.get::<_, Option<Millis>>(0))?;
+    Ok(times.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
 /// The session that has that chat.
@@ -202,14 +229,12 @@ pub(in crate::relay) fn with_chat(tx: &Tx<'_>, chat: &str) -> Result<Option<Know
 }
 
 /// Takes out what waits for that session, with its chat.
-pub(in crate::relay) fn release(tx: &Tx<'_>, session: &str) -> Result<Vec<(String, ChatMessage)>, StoreError> {
-    let rows = tx
-        .connection
-        .prepare_cached("SELECT chat, body FROM mango_held WHERE session = ?1 ORDER BY message")?
-        .query_map([session], |row| Ok((text_of(row, 0)?, text_of(row, 1)?)))?
-        .collect::<Result<Vec<(String, String)>, _>>()?;
-    tx.connection.prepare_cached("DELETE FROM mango_held WHERE session = ?1")?.execute([session])?;
-    Ok(rows.into_iter().filter_map(|(chat, body)| Some((chat, serde_json::from_str(&body).ok()?))).collect())
+pub(in crate::relay) fn release(tx: &Tx<'_>, known: &Known) -> Result<Vec<(String, ChatMessage)>, StoreError> {
+    let waiting = held_for(tx, known)?;
+    tx.connection
+        .prepare_cached(&format!("DELETE FROM mango_held WHERE {WAITS_FOR}"))?
+        .execute(params![known.id, known.chat])?;
+    Ok(waiting)
 }
 
 /// Whose session of MAX has that chat.
@@ -221,14 +246,14 @@ pub(in crate::relay) fn in_chat(tx: &Tx<'_>, chat: &str) -> Result<Option<Custom
     Ok(statement.query_row([chat], |row| row.get(0)).optional()?)
 }
 
-/// Forgets a person.
-pub(in crate::relay) fn erase(tx: &Tx<'_>, customer: CustomerId) -> Result<(), StoreError> {
-    tx.connection.execute(
-        "DELETE FROM mango_held WHERE session IN (SELECT id FROM mango_session WHERE customer = ?1)",
-        [customer],
-    )?;
+/// Forgets a person. Answers the messages that waited for their sessions.
+pub(in crate::relay) fn erase(tx: &Tx<'_>, customer: CustomerId) -> Result<Vec<String>, StoreError> {
+    let mut waited = Vec::new();
+    for known in of_customer(tx, customer)? {
+        waited.extend(release(tx, &known)?.into_iter().map(|(_, message)| message.id));
+    }
     tx.connection.execute("DELETE FROM mango_session WHERE customer = ?1", [customer])?;
-    Ok(())
+    Ok(waited)
 }
 
 /// Forgets what is over and older than that.
