@@ -106,6 +106,12 @@ pub(super) fn of_channel(channel: &MaxChannel) -> Vec<Finding> {
     }
     if let Some(intake) = &spec.intake {
         intake_rules(intake, &at.key("intake"), &mut found);
+        let has_sources = spec.widget.as_ref().is_some_and(|widget| !widget.sources.is_empty());
+        if intake.mango_dialogs.is_some() && has_sources {
+            let message = "are not told by MANGO OFFICE: the links work, but with intake.mangoDialogs nobody learns by which of \
+                 them a customer came";
+            found.push(Finding::warning(at.key("widget").key("sources"), message));
+        }
     }
     relay_rules(&spec.relay, &at.key("relay"), &mut found);
     found

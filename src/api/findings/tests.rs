@@ -498,6 +498,17 @@ fn each_mistake_is_told_with_its_field_and_its_remedy() {
                 "warning spec.intake.webhook.url: names a port, and MAX calls port 443 only: route 443 to the relay and remove the port",
             ],
         ),
+        (
+            {
+                let mut manifest = with("spec.intake", json!({"mangoDialogs": {}}));
+                put(&mut manifest, "spec.widget", json!({"sources": [{"name": "delivery", "title": "Доставка"}]}));
+                manifest
+            },
+            &[
+                "warning spec.widget.sources: are not told by MANGO OFFICE: the links work, but with intake.mangoDialogs nobody learns \
+                 by which of them a customer came",
+            ],
+        ),
         // Relay.
         (
             with("spec.relay", json!({"storage": {"ephemeral": {}}})),

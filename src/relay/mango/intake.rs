@@ -160,7 +160,7 @@ impl Taking<'_> {
     pub fn event(&mut self, event: Event) -> Result<(), StoreError> {
         match event {
             Event::Session(session) => self.session(&session),
-            Event::Message { session_id, chat_id, message } => self.found(session_id, &chat_id, message),
+            Event::Message { session_id, chat_id, message } => self.found(&session_id, &chat_id, message),
             Event::Undelivered { chat_id, message_id, error } => self.undelivered(&chat_id, &message_id, &error),
             Event::Delivered { chat_id, message_id } => match store::in_chat(self.tx, &chat_id)? {
                 Some(_) => noted::delivered(self.tx, &message_id),
@@ -171,15 +171,15 @@ impl Taking<'_> {
     }
 
     /// A message, whose session may not be known.
-    fn found(&mut self, session_id: String, chat: &str, message: ChatMessage) -> Result<(), StoreError> {
-        let known = match store::get(self.tx, &session_id)? {
+    fn found(&mut self, session_id: &str, chat: &str, message: ChatMessage) -> Result<(), StoreError> {
+        let known = match store::get(self.tx, session_id)? {
             None if !chat.is_empty() => store::with_chat(self.tx, chat)?,
             known => known,
         };
         let Some(known) = known else {
             // What was asked for and is not known any more was erased meanwhile.
             let is_gone = self.source == Source::History || self.is_forgotten(&message)?;
-            return if is_gone { Ok(()) } else { self.hold(&session_id, chat, message) };
+            return if is_gone { Ok(()) } else { self.hold(session_id, chat, message) };
         };
         if known.is_max == Some(false) {
             return Ok(());
