@@ -210,7 +210,8 @@ pub(in crate::relay) fn held_for(tx: &Tx<'_>, known: &Known) -> Result<Vec<(Stri
     Ok(rows.into_iter().filter_map(|(chat, body)| Some((chat, serde_json::from_str(&body).ok()?))).collect())
 }
 
-/// The newest times that MANGO OFFICE has told of: of messages that wait, and of a person's sessions.
+/// The newest times that MANGO OFFICE has told of: of messages that wait, and of a person's
+/// sessions.
 pub(in crate::relay) fn times_told(tx: &Tx<'_>, customer: CustomerId) -> Result<Vec<Millis>, StoreError> {
     let told = "SELECT json_extract(body, '$.time') FROM mango_held WHERE json_valid(body)
         UNION ALL SELECT json_extract(body, '$.updatedAt') FROM mango_session
