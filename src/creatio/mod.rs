@@ -34,8 +34,9 @@ pub use chat::{Chat, ChatStatus};
 pub use error::{Class, Error};
 pub use odata::{Created, Deleted, Entity, Query, guid_literal, text_literal, time_literal};
 pub use package::{
-    Attachment, Author, CloseReason, Direction, Download, ErrorCode, FileUpload, HandOverAnswer, MessageType, OddRow,
-    OutboxFile, OutboxKind, OutboxPage, OutboxRow, OutboxState, Ping, Receive, ReceiveAnswer, Report,
+    Attachment, Author, CloseReason, Direction, Download, ErrorCode, FileUpload, HandOverAnswer, MessageType,
+    OUTBOX_PAGE, OddRow, OutboxFile, OutboxKind, OutboxPage, OutboxRow, OutboxState, Ping, Receive, ReceiveAnswer,
+    Report,
 };
 pub use setup::{Channel, ChatQueue, ChatQueueAgent, MaxChannelSettings, RoutingRule, User, ids};
 pub use sites::{Pace, Place, Sites, site};

@@ -18,7 +18,7 @@ use super::{Client, Query};
 use crate::transport::whole_characters;
 
 /// Rows on one page of the outbox (contract, "From the CRM to the relay").
-const OUTBOX_PAGE: usize = 100;
+pub const OUTBOX_PAGE: usize = 100;
 /// Keys of one customer that are read.
 const NEWEST_KEYS: usize = 20;
 /// Longest `Error` of an outbox row, in UTF-16 units; longer is refused (contract, same table).

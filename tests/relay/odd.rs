@@ -1,5 +1,7 @@
 //! One odd thing stops nobody else, is told with its reason, and is not taken for an outage.
 
+use std::time::Duration;
+
 use maxchannel::contract::Trouble;
 use maxchannel::contract::config::Intake;
 use maxchannel::policy::{Receiver, Rules};
@@ -9,6 +11,7 @@ use serde_json::json;
 use crate::rasa::{Does, Rasa};
 use crate::world::{Customer, Setup, World, quiet_rules};
 
+const HOUR: i64 = 3_600_000;
 const QUEUED: &str = "maxchannel_relay_queue_depth{direction=\"to_crm\"} 1";
 
 fn file(name: &str) -> OutFile {
@@ -68,6 +71,39 @@ pub async fn a_row_of_the_outbox_that_cannot_be_read_fails_alone(intake: Intake)
     let metrics = world.relay.metrics().await;
     assert!(metrics.contains("maxchannel_relay_set_aside_total{kind=\"outbox_row\"} 8"), "{metrics}");
     world.assert_contract_kept();
+}
+
+/// Rows of one customer become visible in their order, but behind those of others.
+pub async fn a_row_that_becomes_visible_late_is_found_at_the_next_look_once_a_long_backlog_is_done_with(
+    intake: Intake,
+) {
+    let mut world = World::start(quiet_rules(), intake).await;
+    let (_, of_anna) = talk(&world, "Анна").await;
+    let (boris, of_boris) = talk(&world, "Борис").await;
+    world.stop().await;
+    world.crm.control().switches(|switches| switches.late_row_every = 0);
+    world.crm.control().hold_outbox(&boris.sender, HOUR);
+    world.crm.control().send(of_boris, world.agent, "Борису", Vec::new()).unwrap();
+    // More than one page, and nothing that would take its time with MAX.
+    for number in 0..120 {
+        let sent = world.crm.control().send(of_anna, world.agent, &format!("{number}"), Vec::new()).unwrap();
+        if number < 119 {
+            let row = world.crm.control().outbox().into_iter().find(|row| row["MessageId"] == json!(sent.messages[0]));
+            world.crm.control().spoil(row.unwrap()["Id"].as_str().unwrap().parse().unwrap(), "Text", "[1]");
+        }
+    }
+    world.run().await;
+    let pending = |world: &World| rows(world).iter().filter(|(_, state, _)| state == "Pending").count();
+    assert!(world.is_so_still(Duration::from_mins(1), || pending(&world) == 1).await, "the backlog is not done with");
+    world.crm.control().advance(HOUR);
+    // Some looks, and long before the sweep, which comes every half minute.
+    for _ in 0..4 {
+        world.jump_to(world.now() + 3_000);
+        if world.is_so_still(Duration::from_secs(5), || world.seen(&boris) == ["Борису"]).await {
+            return;
+        }
+    }
+    panic!("the late row is not with its customer");
 }
 
 pub async fn a_file_entry_that_cannot_be_read_fails_its_message_and_the_rest_of_it_is_sent(intake: Intake) {

@@ -225,6 +225,8 @@ promises! {
         on webhook long_poll mango_dialogs;
 
     odd::a_row_of_the_outbox_that_cannot_be_read_fails_alone on webhook long_poll mango_dialogs;
+    odd::a_row_that_becomes_visible_late_is_found_at_the_next_look_once_a_long_backlog_is_done_with
+        on webhook long_poll mango_dialogs;
     odd::a_file_entry_that_cannot_be_read_fails_its_message_and_the_rest_of_it_is_sent
         on webhook long_poll mango_dialogs;
     odd::a_damaged_row_of_the_store_is_set_aside_alone on webhook long_poll mango_dialogs;

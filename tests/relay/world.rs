@@ -506,6 +506,18 @@ impl World {
         }
     }
 
+    /// Whether it comes about while the relay's clock stands still.
+    pub async fn is_so_still(&self, patience: Duration, mut ask: impl FnMut() -> bool) -> bool {
+        let deadline = tokio::time::Instant::now() + patience;
+        while !ask() {
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        true
+    }
+
     /// What the agents have, for a test that fails.
     fn shown(&self) -> String {
         let line = |entry: Value| {

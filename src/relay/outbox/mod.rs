@@ -55,7 +55,8 @@ pub(super) async fn run(shared: &Shared) {
     let mut chats_at = shared.clock.passed();
     // Since when no look has succeeded.
     let mut away_since: Option<Millis> = None;
-    // Where looks begin while more than a page waits; from the beginning otherwise.
+    // Where looks begin while more than a page waits; from the beginning otherwise: what becomes
+    // visible late stands before it.
     let mut cursor = 0;
     loop {
         let Some((active, creatio)) = ready(shared) else {
@@ -67,12 +68,11 @@ pub(super) async fn run(shared: &Shared) {
         if now - swept_at >= SWEEP_INTERVAL {
             cursor = 0;
         }
-        let sweep = cursor == 0;
         let polled = poll(shared, &active, &creatio, &mut cursor).await;
         let (found, swept) = match polled {
-            Ok(found) => {
+            Ok(looked) => {
                 away_since = None;
-                (found, sweep)
+                looked
             }
             Err(error) => {
                 away_since = away_since.or(Some(now));
@@ -150,22 +150,29 @@ impl PollError {
     }
 }
 
-/// One look. Returns how many rows were new.
+/// One look. Returns how many rows were new, and whether it was one from the beginning.
 async fn poll(
     shared: &Shared,
     active: &Active,
     creatio: &creatio::Client,
     cursor: &mut i64,
-) -> Result<usize, PollError> {
-    let (first, any_open) = shared
+) -> Result<(usize, bool), PollError> {
+    let (first, any_open, many_wait) = shared
         .store
-        .transact(|tx| Ok((meta::get(tx, meta::OUTBOX_LOOKED)?.is_none(), customer::any_open(tx)?)))
+        .transact(|tx| {
+            let first = meta::get(tx, meta::OUTBOX_LOOKED)?.is_none();
+            Ok((first, customer::any_open(tx)?, rows::more_wait_than(tx, creatio::OUTBOX_PAGE)?))
+        })
         .await?;
     shared.any_open.store(any_open, Ordering::Relaxed);
+    if !many_wait {
+        *cursor = 0;
+    }
+    let from_the_beginning = *cursor == 0;
     let source = active.config.channel.channel_source();
     let Seen { rows: seen, odd, at_once } = pages(creatio, &source, *cursor).await?;
     note_odd(shared, odd).await?;
-    let new = if at_once && *cursor == 0 {
+    let new = if at_once && from_the_beginning {
         take(shared, active, seen, first).await?
     } else {
         *cursor = seen.iter().map(|row| row.seq).max().unwrap_or(*cursor).max(*cursor);
@@ -181,7 +188,7 @@ async fn poll(
         shared.store.transact(|tx| meta::set(tx, meta::OUTBOX_LOOKED, "1")).await?;
     }
     shared.crm_answered();
-    Ok(new)
+    Ok((new, from_the_beginning))
 }
 
 /// What a reading of the outbox shows.

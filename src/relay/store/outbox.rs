@@ -46,6 +46,21 @@ pub(in crate::relay) fn any_unknown(tx: &Tx<'_>, rows: &[Uuid]) -> Result<bool, 
     Ok(false)
 }
 
+/// Whether more rows than that wait for MAX, or wait to be reported: the CRM shows them at each
+/// look.
+pub(in crate::relay) fn more_wait_than(tx: &Tx<'_>, number: usize) -> Result<bool, StoreError> {
+    let number = i64::try_from(number).unwrap_or(i64::MAX);
+    for row in [
+        "SELECT 1 FROM to_max WHERE state = 'queued' LIMIT 1 OFFSET ?1",
+        "SELECT 1 FROM outbox WHERE report IS NOT NULL AND reported = 0 LIMIT 1 OFFSET ?1",
+    ] {
+        if tx.connection.prepare_cached(row)?.exists([number])? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whether a row that waits in the CRM was taken before. Reported and not `fresh`: then the report
 /// was lost, and repeating it tells the customer nothing twice.
 pub(in crate::relay) fn is_known(tx: &Tx<'_>, row: Uuid, fresh: bool, now: Millis) -> Result<bool, StoreError> {
