@@ -126,6 +126,23 @@ pub struct Tally {
     pub doubled: i64,
 }
 
+impl std::iter::Sum for Tally {
+    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), |all, one| Self {
+            received: all.received + one.received,
+            delivered: all.delivered + one.delivered,
+            dead: all.dead + one.dead,
+            uncertain: all.uncertain + one.uncertain,
+            withheld: all.withheld + one.withheld,
+            erased: all.erased + one.erased,
+            waiting: all.waiting + one.waiting,
+            repeated: all.repeated + one.repeated,
+            lost: all.lost + one.lost,
+            doubled: all.doubled + one.doubled,
+        })
+    }
+}
+
 /// The messages that came on one day, which is one of UTC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

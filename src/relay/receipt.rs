@@ -3,6 +3,8 @@
 //! The counts are the store's ([`super::store::receipt`]); here they become what the administrator
 //! and the metrics are told.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -67,7 +69,7 @@ fn read(tx: &Tx<'_>, channel: String, wanted: Option<i64>, today: i64) -> Result
     for number in wanted {
         let known = number >= first;
         let tallies = known.then(|| receipt::read(tx, Some(number))).transpose()?;
-        let [to_crm, to_max] = tallies.map_or([None, None], |tallies| tallies.map(|counts| Some(counts.tally())));
+        let [to_crm, to_max] = tallies.map_or([None, None], |tallies| tallies.map(|days| Some(sum(days))));
         days.push(ReceiptDay { day: date_of(number), known, to_crm, to_max });
     }
     let restored = restored::unknown(tx)?;
@@ -79,10 +81,15 @@ impl Shared {
     /// Sets the figures of the receipt, over all days.
     pub(super) async fn refresh_receipt(&self) {
         let Ok([to_crm, to_max]) = self.store.transact(|tx| receipt::read(tx, None)).await else { return };
-        for (way, counts) in [(Way::ToCrm, to_crm), (Way::ToMax, to_max)] {
-            self.metrics.set_receipt(way, &counts.tally());
+        for (way, days) in [(Way::ToCrm, to_crm), (Way::ToMax, to_max)] {
+            self.metrics.set_receipt(way, &sum(days));
         }
     }
+}
+
+/// Of each day by itself: what is lost on one is not made good by what is doubled on another.
+fn sum(days: BTreeMap<i64, Counts>) -> Tally {
+    days.into_values().map(Counts::tally).sum()
 }
 
 fn moment(at: Millis) -> String {
@@ -108,6 +115,14 @@ mod tests {
             let date: Date = text.parse().unwrap();
             assert_eq!((number_of(date), date_of(number).as_str()), (number, text));
         }
+    }
+
+    #[test]
+    fn a_day_that_is_off_is_not_made_good_by_another() {
+        let of = |delivered: i64| Counts { received: 5, delivered, ..Counts::default() };
+        let Tally { received, delivered, lost, doubled, .. } =
+            sum(BTreeMap::from([(1, of(4)), (2, of(5)), (3, of(7))]));
+        assert_eq!((received, delivered, lost, doubled), (15, 16, 1, 2));
     }
 
     #[test]

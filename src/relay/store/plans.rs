@@ -28,8 +28,7 @@ const ALLOWED: [(&str, &str); 7] = [
 ];
 
 /// What stands in the place of a name in a statement that is put together.
-const PUT_IN: [(&str, &[&str]); 4] = [
-    ("{SUMS}", &["sum(received)"]),
+const PUT_IN: [(&str, &[&str]); 3] = [
     ("{column}", &["received"]),
     (
         "SELECT DISTINCT customer FROM {rows}",

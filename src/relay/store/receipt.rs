@@ -11,6 +11,8 @@
 //! happens in a group, an unknown update, or a reply that is overdue. The relay's own notes are
 //! counted nowhere, nor is what came before the counts.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{OptionalExtension, params};
 
 use super::{StoreError, Tx, meta};
@@ -202,38 +204,47 @@ pub(in crate::relay) fn since(tx: &Tx<'_>) -> Result<Option<Millis>, StoreError>
     meta::number(tx, SINCE)
 }
 
-const SUMS: &str = "coalesce(sum(received), 0), coalesce(sum(delivered), 0), coalesce(sum(dead), 0),
-    coalesce(sum(uncertain), 0), coalesce(sum(withheld), 0), coalesce(sum(erased), 0), coalesce(sum(repeated), 0),
-    coalesce(sum(doubled), 0)";
-
-/// The counts of one day (none: of all together), to the CRM and to MAX.
-pub(in crate::relay) fn read(tx: &Tx<'_>, day: Option<i64>) -> Result<[Counts; 2], StoreError> {
-    let of = |direction: Direction| -> Result<Counts, StoreError> {
+/// The counts of one day (none: of each), by the day, to the CRM and to MAX.
+pub(in crate::relay) fn read(tx: &Tx<'_>, day: Option<i64>) -> Result<[BTreeMap<i64, Counts>; 2], StoreError> {
+    let of = |direction: Direction| -> Result<BTreeMap<i64, Counts>, StoreError> {
         let to_max = direction == Direction::ToMax;
-        let sums = format!("SELECT {SUMS} FROM receipt WHERE to_max = ?1 AND (?2 IS NULL OR day = ?2)");
-        let mut counts = tx.connection.prepare_cached(&sums)?.query_row(params![to_max, day], |row| {
-            Ok(Counts {
-                received: row.get(0)?,
-                delivered: row.get(1)?,
-                dead: row.get(2)?,
-                uncertain: row.get(3)?,
-                withheld: row.get(4)?,
-                erased: row.get(5)?,
-                repeated: row.get(6)?,
-                doubled: row.get(7)?,
-                waiting: 0,
-            })
-        })?;
+        let mut days = tx
+            .connection
+            .prepare_cached(
+                "SELECT day, received, delivered, dead, uncertain, withheld, erased, repeated, doubled
+                 FROM receipt WHERE to_max = ?1 AND (?2 IS NULL OR day = ?2)",
+            )?
+            .query_map(params![to_max, day], |row| {
+                let counts = Counts {
+                    received: row.get(1)?,
+                    delivered: row.get(2)?,
+                    dead: row.get(3)?,
+                    uncertain: row.get(4)?,
+                    withheld: row.get(5)?,
+                    erased: row.get(6)?,
+                    repeated: row.get(7)?,
+                    doubled: row.get(8)?,
+                    waiting: 0,
+                };
+                Ok((row.get(0)?, counts))
+            })?
+            .collect::<Result<BTreeMap<i64, Counts>, _>>()?;
         let rows: &[&str] = if to_max {
             &["to_max WHERE state = 'queued'"]
         } else {
             &["inbox WHERE done = 0", "to_crm WHERE dead = 0"]
         };
         for rows in rows {
-            let sql = format!("SELECT count(*) FROM {rows} AND day IS NOT NULL AND (?1 IS NULL OR day = ?1)");
-            counts.waiting += tx.connection.prepare_cached(&sql)?.query_row([day], |row| row.get::<_, i64>(0))?;
+            let sql = format!(
+                "SELECT day, count(*) FROM {rows} AND day IS NOT NULL AND (?1 IS NULL OR day = ?1) GROUP BY day"
+            );
+            let mut statement = tx.connection.prepare_cached(&sql)?;
+            for waiting in statement.query_map([day], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))? {
+                let (day, number) = waiting?;
+                days.entry(day).or_default().waiting += number;
+            }
         }
-        Ok(counts)
+        Ok(days)
     };
     Ok([of(Direction::ToCrm)?, of(Direction::ToMax)?])
 }
@@ -284,6 +295,13 @@ mod tests {
         to_max::push(tx, id, &Origin::Bot, &[Part::default()], NOW)
     }
 
+    /// All is of one day.
+    fn read_one(tx: &Tx<'_>) -> Result<[Counts; 2], StoreError> {
+        let days = read(tx, None)?;
+        assert!(days.iter().all(|days| days.len() == 1 && days.contains_key(&day(NOW))), "{days:?}");
+        Ok(days.map(|days| days.into_values().next().unwrap_or_default()))
+    }
+
     fn off(counts: [Counts; 2]) -> [i64; 2] {
         counts.map(|of| of.received - of.delivered - of.dead - of.uncertain - of.withheld - of.erased - of.waiting)
     }
@@ -292,13 +310,13 @@ mod tests {
     async fn a_row_that_goes_without_a_word_is_missing_in_the_sum() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join(FILE)).unwrap();
-        let before = store.transact(|tx| make(tx).and_then(|_| read(tx, None))).await.unwrap();
+        let before = store.transact(|tx| make(tx).and_then(|_| read_one(tx))).await.unwrap();
         assert_eq!((off(before), before[0].waiting, before[1].waiting), ([0, 0], 1, 1));
         let gone = store
             .transact(|tx| {
                 tx.connection.execute("DELETE FROM to_crm", [])?;
                 tx.connection.execute("DELETE FROM to_max", [])?;
-                read(tx, Some(day(NOW)))
+                read_one(tx)
             })
             .await
             .unwrap();
@@ -317,7 +335,7 @@ mod tests {
                 begin(tx, Some(day(NOW)));
                 assert_eq!((hand_over(tx)?, hand_over(tx)?), (Some(day(NOW)), None));
                 end(tx, true)?;
-                read(tx, None)
+                read_one(tx)
             })
             .await
             .unwrap();
