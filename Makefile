@@ -28,7 +28,7 @@ CLUSTER ?= target/cluster
 RIGHTS = $(TEST) --test kubernetes -- --ignored rights
 MAXCHANNEL = $(CARGO) run --quiet --locked --
 
-.PHONY: help demo test test-rust simulate power-cut faults test-clients test-browser fuzz test-creatio test-kubernetes test-oldest test-flux test-argocd cluster-up cluster-down lint advisories generate docs docs-check bench bench-peers bench-controller soak-controller image fmt sbom
+.PHONY: help demo test test-rust simulate power-cut faults soak test-clients test-browser fuzz test-creatio test-kubernetes test-oldest test-flux test-argocd cluster-up cluster-down lint advisories generate docs docs-check bench bench-peers bench-controller soak-controller image fmt sbom
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,8 +53,11 @@ power-cut: ## the store after a power cut at any of POINTS=20000 points; SEED=â€
 	command -v strace >/dev/null || scripts/packages.sh 'power cut' strace
 	CI=1 POINTS=$(or $(POINTS),20000) SEED=$(SEED) $(TEST) --test run -- --nocapture power_cut
 
-faults: ## three ways in under 47 faults each: lost, doubled, reordered = 0; and a naive relay, which fails; a quarter of an hour
+faults: ## three ways in under 54 faults each: lost, doubled, reordered = 0; and a naive relay, which fails; a quarter of an hour; needs root for a full disk
 	FAULTS="$(FAULTS)" FAULTS_WAY="$(FAULTS_WAY)" $(TEST) --test run -- --ignored --nocapture --test-threads 1 faults_
+
+soak: ## a week of a busy channel, a day in half a minute, and a store of ten million rows: nothing grows, nothing slows down; ten minutes, 3 GB
+	$(TEST) --test run -- --ignored --nocapture --test-threads 1 soak_
 
 test-clients: ## the official MAX client and a public Rust one against our simulator
 	tests/official_clients/run.sh

@@ -1,7 +1,8 @@
 //! A company with a bot, a MANGO account and a CRM, and `maxchannel run` on its machine.
 
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use maxchannel_simulator::{creatio, mango, max};
@@ -46,7 +47,22 @@ pub struct Company {
     pub recording: Option<PathBuf>,
     webhook: bool,
     child: Option<Child>,
+    clock: Option<OwnClock>,
+    /// The data folder is a disk of its own, of a size that can be filled.
+    has_small_disk: bool,
 }
+
+/// The program goes by a clock that the test sets, as the one of the demo does, and ends with the
+/// line by which it is told.
+#[derive(Default)]
+struct OwnClock {
+    /// Seconds.
+    ahead: i64,
+    line: Option<ChildStdin>,
+}
+
+/// How large a disk is that can be filled: what the program needs, and little more.
+const SMALL_DISK: &str = "size=8m,mode=777";
 
 impl Company {
     pub async fn new(webhook: bool) -> Self {
@@ -83,8 +99,21 @@ impl Company {
         let webhook = way == Way::Webhook;
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
-        let company =
-            Self { max, mango, crm, bot, agent, folder, port, env: Vec::new(), recording: None, webhook, child: None };
+        let company = Self {
+            max,
+            mango,
+            crm,
+            bot,
+            agent,
+            folder,
+            port,
+            env: Vec::new(),
+            recording: None,
+            webhook,
+            child: None,
+            clock: None,
+            has_small_disk: false,
+        };
         company.write_secrets(TOKEN);
         company.write_channel(if way == Way::MangoDialogs { "  intake: {mangoDialogs: {}}\n" } else { "" });
         company
@@ -152,15 +181,67 @@ impl Company {
     pub fn start(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
         let mut command = self.recorded();
-        command.args(["run", "-f"]).arg(self.manifests());
+        command.arg(if self.clock.is_some() { "demo-runner" } else { "run" });
+        command.arg("-f").arg(self.manifests());
         command.args(["--listen", &format!("127.0.0.1:{}", self.port)]);
-        command.arg("--data-dir").arg(self.folder.path().join("data"));
+        command.arg("--data-dir").arg(self.data());
         if self.webhook {
             command.args(["--public-url", &format!("http://127.0.0.1:{}", self.port)]);
         }
         command.env("MAXCHANNEL_LOG", "debug").envs(self.env.iter().cloned());
-        command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null());
-        self.child = Some(command.spawn().unwrap());
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        command.stdin(if self.clock.is_some() { Stdio::piped() } else { Stdio::null() });
+        let mut child = command.spawn().unwrap();
+        if let Some(clock) = &mut self.clock {
+            clock.line = child.stdin.take();
+        }
+        self.child = Some(child);
+        self.tell_time();
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Before its start: the program goes by a clock of its own, which shows the right time.
+    pub fn take_own_clock(&mut self) {
+        self.clock = Some(OwnClock::default());
+    }
+
+    /// Sets its clock so many seconds ahead of the right time, or (negative) behind.
+    pub fn set_clock(&mut self, ahead: i64) {
+        self.clock.as_mut().unwrap().ahead = ahead;
+        if self.child.is_some() {
+            self.tell_time();
+        }
+    }
+
+    fn tell_time(&mut self) {
+        let Some(OwnClock { ahead, line: Some(line) }) = &mut self.clock else { return };
+        writeln!(line, "{}", *ahead * 1_000).unwrap();
+    }
+
+    /// Seconds by which the program's clock is ahead.
+    pub fn clock_ahead(&self) -> i64 {
+        self.clock.as_ref().map_or(0, |clock| clock.ahead)
+    }
+
+    /// Before its start: puts the data on a disk of its own. False: that is root's alone.
+    pub fn take_small_disk(&mut self) -> bool {
+        std::fs::create_dir_all(self.data()).unwrap();
+        self.has_small_disk =
+            as_root(Command::new("mount").args(["-t", "tmpfs", "-o", SMALL_DISK, "tmpfs"]), self.data());
+        self.has_small_disk
+    }
+
+    /// Leaves no room on that disk.
+    pub fn fill_disk(&self) {
+        let mut file = std::fs::File::create(self.data().join("filler")).unwrap();
+        while file.write(&[0; 4_096]).is_ok_and(|written| written > 0) {}
+    }
+
+    pub fn empty_disk(&self) {
+        std::fs::remove_file(self.data().join("filler")).unwrap();
     }
 
     /// kill -9.
@@ -190,6 +271,11 @@ impl Company {
         let status = std::fs::read_to_string(status).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// How many files and connections the program has open.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.as_ref().unwrap().id())).unwrap().count()
     }
 
     /// The exit code, once it has ended.
@@ -287,7 +373,19 @@ impl Drop for Company {
             let _ = child.kill();
             let _ = child.wait();
         }
+        if self.has_small_disk {
+            as_root(&mut Command::new("umount"), self.data());
+        }
     }
+}
+
+/// Runs a command on that folder, by `sudo` where this is not root. False: it is not allowed.
+fn as_root(command: &mut Command, folder: PathBuf) -> bool {
+    command.arg(folder);
+    let mut sudo = Command::new("sudo");
+    sudo.arg("-n").arg(command.get_program()).args(command.get_args());
+    let succeeds = |command: &mut Command| command.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    succeeds(command) || succeeds(&mut sudo)
 }
 
 pub struct Customer {

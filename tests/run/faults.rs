@@ -39,6 +39,32 @@ struct Fault {
     lasts: u64,
     strike: fn(&mut Site),
     mend: fn(&mut Site),
+    needs: Needs,
+}
+
+/// What a fault needs of the site that it strikes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    /// A clock that can be set while all others stay right: that of the demo.
+    OwnClock,
+    /// A disk that can be filled.
+    SmallDisk,
+    /// So many times the customers and messages, in the same time.
+    Load(usize),
+}
+
+impl Fault {
+    const fn needs(self, needs: Needs) -> Self {
+        Self { needs, ..self }
+    }
+
+    const fn times(&self) -> usize {
+        match self.needs {
+            Needs::Load(times) => times,
+            _ => 1,
+        }
+    }
 }
 
 /// A company whose messages are carried by the program, or by a naive relay.
@@ -145,6 +171,24 @@ fn restart(site: &mut Site) {
     site.company.start();
 }
 
+const DAY: i64 = 86_400;
+
+fn set_clock(site: &mut Site, ahead: i64) {
+    if site.naive.is_none() {
+        site.company.set_clock(ahead);
+    }
+}
+
+/// It was down while somebody set the clock.
+fn restart_by_clock(site: &mut Site, ahead: i64) {
+    if site.naive.is_some() {
+        return restart(site);
+    }
+    site.company.kill();
+    site.company.set_clock(ahead);
+    site.company.start();
+}
+
 fn signal(site: &Site, name: &str) {
     if site.naive.is_none() {
         site.company.signal(name);
@@ -160,7 +204,7 @@ fn busy() -> Answer {
 }
 
 const fn fault(name: &'static str, lasts: u64, strike: fn(&mut Site), mend: fn(&mut Site)) -> Fault {
-    Fault { name, lasts, strike, mend }
+    Fault { name, lasts, strike, mend, needs: Needs::Nothing }
 }
 
 /// Faults of the CRM, of MAX or MANGO OFFICE, of the way between, and of the program's own machine.
@@ -279,6 +323,28 @@ const FAULTS: &[Fault] = &[
             }
         },
     ),
+    fault("clock: set a day ahead", 0, |site| set_clock(site, DAY), nothing).needs(Needs::OwnClock),
+    fault("clock: set a day behind", 0, |site| set_clock(site, -DAY), nothing).needs(Needs::OwnClock),
+    fault("clock: a day ahead for 1 s", 1_000, |site| set_clock(site, DAY), |site| set_clock(site, 0))
+        .needs(Needs::OwnClock),
+    fault("clock: a day ahead after a start", 0, |site| restart_by_clock(site, DAY), nothing).needs(Needs::OwnClock),
+    fault("clock: a day behind after a start", 0, |site| restart_by_clock(site, -DAY), nothing).needs(Needs::OwnClock),
+    fault(
+        "disk: full for 4 s",
+        4_000,
+        |site| {
+            if site.naive.is_none() {
+                site.company.fill_disk();
+            }
+        },
+        |site| {
+            if site.naive.is_none() {
+                site.company.empty_disk();
+            }
+        },
+    )
+    .needs(Needs::SmallDisk),
+    fault("load: ten times as much", 0, nothing, nothing).needs(Needs::Load(10)),
     fault("program: paused for 4 s", 4_000, |site| signal(site, "-STOP"), |site| signal(site, "-CONT")),
     fault(
         "all at once",
@@ -362,12 +428,16 @@ fn word(text: &str) -> Option<String> {
 }
 
 impl Site {
-    async fn new(way: Way, naive: bool) -> Self {
-        let company = Company::by(way).await;
-        let mut site = Self { company, way, naive: None, connection: None };
+    async fn new(way: Way, naive: bool, needs: Needs) -> Self {
+        let mut site = Self { company: Company::by(way).await, way, naive: None, connection: None };
         if naive {
             site.naive = Some(Naive::start(&site.company, way).await);
             return site;
+        }
+        match needs {
+            Needs::OwnClock => site.company.take_own_clock(),
+            Needs::SmallDisk => assert!(site.company.take_small_disk(), "a disk that can be filled is mounted by root"),
+            Needs::Nothing | Needs::Load(_) => {}
         }
         site.company.start();
         if way == Way::MangoDialogs {
@@ -425,9 +495,32 @@ impl Site {
         off.collect::<Vec<_>>().join(" ")
     }
 
+    /// Words about a fault that did not strike, so that nothing is shown by its line.
+    async fn has_missed(&self, needs: Needs) -> &'static str {
+        if self.naive.is_some() {
+            return "";
+        }
+        let (_, page) = self.company.get("/metrics").await.unwrap_or_default();
+        let figure = |name: &str| {
+            let line = page.lines().find(|line| line.starts_with(&format!("maxchannel_relay_{name}")));
+            line.and_then(|line| line.split_whitespace().last()?.parse::<i64>().ok()).unwrap_or_default()
+        };
+        match needs {
+            Needs::OwnClock => {
+                let shown = figure("last_success_timestamp_seconds{direction=\"to_crm\"");
+                let right = wall_ms() / 1_000 + self.company.clock_ahead();
+                if (shown - right).abs() < DAY / 2 { "" } else { " the clock was not set" }
+            }
+            Needs::SmallDisk if figure("store_failures_total") == 0 => " the disk was never full",
+            _ => "",
+        }
+    }
+
     async fn run(&mut self, fault: &Fault) -> Line {
+        let (count, messages) = (CUSTOMERS * fault.times(), MESSAGES * fault.times());
+        let pause = PAUSE / u32::try_from(fault.times()).unwrap();
         let customers: Vec<Customer> =
-            (0..CUSTOMERS).map(|number| self.company.customer(&format!("Клиент {number}"))).collect();
+            (0..count).map(|number| self.company.customer(&format!("Клиент {number}"))).collect();
         let mut chats = Vec::new();
         for customer in &customers {
             self.company.say(customer, "здравствуйте");
@@ -435,9 +528,9 @@ impl Site {
         }
         let mut sent: HashMap<String, i64> = HashMap::new();
         let mut mend_at = None;
-        for number in 0..MESSAGES {
-            let which = number % CUSTOMERS;
-            if number == MESSAGES / 3 {
+        for number in 0..messages {
+            let which = number % count;
+            if number == messages / 3 {
                 (fault.strike)(self);
                 mend_at = Some(tokio::time::Instant::now() + Duration::from_millis(fault.lasts));
             }
@@ -449,7 +542,11 @@ impl Site {
             if crm.send(chats[which], self.company.agent, &answer, Vec::new()).is_ok() {
                 sent.insert(answer, at);
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
+            if mend_at.is_some_and(|at| at <= tokio::time::Instant::now()) {
+                (fault.mend)(self);
+                mend_at = None;
+            }
         }
         if let Some(mend_at) = mend_at {
             tokio::time::sleep_until(mend_at).await;
@@ -468,7 +565,7 @@ impl Site {
         if self.naive.is_none() {
             line.memory = self.company.memory();
         }
-        line.receipt = self.receipt().await;
+        line.receipt = self.receipt().await + self.has_missed(fault.needs).await;
         if self.naive.is_none() && !self.is_at_rest().await {
             line.receipt += " something still waits";
         }
@@ -480,7 +577,8 @@ impl Site {
         for (which, customer) in customers.iter().enumerate() {
             let [with_agents, with_customer] = self.there(customer);
             for (prefix, found) in [("q", with_agents), ("a", with_customer)] {
-                let expected = (which..MESSAGES).step_by(CUSTOMERS).map(|number| format!("{prefix}{number}."));
+                let expected = (0..sent.len()).skip(which).step_by(customers.len());
+                let expected = expected.map(|number| format!("{prefix}{number}."));
                 let times = |word: &String| found.iter().filter(|seen| seen.word == *word).count();
                 for word in expected.filter(|word| sent.contains_key(word)) {
                     line.lost += usize::from(times(&word) == 0);
@@ -516,7 +614,7 @@ fn head() {
 
 async fn run(cells: Vec<(Way, &'static Fault)>, naive: bool) -> Vec<(Way, &'static str, Line)> {
     let cells = cells.into_iter().map(|(way, fault)| async move {
-        let mut site = Site::new(way, naive).await;
+        let mut site = Site::new(way, naive, fault.needs).await;
         let line = site.run(fault).await;
         line.print(way.name(), fault.name);
         (way, fault.name, line)

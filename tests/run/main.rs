@@ -16,6 +16,7 @@ mod naive;
 mod otlp;
 mod power_cut;
 mod run;
+mod soak;
 mod starts;
 mod strangers;
 mod telling;
