@@ -376,9 +376,15 @@ async fn a_token_that_max_refuses_in_the_cabinet_is_told_until_a_message_is_seen
         office.until_noted("it says nothing of the token", |seen| seen.refused_since.is_none()).await;
         office.mango.control().not_delivered(&of, &message, "Authorization_Failed");
         office.until_noted("the token is refused", |seen| seen.refused_since.is_some()).await;
-        // An older one that arrives late, and a restart, change nothing.
+        // One from before that is told late, one of another messenger's, and a restart change
+        // nothing.
+        let told = office.mango.control().deliveries().len();
         office.mango.control().delivered(&of, &message);
         office.mango.control().delivered(&of, "000000000001");
+        office.mango.control().delivered("chat-of-another-messenger", "999999999999");
+        let are_told = || office.mango.control().deliveries().len() >= told + 3;
+        office.world.until_true("they are told", are_told).await;
+        office.until_noted("it is refused", |seen| seen.refused_since.is_some()).await;
         office.world.restart(false).await;
         office.world.pass(300_000).await;
         office.until_noted("it is refused still", |seen| seen.refused_since.is_some()).await;
@@ -437,9 +443,7 @@ async fn what_a_client_writes_while_the_relay_closes_the_session_begins_a_dialog
     office.until_state(&anna, "closed").await;
     office.received(&anna, &["Здравствуйте", "Ещё вопрос"]).await;
     office.world.pass(120_000).await;
-    for _ in 0..20 {
-        office.world.moment().await;
-    }
+    office.world.rounds(6).await;
     assert!(office.world.open_chat(&anna).is_some(), "the close of the old session ended the new dialog");
     let chat = office.world.accept(&anna).await;
     office.world.crm.control().send(chat, office.world.agent, "Слушаю", Vec::new()).unwrap();
@@ -541,6 +545,7 @@ async fn a_close_at_mango_also_ends_the_chat_that_a_hand_over_has_made() {
     world.until_true("the bot was asked", || bot.heard().len() >= 2 && is("dialog")).await;
     mango.desk("close", &anna.id.to_string(), IVAN, "").unwrap();
     world.pass(60_000).await;
+    world.rounds(6).await;
     world.crm.control().outage(None);
     let chats = || world.crm.control().chats(Some(&anna.sender));
     world.until_true("the bot has handed over", || chats().len() == 2).await;
@@ -567,6 +572,7 @@ async fn a_close_at_mango_also_ends_the_chat_that_a_message_before_it_opens_late
         }
         office.mango.control().desk("close", &anna.id.to_string(), IVAN, "").unwrap();
         office.world.pass(60_000).await;
+        office.world.rounds(6).await;
         crm.outage(None);
         office.received(&anna, &["Здравствуйте", "Ещё вопрос"]).await;
         office.world.until_true("the chat is closed", || office.world.open_chat(&anna).is_none()).await;
@@ -574,6 +580,7 @@ async fn a_close_at_mango_also_ends_the_chat_that_a_message_before_it_opens_late
         office.say(&anna, "И ещё");
         office.received(&anna, &["Здравствуйте", "Ещё вопрос", "И ещё"]).await;
         office.world.pass(60_000).await;
+        office.world.rounds(6).await;
         assert!(office.world.open_chat(&anna).is_some(), "{message_first}: the next appeal was closed, too");
         office.world.assert_contract_kept();
     }

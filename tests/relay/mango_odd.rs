@@ -95,10 +95,18 @@ async fn an_odd_row_of_the_list_of_sessions_keeps_no_other_from_being_found() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_a_list_misses_is_not_taken_for_closed_and_its_answers_get_out() {
     let none = json!({"name": "OK", "status": 200, "code": 1000});
-    let odd = json!({"name": "OK", "status": 200, "code": 1000, "sessions": "odd"});
-    for (answer, count, may_close) in [(&none, 1, false), (&odd, 30, false), (&json!({}), 30, false), (&none, 30, true)]
-    {
+    let with = |sessions: Value| json!({"name": "OK", "status": 200, "code": 1000, "sessions": sessions});
+    for (answer, count, may_close) in [
+        (&none, 1, false),
+        (&with(json!("odd")), 30, false),
+        (&with(json!([null])), 30, false),
+        (&with(json!([{"session_id": "ANNA", "state": "unheard of"}])), 30, false),
+        (&json!({}), 30, false),
+        (&none, 30, true),
+    ] {
         let (office, anna, chat) = accepted().await;
+        let session = office.sessions(&anna).pop().unwrap()["session_id"].as_str().unwrap().to_owned();
+        let answer: Value = serde_json::from_str(&answer.to_string().replace("ANNA", &session)).unwrap();
         office.mango.control().fault(Fault {
             path: "/cc/md/sessions".to_owned(),
             count,
@@ -108,6 +116,7 @@ async fn a_session_that_a_list_misses_is_not_taken_for_closed_and_its_answers_ge
         let before = office.calls();
         office.world.until_true("the list was asked for", || office.calls() >= before + u64::from(count).min(4)).await;
         office.world.pass(60_000).await;
+        office.world.rounds(4).await;
         if may_close {
             office.world.until_true("it counts as closed", || office.world.open_chat(&anna).is_none()).await;
         } else {
@@ -121,6 +130,52 @@ async fn a_session_that_a_list_misses_is_not_taken_for_closed_and_its_answers_ge
         assert_eq!(office.sessions(&anna).len(), 1, "a second dialog was begun");
         office.world.assert_contract_kept();
     }
+}
+
+/// Two lists in a row miss it, which is no long time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_not_listed_for_a_moment_is_open_all_along() {
+    let (office, anna, chat) = accepted().await;
+    office.mango.control().fault(Fault {
+        path: "/cc/md/sessions".to_owned(),
+        count: 2,
+        answer: Answer::Json { status: 200, body: json!({"name": "OK", "status": 200, "code": 1000}) },
+        ..Fault::default()
+    });
+    office.world.rounds(6).await;
+    office.world.pass(120_000).await;
+    office.world.rounds(6).await;
+    assert_eq!(office.world.open_chat(&anna), Some(chat), "the chat was closed");
+    office.world.assert_contract_kept();
+}
+
+/// The relay's clock stands still, so that no later round does what this one has left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_whose_messages_cannot_be_read_keeps_no_session_of_others_from_being_taken() {
+    let office = office(Switches::friendly()).await;
+    office.listens();
+    let (anna, boris) = (Office::customer(), Office::customer());
+    office.say(&anna, "Здравствуйте");
+    office.until_state(&anna, "dialog").await;
+    office.received(&anna, &["Здравствуйте"]).await;
+    let chat = office.sessions(&anna).pop().unwrap()["chat_id"].as_str().unwrap().to_owned();
+    office.mango.control().fault(Fault {
+        path: "/cc/md/session/chat/history".to_owned(),
+        body: format!("{chat}%22"),
+        count: u32::MAX,
+        answer: Answer::Json { status: 200, body: json!({"status": 200, "code": 5000, "error": "Internal error"}) },
+        ..Fault::default()
+    });
+    office.say(&anna, "Вы здесь?");
+    office.say(&boris, "Здравствуйте");
+    let is_taken = || office.sessions(&boris).last().is_some_and(|session| session["state"] == "dialog");
+    for _ in 0..2_000 {
+        if is_taken() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the session of somebody else is not taken");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -402,6 +402,15 @@ impl World {
         self.max.control().statistics().requests.values().sum()
     }
 
+    /// Waits until MANGO OFFICE has been asked for its sessions so many times more: what it closed
+    /// is told, and what was to be closed there is closed.
+    pub async fn rounds(&self, count: u64) {
+        let mango = self.setup.at_mango.as_ref().expect("MANGO OFFICE is not in this world");
+        let lists = || mango.counters()["calls"]["POST /cc/md/sessions"].as_u64().unwrap_or_default();
+        let before = lists();
+        self.until_true("MANGO OFFICE is asked for its sessions", || lists() >= before + count).await;
+    }
+
     /// What the customer wrote comes once more, as if our answer had been lost.
     pub async fn repeat(&self, customer: &Customer, text: &str) {
         if let Some(mango) = self.way_by_mango() {

@@ -1,6 +1,7 @@
 //! What the rules promise: sentence by sentence of the product page, and against slow, obvious
 //! models.
 
+mod elsewhere;
 mod hours;
 mod model;
 mod page;

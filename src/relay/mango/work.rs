@@ -357,3 +357,82 @@ async fn read(
         .await?;
     Ok(Ok(found))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Millis = 10_000_000;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Is {
+        Closed,
+        Changed,
+        /// Read once since it changed.
+        Fresh,
+        Idle,
+    }
+
+    /// A session with its chat, how often in a row it could not be read, and how long ago that was.
+    fn candidate(id: &str, is: Is, failures: u32, ago: Millis) -> (Known, Asked) {
+        let known = Known {
+            id: id.to_owned(),
+            state: if is == Is::Closed { State::Closed } else { State::Dialog },
+            updated_at: 2,
+            read_to: if is == Is::Changed { 1 } else { 2 },
+            is_settled: is == Is::Idle,
+            ..Known::default()
+        };
+        (known, Asked { missing_since: None, read_at: Some(NOW - ago), failures })
+    }
+
+    #[test]
+    fn what_has_changed_is_read_first_what_is_idle_seldom_and_what_fails_behind_everything_else() {
+        for (what, candidates, read, changed) in [
+            (
+                "closed, changed, read once, idle",
+                vec![
+                    candidate("idle", Is::Idle, 0, AGAIN),
+                    candidate("fresh", Is::Fresh, 0, 1),
+                    candidate("changed", Is::Changed, 0, 1),
+                    candidate("closed", Is::Closed, 0, 1),
+                ],
+                vec!["closed", "changed", "fresh", "idle"],
+                2,
+            ),
+            ("idle ones wait for their time", vec![candidate("idle", Is::Idle, 0, AGAIN - 1)], vec![], 0),
+            (
+                "a few idle ones at once, the longest unread first",
+                (0..5).map(|n| candidate(&format!("idle {n}"), Is::Idle, 0, AGAIN + n)).collect(),
+                vec!["idle 4", "idle 3", "idle 2"],
+                0,
+            ),
+            (
+                "what fails stands behind, and is waited for three times",
+                vec![
+                    candidate("fails", Is::Changed, FAILURES - 1, NOW),
+                    candidate("given up", Is::Changed, FAILURES, NOW),
+                    candidate("idle", Is::Idle, 0, AGAIN),
+                ],
+                vec!["idle", "fails", "given up"],
+                1,
+            ),
+            (
+                "and is tried more and more seldom",
+                vec![candidate("soon", Is::Changed, 2, 2 * AGAIN), candidate("later", Is::Changed, 3, 3 * AGAIN - 1)],
+                vec!["soon"],
+                1,
+            ),
+            (
+                "no more than a round can read",
+                (0..20).map(|n| candidate(&format!("{n:02}"), Is::Changed, 0, 1)).collect(),
+                ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11"].to_vec(),
+                20,
+            ),
+        ] {
+            let unread = unread(candidates, NOW);
+            let ids: Vec<&str> = unread.sessions.iter().map(|(known, _)| known.id.as_str()).collect();
+            assert_eq!((ids, unread.changed), (read, changed), "{what}");
+        }
+    }
+}
