@@ -128,6 +128,11 @@ async fn a_session_that_a_list_misses_is_not_taken_for_closed_and_its_answers_ge
         office.world.crm.control().send(chat, office.world.agent, "Здесь", Vec::new()).unwrap();
         office.world.until_true("the answer is shown", || office.shown(&anna) == ["Здесь"]).await;
         assert_eq!(office.sessions(&anna).len(), 1, "a second dialog was begun");
+        // Once it is listed again it ends with its dialog.
+        office.mango.control().clear_faults();
+        office.world.rounds(2).await;
+        office.world.crm.control().close(chat, office.world.agent).unwrap();
+        office.until_state(&anna, "closed").await;
         office.world.assert_contract_kept();
     }
 }
@@ -145,6 +150,27 @@ async fn a_session_that_is_not_listed_for_a_moment_is_open_all_along() {
     office.world.rounds(6).await;
     office.world.pass(120_000).await;
     office.world.rounds(6).await;
+    assert_eq!(office.world.open_chat(&anna), Some(chat), "the chat was closed");
+    office.world.assert_contract_kept();
+}
+
+/// MANGO OFFICE closes a session that is handed on before it shows the other one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_handed_on_ends_no_chat_although_its_child_is_shown_a_moment_later() {
+    let (office, anna, chat) = accepted().await;
+    office.mango.control().event_faults(LOST);
+    let mut closed = office.sessions(&anna).pop().unwrap();
+    let mut child = closed.clone();
+    closed["state"] = json!("closed");
+    child["session_id"] = json!("child");
+    child["parent_session_id"] = closed["session_id"].clone();
+    let list = |sessions: &[Value]| json!({"name": "OK", "status": 200, "code": 1000, "sessions": sessions});
+    for (body, count) in [(list(&[]), 2), (list(&[child]), u32::MAX)] {
+        let answer = Answer::Json { status: 200, body };
+        office.mango.control().fault(Fault { path: "/cc/md/sessions".to_owned(), count, answer, ..Fault::default() });
+    }
+    office.call(&json!({"id": "e", "session": closed}).to_string()).await;
+    office.world.rounds(8).await;
     assert_eq!(office.world.open_chat(&anna), Some(chat), "the chat was closed");
     office.world.assert_contract_kept();
 }

@@ -144,7 +144,7 @@ async fn ask(shared: &Shared, active: &Active, mango: &Mango) -> Result<Result<(
     take_events(shared, bot, Source::List, sessions.into_iter().map(Event::Session).collect()).await?;
     let work = compare(shared, bot, Listing { sessions: Vec::new(), ids, is_whole }, active.mango.is_some()).await?;
     let Work { unread, waiting, finished } = work;
-    let (mut is_whole, mut found, mut unanswered) = (unread.changed <= CHATS, false, 0);
+    let (mut is_whole, mut found) = (unread.changed <= CHATS, false);
     // All at once: one that hangs keeps only itself.
     let reads = unread.sessions.into_iter().map(|(known, failures)| async move {
         let limited = tokio::time::timeout(READING, read(shared, bot, mango, known, began)).await;
@@ -160,10 +160,6 @@ async fn ask(shared: &Shared, active: &Active, mango: &Mango) -> Result<Result<(
             // One that fails keeps nobody else waiting.
             Err(error) if is_of_one(&error) => {
                 is_whole &= failures + 1 >= FAILURES;
-                unanswered += u32::from(error.class() == Class::Unreachable);
-                if unanswered > 1 {
-                    return Ok(Err(error));
-                }
                 tracing::debug!(%error, "the messages of a session could not be read; it is tried again");
             }
             Err(error) => return Ok(Err(error)),
