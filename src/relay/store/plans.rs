@@ -28,8 +28,9 @@ const ALLOWED: [(&str, &str); 7] = [
 ];
 
 /// What stands in the place of a name in a statement that is put together.
-const PUT_IN: [(&str, &[&str]); 3] = [
+const PUT_IN: [(&str, &[&str]); 4] = [
     ("{column}", &["received"]),
+    ("{WAITS_FOR}", &["(session = ?1 OR (session = '' AND chat = ?2))"]),
     (
         "SELECT DISTINCT customer FROM {rows}",
         &[
