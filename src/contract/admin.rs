@@ -105,7 +105,7 @@ pub struct Erased {
 /// What became of the messages of some time in one direction:
 /// `received = delivered + dead + uncertain + withheld + erased + waiting + lost`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct Tally {
     pub received: i64,
     pub delivered: i64,
@@ -124,6 +124,29 @@ pub struct Tally {
     pub lost: i64,
     /// More is told of them than can be. Always 0.
     pub doubled: i64,
+}
+
+impl Tally {
+    /// What became of the messages, for metrics.
+    #[must_use]
+    pub const fn outcomes(&self) -> [(&'static str, i64); 8] {
+        [
+            ("received", self.received),
+            ("delivered", self.delivered),
+            ("dead", self.dead),
+            ("uncertain", self.uncertain),
+            ("withheld", self.withheld),
+            ("erased", self.erased),
+            ("waiting", self.waiting),
+            ("repeated", self.repeated),
+        ]
+    }
+
+    /// By what it does not add up, for metrics.
+    #[must_use]
+    pub const fn imbalance(&self) -> [(&'static str, i64); 2] {
+        [("lost", self.lost), ("doubled", self.doubled)]
+    }
 }
 
 impl std::iter::Sum for Tally {

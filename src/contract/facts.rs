@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Trouble;
+use super::admin::Tally;
 use super::share::CrmShare;
 use crate::time::Millis;
 
@@ -41,6 +42,18 @@ pub struct Facts {
     /// What it may ask of the CRM, where that is shared out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crm_share: Option<CrmShare>,
+    /// Relays of an older version do not say, nor does one that cannot read its store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<ReceiptFacts>,
+}
+
+/// What became of all messages that the store has counted. What does not add up on one day is not
+/// made good by another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReceiptFacts {
+    pub to_crm: Tally,
+    pub to_max: Tally,
 }
 
 impl Facts {
@@ -163,6 +176,7 @@ impl Facts {
             auto_close: Vec::new(),
             mango: None,
             crm_share: None,
+            receipt: None,
         }
     }
 }

@@ -28,6 +28,6 @@ pub mod webhook;
 
 pub use config::RelayConfig;
 pub use customer_id::CustomerId;
-pub use facts::{AutoClose, Facts, MangoFacts, SideFacts, Undelivered};
+pub use facts::{AutoClose, Facts, MangoFacts, ReceiptFacts, SideFacts, Undelivered};
 pub use installation::InstallationId;
 pub use trouble::Trouble;

@@ -21,6 +21,7 @@ use crate::channel::claims::{Claim, Conflict, conflicts};
 use crate::channel::errands::Permits;
 use crate::channel::observe::Clients;
 use crate::channel::shares::{Holds, Shares};
+use crate::contract::ReceiptFacts;
 use crate::time::Clock;
 use crate::transport::Transport;
 
@@ -67,6 +68,8 @@ struct Record {
     version: watch::Sender<u64>,
     /// How many passes in a row have failed.
     attempts: u32,
+    /// What the relay has told last of its messages.
+    receipt: Option<ReceiptFacts>,
 }
 
 impl std::fmt::Debug for Context {
@@ -177,6 +180,7 @@ impl Context {
         for (_, record) in state.channels.iter_mut().filter(|(channel, _)| is_lost(channel)) {
             record.state = None;
             record.attempts = 0;
+            record.receipt = None;
         }
         self.metrics.objects_in_backoff.set(state.failing());
     }
@@ -239,7 +243,19 @@ impl Context {
             let labels = ConditionLabels { r#type: type_.to_owned(), status: status.to_owned() };
             self.metrics.conditions.get_or_create(&labels).set(count);
         }
+        let receipts: Vec<ReceiptFacts> = self.state().channels.values().filter_map(|record| record.receipt).collect();
+        self.metrics.set_receipt(&ReceiptFacts {
+            to_crm: receipts.iter().map(|receipt| receipt.to_crm).sum(),
+            to_max: receipts.iter().map(|receipt| receipt.to_max).sum(),
+        });
         self.metrics.channels.set(i64::try_from(channels.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Takes in what a relay says of its messages.
+    pub fn hear_receipt(&self, channel: &ChannelRef, receipt: Option<ReceiptFacts>) {
+        if let Some(record) = self.state().channels.get_mut(channel) {
+            record.receipt = receipt.or(record.receipt);
+        }
     }
 
     pub fn succeeded(&self, channel: &ChannelRef) {

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::contract::ReceiptFacts;
 use crate::transport::{Options, Request, Response, Transport, TransportError, Waited};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -47,6 +48,12 @@ pub struct RolloutLabels {
     pub state: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReceiptLabels {
+    pub direction: &'static str,
+    pub outcome: &'static str,
+}
+
 /// All of one process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -67,6 +74,8 @@ pub struct Metrics {
     pub channels: Gauge,
     pub conditions: Family<ConditionLabels, Gauge>,
     pub rollout: Family<RolloutLabels, Gauge>,
+    receipt: Family<ReceiptLabels, Gauge>,
+    receipt_imbalance: Family<ReceiptLabels, Gauge>,
 }
 
 fn seconds() -> Histogram {
@@ -126,6 +135,14 @@ impl Default for Metrics {
                 "rollout_relays",
                 "Relays whose pods are to change, by state: replacing, waiting for others, failed to come up"
             ),
+            receipt: register!(
+                "receipt_messages",
+                "Messages of all channels by what became of them, as their relays have answered last"
+            ),
+            receipt_imbalance: register!(
+                "receipt_imbalance",
+                "Messages of all channels of which more (doubled) or less (lost) was told than was received; always 0"
+            ),
             conditions: register!("condition", "Channels by type and status of their conditions"),
             registry: Mutex::new(registry),
         }
@@ -133,6 +150,17 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Sets what became of the messages of all channels.
+    pub fn set_receipt(&self, receipt: &ReceiptFacts) {
+        for (direction, tally) in [("to_crm", &receipt.to_crm), ("to_max", &receipt.to_max)] {
+            let set = |family: &Family<ReceiptLabels, Gauge>, (outcome, count): (&'static str, i64)| {
+                family.get_or_create(&ReceiptLabels { direction, outcome }).set(count);
+            };
+            tally.outcomes().into_iter().for_each(|count| set(&self.receipt, count));
+            tally.imbalance().into_iter().for_each(|count| set(&self.receipt_imbalance, count));
+        }
+    }
+
     /// The text that a scrape is answered.
     #[must_use]
     pub fn text(&self) -> String {
@@ -238,6 +266,7 @@ mod tests {
             .get_or_create(&ConditionLabels { r#type: "Ready".to_owned(), status: "True".to_owned() })
             .set(1);
         metrics.rollout.get_or_create(&RolloutLabels { state: "waiting" }).set(1);
+        metrics.set_receipt(&ReceiptFacts::default());
         metrics.reconcile_duration.observe(0.1);
         metrics.time_to_ready.observe(1.0);
         let mut request = http::Request::get("https://platform.example/me").body(bytes::Bytes::new()).unwrap();

@@ -130,6 +130,7 @@ pub async fn probe(
         state.talk.asking.begin(place.clone(), work, move || scope.kick(&name));
     }
     if let Some(answer) = state.talk.asking.answer().await {
+        context.hear_receipt(name, answer.facts.as_ref().ok().and_then(|facts| facts.receipt));
         hear(state, &place, answer, config);
     }
     meaning(state, &place, config)

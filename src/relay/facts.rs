@@ -8,10 +8,11 @@ use uuid::Uuid;
 
 use super::mango;
 use super::metrics::Way;
+use super::receipt;
 use super::state::Shared;
 use super::store::counts::{self, Counts};
 use super::store::{StoreError, Tx, customer};
-use crate::contract::{AutoClose, Facts, SideFacts, Trouble};
+use crate::contract::{AutoClose, Facts, ReceiptFacts, SideFacts, Trouble};
 use crate::policy::Rules;
 use crate::time::Millis;
 
@@ -36,7 +37,10 @@ impl Shared {
         self.metrics.crm_requests_per_second.set(self.crm_requests_per_second());
         self.metrics.set_queue_depth(Way::ToCrm, self.to_crm.count() + self.files_in.count());
         self.metrics.set_queue_depth(Way::ToMax, self.to_max.count() + self.files_out.count());
-        self.refresh_receipt().await;
+        if let Some(ReceiptFacts { to_crm, to_max }) = &facts.receipt {
+            self.metrics.set_receipt(Way::ToCrm, to_crm);
+            self.metrics.set_receipt(Way::ToMax, to_max);
+        }
         if let Some(creatio) = self.active().and_then(|active| active.creatio.clone()) {
             self.metrics.set_crm_calls(&creatio.calls().by_kind());
         }
@@ -47,12 +51,12 @@ impl Shared {
         let active = self.active();
         let rules = active.as_ref().map(|active| active.rules.clone()).unwrap_or_default();
         let by_mango = active.as_ref().is_some_and(|active| active.mango.is_some());
-        let (Counts { oldest, undelivered, open_dialogs }, auto_close, mango) = self
+        let (Counts { oldest, undelivered, open_dialogs }, auto_close, mango, receipt) = self
             .store
             .transact(move |tx| {
                 let (counts, auto_close) = state_of(tx, &rules)?;
                 let mango = by_mango.then(|| mango::noted_facts(tx, now)).transpose()?;
-                Ok((counts, auto_close, mango))
+                Ok((counts, auto_close, mango, Some(receipt::in_all(tx)?)))
             })
             .await
             .unwrap_or_default();
@@ -79,6 +83,7 @@ impl Shared {
             auto_close,
             mango,
             crm_share,
+            receipt,
         }
     }
 }

@@ -268,20 +268,8 @@ impl Metrics {
         let set = |family: &Family<ReceiptLabels, Gauge>, outcome, count: i64| {
             family.get_or_create(&ReceiptLabels { direction, outcome }).set(count);
         };
-        for (outcome, count) in [
-            ("received", tally.received),
-            ("delivered", tally.delivered),
-            ("dead", tally.dead),
-            ("uncertain", tally.uncertain),
-            ("withheld", tally.withheld),
-            ("erased", tally.erased),
-            ("waiting", tally.waiting),
-            ("repeated", tally.repeated),
-        ] {
-            set(&self.receipt, outcome, count);
-        }
-        set(&self.receipt_imbalance, "lost", tally.lost);
-        set(&self.receipt_imbalance, "doubled", tally.doubled);
+        tally.outcomes().into_iter().for_each(|(outcome, count)| set(&self.receipt, outcome, count));
+        tally.imbalance().into_iter().for_each(|(outcome, count)| set(&self.receipt_imbalance, outcome, count));
     }
 
     pub fn set_crm_calls(&self, calls: &[(&'static str, u64)]) {

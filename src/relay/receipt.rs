@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::metrics::Way;
 use super::state::Shared;
 use super::store::receipt::{self, Counts, day};
 use super::store::{StoreError, Tx, restored};
+use crate::contract::ReceiptFacts;
 use crate::contract::admin::{Receipt, ReceiptDay, Restored, Tally};
 use crate::time::Millis;
 
@@ -77,14 +77,10 @@ fn read(tx: &Tx<'_>, channel: String, wanted: Option<i64>, today: i64) -> Result
     Ok(Receipt { channel, since: since.map(moment), restored, days })
 }
 
-impl Shared {
-    /// Sets the figures of the receipt, over all days.
-    pub(super) async fn refresh_receipt(&self) {
-        let Ok([to_crm, to_max]) = self.store.transact(|tx| receipt::read(tx, None)).await else { return };
-        for (way, days) in [(Way::ToCrm, to_crm), (Way::ToMax, to_max)] {
-            self.metrics.set_receipt(way, &sum(days));
-        }
-    }
+/// Over all days.
+pub(super) fn in_all(tx: &Tx<'_>) -> Result<ReceiptFacts, StoreError> {
+    let [to_crm, to_max] = receipt::read(tx, None)?.map(sum);
+    Ok(ReceiptFacts { to_crm, to_max })
 }
 
 /// Of each day by itself: what is lost on one is not made good by what is doubled on another.

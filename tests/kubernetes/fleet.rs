@@ -157,6 +157,7 @@ async fn status(State(client): State<Client>, Path((namespace, name)): Path<(Str
         auto_close: Vec::new(),
         mango: None,
         crm_share: None,
+        receipt: None,
     })
     .into_response()
 }

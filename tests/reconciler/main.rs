@@ -95,6 +95,16 @@ async fn relay_with_letter(State(server): State<Server>, Path((_, name)): Path<(
     axum::Json(facts(&told, 1)).into_response()
 }
 
+/// The same with a receipt, which does not add up.
+async fn relay_with_receipt(State(server): State<Server>, Path((_, name)): Path<(String, String)>) -> Response {
+    let told = server.get("secrets", &format!("{name}-relay")).and_then(|secret| told(&secret));
+    let Some(told) = told else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    let mut facts = facts(&told, 0);
+    facts["receipt"] =
+        json!({"toCrm": {"received": 5, "delivered": 4, "lost": 1}, "toMax": {"received": 3, "delivered": 3}});
+    axum::Json(facts).into_response()
+}
+
 fn facts(told: &Value, dead_letters: u32) -> Value {
     let well = json!({"ok": true, "code": null, "since": 0});
     json!({
@@ -541,6 +551,40 @@ async fn the_status_page_tells_how_channels_and_relays_stand_and_tries_dead_lett
     assert_eq!(replay(Some("another-invented-token")).await.0, 401);
     let (status, text) = replay(Some("an-invented-token-of-the-page")).await;
     assert_eq!((status, text.contains(r#""replayed":["crm-7"]"#)), (200, true), "{text}");
+    world.stop_all(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_receipts_of_all_relays_are_summed_in_the_controllers_metrics() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (mango, _account) = mango_of_all().await;
+    let mut world = World::start(1, &mango).await;
+    world.stop_all(false).await;
+    let routes = Router::new()
+        .route("/{namespace}/{name}/status", get(relay_with_receipt))
+        .route("/{namespace}/{name}/subscription/{made}", put(|| async { StatusCode::NO_CONTENT }))
+        .with_state(world.server.clone());
+    world.settings.relay_link = controller::RelayLink::Fake { base: serve(routes).await };
+    world.run().await;
+    let metrics = format!("http://{}/metrics", world.running[0].0.address);
+    let of =
+        |what: &str, figure: usize| format!("maxchannel_controller_receipt_{what}\"}} {}", figure * CHANNELS.len());
+    let expected = [
+        of("messages{direction=\"to_crm\",outcome=\"received", 5),
+        of("messages{direction=\"to_crm\",outcome=\"delivered", 4),
+        of("messages{direction=\"to_max\",outcome=\"delivered", 3),
+        of("imbalance{direction=\"to_crm\",outcome=\"lost", 1),
+        of("imbalance{direction=\"to_max\",outcome=\"lost", 0),
+    ];
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        let text = reqwest::get(&metrics).await.unwrap().text().await.unwrap();
+        if expected.iter().all(|line| text.lines().any(|found| found == line)) {
+            break;
+        }
+        assert!(Instant::now() < patience, "{text}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     world.stop_all(false).await;
 }
 

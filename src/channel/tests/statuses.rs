@@ -21,6 +21,7 @@ fn facts() -> Facts {
         auto_close: Vec::new(),
         mango: None,
         crm_share: None,
+        receipt: None,
     }
 }
 
