@@ -15,6 +15,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -43,6 +44,8 @@ use crate::time::Millis;
 const LISTED: usize = 1_000;
 /// No clock that is right is further ahead of another.
 const A_MINUTE: Millis = 60_000;
+/// How long an erasure waits for what MANGO OFFICE shows.
+const LOOK: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
 struct Listing {
@@ -122,6 +125,17 @@ async fn erase(State(shared): State<Arc<Shared>>, Json(Erase { customer }): Json
 }
 
 pub(super) async fn erase_person(shared: &Shared, customer: CustomerId) -> Result<Erased, StoreError> {
+    // What MANGO OFFICE shows is known by its names first, so that it is known as forgotten later.
+    if shared.active().is_some_and(|active| active.mango.is_some()) && !shared.mango_rounds.is_settled() {
+        shared.mango_wake.notify_one();
+        let settles = async {
+            while !shared.mango_rounds.is_settled() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        // One that is away cannot be waited for.
+        let _ = tokio::time::timeout(LOOK, settles).await;
+    }
     let (now, passed) = (shared.clock.now(), shared.clock.passed());
     let (max_time, mango_time) = (shared.moments.time(passed), shared.mango_rounds.time(passed));
     let clocks = Clocks { now, max: max_time, mango: mango_time, mango_told: shared.mango_rounds.newest() };

@@ -88,6 +88,11 @@ impl Rounds {
         self.lock().ahead.map(|ahead| passed + ahead)
     }
 
+    /// Whether everything that MANGO shows has been asked for, as far as is known.
+    pub fn is_settled(&self) -> bool {
+        !self.lock().is_open
+    }
+
     /// The newest time that MANGO has told of in this run.
     pub fn newest(&self) -> Option<Millis> {
         self.lock().newest
