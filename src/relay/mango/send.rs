@@ -85,7 +85,9 @@ pub(in crate::relay) async fn send(
         let customer = outgoing.customer;
         let known = shared.store.transact(move |tx| store::of_customer(tx, customer)).await?.pop();
         if let (Some(created_at), Some(known)) = (outgoing.ends_dialog_of, &known)
-            && (known.appealed_at > created_at || (known.state == State::Pending && !known.brought))
+            // A time that is still to come is one of before the clock was set back.
+            && ((created_at + 1..=shared.clock.now()).contains(&known.appealed_at)
+                || (known.state == State::Pending && !known.brought))
         {
             return Ok(Sent::Needless);
         }
