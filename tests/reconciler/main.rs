@@ -284,6 +284,9 @@ impl World {
                     .edit("secrets", &relay, |secret| secret["data"]["token"] = json!(STANDARD.encode("garbled")));
                 self.server.edit("services", &relay, |service| service["spec"]["selector"] = json!({"app": "another"}));
                 self.server.edit("networkpolicies", &relay, |policy| policy["spec"]["podSelector"] = json!({}));
+                self.server.edit("statefulsets", &relay, |set| {
+                    set["metadata"]["labels"]["app.kubernetes.io/component"] = json!("drifted");
+                });
                 format!("objects of {name} are edited")
             }
             7 => {

@@ -589,7 +589,10 @@ impl Server {
                 let words = "spec: Forbidden: updates to statefulset spec for fields other than 'replicas' are forbidden: field is immutable";
                 return Ok(refusal(422, "Invalid", words).answer());
             }
-            Some(Fault::Swapped) => self.swap(&call.plural, call.name.as_deref().unwrap_or_default()),
+            // The weather may have changed meanwhile, and nobody takes the object away again.
+            Some(Fault::Swapped) if self.is_stormy() => {
+                self.swap(&call.plural, call.name.as_deref().unwrap_or_default());
+            }
             _ => {}
         }
         if call.plural == "namespaces" {
@@ -790,7 +793,7 @@ impl Server {
         let ours = |(key, object): &(&Key, &Value)| match key.0.as_str() {
             "maxchannels" => true,
             "persistentvolumeclaims" => !of_one_unheld(object),
-            _ => controller(object).is_some(),
+            _ => controller(object).is_some() && !is_persons(object),
         };
         state.objects.iter().filter(ours).map(|(key, object)| format!("{key:?} {}", object["metadata"])).collect()
     }
