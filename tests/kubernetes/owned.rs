@@ -1,14 +1,18 @@
 //! The owned objects: what reaches a running relay without a restart, what is repaired, and what is
 //! made again.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Resource, ResourceExt as _};
 use maxchannel::api::MaxChannel;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::fleet::{self, Fleet};
@@ -23,6 +27,22 @@ async fn pod(world: &World) -> Option<(String, i32)> {
 
 async fn revision(world: &World) -> Option<String> {
     world.api::<MaxChannel>().get("support").await.unwrap().status?.relay?.revision
+}
+
+/// Somebody changes what the object of the relay is called by, and that is repaired.
+async fn repaired<K>(world: &World)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    const LABEL: &str = "app.kubernetes.io/name";
+    let api = world.api::<K>();
+    let body = Patch::Merge(json!({"metadata": {"labels": {LABEL: "other"}}}));
+    api.patch("support-relay", &PatchParams::apply("somebody"), &body).await.unwrap();
+    until(&format!("the {} is repaired", K::kind(&())), RECOVERY, || async {
+        let object = api.get("support-relay").await.unwrap();
+        (object.labels()[LABEL] == "maxchannel").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,6 +125,8 @@ async fn foreign_edits_are_repaired_and_what_cannot_be_changed_is_made_again() {
         (secrets.get("support-relay").await.unwrap().data? == told).then_some(())
     })
     .await;
+    repaired::<ServiceAccount>(&world).await;
+    repaired::<NetworkPolicy>(&world).await;
     let policies = world.api::<NetworkPolicy>();
     policies.delete("support-relay", &DeleteParams::default()).await.unwrap();
     until("the NetworkPolicy is there again", RECOVERY, || async { policies.get_opt("support-relay").await.unwrap() })
@@ -117,6 +139,7 @@ async fn foreign_edits_are_repaired_and_what_cannot_be_changed_is_made_again() {
     world.apply(&manifest).await;
     let ingresses = world.api::<Ingress>();
     until("an Ingress is made", RECOVERY, || async { ingresses.get_opt("support-relay").await.unwrap() }).await;
+    repaired::<Ingress>(&world).await;
     world.apply(&world.manifest("support")).await;
     until("the Ingress is gone", RECOVERY, || async {
         ingresses.get_opt("support-relay").await.unwrap().is_none().then_some(())
