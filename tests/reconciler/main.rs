@@ -83,26 +83,27 @@ async fn mango_of_all() -> (String, mango::Simulator) {
 
 /// A relay that has taken up whatever it was told.
 async fn relay(State(server): State<Server>, Path((_, name)): Path<(String, String)>) -> Response {
-    let told = server.get("secrets", &format!("{name}-relay")).and_then(|secret| told(&secret));
-    let Some(told) = told else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
-    axum::Json(facts(&told, 0)).into_response()
+    status(&server, &name, |told| facts(told, 0))
 }
 
 /// The same with a dead letter.
 async fn relay_with_letter(State(server): State<Server>, Path((_, name)): Path<(String, String)>) -> Response {
-    let told = server.get("secrets", &format!("{name}-relay")).and_then(|secret| told(&secret));
-    let Some(told) = told else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
-    axum::Json(facts(&told, 1)).into_response()
+    status(&server, &name, |told| facts(told, 1))
 }
 
 /// The same with a receipt, which does not add up.
 async fn relay_with_receipt(State(server): State<Server>, Path((_, name)): Path<(String, String)>) -> Response {
+    status(&server, &name, |told| {
+        let mut facts = facts(told, 0);
+        facts["receipt"] =
+            json!({"toCrm": {"received": 5, "delivered": 4, "lost": 1}, "toMax": {"received": 3, "delivered": 3}});
+        facts
+    })
+}
+
+fn status(server: &Server, name: &str, facts: impl FnOnce(&Value) -> Value) -> Response {
     let told = server.get("secrets", &format!("{name}-relay")).and_then(|secret| told(&secret));
-    let Some(told) = told else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
-    let mut facts = facts(&told, 0);
-    facts["receipt"] =
-        json!({"toCrm": {"received": 5, "delivered": 4, "lost": 1}, "toMax": {"received": 3, "delivered": 3}});
-    axum::Json(facts).into_response()
+    told.map_or(StatusCode::SERVICE_UNAVAILABLE.into_response(), |told| axum::Json(facts(&told)).into_response())
 }
 
 fn facts(told: &Value, dead_letters: u32) -> Value {
@@ -494,26 +495,33 @@ fn settings(max: &str, mango: &str, relays: String) -> Settings {
     }
 }
 
+/// A world with other relays, in which no controller runs yet.
+async fn stopped_with(mango: &str, relays: Router<Server>) -> World {
+    let mut world = World::start(1, mango).await;
+    world.stop_all(false).await;
+    let relays = relays
+        .route("/{namespace}/{name}/subscription/{made}", put(|| async { StatusCode::NO_CONTENT }))
+        .with_state(world.server.clone());
+    world.settings.relay_link = controller::RelayLink::Fake { base: serve(relays).await };
+    world
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_status_page_tells_how_channels_and_relays_stand_and_tries_dead_letters_again_for_its_token_only() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (mango, _account) = mango_of_all().await;
-    let mut world = World::start(1, &mango).await;
-    world.stop_all(false).await;
     let letters = json!({"deadLetters": [{"id": "crm-7", "direction": "toCrm", "customer": "max:4711", "author": "customer",
         "uncertain": false, "ageSeconds": 60, "reason": "the CRM refuses it", "text": "invented words"}], "more": false});
     let routes = Router::new()
         .route("/{namespace}/{name}/status", get(relay_with_letter))
-        .route("/{namespace}/{name}/subscription/{made}", put(|| async { StatusCode::NO_CONTENT }))
         .route("/{namespace}/{name}/dead-letters", get(async move || axum::Json(letters)))
         .route(
             "/{namespace}/{name}/dead-letters/replay",
             post(async |axum::Json(wanted): axum::Json<Value>| {
                 axum::Json(json!({"replayed": wanted["ids"], "unknown": []}))
             }),
-        )
-        .with_state(world.server.clone());
-    world.settings.relay_link = controller::RelayLink::Fake { base: serve(routes).await };
+        );
+    let mut world = stopped_with(&mango, routes).await;
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     std::fs::write(&token, "an-invented-token-of-the-page").unwrap();
@@ -561,13 +569,8 @@ async fn the_status_page_tells_how_channels_and_relays_stand_and_tries_dead_lett
 async fn the_receipts_of_all_relays_are_summed_in_the_controllers_metrics() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (mango, _account) = mango_of_all().await;
-    let mut world = World::start(1, &mango).await;
-    world.stop_all(false).await;
-    let routes = Router::new()
-        .route("/{namespace}/{name}/status", get(relay_with_receipt))
-        .route("/{namespace}/{name}/subscription/{made}", put(|| async { StatusCode::NO_CONTENT }))
-        .with_state(world.server.clone());
-    world.settings.relay_link = controller::RelayLink::Fake { base: serve(routes).await };
+    let routes = Router::new().route("/{namespace}/{name}/status", get(relay_with_receipt));
+    let mut world = stopped_with(&mango, routes).await;
     world.run().await;
     let metrics = format!("http://{}/metrics", world.running[0].0.address);
     let of =

@@ -34,6 +34,25 @@ impl Office {
         self.sessions(customer).pop().unwrap()["update_time"].as_i64().unwrap()
     }
 
+    /// What the customer has said so far, which is with the agents.
+    async fn said(&self, customer: &Customer, wrote_before: bool) -> Vec<&'static str> {
+        if !wrote_before {
+            return Vec::new();
+        }
+        self.say(customer, "канарейка");
+        self.received(customer, &["канарейка"]).await;
+        vec!["канарейка"]
+    }
+
+    /// The customer is erased, and what they write then is heard.
+    async fn erase_and_hear(&self, customer: &Customer, expected: &mut Vec<&'static str>) {
+        self.world.relay.erase(CustomerId::new(customer.id)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        self.say(customer, "раз");
+        expected.push("раз");
+        self.received(customer, expected).await;
+    }
+
     fn calls(&self) -> u64 {
         self.mango.control().counters()["total"].as_u64().unwrap()
     }
@@ -506,18 +525,9 @@ async fn whoever_writes_after_an_erasure_is_heard_by_asking_alone_whatever_the_m
             let mut office = office(Switches::friendly()).await;
             office.world.set_wall(wall);
             let anna = Office::customer();
-            let mut expected = Vec::new();
-            if wrote_before {
-                office.say(&anna, "канарейка");
-                office.received(&anna, &["канарейка"]).await;
-                expected.push("канарейка");
-            }
+            let mut expected = office.said(&anna, wrote_before).await;
             office.world.restart(false).await;
-            office.world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(3)).await;
-            office.say(&anna, "раз");
-            expected.push("раз");
-            office.received(&anna, &expected).await;
+            office.erase_and_hear(&anna, &mut expected).await;
             assert!(!office.world.has_on_disk("канарейка"), "what was erased is back");
             office.world.assert_contract_kept();
         }
@@ -557,18 +567,11 @@ async fn whoever_writes_after_an_erasure_is_heard_whatever_the_machines_clock_sh
         office.world.set_wall(3 * 3_600_000);
         office.listens();
         let anna = Office::customer();
-        let mut expected = Vec::new();
+        let mut expected = office.said(&anna, wrote_before).await;
         if wrote_before {
-            office.say(&anna, "канарейка");
-            office.received(&anna, &["канарейка"]).await;
-            expected.push("канарейка");
             office.world.restart(false).await;
         }
-        office.world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(3)).await;
-        office.say(&anna, "раз");
-        expected.push("раз");
-        office.received(&anna, &expected).await;
+        office.erase_and_hear(&anna, &mut expected).await;
         office.mango.control().event_faults(LOST);
         office.say(&anna, "два");
         expected.push("два");

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use maxchannel_simulator::{creatio, mango, max};
 use serde_json::Value;
@@ -391,6 +391,11 @@ fn as_root(command: &mut Command, folder: PathBuf) -> bool {
 pub struct Customer {
     pub id: i64,
     pub sender: String,
+}
+
+/// What the clock on the wall shows, in milliseconds.
+pub fn wall_ms() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
 pub fn text(value: &Value, name: &str) -> String {

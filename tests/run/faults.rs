@@ -11,14 +11,14 @@
 //! `FAULTS=word` runs those whose name holds the word, `FAULTS_WAY` one way in.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use maxchannel_simulator::creatio::{self, Answer, Expired, Outage};
 use maxchannel_simulator::max::{self, Outcome, Twist, UpdateFault};
 use maxchannel_simulator::{connection, mango};
 
-use crate::company::{Company, Customer, TOKEN, Way};
+use crate::company::{Company, Customer, TOKEN, Way, wall_ms};
 use crate::naive::Naive;
 
 const CUSTOMERS: usize = 6;
@@ -409,10 +409,6 @@ impl Line {
             self.receipt
         );
     }
-}
-
-fn wall_ms() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
 /// How a message begins that says itself that it stands out of its order: what a gap had kept back.

@@ -10,14 +10,14 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use maxchannel_simulator::creatio::Outage;
 use maxchannel_simulator::max::{self, Outcome};
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use crate::company::{Company, Customer, TOKEN, text};
+use crate::company::{Company, Customer, TOKEN, text, wall_ms};
 
 const DAYS: i64 = 7;
 const SECONDS_A_DAY: i64 = 86_400;
@@ -90,10 +90,6 @@ fn head() {
     let columns = ["KiB", "files", "store, KiB", "p50, ms", "p99, ms"];
     let [memory, files, store, median, slow] = columns;
     println!("\n{:<34}{memory:>9}{files:>7}{store:>13}{median:>10}{slow:>10}", "");
-}
-
-fn wall_ms() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
 fn size(folder: &Path) -> u64 {
