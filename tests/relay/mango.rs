@@ -7,8 +7,8 @@ use maxchannel::contract::MangoFacts;
 use maxchannel::contract::config::{Intake, MangoEmployee};
 use maxchannel::policy::{AutoReply, Receiver, Rules};
 use maxchannel_simulator::creatio;
-use maxchannel_simulator::mango::{self, BodyForm, ClientMessage, EventFaults, Outage, Switches};
-use serde_json::Value;
+use maxchannel_simulator::mango::{self, Answer, BodyForm, ClientMessage, EventFaults, Fault, Outage, Switches};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::rasa::{Does, Rasa};
@@ -16,7 +16,7 @@ use crate::ways::assert_in_order_or_late;
 use crate::world::{Customer, Sends, Setup, World, quiet_rules};
 
 const IVAN: i64 = 300_052_407;
-const MARIA: i64 = 300_052_408;
+pub const MARIA: i64 = 300_052_408;
 const GROUP: i64 = 10_048_964;
 
 pub struct Office {
@@ -25,7 +25,7 @@ pub struct Office {
 }
 
 /// A relay behind an account whose MAX channel is served by an employee, or by a group.
-async fn office_with(switches: Switches, rules: Rules, by_group: bool) -> Office {
+pub async fn office_with(switches: Switches, rules: Rules, by_group: bool) -> Office {
     office_of(switches, rules, by_group, false).await
 }
 
@@ -502,22 +502,37 @@ async fn a_file_that_does_not_go_through_mango_is_told_to_the_agent_and_costs_th
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_farewell_under_way_is_not_said_into_the_clients_next_session() {
-    for takes in [true, false] {
+    for (takes, is_told) in [(true, true), (false, true), (true, false), (false, false)] {
         let rules =
             Rules { close_message: Some("Спасибо за обращение!".to_owned()), ..quiet_rules() };
-        let office = office_with(Switches::friendly(), rules, !takes).await;
+        let switches = Switches { auto_distribution: !is_told, ..Switches::friendly() };
+        let office = office_with(switches, rules, !takes).await;
         office.listens();
         let anna = Office::customer();
         let id = anna.id.to_string();
         office.say(&anna, "Здравствуйте");
         office.received(&anna, &["Здравствуйте"]).await;
-        office.mango.control().desk("take", &id, if takes { IVAN } else { MARIA }, "").unwrap();
+        if is_told {
+            office.mango.control().desk("take", &id, if takes { IVAN } else { MARIA }, "").unwrap();
+        }
         let chat = office.world.accept(&anna).await;
-        office.world.sends(Sends::Away, 0, 0);
-        office.world.crm.control().close(chat, office.world.agent).unwrap();
-        office.world.until_true("the farewell is on its way", || office.world.sends_seen() > 0).await;
-        office.mango.control().desk("expire", &id, 0, "").unwrap();
+        let (mango, crm) = (office.mango.control(), office.world.crm.control());
+        if is_told {
+            office.world.sends(Sends::Away, 0, 0);
+            crm.close(chat, office.world.agent).unwrap();
+            office.world.until_true("the farewell is on its way", || office.world.sends_seen() > 0).await;
+        } else {
+            mango.event_faults(EventFaults { lose: u32::MAX, ..EventFaults::default() });
+            let body = json!({"status": 200, "code": 5000, "error": "Internal error"});
+            let answer = Answer::Json { status: 200, body };
+            let path = "/cc/md/session/chat/history".to_owned();
+            mango.fault(Fault { path, count: 3, answer, ..Fault::default() });
+        }
+        mango.desk("expire", &id, 0, "").unwrap();
         office.say(&anna, "Ещё вопрос");
+        if !is_told {
+            crm.close(chat, office.world.agent).unwrap();
+        }
         office.received(&anna, &["Здравствуйте", "Ещё вопрос"]).await;
         office.world.sends_are_well();
         let chat = office.world.accept(&anna).await;

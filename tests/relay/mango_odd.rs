@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use maxchannel::contract::CustomerId;
 use maxchannel::contract::config::Intake;
+use maxchannel::policy::Rules;
 use maxchannel_simulator::mango::{Answer, ClientMessage, EventFaults, Fault, Outage, Switches};
 use serde_json::{Value, json};
 
-use crate::mango::{Office, accepted, office};
+use crate::mango::{MARIA, Office, accepted, office, office_with};
 use crate::ways::assert_in_order_or_late;
-use crate::world::{Customer, IVAN, World, quiet_rules};
+use crate::world::{Customer, IVAN, Sends, World, quiet_rules};
 
 const LOST: EventFaults = EventFaults { lose: u32::MAX, double: 0, swap: 0, hold: false };
 
@@ -192,6 +193,48 @@ async fn a_session_that_is_handed_on_ends_no_chat_although_its_child_is_shown_a_
     office.world.rounds(8).await;
     assert_eq!(office.world.open_chat(&anna), Some(chat), "the chat was closed");
     office.world.assert_contract_kept();
+}
+
+/// What is handed on brings the client's words along and is the same appeal, also where only asking
+/// shows it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_farewell_is_said_into_the_session_that_a_transfer_has_made_of_its_own() {
+    for is_told in [true, false] {
+        let rules =
+            Rules { close_message: Some("Спасибо за обращение!".to_owned()), ..quiet_rules() };
+        let office = office_with(Switches::friendly(), rules, false).await;
+        let (mango, crm) = (office.mango.control(), office.world.crm.control());
+        office.listens();
+        let anna = Office::customer();
+        let id = anna.id.to_string();
+        office.say(&anna, "Здравствуйте");
+        office.received(&anna, &["Здравствуйте"]).await;
+        mango.desk("take", &id, IVAN, "").unwrap();
+        let chat = office.world.accept(&anna).await;
+        if is_told {
+            office.world.sends(Sends::Away, 0, 0);
+            crm.close(chat, office.world.agent).unwrap();
+            office.world.until_true("the farewell is on its way", || office.world.sends_seen() > 0).await;
+            mango.desk("transfer", &id, MARIA, "").unwrap();
+            office.world.rounds(3).await;
+            office.world.sends_are_well();
+        } else {
+            mango.event_faults(LOST);
+            let mut ended = office.sessions(&anna).pop().unwrap();
+            ended["state"] = json!("closed");
+            let body = json!({"name": "OK", "status": 200, "code": 1000, "sessions": []});
+            let answer = Answer::Json { status: 200, body };
+            mango.fault(Fault { path: "/cc/md/sessions".to_owned(), count: 1, answer, ..Fault::default() });
+            mango.desk("transfer", &id, MARIA, "").unwrap();
+            office.call(&json!({"id": "e", "session": ended}).to_string()).await;
+            office.world.rounds(1).await;
+            crm.close(chat, office.world.agent).unwrap();
+        }
+        office.world.until_true("the farewell is shown", || office.shown(&anna) == ["Спасибо за обращение!"]).await;
+        let are_closed = || mango.dialogs().iter().all(|session| session["state"] == "closed");
+        office.world.until_true("the session is closed, too", are_closed).await;
+        office.world.assert_contract_kept();
+    }
 }
 
 /// The relay's clock stands still, so that no later round does what this one has left.

@@ -170,6 +170,8 @@ pub enum Step {
 pub enum Desk {
     Take,
     Answer,
+    /// To somebody else, as another session.
+    HandOn,
     Close,
     Expire,
 }
@@ -416,7 +418,8 @@ fn step(random: &mut Random, trouble: u64, setting: Setting) -> Step {
 fn through_mango(step: Step) -> Step {
     match step {
         Step::Edit(c, 0) => Step::Desk(c, Desk::Take),
-        Step::Edit(c, _) | Step::Delete(c, 0) | Step::Clear(c) => Step::Desk(c, Desk::Answer),
+        Step::Edit(c, 1) | Step::Clear(c) => Step::Desk(c, Desk::HandOn),
+        Step::Edit(c, _) | Step::Delete(c, 0) => Step::Desk(c, Desk::Answer),
         Step::Delete(c, _) | Step::RemoveDialog(c) => Step::Desk(c, Desk::Expire),
         Step::Stop(c) | Step::Mute(c) => Step::Desk(c, Desk::Close),
         Step::LoseSubscription => Step::Events(6, 0, 0),

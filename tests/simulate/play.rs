@@ -372,6 +372,7 @@ impl Play {
         let (what, by) = match act {
             Desk::Take => ("take", AT_THE_DESK),
             Desk::Answer => ("answer", AT_THE_DESK),
+            Desk::HandOn => ("transfer", AT_THE_DESK),
             Desk::Close => ("close", AT_THE_DESK),
             Desk::Expire => ("expire", 0),
         };

@@ -304,6 +304,10 @@ impl Taking<'_> {
             known.name.clone_from(&client.name);
             known.customer = Some(customer_of(&client.id));
         }
+        // What is handed on brings the client's words along, and is the same appeal.
+        if let Some(parent) = session.parent.as_deref().filter(|_| known.appealed_at == 0) {
+            known.appealed_at = store::get(self.tx, parent)?.map_or(0, |parent| parent.appealed_at);
+        }
         store::put(self.tx, &known)?;
         if is_new && known.of_erased.is_some() {
             // Whose they are was not known when that person was erased.

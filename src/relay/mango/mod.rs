@@ -22,7 +22,10 @@
 //!   transfer looks like. A dialog that is over here closes its session, also one that began with
 //!   an agent's message; what the client writes into it in that moment begins another dialog,
 //!   which that close does not end. A farewell that is under way meanwhile is not said into the
-//!   client's next session.
+//!   client's next session, but into one that was handed on: that is the same appeal. Where it
+//!   stands open which of the two a session is, the farewell waits until it was read.
+//! - A session that has left the list is read at once, before it counts as closed: what was last
+//!   written in it stands before what is written in the next one.
 //! - Nothing of before an erasure is taken again, whether it is called, listed or read once more:
 //!   each message is known by its name, and what had not reached us by its time at MANGO OFFICE. An
 //!   erasure never counts as later than it was by that clock, so what the client writes afterwards

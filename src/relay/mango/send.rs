@@ -72,8 +72,8 @@ pub(in crate::relay) async fn send(
     let own = mango.config.employees.iter().find(|one| Some(one.crm_user) == outgoing.agent).map(|one| one.id);
     let first = own.or(mango.config.employees.first().map(|one| one.id));
     let name = format!("{OURS}{}", outgoing.name);
-    // `is_tried`: what counts as closed because it is not listed.
-    let (mut handed_over, mut is_tried, mut left) = (false, false, false);
+    // `is_tried`: what counts as closed because it is not listed; `is_asked`: which are listed now.
+    let (mut handed_over, mut is_tried, mut is_asked, mut left) = (false, false, false, false);
     if let Some(since) = outgoing.said_since {
         match said_before(shared, mango, outgoing, since).await? {
             Ok(Some(message)) => return Ok(Sent::Taken { mid: format!("{OF_MANGO}{}", message.id), at: message.time }),
@@ -84,12 +84,18 @@ pub(in crate::relay) async fn send(
     for _ in 0..STEPS {
         let customer = outgoing.customer;
         let known = shared.store.transact(move |tx| store::of_customer(tx, customer)).await?.pop();
-        if let (Some(created_at), Some(known)) = (outgoing.ends_dialog_of, &known)
+        if let (Some(created_at), Some(known)) = (outgoing.ends_dialog_of, &known) {
+            let is_new = !known.brought && known.appealed_at == 0;
             // A time that is still to come is one of before the clock was set back.
-            && ((created_at + 1..=shared.clock.now()).contains(&known.appealed_at)
-                || (known.state == State::Pending && !known.brought))
-        {
-            return Ok(Sent::Needless);
+            if (created_at + 1..=shared.clock.now()).contains(&known.appealed_at)
+                || (known.state == State::Pending && is_new)
+            {
+                return Ok(Sent::Needless);
+            }
+            // Whether the client has written in it since is found by reading it.
+            if known.state == State::Dialog && is_new && known.read_to == 0 {
+                return Ok(Sent::Later { outcome: Outcome::Wait(pause(outgoing.attempts)), left });
+            }
         }
         let step = match known {
             // A customer of before the dialogs came this way.
@@ -110,6 +116,8 @@ pub(in crate::relay) async fn send(
                 };
                 mango.client.create_session(channel.channel_id, &user, AbonentId(employee)).await.map(drop)
             }
+            // It may have been handed on as one that nothing has told of yet.
+            Some(known) if known.state == State::Closed && !outgoing.may_begin && !is_asked => Ok(()),
             Some(known) if known.state == State::Closed && !may_be_open(&known, &mut is_tried) => {
                 let (Some(channel), true) = (known.channel, outgoing.may_begin) else { return Ok(Sent::Needless) };
                 // Where MANGO does not know the agent by that number, whoever had it before.
@@ -192,6 +200,7 @@ pub(in crate::relay) async fn send(
             }
         }
         // How it stands now.
+        is_asked = true;
         match mango.client.sessions().await {
             Ok(sessions) => {
                 let Listing { sessions, ids, is_whole } = sessions;

@@ -247,6 +247,15 @@ async fn compare(shared: &Shared, bot: i64, listing: Listing, closes: bool) -> R
                         store::put(tx, &Known { state: State::Closed, is_assumed: true, closed_at: now, ..known })?;
                     } else {
                         asked.insert(known.id.clone(), one);
+                        // It may be over, and what was last written in it stands before whatever is
+                        // written in the next one.
+                        if listing.is_whole
+                            && has_left_unread(one)
+                            && known.is_max == Some(true)
+                            && known.chat.is_some()
+                        {
+                            candidates.push((known, one));
+                        }
                     }
                     continue;
                 }
@@ -288,18 +297,24 @@ async fn compare(shared: &Shared, bot: i64, listing: Listing, closes: bool) -> R
     Ok(work)
 }
 
+/// Whether a session has left the list and was not read since.
+fn has_left_unread(asked: Asked) -> bool {
+    asked.missing_since.is_some_and(|since| asked.read_at.is_none_or(|read_at| read_at < since))
+}
+
 /// Which sessions are read now: what has changed first, and what fails behind everything else.
 fn unread(candidates: Vec<(Known, Asked)>, passed: Millis) -> Unread {
-    let urgency = |known: &Known| {
+    let urgency = |known: &Known, asked: Asked| {
         if known.state == State::Closed {
             0
-        } else if known.updated_at > known.read_to {
+        } else if known.updated_at > known.read_to || has_left_unread(asked) {
             1
         } else {
             u8::from(known.is_settled) + 2
         }
     };
-    let mut candidates: Vec<_> = candidates.into_iter().map(|(known, asked)| (urgency(&known), known, asked)).collect();
+    let mut candidates: Vec<_> =
+        candidates.into_iter().map(|(known, asked)| (urgency(&known, asked), known, asked)).collect();
     candidates.sort_by_key(|(urgency, known, asked)| (asked.failures, *urgency, asked.read_at, known.id.clone()));
     let changed = candidates.iter().filter(|(urgency, _, asked)| *urgency < 2 && asked.failures < FAILURES).count();
     let mut again = 0;
@@ -367,6 +382,8 @@ mod tests {
         /// Read once since it changed.
         Fresh,
         Idle,
+        /// Idle as well, and just gone from the list.
+        Gone,
     }
 
     /// A session with its chat, how often in a row it could not be read, and how long ago that was.
@@ -376,10 +393,10 @@ mod tests {
             state: if is == Is::Closed { State::Closed } else { State::Dialog },
             updated_at: 2,
             read_to: if is == Is::Changed { 1 } else { 2 },
-            is_settled: is == Is::Idle,
+            is_settled: matches!(is, Is::Idle | Is::Gone),
             ..Known::default()
         };
-        (known, Asked { missing_since: None, read_at: Some(NOW - ago), failures })
+        (known, Asked { missing_since: (is == Is::Gone).then_some(NOW), read_at: Some(NOW - ago), failures })
     }
 
     #[test]
@@ -397,6 +414,8 @@ mod tests {
                 2,
             ),
             ("idle ones wait for their time", vec![candidate("idle", Is::Idle, 0, AGAIN - 1)], vec![], 0),
+            ("one that leaves the list is read once more", vec![candidate("gone", Is::Gone, 0, 1)], vec!["gone"], 1),
+            ("and no more than that", vec![candidate("gone", Is::Gone, 0, 0)], vec![], 0),
             (
                 "a few idle ones at once, the longest unread first",
                 (0..5).map(|n| candidate(&format!("idle {n}"), Is::Idle, 0, AGAIN + n)).collect(),

@@ -73,7 +73,8 @@ pub(in crate::relay) struct Known {
     pub is_settled: bool,
     /// A message of the client's came from it, or one of ours went there.
     pub brought: bool,
-    /// When that was first the client's, by our clock.
+    /// When that was first the client's, by our clock; of what was handed on, in the session that
+    /// it began with.
     pub appealed_at: Millis,
     /// The rules know that it is closed.
     pub told: bool,

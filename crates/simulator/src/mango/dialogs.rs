@@ -288,7 +288,14 @@ impl Dialogs {
 
     /// What an employee does in the desk with somebody's open session: `take`, `answer`,
     /// `transfer`, `close`; `expire` is nobody's, and what is `automatic` the cabinet says itself.
-    pub fn desk(&mut self, what: &str, social_user: &str, abonent: i64, text: &str, now: i64) -> Result<(), String> {
+    pub fn desk(
+        &mut self,
+        switches: &Switches,
+        (what, social_user): (&str, &str),
+        abonent: i64,
+        text: &str,
+        now: i64,
+    ) -> Result<(), String> {
         let at = self.open_of(social_user).ok_or("This client has no open session.")?;
         match what {
             "take" => self.give(at, abonent, now),
@@ -305,6 +312,13 @@ impl Dialogs {
                 let by = (abonent > 0).then_some(abonent);
                 let said = json!({"direction": "outgoing", "abonent_id": by, "payload": payload});
                 self.add_message(at, now, said, None);
+            }
+            "transfer" if self.sessions[at].state == "pending" => {
+                return Err("This session is nobody's yet.".to_owned());
+            }
+            "transfer" => {
+                let child = self.hand_on(at, None, switches, now);
+                self.give(child, abonent, now);
             }
             "close" => self.end(at, Some(abonent), now),
             "expire" => self.end(at, None, now),
@@ -466,6 +480,23 @@ impl Dialogs {
         if abonent.is_some() && abonent == self.sessions[at].abonent_id {
             return Err("Operator already assigned");
         }
+        let child = self.hand_on(at, group, switches, now);
+        if let Some(abonent) = abonent {
+            self.give(child, abonent, now);
+            return Ok(json!({}));
+        }
+        if switches.group_transfer_pends {
+            self.session_event("/events/cc/md/session/on_pending", child);
+        }
+        let first = group.and_then(|group| account.groups.get(&group)?.members.first().copied());
+        if let Some(member) = first.filter(|_| switches.auto_distribution) {
+            self.give(child, account.abonent(member, switches.abonent_offset), now);
+        }
+        Ok(json!({}))
+    }
+
+    /// Makes of a session another one, which is nobody's yet. The messages move along.
+    fn hand_on(&mut self, at: usize, group: Option<i64>, switches: &Switches, now: i64) -> usize {
         let number = self.number();
         let old = self.sessions[at].clone();
         self.sessions[at].state = "closed";
@@ -483,23 +514,10 @@ impl Dialogs {
             abonent_id: None,
             ..old.clone()
         };
-        // The messages move along.
         let messages = self.chats.get(&old.chat_id).cloned().unwrap_or_default();
         self.chats.insert(child.chat_id.clone(), messages);
         self.sessions.push(child);
-        let at = self.sessions.len() - 1;
-        if let Some(abonent) = abonent {
-            self.give(at, abonent, now);
-            return Ok(json!({}));
-        }
-        if switches.group_transfer_pends {
-            self.session_event("/events/cc/md/session/on_pending", at);
-        }
-        let first = group.and_then(|group| account.groups.get(&group)?.members.first().copied());
-        if let Some(member) = first.filter(|_| switches.auto_distribution) {
-            self.give(at, account.abonent(member, switches.abonent_offset), now);
-        }
-        Ok(json!({}))
+        self.sessions.len() - 1
     }
 
     fn send(
