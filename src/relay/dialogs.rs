@@ -73,10 +73,10 @@ impl Stepper<'_> {
     /// The same from what waits: MANGO OFFICE names no chat, so after it was the way in the first
     /// message of MAX's tells it, and with it what is to be read back before that message.
     pub fn learn_chat_from_inbox(&self, id: CustomerId, limit: u32) -> Result<(), StoreError> {
-        let mut customer = Customer::load(self.tx, id)?;
-        if customer.chat_id.is_some() {
+        if Customer::has_chat(self.tx, id)? {
             return Ok(());
         }
+        let mut customer = Customer::load(self.tx, id)?;
         for row in inbox::waiting(self.tx, id, limit)? {
             let update = update::parse(&row.raw);
             if let (Scene::Dialog { chat: Some(chat) }, true) = (Scene::of(&update), tells_the_chat(&update.event)) {

@@ -101,9 +101,11 @@ pub(super) async fn webhook(shared: &Shared, fingerprint: &str, secret: Option<&
         return StatusCode::FORBIDDEN;
     }
     let raw = String::from_utf8_lossy(body).into_owned();
-    let at = update::parse(&raw).timestamp;
     // By MAX's time, for the reading back is by it.
-    let refused = |shared: &Shared| shared.readings.note_refused(if at > 0 { at } else { shared.clock.now() });
+    let refused = |shared: &Shared| {
+        let at = update::parse(&String::from_utf8_lossy(body)).timestamp;
+        shared.readings.note_refused(if at > 0 { at } else { shared.clock.now() });
+    };
     if active.config.channel.suspended {
         refused(shared);
         return StatusCode::SERVICE_UNAVAILABLE;
@@ -305,7 +307,7 @@ fn take_turn(
     {
         return Ok(Turn::Behind(pending));
     }
-    let first = gap::first_waiting(tx, customer)?.filter(|_| !is_known);
+    let first = if is_known { None } else { gap::first_waiting(tx, customer)? };
     let more = stepper.take_inbox(customer, TURN, sources)?;
     if !is_known {
         gap::introduce(tx, customer, first, now)?;

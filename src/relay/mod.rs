@@ -220,7 +220,7 @@ impl Relay {
         let announced = Arc::downgrade(&shared);
         shared.store.set_announce(move |woken| {
             if let Some(shared) = announced.upgrade() {
-                shared.announce(&woken);
+                shared.announce(woken);
             }
         });
         sweep::once(&shared).await?;

@@ -17,9 +17,10 @@ use super::lanes::{Lanes, Outcome};
 use super::metrics::{Metrics, Odd};
 use super::moments::Moments;
 use super::share::CrmLimit;
+use super::store::to_crm::Head;
 use super::store::{Store, StoreError, Woken};
 use super::{gaps, mango, owner, start, trouble};
-use crate::contract::{SideFacts, Trouble};
+use crate::contract::{CustomerId, SideFacts, Trouble};
 use crate::policy::{BotRole, Context};
 use crate::time::{self, Clock, Millis};
 use crate::{creatio, max};
@@ -66,7 +67,12 @@ pub(super) struct Shared {
     pub largest_file: AtomicUsize,
     pub outbox_wake: Notify,
     pub report_wake: Notify,
+    /// What the last commit has marked to be sent at once. The next one forgets it.
+    marked: Mutex<Option<Box<Head>>>,
     pub timer_wake: Notify,
+    /// When the timer looks by itself; what is due later need not wake it. [`Millis::MAX`]: it does
+    /// not know.
+    pub next_tick: AtomicI64,
     pub gap_wake: Notify,
     pub mango_wake: Notify,
     pub mango_rounds: mango::Rounds,
@@ -124,7 +130,9 @@ impl Shared {
             largest_file: AtomicUsize::new(LARGEST_FILE),
             outbox_wake: Notify::new(),
             report_wake: Notify::new(),
+            marked: Mutex::default(),
             timer_wake: Notify::new(),
+            next_tick: AtomicI64::new(Millis::MAX),
             gap_wake: Notify::new(),
             mango_wake: Notify::new(),
             mango_rounds: mango::Rounds::new(),
@@ -169,9 +177,20 @@ impl Shared {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn announce(&self, woken: &Woken) {
+    fn marked(&self) -> MutexGuard<'_, Option<Box<Head>>> {
+        self.marked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The head of that customer's queue towards the CRM, if the last commit has marked it: nothing
+    /// has changed since.
+    pub fn marked_head(&self, customer: CustomerId) -> Option<Head> {
+        self.marked().take_if(|head| head.customer.id == customer).map(|head| *head)
+    }
+
+    pub fn announce(&self, mut woken: Woken) {
         if woken.written {
             self.store_broken.store(false, Ordering::Relaxed);
+            *self.marked() = woken.head.take();
         }
         // The first word of a dialog: from now on agents may answer at any moment.
         if !woken.crm.is_empty() && !self.any_open.swap(true, Ordering::Relaxed) {
@@ -192,7 +211,7 @@ impl Shared {
         if woken.reports {
             self.report_wake.notify_one();
         }
-        if woken.timers {
+        if woken.timers || woken.due.is_some_and(|due| due < self.next_tick.load(Ordering::Relaxed)) {
             self.timer_wake.notify_one();
         }
         for left in &woken.left {

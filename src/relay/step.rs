@@ -57,7 +57,6 @@ impl Stepper<'_> {
         for effect in &effects {
             self.record(customer, effect, event, subject)?;
         }
-        self.tx.wake(|woken| woken.timers = true);
         Ok(effects)
     }
 

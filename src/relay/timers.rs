@@ -2,6 +2,7 @@
 //! the retention.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
@@ -27,6 +28,8 @@ pub(super) async fn changed(settings: &mut watch::Receiver<Option<Arc<Active>>>)
 pub(super) async fn run(shared: &Shared) {
     let mut settings = shared.active.subscribe();
     loop {
+        // Whatever is due sooner than what is found here was written after the look, and wakes.
+        shared.next_tick.store(Millis::MAX, Ordering::Relaxed);
         let next = shared.store.transact(customer::next_due).await.unwrap_or(None);
         let now = shared.clock.now();
         match next {
@@ -49,6 +52,7 @@ pub(super) async fn run(shared: &Shared) {
                 }
             }
             Some(due) => {
+                shared.next_tick.store(due, Ordering::Relaxed);
                 tokio::select! { () = shared.clock.sleep_until(due) => {}, () = shared.timer_wake.notified() => {} }
             }
             None => shared.timer_wake.notified().await,

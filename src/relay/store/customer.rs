@@ -10,7 +10,7 @@ use crate::policy::{self, Dialog, Phase, Rules};
 use crate::time::Millis;
 
 /// A row of `customer`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::relay) struct Customer {
     pub id: CustomerId,
     pub chat_id: Option<ChatId>,
@@ -69,6 +69,8 @@ impl Customer {
     }
 
     pub fn save(&self, tx: &Tx<'_>, rules: &Rules) -> Result<(), StoreError> {
+        let due = policy::next_due(rules, &self.dialog);
+        tx.wake(|woken| woken.is_due(due));
         tx.connection
             .prepare_cached(
                 "INSERT INTO customer (id, chat_id, name, dialog, due_at, open, barrier, taken_at, taken_seq,
@@ -84,7 +86,7 @@ impl Customer {
                 self.chat_id,
                 self.name,
                 serde_json::to_string(&self.dialog)?,
-                policy::next_due(rules, &self.dialog),
+                due,
                 self.dialog.phase() != Phase::Idle,
                 self.barrier,
                 self.taken.map(|(at, _)| at),
@@ -98,6 +100,12 @@ impl Customer {
                 self.presence_at,
             ])?;
         Ok(())
+    }
+
+    /// Whether the dialog's chat in MAX is known.
+    pub fn has_chat(tx: &Tx<'_>, id: CustomerId) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM customer WHERE id = ?1 AND chat_id IS NOT NULL";
+        Ok(tx.connection.prepare_cached(sql)?.exists([id])?)
     }
 
     /// Whose dialog has that chat in MAX.

@@ -131,12 +131,16 @@ pub(super) struct Woken {
     /// There are updates in the inbox.
     pub dialogs: Vec<CustomerId>,
     pub crm: Vec<CustomerId>,
+    /// The head that was marked for one of those, so that it need not be read again.
+    pub head: Option<Box<to_crm::Head>>,
     pub max: Vec<CustomerId>,
     pub bot: Vec<CustomerId>,
     /// There is something to report to the CRM's outbox.
     pub reports: bool,
-    /// Some dialog's next tick may have moved.
+    /// Some dialog's next tick may have moved, none says to when.
     pub timers: bool,
+    /// When the first of the dialogs that were written wants its next tick.
+    pub due: Option<Millis>,
     /// Updates that changed nothing, to be counted.
     pub left: Vec<Left>,
     /// Starts of the bot by where they came from, to be counted.
@@ -150,16 +154,37 @@ pub(super) struct Woken {
 }
 
 impl Woken {
+    /// A dialog wants its next tick then, if it wants any.
+    pub fn is_due(&mut self, due: Option<Millis>) {
+        self.due = self.due.into_iter().chain(due).min();
+    }
+
     /// All but whether rows were changed, which is found for a piece of work as a whole.
     fn add(&mut self, other: Self) {
-        let Self { written: _, dialogs, crm, max, bot, reports, timers, left, starts, dead_letters, overdue, gaps } =
-            other;
+        let Self {
+            written: _,
+            dialogs,
+            crm,
+            head,
+            max,
+            bot,
+            reports,
+            timers,
+            due,
+            left,
+            starts,
+            dead_letters,
+            overdue,
+            gaps,
+        } = other;
         self.dialogs.extend(dialogs);
         self.crm.extend(crm);
+        self.head = head.or(self.head.take());
         self.max.extend(max);
         self.bot.extend(bot);
         self.reports |= reports;
         self.timers |= timers;
+        self.is_due(due);
         self.left.extend(left);
         self.starts.extend(starts);
         self.dead_letters += dead_letters;

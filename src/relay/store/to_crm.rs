@@ -31,7 +31,7 @@ pub(in crate::relay) enum CrmTask {
     },
 }
 
-/// The head of a queue.
+/// The head of a queue, as it stands on disk.
 pub(in crate::relay) struct Row {
     pub id: i64,
     /// None: it cannot be read.
@@ -41,6 +41,19 @@ pub(in crate::relay) struct Row {
     /// As it was sent, once attempted.
     pub timestamp: Option<Millis>,
     pub attempted: bool,
+}
+
+/// The head of a customer's queue, marked as attempted.
+#[derive(Debug, PartialEq)]
+pub(in crate::relay) struct Head {
+    pub id: i64,
+    pub task: CrmTask,
+    pub attempts: u32,
+    pub position: Position,
+    pub timestamp: Millis,
+    /// It is a new appeal, and nobody is chosen to take any.
+    pub waits: bool,
+    pub customer: Customer,
 }
 
 /// A dead letter.

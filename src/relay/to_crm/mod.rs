@@ -20,8 +20,8 @@ use super::render::Incoming;
 use super::state::Shared;
 use super::store::customer::Customer;
 use super::store::receipt::Counted;
-use super::store::to_crm::{self as queue, CrmTask};
-use super::store::{Position, StoreError, Tx, closing};
+use super::store::to_crm::{self as queue, CrmTask, Head};
+use super::store::{StoreError, Tx, closing};
 use crate::contract::CustomerId;
 use crate::creatio::Author;
 use crate::policy::{ClosedBy, Event, Receiver};
@@ -34,18 +34,6 @@ const NOTE: &str = "note:";
 /// How long a new appeal waits before it is looked at again while nobody takes any; a changed
 /// manifest rouses it at once.
 const RECEIVER_PAUSE: Millis = 30_000;
-
-/// The head of a customer's queue, marked as attempted.
-struct Head {
-    id: i64,
-    task: CrmTask,
-    attempts: u32,
-    position: Position,
-    timestamp: Millis,
-    /// It is a new appeal, and nobody is chosen to take any.
-    waits: bool,
-    customer: Customer,
-}
 
 /// What a try came to. Only what is settled may change or remove the row.
 enum Attempt {
@@ -125,7 +113,9 @@ pub(super) async fn serve_files(shared: &Shared, customer: CustomerId) -> Outcom
 async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
     let Some(active) = shared.active().filter(|active| active.creatio.is_some()) else { return Outcome::Wait(1_000) };
     let mut proved = false;
-    let mut head = match load(shared, &active, customer).await {
+    let marked = shared.marked_head(customer);
+    let loaded = if marked.is_some() { Ok(marked) } else { load(shared, &active, customer).await };
+    let mut head = match loaded {
         Ok(Some(head)) => head,
         Ok(None) => return Outcome::Idle,
         Err(error) => return shared.store_failed(&error),
@@ -179,7 +169,9 @@ async fn load(shared: &Shared, active: &Active, customer: CustomerId) -> Result<
 
 /// Marks the head in the commit that brings it, where it is sent at once.
 pub(super) fn mark_head(tx: &Tx<'_>, id: CustomerId, receiver: Receiver) -> Result<(), StoreError> {
-    load_head(tx, id, receiver).map(drop)
+    let head = load_head(tx, id, receiver)?;
+    tx.wake(|woken| woken.head = head.map(Box::new));
+    Ok(())
 }
 
 /// Reads the head and marks it, so that after a crash it is the head still and says the same.
