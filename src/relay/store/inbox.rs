@@ -89,11 +89,12 @@ pub(in crate::relay) fn is_empty(tx: &Tx<'_>) -> Result<bool, StoreError> {
 
 /// The updates of one customer that wait, in the order of MAX.
 pub(in crate::relay) fn waiting(tx: &Tx<'_>, id: CustomerId, most: u32) -> Result<Vec<Row>, StoreError> {
+    // Counted here: a bound LIMIT has SQLite parse the statement anew each time.
     let mut statement = tx.connection.prepare_cached(
         "SELECT id, raw, at, seq, received_at, day FROM inbox
-         WHERE customer = ?1 AND done = 0 ORDER BY at, seq, id LIMIT ?2",
+         WHERE customer = ?1 AND done = 0 ORDER BY at, seq, id",
     )?;
-    let rows = statement.query_map(params![id, most], |row| {
+    let rows = statement.query_map([id], |row| {
         Ok(Row {
             id: row.get(0)?,
             raw: row.get(1)?,
@@ -102,7 +103,7 @@ pub(in crate::relay) fn waiting(tx: &Tx<'_>, id: CustomerId, most: u32) -> Resul
             day: row.get(5)?,
         })
     })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    Ok(rows.take(usize::try_from(most).unwrap_or(usize::MAX)).collect::<Result<_, _>>()?)
 }
 
 /// A message that was taken.
