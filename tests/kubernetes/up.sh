@@ -53,6 +53,7 @@ needs() {
 		echo "runc runc"
 		echo "iptables iptables"
 		echo "conntrack conntrack"
+		echo "ipset ipset" # policies.sh
 		echo "iproute2 ip"
 		echo "util-linux nsenter"
 		[ -n "$(cni_folder)" ] || echo "containernetworking-plugins /usr/lib/cni/ptp"
