@@ -18,6 +18,7 @@ use crate::world::{Customer, Sends, Setup, World, quiet_rules};
 const IVAN: i64 = 300_052_407;
 pub const MARIA: i64 = 300_052_408;
 const GROUP: i64 = 10_048_964;
+pub const LOST: EventFaults = EventFaults { lose: u32::MAX, double: 0, swap: 0, hold: false };
 
 pub struct Office {
     pub world: World,
@@ -522,7 +523,7 @@ async fn a_farewell_under_way_is_not_said_into_the_clients_next_session() {
             crm.close(chat, office.world.agent).unwrap();
             office.world.until_true("the farewell is on its way", || office.world.sends_seen() > 0).await;
         } else {
-            mango.event_faults(EventFaults { lose: u32::MAX, ..EventFaults::default() });
+            mango.event_faults(LOST);
             let body = json!({"status": 200, "code": 5000, "error": "Internal error"});
             let answer = Answer::Json { status: 200, body };
             let path = "/cc/md/session/chat/history".to_owned();

@@ -8,11 +8,9 @@ use maxchannel::policy::Rules;
 use maxchannel_simulator::mango::{Answer, ClientMessage, EventFaults, Fault, Outage, Switches};
 use serde_json::{Value, json};
 
-use crate::mango::{MARIA, Office, accepted, office, office_with};
+use crate::mango::{LOST, MARIA, Office, accepted, office, office_with};
 use crate::ways::assert_in_order_or_late;
 use crate::world::{Customer, IVAN, Sends, World, quiet_rules};
-
-const LOST: EventFaults = EventFaults { lose: u32::MAX, double: 0, swap: 0, hold: false };
 
 impl Office {
     /// Brings one call of MANGO OFFICE's, word by word.

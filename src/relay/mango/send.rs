@@ -72,7 +72,7 @@ pub(in crate::relay) async fn send(
     let own = mango.config.employees.iter().find(|one| Some(one.crm_user) == outgoing.agent).map(|one| one.id);
     let first = own.or(mango.config.employees.first().map(|one| one.id));
     let name = format!("{OURS}{}", outgoing.name);
-    // `is_tried`: what counts as closed because it is not listed; `is_asked`: which are listed now.
+    // `is_tried`: what counts as closed because it is not listed; `is_asked`: how it stands was asked.
     let (mut handed_over, mut is_tried, mut is_asked, mut left) = (false, false, false, false);
     if let Some(since) = outgoing.said_since {
         match said_before(shared, mango, outgoing, since).await? {

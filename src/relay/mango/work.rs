@@ -249,11 +249,7 @@ async fn compare(shared: &Shared, bot: i64, listing: Listing, closes: bool) -> R
                         asked.insert(known.id.clone(), one);
                         // It may be over, and what was last written in it stands before whatever is
                         // written in the next one.
-                        if listing.is_whole
-                            && has_left_unread(one)
-                            && known.is_max == Some(true)
-                            && known.chat.is_some()
-                        {
+                        if listing.is_whole && has_left_unread(one) && is_readable(&known) {
                             candidates.push((known, one));
                         }
                     }
@@ -275,7 +271,7 @@ async fn compare(shared: &Shared, bot: i64, listing: Listing, closes: bool) -> R
             for known in store::untold(tx)? {
                 let one = before.get(&known.id).copied().unwrap_or_default();
                 let for_so_long = (now - known.closed_at).abs();
-                if known.is_max == Some(true) && known.chat.is_some() && !known.is_drained && for_so_long < UNREAD {
+                if is_readable(&known) && !known.is_drained && for_so_long < UNREAD {
                     asked.insert(known.id.clone(), one);
                     candidates.push((known, one));
                 } else if closes && (known.is_assumed || for_so_long >= GRACE) {
@@ -295,6 +291,11 @@ async fn compare(shared: &Shared, bot: i64, listing: Listing, closes: bool) -> R
         .await?;
     shared.mango_rounds.note_asked(asked);
     Ok(work)
+}
+
+/// Whether it is one of MAX, and MANGO has told by which name its messages are read.
+fn is_readable(known: &Known) -> bool {
+    known.is_max == Some(true) && known.chat.is_some()
 }
 
 /// Whether a session has left the list and was not read since.

@@ -173,7 +173,7 @@ impl Control {
     pub fn desk(&self, what: &str, social_user: &str, user_id: i64, text: &str) -> Result<(), String> {
         let World { dialogs, account, switches, clock, .. } = &mut *self.site.lock();
         let abonent = account.abonent(user_id, switches.abonent_offset);
-        dialogs.desk(switches, (what, social_user), abonent, text, clock.now_ms())
+        dialogs.desk(switches, what, social_user, abonent, text, clock.now_ms())
     }
 
     /// The message reached the client.
@@ -328,7 +328,7 @@ fn route(world: &mut World, method: &str, parts: &[&str], body: &Value) -> Reply
             let abonent = body["abonentId"].as_i64().unwrap_or_default();
             let now = world.clock.now_ms();
             let acted =
-                world.dialogs.desk(&world.switches, (text("what"), text("socialUserId")), abonent, text("text"), now);
+                world.dialogs.desk(&world.switches, text("what"), text("socialUserId"), abonent, text("text"), now);
             acted.map_or_else(|error| bad(&error), |()| done())
         }
         ("POST", ["delivered"]) => {

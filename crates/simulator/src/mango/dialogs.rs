@@ -291,7 +291,8 @@ impl Dialogs {
     pub fn desk(
         &mut self,
         switches: &Switches,
-        (what, social_user): (&str, &str),
+        what: &str,
+        social_user: &str,
         abonent: i64,
         text: &str,
         now: i64,
