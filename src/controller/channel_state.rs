@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 use secrecy::SecretString;
+use tokio::sync::OwnedMutexGuard;
 
 use super::Error;
 use super::cleanup::Tried;
@@ -17,6 +18,7 @@ use super::refusal::Refusals;
 use super::relay_link::Talk;
 use super::resource::Channel;
 use super::scope::Scope;
+use super::start::Start;
 use super::warnings::Warnings;
 use super::withheld::Withheld;
 use super::writer::Memory;
@@ -35,8 +37,6 @@ pub type Judged = Result<Arc<MaxChannel>, Vec<String>>;
 
 /// See [`ChannelState::first_until`].
 const FIRST: Duration = Duration::from_secs(5);
-/// As long as fewer wait, each has its turn at once.
-const FEW: usize = 10;
 
 /// The texts in a Secret.
 type Values = BTreeMap<String, SecretString>;
@@ -44,20 +44,36 @@ type Values = BTreeMap<String, SecretString>;
 /// Secrets as they were read, by namespace and name, as long as a channel keeps them: those that
 /// many channels refer to, such as one CRM's, are read and kept once.
 #[derive(Debug, Default)]
-pub struct SharedSecrets(Mutex<HashMap<(String, String), Read>>);
+pub struct SharedSecrets {
+    known: Mutex<HashMap<(String, String), Read>>,
+    /// Held by whoever reads one that many refer to.
+    reading: Mutex<HashMap<(String, String), Turn>>,
+}
 
 /// Of which version a Secret was read, and what was in it.
 type Read = (String, Weak<Values>);
 
+/// Who may read a Secret now.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
 impl SharedSecrets {
     fn get(&self, namespace: &str, name: &str, version: &str) -> Option<Arc<Values>> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (held, values) = known.get(&(namespace.to_owned(), name.to_owned()))?;
         values.upgrade().filter(|_| held == version)
     }
 
+    /// Returns once nobody else reads this one.
+    async fn turn(&self, namespace: &str, name: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            reading.entry((namespace.to_owned(), name.to_owned())).or_default().clone()
+        };
+        turn.lock_owned().await
+    }
+
     fn put(&self, namespace: &str, name: &str, version: &str, values: &Arc<Values>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() == known.capacity() {
             known.retain(|_, (_, values)| values.strong_count() > 0);
         }
@@ -119,6 +135,8 @@ pub struct ChannelState {
     /// this process.
     pub undelivered: Option<Undelivered>,
     pub was_ready: bool,
+    /// While it is on its way to its first Ready and nothing is wrong.
+    pub start: Option<Start>,
 }
 
 impl ChannelState {
@@ -159,6 +177,7 @@ impl ChannelState {
             deleting: Tried::default(),
             undelivered: None,
             was_ready,
+            start: (!was_ready).then(Start::default),
         }
     }
 
@@ -198,6 +217,8 @@ impl ChannelState {
             if self.secrets.get(&name).is_some_and(|(held, _)| *held == version) {
                 continue;
             }
+            let is_shared = scope.is_shared(&namespace, &name);
+            let _turn = if is_shared { Some(context.secrets.turn(&namespace, &name).await) } else { None };
             if let Some(values) = context.secrets.get(&namespace, &name, &version) {
                 self.gone.remove(&name);
                 self.secrets.insert(name, (version, values));
@@ -238,7 +259,7 @@ impl ChannelState {
     /// many channels wait: then everything takes longer.
     pub fn first_until(&mut self, context: &Context, scope: &Scope) -> Millis {
         *self.first_until.get_or_insert_with(|| {
-            let pause = FIRST * if scope.queue.waiting() < FEW { 1 } else { 4 };
+            let pause = FIRST * if scope.queue.is_busy() { 4 } else { 1 };
             context.clock.now() + i64::try_from(pause.as_millis()).unwrap_or(0)
         })
     }

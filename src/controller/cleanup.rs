@@ -87,6 +87,9 @@ pub async fn pass(
     if !channel.has_finalizer() {
         return Ok(done(false));
     }
+    if let Some(start) = state.start.take() {
+        pass::tell(context, channel, start.end()).await;
+    }
     // Whether it comes up as it was changed is nothing to wait for any more.
     context.rollouts.ended(&channel.reference()).iter().for_each(|next| context.kick(next));
     let judged = state.judge(channel, context);

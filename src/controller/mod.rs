@@ -33,6 +33,7 @@ mod resource;
 mod rollouts;
 mod scope;
 mod settings;
+mod start;
 mod status_page;
 mod volume;
 mod warnings;

@@ -21,9 +21,10 @@ use super::relay_link;
 use super::resource::Channel;
 use super::rollouts::{self, Turn};
 use super::scope::Scope;
+use super::start::{News, Start};
 use super::withheld::Withheld;
-use super::writer::{Change, Deleted, Live, Owned, Writer, is_applied_otherwise, is_controlled_by};
-use super::{Error, compare, events, names, volume};
+use super::writer::{Change, Deleted, Live, Owned, is_applied_otherwise, is_controlled_by};
+use super::{Error, compare, events, names, start, volume};
 use crate::api::ChannelRef;
 use crate::api::{ConditionType, Reason, conditions};
 use crate::channel;
@@ -68,6 +69,9 @@ pub async fn pass(
 ) -> Result<Outcome, Error> {
     let clock = || context.clock.now();
     let name = channel.reference();
+    if let Some(start) = &mut state.start {
+        start.is_busy = scope.queue.is_busy();
+    }
     let mut has_finalizer = true;
     if !channel.has_finalizer() {
         // Before anything is made outside. The watch brings the channel back with the finalizer.
@@ -169,7 +173,9 @@ impl Shell for Steps<'_> {
             self.scope.kick(&self.name);
         }
         let (context, channel) = (self.context, self.channel);
-        tell_changes(context, channel, &self.relay.done).await;
+        for news in of_changes(context, &self.relay.done) {
+            tell_well(context, channel, self.state, news).await;
+        }
         follow_rollout(context, self.scope, channel, &self.relay.found).await;
         let mut is_told = relay_link::tell_subscription(context, self.scope, self.state, &self.name).await;
         if let Some(config) = &self.relay.config {
@@ -259,8 +265,25 @@ async fn follow_rollout(context: &Context, scope: &Scope, channel: &Channel, rel
 
 /// Events for what was changed outside.
 pub async fn tell_changes(context: &Context, channel: &Channel, done: &[Done]) {
-    for told in events::of_changes(done, context.settings.installation.language) {
-        context.writer.event(channel, EventType::Normal, &told.reason, told.action, &told.note).await;
+    tell(context, channel, of_changes(context, done)).await;
+}
+
+fn of_changes(context: &Context, done: &[Done]) -> Vec<News> {
+    let told = events::of_changes(done, context.settings.installation.language).into_iter();
+    told.map(|told| News::done(told.reason, told.action, told.note)).collect()
+}
+
+pub async fn tell(context: &Context, channel: &Channel, all: impl IntoIterator<Item = News>) {
+    for News { type_, reason, action, note, .. } in all {
+        context.writer.event(channel, type_, &reason, &action, &note).await;
+    }
+}
+
+/// Tells of what went as it should: of a channel that starts with the event that says Ready.
+async fn tell_well(context: &Context, channel: &Channel, state: &mut ChannelState, news: News) {
+    match &mut state.start {
+        Some(start) => start.keep(news, context.clock.now()),
+        None => tell(context, channel, [news]).await,
     }
 }
 
@@ -273,7 +296,8 @@ fn next(context: &Context, name: &ChannelRef, state: &ChannelState, waits_for_re
     let refused = state.refusals.due().map(|due| due - now);
     let told = state.warnings.due().map(|due| due - now);
     let first = state.first_until.filter(|_| state.written.is_none()).map(|due| due - now).filter(|due| *due > 0);
-    [due, refused, told, first].into_iter().flatten().fold(steady, Millis::min).max(200)
+    let start = state.start.as_ref().and_then(Start::due).map(|due| due - now);
+    [due, refused, told, first, start].into_iter().flatten().fold(steady, Millis::min).max(200)
 }
 
 /// Says what the channel asks for and finds out whether another holds it.
@@ -512,41 +536,36 @@ impl Serving {
                 self.changed |= refusals.take("HTTPRoute", &object, &desired, now, removed)?.unwrap_or(false);
             }
         }
-        self.tell_objects(writer, channel, blueprint, changes).await;
+        self.tell_objects(context, channel, state, (blueprint, changes)).await;
         Ok(())
     }
 
     /// Events for what was made or made again.
     async fn tell_objects(
         &mut self,
-        writer: &Writer,
+        context: &Context,
         channel: &Channel,
-        blueprint: &Blueprint,
-        changes: Vec<(&str, Change)>,
+        state: &mut ChannelState,
+        (blueprint, changes): (&Blueprint, Vec<(&str, Change)>),
     ) {
         let name = &blueprint.channel;
         for (kind, change) in changes {
             self.changed |= change != Change::None;
             match change {
+                Change::Made if kind == "StatefulSet" && blueprint.is_ephemeral() => {
+                    let note = "The relay keeps undelivered messages on the pod's own disk: they die with the pod (relay.storage.ephemeral)";
+                    context.writer.event(channel, EventType::Warning, "EphemeralStorage", "CreateRelay", note).await;
+                }
                 Change::Made if kind == "StatefulSet" => {
-                    let note = if blueprint.is_ephemeral() {
-                        "The relay keeps undelivered messages on the pod's own disk: they die with the pod (relay.storage.ephemeral)"
-                    } else {
-                        "The relay is made"
-                    };
-                    let (type_, reason) = if blueprint.is_ephemeral() {
-                        (EventType::Warning, "EphemeralStorage")
-                    } else {
-                        (EventType::Normal, "RelayCreated")
-                    };
-                    writer.event(channel, type_, reason, "CreateRelay", note).await;
+                    let news = News::done("RelayCreated", "CreateRelay", "The relay is made");
+                    tell_well(context, channel, state, news).await;
                 }
                 Change::Recreated => {
                     let note = format!(
                         "{kind} {} is made again, because it cannot be changed to what it shall be",
                         names::relay(&name.name)
                     );
-                    writer.event(channel, EventType::Normal, "Recreated", "RecreateObject", &note).await;
+                    context.writer.event(channel, EventType::Normal, "Recreated", "RecreateObject", &note).await;
                 }
                 _ => {}
             }
@@ -731,13 +750,25 @@ pub async fn report(
     state: &mut ChannelState,
     relay: &RelayState,
 ) -> Result<bool, Error> {
+    let now = context.clock.now();
+    if let Some(start) = state.start.take_if(|start| start.is_late(now)) {
+        tell(context, channel, start.end()).await;
+    }
     state.reconciler.set_unapplied(state.refusals.all());
-    let status = state.reconciler.report(relay, context.clock.now()).clone();
+    let status = state.reconciler.report(relay, now).clone();
     let version = channel.resource_version();
     let is_there = channel.status.as_ref() == Some(&status);
     // The watch lags behind what was just written.
     let is_on_its_way = state.written.as_ref().is_some_and(|(from, written)| *from == version && *written == status);
     if is_there || is_on_its_way {
+        return Ok(false);
+    }
+    let ready = conditions::find(&status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "True");
+    let is_troubled = state.reconciler.is_refused_at_max()
+        || status.conditions.iter().any(|condition| start::is_trouble(condition, state.facts.is_some()));
+    let before = state.written.as_ref().map(|(_, written)| written).or(channel.status.as_ref());
+    let is_progress = !ready && !is_troubled && before.is_some_and(|before| start::is_of_same_wish(before, &status));
+    if is_progress && state.start.as_mut().is_some_and(|start| start.holds_status(now)) {
         return Ok(false);
     }
     if let Err(error) = context.writer.status(channel, &status).await {
@@ -750,12 +781,21 @@ pub async fn report(
     }
     let before = state.written.replace((version, status.clone())).map(|(_, before)| before.conditions);
     let before = before.as_deref().unwrap_or_else(|| channel.conditions());
-    for condition in &status.conditions {
-        if let Some((type_, action)) = transition(before, condition) {
-            context.writer.event(channel, type_, &condition.reason, &action, &condition.message).await;
+    let mut news: Vec<News> = status.conditions.iter().filter_map(|condition| transition(before, condition)).collect();
+    if let Some(mut start) = state.start.take() {
+        start.wrote_status(now);
+        if is_troubled {
+            news.splice(0..0, start.end());
+        } else if ready {
+            news = start.ready(news);
+        } else {
+            for news in news.drain(..) {
+                start.keep(news, now);
+            }
+            state.start = Some(start);
         }
     }
-    let ready = conditions::find(&status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "True");
+    tell(context, channel, news).await;
     if ready && !state.was_ready {
         state.was_ready = true;
         if let Some(Time(made)) = &channel.metadata.creation_timestamp {
@@ -766,31 +806,31 @@ pub async fn report(
     Ok(true)
 }
 
-/// Whether a condition has news worth an event: it fails, for another reason than before, or it
-/// holds again.
-fn transition(before: &[Condition], now: &Condition) -> Option<(EventType, String)> {
+/// The news of a condition, if it has any worth an event: it fails, for another reason than before,
+/// or it holds again.
+fn transition(before: &[Condition], now: &Condition) -> Option<News> {
     let type_: ConditionType = now.type_.parse().ok()?;
     if type_ == ConditionType::Stalled {
         return None;
     }
-    // Two conditions may fail for reasons of the same name.
-    let check = format!("Check{type_}");
     let before = before.iter().find(|before| before.type_ == now.type_);
     let was = before.map_or("Unknown", |before| before.status.as_str());
-    match now.status.as_str() {
+    let event = match now.status.as_str() {
         // What `Ready` says stands in the event of the condition that fails.
         "False"
             if type_ != ConditionType::Ready
                 && before.is_none_or(|before| before.status != "False" || before.reason != now.reason) =>
         {
-            let waits =
-                ["RelayStarting", "NotSubscribed", "ConfigPending", "AutoRepliesNotConfigured", "OffHoursBotActive"];
-            let type_ = if waits.contains(&now.reason.as_str()) { EventType::Normal } else { EventType::Warning };
-            Some((type_, check))
+            if start::is_expected(now) {
+                EventType::Normal
+            } else {
+                EventType::Warning
+            }
         }
-        "True" if was == "False" || (was != "True" && type_ == ConditionType::Ready) => {
-            Some((EventType::Normal, check))
-        }
-        _ => None,
-    }
+        "True" if was == "False" || (was != "True" && type_ == ConditionType::Ready) => EventType::Normal,
+        _ => return None,
+    };
+    // Two conditions may fail for reasons of the same name.
+    let (reason, action, note) = (now.reason.clone(), start::check(&now.type_), now.message.clone());
+    Some(News { type_: event, reason, action, note, is_done: now.status == "True" })
 }

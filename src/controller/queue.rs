@@ -14,6 +14,8 @@ use tokio::time::Instant;
 
 use crate::api::ChannelRef;
 
+/// As long as fewer wait, each has its turn at once.
+const FEW: usize = 10;
 /// So many that wait make a pause as long again.
 const MANY: usize = 100;
 /// A pause is not stretched further than this.
@@ -52,6 +54,11 @@ impl Queue {
     /// The pause before the next probe of a channel that is well: longer while many wait.
     pub fn eased(&self, pause: Duration) -> Duration {
         pause * u32::try_from((1 + self.waiting() / MANY).min(MOST)).unwrap_or(1)
+    }
+
+    /// Whether so many wait that everything takes longer.
+    pub fn is_busy(&self) -> bool {
+        self.waiting() >= FEW
     }
 
     /// How many waited when they were counted last, a moment ago at most.

@@ -261,6 +261,12 @@ impl Scope {
         (index.channels.get(channel).map_or(0, |known| known.events), index.fillings)
     }
 
+    /// Whether more than one channel refers to a Secret.
+    pub fn is_shared(&self, namespace: &str, name: &str) -> bool {
+        let users = |index: &Index| index.by_secret.get(&(namespace.to_owned(), name.to_owned())).map(BTreeSet::len);
+        users(&self.index()).is_some_and(|users| users > 1)
+    }
+
     fn users_of(&self, namespace: &str, name: &str) -> BTreeSet<ChannelRef> {
         self.index().by_secret.get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default()
     }

@@ -317,6 +317,15 @@ async fn measure(cluster: &Cluster, count: u32) -> (String, String) {
     };
     let each = |sum: f64| sum / f64::from(count);
     let [all, writes, events] = requests(mark);
+    let mut told: BTreeMap<String, u32> = BTreeMap::new();
+    for event in world.api::<Event>().list(&ListParams::default()).await.unwrap() {
+        if event.regarding.and_then(|about| about.kind).as_deref() == Some("MaxChannel") {
+            *told.entry(event.reason.unwrap_or_default()).or_default() += 1;
+        }
+    }
+    for (reason, times) in told {
+        eprintln!("event {reason}: {:.2} each", f64::from(times) / f64::from(count));
+    }
 
     // What the API server itself still makes of it, the pods that nobody runs for instance, ends
     // meanwhile.

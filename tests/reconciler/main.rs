@@ -594,6 +594,48 @@ async fn the_receipts_of_all_relays_are_summed_in_the_controllers_metrics() {
     world.stop_all(false).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_channel_that_becomes_ready_without_trouble_costs_few_requests_and_is_told_of_by_one_event() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (mango, _account) = mango_of_all().await;
+    let mut world = World::start(1, &mango).await;
+    world.until(World::amiss).await.unwrap();
+    // An event comes after the status that it is about.
+    let untold =
+        |world: &World| (world.server.told("Ready").len() < CHANNELS.len()).then(|| "Ready is not told".to_owned());
+    world.until(untold).await.unwrap();
+    world.stop_all(false).await;
+    let mut told = world.server.all_told();
+    told.sort();
+    let reasons: Vec<&str> = told.iter().map(|(reason, _)| reason.as_str()).collect();
+    assert_eq!(reasons, ["EphemeralStorage", "Ready", "Ready"], "{told:?}");
+    for (words, times) in
+        [("The relay is made", 1), ("MAX is told to call the relay", CHANNELS.len()), ("the channel: ", CHANNELS.len())]
+    {
+        assert_eq!(told.iter().filter(|(_, note)| note.contains(words)).count(), times, "{words}: {told:?}");
+    }
+    let mut requests = world.server.requests();
+    // As often as its objects are looked at.
+    requests.remove("GET persistentvolumeclaims");
+    // One more on a slow machine, which first tells of what is on its way.
+    let statuses = requests.remove("PATCH maxchannels/status").unwrap_or(0);
+    assert!((2..=4).contains(&statuses), "{statuses} statuses");
+    let shown: Vec<String> = requests.iter().map(|(request, times)| format!("{request} {times}")).collect();
+    assert_eq!(
+        shown,
+        [
+            "GET secrets 5",
+            "PATCH maxchannels 2",
+            "POST events 3",
+            "POST networkpolicies 2",
+            "POST secrets 2",
+            "POST serviceaccounts 2",
+            "POST services 2",
+            "POST statefulsets 2",
+        ]
+    );
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }

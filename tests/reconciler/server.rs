@@ -60,6 +60,8 @@ struct State {
     /// Channels that were deleted while a person had taken their finalizer away, by uid.
     gone_unheld: HashSet<String>,
     writes: u64,
+    /// Requests of controllers, by verb and kind; lists, watches and leases aside.
+    requests: BTreeMap<String, u64>,
     /// Reasons of events.
     told: Vec<(String, String)>,
     counts: BTreeMap<&'static str, u64>,
@@ -300,6 +302,10 @@ impl State {
     }
 
     fn serve(&mut self, call: &Call) -> Result<(u16, Value), Refused> {
+        if call.plural != "leases" && !(call.method == Method::GET && call.name.is_none()) {
+            let sub = if call.is_status { "/status" } else { "" };
+            *self.requests.entry(format!("{} {}{sub}", call.method, call.plural)).or_default() += 1;
+        }
         let missing = || refusal(404, "NotFound", &format!("{} {:?} not found", call.plural, call.name));
         let key = (call.plural.clone(), call.name.clone().unwrap_or_default());
         match (&call.method, &call.name) {
@@ -761,6 +767,16 @@ impl Server {
 
     pub fn told(&self, reason: &str) -> Vec<String> {
         self.state().told.iter().filter(|(told, _)| told == reason).map(|(_, note)| note.clone()).collect()
+    }
+
+    /// Requests of controllers so far, by verb and kind; lists, watches and leases aside.
+    pub fn requests(&self) -> BTreeMap<String, u64> {
+        self.state().requests.clone()
+    }
+
+    /// Reasons and words of all events.
+    pub fn all_told(&self) -> Vec<(String, String)> {
+        self.state().told.clone()
     }
 
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {

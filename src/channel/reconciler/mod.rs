@@ -197,6 +197,12 @@ impl Reconciler {
         self.bot.as_ref()
     }
 
+    /// Whether the last attempt at the subscription did not succeed.
+    #[must_use]
+    pub const fn is_refused_at_max(&self) -> bool {
+        self.intake_failure.is_some()
+    }
+
     /// What is wanted; none while the manifest was never usable.
     #[must_use]
     pub fn desired(&self) -> Option<&Desired> {
