@@ -92,6 +92,13 @@ pub struct Settled {
     pub events: (u64, u64),
 }
 
+/// What counts for as long as the objects have the versions that are noted with it, whoever leads.
+#[derive(Debug, Default)]
+pub struct Kept {
+    secrets: BTreeMap<String, (String, Arc<Values>)>,
+    applied: Memory,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct ChannelState {
@@ -179,6 +186,16 @@ impl ChannelState {
             was_ready,
             start: (!was_ready).then(Start::default),
         }
+    }
+
+    /// Takes what stays of a state that is forgotten.
+    pub fn keep(&mut self) -> Kept {
+        Kept { secrets: std::mem::take(&mut self.secrets), applied: std::mem::take(&mut self.applied) }
+    }
+
+    /// With what has stayed of an earlier one.
+    pub fn with(self, kept: Kept) -> Self {
+        Self { secrets: kept.secrets, applied: kept.applied, ..self }
     }
 
     /// The manifest as it stands in the cluster, judged once per change.

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::Settings;
-use super::channel_state::{ChannelState, SharedSecrets};
+use super::channel_state::{ChannelState, Kept, SharedSecrets};
 use super::lease::Fence;
 use super::metrics::{ConditionLabels, Metrics, RolloutLabels};
 use super::resource::Channel;
@@ -64,6 +64,8 @@ struct State {
 struct Record {
     claim: Option<Claim>,
     state: Option<Arc<tokio::sync::Mutex<ChannelState>>>,
+    /// Of a state that was forgotten.
+    kept: Kept,
     /// Grows with everything that a pass under way should not ignore.
     version: watch::Sender<u64>,
     /// How many passes in a row have failed.
@@ -170,15 +172,22 @@ impl Context {
         new: impl FnOnce() -> ChannelState,
     ) -> Arc<tokio::sync::Mutex<ChannelState>> {
         let mut state = self.state();
-        let state = &mut state.channels.entry(channel.clone()).or_default().state;
-        state.get_or_insert_with(|| Arc::new(tokio::sync::Mutex::new(new()))).clone()
+        let Record { state, kept, .. } = state.channels.entry(channel.clone()).or_default();
+        let new = || Arc::new(tokio::sync::Mutex::new(new().with(std::mem::take(kept))));
+        state.get_or_insert_with(new).clone()
     }
 
-    /// Forgets what was kept of channels: another replica may change everything of them now.
+    /// Forgets what was kept of channels: another replica may change everything of them now. What
+    /// is known by its version stays, so that one that leads again a moment later, as after an
+    /// outage of the API server, does not read everything again.
     pub fn forget(&self, is_lost: impl Fn(&ChannelRef) -> bool) {
         let mut state = self.state();
         for (_, record) in state.channels.iter_mut().filter(|(channel, _)| is_lost(channel)) {
-            record.state = None;
+            if let Some(state) = record.state.take()
+                && let Ok(mut state) = state.try_lock()
+            {
+                record.kept = state.keep();
+            }
             record.attempts = 0;
             record.receipt = None;
         }

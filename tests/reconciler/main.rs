@@ -636,6 +636,37 @@ async fn a_new_channel_that_becomes_ready_without_trouble_costs_few_requests_and
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_leads_again_after_an_outage_reads_no_secret_that_has_not_changed() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (mango, _account) = mango_of_all().await;
+    let mut world = World::start(1, &mango).await;
+    world.until(World::amiss).await.unwrap();
+    let metrics = format!("http://{}/metrics", world.running[0].0.address);
+    let leads = async |expected: u8| {
+        let line = format!("maxchannel_controller_leader {expected}");
+        let began = Instant::now();
+        while !reqwest::get(&metrics).await.unwrap().text().await.unwrap().lines().any(|found| found == line) {
+            assert!(began.elapsed() < PATIENCE, "{line}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let before = world.server.requests()["GET secrets"];
+    world.server.away(true);
+    leads(0).await;
+    world.server.away(false);
+    leads(1).await;
+    // A change shows that both are looked at again.
+    for text in &mut world.texts {
+        *text = "Текст после перерыва".to_owned();
+    }
+    world.put_channels();
+    world.until(World::amiss).await.unwrap();
+    // One relay's Secret each is written, and read for that.
+    assert_eq!(world.server.requests()["GET secrets"] - before, CHANNELS.len() as u64);
+    world.stop_all(false).await;
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
