@@ -173,9 +173,7 @@ impl Shell for Steps<'_> {
             self.scope.kick(&self.name);
         }
         let (context, channel) = (self.context, self.channel);
-        for news in of_changes(context, &self.relay.done) {
-            tell_well(context, channel, self.state, news).await;
-        }
+        tell_changes(context, channel, &self.relay.done).await;
         follow_rollout(context, self.scope, channel, &self.relay.found).await;
         let mut is_told = relay_link::tell_subscription(context, self.scope, self.state, &self.name).await;
         if let Some(config) = &self.relay.config {
@@ -265,12 +263,9 @@ async fn follow_rollout(context: &Context, scope: &Scope, channel: &Channel, rel
 
 /// Events for what was changed outside.
 pub async fn tell_changes(context: &Context, channel: &Channel, done: &[Done]) {
-    tell(context, channel, of_changes(context, done)).await;
-}
-
-fn of_changes(context: &Context, done: &[Done]) -> Vec<News> {
-    let told = events::of_changes(done, context.settings.installation.language).into_iter();
-    told.map(|told| News::done(told.reason, told.action, told.note)).collect()
+    for told in events::of_changes(done, context.settings.installation.language) {
+        context.writer.event(channel, EventType::Normal, &told.reason, told.action, &told.note).await;
+    }
 }
 
 pub async fn tell(context: &Context, channel: &Channel, all: impl IntoIterator<Item = News>) {

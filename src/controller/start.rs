@@ -1,5 +1,6 @@
-//! A channel on its way to its first Ready: what was made for it is told by the one event that says
-//! Ready, and a status that only tells of progress is written with pauses.
+//! A channel on its way to its first Ready: what was made for it in the cluster is told by the one
+//! event that says Ready, and a status that only tells of progress is written with pauses. What is
+//! changed outside is told by itself at once.
 //!
 //! A person wants to know that the channel works; each step is for whoever asks why it does not. So
 //! the start is over as soon as anything is wrong, and after a while in any case: then what was
