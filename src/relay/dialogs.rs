@@ -41,23 +41,39 @@ impl Stepper<'_> {
                 raw: &row.raw,
                 sources,
             };
-            receipt::begin(self.tx, row.day);
-            let fate = self.take_update(&mut customer, &taken)?;
-            // What a customer wrote is either handed over, or left for a reason that is counted.
-            let is_message = matches!(update.event, update::Event::MessageCreated(_));
-            receipt::end(self.tx, !is_message || matches!(fate, Fate::Left(_)))?;
-            let state = match fate {
-                Fate::Done => State::Taken,
-                Fate::Unseen => State::Unseen,
-                Fate::Left(left) => {
-                    self.tx.wake(|woken| woken.left.push(left));
-                    if left == Left::NoChat { State::Unseen } else { State::Taken }
-                }
-            };
+            let state = self.take_counted(&mut customer, &taken, row.day)?;
             inbox::set_state(self.tx, row.id, state)?;
         }
         customer.save(self.tx, self.rules)?;
         Ok(rows.len() == limit as usize)
+    }
+
+    /// Takes the update of one customer that nothing waits before, and which stands in the inbox as
+    /// taken.
+    pub fn take_alone(&self, mut customer: Customer, taken: &Taken<'_>, day: i64) -> Result<(), StoreError> {
+        let state = self.take_counted(&mut customer, taken, Some(day))?;
+        if state != State::Taken {
+            inbox::set_state(self.tx, taken.row, state)?;
+        }
+        customer.save(self.tx, self.rules)
+    }
+
+    /// Takes an update and counts what has become of it. `day`: on which it came, where that is
+    /// counted.
+    fn take_counted(&self, customer: &mut Customer, taken: &Taken<'_>, day: Option<i64>) -> Result<State, StoreError> {
+        receipt::begin(self.tx, day);
+        let fate = self.take_update(customer, taken)?;
+        // What a customer wrote is either handed over, or left for a reason that is counted.
+        let is_message = matches!(taken.update.event, update::Event::MessageCreated(_));
+        receipt::end(self.tx, !is_message || matches!(fate, Fate::Left(_)))?;
+        Ok(match fate {
+            Fate::Done => State::Taken,
+            Fate::Unseen => State::Unseen,
+            Fate::Left(left) => {
+                self.tx.wake(|woken| woken.left.push(left));
+                if left == Left::NoChat { State::Unseen } else { State::Taken }
+            }
+        })
     }
 
     /// The dialog's chat in MAX is known. Where it was not, sends that nobody could look for are
@@ -285,11 +301,11 @@ impl Stepper<'_> {
 #[derive(Clone, Copy)]
 pub(super) struct Taken<'a> {
     pub row: i64,
-    update: &'a Update,
+    pub update: &'a Update,
     pub position: Position,
-    received_at: Millis,
-    raw: &'a str,
-    sources: &'a [Source],
+    pub received_at: Millis,
+    pub raw: &'a str,
+    pub sources: &'a [Source],
 }
 
 /// What became of an update.

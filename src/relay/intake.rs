@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::active::Active;
+use super::dialogs::Taken;
 use super::lanes::Outcome;
 use super::metrics::Odd;
 use super::moments;
@@ -17,13 +18,13 @@ use super::state::Shared;
 use super::step::Stepper;
 use super::store::gap::{self, Kind, Pending};
 use super::store::receipt::{self, Counted};
-use super::store::{Position, StoreError, Tx, customer::Customer, inbox, meta};
+use super::store::{Extent, Position, StoreError, Tx, customer::Customer, inbox, meta};
 use super::to_crm;
 use crate::contract::CustomerId;
 use crate::contract::admin::Direction;
 use crate::contract::config::{Intake, Source};
 use crate::contract::{Trouble, digest};
-use crate::max::update::{self, Event};
+use crate::max::update::{self, Event, Update};
 use crate::policy::Receiver;
 use crate::time::Millis;
 
@@ -39,6 +40,8 @@ pub(super) struct Arrival {
     /// When it was, if MAX says so.
     said: Option<Millis>,
     raw: String,
+    /// None: no messenger brings it.
+    update: Option<Update>,
     kind: &'static str,
 }
 
@@ -58,12 +61,12 @@ impl Arrival {
         };
         let position = placing::position(&update, received_at);
         let said = placing::said_time(&update, received_at);
-        Self { key, whose: Whose::of(&update, bot_user_id), position, said, raw, kind }
+        Self { key, whose: Whose::of(&update, bot_user_id), position, said, raw, update: Some(update), kind }
     }
 
     /// Something that happened at MANGO OFFICE and that no messenger brings.
     pub fn of_mango(key: String, customer: CustomerId, position: Position, raw: String) -> Self {
-        Self { key, whose: Whose::Customer(customer), position, said: None, raw, kind: "other" }
+        Self { key, whose: Whose::Customer(customer), position, said: None, raw, update: None, kind: "other" }
     }
 
     /// Whether it says itself that it is this customer's.
@@ -150,16 +153,22 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
     let heard = arrivals.iter().filter_map(|arrival| arrival.said).max();
     let corrected = shared.moments.heard(heard, shared.clock.passed());
     let at_once = AtOnce::of(shared, active, &arrivals);
+    let (rules, context) = (active.rules.clone(), shared.context());
     let stored = shared
-        .step(active, move |stepper| {
-            let tx = stepper.tx;
+        .store
+        .transact_whole(move |tx, extent| {
+            let stepper = Stepper { tx, rules: &rules, context };
+            let at_once = at_once.as_ref().filter(|_| extent == Extent::Whole);
             let mut taken = Vec::with_capacity(arrivals.len());
             moments::correct(tx, &corrected)?;
             if let Some(since) = gap {
                 gap::note(tx, since, Kind::Repeated, now)?;
             }
-            for arrival in arrivals {
-                let (is_new, customer) = arrival.store(tx, now)?;
+            for arrival in &arrivals {
+                let (is_new, customer) = match at_once {
+                    Some(at_once) => at_once.take(&stepper, arrival, now)?,
+                    None => arrival.store(tx, now)?,
+                };
                 if !is_new {
                     receipt::count(tx, receipt::day(now), Direction::ToCrm, Counted::Repeated, 1)?;
                 }
@@ -167,9 +176,6 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
             }
             if let Some(marker) = marker {
                 meta::set(tx, meta::MARKER, &marker.to_string())?;
-            }
-            if let Some(at_once) = at_once {
-                at_once.take(stepper);
             }
             Ok(taken)
         })
@@ -317,7 +323,8 @@ fn take_turn(
 
 /// What a single update is followed by in the commit that writes it down, where nothing is in its
 /// way: its customer's turn, and the mark of what is then sent to the CRM. Each would be a commit
-/// of its own, and a commit is most of what a message costs.
+/// of its own, and a commit is most of what a message costs. What fails here is left to the lane,
+/// which tells of it.
 struct AtOnce {
     customer: CustomerId,
     sources: Vec<Source>,
@@ -335,17 +342,32 @@ impl AtOnce {
         is_alone.then(|| Self { customer: *customer, sources: active.config.channel.sources.clone(), receiver })
     }
 
-    /// What fails here is the lane's, which was woken by the update: it tells of it.
-    fn take(&self, stepper: &Stepper<'_>) {
-        let taken = stepper.tx.try_out(|tx| {
-            let turn = take_turn(&Stepper { tx, ..*stepper }, self.customer, &self.sources, false)?;
-            if let (Turn::Taken { .. }, Some(receiver)) = (&turn, self.receiver) {
-                to_crm::mark_head(tx, self.customer, receiver)?;
-            }
-            Ok(turn)
-        });
-        if matches!(taken, Ok(Turn::Taken { more: false })) {
-            stepper.tx.wake(|woken| woken.dialogs.retain(|woken| *woken != self.customer));
+    /// The same as [`Arrival::store`] and [`take_turn`], without what is between the two.
+    fn take(
+        &self,
+        stepper: &Stepper<'_>,
+        arrival: &Arrival,
+        now: Millis,
+    ) -> Result<(bool, Option<CustomerId>), StoreError> {
+        let (tx, id) = (stepper.tx, self.customer);
+        let Some(update) = &arrival.update else { return arrival.store(tx, now) };
+        let customer = Customer::load(tx, id)?;
+        let is_known = gap::is_known(tx, id)?;
+        // What is to be read back comes before it.
+        let is_behind = is_known && (customer.chat_id.is_none() || gap::pending(tx, id, now)?.is_some());
+        if is_behind || inbox::any_waiting(tx, id)? {
+            return arrival.store(tx, now);
         }
+        let Arrival { key, position, raw, .. } = arrival;
+        let Some(row) = inbox::insert_taken(tx, key, id, *position, raw, now)? else { return Ok((false, Some(id))) };
+        let taken = Taken { row, update, position: *position, received_at: now, raw, sources: &self.sources };
+        stepper.take_alone(customer, &taken, receipt::day(now))?;
+        if !is_known {
+            gap::introduce(tx, id, Some(position.0).filter(|at| *at > 0), now)?;
+        }
+        if let Some(receiver) = self.receiver {
+            to_crm::mark_head(tx, id, receiver)?;
+        }
+        Ok((true, Some(id)))
     }
 }

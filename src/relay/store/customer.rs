@@ -68,37 +68,53 @@ impl Customer {
         Ok(found.unwrap_or_else(|| Self { id, ..Self::default() }))
     }
 
+    /// Writes the row. What is found by an index is written where it has changed: each index that
+    /// is touched is one more page to write.
     pub fn save(&self, tx: &Tx<'_>, rules: &Rules) -> Result<(), StoreError> {
         let due = policy::next_due(rules, &self.dialog);
         tx.wake(|woken| woken.is_due(due));
+        let row = params![
+            self.id,
+            self.name,
+            serde_json::to_string(&self.dialog)?,
+            self.barrier,
+            self.taken.map(|(at, _)| at),
+            self.taken.map(|(_, seq)| seq),
+            self.delivered.map(|(at, _)| at),
+            self.delivered.map(|(_, seq)| seq),
+            self.crm_timestamp,
+            self.bot_seq,
+            self.newest.map(|(at, _)| at),
+            self.newest.map(|(_, seq)| seq),
+            self.presence_at,
+        ];
+        let known = tx
+            .connection
+            .prepare_cached(
+                "UPDATE customer SET name = ?2, dialog = ?3, barrier = ?4, taken_at = ?5, taken_seq = ?6,
+                    delivered_at = ?7, delivered_seq = ?8, crm_timestamp = ?9, bot_seq = ?10, newest_at = ?11,
+                    newest_seq = ?12, presence_at = ?13 WHERE id = ?1",
+            )?
+            .execute(row)?;
+        if known == 0 {
+            tx.connection
+                .prepare_cached(
+                    "INSERT INTO customer (id, name, dialog, barrier, taken_at, taken_seq, delivered_at, delivered_seq,
+                                           crm_timestamp, bot_seq, newest_at, newest_seq, presence_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                )?
+                .execute(row)?;
+        }
+        tx.connection
+            .prepare_cached("UPDATE customer SET due_at = ?2 WHERE id = ?1 AND due_at IS NOT ?2")?
+            .execute(params![self.id, due])?;
+        let open = self.dialog.phase() != Phase::Idle;
         tx.connection
             .prepare_cached(
-                "INSERT INTO customer (id, chat_id, name, dialog, due_at, open, barrier, taken_at, taken_seq,
-                                       delivered_at, delivered_seq, crm_timestamp, bot_seq, newest_at, newest_seq,
-                                       presence_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
-                 ON CONFLICT (id) DO UPDATE SET chat_id = ?2, name = ?3, dialog = ?4, due_at = ?5, open = ?6,
-                    barrier = ?7, taken_at = ?8, taken_seq = ?9, delivered_at = ?10, delivered_seq = ?11,
-                    crm_timestamp = ?12, bot_seq = ?13, newest_at = ?14, newest_seq = ?15, presence_at = ?16",
+                "UPDATE customer SET chat_id = ?2, open = ?3
+                 WHERE id = ?1 AND (chat_id IS NOT ?2 OR open IS NOT ?3)",
             )?
-            .execute(params![
-                self.id,
-                self.chat_id,
-                self.name,
-                serde_json::to_string(&self.dialog)?,
-                due,
-                self.dialog.phase() != Phase::Idle,
-                self.barrier,
-                self.taken.map(|(at, _)| at),
-                self.taken.map(|(_, seq)| seq),
-                self.delivered.map(|(at, _)| at),
-                self.delivered.map(|(_, seq)| seq),
-                self.crm_timestamp,
-                self.bot_seq,
-                self.newest.map(|(at, _)| at),
-                self.newest.map(|(_, seq)| seq),
-                self.presence_at,
-            ])?;
+            .execute(params![self.id, self.chat_id, open])?;
         Ok(())
     }
 

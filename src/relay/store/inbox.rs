@@ -56,14 +56,46 @@ pub(in crate::relay) fn insert(
     tx: &Tx<'_>,
     key: &str,
     customer: Option<CustomerId>,
+    position: Position,
+    raw: &str,
+    now: Millis,
+) -> Result<bool, StoreError> {
+    let state = if customer.is_some() { State::Waiting } else { State::Taken };
+    let is_new = write(tx, key, customer, position, raw, now, state)?;
+    if is_new && state == State::Taken {
+        receipt::count(tx, receipt::day(now), Direction::ToCrm, Counted::Withheld, 1)?;
+    }
+    if is_new {
+        tx.wake(|woken| woken.dialogs.extend(customer));
+    }
+    Ok(is_new)
+}
+
+/// The same of an update that the rules take at once. Returns its row, if it is new.
+pub(in crate::relay) fn insert_taken(
+    tx: &Tx<'_>,
+    key: &str,
+    customer: CustomerId,
+    position: Position,
+    raw: &str,
+    now: Millis,
+) -> Result<Option<i64>, StoreError> {
+    let is_new = write(tx, key, Some(customer), position, raw, now, State::Taken)?;
+    Ok(is_new.then(|| tx.connection.last_insert_rowid()))
+}
+
+fn write(
+    tx: &Tx<'_>,
+    key: &str,
+    customer: Option<CustomerId>,
     (at, seq): Position,
     raw: &str,
     now: Millis,
+    state: State,
 ) -> Result<bool, StoreError> {
     if erased::contains(tx, key)? {
         return Ok(false);
     }
-    let state = if customer.is_some() { State::Waiting } else { State::Taken };
     let day = receipt::day(now);
     let inserted = tx
         .connection
@@ -74,12 +106,13 @@ pub(in crate::relay) fn insert(
         .execute(params![key, customer, at, seq, raw, now, state, day])?;
     if inserted > 0 {
         receipt::count(tx, day, Direction::ToCrm, Counted::Received, 1)?;
-        if state == State::Taken {
-            receipt::count(tx, day, Direction::ToCrm, Counted::Withheld, 1)?;
-        }
-        tx.wake(|woken| woken.dialogs.extend(customer));
     }
     Ok(inserted > 0)
+}
+
+/// Whether an update of that customer's waits.
+pub(in crate::relay) fn any_waiting(tx: &Tx<'_>, id: CustomerId) -> Result<bool, StoreError> {
+    Ok(tx.connection.prepare_cached("SELECT 1 FROM inbox WHERE customer = ?1 AND done = 0")?.exists([id])?)
 }
 
 /// Whether nothing ever came, or all is forgotten.

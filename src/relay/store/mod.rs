@@ -103,20 +103,6 @@ impl Tx<'_> {
     pub fn wake(&self, note: impl FnOnce(&mut Woken)) {
         note(&mut self.woken.borrow_mut());
     }
-
-    /// Runs `work` in a savepoint of its own: what it does is kept where it succeeds, and where it
-    /// fails, or panics, the rest of the transaction is as if it had not been tried.
-    ///
-    /// # Errors
-    /// What `work` failed with; or the transaction as a whole is lost.
-    pub fn try_out<T>(&self, work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let (value, woken) = run(self.connection, In::Savepoint, |tx| {
-            catch_unwind(AssertUnwindSafe(|| work(tx)))
-                .unwrap_or_else(|_| Err(StoreError::Commit("this step panicked".to_owned())))
-        })?;
-        self.woken.borrow_mut().add(woken);
-        Ok(value)
-    }
 }
 
 /// The place of a message in its dialog: (timestamp, seq) of MAX.
@@ -158,39 +144,14 @@ impl Woken {
     pub fn is_due(&mut self, due: Option<Millis>) {
         self.due = self.due.into_iter().chain(due).min();
     }
+}
 
-    /// All but whether rows were changed, which is found for a piece of work as a whole.
-    fn add(&mut self, other: Self) {
-        let Self {
-            written: _,
-            dialogs,
-            crm,
-            head,
-            max,
-            bot,
-            reports,
-            timers,
-            due,
-            left,
-            starts,
-            dead_letters,
-            overdue,
-            gaps,
-        } = other;
-        self.dialogs.extend(dialogs);
-        self.crm.extend(crm);
-        self.head = head.or(self.head.take());
-        self.max.extend(max);
-        self.bot.extend(bot);
-        self.reports |= reports;
-        self.timers |= timers;
-        self.is_due(due);
-        self.left.extend(left);
-        self.starts.extend(starts);
-        self.dead_letters += dead_letters;
-        self.overdue += overdue;
-        self.gaps |= gaps;
-    }
+/// How much of a piece of work is tried in one transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    Whole,
+    /// What must be, though the rest cannot.
+    Least,
 }
 
 /// A handle to the store. Cheap to clone; when the last is gone the thread ends.
@@ -297,9 +258,39 @@ impl Store {
         &self,
         work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.hand_in(|connection, place| run(connection, place, work)).await
+    }
+
+    /// Runs as much of `work` in one transaction as can be: where it fails, or panics, with
+    /// [`Extent::Whole`], it is as if it had not been tried, and it runs with [`Extent::Least`].
+    ///
+    /// # Errors
+    /// The least failed, too, or the disk refused; then nothing of it was kept and nobody is woken.
+    pub async fn transact_whole<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Tx<'_>, Extent) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.hand_in(move |connection, place| {
+            let whole = run(connection, place, |tx| {
+                catch_unwind(AssertUnwindSafe(|| work(tx, Extent::Whole)))
+                    .unwrap_or_else(|_| Err(StoreError::Commit("this step panicked".to_owned())))
+            });
+            match whole {
+                Err(_) if !connection.is_autocommit() => run(connection, place, |tx| work(tx, Extent::Least)),
+                whole => whole,
+            }
+        })
+        .await
+    }
+
+    /// Hands in what runs in a transaction, and waits for the commit.
+    async fn hand_in<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection, In) -> Result<(T, Woken), StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |place| {
-            let outcome = place.map(|(connection, place)| run(connection, place, work));
+            let outcome = place.map(|(connection, place)| work(connection, place));
             Box::new(move |committed: Result<(), &str>, announce: Option<&Announce>| {
                 let outcome = match (outcome, committed) {
                     (Some(Ok((value, woken))), Ok(())) => {
@@ -720,7 +711,7 @@ mod tests {
         let outside = store
             .transact(move |tx| {
                 let mut outside = Vec::new();
-                tx.try_out(|tx| {
+                run(tx.connection, In::Savepoint, |tx| {
                     write(tx, "b")?;
                     let open = std::fs::read_dir("/proc/self/fd").unwrap();
                     let open = open.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
@@ -735,32 +726,59 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_tried_out_in_vain_leaves_the_rest_of_its_transaction_alone() {
+    async fn what_fails_as_a_whole_leaves_nothing_and_the_least_is_done_instead() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join(FILE)).unwrap();
-        let kept = store
-            .transact(|tx| {
-                meta::set(tx, "before", "x")?;
-                let failed = tx.try_out(|tx| {
-                    meta::set(tx, "half", "done")?;
-                    tx.wake(|woken| woken.crm.push(CustomerId::new(1)));
-                    Err::<(), _>(StoreError::Commit("made to fail".to_owned()))
-                });
-                let panicked = tx.try_out(|tx| -> Result<(), StoreError> {
-                    meta::set(tx, "half", "done")?;
-                    panic!("made to panic")
-                });
-                tx.try_out(|tx| meta::set(tx, "after", "y"))?;
-                assert_eq!(*tx.woken.borrow(), Woken::default(), "what failed woke somebody");
-                Ok((failed.is_err(), panicked.is_err()))
+        let (woke, mut woken) = mpsc::unbounded_channel();
+        store.set_announce(move |woken| drop(woke.send(woken.crm)));
+        let attempt = |number: i64, way: &'static str| {
+            store.transact_whole(move |tx, extent| {
+                meta::set(tx, &format!("least {number}"), "x")?;
+                if extent == Extent::Whole {
+                    meta::set(tx, &format!("whole {number}"), "x")?;
+                    tx.wake(|woken| woken.crm.push(CustomerId::new(number)));
+                    match way {
+                        "fails" => return Err(StoreError::Commit("made to fail".to_owned())),
+                        "panics" => panic!("made to panic"),
+                        _ => {}
+                    }
+                }
+                Ok(extent)
             })
-            .await
-            .unwrap();
-        assert_eq!(kept, (true, true));
-        let read = |key: &'static str| store.transact(move |tx| meta::get(tx, key));
-        assert_eq!(read("before").await.unwrap().as_deref(), Some("x"));
-        assert_eq!(read("half").await.unwrap(), None);
-        assert_eq!(read("after").await.unwrap().as_deref(), Some("y"));
+        };
+        // By itself, and behind others in one transaction.
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let gate = store.transact(move |_| {
+            let _ = wait.recv();
+            Ok(())
+        });
+        let together = async {
+            let rest = futures::future::join5(
+                attempt(1, "fails"),
+                attempt(2, "panics"),
+                attempt(3, "is done"),
+                attempt(4, "panics"),
+                async { go.send(()).unwrap() },
+            );
+            rest.await
+        };
+        let (gate, (first, second, third, fourth, ())) = futures::future::join(gate, together).await;
+        gate.unwrap();
+        let alone = attempt(5, "fails").await;
+        let extents = [first, second, third, fourth, alone].map(Result::unwrap);
+        let (whole, least) = (Extent::Whole, Extent::Least);
+        assert_eq!(extents, [least, least, whole, least, least]);
+        let kept = store.transact(|tx| {
+            let keys = (1..=5).flat_map(|number| [format!("least {number}"), format!("whole {number}")]);
+            let kept = keys.filter(|key| meta::get(tx, key).unwrap().is_some()).collect::<Vec<_>>();
+            Ok(kept)
+        });
+        assert_eq!(kept.await.unwrap(), ["least 1", "least 2", "least 3", "whole 3", "least 4", "least 5"]);
+        let mut told = Vec::new();
+        while let Ok(lanes) = woken.try_recv() {
+            told.extend(lanes);
+        }
+        assert_eq!(told, [CustomerId::new(3)], "what failed woke somebody");
     }
 
     #[tokio::test]

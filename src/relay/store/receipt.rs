@@ -259,11 +259,13 @@ pub(in crate::relay) fn days(tx: &Tx<'_>, from: i64) -> Result<Vec<i64>, StoreEr
 
 /// Takes a row out of a queue, of which `what` has become.
 pub(super) fn remove(tx: &Tx<'_>, direction: Direction, row: i64, what: Counted) -> Result<(), StoreError> {
-    let sql = match direction {
-        Direction::ToCrm => "DELETE FROM to_crm WHERE id = ?1 RETURNING day",
-        Direction::ToMax => "DELETE FROM to_max WHERE id = ?1 RETURNING day",
+    // One statement that gives back what it deletes makes a table for that at each call.
+    let (find, delete) = match direction {
+        Direction::ToCrm => ("SELECT day FROM to_crm WHERE id = ?1", "DELETE FROM to_crm WHERE id = ?1"),
+        Direction::ToMax => ("SELECT day FROM to_max WHERE id = ?1", "DELETE FROM to_max WHERE id = ?1"),
     };
-    let day: Option<Option<i64>> = tx.connection.prepare_cached(sql)?.query_row([row], |row| row.get(0)).optional()?;
+    let day: Option<Option<i64>> = tx.connection.prepare_cached(find)?.query_row([row], |row| row.get(0)).optional()?;
+    tx.connection.prepare_cached(delete)?.execute([row])?;
     match day.flatten() {
         Some(day) => count(tx, day, direction, what, 1),
         None => Ok(()),
