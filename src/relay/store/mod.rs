@@ -174,6 +174,8 @@ enum Order {
     Close(oneshot::Sender<()>),
 }
 
+/// What runs in that place of a transaction.
+type Work<T> = Box<dyn FnOnce(&Connection, In) -> Result<(T, Woken), StoreError> + Send>;
 /// Runs in that place, or not at all where there is no transaction, and gives back what to do once
 /// the outcome is known.
 type Job = Box<dyn FnOnce(Option<(&Connection, In)>) -> Finish + Send>;
@@ -254,11 +256,11 @@ impl Store {
     ///
     /// # Errors
     /// `work` failed or the disk refused; then nothing of it was kept and nobody is woken.
-    pub async fn transact<T: Send + 'static>(
+    pub fn transact<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.hand_in(|connection, place| run(connection, place, work)).await
+    ) -> impl Future<Output = Result<T, StoreError>> + Send {
+        self.hand_in(Box::new(|connection, place| run(connection, place, work)))
     }
 
     /// Runs as much of `work` in one transaction as can be: where it fails, or panics, with
@@ -266,11 +268,11 @@ impl Store {
     ///
     /// # Errors
     /// The least failed, too, or the disk refused; then nothing of it was kept and nobody is woken.
-    pub async fn transact_whole<T: Send + 'static>(
+    pub fn transact_whole<T: Send + 'static>(
         &self,
         work: impl Fn(&Tx<'_>, Extent) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.hand_in(move |connection, place| {
+    ) -> impl Future<Output = Result<T, StoreError>> + Send {
+        self.hand_in(Box::new(move |connection, place| {
             let whole = run(connection, place, |tx| {
                 catch_unwind(AssertUnwindSafe(|| work(tx, Extent::Whole)))
                     .unwrap_or_else(|_| Err(StoreError::Commit("this step panicked".to_owned())))
@@ -279,15 +281,13 @@ impl Store {
                 Err(_) if !connection.is_autocommit() => run(connection, place, |tx| work(tx, Extent::Least)),
                 whole => whole,
             }
-        })
-        .await
+        }))
     }
 
-    /// Hands in what runs in a transaction, and waits for the commit.
-    async fn hand_in<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection, In) -> Result<(T, Woken), StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    /// Hands in what runs in a transaction, and waits for the commit. It knows of the work no more
+    /// than what comes out of it, so that the program holds it once for each of those and not for
+    /// each piece of work.
+    async fn hand_in<T: Send + 'static>(&self, work: Work<T>) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |place| {
             let outcome = place.map(|(connection, place)| work(connection, place));
@@ -422,23 +422,31 @@ fn run<T>(
     }
     let tx = Tx { connection, woken: RefCell::default(), taking: Cell::default() };
     let before = connection.total_changes();
-    let outcome = work(&tx).and_then(|value| {
-        // A savepoint that outlived its transaction would be one of its own, and its release a
-        // commit.
-        if connection.is_autocommit() {
-            return Err(StoreError::Commit(TAKEN_BACK.to_owned()));
-        }
-        if place == In::Savepoint {
-            say(connection, "RELEASE job")?;
-        }
-        let mut woken = tx.woken.take();
-        woken.written |= connection.total_changes() > before;
-        Ok((value, woken))
-    });
-    if outcome.is_err() && !connection.is_autocommit() && connection.execute_batch(place.take_back()).is_err() {
+    let outcome = work(&tx).and_then(|value| keep(connection, place).map(|()| value));
+    if outcome.is_err() {
+        take_back(connection, place);
+    }
+    let mut woken = tx.woken.take();
+    woken.written |= connection.total_changes() > before;
+    outcome.map(|value| (value, woken))
+}
+
+/// What was done in that place stays, as far as it is there.
+fn keep(connection: &Connection, place: In) -> Result<(), StoreError> {
+    // A savepoint that outlived its transaction would be one of its own, and its release a commit.
+    if connection.is_autocommit() {
+        return Err(StoreError::Commit(TAKEN_BACK.to_owned()));
+    }
+    if place == In::Savepoint {
+        say(connection, "RELEASE job")?;
+    }
+    Ok(())
+}
+
+fn take_back(connection: &Connection, place: In) {
+    if !connection.is_autocommit() && connection.execute_batch(place.take_back()).is_err() {
         let _ = connection.execute_batch("ROLLBACK");
     }
-    outcome
 }
 
 /// How long a simulated disk takes for a commit.
