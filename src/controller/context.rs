@@ -371,8 +371,8 @@ impl Listener for Context {
         } else if !self.shares().knows(&name)
             && let Some((site, limit)) = channel.crm()
         {
-            // Before any pass: who knows of some only would hand out what the others hold. A relay may
-            // be there before the status tells of it, but never before the finalizer.
+            // Before any pass: who knows of some only would hand out what the others hold. A relay
+            // may be there before the status tells of it, but never before the finalizer.
             let holds = if channel.has_finalizer() { Holds::Unheard } else { Holds::Nothing };
             self.shares_in(&name, (&site, limit), holds);
         }
