@@ -274,14 +274,6 @@ pub async fn tell(context: &Context, channel: &Channel, all: impl IntoIterator<I
     }
 }
 
-/// Tells of what went as it should: of a channel that starts with the event that says Ready.
-async fn tell_well(context: &Context, channel: &Channel, state: &mut ChannelState, news: News) {
-    match &mut state.start {
-        Some(start) => start.keep(news, context.clock.now()),
-        None => tell(context, channel, [news]).await,
-    }
-}
-
 fn next(context: &Context, name: &ChannelRef, state: &ChannelState, waits_for_relay: bool, now: Millis) -> Millis {
     let due = state
         .reconciler
@@ -553,7 +545,10 @@ impl Serving {
                 }
                 Change::Made if kind == "StatefulSet" => {
                     let news = News::done("RelayCreated", "CreateRelay", "The relay is made");
-                    tell_well(context, channel, state, news).await;
+                    match &mut state.start {
+                        Some(start) => start.keep(news, context.clock.now()),
+                        None => tell(context, channel, [news]).await,
+                    }
                 }
                 Change::Recreated => {
                     let note = format!(

@@ -10,7 +10,7 @@ use axum::routing::{get, put};
 use maxchannel::controller::RelayLink;
 use serde_json::Value;
 
-use crate::{CHANNELS, World, mango_of_all, serve, told};
+use crate::{CHANNELS, World, serve, settled, told};
 
 const EDITS: u64 = 5;
 
@@ -42,10 +42,7 @@ async fn hang(State(calls): State<Arc<Calls>>, Path((_, name)): Path<(String, St
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_is_applied_and_told_while_the_relay_hangs_and_nobody_waits_for_it() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let (mango, _account) = mango_of_all().await;
-    let mut world = World::start(1, &mango).await;
-    world.until(World::amiss).await.unwrap();
+    let (mut world, _account) = settled().await;
     world.stop_all(false).await;
     let calls = Arc::new(Calls::default());
     let routes = Router::new()

@@ -81,6 +81,15 @@ async fn mango_of_all() -> (String, mango::Simulator) {
     (any_account(&mango).await, mango)
 }
 
+/// One controller that has nothing left to do, and the account of its channels.
+async fn settled() -> (World, mango::Simulator) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (mango, account) = mango_of_all().await;
+    let world = World::start(1, &mango).await;
+    world.until(World::amiss).await.unwrap();
+    (world, account)
+}
+
 /// A relay that has taken up whatever it was told.
 async fn relay(State(server): State<Server>, Path((_, name)): Path<(String, String)>) -> Response {
     status(&server, &name, |told| facts(told, 0))
@@ -596,10 +605,7 @@ async fn the_receipts_of_all_relays_are_summed_in_the_controllers_metrics() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_channel_that_becomes_ready_without_trouble_costs_few_requests_and_tells_only_what_was_done() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let (mango, _account) = mango_of_all().await;
-    let mut world = World::start(1, &mango).await;
-    world.until(World::amiss).await.unwrap();
+    let (mut world, _account) = settled().await;
     // An event comes after the status that it is about.
     let untold =
         |world: &World| (world.server.told("Ready").len() < CHANNELS.len()).then(|| "Ready is not told".to_owned());
@@ -638,10 +644,7 @@ async fn a_new_channel_that_becomes_ready_without_trouble_costs_few_requests_and
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_controller_that_leads_again_after_an_outage_reads_no_secret_that_has_not_changed() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let (mango, _account) = mango_of_all().await;
-    let mut world = World::start(1, &mango).await;
-    world.until(World::amiss).await.unwrap();
+    let (mut world, _account) = settled().await;
     let metrics = format!("http://{}/metrics", world.running[0].0.address);
     let leads = async |expected: u8| {
         let line = format!("maxchannel_controller_leader {expected}");
