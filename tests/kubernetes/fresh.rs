@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret, ServiceAccount};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -151,28 +151,32 @@ async fn the_first_installation_refuses_nobody_elses_writes_at_any_moment_nor_do
     kubectl(&["create", "namespace", "crm"]);
     kubectl(&["apply", "-f", minimal.to_str().unwrap()]);
 
-    // Now a rule that asks for channels refuses the controller's account what is of an earlier one.
+    // Now a rule that asks for channels keeps from the controller's account what an earlier one has
+    // left.
     let admin = server.client(None).await;
     let channels: Api<MaxChannel> = Api::namespaced(admin.clone(), "crm");
     let channel = channels.list(&ListParams::default()).await.unwrap().items.pop().expect("the example's").metadata;
     let (name, uid) = (channel.name.unwrap(), channel.uid.unwrap());
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(admin, "crm");
     let controller = server.client(Some("system:serviceaccount:system:mx-maxchannel")).await;
-    let secrets: Api<Secret> = Api::namespaced(controller, "crm");
-    let relays = format!("{name}-relay");
+    let its: Api<PersistentVolumeClaim> = Api::namespaced(controller, "crm");
+    let claim = format!("data-{name}-relay-0");
     let of = |uid: &str| {
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": relays,
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": claim,
             "labels": {"app.kubernetes.io/managed-by": "maxchannel", "app.kubernetes.io/component": "relay",
                 "app.kubernetes.io/instance": name},
-            "ownerReferences": [{"apiVersion": "maxchannel.dev/v1alpha1", "kind": "MaxChannel", "name": name,
-                "uid": uid, "controller": true}]}})
+            "annotations": {"maxchannel.dev/channel": uid}},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}})
     };
-    let by = PatchParams::apply("controller").force();
+    let (by, only_tried) = (PatchParams::apply("person").force(), DeleteParams::default().dry_run());
+    claims.patch(&claim, &by, &Patch::Apply(of("an-earlier-one"))).await.unwrap();
     until("the rules know the channels", PATIENCE, || async {
-        let said = secrets.patch(&relays, &by, &Patch::Apply(of("an-earlier-one"))).await;
+        let said = its.delete(&claim, &only_tried).await;
         said.is_err_and(|said| said.to_string().contains("by its uid")).then_some(())
     })
     .await;
-    secrets.patch(&relays, &by, &Patch::Apply(of(&uid))).await.expect("what is of the channel is the controller's");
+    claims.patch(&claim, &by, &Patch::Apply(of(&uid))).await.unwrap();
+    its.delete(&claim, &only_tried).await.expect("what is of the channel is the controller's");
     anna.writes_on().await;
 
     // The policies outlive the definition, and a server that starts anew looks for it in vain.
