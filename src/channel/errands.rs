@@ -41,8 +41,9 @@ impl Default for Permits {
 pub struct Errands {
     permits: Arc<Permits>,
     under_way: BTreeMap<Side, UnderWay>,
-    sender: UnboundedSender<(u64, Side, Brought)>,
-    receiver: UnboundedReceiver<(u64, Side, Brought)>,
+    /// Boxed: the channel has room for some dozens from its beginning.
+    sender: UnboundedSender<(u64, Side, Box<Brought>)>,
+    receiver: UnboundedReceiver<(u64, Side, Box<Brought>)>,
     /// A pass waits for what comes; else the channel is asked for another one.
     awaited: Arc<AtomicBool>,
     last: u64,
@@ -131,7 +132,7 @@ impl Errands {
             let permit = &permits.by_side[side as usize][usize::from(is_suspect)];
             // Never closed.
             let Ok(_permit) = permit.acquire().await else { return };
-            let brought = errand.run().await;
+            let brought = Box::new(errand.run().await);
             // The channel may be gone.
             let _ = sender.send((number, side, brought));
             if !awaited.load(Ordering::SeqCst) {
@@ -161,7 +162,7 @@ impl Errands {
     /// What has come back by now.
     pub fn arrived(&mut self) -> Option<Brought> {
         while let Ok((number, side, brought)) = self.receiver.try_recv() {
-            if let Some(brought) = self.mine(number, side, brought) {
+            if let Some(brought) = self.mine(number, side, *brought) {
                 return Some(brought);
             }
         }
@@ -172,7 +173,7 @@ impl Errands {
     pub async fn next(&mut self, until: Instant) -> Option<Brought> {
         while self.is_any() {
             let (number, side, brought) = timeout_at(until, self.receiver.recv()).await.ok()??;
-            if let Some(brought) = self.mine(number, side, brought) {
+            if let Some(brought) = self.mine(number, side, *brought) {
                 return Some(brought);
             }
         }

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 use secrecy::SecretString;
 use tokio::sync::OwnedMutexGuard;
@@ -226,8 +225,8 @@ impl ChannelState {
         self.gone.retain(|name, _| names.contains(name));
         let mut is_refused = false;
         for name in names {
-            let known = scope.secrets.get(&ObjectRef::new(&name).within(&namespace));
-            let Some(version) = known.and_then(|secret| secret.resource_version()) else {
+            let known = scope.secrets.seen(&namespace, &name);
+            let Some(version) = known.and_then(|secret| secret.version).map(String::from) else {
                 self.forget(name);
                 continue;
             };

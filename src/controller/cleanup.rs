@@ -25,12 +25,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::channel_state::{self, ChannelState, Judged};
 use super::context::Context;
-use super::pass::{self, Outcome};
+use super::pass::{self, Outcome, is_seen_ours};
 use super::relay_link;
 use super::relay_state::{self, PodState};
 use super::resource::Channel;
 use super::scope::Scope;
-use super::writer::{Deleted, is_controlled_by};
+use super::writer::Deleted;
 use super::{Error, names};
 use crate::api::ChannelRef;
 use crate::api::{DeletionPolicy, MaxChannel, key};
@@ -95,11 +95,7 @@ pub async fn pass(
     let judged = state.judge(channel, context);
     let manifest = judged.or_else(|problems| state.good.clone().ok_or(problems));
     // Of a manifest that fits nothing what it says is read.
-    let policy: DeletionPolicy = channel
-        .spec
-        .get("deletionPolicy")
-        .and_then(|policy| serde_json::from_value(policy.clone()).ok())
-        .unwrap_or_default();
+    let policy: DeletionPolicy = channel.member("deletionPolicy").unwrap_or_default();
     let now = context.clock.now();
     let patience = i64::try_from(context.settings.deletion_patience.as_millis()).unwrap_or(i64::MAX);
     let tried_for = state.deleting.again(context.clock.passed(), patience);
@@ -430,10 +426,9 @@ async fn complete(
         return Ok(());
     }
     let of_relay = names::relay(&name.name);
-    let known = scope.secrets.get(&ObjectRef::new(&of_relay).within(&name.namespace));
-    let owner =
-        scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace)).and_then(|channel| channel.uid());
-    if !known.zip(owner).is_some_and(|(secret, uid)| is_controlled_by(&*secret, &uid)) {
+    let known = scope.secrets.seen(&name.namespace, &of_relay);
+    let channel = scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace));
+    if !known.zip(channel).is_some_and(|(secret, channel)| is_seen_ours(&secret, &channel)) {
         return Ok(());
     }
     let api: Api<Secret> = Api::namespaced(context.writer.client().clone(), &name.namespace);

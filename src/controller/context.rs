@@ -387,7 +387,7 @@ impl Listener for Context {
                     channel: name.clone(),
                     created: channel.metadata.creation_timestamp.as_ref().map(|Time(time)| *time),
                     place: 0,
-                    account_number: channel.account_number().unwrap_or_default().to_owned(),
+                    account_number: channel.account_number().unwrap_or_default(),
                     api_key: state.claim(&name).and_then(|claim| claim.api_key.clone()),
                     bot: bot.map(|bot| bot.user_id).or_else(|| state.claim(&name)?.bot),
                 };

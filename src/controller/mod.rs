@@ -13,6 +13,7 @@
 //! costs nothing.
 
 mod action;
+mod cache;
 mod channel_state;
 mod cleanup;
 mod compare;

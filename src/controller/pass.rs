@@ -9,10 +9,11 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::runtime::events::EventType;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 use tokio::time::Instant;
 
+use super::cache::{Cache, Seen};
 use super::channel_state::{ChannelState, Settled};
 use super::context::Context;
 use super::objects::{self, Blueprint, HTTPRoute};
@@ -209,11 +210,10 @@ async fn withhold(context: &Context, scope: &Scope, channel: &Channel, state: &m
 
 /// Why the relay's pod may not be replaced now; if it may, it counts from here on.
 fn waits_for_others(context: &Context, scope: &Scope, name: &ChannelRef, is_running: bool) -> Option<Unapplied> {
-    let sets = scope.stateful_sets.state();
-    let mut begun = rollouts::unfinished(sets.iter().map(|set| &**set), &names::relay(""));
+    let mut begun = rollouts::channels_of(scope.stateful_sets.marked(), &names::relay(""));
     // Of those that are going, or are none of ours, nothing is waited for.
     begun.retain(|other| is_served(scope, other));
-    match context.rollouts.may_begin(name, is_running, sets.len(), &begun) {
+    match context.rollouts.may_begin(name, is_running, scope.stateful_sets.len(), &begun) {
         Turn::Go => None,
         Turn::Wait(detail) => Some(Unapplied { reason: Reason::RolloutWaiting, detail, is_harmless: true }),
         Turn::Halted(detail) => Some(Unapplied { reason: Reason::RolloutHalted, detail, is_harmless: true }),
@@ -241,11 +241,14 @@ fn follow_change(
 /// Tells how a relay that is being replaced comes up, and whose turn is next.
 async fn follow_rollout(context: &Context, scope: &Scope, channel: &Channel, relay: &RelayState) {
     let name = channel.reference();
-    let found = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace));
     let failing = match relay {
         RelayState::Failed { reason, detail } => Some(format!("{reason}, {detail}")),
         RelayState::Absent { .. } | RelayState::Unheard | RelayState::Running { .. } => None,
     };
+    if failing.is_none() && !context.rollouts.is_away(&name) {
+        return;
+    }
+    let found = scope.stateful_sets.get(&name.namespace, &names::relay(&name.name));
     let pod = own_pod(scope, &name);
     let is_of_change = found.as_deref().zip(pod.as_deref()).is_none_or(|(set, pod)| rollouts::is_newest(set, pod));
     let failing = failing.filter(|_| is_of_change);
@@ -436,15 +439,15 @@ impl Serving {
                 }
             };
         }
-        let known_secret = scope.secrets.get(&ObjectRef::new(&object).within(&name.namespace));
+        let known_secret = scope.secrets.seen(&name.namespace, &object);
         let secret_live =
-            known_secret.map_or(Live::<Secret>::Absent, |secret| Live::Version(secret.resource_version()));
+            known_secret.map_or(Live::<Secret>::Absent, |secret| Live::Version(secret.version.map(Into::into)));
         apply!("ServiceAccount", live(&scope.service_accounts, name), objects::service_account(blueprint));
         apply!("Secret", secret_live, objects::secret(blueprint, config));
         apply!("Service", live(&scope.services, name), objects::service(blueprint));
         apply!("NetworkPolicy", live(&scope.network_policies, name), objects::network_policy(blueprint));
         let mut wanted = objects::stateful_set(blueprint);
-        let found = scope.stateful_sets.get(&ObjectRef::new(&object).within(&name.namespace));
+        let found = scope.stateful_sets.get(&name.namespace, &object);
         if let Some(found) = &found {
             volume::keep_template(&mut wanted, found);
         }
@@ -580,7 +583,7 @@ impl Serving {
 /// CRM that hangs keeps nobody from seeing the relay.
 fn holds_back(context: &Context, scope: &Scope, state: &mut ChannelState, name: &ChannelRef) -> bool {
     let is_made = state.applied.contains_key("Secret")
-        || scope.secrets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace)).is_some();
+        || scope.secrets.seen(&name.namespace, &names::relay(&name.name)).is_some();
     let now = context.clock.now();
     !is_made && state.reconciler.awaits_marks() && now < state.first_until(context, scope)
 }
@@ -596,11 +599,8 @@ fn is_coming(state: &ChannelState, relay: &RelayState) -> bool {
     is_relay_coming || state.errands.is_any()
 }
 
-fn live<K: Owned + kube::runtime::reflector::Lookup<DynamicType = ()>>(
-    store: &Store<K>,
-    channel: &ChannelRef,
-) -> Live<K> {
-    Live::of(store.get(&ObjectRef::new(&names::relay(&channel.name)).within(&channel.namespace)))
+fn live<K: Owned>(cache: &Cache<K>, channel: &ChannelRef) -> Live<K> {
+    Live::of(cache.get(&channel.namespace, &names::relay(&channel.name)))
 }
 
 /// Whether the claim that the relay's pod would use may be used: there is none, or it was made for
@@ -641,8 +641,8 @@ async fn prune(context: &Context, scope: &Scope, channel: &Channel, kept: &BTree
         "ServiceAccount": &scope.service_accounts
     );
     let name = channel.reference();
-    let reference = ObjectRef::new(&names::relay(&name.name)).within(&name.namespace);
-    if !kept.contains("Secret") && scope.secrets.get(&reference).is_some_and(|secret| is_ours(&*secret, channel)) {
+    let secret = scope.secrets.seen(&name.namespace, &names::relay(&name.name));
+    if !kept.contains("Secret") && secret.is_some_and(|secret| is_seen_ours(&secret, channel)) {
         changed |= delete::<Secret>(context, channel).await?;
     }
     Ok(changed)
@@ -650,6 +650,10 @@ async fn prune(context: &Context, scope: &Scope, channel: &Channel, kept: &BTree
 
 pub fn is_ours(object: &impl kube::Resource, channel: &Channel) -> bool {
     channel.metadata.uid.as_deref().is_some_and(|uid| is_controlled_by(object, uid))
+}
+
+pub fn is_seen_ours(object: &Seen, channel: &Channel) -> bool {
+    channel.metadata.uid.is_some() && object.controller.as_deref() == channel.metadata.uid.as_deref()
 }
 
 /// Deletes the channel's object of a kind; another's of that name stays.
@@ -661,10 +665,9 @@ async fn delete<K: Owned>(context: &Context, channel: &Channel) -> Result<bool, 
 }
 
 /// The relay's StatefulSet, where it is the channel's.
-pub fn own_set(scope: &Scope, name: &ChannelRef) -> Option<Arc<StatefulSet>> {
+pub fn own_set(scope: &Scope, name: &ChannelRef) -> Option<Seen> {
     let channel = scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace))?;
-    let set = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace));
-    set.filter(|set| is_ours(&**set, &channel))
+    scope.stateful_sets.seen(&name.namespace, &names::relay(&name.name)).filter(|set| is_seen_ours(set, &channel))
 }
 
 /// Whether the channel is there to stay, and has a relay.
@@ -675,19 +678,15 @@ fn is_served(scope: &Scope, name: &ChannelRef) -> bool {
 
 /// The relay's pod: the one that the channel's own StatefulSet has made.
 pub fn own_pod(scope: &Scope, name: &ChannelRef) -> Option<Arc<Pod>> {
-    let set = own_set(scope, name)?.uid()?;
-    let pod = scope.pods.get(&ObjectRef::new(&names::pod(&name.name)).within(&name.namespace));
+    let set = own_set(scope, name)?.uid?;
+    let pod = scope.pods.get(&name.namespace, &names::pod(&name.name));
     pod.filter(|pod| is_controlled_by(&**pod, &set))
 }
 
-async fn remove_if_there<K: Owned + kube::runtime::reflector::Lookup<DynamicType = ()>>(
-    context: &Context,
-    store: &Store<K>,
-    channel: &Channel,
-) -> Result<bool, Error> {
+async fn remove_if_there<K: Owned>(context: &Context, cache: &Cache<K>, channel: &Channel) -> Result<bool, Error> {
     let name = channel.reference();
-    let reference = ObjectRef::new(&names::relay(&name.name)).within(&name.namespace);
-    let Some(found) = store.get(&reference).filter(|found| is_ours(&**found, channel)) else { return Ok(false) };
+    let found = cache.get(&name.namespace, &names::relay(&name.name));
+    let Some(found) = found.filter(|found| is_ours(&**found, channel)) else { return Ok(false) };
     if found.meta().deletion_timestamp.is_some() {
         return Ok(false);
     }

@@ -191,7 +191,7 @@ async fn ask_both_ways(relays: Arc<dyn Transport>, place: Place, key: Option<Sec
 /// Why there is no pod to ask, in the cluster's own words.
 async fn with_words(context: &Context, scope: &Scope, state: &mut ChannelState, name: &ChannelRef) -> RelayState {
     let pod = own_pod(scope, name);
-    let is_made = scope.stateful_sets.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace)).is_some();
+    let is_made = scope.stateful_sets.seen(&name.namespace, &names::relay(&name.name)).is_some();
     if is_made || pod.is_some() {
         let about = relay_state::tells(pod.as_deref(), &names::relay(&name.name), &names::claim(&name.name));
         state.warnings.read(context, name, &about).await;
@@ -355,8 +355,7 @@ pub fn place(context: &Context, scope: &Scope, name: &ChannelRef) -> Option<Plac
 
 fn service_address(scope: &Scope, name: &ChannelRef) -> Option<SocketAddr> {
     let channel = scope.channels.get(&ObjectRef::new(&name.name).within(&name.namespace))?;
-    let service: Arc<Service> =
-        scope.services.get(&ObjectRef::new(&names::relay(&name.name)).within(&name.namespace))?;
+    let service: Arc<Service> = scope.services.get(&name.namespace, &names::relay(&name.name))?;
     if !is_ours(&*service, &channel) {
         return None;
     }

@@ -11,7 +11,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt as _};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::names;
@@ -25,10 +26,39 @@ pub struct Channel {
     #[serde(default)]
     pub metadata: ObjectMeta,
     #[serde(default)]
-    pub spec: Value,
+    spec: Spec,
     /// None where there is none, or none that is understood.
     #[serde(default, deserialize_with = "as_far_as_understood", skip_serializing_if = "Option::is_none")]
     pub status: Option<MaxChannelStatus>,
+}
+
+/// What a person has written, as text: read when it changes, and kept for as long as the channel.
+#[derive(Clone, Debug)]
+struct Spec(Box<str>);
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self("null".into())
+    }
+}
+
+impl<'de> Deserialize<'de> for Spec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(|spec| Self(spec.to_string().into()))
+    }
+}
+
+impl Serialize for Spec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value().serialize(serializer)
+    }
+}
+
+impl Spec {
+    fn value(&self) -> Value {
+        // It was made from a value.
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
 }
 
 fn as_far_as_understood<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MaxChannelStatus>, D::Error> {
@@ -84,6 +114,12 @@ impl Channel {
         })
     }
 
+    /// A member of what a person has written, where it is one of these.
+    #[must_use]
+    pub fn member<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        serde_json::from_value(self.spec.value().get_mut(name)?.take()).ok()
+    }
+
     /// The conditions as they stand in the cluster.
     #[must_use]
     pub fn conditions(&self) -> &[Condition] {
@@ -108,19 +144,20 @@ impl Channel {
     /// The number of the account, also of a manifest that is otherwise wrong: it still holds the
     /// account.
     #[must_use]
-    pub fn account_number(&self) -> Option<&str> {
-        self.spec.pointer("/mango/accountNumber").and_then(Value::as_str)
+    pub fn account_number(&self) -> Option<String> {
+        self.spec.value().pointer("/mango/accountNumber").and_then(Value::as_str).map(ToOwned::to_owned)
     }
 
     /// The site of the CRM and the requests a second that the channel names, as far as the manifest
     /// can be read.
     #[must_use]
     pub fn crm(&self) -> Option<(String, usize)> {
-        if self.spec.get("suspend") == Some(&Value::Bool(true)) {
+        let spec = self.spec.value();
+        if spec.get("suspend") == Some(&Value::Bool(true)) {
             return None;
         }
-        let url = self.spec.pointer("/creatio/url").and_then(Value::as_str)?;
-        let limit = self.spec.pointer("/creatio/limits/requestsPerSecond").and_then(Value::as_u64);
+        let url = spec.pointer("/creatio/url").and_then(Value::as_str)?;
+        let limit = spec.pointer("/creatio/limits/requestsPerSecond").and_then(Value::as_u64);
         let limit = limit.and_then(|limit| usize::try_from(limit).ok());
         let usual = || usize::try_from(CreatioLimits::default().requests_per_second).unwrap_or(1);
         Some((site(&url.parse().ok()?), limit.unwrap_or_else(usual)))
@@ -131,7 +168,7 @@ impl Channel {
     #[must_use]
     pub fn secret_names(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
-        collect(&self.spec, &mut names);
+        collect(&self.spec.value(), &mut names);
         names
     }
 
@@ -177,7 +214,7 @@ mod tests {
             "receiver": {"bot": {"credentialsSecretRef": {"name": "e"}, "fallback": {"group": {"name": "no"}}}},
             "relay": {"imagePullSecrets": [{"name": "no"}]},
         });
-        let channel = Channel { spec, ..Channel::default() };
+        let channel = Channel { spec: Spec(spec.to_string().into()), ..Channel::default() };
         assert_eq!(channel.secret_names().into_iter().collect::<String>(), "abcde");
     }
 

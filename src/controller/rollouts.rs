@@ -185,6 +185,11 @@ impl Rollouts {
         }
     }
 
+    /// Whether the relay is being replaced, by what this process knows.
+    pub fn is_away(&self, channel: &ChannelRef) -> bool {
+        self.state().away.contains_key(channel)
+    }
+
     /// Takes in how it stands with a relay: what the watch has of its StatefulSet, and why it
     /// cannot run, if it says so.
     pub fn observe(&self, channel: &ChannelRef, found: Option<&StatefulSet>, failing: Option<&str>) -> News {
@@ -274,18 +279,14 @@ pub fn keep_image(wanted: &mut StatefulSet, found: &StatefulSet) {
 }
 
 /// Whether a pod of a newer template has not come up yet.
-fn is_unfinished(set: &StatefulSet) -> bool {
+pub fn is_unfinished(set: &StatefulSet) -> bool {
     set.status.as_ref().is_some_and(|status| status.update_revision != status.current_revision)
 }
 
-/// The channels among these StatefulSets that are being replaced.
-pub fn unfinished<'a>(sets: impl IntoIterator<Item = &'a StatefulSet>, suffix: &str) -> Vec<ChannelRef> {
-    let of = |set: &StatefulSet| {
-        let name = set.name_any();
-        let channel = name.strip_suffix(suffix)?;
-        Some(ChannelRef::new(set.namespace().unwrap_or_default(), channel))
-    };
-    sets.into_iter().filter(|set| is_unfinished(set)).filter_map(of).collect()
+/// Whose these StatefulSets are, by their namespaces and names.
+pub fn channels_of(sets: impl IntoIterator<Item = (String, String)>, suffix: &str) -> Vec<ChannelRef> {
+    let of = |(namespace, name): (String, String)| Some(ChannelRef::new(namespace, name.strip_suffix(suffix)?));
+    sets.into_iter().filter_map(of).collect()
 }
 
 #[cfg(test)]
@@ -395,7 +396,9 @@ mod tests {
     fn those_begun_by_an_earlier_process_count_too() {
         let rollouts = Rollouts::default();
         let sets = [set(2, 2, 0, false), set(2, 2, 1, true)];
-        let begun = unfinished(&sets, "-relay");
+        let named = sets.iter().filter(|set| is_unfinished(set));
+        let named = named.map(|set| (set.namespace().unwrap_or_default(), set.name_any()));
+        let begun = channels_of(named, "-relay");
         assert_eq!(begun, [channel("a")]);
         assert_eq!(rollouts.may_begin(&channel("b"), true, 3, &begun), Turn::Wait("n/a".to_owned()));
         assert!(rollouts.observe(&channel("a"), Some(&sets[0]), Some("it crashes")).failed.is_some());

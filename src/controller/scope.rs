@@ -5,9 +5,8 @@
 //! becomes a kick of that channel; what a person wrote also interrupts a pass under way, which
 //! would finish with what is no longer wanted.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,12 +23,17 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
+use super::cache::{Cache, Fill, Filling};
 use super::names;
 use super::queue::Queue;
 use super::resource::Channel;
+use super::rollouts;
 use crate::api::ChannelRef;
 use crate::time::{self, Jitter};
 
+/// So many objects are read at once when a cache is filled: a page of them is in memory as it came
+/// and as its types, which is far more than what is kept.
+const PAGE: u32 = 100;
 /// How many kinds are watched.
 const CACHES: usize = 8;
 
@@ -38,13 +42,14 @@ const CACHES: usize = 8;
 pub struct Scope {
     pub namespace: Option<String>,
     pub channels: Store<Channel>,
-    pub secrets: Store<PartialObjectMeta<Secret>>,
-    pub stateful_sets: Store<StatefulSet>,
-    pub services: Store<Service>,
-    pub service_accounts: Store<ServiceAccount>,
-    pub network_policies: Store<NetworkPolicy>,
-    pub ingresses: Store<Ingress>,
-    pub pods: Store<Pod>,
+    pub secrets: Arc<Cache<PartialObjectMeta<Secret>>>,
+    /// Marked are those whose pods are being replaced.
+    pub stateful_sets: Arc<Cache<StatefulSet>>,
+    pub services: Arc<Cache<Service>>,
+    pub service_accounts: Arc<Cache<ServiceAccount>>,
+    pub network_policies: Arc<Cache<NetworkPolicy>>,
+    pub ingresses: Arc<Cache<Ingress>>,
+    pub pods: Arc<Cache<Pod>>,
     /// What waits for a pass.
     pub queue: Queue,
     /// How many caches have been filled. Not asked of the stores: each wakes only the last of those
@@ -117,30 +122,23 @@ impl Scope {
         let kicks = [usual, edits, leaving];
         let kicked = [(Lane::Usual, usual_kicked), (Lane::Edits, edits_kicked), (Lane::Leaving, leaving_kicked)];
         let (channels, channels_writer) = reflector::store();
-        let (secrets, secrets_writer) = reflector::store();
-        let (stateful_sets, stateful_sets_writer) = reflector::store();
-        let (services, services_writer) = reflector::store();
-        let (service_accounts, service_accounts_writer) = reflector::store();
-        let (network_policies, network_policies_writer) = reflector::store();
-        let (ingresses, ingresses_writer) = reflector::store();
-        let (pods, pods_writer) = reflector::store();
         let scope = Arc::new(Self {
             namespace: namespace.map(ToOwned::to_owned),
             channels,
-            secrets,
-            stateful_sets,
-            services,
-            service_accounts,
-            network_policies,
-            ingresses,
-            pods,
+            secrets: Arc::default(),
+            stateful_sets: Arc::new(Cache::marking(rollouts::is_unfinished)),
+            services: Arc::default(),
+            service_accounts: Arc::default(),
+            network_policies: Arc::default(),
+            ingresses: Arc::default(),
+            pods: Arc::default(),
             queue: Queue::default(),
             filled: tokio::sync::watch::Sender::new(0),
             refused: tokio::sync::watch::Sender::default(),
             kicks,
             index: Mutex::default(),
         });
-        let all = watcher::Config::default().page_size(500);
+        let all = watcher::Config::default().page_size(PAGE);
         let ours = all.clone().labels(names::RELAYS);
         let at = Watching { client, namespace, scope: &scope };
         let mut tasks = vec![
@@ -156,33 +154,37 @@ impl Scope {
                     }
                 }
             }),
-            at.keep(all, secrets_writer, move |scope: &Scope, secret: &PartialObjectMeta<Secret>, happened| {
-                let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
-                for channel in scope.users_of(&namespace, &name) {
-                    listener.secret(&channel);
-                    if scope.is_filled() {
-                        scope.hurry(&channel);
-                    } else {
-                        scope.kick(&channel);
+            at.keep(
+                all,
+                Filling::new(&scope.secrets),
+                move |scope: &Scope, secret: &PartialObjectMeta<Secret>, happened| {
+                    let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+                    for channel in scope.users_of(&namespace, &name) {
+                        listener.secret(&channel);
+                        if scope.is_filled() {
+                            scope.hurry(&channel);
+                        } else {
+                            scope.kick(&channel);
+                        }
                     }
-                }
-                scope.owned("Secret", secret, happened);
-            }),
+                    scope.owned("Secret", secret, happened);
+                },
+            ),
         ];
         macro_rules! owned {
-            ($($kind:literal: $type:ty => $writer:expr),* $(,)?) => {
-                $(tasks.push(at.keep(ours.clone(), $writer, |scope: &Scope, object: &$type, happened| {
+            ($($kind:literal: $type:ty => $cache:expr),* $(,)?) => {
+                $(tasks.push(at.keep(ours.clone(), Filling::new(&$cache), |scope: &Scope, object: &$type, happened| {
                     scope.owned($kind, object, happened);
                 }));)*
             };
         }
         owned!(
-            "StatefulSet": StatefulSet => stateful_sets_writer,
-            "Service": Service => services_writer,
-            "ServiceAccount": ServiceAccount => service_accounts_writer,
-            "NetworkPolicy": NetworkPolicy => network_policies_writer,
-            "Ingress": Ingress => ingresses_writer,
-            "Pod": Pod => pods_writer,
+            "StatefulSet": StatefulSet => scope.stateful_sets,
+            "Service": Service => scope.services,
+            "ServiceAccount": ServiceAccount => scope.service_accounts,
+            "NetworkPolicy": NetworkPolicy => scope.network_policies,
+            "Ingress": Ingress => scope.ingresses,
+            "Pod": Pod => scope.pods,
         );
         debug_assert_eq!(tasks.len(), CACHES, "each kind fills one cache");
         (scope, kicked, tasks)
@@ -339,7 +341,7 @@ impl Watching<'_> {
     fn keep<K>(
         &self,
         config: watcher::Config,
-        writer: reflector::store::Writer<K>,
+        mut cache: impl Fill<K>,
         on: impl Fn(&Scope, &K, Happened) + Send + 'static,
     ) -> tokio::task::JoinHandle<()>
     where
@@ -350,46 +352,34 @@ impl Watching<'_> {
             + Send
             + Sync
             + 'static,
-        K::DynamicType: Eq + Hash,
     {
         let api: Api<K> = match self.namespace {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
         };
         let scope = self.scope.clone();
-        let store = writer.as_reader();
-        let stream = watcher(api, config).backoff(Pauses::default()).modify(prune).reflect(writer);
+        let stream = watcher(api, config).backoff(Pauses::default()).modify(prune);
         tokio::spawn(async move {
             let mut stream = std::pin::pin!(stream);
             let mut told = String::new();
             let mut is_filled = false;
-            // While the cache is filled anew: what it had, and what has come. The rest was deleted
-            // while nobody watched.
-            let (mut before, mut come) = (Vec::new(), HashSet::new());
             while let Some(event) = stream.next().await {
+                let gone = event.as_ref().map_or_else(|_| Vec::new(), |event| cache.take(event));
                 match event {
-                    Ok(watcher::Event::Apply(object)) => on(&scope, &object, Happened::Applied),
-                    Ok(watcher::Event::InitApply(object)) => {
-                        come.insert(ObjectRef::from_obj(&object));
+                    Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
                         on(&scope, &object, Happened::Applied);
                     }
                     Ok(watcher::Event::Delete(object)) => on(&scope, &object, Happened::Deleted),
-                    Ok(watcher::Event::Init) => {
-                        before = store.state();
-                        come.clear();
-                    }
+                    Ok(watcher::Event::Init) => {}
                     Ok(watcher::Event::InitDone) => {
                         scope.refused.send_if_modified(|refused| refused.remove(K::kind(&()).as_ref()).is_some());
                         scope.index().fillings += 1;
                         if !std::mem::replace(&mut is_filled, true) {
                             scope.filled.send_modify(|filled| *filled += 1);
                         }
-                        for gone in std::mem::take(&mut before) {
-                            if !come.contains(&ObjectRef::from_obj(&*gone)) {
-                                on(&scope, &gone, Happened::Deleted);
-                            }
+                        for gone in &gone {
+                            on(&scope, gone, Happened::Deleted);
                         }
-                        come = HashSet::new();
                         told.clear();
                     }
                     Err(error) => {
@@ -449,7 +439,7 @@ impl Backoff for Pauses {
     }
 }
 
-/// What nobody here reads takes most of the memory.
+/// What nobody here reads is not kept.
 fn prune<K: Resource + 'static>(object: &mut K) {
     // Not cleared: that would keep its room.
     *object.managed_fields_mut() = Vec::new();

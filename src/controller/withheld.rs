@@ -9,12 +9,12 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::EventType;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use url::Url;
 
 use super::context::Context;
+use super::pass::is_seen_ours;
 use super::resource::Channel;
 use super::scope::Scope;
 use super::writer::is_controlled_by;
@@ -62,10 +62,10 @@ impl Withheld {
     pub async fn observe(&mut self, context: &Context, scope: &Scope, channel: &Channel) -> Result<(), Error> {
         let name = channel.reference();
         let relay = names::relay(&name.name);
-        let known = scope.secrets.get(&ObjectRef::new(&relay).within(&name.namespace));
+        let known = scope.secrets.seen(&name.namespace, &relay);
         let uid = channel.uid().unwrap_or_default();
         let Some(version) =
-            known.filter(|known| is_controlled_by(&**known, &uid)).and_then(|known| known.resource_version())
+            known.filter(|known| is_seen_ours(known, channel)).and_then(|known| known.version).map(String::from)
         else {
             return Ok(());
         };

@@ -73,7 +73,7 @@ pub fn is_controlled_by(object: &impl Resource, uid: &str) -> bool {
     controller_of(object).is_some_and(|owner| owner.uid == uid)
 }
 
-fn controller_of(object: &impl Resource) -> Option<&OwnerReference> {
+pub fn controller_of(object: &impl Resource) -> Option<&OwnerReference> {
     object.meta().owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
 
