@@ -196,7 +196,7 @@ impl<T> Observed<T> {
 pub struct CrmView {
     /// Version of the package.
     pub package: String,
-    pub users: Vec<creatio::User>,
+    pub users: Arc<Vec<creatio::User>>,
     pub rules: Vec<creatio::RoutingRule>,
     /// The channel's own rows; none while the bot is not known.
     pub rows: Option<Rows>,

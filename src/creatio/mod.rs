@@ -24,7 +24,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -102,6 +102,8 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct Client {
     wire: Arc<Wire>,
+    /// The users as they were read last, for as long as anybody holds them.
+    users: Arc<Mutex<Weak<Vec<User>>>>,
 }
 
 impl Client {
@@ -114,14 +116,18 @@ impl Client {
     /// theirs.
     pub fn among(sites: &Sites, transport: Arc<dyn Transport>, settings: Settings) -> Self {
         let place = sites.enter(&settings.url, Pace::per_second(settings.requests_per_second));
-        Self { wire: Arc::new(Wire::new(transport, settings, place)) }
+        Self::at(place, transport, settings)
     }
 
     /// Makes a client that keeps the limit of the others of its site, and its own only while there
     /// are none.
     pub fn beside(sites: &Sites, transport: Arc<dyn Transport>, settings: Settings) -> Self {
         let place = sites.visit(&settings.url, Pace::per_second(settings.requests_per_second));
-        Self { wire: Arc::new(Wire::new(transport, settings, place)) }
+        Self::at(place, transport, settings)
+    }
+
+    fn at(place: sites::Place, transport: Arc<dyn Transport>, settings: Settings) -> Self {
+        Self { wire: Arc::new(Wire::new(transport, settings, place)), users: Arc::default() }
     }
 
     /// Another limit from now on, in the place of that of the settings.

@@ -5,6 +5,7 @@
 //! nothing twice.
 
 use std::collections::HashSet;
+use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -245,12 +246,25 @@ impl Client {
         self.list(Query::new().filter(format!("ChatQueue/Id eq {}", queue.hyphenated()))).await
     }
 
-    /// All active users with their e-mails; whoever looks for one compares here, without case.
+    /// All active users with their e-mails; whoever looks for one compares here, without case. Who
+    /// finds the same users as another clone of this client holds the other's list: a site may have
+    /// thousands, and as many channels.
     ///
     /// # Errors
     /// The site refuses, or no answer came. A site has at least one active user, the one that asks,
     /// so an empty list is an error.
-    pub async fn users(&self) -> Result<Vec<User>, Error> {
+    pub async fn users(&self) -> Result<Arc<Vec<User>>, Error> {
+        let found = self.active_users().await?;
+        let mut held = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(same) = held.upgrade().filter(|same| **same == found) {
+            return Ok(same);
+        }
+        let found = Arc::new(found);
+        *held = Arc::downgrade(&found);
+        Ok(found)
+    }
+
+    async fn active_users(&self) -> Result<Vec<User>, Error> {
         let narrow = Query::new()
             .select("Id,Name,Email,Active,SysAdminUnitTypeValue,ContactId")
             .filter(format!("SysAdminUnitTypeValue eq {USER} and Active eq true"));

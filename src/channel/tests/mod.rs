@@ -6,6 +6,7 @@ mod rivals;
 mod statuses;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -126,11 +127,11 @@ fn fresh(desired: &Desired) -> Observation {
     let rule = |number: u128, code: &str| creatio::RoutingRule { id: Uuid::from_u128(number), code: code.to_owned() };
     let view = CrmView {
         package: "1.0.0".to_owned(),
-        users: vec![
+        users: Arc::new(vec![
             user(0xa, "anna", "anna@example.com"),
             user(0xb, "boris", "BORIS@example.com"),
             user(0xc, "clara", "clara@example.com"),
-        ],
+        ]),
         rules: vec![rule(0x1, "ForFree"), rule(0x2, "ForEveryone")],
         rows: Some(Rows::default()),
     };

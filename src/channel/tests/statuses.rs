@@ -258,7 +258,9 @@ fn every_reason_can_be_reached() {
         ),
         (
             "ReceiverResolved",
-            Case::with(|case| case.seen.crm.seen.as_mut().unwrap().users.retain(|user| user.name != "boris")),
+            Case::with(|case| {
+                Arc::make_mut(&mut case.seen.crm.seen.as_mut().unwrap().users).retain(|user| user.name != "boris");
+            }),
             "True",
             Reason::AgentsMissingInCrm,
         ),

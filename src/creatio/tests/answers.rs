@@ -359,3 +359,26 @@ async fn users_are_the_active_ones_with_the_contacts_email_first() {
     let (client, _) = signed_in(|_| json(200, r#"{"value":[]}"#));
     assert_eq!(client.users().await.unwrap_err().class(), Class::AccessDenied);
 }
+
+#[tokio::test]
+async fn who_finds_the_same_users_as_another_holds_the_others_list_and_whoever_finds_others_holds_these() {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let (client, _) = signed_in(move |_| {
+        // Somebody comes before the third look.
+        let names =
+            if asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 2 { vec!["a"] } else { vec!["a", "b"] };
+        let row = |(number, name): (usize, &&str)| {
+            format!(
+                r#"{{"Id":"00000000-0000-0000-0000-00000000000{number}","Name":"{name}","SysAdminUnitTypeValue":4}}"#
+            )
+        };
+        let rows = names.iter().enumerate().map(row).collect::<Vec<_>>().join(",");
+        json(200, &format!(r#"{{"value":[{rows}]}}"#))
+    });
+    let another = client.clone();
+    let (first, second) = (client.users().await.unwrap(), another.users().await.unwrap());
+    assert!(Arc::ptr_eq(&first, &second));
+    let third = client.users().await.unwrap();
+    assert_eq!((first.len(), third.len()), (1, 2));
+    assert!(Arc::ptr_eq(&third, &another.users().await.unwrap()));
+}
