@@ -227,7 +227,10 @@ async fn twenty_relays_on_one_crm_keep_one_limit_together_also_while_their_share
     }
     let highest = crm.counters()["highestInOneSecond"].as_u64().unwrap();
     assert!(highest <= u64::from(LIMIT), "{highest} requests in one second: {:#}", crm.counters());
-    // A steady state tells nobody anything, and shares are no writes in the cluster.
-    assert_eq!(company.pods.told.lock().await.len(), told);
-    assert!(told <= 2 * 10 + 10 + 20, "told {told} times");
+    // A steady state tells nobody anything, and shares are no writes in the cluster. While channels
+    // come one by one a relay may be told of some of the numbers between, and again where a pass
+    // was given up for an edit: a few times each, and not with each pass.
+    let all = company.pods.told.lock().await;
+    assert_eq!(all.len(), told);
+    assert!(told <= 5 * company.bots.len(), "told {told} times: {all:?}");
 }
