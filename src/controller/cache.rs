@@ -20,6 +20,10 @@ use super::writer::controller_of;
 /// Namespace and name.
 type Key = (String, String);
 
+fn key_of(object: &impl Resource) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
 /// The objects of one kind.
 #[derive(Debug)]
 pub struct Cache<K> {
@@ -81,7 +85,7 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Cache<K> {
     }
 
     fn keep(&self, object: &K) -> Option<(Key, Kept)> {
-        let key = (object.namespace().unwrap_or_default(), object.name_any());
+        let key = key_of(object);
         let text = match serde_json::to_vec(object) {
             Ok(text) => text.into(),
             Err(error) => {
@@ -144,9 +148,7 @@ where
                 return gone.filter_map(|(_, kept)| kept.read().map(Arc::new)).collect();
             }
             Event::Apply(object) => all().extend(self.cache.keep(object)),
-            Event::Delete(object) => {
-                all().remove(&(object.namespace().unwrap_or_default(), object.name_any()));
-            }
+            Event::Delete(object) => drop(all().remove(&key_of(object))),
         }
         Vec::new()
     }
