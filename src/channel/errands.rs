@@ -12,8 +12,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::StreamExt as _;
+use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
@@ -41,9 +42,8 @@ impl Default for Permits {
 pub struct Errands {
     permits: Arc<Permits>,
     under_way: BTreeMap<Side, UnderWay>,
-    /// Boxed: the channel has room for some dozens from its beginning.
-    sender: UnboundedSender<(u64, Side, Box<Brought>)>,
-    receiver: UnboundedReceiver<(u64, Side, Box<Brought>)>,
+    sender: UnboundedSender<(u64, Side, Brought)>,
+    receiver: UnboundedReceiver<(u64, Side, Brought)>,
     /// A pass waits for what comes; else the channel is asked for another one.
     awaited: Arc<AtomicBool>,
     last: u64,
@@ -69,7 +69,7 @@ struct UnderWay {
 
 impl Errands {
     pub fn new(permits: Arc<Permits>) -> Self {
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::unbounded();
         Self { permits, under_way: BTreeMap::new(), sender, receiver, awaited: Arc::default(), last: 0 }
     }
 
@@ -132,9 +132,9 @@ impl Errands {
             let permit = &permits.by_side[side as usize][usize::from(is_suspect)];
             // Never closed.
             let Ok(_permit) = permit.acquire().await else { return };
-            let brought = Box::new(errand.run().await);
+            let brought = errand.run().await;
             // The channel may be gone.
-            let _ = sender.send((number, side, brought));
+            let _ = sender.unbounded_send((number, side, brought));
             if !awaited.load(Ordering::SeqCst) {
                 kick();
             }
@@ -162,7 +162,7 @@ impl Errands {
     /// What has come back by now.
     pub fn arrived(&mut self) -> Option<Brought> {
         while let Ok((number, side, brought)) = self.receiver.try_recv() {
-            if let Some(brought) = self.mine(number, side, *brought) {
+            if let Some(brought) = self.mine(number, side, brought) {
                 return Some(brought);
             }
         }
@@ -172,8 +172,8 @@ impl Errands {
     /// The next that comes back before `until`.
     pub async fn next(&mut self, until: Instant) -> Option<Brought> {
         while self.is_any() {
-            let (number, side, brought) = timeout_at(until, self.receiver.recv()).await.ok()??;
-            if let Some(brought) = self.mine(number, side, *brought) {
+            let (number, side, brought) = timeout_at(until, self.receiver.next()).await.ok()??;
+            if let Some(brought) = self.mine(number, side, brought) {
                 return Some(brought);
             }
         }

@@ -55,7 +55,7 @@ impl From<&crate::max::Bot> for KnownBot {
 }
 
 /// One change outside.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize)]
 #[serde(tag = "do", rename_all = "camelCase")]
 pub enum Action {
     /// POST /subscriptions at MAX, with the secret that belongs to the address.
@@ -327,25 +327,29 @@ pub fn crm_basis(access: &str, source: Option<&str>) -> String {
 /// token.
 #[must_use]
 pub fn wanted_address(desired: &Desired) -> Option<String> {
-    let (DesiredIntake::Webhook { base }, Ok(token)) = (&desired.intake, &desired.token) else { return None };
-    let fingerprint = webhook::fingerprint(&webhook::secret(token, &desired.channel));
-    Some(webhook::address(base, &desired.channel, &desired.installation, &fingerprint))
+    let token = desired.token.as_ref().ok()?;
+    wanted_under(desired, &webhook::fingerprint(&webhook::secret(token, &desired.channel)))
+}
+
+fn wanted_under(desired: &Desired, fingerprint: &str) -> Option<String> {
+    let DesiredIntake::Webhook { base } = &desired.intake else { return None };
+    Some(webhook::address(base, &desired.channel, &desired.installation, fingerprint))
 }
 
 /// The subscriptions seen, each with whose it is.
 #[must_use]
 pub fn subscriptions<'a>(desired: &Desired, observation: &'a Observation) -> Vec<(&'a max::Subscription, Whose)> {
     let Ok(token) = &desired.token else { return Vec::new() };
-    let wanted = wanted_address(desired);
+    let Some(seen) = observation.subscriptions.seen.as_ref().filter(|seen| !seen.is_empty()) else { return Vec::new() };
     let fingerprint = webhook::fingerprint(&webhook::secret(token, &desired.channel));
-    let seen = observation.subscriptions.seen.iter().flatten();
+    let wanted = wanted_under(desired, &fingerprint);
     let ours = subscription::Ours {
         base: desired.public_base.as_ref(),
         channel: &desired.channel,
         installation: &desired.installation,
         fingerprint: &fingerprint,
     };
-    seen.map(|seen| (seen, subscription::whose(&seen.url, wanted.as_deref(), ours))).collect()
+    seen.iter().map(|seen| (seen, subscription::whose(&seen.url, wanted.as_deref(), ours))).collect()
 }
 
 fn intake(desired: &Desired, observation: &Observation) -> Vec<Action> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::files;
 use super::installation::InstallationArgs;
 use crate::api::ChannelRef;
-use crate::api::{MaxChannelStatus, Severity};
+use crate::api::Severity;
 use crate::channel::claims::{self, Claim};
 use crate::channel::observe::Clients;
 use crate::channel::pass;
@@ -52,8 +52,7 @@ pub(super) async fn observe(paths: &[PathBuf], data_dir: &Path, args: &Installat
     for (place, manifest) in manifests.channels.iter().enumerate() {
         let channel = ChannelRef::new(&manifest.namespace, &manifest.name);
         let memory = Memory::of(data_dir, &channel);
-        let mut reconciler =
-            Reconciler::new(channel.clone(), clients.clone(), memory.bot(), MaxChannelStatus::default());
+        let mut reconciler = Reconciler::new(channel.clone(), clients.clone(), memory.bot(), Arc::default());
         reconciler.recall(memory.standing());
         let parsed = manifest.parse().map_err(|findings| {
             let errors = findings.iter().filter(|(_, finding)| finding.severity == Severity::Error);

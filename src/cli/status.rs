@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -147,7 +148,7 @@ async fn ask_cluster(args: &Args) -> Result<Shown, String> {
     let shown = channels(args.context.as_deref(), namespace).await?.into_iter().map(|channel| {
         let name = channel.reference();
         ShownChannel {
-            status: channel.status.unwrap_or_default(),
+            status: channel.status.map(Arc::unwrap_or_clone).unwrap_or_default(),
             namespace: name.namespace,
             name: name.name,
             relay: None,

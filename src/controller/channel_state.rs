@@ -122,7 +122,7 @@ pub struct ChannelState {
     /// Who holds what this channel asks for, if another does.
     pub conflict: Option<Conflict>,
     /// The status that was written last, and the version of the channel from which it was made.
-    pub written: Option<(Option<String>, MaxChannelStatus)>,
+    pub written: Option<(Option<String>, Arc<MaxChannelStatus>)>,
     /// Until when a new channel's first configuration and status wait for what is under way.
     pub first_until: Option<Millis>,
     pub facts: Option<Facts>,

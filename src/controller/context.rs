@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use super::channel_state::{ChannelState, Kept, SharedSecrets};
@@ -66,8 +67,8 @@ struct Record {
     state: Option<Arc<tokio::sync::Mutex<ChannelState>>>,
     /// Of a state that was forgotten.
     kept: Kept,
-    /// Grows with everything that a pass under way should not ignore.
-    version: watch::Sender<u64>,
+    /// Cancelled by everything that a pass under way should not ignore.
+    interruption: Option<CancellationToken>,
     /// How many passes in a row have failed.
     attempts: u32,
     /// What the relay has told last of its messages.
@@ -194,14 +195,15 @@ impl Context {
         self.metrics.objects_in_backoff.set(state.failing());
     }
 
-    /// Tells of everything that a pass under way should not ignore.
-    pub fn version(&self, channel: &ChannelRef) -> watch::Receiver<u64> {
-        self.state().channels.entry(channel.clone()).or_default().version.subscribe()
+    /// Cancelled by everything from now on that a pass under way should not ignore.
+    pub fn interruption(&self, channel: &ChannelRef) -> CancellationToken {
+        self.state().channels.entry(channel.clone()).or_default().interruption.get_or_insert_default().clone()
     }
 
     fn changed(&self, channel: &ChannelRef) {
-        if let Some(record) = self.state().channels.get(channel) {
-            record.version.send_modify(|version| *version += 1);
+        if let Some(interruption) = self.state().channels.get_mut(channel).and_then(|record| record.interruption.take())
+        {
+            interruption.cancel();
         }
     }
 

@@ -3,6 +3,7 @@
 //! counted.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,20 +28,16 @@ const SERIES: Duration = Duration::from_mins(6);
 /// So many are remembered at most.
 const REMEMBERED: usize = 4_096;
 
-/// What makes two events the same.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    about: (Option<String>, Option<String>, Option<String>),
-    reason: String,
-    action: String,
-    note: String,
-}
-
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Known {
-    name: String,
+    /// See [`name`].
+    id: Uuid,
     count: i32,
     at: Instant,
+}
+
+fn name(about: &ObjectReference, id: Uuid) -> String {
+    format!("{}.{}", about.name.as_deref().unwrap_or_default(), id.simple())
 }
 
 /// See the module.
@@ -48,15 +45,17 @@ struct Known {
 pub struct Events {
     client: Client,
     instance: String,
-    known: Arc<Mutex<HashMap<Key, Known>>>,
+    /// By a hash of what makes two events the same.
+    known: Arc<Mutex<HashMap<u64, Known>>>,
+    hashing: RandomState,
 }
 
 impl Events {
     pub fn new(client: Client, instance: &str) -> Self {
-        Self { client, instance: instance.to_owned(), known: Arc::default() }
+        Self { client, instance: instance.to_owned(), known: Arc::default(), hashing: RandomState::new() }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<Key, Known>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<u64, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -74,19 +73,14 @@ impl Events {
     ) -> Result<(), kube::Error> {
         let namespace = about.namespace.as_deref().unwrap_or("default");
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        let key = Key {
-            about: (about.uid.clone(), about.namespace.clone(), about.name.clone()),
-            reason: reason.to_owned(),
-            action: action.to_owned(),
-            note: note.to_owned(),
-        };
+        let key = self.hashing.hash_one((&about.uid, &about.namespace, &about.name, reason, action, note));
         let now = MicroTime(jiff::Timestamp::now());
-        let before = self.known().get(&key).filter(|known| known.at.elapsed() < SERIES).cloned();
+        let before = self.known().get(&key).filter(|known| known.at.elapsed() < SERIES).copied();
         if let Some(mut known) = before {
             known.count += 1;
             known.at = Instant::now();
             let body = json!({"series": {"count": known.count, "lastObservedTime": now}});
-            match api.patch(&known.name, &PatchParams::default(), &Patch::Merge(&body)).await {
+            match api.patch(&name(about, known.id), &PatchParams::default(), &Patch::Merge(&body)).await {
                 Ok(_) => {
                     self.known().insert(key, known);
                     return Ok(());
@@ -96,7 +90,7 @@ impl Events {
                 Err(error) => return Err(error),
             }
         }
-        let name = format!("{}.{}", about.name.as_deref().unwrap_or_default(), Uuid::new_v4().simple());
+        let id = Uuid::new_v4();
         let mut event = Event {
             event_time: Some(now),
             type_: Some(if type_ == EventType::Warning { "Warning" } else { "Normal" }.to_owned()),
@@ -108,7 +102,7 @@ impl Events {
             reporting_instance: Some(self.instance.chars().take(128).collect()),
             ..Event::default()
         };
-        event.metadata.name = Some(name.clone());
+        event.metadata.name = Some(name(about, id));
         event.metadata.namespace = Some(namespace.to_owned());
         api.create(&PostParams::default(), &event).await?;
         let mut all = self.known();
@@ -116,7 +110,7 @@ impl Events {
             all.retain(|_, known| known.at.elapsed() < SERIES);
         }
         if all.len() < REMEMBERED {
-            all.insert(key, Known { name, count: 1, at: Instant::now() });
+            all.insert(key, Known { id, count: 1, at: Instant::now() });
         }
         Ok(())
     }

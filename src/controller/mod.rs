@@ -609,8 +609,7 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
     ));
     let told = span.clone();
     let began = tokio::time::Instant::now();
-    let mut version = context.version(&name);
-    version.borrow_and_update();
+    let interruption = context.interruption(&name);
     let state = context.channel_state(&name, || ChannelState::new(context, &channel));
     let work = {
         let shared = shared.clone();
@@ -640,7 +639,7 @@ async fn reconcile(channel: Arc<Channel>, shared: Arc<Shared>) -> Result<Action,
         () = context.fence.lost(&name) => Err(Error::Lost(Lost)),
         // A person has changed something: what is under way would finish with what is no longer
         // wanted.
-        Ok(()) = version.changed() => {
+        () = interruption.cancelled() => {
             return Ok(match lane {
                 // A pass is asked for, and by which lane, by whoever says so.
                 Lane::Usual => Action::await_change(),

@@ -358,16 +358,6 @@ impl Serving {
             }
             return Ok(());
         };
-        let settings = &context.settings;
-        let blueprint = Blueprint::new(
-            &name,
-            &manifest,
-            channel.owner(),
-            &settings.relay_image,
-            settings.relay_pull_policy.as_deref(),
-            &settings.relay_env,
-            &settings.relay_pods,
-        );
         let changed_before = std::mem::take(&mut self.changed);
         let is_for_later = holds_back(context, scope, state, &name);
         if let Some(config) = config.as_ref().filter(|_| !is_for_later) {
@@ -380,6 +370,16 @@ impl Serving {
             };
             if state.settled.as_ref() != Some(&now) {
                 state.settled = None;
+                let settings = &context.settings;
+                let blueprint = Blueprint::new(
+                    &name,
+                    &manifest,
+                    channel.owner(),
+                    &settings.relay_image,
+                    settings.relay_pull_policy.as_deref(),
+                    &settings.relay_env,
+                    &settings.relay_pods,
+                );
                 Box::pin(self.apply(context, scope, channel, state, &blueprint, config)).await?;
                 // A route is not watched: whether it is still there shows only by another look.
                 let has_route = context.settings.relay_pods.gateway.is_some();
@@ -746,10 +746,15 @@ pub async fn report(
     state.reconciler.set_unapplied(state.refusals.all());
     let status = state.reconciler.report(relay, now).clone();
     let version = channel.resource_version();
-    let is_there = channel.status.as_ref() == Some(&status);
+    if let Some(there) = channel.status.as_ref().filter(|there| **there == status) {
+        state.reconciler.share_status(there);
+        if let Some((_, written)) = state.written.as_mut().filter(|(_, written)| written == there) {
+            written.clone_from(there);
+        }
+        return Ok(false);
+    }
     // The watch lags behind what was just written.
-    let is_on_its_way = state.written.as_ref().is_some_and(|(from, written)| *from == version && *written == status);
-    if is_there || is_on_its_way {
+    if state.written.as_ref().is_some_and(|(from, written)| *from == version && *written == status) {
         return Ok(false);
     }
     let ready = conditions::find(&status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "True");
@@ -768,8 +773,8 @@ pub async fn report(
         }
         return Err(error);
     }
-    let before = state.written.replace((version, status.clone())).map(|(_, before)| before.conditions);
-    let before = before.as_deref().unwrap_or_else(|| channel.conditions());
+    let before = state.written.replace((version, status.clone())).map(|(_, before)| before);
+    let before = before.as_ref().map_or_else(|| channel.conditions(), |before| &before.conditions);
     let mut news: Vec<News> = status.conditions.iter().filter_map(|condition| transition(before, condition)).collect();
     if let Some(mut start) = state.start.take() {
         start.wrote_status(now);

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, OwnerReference};
@@ -29,7 +30,7 @@ pub struct Channel {
     spec: Spec,
     /// None where there is none, or none that is understood.
     #[serde(default, deserialize_with = "as_far_as_understood", skip_serializing_if = "Option::is_none")]
-    pub status: Option<MaxChannelStatus>,
+    pub status: Option<Arc<MaxChannelStatus>>,
 }
 
 /// What a person has written, as text: read when it changes, and kept for as long as the channel.
@@ -61,8 +62,8 @@ impl Spec {
     }
 }
 
-fn as_far_as_understood<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MaxChannelStatus>, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
+fn as_far_as_understood<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<MaxChannelStatus>>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok().map(Arc::new))
 }
 
 impl Resource for Channel {

@@ -5,7 +5,7 @@
 //! becomes a kick of that channel; what a person wrote also interrupts a pass under way, which
 //! would finish with what is no longer wanted.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -66,7 +66,7 @@ pub struct Scope {
 /// Which channel a Secret concerns, and what was last seen of each channel.
 #[derive(Debug, Default)]
 struct Index {
-    by_secret: HashMap<(String, String), BTreeSet<ChannelRef>>,
+    by_secret: HashMap<(String, String), HashSet<ChannelRef>>,
     channels: HashMap<ChannelRef, Known>,
     /// Caches that were filled anew so far: what was deleted meanwhile shows by its absence only.
     fillings: u64,
@@ -265,11 +265,11 @@ impl Scope {
 
     /// Whether more than one channel refers to a Secret.
     pub fn is_shared(&self, namespace: &str, name: &str) -> bool {
-        let users = |index: &Index| index.by_secret.get(&(namespace.to_owned(), name.to_owned())).map(BTreeSet::len);
+        let users = |index: &Index| index.by_secret.get(&(namespace.to_owned(), name.to_owned())).map(HashSet::len);
         users(&self.index()).is_some_and(|users| users > 1)
     }
 
-    fn users_of(&self, namespace: &str, name: &str) -> BTreeSet<ChannelRef> {
+    fn users_of(&self, namespace: &str, name: &str) -> HashSet<ChannelRef> {
         self.index().by_secret.get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default()
     }
 

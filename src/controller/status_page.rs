@@ -94,7 +94,7 @@ impl Source for Cluster {
             let channels: Vec<_> = scopes.iter().flat_map(|scope| scope.channels.state()).collect();
             let told = channels.iter().map(|channel| status_page::Told {
                 channel: channel.reference(),
-                status: channel.status.clone().unwrap_or_default(),
+                status: channel.status.as_deref().cloned().unwrap_or_default(),
                 facts: None,
                 letters: Vec::new(),
             });

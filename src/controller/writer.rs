@@ -93,8 +93,8 @@ pub fn foreign(object: &impl Resource) -> String {
     }
 }
 
-/// What was applied last, by kind.
-pub type Memory = BTreeMap<&'static str, Applied>;
+/// What was applied last, by kind. Boxed: a map has room for more kinds than there are.
+pub type Memory = BTreeMap<&'static str, Box<Applied>>;
 
 /// One object that was applied.
 #[derive(Clone, Debug)]
@@ -159,7 +159,7 @@ impl Writer {
         let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
         let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
         let version = live.version();
-        let known = memory.get(kind);
+        let known = memory.get(kind).map(AsRef::as_ref);
         let mut body = serde_json::to_value(&wanted).map_err(|error| Error::Bug(error.to_string()))?;
         let hash = hash_of(&body);
         if let Some(known) = known.filter(|known| known.wanted == hash)
@@ -174,14 +174,14 @@ impl Writer {
             && owner.is_some_and(|uid| is_controlled_by(&**seen, uid))
             && let Some(same) = as_it_shall_be(&**seen, &body, known, &hash)?
         {
-            memory.insert(kind, same);
+            memory.insert(kind, same.into());
             return Ok(Change::None);
         }
         if matches!(live, Live::Absent)
             && known.is_none()
             && let Some(answer) = self.create(&channel, &api, &body).await?
         {
-            memory.insert(kind, Applied::answered(hash, None, &answer)?);
+            memory.insert(kind, Applied::answered(hash, None, &answer)?.into());
             tracing::info!(object = %name, kind, change = ?Change::Made, "applied");
             return Ok(Change::Made);
         }
@@ -197,7 +197,7 @@ impl Writer {
         if let Some(live) = &live {
             same_wish = live.annotations().get(names::APPLIED) == Some(&hash);
             if let Some(same) = as_it_shall_be(live, &body, known, &hash)? {
-                memory.insert(kind, same);
+                memory.insert(kind, same.into());
                 return Ok(Change::None);
             }
             change = if same_wish { Change::Repaired } else { Change::Changed };
@@ -223,7 +223,7 @@ impl Writer {
         if change == Change::Repaired {
             self.metrics.drift_repairs.inc();
         }
-        memory.insert(kind, Applied::answered(hash, version, &answer)?);
+        memory.insert(kind, Applied::answered(hash, version, &answer)?.into());
         tracing::info!(object = %name, kind, ?change, "applied");
         Ok(change)
     }

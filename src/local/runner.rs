@@ -13,7 +13,7 @@ use tracing::{Instrument as _, field};
 
 use super::{Input, Memory, Shared};
 use crate::api::ChannelRef;
-use crate::api::{MaxChannelStatus, Reason};
+use crate::api::Reason;
 use crate::channel::claims::Conflict;
 use crate::channel::errands::{Awaiting, Errands};
 use crate::channel::pass::{MOMENT, Shell, pass};
@@ -64,8 +64,7 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) {
     let memory = Memory::of(&shared.data_dir, &channel);
-    let mut reconciler =
-        Reconciler::new(channel.clone(), shared.clients.clone(), memory.bot(), MaxChannelStatus::default());
+    let mut reconciler = Reconciler::new(channel.clone(), shared.clients.clone(), memory.bot(), Arc::default());
     reconciler.recall(memory.standing());
     reconciler.set_cadence(shared.cadence.clone());
     let conflicts = shared.registry.conflicts();

@@ -1,24 +1,28 @@
 //! "Leave me alone for so long": a `Retry-After` binds everything towards that side.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Response, retry_after};
 
 /// Until when a side is left alone. Clones share it.
-#[derive(Clone, Debug)]
-pub struct Hold(Arc<watch::Sender<Option<Instant>>>);
+#[derive(Clone, Debug, Default)]
+pub struct Hold(Arc<Shared>);
 
-impl Default for Hold {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(None)))
-    }
+#[derive(Debug, Default)]
+struct Shared {
+    until: Mutex<Option<Instant>>,
+    changed: Notify,
 }
 
 impl Hold {
+    fn until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes the `Retry-After` of a 429 or a 5xx. A longer one before it stays in force.
     pub fn on_answer(&self, answer: &Response) {
         let status = answer.status();
@@ -32,36 +36,46 @@ impl Hold {
     /// Nothing is sent for so long from now on, or longer where that was asked for before.
     pub fn for_at_least(&self, time: Duration) {
         let wanted = Some(Instant::now() + time);
-        self.0.send_if_modified(|until| {
-            let longer = wanted > *until;
-            *until = wanted.max(*until);
-            longer
-        });
+        let mut until = self.until();
+        if wanted > *until {
+            *until = wanted;
+            self.0.changed.notify_waiters();
+        }
     }
 
     /// How long nothing may be sent yet.
     #[must_use]
     pub fn left(&self) -> Option<Duration> {
-        let until = *self.0.borrow();
+        let until = *self.until();
         until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
     /// Tells of everything that is asked for from now on.
     #[must_use]
     pub fn changes(&self) -> Changes {
-        Changes(self.0.subscribe())
+        Changes { hold: self.clone(), seen: *self.until() }
     }
 }
 
 /// See [`Hold::changes`].
 #[derive(Debug)]
-pub struct Changes(watch::Receiver<Option<Instant>>);
+pub struct Changes {
+    hold: Hold,
+    seen: Option<Instant>,
+}
 
 impl Changes {
-    /// Returns when more is asked for; never where nobody is left who could.
+    /// Returns when more is asked for.
     pub async fn next(&mut self) {
-        if self.0.changed().await.is_err() {
-            std::future::pending::<()>().await;
+        loop {
+            // It is told of what comes from here on, also before it is first polled.
+            let changed = self.hold.0.changed.notified();
+            let now = *self.hold.until();
+            if now != self.seen {
+                self.seen = now;
+                return;
+            }
+            changed.await;
         }
     }
 }

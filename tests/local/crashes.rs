@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use maxchannel::api::ChannelRef;
-use maxchannel::api::{self, MaxChannelStatus, manifest::Manifests};
+use maxchannel::api::{self, manifest::Manifests};
 use maxchannel::channel::observe::Clients;
 use maxchannel::channel::pass;
 use maxchannel::channel::plan::KnownBot;
@@ -73,8 +73,7 @@ pub fn keeper_of(world: &World, channel: &str, clients: Arc<Clients>, bot: Optio
     manifests.add("b.yaml", &world.secrets(TOKEN));
     let manifest = api::parse(&manifests.channels[0].value).unwrap();
     let secrets: Secrets = manifests.secrets.into_iter().map(|secret| (secret.name, secret.data)).collect();
-    let mut reconciler =
-        Reconciler::new(ChannelRef::new("default", "support"), clients, bot, MaxChannelStatus::default());
+    let mut reconciler = Reconciler::new(ChannelRef::new("default", "support"), clients, bot, Arc::default());
     reconciler.set(Ok(&manifest), &secrets, now());
     reconciler
 }

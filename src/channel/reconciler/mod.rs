@@ -105,12 +105,12 @@ pub struct Reconciler {
     /// The time of the last attempt at a plan that did not fully succeed, and how often in a row.
     intake_failure: Option<Failure>,
     crm_failure: Option<Failure>,
-    /// The changes that were last tried at MAX and in the CRM, and the time of the probe that they
-    /// were made from: the same ones are not tried again before another probe.
-    tried: [Option<(Option<Millis>, Vec<Action>)>; 2],
+    /// A hash of the changes that were last tried at MAX and in the CRM, and of the time of the
+    /// probe that they were made from: the same ones are not tried again before another probe.
+    tried: [Option<u64>; 2],
     held: Option<Held>,
     unapplied: Option<Vec<Unapplied>>,
-    status: MaxChannelStatus,
+    status: Arc<MaxChannelStatus>,
     /// When our subscription was last made by this process.
     subscribed_at: Option<Millis>,
     standing: Standing,
@@ -131,7 +131,12 @@ pub struct Done {
 
 impl Reconciler {
     /// `bot` and `status` are what was known before this process began.
-    pub fn new(channel: ChannelRef, clients: Arc<Clients>, bot: Option<KnownBot>, status: MaxChannelStatus) -> Self {
+    pub fn new(
+        channel: ChannelRef,
+        clients: Arc<Clients>,
+        bot: Option<KnownBot>,
+        status: Arc<MaxChannelStatus>,
+    ) -> Self {
         let was_ours = bot.is_some();
         Self {
             channel,
@@ -217,7 +222,7 @@ impl Reconciler {
 
     /// The status of the last report.
     #[must_use]
-    pub const fn status(&self) -> &MaxChannelStatus {
+    pub fn status(&self) -> &MaxChannelStatus {
         &self.status
     }
 
@@ -489,8 +494,14 @@ impl Reconciler {
         Some((made, webhook::secret(token, &self.channel)))
     }
 
+    /// Takes a status that is equal to that of the last report for its own, so that there is one of
+    /// them.
+    pub fn share_status(&mut self, same: &Arc<MaxChannelStatus>) {
+        self.status.clone_from(same);
+    }
+
     /// The status after this pass.
-    pub fn report(&mut self, relay: &RelayState, now: Millis) -> &MaxChannelStatus {
+    pub fn report(&mut self, relay: &RelayState, now: Millis) -> &Arc<MaxChannelStatus> {
         self.held = report::hold(self.held, relay, now);
         // Handled is what has been looked at.
         let is_looking = self.asked.iter().any(|subject| self.basis(*subject).is_some());
@@ -520,7 +531,10 @@ impl Reconciler {
             now,
             language: self.clients.installation().language,
         };
-        self.status = report::report(&view, &self.status);
+        let status = report::report(&view, &self.status);
+        if status != *self.status {
+            self.status = Arc::new(status);
+        }
         &self.status
     }
 }

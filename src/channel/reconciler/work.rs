@@ -2,6 +2,7 @@
 //! longer than a bounded time.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,7 +164,7 @@ impl Reconciler {
             return None;
         }
         let rest: Vec<Action> = planned.into_iter().filter(|action| side_of(action) == Side::Crm).collect();
-        let mark_is_due = !rest.is_empty() && self.tried[1].as_ref() != Some(&(self.last(Subject::Crm).1, rest));
+        let mark_is_due = !rest.is_empty() && self.tried[1] != Some(self.attempt(Subject::Crm, &rest));
         if side == Side::Max && mark_is_due {
             // The mark in the CRM says whose the bot is: it goes first.
             return None;
@@ -173,14 +174,21 @@ impl Reconciler {
             *self.failure_at(side) = None;
             return None;
         }
-        let now = (self.last(subject_of(side)).1, actions.clone());
-        let tried = &mut self.tried[usize::from(side == Side::Crm)];
-        if tried.as_ref() == Some(&now) {
+        let now = Some(self.attempt(subject_of(side), &actions));
+        let place = usize::from(side == Side::Crm);
+        if self.tried[place] == now {
             return None;
         }
         let errand = self.change(side, actions, may)?;
-        self.tried[usize::from(side == Side::Crm)] = Some(now);
+        self.tried[place] = now;
         Some(errand)
+    }
+
+    /// See `tried`.
+    fn attempt(&self, subject: Subject, actions: &[Action]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.last(subject).1, actions).hash(&mut hasher);
+        hasher.finish()
     }
 
     pub(super) const fn failure_at(&mut self, side: Side) -> &mut Option<Failure> {
