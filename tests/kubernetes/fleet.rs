@@ -3,24 +3,26 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, Uri, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
 use kube::api::ListParams;
-use kube::{Api, Client};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt as _, watcher};
 use maxchannel::api::MaxChannel;
 use maxchannel::contract::{Facts, SideFacts};
 use maxchannel::controller::{RelayLink, Settings};
-use maxchannel_simulator::{creatio, mango, max};
+use maxchannel_simulator::{creatio, max};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 
+use crate::any_account::any_account;
 use crate::world::World;
 
 pub struct Fleet {
@@ -43,13 +45,20 @@ impl Fleet {
 
     pub async fn start(world: &World) -> Self {
         let at = SocketAddr::new(world.cluster.host, 0);
-        let front = Front { url: world.mango.url(), answers: Arc::default(), http: reqwest::Client::new() };
-        let mango = serve(at, Router::new().fallback(answer).with_state(front)).await;
+        let mango = any_account(world.mango.url(), at).await;
+        let (told, writer) = reflector::store();
+        let config = watcher::Config::default().labels("app.kubernetes.io/managed-by=maxchannel");
+        let watching = watcher(world.api(), config).default_backoff().reflect(writer);
+        // Ends with the test.
+        tokio::spawn(watching.for_each(|_| std::future::ready(())));
         let routes = Router::new()
             .route("/{namespace}/{name}/status", get(status))
             .route("/{namespace}/{name}/subscription/{made}", put(|| async { StatusCode::NO_CONTENT }))
-            .with_state(world.client.clone());
-        Self { mango, relays: serve(at, routes).await }
+            .with_state(told);
+        let listener = tokio::net::TcpListener::bind(at).await.unwrap();
+        let relays = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
+        Self { mango, relays }
     }
 
     pub fn settings(&self, world: &World) -> Settings {
@@ -125,18 +134,11 @@ pub fn max_writes(max: &max::Simulator) -> HashMap<String, u64> {
     requests.into_iter().filter(|(call, _)| !call.starts_with("GET ")).collect()
 }
 
-async fn serve(at: SocketAddr, routes: Router) -> String {
-    let listener = tokio::net::TcpListener::bind(at).await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
-    url
-}
-
-/// A relay that has taken up whatever it was told.
-async fn status(State(client): State<Client>, Path((namespace, name)): Path<(String, String)>) -> Response {
-    let api: Api<Secret> = Api::namespaced(client, &namespace);
-    let secret = api.get_opt(&format!("{name}-relay")).await.ok().flatten();
-    let Some(told) = secret.and_then(|secret| secret.data?.remove("channel.json")) else {
+/// A relay that has taken up whatever it was told. Its Secret is watched: asking the API server for
+/// it each time would take from the controller what is to be measured.
+async fn status(State(told): State<Store<Secret>>, Path((namespace, name)): Path<(String, String)>) -> Response {
+    let secret = told.get(&ObjectRef::new(&format!("{name}-relay")).within(&namespace));
+    let Some(told) = secret.as_ref().and_then(|secret| secret.data.as_ref()?.get("channel.json")) else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let told: Value = serde_json::from_slice(&told.0).unwrap();
@@ -160,36 +162,4 @@ async fn status(State(client): State<Client>, Path((namespace, name)): Path<(Str
         receipt: None,
     })
     .into_response()
-}
-
-#[derive(Clone)]
-struct Front {
-    url: String,
-    /// The simulator's answer by path.
-    answers: Arc<Mutex<HashMap<String, String>>>,
-    http: reqwest::Client,
-}
-
-async fn answer(State(front): State<Front>, uri: Uri, body: String) -> Response {
-    let mut answers = front.answers.lock().await;
-    let path = uri.path().to_owned();
-    if !answers.contains_key(&path) {
-        // Signed anew with the only key that the simulator knows.
-        let form: HashMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
-        let (options, json) = (mango::Options::default(), form["json"].clone());
-        let sign = mango::sign(&options.api_key, json.as_bytes(), &options.api_salt);
-        let form = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("vpbx_api_key", &options.api_key)
-            .append_pair("sign", &sign)
-            .append_pair("json", &json)
-            .finish();
-        let request = front.http.post(format!("{}{path}", front.url));
-        let request = request.header("Content-Type", "application/x-www-form-urlencoded").body(form);
-        let answer = request.send().await.unwrap();
-        if !answer.status().is_success() {
-            return (StatusCode::BAD_GATEWAY, "the simulator refuses").into_response();
-        }
-        answers.insert(path.clone(), answer.text().await.unwrap());
-    }
-    ([(header::CONTENT_TYPE, "application/json")], answers[&path].clone()).into_response()
 }

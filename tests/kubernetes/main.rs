@@ -10,6 +10,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admission;
+#[path = "../support/any_account.rs"]
+mod any_account;
 mod audit;
 mod bench;
 mod canary;

@@ -13,7 +13,7 @@ const LIMIT: u64 = 30;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_channels_on_one_crm_keep_one_limit_together_the_lowest_of_theirs() {
     let mut world = World::new().await;
-    world.mango_url = Some(any_account(&world.mango).await);
+    world.mango_url = Some(any_account(world.mango.url(), "127.0.0.1:0".parse().unwrap()).await);
     let mut bots = Vec::new();
     for number in 0..CHANNELS {
         let name = format!("support-{number}");

@@ -78,7 +78,7 @@ async fn mango_of_all() -> (String, mango::Simulator) {
         extension: Some("101".to_owned()),
         ..mango::Employee::default()
     });
-    (any_account(&mango).await, mango)
+    (any_account(mango.url(), local()).await, mango)
 }
 
 /// One controller that has nothing left to do, and the account of its channels.

@@ -1,25 +1,28 @@
 //! MANGO OFFICE in front of a simulator that knows one key: every account is answered as that one.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{Uri, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use maxchannel_simulator::mango;
 use tokio::sync::Mutex;
 
 #[derive(Clone)]
 struct Front {
-    url: String,
+    simulator: String,
+    /// The simulator's answer by path.
     answers: Arc<Mutex<HashMap<String, String>>>,
+    http: reqwest::Client,
 }
 
-/// Starts it, and answers its address.
-pub async fn any_account(simulator: &mango::Simulator) -> String {
-    let front = Front { url: simulator.url(), answers: Arc::default() };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// Starts it before the simulator at an address, and answers its own.
+pub async fn any_account(simulator: String, at: SocketAddr) -> String {
+    let front = Front { simulator, answers: Arc::default(), http: reqwest::Client::new() };
+    let listener = tokio::net::TcpListener::bind(at).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let routes = Router::new().fallback(answer).with_state(front);
     tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
@@ -39,9 +42,13 @@ async fn answer(State(front): State<Front>, uri: Uri, body: String) -> Response 
             .append_pair("sign", &sign)
             .append_pair("json", &json)
             .finish();
-        let request = reqwest::Client::new().post(format!("{}{path}", front.url));
+        let request = front.http.post(format!("{}{path}", front.simulator));
         let request = request.header("Content-Type", "application/x-www-form-urlencoded").body(form);
-        answers.insert(path.clone(), request.send().await.unwrap().text().await.unwrap());
+        let answer = request.send().await.unwrap();
+        if !answer.status().is_success() {
+            return (StatusCode::BAD_GATEWAY, "the simulator refuses").into_response();
+        }
+        answers.insert(path.clone(), answer.text().await.unwrap());
     }
     ([(header::CONTENT_TYPE, "application/json")], answers[&path].clone()).into_response()
 }
