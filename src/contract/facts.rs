@@ -39,7 +39,8 @@ pub struct Facts {
     /// Of Манго Диалоги, where the dialogs come through them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mango: Option<MangoFacts>,
-    /// What it may ask of the CRM, where that is shared out.
+    /// What it may ask of the CRM, where that is shared out; of one that stands back, what it may
+    /// ask as soon as it goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crm_share: Option<CrmShare>,
     /// Relays of an older version do not say, nor does one that cannot read its store.

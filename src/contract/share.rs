@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::creatio::Pace;
 
 /// `PUT` [`CrmShare`], with the bearer of [`status`](super::status): the one that is in force after
-/// it, as [`CrmShare`]. 409: the relay is not under the settings of that CRM yet.
+/// it, as [`CrmShare`]. 409: the relay is under the settings of another CRM, or of none to share.
 pub const ROUTE: &str = "/crm-share/{namespace}/{name}";
 
 /// The same of one channel.

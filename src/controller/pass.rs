@@ -178,7 +178,7 @@ impl Shell for Steps<'_> {
         follow_rollout(context, self.scope, channel, &self.relay.found).await;
         let mut is_told = relay_link::tell_subscription(context, self.scope, self.state, &self.name).await;
         if let Some(config) = &self.relay.config {
-            is_told &= relay_link::tell_share(context, self.scope, self.state, config).await;
+            is_told &= relay_link::tell_share(context, self.scope, self.state, (channel, config)).await;
         }
         self.waiting = !is_told || self.relay.found.is_pending();
         let is_first = channel.conditions().is_empty() && self.state.written.is_none();

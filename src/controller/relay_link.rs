@@ -24,6 +24,7 @@ use super::objects::{PORT, PORT_NAME};
 use super::pass::{is_ours, own_pod, own_set};
 use super::pending::Pending;
 use super::relay_state::{self, PodState};
+use super::resource::Channel;
 use super::scope::Scope;
 use crate::api::{ChannelRef, Reason};
 use crate::channel::report::RelayState;
@@ -275,17 +276,27 @@ pub async fn tell_subscription(
 
 /// Tells the relay what of its CRM's limit is its own, where that has changed and others have given
 /// up what it is made of. False: it is not told yet.
-pub async fn tell_share(context: &Context, scope: &Arc<Scope>, state: &mut ChannelState, config: &RelayConfig) -> bool {
+pub async fn tell_share(
+    context: &Context,
+    scope: &Arc<Scope>,
+    state: &mut ChannelState,
+    (wanted, config): (&Channel, &RelayConfig),
+) -> bool {
     let channel = &config.channel;
     let name = ChannelRef::new(&channel.namespace, &channel.name);
-    let Some(creatio) = channel.creatio.as_ref().filter(|_| !channel.suspended) else {
+    let crm = match &channel.creatio {
+        Some(_) if channel.suspended => None,
+        Some(creatio) => Some((creatio::site(&creatio.url), creatio.requests_per_second)),
+        // It stands back, and what it holds is in force as soon as it goes on.
+        None => wanted.crm(),
+    };
+    let Some((site, limit)) = crm else {
         if state.facts.as_ref().is_some_and(|facts| facts.revision == channel.revision) {
             context.shares_out(&name);
         }
         return true;
     };
-    let site = creatio::site(&creatio.url);
-    context.shares_in(&name, (&site, creatio.requests_per_second), Holds::Nothing);
+    context.shares_in(&name, (&site, limit), Holds::Nothing);
     if let Some(holds) = state.facts.as_ref().and_then(|facts| holds(facts, config, &site)) {
         kick_all(context, &context.shares().hear(&name, holds, context.clock.passed()));
     }

@@ -4,7 +4,8 @@
 //! was never told asks next to nothing, for all may be others'; where nobody tells it for
 //! [`PATIENCE`], it goes on slowly rather than not at all. A smaller share than before counts as in
 //! force only when what was sent under the larger one counts no more: then others may have the
-//! rest.
+//! rest. One that stands back, and so knows of no CRM, goes on being told: its share is in force
+//! again as soon as it may go on.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -58,6 +59,11 @@ impl CrmLimit {
     }
 }
 
+/// Whether the relay stands back: it has no CRM until the bot is the channel's again.
+const fn stands_back(active: &Active) -> bool {
+    active.config.channel.creatio.is_none()
+}
+
 /// The CRM, where its limit is shared.
 fn shared_site(active: &Active) -> Option<String> {
     let creatio = active.config.channel.creatio.as_ref().filter(|creatio| creatio.limit_is_shared)?;
@@ -65,11 +71,16 @@ fn shared_site(active: &Active) -> Option<String> {
 }
 
 impl Shared {
-    /// The share that is in force; none: the limit is not shared.
+    /// The share that is in force, or will be when the relay goes on; none: the limit is not
+    /// shared, or it stands back and was never told.
     pub(super) fn crm_share(&self) -> Option<CrmShare> {
         let active = self.active()?;
-        let site = shared_site(&active)?;
         let mut state = self.crm_limit.state();
+        if stands_back(&active) {
+            state.before = None;
+            return state.told.clone();
+        }
+        let site = shared_site(&active)?;
         if active.creatio.as_ref().is_none_or(Client::keeps_pace) {
             state.before = None;
         }
@@ -93,7 +104,7 @@ impl Shared {
     /// It could not be kept, so the one before stays in force.
     pub(super) async fn take_share(&self, told: CrmShare) -> Result<bool, StoreError> {
         let Some(active) = self.active() else { return Ok(false) };
-        if shared_site(&active).as_ref() != Some(&told.site) {
+        if !stands_back(&active) && shared_site(&active).as_ref() != Some(&told.site) {
             return Ok(false);
         }
         let Ok(text) = serde_json::to_string(&told) else { return Ok(false) };

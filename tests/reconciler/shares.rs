@@ -198,6 +198,10 @@ async fn twenty_relays_on_one_crm_keep_one_limit_together_also_while_their_share
         let without_status = |channel: &mut Value| channel.as_object_mut().unwrap().remove("status");
         company.server.edit("maxchannels", &format!("channel-{number:02}"), |channel| drop(without_status(channel)));
     }
+    // Nor does it hear at once whose the bots are: relays that stand back meanwhile go on later
+    // with what they held, so that nobody else may have it.
+    let slow = creatio::Fault { count: 40, delay_ms: 600, ..creatio::Fault::default() };
+    company.crm.control().fault(slow);
     let (running, stop) = start("second").await;
     for _ in 0..10 {
         company.add_channel();
