@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use super::files;
 use super::installation::InstallationArgs;
-use crate::api::ChannelRef;
-use crate::api::Severity;
+use crate::api::{ChannelRef, Severity};
 use crate::channel::claims::{self, Claim};
 use crate::channel::observe::Clients;
 use crate::channel::pass;

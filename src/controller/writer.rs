@@ -174,14 +174,14 @@ impl Writer {
             && owner.is_some_and(|uid| is_controlled_by(&**seen, uid))
             && let Some(same) = as_it_shall_be(&**seen, &body, known, &hash)?
         {
-            memory.insert(kind, same.into());
+            memory.insert(kind, same);
             return Ok(Change::None);
         }
         if matches!(live, Live::Absent)
             && known.is_none()
             && let Some(answer) = self.create(&channel, &api, &body).await?
         {
-            memory.insert(kind, Applied::answered(hash, None, &answer)?.into());
+            memory.insert(kind, Applied::answered(hash, None, &answer)?);
             tracing::info!(object = %name, kind, change = ?Change::Made, "applied");
             return Ok(Change::Made);
         }
@@ -197,7 +197,7 @@ impl Writer {
         if let Some(live) = &live {
             same_wish = live.annotations().get(names::APPLIED) == Some(&hash);
             if let Some(same) = as_it_shall_be(live, &body, known, &hash)? {
-                memory.insert(kind, same.into());
+                memory.insert(kind, same);
                 return Ok(Change::None);
             }
             change = if same_wish { Change::Repaired } else { Change::Changed };
@@ -223,7 +223,7 @@ impl Writer {
         if change == Change::Repaired {
             self.metrics.drift_repairs.inc();
         }
-        memory.insert(kind, Applied::answered(hash, version, &answer)?.into());
+        memory.insert(kind, Applied::answered(hash, version, &answer)?);
         tracing::info!(object = %name, kind, ?change, "applied");
         Ok(change)
     }
@@ -456,16 +456,16 @@ impl<K: Owned> Live<K> {
 
 impl Applied {
     /// `before`: the version before the apply.
-    fn answered<K: Owned>(wanted: String, before: Option<String>, answer: &K) -> Result<Self, Error> {
+    fn answered<K: Owned>(wanted: String, before: Option<String>, answer: &K) -> Result<Box<Self>, Error> {
         let value = serde_json::to_value(answer).map_err(|error| Error::Bug(error.to_string()))?;
-        Ok(Self {
+        Ok(Box::new(Self {
             wanted,
             before,
             after: answer.resource_version(),
             answered: compare::hash(&value),
             generation: answer.meta().generation,
             at: Instant::now(),
-        })
+        }))
     }
 }
 
@@ -476,7 +476,7 @@ fn as_it_shall_be<K: Owned>(
     body: &Value,
     known: Option<&Applied>,
     hash: &str,
-) -> Result<Option<Applied>, Error> {
+) -> Result<Option<Box<Applied>>, Error> {
     if live.annotations().get(names::APPLIED).map(String::as_str) != Some(hash) {
         return Ok(None);
     }

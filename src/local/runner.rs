@@ -12,8 +12,7 @@ use tracing::Level;
 use tracing::{Instrument as _, field};
 
 use super::{Input, Memory, Shared};
-use crate::api::ChannelRef;
-use crate::api::Reason;
+use crate::api::{ChannelRef, Reason};
 use crate::channel::claims::Conflict;
 use crate::channel::errands::{Awaiting, Errands};
 use crate::channel::pass::{MOMENT, Shell, pass};
