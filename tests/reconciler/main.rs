@@ -360,14 +360,8 @@ impl World {
     /// What is not as it should be yet.
     fn amiss(&self) -> Option<String> {
         for (number, name) in CHANNELS.iter().enumerate() {
-            let Some(channel) = self.server.get("maxchannels", name) else {
-                return Some(format!("{name} is not there"));
-            };
-            let conditions = channel["status"]["conditions"].as_array();
-            let ready = conditions.and_then(|all| all.iter().find(|one| one["type"] == "Ready"));
-            let is_new = |ready: &&Value| ready["observedGeneration"] == channel["metadata"]["generation"];
-            if ready.filter(is_new).is_none_or(|ready| ready["status"] != "True") {
-                return Some(format!("{name} is not Ready: {}", channel["status"]));
+            if let Some(why) = self.server.not_ready(name) {
+                return Some(why);
             }
             for kind in &OWNED[..5] {
                 if let Some(drift) = self.server.drift(kind, &format!("{name}-relay")) {

@@ -783,6 +783,16 @@ impl Server {
         self.state().counts.clone()
     }
 
+    /// Why a channel is not Ready as it is written now.
+    pub fn not_ready(&self, name: &str) -> Option<String> {
+        let Some(channel) = self.get("maxchannels", name) else { return Some(format!("{name} is not there")) };
+        let conditions = channel["status"]["conditions"].as_array();
+        let ready = conditions.and_then(|all| all.iter().find(|one| one["type"] == "Ready"));
+        let is_new = |ready: &&Value| ready["observedGeneration"] == channel["metadata"]["generation"];
+        let is_ready = ready.filter(is_new).is_some_and(|ready| ready["status"] == "True");
+        (!is_ready).then(|| format!("{name} is not Ready: {}", channel["status"]))
+    }
+
     /// Why an object is not as a controller has last made it, if it is not.
     pub fn drift(&self, plural: &str, name: &str) -> Option<String> {
         let state = self.state();

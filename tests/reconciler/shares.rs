@@ -111,6 +111,10 @@ async fn crm_share(
         .map_or(StatusCode::CONFLICT.into_response(), |held| Json(held).into_response())
 }
 
+fn channel_name(number: usize) -> String {
+    format!("channel-{number:02}")
+}
+
 /// A cluster whose channels are all on one CRM.
 struct Company {
     server: Server,
@@ -143,7 +147,7 @@ impl Company {
 
     fn add_channel(&mut self) {
         let number = self.bots.len();
-        let name = format!("channel-{number:02}");
+        let name = channel_name(number);
         let token = format!("invented-token-of-{name}");
         self.bots.push(self.max.control().create_bot(max::NewBot::new(&name, &token)).unwrap().user_id);
         let account = format!("invented{number}");
@@ -161,6 +165,16 @@ impl Company {
             "relay": {"storage": {"ephemeral": {}}},
         });
         self.server.create("maxchannels", &name, json!({"metadata": {}, "spec": spec}));
+    }
+
+    async fn until_all_are_ready(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        for number in 0..self.bots.len() {
+            while let Some(why) = self.server.not_ready(&channel_name(number)) {
+                assert!(Instant::now() < deadline, "{why}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
     }
 
     async fn settings(&self, mango: &str) -> Settings {
@@ -196,7 +210,7 @@ async fn twenty_relays_on_one_crm_keep_one_limit_together_also_while_their_share
     running.crash().await;
     for number in 0..10 {
         let without_status = |channel: &mut Value| channel.as_object_mut().unwrap().remove("status");
-        company.server.edit("maxchannels", &format!("channel-{number:02}"), |channel| drop(without_status(channel)));
+        company.server.edit("maxchannels", &channel_name(number), |channel| drop(without_status(channel)));
     }
     // Nor does it hear at once whose the bots are: relays that stand back meanwhile go on later
     // with what they held, so that nobody else may have it.
@@ -208,6 +222,8 @@ async fn twenty_relays_on_one_crm_keep_one_limit_together_also_while_their_share
     }
     let half = Share { requests: 2, millis: 1_000 };
     company.pods.until_each_has(20, half).await;
+    // One that still stands back would do so until the next controller.
+    company.until_all_are_ready().await;
 
     // From here on only the relays ask.
     stop.cancel();
