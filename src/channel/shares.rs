@@ -9,7 +9,8 @@
 //! heard yet may hold anything, so until it has been heard nobody is told of more; one that stays
 //! silent for [`SILENCE`] is taken to hold its part. Where channels are divided among several
 //! replicas, so are those that another one leads: there the sum may be more while shares move. What
-//! a channel held that is gone is free after [`GONE`], when its pod is gone too.
+//! a channel held that is gone is free after [`GONE`], when its pod is gone too; until then it is
+//! still its own, should it come back.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -33,7 +34,7 @@ pub struct Shares {
 struct Site {
     members: BTreeMap<ChannelRef, Member>,
     /// What those held that are gone, and until when.
-    gone: Vec<(u64, Millis)>,
+    gone: Vec<(ChannelRef, u64, Millis)>,
     /// The parts and sums below are of other members.
     is_stale: bool,
     limit: usize,
@@ -84,7 +85,7 @@ impl Member {
 impl Site {
     /// Reckons anew after members have come or gone.
     fn settle(&mut self, now: Millis) {
-        self.gone.retain(|(_, until)| *until > now);
+        self.gone.retain(|(.., until)| *until > now);
         if self.is_stale || self.unheard > 0 {
             let silent = |member: &&mut Member| member.holds == Holds::Unheard && now - member.since >= SILENCE;
             for member in self.members.values_mut().filter(silent) {
@@ -106,7 +107,7 @@ impl Site {
 
     /// What none of the members holds, and none that is gone.
     fn free(&self) -> u64 {
-        let gone: u64 = self.gone.iter().map(|(weight, _)| weight).sum();
+        let gone: u64 = self.gone.iter().map(|(_, weight, _)| weight).sum();
         let whole = u64::try_from(self.limit).unwrap_or(u64::MAX).saturating_mul(1_000_000_000);
         whole.saturating_sub(self.held).saturating_sub(gone)
     }
@@ -148,7 +149,9 @@ impl Shares {
             Some(member) => member.limit = limit,
             None => {
                 let part = Share::UNTOLD;
-                let member = Member { limit, part, holds, told: None, outstanding: 0, since: now };
+                let back = found.gone.extract_if(.., |(gone, _, until)| gone == channel && *until > now);
+                let outstanding = back.map(|(_, weight, _)| weight).max().unwrap_or_default();
+                let member = Member { limit, part, holds, told: None, outstanding, since: now };
                 found.members.insert(channel.clone(), member);
             }
         }
@@ -167,7 +170,7 @@ impl Shares {
         let Some(name) = self.of.remove(channel) else { return false };
         let Some(site) = self.sites.get_mut(&name) else { return false };
         if let Some(member) = site.members.remove(channel) {
-            site.gone.push((member.held(), now + GONE));
+            site.gone.push((channel.clone(), member.held(), now + GONE));
             site.is_stale = true;
         }
         true
@@ -453,6 +456,12 @@ mod tests {
         }
         assert!(shares.remove(&name(1), 0) && !shares.knows(&name(1)));
         assert_eq!(shares.next(&name(0), GONE - 1), None);
+        // It comes back, and is told at once of what it had.
+        shares.put(&name(1), (SITE, 6), Holds::Nothing, 1);
+        shares.hear(&name(1), Holds::Share(Share::UNTOLD), 1);
+        assert_eq!(shares.next(&name(0), 1), None);
+        assert_eq!(shares.next(&name(1), 1).map(|told| told.share), Some(half));
+        assert!(shares.remove(&name(1), 0));
         assert_eq!(shares.due(GONE), [name(0)]);
         assert_eq!(shares.next(&name(0), GONE).map(|told| told.share), Some(whole));
     }

@@ -285,7 +285,7 @@ pub async fn tell_share(
     let channel = &config.channel;
     let name = ChannelRef::new(&channel.namespace, &channel.name);
     let crm = match &channel.creatio {
-        Some(_) if channel.suspended => None,
+        _ if channel.suspended => None,
         Some(creatio) => Some((creatio::site(&creatio.url), creatio.requests_per_second)),
         // It stands back, and what it holds is in force as soon as it goes on.
         None => wanted.crm(),

@@ -132,7 +132,7 @@ use store::meta::{self, Moment};
 pub use store::{FILE as STORE, bot_of, set_aside};
 #[doc(hidden)]
 pub use store::{FORMAT as STORE_FORMAT, make_of_format};
-use store::{Store, StoreError, customer, gap};
+use store::{Store, StoreError, Tx, customer, gap};
 
 use crate::contract::admin::{DeadLetters, Erased, Receipt, Replay, Replayed, SOCKET};
 use crate::contract::share::CrmShare;
@@ -193,11 +193,13 @@ impl Relay {
         data_dir: &Path,
         clock: Clock,
     ) -> Result<Self, RelayError> {
-        let active = Active::new(config, None, &ground)?;
+        let active = Arc::new(Active::new(config, None, &ground)?);
         let store = Store::open_in(&data_dir.join(store::FILE), ground.place_of_store())?;
         let now = clock.now();
-        let channel = active.config.channel.clone();
-        let (subscribed_at, moments) = store.transact(move |tx| start::prepare(tx, now, &channel)).await?;
+        let begins = Arc::clone(&active);
+        let prepare =
+            move |tx: &Tx<'_>| Ok((start::prepare(tx, now, &begins.config.channel)?, share::keep(tx, &begins)?));
+        let ((subscribed_at, moments), share) = store.transact(prepare).await?;
         holds::restore(&store, &active, now).await?;
         // Without it messages are carried all the same.
         let admin = ground
@@ -210,12 +212,12 @@ impl Relay {
             })
             .ok()
             .flatten();
-        let crm_limit = share::CrmLimit::of(&store).await?;
+        let crm_limit = share::CrmLimit::new(share);
         let shared = Shared::new(ground, store, clock, &active, subscribed_at, crm_limit);
         for moment in moments {
             shared.moments.note(moment, shared.clock.passed(), Millis::MIN);
         }
-        shared.activate(Arc::new(active));
+        shared.activate(active);
         // Weak, for the store's thread ends when the last handle is gone.
         let announced = Arc::downgrade(&shared);
         shared.store.set_announce(move |woken| {
@@ -253,6 +255,7 @@ impl Relay {
         let max_time = self.shared.moments.time(passed);
         let intake = active.config.channel.intake.clone();
         let changes = before.is_some_and(|before| before.config.channel.intake != intake);
+        let begins = Arc::clone(&active);
         // What is due under the new rules is decided by a tick of every open dialog.
         let has_switched = self
             .shared
@@ -260,6 +263,7 @@ impl Relay {
             .transact(move |tx| {
                 customer::tick_open(tx, now)?;
                 let has_switched = switching::note(tx, &intake, max_time, now)?;
+                share::keep(tx, &begins)?;
                 // What was suspended goes on.
                 tx.wake(|woken| woken.gaps = true);
                 Ok(has_switched)

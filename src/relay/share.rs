@@ -5,15 +5,18 @@
 //! [`PATIENCE`], it goes on slowly rather than not at all. A smaller share than before counts as in
 //! force only when what was sent under the larger one counts no more: then others may have the
 //! rest. One that stands back, and so knows of no CRM, goes on being told: its share is in force
-//! again as soon as it may go on.
+//! again as soon as it may go on. One that is suspended or goes to another CRM gives its share up
+//! for good, and is told anew when it comes back.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::active::Active;
 use super::state::Shared;
 use super::store::meta;
-use super::store::{Store, StoreError};
+use super::store::{StoreError, Tx};
 use crate::contract::share::{CrmShare, Share};
 use crate::creatio::{Client, site};
 
@@ -22,10 +25,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What this relay was told.
 #[derive(Debug, Default)]
-pub(super) struct CrmLimit(Mutex<State>);
+pub(super) struct CrmLimit {
+    state: Mutex<State>,
+    /// The relay has begun to ask a CRM that it did not ask before.
+    begins: Notify,
+}
 
 #[derive(Debug, Default)]
 struct State {
+    /// The CRM that the relay asks, where its limit is shared.
+    asks: Option<String>,
     told: Option<CrmShare>,
     /// In force until what was sent under it counts no more.
     before: Option<Share>,
@@ -40,28 +49,55 @@ impl State {
 }
 
 impl CrmLimit {
-    /// What an earlier run was told.
-    pub async fn of(store: &Store) -> Result<Self, StoreError> {
-        let kept = store.transact(|tx| meta::get(tx, meta::CRM_SHARE)).await?;
-        let told = kept.and_then(|text| serde_json::from_str(&text).ok());
-        Ok(Self(Mutex::new(State { told, ..State::default() })))
+    pub const fn new(told: Option<CrmShare>) -> Self {
+        let state = State { asks: None, told, before: None, is_forgotten: false };
+        Self { state: Mutex::new(state), begins: Notify::const_new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds the client to the share, where the limit is shared.
+    /// Holds the client to the share under these settings, where the limit is shared.
     pub fn hold(&self, active: &Active) {
+        let mut state = self.state();
+        state.told.take_if(|told| is_given_up(told, active));
+        let asks = asked_site(active);
+        if !stands_back(active) && state.asks != asks {
+            (state.asks, state.before, state.is_forgotten) = (asks, None, false);
+            self.begins.notify_one();
+        }
         if let (Some(site), Some(client)) = (shared_site(active), &active.creatio) {
-            client.set_pace(self.state().share(&site).pace());
+            client.set_pace(state.share(&site).pace());
         }
     }
+}
+
+/// What an earlier run, or the settings before these, leave of what was told.
+pub(super) fn keep(tx: &Tx<'_>, active: &Active) -> Result<Option<CrmShare>, StoreError> {
+    let kept = meta::get(tx, meta::CRM_SHARE)?;
+    let told = kept.as_ref().and_then(|text| serde_json::from_str(text).ok());
+    let told = told.filter(|told| !is_given_up(told, active));
+    if kept.is_some() && told.is_none() {
+        meta::remove(tx, meta::CRM_SHARE)?;
+    }
+    Ok(told)
+}
+
+/// Whether others may have a share of this relay's, under these settings: it asks that CRM no more.
+fn is_given_up(told: &CrmShare, active: &Active) -> bool {
+    let may_go_on = stands_back(active) && !active.config.channel.suspended;
+    !may_go_on && asked_site(active).as_ref() != Some(&told.site)
 }
 
 /// Whether the relay stands back: it has no CRM until the bot is the channel's again.
 const fn stands_back(active: &Active) -> bool {
     active.config.channel.creatio.is_none()
+}
+
+/// The CRM that the relay asks, where its limit is shared.
+fn asked_site(active: &Active) -> Option<String> {
+    shared_site(active).filter(|_| !active.config.channel.suspended)
 }
 
 /// The CRM, where its limit is shared.
@@ -104,7 +140,7 @@ impl Shared {
     /// It could not be kept, so the one before stays in force.
     pub(super) async fn take_share(&self, told: CrmShare) -> Result<bool, StoreError> {
         let Some(active) = self.active() else { return Ok(false) };
-        if !stands_back(&active) && shared_site(&active).as_ref() != Some(&told.site) {
+        if is_given_up(&told, &active) {
             return Ok(false);
         }
         let Ok(text) = serde_json::to_string(&told) else { return Ok(false) };
@@ -128,10 +164,15 @@ impl Shared {
 
 /// Goes on slowly where nobody says how much there is.
 pub(super) async fn run(shared: &Shared) {
-    tokio::time::sleep(PATIENCE).await;
-    shared.crm_limit.state().is_forgotten = true;
-    if let Some(active) = shared.active() {
-        shared.crm_limit.hold(&active);
+    let limit = &shared.crm_limit;
+    loop {
+        if tokio::time::timeout(PATIENCE, limit.begins.notified()).await.is_ok() {
+            continue;
+        }
+        limit.state().is_forgotten = true;
+        if let Some(active) = shared.active() {
+            limit.hold(&active);
+        }
+        limit.begins.notified().await;
     }
-    std::future::pending::<()>().await;
 }

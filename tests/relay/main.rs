@@ -21,6 +21,7 @@ mod places;
 mod rasa;
 #[path = "../support/relay_config.rs"]
 mod relay_config;
+mod shares;
 mod starts;
 mod strange;
 mod strangers;
