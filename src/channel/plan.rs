@@ -156,7 +156,7 @@ pub fn other_address(desired: &Desired, observation: &Observation) -> Option<Str
 /// CRM, and MAX calls nobody else of this program. None: not all of it has been seen.
 #[must_use]
 pub fn is_undisputed(desired: &Desired, observation: &Observation) -> Option<bool> {
-    observation.subscriptions.current(&desired.token_fingerprint())?;
+    observation.subscriptions.current(desired.token_fingerprint())?;
     observation.crm.seen.as_ref()?.rows.as_ref()?;
     let marked = mark(observation).is_some_and(|owner| desired.installation.has_marked(owner, &desired.channel));
     let elsewhere = subscriptions(desired, observation).iter().any(|(_, whose)| *whose == Whose::Elsewhere);
@@ -328,12 +328,8 @@ pub fn crm_basis(access: &str, source: Option<&str>) -> String {
 #[must_use]
 pub fn wanted_address(desired: &Desired) -> Option<String> {
     let token = desired.token.as_ref().ok()?;
-    wanted_under(desired, &webhook::fingerprint(&webhook::secret(token, &desired.channel)))
-}
-
-fn wanted_under(desired: &Desired, fingerprint: &str) -> Option<String> {
     let DesiredIntake::Webhook { base } = &desired.intake else { return None };
-    Some(webhook::address(base, &desired.channel, &desired.installation, fingerprint))
+    Some(webhook::address(base, &desired.channel, &desired.installation, &token.webhook_fingerprint))
 }
 
 /// The subscriptions seen, each with whose it is.
@@ -341,19 +337,18 @@ fn wanted_under(desired: &Desired, fingerprint: &str) -> Option<String> {
 pub fn subscriptions<'a>(desired: &Desired, observation: &'a Observation) -> Vec<(&'a max::Subscription, Whose)> {
     let Ok(token) = &desired.token else { return Vec::new() };
     let Some(seen) = observation.subscriptions.seen.as_ref().filter(|seen| !seen.is_empty()) else { return Vec::new() };
-    let fingerprint = webhook::fingerprint(&webhook::secret(token, &desired.channel));
-    let wanted = wanted_under(desired, &fingerprint);
+    let wanted = wanted_address(desired);
     let ours = subscription::Ours {
         base: desired.public_base.as_ref(),
         channel: &desired.channel,
         installation: &desired.installation,
-        fingerprint: &fingerprint,
+        fingerprint: &token.webhook_fingerprint,
     };
     seen.iter().map(|seen| (seen, subscription::whose(&seen.url, wanted.as_deref(), ours))).collect()
 }
 
 fn intake(desired: &Desired, observation: &Observation) -> Vec<Action> {
-    if observation.subscriptions.current(&desired.token_fingerprint()).is_none() {
+    if observation.subscriptions.current(desired.token_fingerprint()).is_none() {
         return Vec::new();
     }
     let seen = subscriptions(desired, observation);

@@ -338,7 +338,7 @@ impl Of<'_> {
         {
             return self.failed(This, failure);
         }
-        let Some(seen) = observed.current(&self.desired.token_fingerprint()) else { return self.unknown(This) };
+        let Some(seen) = observed.current(self.desired.token_fingerprint()) else { return self.unknown(This) };
         if let (Some(unexpected), Some(bot)) = (self.view.unexpected_bot, self.view.bot) {
             let detail = format!("userId {unexpected}, {} {}", self.say("before", "прежде"), bot.user_id);
             return self.fails(This, Reason::BotChanged, &detail);

@@ -51,6 +51,26 @@ impl Unusable {
 /// A credential, or why there is none.
 pub type Credential<T> = Result<T, Unusable>;
 
+/// A token of MAX and what follows from it, which is asked for in every pass.
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub value: SecretString,
+    /// Names it without telling it.
+    pub fingerprint: String,
+    /// See [`webhook::secret`].
+    pub webhook_secret: SecretString,
+    /// See [`webhook::fingerprint`].
+    pub webhook_fingerprint: String,
+}
+
+impl Token {
+    fn new(value: SecretString, channel: &ChannelRef) -> Self {
+        let webhook_secret = webhook::secret(&value, channel);
+        let webhook_fingerprint = webhook::fingerprint(&webhook_secret);
+        Self { fingerprint: fingerprint([value.expose_secret()]), webhook_secret, webhook_fingerprint, value }
+    }
+}
+
 /// How updates shall reach the relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DesiredIntake {
@@ -107,7 +127,7 @@ pub struct BotAccess {
 pub struct Desired {
     pub channel: ChannelRef,
     pub installation: InstallationId,
-    pub token: Credential<SecretString>,
+    pub token: Credential<Token>,
     pub account_number: String,
     pub mango: Credential<MangoAccess>,
     pub crm: CrmAddress,
@@ -145,8 +165,8 @@ impl Desired {
 
     /// Names the token without telling it; empty without one.
     #[must_use]
-    pub fn token_fingerprint(&self) -> String {
-        self.token.as_ref().map_or_else(|_| String::new(), |token| fingerprint([token.expose_secret()]))
+    pub fn token_fingerprint(&self) -> &str {
+        self.token.as_ref().map_or("", |token| token.fingerprint.as_str())
     }
 
     /// Where the CRM shall send its hints; empty without a secret for them or without a public
@@ -229,7 +249,8 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
         in_flight: usize::try_from(spec.creatio.limits.in_flight).unwrap_or(1),
     };
     Ok(Desired {
-        token: word(secrets, &spec.token_secret_ref.name, &spec.token_secret_ref.key),
+        token: word(secrets, &spec.token_secret_ref.name, &spec.token_secret_ref.key)
+            .map(|token| Token::new(token, &channel)),
         account_number: spec.mango.account_number.clone(),
         mango: mango_access(secrets, &spec.mango.credentials_secret_ref.name, intake == DesiredIntake::MangoDialogs),
         crm_access: crm_access(secrets, &spec.creatio, &crm),

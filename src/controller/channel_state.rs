@@ -2,6 +2,7 @@
 //! found out again.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -106,6 +107,10 @@ pub struct ChannelState {
     pub good: Option<Arc<MaxChannel>>,
     judged: Option<(u64, Judged)>,
     secrets: BTreeMap<String, (String, Arc<Values>)>,
+    /// For which channel, by [`Channel::desired_hash`], all Secrets that it refers to are held.
+    holds_all_of: Option<u64>,
+    /// Of which channel and Secrets the reconciler has been told, as a hash.
+    told_of: Option<u64>,
     /// Secrets that were there before and are not any more: they serve to clean up when a whole
     /// namespace is deleted at once.
     pub gone: Secrets,
@@ -164,6 +169,8 @@ impl ChannelState {
             good: None,
             judged: None,
             secrets: BTreeMap::new(),
+            holds_all_of: None,
+            told_of: None,
             gone: Secrets::new(),
             applied: Memory::new(),
             settled: None,
@@ -214,19 +221,51 @@ impl ChannelState {
         judged
     }
 
-    /// The Secrets that the channel refers to, each read once per version.
+    /// Gives the manifest and the Secrets of the moment to the reconciler, where they are others
+    /// than last time.
+    pub fn tell_reconciler(&mut self, channel: &Channel, judged: Result<&MaxChannel, Vec<String>>, now: Millis) {
+        let Ok(manifest) = judged else {
+            self.told_of = None;
+            return self.reconciler.set(judged, &Secrets::new(), now);
+        };
+        let mut hasher = DefaultHasher::new();
+        channel.desired_hash().hash(&mut hasher);
+        self.secrets.iter().for_each(|(name, (version, _))| (name, version).hash(&mut hasher));
+        let told_of = Some(hasher.finish());
+        if self.told_of == told_of {
+            self.reconciler.go_on(now);
+        } else {
+            self.reconciler.set(Ok(manifest), &self.secrets(), now);
+            self.told_of = told_of;
+        }
+    }
+
+    /// The Secrets that are held now.
+    pub fn secrets(&self) -> Secrets {
+        self.secrets.iter().map(|(name, (_, values))| (name.clone(), Values::clone(values))).collect()
+    }
+
+    /// Holds the Secrets that the channel refers to, each read once per version.
     ///
     /// # Errors
     /// The API server refuses or does not answer.
-    pub async fn dereference(&mut self, channel: &Channel, scope: &Scope, context: &Context) -> Result<Secrets, Error> {
+    pub async fn dereference(&mut self, channel: &Channel, scope: &Scope, context: &Context) -> Result<(), Error> {
         let namespace = channel.namespace().unwrap_or_default();
+        let version_of = |name: &str| scope.secrets.seen(&namespace, name).and_then(|secret| secret.version);
+        let desired = channel.desired_hash();
+        let is_held = |(name, (held, _)): (&String, &(String, _))| version_of(name).as_deref() == Some(held.as_str());
+        if self.holds_all_of.take_if(|of| *of == desired).is_some() && self.secrets.iter().all(is_held) {
+            self.holds_all_of = Some(desired);
+            return Ok(());
+        }
+        self.holds_all_of = None;
         let names = channel.secret_names();
+        let count = names.len();
         self.secrets.retain(|name, _| names.contains(name));
         self.gone.retain(|name, _| names.contains(name));
         let mut is_refused = false;
         for name in names {
-            let known = scope.secrets.seen(&namespace, &name);
-            let Some(version) = known.and_then(|secret| secret.version).map(String::from) else {
+            let Some(version) = version_of(&name).map(String::from) else {
                 self.forget(name);
                 continue;
             };
@@ -267,7 +306,8 @@ impl ChannelState {
         if !is_refused {
             self.refusals.clear("reading");
         }
-        Ok(self.secrets.iter().map(|(name, (_, values))| (name.clone(), Values::clone(values))).collect())
+        self.holds_all_of = (!is_refused && self.secrets.len() == count).then_some(desired);
+        Ok(())
     }
 
     /// Until when what a new channel's passes do not know yet is waited for, so that its relay is

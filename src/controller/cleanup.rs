@@ -273,7 +273,8 @@ async fn leave(
             return Ok(Err(Left::because(vec![format!("all of {name}, because its manifest cannot be used: {why}")])));
         }
     };
-    let mut secrets = state.dereference(channel, scope, context).await?;
+    state.dereference(channel, scope, context).await?;
+    let mut secrets = state.secrets();
     complete(context, scope, &name, manifest, &mut secrets).await?;
     for (name, data) in &state.gone {
         secrets.entry(name.clone()).or_insert_with(|| data.clone());

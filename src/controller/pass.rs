@@ -49,6 +49,9 @@ const TOUCH_AGAIN: Backoff = Backoff::doubling(Duration::from_secs(3), Duration:
 /// configuration: then it is touched rarely.
 const TOUCHES: u32 = 30;
 const TOUCH_RARELY: Millis = 120_000;
+/// More channels than that are many.
+const MANY: usize = 100;
+
 /// What a pass did.
 #[derive(Debug)]
 pub struct Outcome {
@@ -84,18 +87,18 @@ pub async fn pass(
         state.applied.remove(kind);
     }
 
-    let secrets = state.dereference(channel, scope, context).await?;
+    state.dereference(channel, scope, context).await?;
     let judged = state.judge(channel, context);
     withhold(context, scope, channel, state).await?;
     let judged = judged.as_deref().map_err(|problems| state.withheld.told(problems.clone()));
-    state.reconciler.set(judged, &secrets, clock());
+    state.tell_reconciler(channel, judged, clock());
     state.reconciler.set_generation(channel.metadata.generation.unwrap_or(0));
     let relay = Serving::default();
     if !has_finalizer {
         claim(context, state, &name);
         // Whatever were made outside now could stay there for ever.
         let wrote = report(context, channel, state, &relay.found).await?;
-        let again_in = next(context, &name, state, false, clock());
+        let again_in = next(context, (&name, state), false, false, clock());
         let again_in = Duration::from_millis(again_in.unsigned_abs());
         return Ok(Outcome { changed: wrote, waiting: true, again_in });
     }
@@ -127,7 +130,8 @@ impl Steps<'_> {
     }
 
     fn pause(&self) -> Duration {
-        let millis = next(self.context, &self.name, self.state, self.waiting, self.now());
+        let is_many = self.scope.channels.len() > MANY;
+        let millis = next(self.context, (&self.name, self.state), is_many, self.waiting, self.now());
         Duration::from_millis(millis.unsigned_abs())
     }
 }
@@ -277,12 +281,28 @@ pub async fn tell(context: &Context, channel: &Channel, all: impl IntoIterator<I
     }
 }
 
-fn next(context: &Context, name: &ChannelRef, state: &ChannelState, waits_for_relay: bool, now: Millis) -> Millis {
+/// Whether all is as it shall be, and the relay has nothing to do.
+fn is_well(state: &ChannelState) -> bool {
+    let ready = conditions::find(&state.reconciler.status().conditions, ConditionType::Ready);
+    ready.is_some_and(|ready| ready.status == "True") && state.undelivered.is_some_and(|left| left.total() == 0)
+}
+
+/// How long until the next pass.
+fn next(
+    context: &Context,
+    (name, state): (&ChannelRef, &ChannelState),
+    is_many: bool,
+    waits_for_relay: bool,
+    now: Millis,
+) -> Millis {
     let due = state
         .reconciler
         .due_at(|side| !state.errands.is_busy(side))
         .map(|due| if due <= now { NOT_SOONER } else { due - now });
-    let steady = if waits_for_relay { SOON } else { context.settings.relay_pause(name, now) };
+    let pause = context.settings.relay_pause(name, now);
+    // Where there are many, a relay that is well is asked when MAX is, which makes half the passes.
+    let with_max = due.filter(|due| (pause..=2 * pause).contains(due) && is_many && is_well(state));
+    let steady = if waits_for_relay { SOON } else { with_max.unwrap_or(pause) };
     let refused = state.refusals.due().map(|due| due - now);
     let told = state.warnings.due().map(|due| due - now);
     let first = state.first_until.filter(|_| state.written.is_none()).map(|due| due - now).filter(|due| *due > 0);

@@ -16,11 +16,11 @@ impl Reconciler {
         }
         let bot_is_held = self.conflict.is_some();
         match subject {
-            Subject::Bot => desired.token.as_ref().ok().map(|_| desired.token_fingerprint()),
+            Subject::Bot => desired.token.as_ref().ok().map(|token| token.fingerprint.clone()),
             Subject::Subscriptions => {
                 let taken = self.unexpected_bot.is_none()
-                    && self.observation.bot.current(&desired.token_fingerprint()).is_some();
-                (taken && !bot_is_held).then(|| desired.token_fingerprint())
+                    && self.observation.bot.current(desired.token_fingerprint()).is_some();
+                (taken && !bot_is_held).then(|| desired.token_fingerprint().to_owned())
             }
             Subject::Mango => {
                 desired.mango.as_ref().ok().filter(|_| !bot_is_held).map(|access| access.fingerprint.clone())

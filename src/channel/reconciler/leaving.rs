@@ -49,7 +49,7 @@ impl Reconciler {
         let mut unseen = Vec::new();
         match &desired.token {
             Err(unusable) => unseen.push(unusable.sentence().to_owned()),
-            Ok(_) if self.observation.subscriptions.current(&desired.token_fingerprint()).is_none() => {
+            Ok(_) if self.observation.subscriptions.current(desired.token_fingerprint()).is_none() => {
                 let failure = self.observation.bot.failure.as_ref().or(self.observation.subscriptions.failure.as_ref());
                 let why = failure.map_or("the bot is not this channel's", |failure| failure.detail.as_str());
                 unseen.push(format!("the subscriptions in MAX cannot be looked at: {why}"));

@@ -34,7 +34,7 @@ use super::subscription::Whose;
 use super::validate::{Desired, DesiredIntake, Secrets, validate};
 use crate::api::ChannelRef;
 use crate::api::{MaxChannel, MaxChannelStatus, Reason};
-use crate::contract::{Facts, RelayConfig, webhook};
+use crate::contract::{Facts, RelayConfig};
 use crate::max;
 use crate::time::Millis;
 
@@ -247,12 +247,17 @@ impl Reconciler {
                 self.generation = generation;
                 self.reconcile_at = reconcile_at;
                 self.desired = Some(desired);
-                if self.unexpected_bot.is_some() {
-                    // The bot may have been accepted meanwhile.
-                    self.take_bot(now);
-                }
             }
             Err(problems) => self.problems = problems,
+        }
+        self.go_on(now);
+    }
+
+    /// The manifest and the secrets are those of the pass before.
+    pub fn go_on(&mut self, now: Millis) {
+        if self.unexpected_bot.is_some() && self.problems.is_empty() {
+            // The bot may have been accepted meanwhile.
+            self.take_bot(now);
         }
         self.retired.retain(|(_, until)| *until > now);
         self.taken_over = self.taken_over.filter(|at| now - at < HANDING_OVER);
@@ -409,7 +414,7 @@ impl Reconciler {
     /// What the last probe of the bot means for the channel.
     fn take_bot(&mut self, now: Millis) {
         let Some(desired) = &self.desired else { return };
-        let (Some(seen), Ok(token)) = (self.observation.bot.current(&desired.token_fingerprint()), &desired.token)
+        let (Some(seen), Ok(token)) = (self.observation.bot.current(desired.token_fingerprint()), &desired.token)
         else {
             return;
         };
@@ -431,12 +436,13 @@ impl Reconciler {
                 view.rows = None;
             }
         }
-        let Some(seen) = self.observation.bot.current(&desired.token_fingerprint()) else { return };
+        let Some(seen) = self.observation.bot.current(desired.token_fingerprint()) else { return };
         self.bot = Some(KnownBot::from(seen));
         let client = self.candidate.as_ref().map(|(_, client)| client.clone());
-        let is_new = self.token.as_ref().is_none_or(|(before, _)| before.expose_secret() != token.expose_secret());
+        let is_new =
+            self.token.as_ref().is_none_or(|(before, _)| before.expose_secret() != token.value.expose_secret());
         if let (true, Some(client)) = (is_new, client)
-            && let Some((before, _)) = self.token.replace((token.clone(), client))
+            && let Some((before, _)) = self.token.replace((token.value.clone(), client))
             && known == Some(seen.user_id)
         {
             self.retired.push((before, now + RETIREMENT));
@@ -452,7 +458,7 @@ impl Reconciler {
         // Before the first answer of MAX the manifest's token serves: after a restart MAX may be
         // away. One that MAX has refused or that is another bot's does not.
         let unproven = desired.token.as_ref().ok().filter(|_| self.unexpected_bot.is_none());
-        let token = self.token.as_ref().map(|(token, _)| token).or(unproven)?;
+        let token = self.token.as_ref().map(|(token, _)| token).or(unproven.map(|token| &token.value))?;
         let ours = self.is_ours();
         let retired: Vec<SecretString> = self.retired.iter().map(|(token, _)| token.clone()).collect();
         let installation = self.clients.installation();
@@ -491,7 +497,7 @@ impl Reconciler {
     pub fn subscribed(&self) -> Option<(Millis, SecretString)> {
         let made = Some(self.subscription()?.time).filter(|time| *time > 0).or(self.subscribed_at)?;
         let token = self.desired.as_ref()?.token.as_ref().ok()?;
-        Some((made, webhook::secret(token, &self.channel)))
+        Some((made, token.webhook_secret.clone()))
     }
 
     /// Takes a status that is equal to that of the last report for its own, so that there is one of

@@ -16,7 +16,6 @@ use crate::channel::plan::Action;
 use crate::channel::receiver::Directory;
 use crate::channel::schedule::{Subject, Trouble};
 use crate::channel::validate::DesiredIntake;
-use crate::contract::webhook;
 use crate::time::Millis;
 use crate::{creatio, max};
 
@@ -203,8 +202,7 @@ impl Reconciler {
     pub(super) fn change(&mut self, side: Side, actions: Vec<Action>, may: &May) -> Option<Errand> {
         let max = self.candidate_client()?;
         let crm = self.crm_client().and_then(Result::ok);
-        let token = self.desired.as_ref()?.token.clone().ok()?;
-        let webhook_secret = webhook::secret(&token, &self.channel);
+        let webhook_secret = self.desired.as_ref()?.token.as_ref().ok()?.webhook_secret.clone();
         let installation = self.clients.installation().clone();
         let (basis, source) = (self.basis(Subject::Subscriptions), self.source());
         let is_suspect = self.is_away(subject_of(side));
@@ -248,9 +246,8 @@ impl Reconciler {
     pub(super) fn candidate_client(&mut self) -> Option<max::Client> {
         let desired = self.desired.as_ref()?;
         let token = desired.token.as_ref().ok()?;
-        let name = desired.token_fingerprint();
-        if self.candidate.as_ref().is_none_or(|(known, _)| *known != name) {
-            self.candidate = Some((name, self.clients.max(token)));
+        if self.candidate.as_ref().is_none_or(|(known, _)| *known != token.fingerprint) {
+            self.candidate = Some((token.fingerprint.clone(), self.clients.max(&token.value)));
         }
         self.candidate.as_ref().map(|(_, client)| client.clone())
     }
