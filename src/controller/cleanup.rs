@@ -25,13 +25,14 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::channel_state::{self, ChannelState, Judged};
 use super::context::Context;
-use super::pass::{self, Outcome, is_seen_ours};
+use super::owned::{self, is_seen_ours};
+use super::pass::{self, Outcome};
 use super::relay_link;
 use super::relay_state::{self, PodState};
 use super::resource::Channel;
 use super::scope::Scope;
 use super::writer::Deleted;
-use super::{Error, names};
+use super::{Error, names, status};
 use crate::api::ChannelRef;
 use crate::api::{DeletionPolicy, MaxChannel, key};
 use crate::channel;
@@ -88,7 +89,7 @@ pub async fn pass(
         return Ok(done(false));
     }
     if let Some(start) = state.start.take() {
-        pass::tell(context, channel, start.end()).await;
+        status::tell(context, channel, start.end()).await;
     }
     // Whether it comes up as it was changed is nothing to wait for any more.
     context.rollouts.ended(&channel.reference()).iter().for_each(|next| context.kick(next));
@@ -131,14 +132,14 @@ pub async fn pass(
     // As of a channel that stays, the server's words are told.
     state.reconciler.set_generation(channel.metadata.generation.unwrap_or(0));
     state.reconciler.set_deletion(None);
-    let changed = pass::report(context, channel, state, &RelayState::Absent { detail: String::new() }).await?;
+    let changed = status::report(context, channel, state, &RelayState::Absent { detail: String::new() }).await?;
     let again_in = state.refusals.due().map_or(patience, |due| due - now).max(1_000);
     Ok(Outcome { changed, waiting: true, again_in: Duration::from_millis(again_in.unsigned_abs()) })
 }
 
 /// Takes away what the channel has in the cluster, and last the finalizer.
 async fn remove(context: &Context, scope: &Scope, channel: &Channel, policy: DeletionPolicy) -> Result<(), Error> {
-    pass::remove_objects(context, scope, channel).await?;
+    owned::remove_objects(context, scope, channel).await?;
     if policy == DeletionPolicy::Delete {
         remove_claim(context, channel).await?;
     }
@@ -189,7 +190,7 @@ async fn wait(
             }
             None => RelayState::Absent { detail: String::new() },
         };
-        changed = pass::report(context, channel, state, &relay).await?;
+        changed = status::report(context, channel, state, &relay).await?;
     }
     Ok(Outcome { changed, waiting: true, again_in: left.again_in })
 }
@@ -288,7 +289,7 @@ async fn leave(
     channel::pass::observe(&mut state.reconciler, &clock).await;
     context.fence.check(&name)?;
     let done = state.reconciler.leave_intake(&clock).await;
-    pass::tell_changes(context, channel, &done).await;
+    status::tell_changes(context, channel, &done).await;
     let mut failures = sentences(&done);
     if failures.is_empty() {
         let passed = context.clock.passed();
@@ -315,7 +316,7 @@ async fn leave(
         }
         context.fence.check(&name)?;
         let done = state.reconciler.remove(&clock).await;
-        pass::tell_changes(context, channel, &done).await;
+        status::tell_changes(context, channel, &done).await;
         failures.extend(sentences(&done));
     }
     // What could not be looked at may hold something of ours.
@@ -335,7 +336,7 @@ fn is_idle(context: &Context, scope: &Scope, state: &mut ChannelState, name: &Ch
         state.idle_since = None;
         return false;
     }
-    let pod = pass::own_pod(scope, name);
+    let pod = owned::own_pod(scope, name);
     let PodState::Running { .. } = relay_state::of_pod(pod.as_deref(), &[], context.clock.now()) else {
         return true;
     };
@@ -401,7 +402,7 @@ async fn undelivered(
 /// Whether what the relay kept its messages on is gone, as when the whole namespace is being
 /// deleted.
 async fn is_store_gone(context: &Context, scope: &Scope, name: &ChannelRef, is_ephemeral: bool) -> Result<bool, Error> {
-    if !context.settings.relay_link.has_pods() || pass::own_pod(scope, name).is_some() {
+    if !context.settings.relay_link.has_pods() || owned::own_pod(scope, name).is_some() {
         return Ok(false);
     }
     if is_ephemeral {

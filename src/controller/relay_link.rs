@@ -21,7 +21,7 @@ use super::channel_state::ChannelState;
 use super::context::Context;
 use super::names;
 use super::objects::{PORT, PORT_NAME};
-use super::pass::{is_ours, own_pod, own_set};
+use super::owned::{is_ours, own_pod, own_set};
 use super::pending::Pending;
 use super::relay_state::{self, PodState};
 use super::resource::Channel;

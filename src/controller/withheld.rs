@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::context::Context;
-use super::pass::is_seen_ours;
+use super::owned::is_seen_ours;
 use super::resource::Channel;
 use super::scope::Scope;
 use super::writer::is_controlled_by;
