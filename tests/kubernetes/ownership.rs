@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::fleet::{self, Fleet};
-use crate::world::{Cluster, Customer, PATIENCE, RECOVERY, World, until};
+use crate::world::{Cluster, Controller, Customer, PATIENCE, RECOVERY, World, until};
 
 async fn put<K>(world: &World, object: Value) -> K
 where
@@ -206,34 +206,61 @@ async fn answer(world: &World, customer: &Customer, chat: uuid::Uuid, text: &str
     .await;
 }
 
+/// A bot on its way from one installation to another: a dialog is open in the first, and the second
+/// has the same bot and CRM.
+struct Move {
+    old: World,
+    new: World,
+    controllers: [Controller; 2],
+    /// The channel's in the second.
+    manifest: Value,
+    customer: Customer,
+    chat: uuid::Uuid,
+}
+
+impl Move {
+    async fn begin(cluster: &Cluster) -> Self {
+        let old = World::start(cluster).await;
+        let mut settings = old.settings();
+        settings.installation.id = InstallationId::of("old");
+        settings.cadence.subscriptions = 1_000;
+        let old_controller = old.controller_with(settings.clone()).await;
+        old.put_secrets().await;
+        old.apply(&old.manifest("support")).await;
+        old.until_ready("support").await;
+        let customer = old.customer();
+        old.say(&customer, "раз");
+        let chat = old.accept(&customer).await;
+        answer(&old, &customer, chat, "ответ на раз").await;
+        let new = World::start(cluster).await;
+        new.put_token(&old.token).await;
+        new.put_other_secrets().await;
+        settings.namespace = new.namespace.clone();
+        settings.namespaces = vec![new.namespace.clone()];
+        settings.installation.id = InstallationId::of("new");
+        let new_controller = new.controller_with(settings).await;
+        let mut manifest = old.manifest("support");
+        manifest["spec"]["intake"]["webhook"]["url"] = json!(new.public);
+        new.apply(&manifest).await;
+        Self { old, new, controllers: [old_controller, new_controller], manifest, customer, chat }
+    }
+
+    async fn end(worlds: [World; 2], controllers: [Controller; 2]) {
+        for controller in controllers {
+            controller.stop().await;
+        }
+        for world in worlds {
+            world.end().await;
+        }
+    }
+}
+
 /// From cluster to cluster, as far as one machine can show it: the second has another id, and the
 /// same bot and CRM.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bot_moves_from_one_installation_to_another_and_every_message_arrives_once() {
     let Some(cluster) = Cluster::with_node().await else { return };
-    let old = World::start(&cluster).await;
-    let mut settings = old.settings();
-    settings.installation.id = InstallationId::of("old");
-    settings.cadence.subscriptions = 1_000;
-    let old_controller = old.controller_with(settings.clone()).await;
-    old.put_secrets().await;
-    old.apply(&old.manifest("support")).await;
-    old.until_ready("support").await;
-    let customer = old.customer();
-    old.say(&customer, "раз");
-    let chat = old.accept(&customer).await;
-    answer(&old, &customer, chat, "ответ на раз").await;
-
-    let new = World::start(&cluster).await;
-    new.put_token(&old.token).await;
-    new.put_other_secrets().await;
-    settings.namespace = new.namespace.clone();
-    settings.namespaces = vec![new.namespace.clone()];
-    settings.installation.id = InstallationId::of("new");
-    let new_controller = new.controller_with(settings).await;
-    let mut manifest = old.manifest("support");
-    manifest["spec"]["intake"]["webhook"]["url"] = json!(new.public);
-    new.apply(&manifest).await;
+    let Move { old, new, controllers, mut manifest, customer, chat } = Move::begin(&cluster).await;
     let message = new.until_condition("support", "TokenAuthorized", "False", "BotInUse", PATIENCE).await;
     assert!(message.contains(&format!("old/{}/support", old.namespace)), "{message}");
     new.until_condition("support", "CrmConnected", "False", "OwnedElsewhere", PATIENCE).await;
@@ -255,38 +282,14 @@ async fn a_bot_moves_from_one_installation_to_another_and_every_message_arrives_
     gone(&old, "support").await;
     assert_eq!(old.subscriptions().len(), 1);
     assert!(old.crm.control().rows("Channel").iter().any(|row| row["IsActive"] == true));
-    old_controller.stop().await;
-    new_controller.stop().await;
-    new.end().await;
-    old.end().await;
+    Move::end([old, new], controllers).await;
 }
 
 /// The relay's store goes along: by `kubectl exec`, as docs/moving.md says.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_and_an_import_bring_what_waits_and_nothing_is_lost_doubled_or_reordered() {
     let Some(cluster) = Cluster::with_node().await else { return };
-    let old = World::start(&cluster).await;
-    let mut settings = old.settings();
-    settings.installation.id = InstallationId::of("old");
-    settings.cadence.subscriptions = 1_000;
-    let old_controller = old.controller_with(settings.clone()).await;
-    old.put_secrets().await;
-    old.apply(&old.manifest("support")).await;
-    old.until_ready("support").await;
-    let customer = old.customer();
-    old.say(&customer, "раз");
-    let chat = old.accept(&customer).await;
-    answer(&old, &customer, chat, "ответ на раз").await;
-    let new = World::start(&cluster).await;
-    new.put_token(&old.token).await;
-    new.put_other_secrets().await;
-    settings.namespace = new.namespace.clone();
-    settings.namespaces = vec![new.namespace.clone()];
-    settings.installation.id = InstallationId::of("new");
-    let new_controller = new.controller_with(settings).await;
-    let mut manifest = old.manifest("support");
-    manifest["spec"]["intake"]["webhook"]["url"] = json!(new.public);
-    new.apply(&manifest).await;
+    let Move { old, new, controllers, mut manifest, customer, chat } = Move::begin(&cluster).await;
     new.until_condition("support", "CrmConnected", "False", "OwnedElsewhere", PATIENCE).await;
     new.until_condition("support", "RelayAvailable", "True", "Available", PATIENCE).await;
 
@@ -341,10 +344,7 @@ async fn an_export_and_an_import_bring_what_waits_and_nothing_is_lost_doubled_or
     old.delete("support").await;
     gone(&old, "support").await;
     assert_eq!(old.subscriptions().len(), 1);
-    old_controller.stop().await;
-    new_controller.stop().await;
-    new.end().await;
-    old.end().await;
+    Move::end([old, new], controllers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
