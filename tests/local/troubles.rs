@@ -58,6 +58,26 @@ async fn error_3_by_a_row_of_the_installation_and_error_5_without_one() {
     world.stop().await;
 }
 
+/// What MAX said stays told until the subscription stands, whatever else is looked at meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_subscription_is_told_in_the_words_of_max_until_it_is_taken() {
+    let mut world = World::new().await;
+    world.max.control().add_fault(max::Fault {
+        method: Some("POST".to_owned()),
+        path: Some("/subscriptions".to_owned()),
+        times: 0,
+        outcome: max::Outcome::error(400, "proto.payload", "The certificate of this host is not trusted"),
+        ..max::Fault::default()
+    });
+    world.write("support.yaml", &world.channel("support", ""));
+    world.run().await;
+    let message = world.until_condition("support", "IntakeReady", "False", "CertificateRejected").await;
+    assert!(message.contains("of this host is not trusted"), "{message}");
+    world.max.control().clear_faults();
+    world.until_ready("support").await;
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn error_6_without_a_receiver_messages_are_kept_until_somebody_takes_them() {
     let mut world = World::new().await;

@@ -90,7 +90,8 @@ impl Reconciler {
         if side.subjects().iter().any(|subject| self.due_basis(*subject, now).is_some()) {
             return self.look_due(side, now);
         }
-        self.changes(side, intake_open, may)
+        // At MANGO OFFICE nothing is changed.
+        if side == Side::Mango { None } else { self.changes(side, intake_open, may) }
     }
 
     /// The next probe that is due at a side.
