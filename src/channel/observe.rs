@@ -166,9 +166,14 @@ impl<T> Default for Observed<T> {
 }
 
 impl<T> Observed<T> {
-    /// Takes in how a probe under `basis` went at `at`.
-    pub fn take(&mut self, basis: &str, at: Millis, outcome: Result<T, Failure>) {
+    /// Takes in how a probe under `basis` went at `at`; whether it saw anything else than the one
+    /// before.
+    pub fn take(&mut self, basis: &str, at: Millis, outcome: Result<T, Failure>) -> bool
+    where
+        T: PartialEq,
+    {
         let same_basis = self.basis == basis;
+        let is_news = !same_basis || self.failure.is_some() || self.seen.as_ref() != outcome.as_ref().ok();
         basis.clone_into(&mut self.basis);
         self.at = Some(at);
         match outcome {
@@ -182,6 +187,7 @@ impl<T> Observed<T> {
                 self.failure = Some(failure);
             }
         }
+        is_news
     }
 
     /// What was seen, if the last probe was made under `basis` and succeeded.

@@ -4,8 +4,8 @@
 //! a step means there. What the order promises:
 //!
 //! - A relay whose bot is remembered is served before anybody outside is asked.
-//! - Whatever comes back from outside counts at once: who else holds the bot and what the relay
-//!   shall be are judged anew before the next errand is sent.
+//! - Whatever comes back from outside and says anything new counts at once: who else holds the bot
+//!   and what the relay shall be are judged anew before the next errand is sent.
 //! - The CRM goes before MAX, because the mark in it says whose the bot is.
 //! - An address is subscribed only after the relay listens under it.
 //! - A side that hangs delays nobody: what has not come back is for a later pass.
@@ -45,8 +45,8 @@ pub trait Shell: Send {
     /// What has come back; it is waited for if `is_awaited`. None: nothing more in this pass.
     fn next(&mut self, is_awaited: bool) -> impl Future<Output = Option<Self::Brought>> + Send;
 
-    /// Takes in what has come back.
-    fn take(&mut self, brought: Self::Brought);
+    /// Takes in what has come back; whether anything is not as it was before.
+    fn take(&mut self, brought: Self::Brought) -> bool;
 
     /// Tells how the channel stands.
     ///
@@ -69,9 +69,10 @@ pub async fn pass<S: Shell>(shell: &mut S) -> Result<(), S::Error> {
         }
         // What an earlier pass has sent and waited for already is not waited for again.
         let Some(brought) = shell.next(is_sent).await else { break };
-        shell.take(brought);
-        shell.claim().await;
-        shell.serve().await?;
+        if shell.take(brought) {
+            shell.claim().await;
+            shell.serve().await?;
+        }
     }
     shell.report().await
 }
@@ -114,8 +115,8 @@ impl Shell for Observer<'_> {
         self.errands.next(Instant::now() + Duration::from_hours(1)).await
     }
 
-    fn take(&mut self, brought: Brought) {
-        self.reconciler.take(brought, (self.clock)());
+    fn take(&mut self, brought: Brought) -> bool {
+        self.reconciler.take(brought, (self.clock)()).is_news
     }
 
     async fn report(&mut self) -> Result<(), Infallible> {
@@ -143,19 +144,27 @@ mod tests {
         fails: bool,
     }
 
+    /// What is so after something came back.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Brings {
+        News,
+        NothingNew,
+        /// The relay listens from then on.
+        Relay,
+    }
+
     #[derive(Clone, Copy, Debug)]
     struct Due {
         side: Side,
         what: &'static str,
         /// Only once the relay listens.
         needs_relay: bool,
-        /// After it came back the relay listens.
-        brings_relay: bool,
+        brings: Brings,
         hangs: bool,
     }
 
     fn due(side: Side, what: &'static str) -> Due {
-        Due { side, what, needs_relay: false, brings_relay: false, hangs: false }
+        Due { side, what, needs_relay: false, brings: Brings::News, hangs: false }
     }
 
     impl Shell for Fake {
@@ -189,9 +198,10 @@ mod tests {
             self.under_way.remove(place)
         }
 
-        fn take(&mut self, brought: Due) {
+        fn take(&mut self, brought: Due) -> bool {
             self.log.push(format!("take {}", brought.what));
-            self.listens |= brought.brings_relay;
+            self.listens |= brought.brings == Brings::Relay;
+            brought.brings != Brings::NothingNew
         }
 
         async fn report(&mut self) -> Result<(), &'static str> {
@@ -207,7 +217,7 @@ mod tests {
         let mango = due(Side::Mango, "probe the account");
         let crm = due(Side::Crm, "probe the CRM");
         let subscribe = Due { needs_relay: true, ..due(Side::Max, "subscribe") };
-        let mark = Due { brings_relay: true, ..due(Side::Crm, "mark the rows") };
+        let mark = Due { brings: Brings::Relay, ..due(Side::Crm, "mark the rows") };
         for (promise, shell, expected) in [
             (
                 "where nothing is due, the relay is served and the status told",
@@ -223,6 +233,12 @@ mod tests {
                  take probe the bot; claim; serve, not listening; report",
             ),
             (
+                "what says nothing new changes nothing about the relay",
+                fake(&[Due { brings: Brings::NothingNew, ..max }, crm]),
+                "claim; serve, not listening; send probe the CRM; send probe the bot; \
+                 take probe the CRM; claim; serve, not listening; take probe the bot; report",
+            ),
+            (
                 "an address is subscribed only after the relay was served and listens",
                 fake(&[subscribe, mark]),
                 "claim; serve, not listening; send mark the rows; take mark the rows; claim; serve; \
@@ -230,7 +246,7 @@ mod tests {
             ),
             (
                 "what a probe has made due is sent in the same pass",
-                fake(&[max, Due { brings_relay: true, ..crm }, subscribe]),
+                fake(&[max, Due { brings: Brings::Relay, ..crm }, subscribe]),
                 "claim; serve, not listening; send probe the CRM; send probe the bot; \
                  take probe the CRM; claim; serve; take probe the bot; claim; serve; \
                  send subscribe; take subscribe; claim; serve; report",

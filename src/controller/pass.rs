@@ -28,7 +28,8 @@ use crate::time::Millis;
 const SOON: Millis = 1_000;
 /// A due probe that could not be made must not spin.
 const NOT_SOONER: Millis = 2_000;
-/// More channels than that are many.
+/// With more channels than that a relay that is well is asked only when MAX is: it makes half the
+/// passes. Not while channels wait, for then every pause is longer.
 const MANY: usize = 100;
 
 /// What a pass did.
@@ -109,7 +110,7 @@ impl Steps<'_> {
     }
 
     fn pause(&self) -> Duration {
-        let is_many = self.scope.channels.len() > MANY;
+        let is_many = self.scope.channels.len() > MANY && !self.scope.queue.is_busy();
         let millis = next(self.context, (&self.name, self.state), is_many, self.waiting, self.now());
         Duration::from_millis(millis.unsigned_abs())
     }
@@ -144,9 +145,9 @@ impl Shell for Steps<'_> {
         self.state.errands.next_or_arrived(is_awaited, until).await
     }
 
-    fn take(&mut self, brought: Brought) {
+    fn take(&mut self, brought: Brought) -> bool {
         let now = self.now();
-        self.relay.take(self.state, brought, now);
+        self.relay.take(self.state, brought, now)
     }
 
     async fn report(&mut self) -> Result<(), Error> {
@@ -210,7 +211,6 @@ fn next(
         .due_at(|side| !state.errands.is_busy(side))
         .map(|due| if due <= now { NOT_SOONER } else { due - now });
     let pause = context.settings.relay_pause(name, now);
-    // Where there are many, a relay that is well is asked when MAX is, which makes half the passes.
     let with_max = due.filter(|due| (pause..=2 * pause).contains(due) && is_many && is_well(state));
     let steady = if waits_for_relay { SOON } else { with_max.unwrap_or(pause) };
     let refused = state.refusals.due().map(|due| due - now);

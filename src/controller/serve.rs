@@ -307,9 +307,10 @@ impl Serving {
         }
     }
 
-    /// Takes in what an errand has brought.
-    pub fn take(&mut self, state: &mut ChannelState, brought: Brought, now: Millis) {
-        for step in state.reconciler.take(brought, now) {
+    /// Takes in what an errand has brought; whether anything is not as it was before.
+    pub fn take(&mut self, state: &mut ChannelState, brought: Brought, now: Millis) -> bool {
+        let taken = state.reconciler.take(brought, now);
+        for step in taken.done {
             self.changed = true;
             match &step.outcome {
                 Ok(()) => tracing::info!("{}", step.action),
@@ -317,6 +318,7 @@ impl Serving {
             }
             self.done.push(step);
         }
+        taken.is_news
     }
 }
 

@@ -165,15 +165,17 @@ impl Task {
     }
 
     /// Takes in what came back from outside, and tells what was changed there.
-    fn take(&mut self, brought: Brought) {
+    fn take(&mut self, brought: Brought) -> bool {
         let now = self.now();
-        for step in self.reconciler.take(brought, now) {
+        let taken = self.reconciler.take(brought, now);
+        for step in taken.done {
             let channel = &self.channel;
             match step.outcome {
                 Ok(()) => self.shared.registry.say(Level::INFO, &format!("{channel}: {}", step.action)),
                 Err(failure) => tracing::warn!("{channel}: {} did not succeed: {}", step.action, failure.detail),
             }
         }
+        taken.is_news
     }
 
     fn report(&mut self) {
@@ -245,8 +247,8 @@ impl Shell for Steps<'_> {
         self.task.errands.next_or_arrived(is_awaited, until).await
     }
 
-    fn take(&mut self, brought: Brought) {
-        self.task.take(brought);
+    fn take(&mut self, brought: Brought) -> bool {
+        self.task.take(brought)
     }
 
     async fn report(&mut self) -> Result<(), Infallible> {

@@ -332,8 +332,9 @@ async fn measure(cluster: &Cluster, count: u32) -> (String, String) {
     }
 
     // What the API server itself still makes of it, the pods that nobody runs for instance, ends
-    // meanwhile.
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    // meanwhile, and so do the pauses of those who were Ready first: up to four times as long while
+    // others wait.
+    tokio::time::sleep(Duration::from_mins(4)).await;
     let (mark, processor_before, before) = (audit::mark(cluster), child.processor(), scrape().await.unwrap());
     let began = Instant::now();
     tokio::time::sleep(Duration::from_mins(1)).await;

@@ -276,7 +276,7 @@ pub async fn act(reconciler: &mut Reconciler, now: reconciler::Clock<'_>) -> Vec
     for side in [Side::Crm, Side::Max] {
         if let Some(errand) = reconciler.errand(side, true, &may, now()) {
             let brought = errand.run().await;
-            done.extend(reconciler.take(brought, now()));
+            done.extend(reconciler.take(brought, now()).done);
         }
     }
     done

@@ -78,7 +78,7 @@ impl Reconciler {
             }
             if let Some(errand) = self.change(side, of_side, &may) {
                 let brought = errand.run().await;
-                done.extend(self.take(brought, clock()));
+                done.extend(self.take(brought, clock()).done);
             }
         }
         done

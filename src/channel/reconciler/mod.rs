@@ -122,6 +122,15 @@ pub struct Reconciler {
     taken_over: Option<Millis>,
 }
 
+/// What was taken in.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// The changes that were tried.
+    pub done: Vec<Done>,
+    /// Something may not be as it was before.
+    pub is_news: bool,
+}
+
 /// One action and how it went.
 #[derive(Clone, Debug)]
 pub struct Done {
@@ -354,19 +363,20 @@ impl Reconciler {
         }
     }
 
-    /// Takes in what an errand has brought; answers the changes that were tried.
-    pub fn take(&mut self, brought: Brought, now: Millis) -> Vec<Done> {
-        let done = self.take_in(brought, now);
+    /// Takes in what an errand has brought.
+    pub fn take(&mut self, brought: Brought, now: Millis) -> Taken {
+        let taken = self.take_in(brought, now);
         self.note_standing();
-        done
+        taken
     }
 
-    fn take_in(&mut self, brought: Brought, now: Millis) -> Vec<Done> {
-        match brought.0 {
+    fn take_in(&mut self, brought: Brought, now: Millis) -> Taken {
+        let is_news = match brought.0 {
             News::Bot { basis, outcome } => {
                 self.asked.remove(&Subject::Bot);
                 self.observation.bot.take(&basis, now, outcome);
                 self.take_bot(now);
+                true
             }
             News::Subscriptions { basis, outcome } => {
                 self.asked.remove(&Subject::Subscriptions);
@@ -374,15 +384,17 @@ impl Reconciler {
                     // A refusal says something about the token, and GET /me decides about that.
                     self.asked.insert(Subject::Bot);
                 }
-                self.observation.subscriptions.take(&basis, now, outcome);
+                self.observation.subscriptions.take(&basis, now, outcome)
             }
             News::Mango { basis, outcome } => {
                 self.asked.remove(&Subject::Mango);
                 self.observation.mango.take(&basis, now, outcome);
+                true
             }
             News::Crm { basis, outcome } => {
                 self.asked.remove(&Subject::Crm);
                 self.observation.crm.take(&basis, now, outcome);
+                true
             }
             News::Changed { side, done, subscriptions, rows } => {
                 if !done.is_empty() {
@@ -405,10 +417,10 @@ impl Reconciler {
                 if done.iter().any(|done| done.outcome.is_ok() && matches!(done.action, Action::Subscribe { .. })) {
                     self.subscribed_at = Some(now);
                 }
-                return done;
+                return Taken { done, is_news: true };
             }
-        }
-        Vec::new()
+        };
+        Taken { done: Vec::new(), is_news }
     }
 
     /// What the last probe of the bot means for the channel.

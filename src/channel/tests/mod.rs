@@ -114,8 +114,8 @@ fn fresh(desired: &Desired) -> Observation {
     let token = desired.token_fingerprint();
     let shown =
         json!({"user_id": BOT, "first_name": "Служба поддержки", "username": "id7700000000_bot", "is_bot": true});
-    seen.bot.take(&token, NOW, Ok(serde_json::from_value::<max::Bot>(shown).unwrap()));
-    seen.subscriptions.take(&token, NOW, Ok(Vec::new()));
+    seen.bot.take(token, NOW, Ok(serde_json::from_value::<max::Bot>(shown).unwrap()));
+    seen.subscriptions.take(token, NOW, Ok(Vec::new()));
     let directory = Directory {
         people: vec![person(1, "101", "Anna@example.com"), person(2, "102", "boris@example.com")],
         groups: vec![PersonGroup { id: 7, name: "Поддержка".to_owned(), members: vec![1, 2] }],

@@ -30,7 +30,7 @@ impl Rival {
 
     fn looks_at_max(&mut self, world: &Observation) {
         let token = self.desired.token_fingerprint();
-        self.seen.subscriptions.take(&token, NOW, Ok(world.subscriptions.seen.clone().unwrap()));
+        self.seen.subscriptions.take(token, NOW, Ok(world.subscriptions.seen.clone().unwrap()));
     }
 
     fn looks_at_crm(&mut self, world: &Observation) {
