@@ -287,7 +287,7 @@ pub async fn tell_share(
     let crm = match &channel.creatio {
         _ if channel.suspended => None,
         Some(creatio) => Some((creatio::site(&creatio.url), creatio.requests_per_second)),
-        // It stands back, and what it holds is in force as soon as it goes on.
+        // It has no credentials now, and what it holds is in force as soon as it has them.
         None => wanted.crm(),
     };
     let Some((site, limit)) = crm else {

@@ -4,9 +4,9 @@
 //! was never told asks next to nothing, for all may be others'; where nobody tells it for
 //! [`PATIENCE`], it goes on slowly rather than not at all. A smaller share than before counts as in
 //! force only when what was sent under the larger one counts no more: then others may have the
-//! rest. One that stands back, and so knows of no CRM, goes on being told: its share is in force
-//! again as soon as it may go on. One that is suspended or goes to another CRM gives its share up
-//! for good, and is told anew when it comes back.
+//! rest. One that is suspended, be it because another has the bot, or goes to another CRM gives its
+//! share up for good, and is told anew when it comes back. One that only has no credentials for the
+//! CRM goes on being told: its share is in force again as soon as it has them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl CrmLimit {
         let mut state = self.state();
         state.told.take_if(|told| is_given_up(told, active));
         let asks = asked_site(active);
-        if !stands_back(active) && state.asks != asks {
+        if !lacks_crm(active) && state.asks != asks {
             (state.asks, state.before, state.is_forgotten) = (asks, None, false);
             self.begins.notify_one();
         }
@@ -86,13 +86,12 @@ pub(super) fn keep(tx: &Tx<'_>, active: &Active) -> Result<Option<CrmShare>, Sto
 
 /// Whether others may have a share of this relay's, under these settings: it asks that CRM no more.
 fn is_given_up(told: &CrmShare, active: &Active) -> bool {
-    let may_go_on = stands_back(active) && !active.config.channel.suspended;
-    !may_go_on && asked_site(active).as_ref() != Some(&told.site)
+    !lacks_crm(active) && asked_site(active).as_ref() != Some(&told.site)
 }
 
-/// Whether the relay stands back: it has no CRM until the bot is the channel's again.
-const fn stands_back(active: &Active) -> bool {
-    active.config.channel.creatio.is_none()
+/// Whether the relay works without its CRM until it has credentials for it.
+const fn lacks_crm(active: &Active) -> bool {
+    active.config.channel.creatio.is_none() && !active.config.channel.suspended
 }
 
 /// The CRM that the relay asks, where its limit is shared.
@@ -108,11 +107,11 @@ fn shared_site(active: &Active) -> Option<String> {
 
 impl Shared {
     /// The share that is in force, or will be when the relay goes on; none: the limit is not
-    /// shared, or it stands back and was never told.
+    /// shared, or it has no CRM now and was never told.
     pub(super) fn crm_share(&self) -> Option<CrmShare> {
         let active = self.active()?;
         let mut state = self.crm_limit.state();
-        if stands_back(&active) {
+        if lacks_crm(&active) {
             state.before = None;
             return state.told.clone();
         }

@@ -20,7 +20,13 @@ fn suspended(config: &mut RelayConfig) {
     config.channel.suspended = true;
 }
 
+/// Another has the bot, as a controller says it.
 fn standing_back(config: &mut RelayConfig) {
+    config.channel.suspended = true;
+    config.channel.creatio = None;
+}
+
+fn without_credentials(config: &mut RelayConfig) {
     config.channel.creatio = None;
 }
 
@@ -37,9 +43,10 @@ async fn a_share_is_kept_while_the_crm_is_asked_and_given_up_for_good_when_it_is
     let mut config = relay_config(&max, &crm, bot);
     config.channel.creatio.as_mut().unwrap().limit_is_shared = true;
     let told = CrmShare { site: site(&crm.url().parse().unwrap()), share: TOLD };
-    let cases: [(&str, Edit, Share); 4] = [
+    let cases: [(&str, Edit, Share); 5] = [
         ("nothing of it has changed", as_before, TOLD),
-        ("it stood back, and is told all the while", standing_back, TOLD),
+        ("it had no credentials, and is told all the while", without_credentials, TOLD),
+        ("it stood back", standing_back, Share::UNTOLD),
         ("it was suspended", suspended, Share::UNTOLD),
         ("it was at another CRM", at_another_crm, Share::UNTOLD),
     ];
