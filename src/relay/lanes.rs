@@ -339,6 +339,10 @@ impl Lease {
             Outcome::Idle | Outcome::Unclear(_) => {
                 if let (Some(breaker), true) = (&mut state.breaker, self.probing) {
                     breaker.probing = None;
+                    if matches!(outcome, Outcome::Unclear(_)) {
+                        // The side may have been asked.
+                        breaker.probed_at = now;
+                    }
                 }
             }
             Outcome::Done | Outcome::Wait(_) => {
@@ -466,6 +470,9 @@ mod tests {
         probe.finish(Outcome::Outage(60_000));
         assert_eq!(lanes.try_next().unwrap_err(), Some(1_000), "a side that went away a moment ago is asked soon");
         manual.advance_to(1_000);
+        lanes.try_next().unwrap().finish(Outcome::Unclear(1_000));
+        assert_eq!(lanes.try_next().unwrap_err(), Some(1_500), "a disk that is full makes no haste");
+        manual.advance_to(1_500);
         lanes.try_next().unwrap().finish(Outcome::Done);
         let mut served: Vec<CustomerId> =
             std::iter::from_fn(|| lanes.try_next().ok()).map(|lease| lease.customer()).take(5).collect();
