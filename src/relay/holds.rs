@@ -59,7 +59,7 @@ fn sides(active: &Active) -> Vec<Side> {
     sides
 }
 
-/// Lets what was asked for before the start bind again.
+/// Lets what was asked for before the start, or under other settings for the same side, bind again.
 pub(super) async fn restore(store: &Store, active: &Active, now: Millis) -> Result<(), StoreError> {
     for side in sides(active) {
         let key = side.key;

@@ -269,6 +269,7 @@ impl Relay {
                 Ok(has_switched)
             })
             .await?;
+        holds::restore(&self.shared.store, &active, now).await?;
         if has_switched {
             self.shared.moments.note(Moment::Switched, passed, Millis::MIN);
         }

@@ -47,7 +47,7 @@ fn calls(world: &World, side: &str) -> u64 {
     }
 }
 
-pub async fn a_retry_after_binds_after_a_restart_too(intake: Intake) {
+pub async fn a_retry_after_binds_after_a_restart_and_an_edit_too(intake: Intake) {
     for side in ["customers", "crm"] {
         let mut world = World::start(quiet_rules(), intake.clone()).await;
         let anna = world.customer("Анна");
@@ -72,6 +72,11 @@ pub async fn a_retry_after_binds_after_a_restart_too(intake: Intake) {
             moments(&world).await;
             assert_eq!(calls(&world, side), before, "{side} was asked although it wants to be left alone");
         }
+        // And under other settings for the same side.
+        world.set_poll_interval(3_000);
+        world.apply(quiet_rules(), 2).await;
+        moments(&world).await;
+        assert_eq!(calls(&world, side), before, "{side} was asked after an edit");
     }
 }
 

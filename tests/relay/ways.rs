@@ -162,7 +162,7 @@ promises! {
         on webhook long_poll mango_dialogs;
     order::a_long_answer_with_a_blank_tail_is_delivered on webhook long_poll mango_dialogs;
 
-    keeping::a_retry_after_binds_after_a_restart_too on webhook long_poll mango_dialogs;
+    keeping::a_retry_after_binds_after_a_restart_and_an_edit_too on webhook long_poll mango_dialogs;
     keeping::a_bot_that_asks_to_be_left_alone_is_and_its_dialogs_go_to_the_fallback
         on webhook long_poll mango_dialogs;
     keeping::a_bot_that_wants_a_moment_within_its_time_has_it_and_answers on webhook long_poll mango_dialogs;

@@ -76,6 +76,7 @@ pub struct Setup {
     pub is_connected: bool,
     pub bot_timeout_millis: Option<u64>,
     pub retention_seconds: Option<u64>,
+    pub poll_interval_millis: Option<u64>,
 }
 
 /// What becomes of what is sent to a customer, at MAX or, where that is the way, at MANGO OFFICE.
@@ -291,6 +292,11 @@ impl World {
     /// Who the agents are at MANGO OFFICE; takes effect with the next settings.
     pub fn set_mango(&mut self, url: String, employees: Vec<MangoEmployee>) {
         self.setup.mango = Some((url, employees));
+    }
+
+    /// How often the CRM is looked at; takes effect with the next settings.
+    pub fn set_poll_interval(&mut self, millis: u64) {
+        self.setup.poll_interval_millis = Some(millis);
     }
 
     /// From where MANGO OFFICE may call without a signature; takes effect with the next settings.
@@ -671,6 +677,7 @@ fn config(
     channel.rules = rules;
     if let Some(creatio) = &mut channel.creatio {
         creatio.requests_per_second = 10_000;
+        creatio.poll_interval_millis = setup.poll_interval_millis.unwrap_or(creatio.poll_interval_millis);
     }
     channel.bot = bot_config(&setup.bot);
     channel.off_hours_bot = bot_config(&setup.off_hours_bot);
