@@ -455,6 +455,27 @@ async fn a_history_that_is_under_way_does_not_bring_an_erased_person_back() {
     assert_eq!(office.world.received(&anna), ["раз"]);
 }
 
+/// The session is closed at MANGO OFFICE while the relay closes it, and the person is erased
+/// meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_that_is_under_way_does_not_bring_an_erased_person_back() {
+    let (office, anna, chat) = accepted().await;
+    let control = office.mango.control();
+    control.fault(Fault { path: "/cc/md/session/close".to_owned(), delay_ms: 1_500, ..Fault::default() });
+    office.world.crm.control().close(chat, office.world.agent).unwrap();
+    let is_closing = || control.counters()["calls"]["POST /cc/md/session/close"].as_u64() > Some(0);
+    office.world.until_true("the close is on its way", is_closing).await;
+    control.desk("close", &anna.id.to_string(), IVAN, "").unwrap();
+    let session = office.sessions(&anna).pop().unwrap()["session_id"].as_str().unwrap().to_owned();
+    assert!(office.world.has_on_disk(&session));
+    office.world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
+    let under_way = || control.counters()["inFlight"].as_u64().unwrap() > 0;
+    office.world.until_true("it was answered", || !under_way()).await;
+    office.world.pass(300_000).await;
+    assert_eq!(office.world.received(&anna), ["Здравствуйте"]);
+    assert!(!office.world.has_on_disk("Анна"), "the name is on disk again");
+}
+
 /// The calls of a session as MANGO OFFICE makes them: its client's messages, and how it stands.
 fn calls_of(session: &Value) -> Vec<String> {
     let (id, chat) = (&session["session_id"], &session["chat_id"]);

@@ -189,8 +189,13 @@ async fn ask(shared: &Shared, active: &Active, mango: &Mango) -> Result<Result<(
             }
             Err(error) => match error.dialog_refusal() {
                 Some(DialogRefusal::SessionClosed | DialogRefusal::SessionNotFound) => {
-                    let known = Known { state: State::Closed, closed_at: shared.clock.now(), ..known };
-                    shared.store.transact(move |tx| store::put(tx, &known)).await?;
+                    // The person may have been erased meanwhile.
+                    let closed_at = shared.clock.now();
+                    let closed = move |tx: &Tx<'_>| match store::get(tx, &known.id)? {
+                        Some(now) => store::put(tx, &Known { state: State::Closed, closed_at, ..now }),
+                        None => Ok(()),
+                    };
+                    shared.store.transact(closed).await?;
                 }
                 Some(_) => {}
                 None if error.class() == Class::Transient => {}
