@@ -73,6 +73,25 @@ async fn a_refused_subscription_is_told_in_the_words_of_max_until_it_is_taken() 
     world.run().await;
     let message = world.until_condition("support", "IntakeReady", "False", "CertificateRejected").await;
     assert!(message.contains("of this host is not trusted"), "{message}");
+    // That MAX does not show the subscriptions says nothing about the refusal.
+    world.max.control().add_fault(max::Fault {
+        method: Some("GET".to_owned()),
+        path: Some("/subscriptions".to_owned()),
+        times: 0,
+        outcome: max::Outcome::error(503, "service.unavailable", "later"),
+        ..max::Fault::default()
+    });
+    let looks = || -> u64 {
+        let requests = world.max.control().statistics().requests;
+        requests.iter().filter(|(call, _)| call.starts_with("GET /subscriptions")).map(|(_, count)| count).sum()
+    };
+    let before = looks();
+    world
+        .until("MAX was asked twice more", || {
+            assert_eq!(world.condition("support", "IntakeReady").1, "CertificateRejected");
+            looks() > before + 1
+        })
+        .await;
     world.max.control().clear_faults();
     world.until_ready("support").await;
     world.stop().await;

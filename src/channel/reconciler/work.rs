@@ -170,8 +170,12 @@ impl Reconciler {
             return None;
         }
         if actions.is_empty() {
-            // What was refused is not wanted any more, or is there.
-            *self.failure_at(side) = None;
+            let (seen_under, _, failure, _) = self.last(subject_of(side));
+            let is_unseen = self.basis(subject_of(side)).is_some_and(|now| failure.is_some() || now != seen_under);
+            if !is_unseen {
+                // What was refused is not wanted any more, or is there.
+                *self.failure_at(side) = None;
+            }
             return None;
         }
         let now = Some(self.attempt(subject_of(side), &actions));
