@@ -14,6 +14,8 @@ use tokio::sync::OwnedMutexGuard;
 use super::Error;
 use super::cleanup::Tried;
 use super::context::Context;
+use super::names;
+use super::owned::is_seen_ours;
 use super::refusal::Refusals;
 use super::relay_link::Talk;
 use super::resource::Channel;
@@ -28,6 +30,7 @@ use crate::channel::errands::Errands;
 use crate::channel::plan::KnownBot;
 use crate::channel::reconciler::{Reconciler, Standing};
 use crate::channel::validate::Secrets;
+use crate::contract::config::file;
 use crate::contract::{Facts, Undelivered};
 use crate::telemetry;
 use crate::time::Millis;
@@ -97,6 +100,7 @@ pub struct Settled {
 pub struct Kept {
     secrets: BTreeMap<String, (String, Arc<Values>)>,
     applied: Memory,
+    token: Option<SecretString>,
 }
 
 /// See the module.
@@ -111,6 +115,9 @@ pub struct ChannelState {
     holds_all_of: Option<u64>,
     /// Of which channel and Secrets the reconciler has been told, as a hash.
     told_of: Option<u64>,
+    /// What the relay was told when this replica led before, as long as its Secret is the same.
+    told_token: Option<SecretString>,
+    has_recalled_token: bool,
     /// Secrets that were there before and are not any more: they serve to clean up when a whole
     /// namespace is deleted at once.
     pub gone: Secrets,
@@ -171,6 +178,8 @@ impl ChannelState {
             secrets: BTreeMap::new(),
             holds_all_of: None,
             told_of: None,
+            told_token: None,
+            has_recalled_token: false,
             gone: Secrets::new(),
             applied: Memory::new(),
             settled: None,
@@ -196,12 +205,16 @@ impl ChannelState {
 
     /// Takes what stays of a state that is forgotten.
     pub fn keep(&mut self) -> Kept {
-        Kept { secrets: std::mem::take(&mut self.secrets), applied: std::mem::take(&mut self.applied) }
+        Kept {
+            secrets: std::mem::take(&mut self.secrets),
+            applied: std::mem::take(&mut self.applied),
+            token: self.reconciler.token().cloned(),
+        }
     }
 
     /// With what has stayed of an earlier one.
     pub fn with(self, kept: Kept) -> Self {
-        Self { secrets: kept.secrets, applied: kept.applied, ..self }
+        Self { secrets: kept.secrets, applied: kept.applied, told_token: kept.token, ..self }
     }
 
     /// The manifest as it stands in the cluster, judged once per change.
@@ -238,6 +251,34 @@ impl ChannelState {
             self.reconciler.set(Ok(manifest), &self.secrets(), now);
             self.told_of = told_of;
         }
+    }
+
+    /// Lets the relay go on under the token that it was told before this process began, until MAX
+    /// has taken the manifest's: what was pasted meanwhile may be wrong, and the relay's own Secret
+    /// may hold the only copy of the right one.
+    ///
+    /// # Errors
+    /// The API server refuses or does not answer.
+    pub async fn recall_token(&mut self, channel: &Channel, scope: &Scope, context: &Context) -> Result<(), Error> {
+        if self.has_recalled_token || self.reconciler.token().is_some() || self.reconciler.bot().is_none() {
+            return Ok(());
+        }
+        let name = channel.reference();
+        let of_relay = names::relay(&name.name);
+        let seen = scope.secrets.seen(&name.namespace, &of_relay).filter(|seen| is_seen_ours(seen, channel));
+        if let Some(seen) = seen {
+            let is_as_applied = self.applied.get("Secret").is_some_and(|applied| applied.is_version(&seen));
+            let mut told = self.told_token.take().filter(|_| is_as_applied);
+            if told.is_none() {
+                let api: Api<Secret> = Api::namespaced(context.writer.client().clone(), &name.namespace);
+                told = api.get_opt(&of_relay).await?.and_then(|secret| data(secret).remove(file::TOKEN));
+            }
+            if let Some(token) = told {
+                self.reconciler.recall_token(token);
+            }
+        }
+        self.has_recalled_token = true;
+        Ok(())
     }
 
     /// The Secrets that are held now.

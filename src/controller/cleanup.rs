@@ -36,6 +36,7 @@ use super::{Error, names, status};
 use crate::api::ChannelRef;
 use crate::api::{DeletionPolicy, MaxChannel, key};
 use crate::channel;
+use crate::channel::claims::Conflict;
 use crate::channel::reconciler::Done;
 use crate::channel::report::RelayState;
 use crate::channel::validate::Secrets;
@@ -92,7 +93,7 @@ pub async fn pass(
         status::tell(context, channel, start.end()).await;
     }
     // Whether it comes up as it was changed is nothing to wait for any more.
-    context.rollouts.ended(&channel.reference()).iter().for_each(|next| context.kick(next));
+    context.ended_rollout(&channel.reference());
     let judged = state.judge(channel, context);
     let manifest = judged.or_else(|problems| state.good.clone().ok_or(problems));
     // Of a manifest that fits nothing what it says is read.
@@ -116,7 +117,9 @@ pub async fn pass(
     if !keeps_store {
         // Asked again: in between something may have come in.
         let (held, _) = undelivered(context, scope, channel, state, &manifest).await?;
-        if held != Held::Known(Undelivered::default()) && state.conflict.is_none() {
+        let is_told = matches!(held, Held::Known(undelivered) if undelivered != Undelivered::default());
+        // One that stands back has no relay that could say more than it has.
+        if is_told || (held == Held::Unknown && state.conflict.is_none()) {
             if !forced {
                 let left = Left { again_in: Duration::from_secs(2), ..Left::draining(held) };
                 return wait(context, channel, state, left, patience).await;
@@ -282,10 +285,16 @@ async fn leave(
     }
     state.reconciler.set(Ok(manifest), &secrets, clock());
     pass::claim(context, state, &name);
-    if state.conflict.is_some() {
+    let has_relay = match &state.conflict {
         // Nothing outside is this channel's.
-        return Ok(Ok(()));
-    }
+        Some(Conflict::Bot { .. }) => return Ok(Ok(())),
+        // Of the account nothing is looked at or changed here; the bot and the marks are its own.
+        Some(Conflict::Account { .. }) => {
+            state.reconciler.set_conflict(None);
+            false
+        }
+        None => true,
+    };
     channel::pass::observe(&mut state.reconciler, &clock).await;
     context.fence.check(&name)?;
     let done = state.reconciler.leave_intake(&clock).await;
@@ -294,7 +303,7 @@ async fn leave(
     if failures.is_empty() {
         let passed = context.clock.passed();
         let left_for = passed - *state.left_at.get_or_insert(passed);
-        if !forced {
+        if !forced && has_relay {
             let (held, word) = undelivered(context, scope, channel, state, &Ok(Arc::new(manifest.clone()))).await?;
             let nothing = Held::Known(Undelivered::default());
             if word == Word::Former && held == nothing {

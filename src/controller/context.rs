@@ -193,6 +193,17 @@ impl Context {
             record.receipt = None;
         }
         self.metrics.objects_in_backoff.set(state.failing());
+        drop(state);
+        for channel in self.rollouts.all() {
+            if is_lost(&channel) {
+                self.ended_rollout(&channel);
+            }
+        }
+    }
+
+    /// Nobody waits any more for a relay that this replica does not follow.
+    pub fn ended_rollout(&self, channel: &ChannelRef) {
+        self.rollouts.ended(channel).iter().for_each(|next| self.kick(next));
     }
 
     /// Cancelled by everything from now on that a pass under way should not ignore.
@@ -370,9 +381,16 @@ impl Listener for Context {
         let name = channel.reference();
         if happened == Happened::Deleted {
             self.shares_out(&name);
-        } else if !self.shares().knows(&name)
-            && let Some((site, limit)) = channel.crm()
-        {
+            self.ended_rollout(&name);
+        } else if self.shares().knows(&name) {
+            // Of one that this replica leads a pass says so, when its relay is under the settings.
+            if desired_changed && self.fence.check(&name).is_err() {
+                match channel.crm() {
+                    Some((site, limit)) => self.shares_in(&name, (&site, limit), Holds::Unheard),
+                    None => self.shares_out(&name),
+                }
+            }
+        } else if let Some((site, limit)) = channel.crm() {
             // Before any pass: who knows of some only would hand out what the others hold. A relay
             // may be there before the status tells of it, but never before the finalizer.
             let holds = if channel.has_finalizer() { Holds::Unheard } else { Holds::Nothing };

@@ -72,6 +72,7 @@ pub async fn pass(
     withhold(context, scope, channel, state).await?;
     let judged = judged.as_deref().map_err(|problems| state.withheld.told(problems.clone()));
     state.tell_reconciler(channel, judged, clock());
+    state.recall_token(channel, scope, context).await?;
     state.reconciler.set_generation(channel.metadata.generation.unwrap_or(0));
     let relay = Serving::default();
     if !has_finalizer {

@@ -234,6 +234,12 @@ impl Rollouts {
         next.into_iter().take(self.parallelism.of(state.waiting.len()) + 1).map(|(who, _)| who.clone()).collect()
     }
 
+    /// All that are being replaced, wait for that, or did not come up.
+    pub fn all(&self) -> Vec<ChannelRef> {
+        let state = self.state();
+        state.away.keys().chain(state.waiting.keys()).cloned().collect()
+    }
+
     /// How many are being replaced, wait, and did not come up.
     pub fn counts(&self) -> [(&'static str, usize); 3] {
         let state = self.state();

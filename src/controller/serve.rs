@@ -15,6 +15,7 @@ use super::channel_state::{ChannelState, Settled};
 use super::context::Context;
 use super::objects::{Blueprint, HTTPRoute};
 use super::owned::{delete, is_served, own_pod, prune, remove_if_there};
+use super::refusal::Refusals;
 use super::resource::Channel;
 use super::rollouts::Turn;
 use super::scope::Scope;
@@ -80,7 +81,7 @@ impl Serving {
             let pruned = prune(context, scope, channel, &BTreeSet::new()).await;
             let now = context.clock.now();
             self.changed |= state.refusals.take("deletion", "the relay", "", now, pruned)?.unwrap_or(false);
-            context.rollouts.ended(&name).iter().for_each(|next| context.kick(next));
+            context.ended_rollout(&name);
             self.found = RelayState::Absent { detail: String::new() };
             return Ok(());
         }
@@ -196,20 +197,7 @@ impl Serving {
         if found.is_none() || blueprint.is_ephemeral() {
             refusals.clear("size");
         } else if !refusals.waits("size", &desired, now) {
-            let claim = blueprint.relay.storage.as_ref().and_then(|storage| storage.volume_claim.clone());
-            let claim = claim.unwrap_or_default();
-            let outcome = volume::resize(context, name, &claim.size(), claim.storage_class_name.as_deref()).await;
-            let object = format!("PersistentVolumeClaim {}", names::claim(&name.name));
-            if let Some((is_enlarged, in_the_way)) = refusals.take("size", &object, &desired, now, outcome)? {
-                if let Some(unapplied) = in_the_way {
-                    refusals.put("size", &desired, now, unapplied);
-                }
-                if is_enlarged {
-                    self.changed = true;
-                    let note = format!("{object} is enlarged to {}", claim.size());
-                    writer.event(channel, EventType::Normal, "VolumeEnlarged", "EnlargeVolume", &note).await;
-                }
-            }
+            self.changed |= enlarge(context, channel, blueprint, refusals, &desired).await?;
         }
         self.waits_for_others = false;
         let replaces = found.as_ref().is_some_and(|found| replaces_pod(found, &wanted));
@@ -227,7 +215,12 @@ impl Serving {
         let is_due = replaces && (is_running || tries_image) && !refusals.waits("StatefulSet", &desired, now);
         let strands = volume::strands(found.as_deref(), &wanted, *undelivered);
         let has_turn = strands.is_none();
-        let waits = strands.or_else(|| is_due.then(|| waits_for_others(context, scope, name, is_running)).flatten());
+        if is_foreign {
+            // It would take a turn and not use it.
+            context.ended_rollout(name);
+        }
+        let asks = is_due && !is_foreign;
+        let waits = strands.or_else(|| asks.then(|| waits_for_others(context, scope, name, is_running)).flatten());
         let mut goes = waits.is_none();
         if let Some(unapplied) = waits {
             self.waits_for_others = true;
@@ -322,6 +315,31 @@ impl Serving {
     }
 }
 
+/// Makes the relay's volume as large as it shall be; whether it was enlarged.
+async fn enlarge(
+    context: &Context,
+    channel: &Channel,
+    blueprint: &Blueprint,
+    refusals: &mut Refusals,
+    desired: &str,
+) -> Result<bool, Error> {
+    let (name, now) = (&blueprint.channel, context.clock.now());
+    let claim = blueprint.relay.storage.as_ref().and_then(|storage| storage.volume_claim.clone()).unwrap_or_default();
+    let outcome = volume::resize(context, name, &claim.size(), claim.storage_class_name.as_deref()).await;
+    let object = format!("PersistentVolumeClaim {}", names::claim(&name.name));
+    let Some((is_enlarged, in_the_way)) = refusals.take("size", &object, desired, now, outcome)? else {
+        return Ok(false);
+    };
+    if let Some(unapplied) = in_the_way {
+        refusals.put("size", desired, now, unapplied);
+    }
+    if is_enlarged {
+        let note = format!("{object} is enlarged to {}", claim.size());
+        context.writer.event(channel, EventType::Normal, "VolumeEnlarged", "EnlargeVolume", &note).await;
+    }
+    Ok(is_enlarged)
+}
+
 /// Whether the relay of a new channel waits for the answer that says whether the bot is the
 /// channel's: its configuration is then written once, and its pod begins with it. Not for long: a
 /// CRM that hangs keeps nobody from seeing the relay.
@@ -384,7 +402,7 @@ fn follow_change(
         Some(Change::None) => context.rollouts.unchanged(name, generation),
         Some(_) => context.rollouts.written(name, generation),
         // It runs on as it is.
-        None => context.rollouts.ended(name).iter().for_each(|next| context.kick(next)),
+        None => context.ended_rollout(name),
     }
 }
 

@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::cache::Seen;
 use super::events::Events;
 use super::lease::Fence;
 use super::metrics::Metrics;
@@ -109,6 +110,13 @@ pub struct Applied {
     /// The generation that the apply answered.
     pub generation: Option<i64>,
     at: Instant,
+}
+
+impl Applied {
+    /// Whether what is seen is what the apply answered.
+    pub fn is_version(&self, seen: &Seen) -> bool {
+        self.after.is_some() && self.after.as_deref() == seen.version.as_deref()
+    }
 }
 
 /// A watch that is further behind than this is not waited for.

@@ -664,6 +664,148 @@ async fn a_controller_that_leads_again_after_an_outage_reads_no_secret_that_has_
     world.stop_all(false).await;
 }
 
+/// Nobody but the relay's own Secret may have the right one any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_controller_leaves_the_relay_its_token_until_max_has_taken_the_manifests() {
+    let (mut world, _account) = settled().await;
+    let held = |world: &World, number: usize| {
+        let secret = world.server.get("secrets", &format!("{}-relay", CHANNELS[number])).unwrap();
+        String::from_utf8(STANDARD.decode(secret["data"]["token"].as_str().unwrap()).unwrap()).unwrap()
+    };
+    let right: Vec<String> = (0..CHANNELS.len()).map(|number| held(&world, number)).collect();
+    world.stop_all(true).await;
+    world.max.control().create_bot(max::NewBot::new("Чужой", "invented-token-of-another-bot")).unwrap();
+    // One that MAX does not know, and one of another bot.
+    for (name, wrong) in CHANNELS.iter().zip(["invented-token-that-is-wrong", "invented-token-of-another-bot"]) {
+        world
+            .server
+            .edit("secrets", &format!("bot-{name}"), |secret| secret["data"]["token"] = json!(STANDARD.encode(wrong)));
+    }
+    world.texts[0] = "Текст при неверном токене".to_owned();
+    world.put_channels();
+    world.run().await;
+    let condition = |world: &World, number: usize| {
+        let channel = world.server.get("maxchannels", CHANNELS[number]).unwrap();
+        let all = channel["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        all.iter().find(|one| one["type"] == "TokenAuthorized").map(|one| one["reason"].clone())
+    };
+    let told = |world: &World| -> Option<String> {
+        for (number, reason) in ["TokenInvalid", "BotChanged"].into_iter().enumerate() {
+            assert_eq!(held(world, number), right[number], "{}", CHANNELS[number]);
+            if condition(world, number) != Some(json!(reason)) {
+                return Some(format!("{} is not {reason} but {:?}", CHANNELS[number], condition(world, number)));
+            }
+        }
+        let secret = world.server.get("secrets", &format!("{}-relay", CHANNELS[0])).unwrap();
+        let is_new = told(&secret).is_some_and(|told| told.to_string().contains(&world.texts[0]));
+        (!is_new).then(|| "the relay is not told of the new text".to_owned())
+    };
+    world.until(told).await.unwrap();
+    world.stop_all(false).await;
+}
+
+fn image(world: &World, name: &str) -> Value {
+    let set = world.server.get("statefulsets", &format!("{name}-relay")).unwrap_or_default();
+    set["spec"]["template"]["spec"]["containers"][0]["image"].clone()
+}
+
+/// Lets what was written of a relay come up, as far as its StatefulSet says.
+fn come_up(world: &World, name: &str) {
+    world.server.edit("statefulsets", &format!("{name}-relay"), |set| {
+        let generation = set["metadata"]["generation"].clone();
+        set["status"] = json!({"observedGeneration": generation, "replicas": 1, "readyReplicas": 1,
+            "currentRevision": "newest", "updateRevision": "newest"});
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_whose_secret_is_anothers_takes_no_turn_from_those_that_are_replaced() {
+    let (mut world, _account) = settled().await;
+    world.stop_all(true).await;
+    world.server.swap("secrets", "sales-relay");
+    world.settings.relay_image = "localhost/maxchannel:newer".to_owned();
+    world.run().await;
+    let newer = |world: &World| image(world, "support") == json!("localhost/maxchannel:newer");
+    world.until(|world| (!newer(world)).then(|| "support has the old image".to_owned())).await.unwrap();
+    let refused = |world: &World| {
+        let status = world.server.get("maxchannels", "sales").unwrap()["status"].to_string();
+        (!status.contains("ForeignObject")).then(|| format!("sales is not refused: {status}"))
+    };
+    world.until(refused).await.unwrap();
+    come_up(&world, "support");
+    world.server.edit("maxchannels", "support", |channel| {
+        channel["spec"]["relay"]["resources"] = json!({"limits": {"memory": "512Mi"}});
+    });
+    let changed = |world: &World| {
+        let set = world.server.get("statefulsets", "support-relay").unwrap();
+        let memory = &set["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"];
+        (*memory != json!("512Mi")).then(|| format!("support waits for its turn: {memory}"))
+    };
+    world.until(changed).await.unwrap();
+    world.stop_all(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_the_turn_of_a_relay_whose_channel_is_gone() {
+    let (mut world, _account) = settled().await;
+    world.stop_all(true).await;
+    world.settings.relay_image = "localhost/maxchannel:newer".to_owned();
+    world.run().await;
+    let newer = |world: &World| -> Vec<&str> {
+        CHANNELS.into_iter().filter(|name| image(world, name) == json!("localhost/maxchannel:newer")).collect()
+    };
+    world.until(|world| newer(world).is_empty().then(|| "nobody has the new image".to_owned())).await.unwrap();
+    let first = newer(&world)[0];
+    world.server.edit("maxchannels", first, |channel| channel["metadata"]["finalizers"] = json!([]));
+    world.server.delete("maxchannels", first);
+    let other = CHANNELS.into_iter().find(|name| *name != first).unwrap();
+    world.until(|world| (!newer(world).contains(&other)).then(|| format!("{other} waits for {first}"))).await.unwrap();
+    world.stop_all(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stands_back_for_the_account_takes_what_is_its_own_away_and_drops_nothing_unasked() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (mango, _account) = mango_of_all().await;
+    let routes = Router::new().route("/{namespace}/{name}/status", get(relay_with_letter));
+    let mut world = stopped_with(&mango, routes).await;
+    world.run().await;
+    let reason = |world: &World, kind: &str| {
+        let channel = world.server.get("maxchannels", "support").unwrap_or_default();
+        let all = channel["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        all.iter().find(|one| one["type"] == kind).map(|one| one["reason"].to_string()).unwrap_or_default()
+    };
+    let heard = |world: &World| {
+        let reason = reason(world, "DeliveryHealthy");
+        (!reason.contains("DeadLetters")).then(|| format!("the dead letter is not told: {reason}"))
+    };
+    world.until(heard).await.unwrap();
+    assert_eq!(world.subscriptions(1).len(), 1);
+    let account = world.spec(0)["mango"]["accountNumber"].clone();
+    world.server.edit("maxchannels", "support", |channel| channel["spec"]["mango"]["accountNumber"] = account);
+    let conflict = |world: &World| {
+        let reason = reason(world, "AccountReady");
+        (!reason.contains("AccountInUse")).then(|| format!("the account is {reason}"))
+    };
+    world.until(conflict).await.unwrap();
+    world.server.delete("maxchannels", "support");
+    let waits = |world: &World| world.server.told("DeletionWaits").is_empty().then(|| "nobody waits".to_owned());
+    world.until(waits).await.unwrap();
+    assert!(world.server.get("maxchannels", "support").is_some(), "it is gone with what it held");
+    assert_eq!(world.subscriptions(1), Vec::<String>::new());
+    let rows = world.crm.control().rows("MaxChannelSettings");
+    let bot = world.bots[1].to_string();
+    let own = rows.iter().find(|row| row["BotUserId"] == bot.as_str()).unwrap();
+    assert_eq!(own["Owner"], "", "the mark is left");
+    world.server.edit("maxchannels", "support", |channel| {
+        channel["metadata"]["annotations"] = json!({"maxchannel.dev/force-delete": "true"});
+    });
+    let gone = |world: &World| world.server.get("maxchannels", "support").map(|_| "it is there".to_owned());
+    world.until(gone).await.unwrap();
+    assert_eq!(world.server.told("UndeliveredDropped").len(), 1);
+    world.stop_all(false).await;
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }

@@ -12,6 +12,7 @@ use axum::routing::{get, put};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use maxchannel::api::ChannelRef;
 use maxchannel::contract::RelayConfig;
 use maxchannel::contract::share::{CrmShare, Share};
 use maxchannel::controller::{self, RelayLink, Settings};
@@ -253,4 +254,43 @@ async fn twenty_relays_on_one_crm_keep_one_limit_together_also_while_their_share
     let all = company.pods.told.lock().await;
     assert_eq!(all.len(), told);
     assert!(told <= 5 * company.bots.len(), "told {told} times: {all:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lower_limit_counts_also_for_the_relays_that_another_replica_leads() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (mango, _account) = mango_of_all().await;
+    let mut company = Company::start().await;
+    for _ in 0..4 {
+        company.add_channel();
+    }
+    let settings = Settings { shards: 2, ..company.settings(&mango).await };
+    let server = company.server.clone();
+    let mut running = Vec::new();
+    for identity in ["first", "second"] {
+        let settings = Settings { identity: identity.to_owned(), ..settings.clone() };
+        running.push(
+            controller::start(settings, server.client(), server.client(), CancellationToken::new()).await.unwrap(),
+        );
+    }
+    company.pods.until_each_has(4, Share { requests: 10, millis: 1_000 }).await;
+    for one in &running {
+        let metrics = format!("http://{}/metrics", one.address);
+        let deadline = Instant::now() + PATIENCE;
+        while !reqwest::get(&metrics).await.unwrap().text().await.unwrap().contains("maxchannel_controller_leader 1") {
+            assert!(Instant::now() < deadline, "one replica leads all");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    let shards: Vec<u32> = (0..4)
+        .map(|number| controller::lease::shard_of(&ChannelRef::new(NAMESPACE, channel_name(number)), 2))
+        .collect();
+    assert!(shards.contains(&0) && shards.contains(&1), "all channels are in one shard");
+    company.server.edit("maxchannels", &channel_name(0), |channel| {
+        channel["spec"]["creatio"]["limits"]["requestsPerSecond"] = json!(4);
+    });
+    company.pods.until_each_has(4, Share { requests: 1, millis: 1_000 }).await;
+    for one in running {
+        one.crash().await;
+    }
 }

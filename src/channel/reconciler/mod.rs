@@ -470,7 +470,7 @@ impl Reconciler {
         // Before the first answer of MAX the manifest's token serves: after a restart MAX may be
         // away. One that MAX has refused or that is another bot's does not.
         let unproven = desired.token.as_ref().ok().filter(|_| self.unexpected_bot.is_none());
-        let token = self.token.as_ref().map(|(token, _)| token).or(unproven.map(|token| &token.value))?;
+        let token = self.token().or(unproven.map(|token| &token.value))?;
         let ours = self.is_ours();
         let retired: Vec<SecretString> = self.retired.iter().map(|(token, _)| token.clone()).collect();
         let installation = self.clients.installation();
@@ -484,6 +484,19 @@ impl Reconciler {
             Access { ours },
             employees,
         ))
+    }
+
+    /// The token under which the relay works.
+    #[must_use]
+    pub fn token(&self) -> Option<&SecretString> {
+        self.token.as_ref().map(|(token, _)| token)
+    }
+
+    /// The token that the relay was told before this process began: it counts until MAX has taken
+    /// the manifest's.
+    pub fn recall_token(&mut self, token: SecretString) {
+        let client = self.clients.max(&token);
+        self.token = Some((token, client));
     }
 
     /// The changes that the plan asks for now.
