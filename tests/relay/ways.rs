@@ -105,6 +105,7 @@ const ALONE: &[(&str, &[&str])] = &[
         "no message comes by any way",
         &[
             "hostile",
+            "shares",
             "admin::without_a_relay_the_command_says_what_is_missing",
             "upgrade::a_store_that_is_newer_is_refused_in_one_sentence_and_stays_as_it_is",
         ],
