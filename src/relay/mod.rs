@@ -196,9 +196,9 @@ impl Relay {
         let active = Arc::new(Active::new(config, None, &ground)?);
         let store = Store::open_in(&data_dir.join(store::FILE), ground.place_of_store())?;
         let now = clock.now();
-        let begins = Arc::clone(&active);
+        let settings = Arc::clone(&active);
         let prepare =
-            move |tx: &Tx<'_>| Ok((start::prepare(tx, now, &begins.config.channel)?, share::keep(tx, &begins)?));
+            move |tx: &Tx<'_>| Ok((start::prepare(tx, now, &settings.config.channel)?, share::keep(tx, &settings)?));
         let ((subscribed_at, moments), share) = store.transact(prepare).await?;
         holds::restore(&store, &active, now).await?;
         // Without it messages are carried all the same.
@@ -255,7 +255,7 @@ impl Relay {
         let max_time = self.shared.moments.time(passed);
         let intake = active.config.channel.intake.clone();
         let changes = before.is_some_and(|before| before.config.channel.intake != intake);
-        let begins = Arc::clone(&active);
+        let settings = Arc::clone(&active);
         // What is due under the new rules is decided by a tick of every open dialog.
         let has_switched = self
             .shared
@@ -263,7 +263,7 @@ impl Relay {
             .transact(move |tx| {
                 customer::tick_open(tx, now)?;
                 let has_switched = switching::note(tx, &intake, max_time, now)?;
-                share::keep(tx, &begins)?;
+                share::keep(tx, &settings)?;
                 // What was suspended goes on.
                 tx.wake(|woken| woken.gaps = true);
                 Ok(has_switched)

@@ -684,16 +684,11 @@ async fn a_new_controller_leaves_the_relay_its_token_until_max_has_taken_the_man
     world.texts[0] = "Текст при неверном токене".to_owned();
     world.put_channels();
     world.run().await;
-    let condition = |world: &World, number: usize| {
-        let channel = world.server.get("maxchannels", CHANNELS[number]).unwrap();
-        let all = channel["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        all.iter().find(|one| one["type"] == "TokenAuthorized").map(|one| one["reason"].clone())
-    };
     let told = |world: &World| -> Option<String> {
         for (number, reason) in ["TokenInvalid", "BotChanged"].into_iter().enumerate() {
             assert_eq!(held(world, number), right[number], "{}", CHANNELS[number]);
-            if condition(world, number) != Some(json!(reason)) {
-                return Some(format!("{} is not {reason} but {:?}", CHANNELS[number], condition(world, number)));
+            if let Some(why) = world.server.not_for(CHANNELS[number], "TokenAuthorized", reason) {
+                return Some(why);
             }
         }
         let secret = world.server.get("secrets", &format!("{}-relay", CHANNELS[0])).unwrap();
@@ -770,24 +765,11 @@ async fn who_stands_back_for_the_account_takes_what_is_its_own_away_and_drops_no
     let routes = Router::new().route("/{namespace}/{name}/status", get(relay_with_letter));
     let mut world = stopped_with(&mango, routes).await;
     world.run().await;
-    let reason = |world: &World, kind: &str| {
-        let channel = world.server.get("maxchannels", "support").unwrap_or_default();
-        let all = channel["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        all.iter().find(|one| one["type"] == kind).map(|one| one["reason"].to_string()).unwrap_or_default()
-    };
-    let heard = |world: &World| {
-        let reason = reason(world, "DeliveryHealthy");
-        (!reason.contains("DeadLetters")).then(|| format!("the dead letter is not told: {reason}"))
-    };
-    world.until(heard).await.unwrap();
+    world.until(|world| world.server.not_for("support", "DeliveryHealthy", "DeadLetters")).await.unwrap();
     assert_eq!(world.subscriptions(1).len(), 1);
     let account = world.spec(0)["mango"]["accountNumber"].clone();
     world.server.edit("maxchannels", "support", |channel| channel["spec"]["mango"]["accountNumber"] = account);
-    let conflict = |world: &World| {
-        let reason = reason(world, "AccountReady");
-        (!reason.contains("AccountInUse")).then(|| format!("the account is {reason}"))
-    };
-    world.until(conflict).await.unwrap();
+    world.until(|world| world.server.not_for("support", "AccountReady", "AccountInUse")).await.unwrap();
     world.server.delete("maxchannels", "support");
     let waits = |world: &World| world.server.told("DeletionWaits").is_empty().then(|| "nobody waits".to_owned());
     world.until(waits).await.unwrap();

@@ -117,6 +117,12 @@ fn merge(object: &mut Value, change: &Value) {
     }
 }
 
+/// A condition of a channel; null where it has none of that kind.
+fn condition(channel: &Value, kind: &str) -> Value {
+    let all = channel["status"]["conditions"].as_array();
+    all.and_then(|all| all.iter().find(|one| one["type"] == kind)).cloned().unwrap_or_default()
+}
+
 /// Whether everything in `part` stands in `whole`.
 pub fn contains(whole: &Value, part: &Value) -> bool {
     match part.as_object() {
@@ -786,11 +792,16 @@ impl Server {
     /// Why a channel is not Ready as it is written now.
     pub fn not_ready(&self, name: &str) -> Option<String> {
         let Some(channel) = self.get("maxchannels", name) else { return Some(format!("{name} is not there")) };
-        let conditions = channel["status"]["conditions"].as_array();
-        let ready = conditions.and_then(|all| all.iter().find(|one| one["type"] == "Ready"));
-        let is_new = |ready: &&Value| ready["observedGeneration"] == channel["metadata"]["generation"];
-        let is_ready = ready.filter(is_new).is_some_and(|ready| ready["status"] == "True");
+        let ready = condition(&channel, "Ready");
+        let is_new = ready["observedGeneration"] == channel["metadata"]["generation"];
+        let is_ready = is_new && ready["status"] == "True";
         (!is_ready).then(|| format!("{name} is not Ready: {}", channel["status"]))
+    }
+
+    /// Why a condition of a channel has another reason than this.
+    pub fn not_for(&self, name: &str, kind: &str, reason: &str) -> Option<String> {
+        let found = condition(&self.get("maxchannels", name).unwrap_or_default(), kind);
+        (found["reason"] != reason).then(|| format!("{name} is not {reason}: {found}"))
     }
 
     /// Why an object is not as a controller has last made it, if it is not.

@@ -123,7 +123,7 @@ pub struct Reconciler {
 }
 
 /// What was taken in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Taken {
     /// The changes that were tried.
     pub done: Vec<Done>,
