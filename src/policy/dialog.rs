@@ -354,6 +354,11 @@ impl Dialog {
         self.current.as_ref().is_some_and(|current| current.wrote)
     }
 
+    /// Whether nothing is known of any dialog, neither of this customer's words nor of a chat.
+    pub fn is_blank(&self) -> bool {
+        self.current.is_none() && self.before.is_empty() && self.past.is_empty()
+    }
+
     /// Whether the CRM has, or is about to have, a chat that stays open: what is no appeal may go
     /// there, since it opens none.
     pub fn has_open_chat(&self) -> bool {

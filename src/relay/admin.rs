@@ -31,7 +31,7 @@ use super::store::customer::{self, Customer};
 use super::store::meta::{self, Moment};
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, State as Ended};
-use super::store::{StoreError, Tx, closing, erased, inbox, mango, outbox, receipt, sent, to_bot};
+use super::store::{StoreError, Tx, erased, inbox, mango, outbox, receipt, sent, to_bot};
 use crate::contract::CustomerId;
 use crate::contract::admin::{
     DeadLetter, DeadLetters, Direction, Erase, Erased, Receipt, Replay, Replayed, SOCKET, route,
@@ -262,11 +262,6 @@ fn erase_rows(tx: &Tx<'_>, id: CustomerId, clocks: &Clocks) -> Result<(Erased, M
         outbox::note_report(tx, row, &report)?;
     }
     let customer = Customer::load(tx, id)?;
-    // The closing of a chat that nobody remembers would send a close message to somebody who asked
-    // to be forgotten.
-    if let Some(chat) = customer.dialog.chat() {
-        closing::note(tx, chat, now)?;
-    }
     // Else a gap in the webhooks would bring back from MAX what is erased here. Later than the last
     // erasure: what is being read back is for the row that was.
     let newest = inbox::heard_at(tx, id)?.max(customer.taken.map(|(at, _)| at));

@@ -302,17 +302,73 @@ pub async fn a_chat_that_is_closed_before_the_relay_knows_that_it_opened_it_ends
     }
 }
 
-pub async fn who_was_erased_and_writes_on_into_an_open_chat_is_not_said_goodbye(intake: Intake) {
-    let world = World::start(farewell(None), intake).await;
+pub async fn who_was_erased_and_writes_on_into_an_open_chat_is_said_goodbye_at_its_closing_alone(intake: Intake) {
+    let rules = Rules { auto_replies: vec![reply(0, "Ищем агента")], ..farewell(None) };
+    let world = World::start(rules, intake).await;
     let anna = world.customer("Анна");
     world.say(&anna, "Вопрос");
     let chat = world.accept(&anna).await;
     world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
     world.say(&anna, "Ещё вопрос");
-    world.until_true("it is with the agent", || world.received(&anna).len() == 2).await;
+    taken(&world, &anna, 2).await;
     world.pass(HOUR).await;
     assert_eq!((world.open_chat(&anna), count(&world, &anna, GOODBYE)), (Some(chat), 0));
+    // Who has written again has a dialog again, and that one ends with the chat.
+    world.crm.control().close(chat, world.agent).unwrap();
+    world.until_true("the close message is shown", || count(&world, &anna, GOODBYE) == 1).await;
+    let replies = count(&world, &anna, "Ищем агента");
+    world.say(&anna, "Новый вопрос");
+    world.until_true("another dialog has begun", || count(&world, &anna, "Ищем агента") == replies + 1).await;
+    world.pass(HOUR).await;
+    assert_eq!(count(&world, &anna, GOODBYE), 1);
     world.assert_contract_kept();
+}
+
+/// The chat of somebody who was erased goes on in the CRM: whatever becomes of it there, nothing is
+/// said to the person, and no dialog of the person's comes back.
+pub async fn who_was_erased_is_not_said_goodbye_whatever_becomes_of_the_chat(intake: Intake) {
+    const RECEIVE: &str = "/rest/MaxChannelService/receive";
+    for (is_known, is_transferred) in [(true, false), (true, true), (false, false)] {
+        let world = World::start(farewell(None), intake.clone()).await;
+        let crm = world.crm.control();
+        let anna = world.customer("Анна");
+        if !is_known {
+            // The CRM opens the chat, and the relay does not come to know of it.
+            crm.fault(Fault { path: RECEIVE.to_owned(), answer: Answer::Drop, ..Fault::default() });
+            crm.fault(Fault {
+                path: RECEIVE.to_owned(),
+                count: 1_000,
+                effect: false,
+                answer: Answer::Empty { status: 503 },
+                ..Fault::default()
+            });
+        }
+        world.say(&anna, "Вопрос");
+        let mut chat = world.until("the CRM has it", || world.open_chat(&anna)).await;
+        if is_known {
+            world.accept(&anna).await;
+            taken(&world, &anna, 1).await;
+        }
+        world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
+        crm.clear_faults();
+        let mut by = world.agent;
+        if is_transferred {
+            by = crm.add_agent("Пётр Агентов", "petr@example.com");
+            chat = crm.transfer_to_agent(chat, world.agent, by).unwrap();
+        }
+        crm.close(chat, by).unwrap();
+        let told = || crm.outbox().iter().all(|row| row["State"] == "Delivered");
+        world.until_true("the closing is known", told).await;
+        world.pass(HOUR).await;
+        assert_eq!(count(&world, &anna, GOODBYE), 0, "known {is_known}, transferred {is_transferred}");
+        let erased = world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
+        assert_eq!(erased.dialogs, 0, "the outbox brought the person back");
+        world.say(&anna, "Снова я");
+        let chat = world.until("another chat is opened", || world.open_chat(&anna)).await;
+        crm.close(chat, world.agent).unwrap();
+        world.until_true("the close message is shown", || count(&world, &anna, GOODBYE) == 1).await;
+        world.assert_contract_kept();
+    }
 }
 
 pub async fn a_customer_who_leaves_is_left_alone_the_agent_is_told_and_may_come_back(intake: Intake) {

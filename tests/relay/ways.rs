@@ -206,7 +206,8 @@ promises! {
     dialogs::hours_over_midnight_are_one_shift on webhook long_poll mango_dialogs;
     dialogs::a_chat_that_is_closed_before_the_relay_knows_that_it_opened_it_ends_with_the_close_message
         on webhook long_poll mango_dialogs;
-    dialogs::who_was_erased_and_writes_on_into_an_open_chat_is_not_said_goodbye on webhook long_poll mango_dialogs;
+    dialogs::who_was_erased_and_writes_on_into_an_open_chat_is_said_goodbye_at_its_closing_alone on webhook long_poll mango_dialogs;
+    dialogs::who_was_erased_is_not_said_goodbye_whatever_becomes_of_the_chat on webhook long_poll mango_dialogs;
 
     gaps::after_a_start_nobody_waits_for_a_reading_that_hangs_and_newcomers_least_of_all
         on webhook long_poll mango_dialogs;

@@ -29,7 +29,7 @@ use super::store::outbox as rows;
 use super::store::receipt::{self, Counted};
 use super::store::to_crm;
 use super::store::to_max::{self, Origin, OutFile, Part, Sending};
-use super::store::{StoreError, closing, meta};
+use super::store::{StoreError, Tx, closing, erased, meta};
 use super::switching;
 use super::trouble;
 use crate::contract::CustomerId;
@@ -321,11 +321,15 @@ fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet
         return Ok(true);
     };
     let mut customer = Customer::load(stepper.tx, customer)?;
+    let is_forgotten = is_forgotten(stepper.tx, &customer)?;
+    let step = |customer: &mut Customer, event: Event| {
+        if is_forgotten { Ok(()) } else { stepper.step(customer, &event, None).map(drop) }
+    };
     match &row.kind {
         OutboxKind::Message => match parts(row) {
             Ok(parts) => {
                 if let Some(chat) = row.chat_id {
-                    stepper.step(&mut customer, &Event::AgentAnswered { chat }, None)?;
+                    step(&mut customer, Event::AgentAnswered { chat })?;
                 }
                 to_customer(stepper, &customer, row, &parts, first)?;
             }
@@ -336,13 +340,13 @@ fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet
         },
         OutboxKind::Accepted => {
             if let Some(chat) = row.chat_id {
-                stepper.step(&mut customer, &Event::AgentAccepted { chat }, None)?;
+                step(&mut customer, Event::AgentAccepted { chat })?;
             }
             report(&Report::Delivered)?;
         }
         OutboxKind::Transferred => {
             if let (Some(parent), Some(chat)) = (row.parent_chat_id, row.chat_id) {
-                stepper.step(&mut customer, &Event::Transferred { parent, chat }, None)?;
+                step(&mut customer, Event::Transferred { parent, chat })?;
             }
             report(&Report::Delivered)?;
         }
@@ -358,7 +362,7 @@ fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet
                         Some(CloseReason::Relay) => ClosedBy::Relay,
                         Some(CloseReason::Agent | CloseReason::Other(_)) | None => ClosedBy::Agent,
                     };
-                    stepper.step(&mut customer, &Event::ChatClosed { chat, by }, None)?;
+                    step(&mut customer, Event::ChatClosed { chat, by })?;
                 } else if to_crm::is_under_way(stepper.tx, customer.id)? {
                     // It may be the chat of what is under way, whose answer is lost.
                     closing::leave_unclaimed(stepper.tx, chat)?;
@@ -370,8 +374,17 @@ fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet
             report(&Report::Failed(format!("вид записи «{kind}» этой версии MaxChannel неизвестен")))?;
         }
     }
-    customer.save(stepper.tx, stepper.rules)?;
+    if !is_forgotten {
+        customer.save(stepper.tx, stepper.rules)?;
+    }
     Ok(true)
+}
+
+/// Whether the customer was erased and has written nothing since. The chat goes on in the CRM, and
+/// what becomes of it there neither brings a dialog back nor says goodbye to somebody who asked to
+/// be forgotten.
+fn is_forgotten(tx: &Tx<'_>, customer: &Customer) -> Result<bool, StoreError> {
+    Ok(customer.dialog.is_blank() && erased::person(tx, customer.id)?.is_some())
 }
 
 /// `max:<user id>` (wire contract, "Recipient").
