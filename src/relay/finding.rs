@@ -6,6 +6,7 @@ use super::active::Active;
 use super::state::Shared;
 use super::store::StoreError;
 use super::store::customer::Customer;
+use super::store::to_max;
 use crate::contract::CustomerId;
 use crate::max::{ChatId, Message, MessageId};
 use crate::{creatio, max};
@@ -22,8 +23,8 @@ pub(super) enum Found {
     NotYet,
 }
 
-/// Searches, and remembers what is found.
-pub(super) async fn chat_of(shared: &Shared, active: &Active, id: CustomerId) -> Result<Found, StoreError> {
+/// Searches for whom that row of the queue towards MAX is, and remembers what is found.
+pub(super) async fn chat_of(shared: &Shared, active: &Active, row: i64, id: CustomerId) -> Result<Found, StoreError> {
     let Some(creatio) = &active.creatio else { return Ok(Found::Nowhere) };
     let keys = match creatio.newest_keys(&active.config.channel.channel_source(), &format!("max:{id}")).await {
         Ok(keys) => keys,
@@ -39,7 +40,7 @@ pub(super) async fn chat_of(shared: &Shared, active: &Active, id: CustomerId) ->
         match active.max.message(&mid).await {
             Ok(message) => {
                 if let Some(chat) = dialog_of(&message, id) {
-                    remember(shared, active, id, chat).await?;
+                    remember(shared, active, row, id, chat).await?;
                     return Ok(Found::Chat(chat));
                 }
             }
@@ -73,11 +74,12 @@ fn dialog_of(message: &Message, id: CustomerId) -> Option<ChatId> {
     message.recipient.chat_id.filter(|chat| theirs && chat.get() > 0)
 }
 
-async fn remember(shared: &Shared, active: &Active, id: CustomerId, chat: ChatId) -> Result<(), StoreError> {
+async fn remember(shared: &Shared, active: &Active, row: i64, id: CustomerId, chat: ChatId) -> Result<(), StoreError> {
     shared
         .step(active, move |stepper| {
             let mut customer = Customer::load(stepper.tx, id)?;
-            if customer.chat_id.is_none() {
+            // The person may have been erased meanwhile, and the row with it.
+            if customer.chat_id.is_none() && to_max::exists(stepper.tx, row)? {
                 stepper.learn_chat(&mut customer, chat)?;
                 customer.save(stepper.tx, stepper.rules)?;
             }

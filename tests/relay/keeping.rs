@@ -1,10 +1,12 @@
 //! What is kept over restarts, over the retention, and what is found again where the store was
 //! lost.
 
+use maxchannel::contract::CustomerId;
 use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, Receiver, Rules};
 use maxchannel::relay::moving;
 use maxchannel_simulator::creatio::{self, Answer};
+use maxchannel_simulator::max::{Fault, Outcome};
 
 use crate::rasa::{Does, Rasa};
 use crate::world::{Sends, Setup, World, quiet_rules};
@@ -233,6 +235,37 @@ pub async fn a_backup_in_the_place_of_a_lost_store_loses_doubles_and_reorders_no
     let after = [before.0, vec!["четвёртое".to_owned()]].concat();
     assert_eq!((world.seen(&anna), world.seen(&boris)), (after, before.1));
     world.assert_contract_kept_after_a_loss();
+}
+
+/// A new store asks MAX in which dialog a message is to be looked for, and the person is erased
+/// before MAX answers.
+pub async fn a_search_that_is_under_way_does_not_bring_an_erased_person_back(intake: Intake) {
+    let mut world = World::start(quiet_rules(), intake).await;
+    let anna = world.customer("Анна");
+    for (number, words) in ["Здравствуйте", "Как мой заказ?"].into_iter().enumerate() {
+        world.say(&anna, words);
+        world.until_true("it is with the agents", || world.received(&anna).len() == number + 1).await;
+    }
+    let chat = world.accept(&anna).await;
+    world.stop().await;
+    world.crm.control().send(chat, world.agent, "Ваш заказ готов", Vec::new()).unwrap();
+    // The newest message is not found, the one before it tells the dialog.
+    world.max.control().add_fault(Fault {
+        method: Some("GET".to_owned()),
+        path: Some("/messages/*".to_owned()),
+        delay_ms: 1_500,
+        outcome: Outcome::error(404, "not.found", "no such message"),
+        ..Fault::default()
+    });
+    world.restart(true).await;
+    let asked = |what: &str| world.max.control().statistics().requests.get(what).copied().unwrap_or_default();
+    world.until_true("MAX is asked for the message", || asked("GET /messages/{mid}") == 1).await;
+    let id = CustomerId::new(anna.id);
+    world.relay.erase(id).await.unwrap();
+    world.until_true("the dialog is found and looked into", || asked("GET /messages") > 0).await;
+    world.pass(HOUR).await;
+    assert_eq!(world.relay.erase(id).await.unwrap().dialogs, 0, "the search brought the person back");
+    assert_eq!(world.seen(&anna), Vec::<String>::new(), "it was sent to who was erased");
 }
 
 /// What a lost store may have sent is looked for part by part.

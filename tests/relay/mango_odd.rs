@@ -476,6 +476,30 @@ async fn a_close_that_is_under_way_does_not_bring_an_erased_person_back() {
     assert!(!office.world.has_on_disk("Анна"), "the name is on disk again");
 }
 
+/// MANGO OFFICE is slow to say that the session is closed which an answer is for, and the person is
+/// erased meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_under_way_neither_brings_an_erased_person_back_nor_is_sent_again() {
+    let (office, anna, chat) = accepted().await;
+    let control = office.mango.control();
+    control.fault(Fault {
+        path: "/cc/md/session/chat/send_message".to_owned(),
+        delay_ms: 1_500,
+        effect: false,
+        answer: Answer::Json { status: 200, body: json!({"status": 200, "code": 5000, "error": "Session closed"}) },
+        ..Fault::default()
+    });
+    office.world.crm.control().send(chat, office.world.agent, "Ваш заказ готов", Vec::new()).unwrap();
+    let sends = || control.counters()["calls"]["POST /cc/md/session/chat/send_message"].as_u64();
+    office.world.until_true("the answer is on its way", || sends() > Some(0)).await;
+    office.world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
+    let under_way = || control.counters()["inFlight"].as_u64().unwrap() > 0;
+    office.world.until_true("it was refused", || !under_way()).await;
+    office.world.pass(300_000).await;
+    assert!(office.shown(&anna).is_empty(), "it was sent to who was erased");
+    assert!(!office.world.has_on_disk("Анна"), "the name is on disk again");
+}
+
 /// The calls of a session as MANGO OFFICE makes them: its client's messages, and how it stands.
 fn calls_of(session: &Value) -> Vec<String> {
     let (id, chat) = (&session["session_id"], &session["chat_id"]);

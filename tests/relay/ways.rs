@@ -173,6 +173,9 @@ promises! {
         on webhook long_poll mango_dialogs;
     keeping::a_backup_in_the_place_of_a_lost_store_loses_doubles_and_reorders_nothing
         on webhook long_poll mango_dialogs;
+    keeping::a_search_that_is_under_way_does_not_bring_an_erased_person_back on webhook,
+        not long_poll: "a poll from the beginning brings the last update again, and with it the dialog",
+        not mango_dialogs: "an agent's message bears the same name in every store: nothing is searched for";
     keeping::after_the_loss_of_the_store_a_message_of_several_parts_is_sent_from_where_it_broke_off
         on webhook long_poll mango_dialogs;
     upgrade::the_way_back_from_a_newer_version_loses_and_doubles_nothing on webhook long_poll mango_dialogs;

@@ -8,7 +8,7 @@ use super::super::lanes::Outcome;
 use super::super::pause;
 use super::super::state::Shared;
 use super::super::store::mango::{self as store, Known, State};
-use super::super::store::{StoreError, sent};
+use super::super::store::{StoreError, Tx, sent, to_max};
 use super::super::switching::{OF_MANGO, same_words};
 use super::intake::{Source, customer_of, take_events};
 use super::{Mango, OURS, noted, work};
@@ -28,6 +28,8 @@ const DOUBT: Millis = 60_000;
 /// What is to be sent.
 #[derive(Debug)]
 pub(in crate::relay) struct Outgoing<'a> {
+    /// Its row in the queue, which goes when the person is erased.
+    pub row: i64,
     pub customer: CustomerId,
     /// The same whenever this part is sent.
     pub name: String,
@@ -60,6 +62,8 @@ pub(in crate::relay) enum Sent {
         left: bool,
     },
     Refused(String),
+    /// The person was erased meanwhile: nothing more is done for the message.
+    Overtaken,
 }
 
 /// Sends, or says why not.
@@ -82,8 +86,12 @@ pub(in crate::relay) async fn send(
         }
     }
     for _ in 0..STEPS {
-        let customer = outgoing.customer;
-        let known = shared.store.transact(move |tx| store::of_customer(tx, customer)).await?.pop();
+        let (row, customer) = (outgoing.row, outgoing.customer);
+        let known = move |tx: &Tx<'_>| {
+            if to_max::exists(tx, row)? { store::of_customer(tx, customer).map(Some) } else { Ok(None) }
+        };
+        let Some(mut known) = shared.store.transact(known).await? else { return Ok(Sent::Overtaken) };
+        let known = known.pop();
         if let (Some(created_at), Some(known)) = (outgoing.ends_dialog_of, &known) {
             let is_new = !known.brought && known.appealed_at == 0;
             // A time that is still to come is one of before the clock was set back.
@@ -205,7 +213,7 @@ pub(in crate::relay) async fn send(
             Ok(sessions) => {
                 let Listing { sessions, ids, is_whole } = sessions;
                 if outgoing.may_begin {
-                    know_again(shared, customer, &sessions).await?;
+                    know_again(shared, outgoing, &sessions).await?;
                 }
                 let events = sessions.into_iter().map(Event::Session).collect();
                 take_events(shared, active.config.channel.bot_user_id, Source::List, events).await?;
@@ -259,12 +267,17 @@ async fn said_before(
 }
 
 /// Whoever writes to a person who was erased knows the person again.
-async fn know_again(shared: &Shared, customer: CustomerId, sessions: &[Session]) -> Result<(), StoreError> {
+async fn know_again(shared: &Shared, outgoing: &Outgoing<'_>, sessions: &[Session]) -> Result<(), StoreError> {
+    let (row, customer) = (outgoing.row, outgoing.customer);
     let is_theirs = |session: &&Session| session.client.as_ref().is_some_and(|one| customer_of(&one.id) == customer);
     let ids: Vec<String> = sessions.iter().filter(is_theirs).map(|session| session.id.clone()).collect();
     shared
         .store
         .transact(move |tx| {
+            // Written before the person was erased.
+            if !to_max::exists(tx, row)? {
+                return Ok(());
+            }
             for id in &ids {
                 let known = store::get(tx, id)?.unwrap_or_else(|| Known { id: id.clone(), ..Known::default() });
                 if known.customer.is_none() {

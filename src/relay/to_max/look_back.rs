@@ -39,7 +39,7 @@ pub(super) async fn look_back(
     let chat_id = match head.customer.chat_id {
         Some(chat_id) => chat_id,
         // Without the dialog's id there is nothing to look into.
-        None => match finding::chat_of(shared, active, head.customer.id).await? {
+        None => match finding::chat_of(shared, active, head.id, head.customer.id).await? {
             Found::Chat(chat_id) => chat_id,
             Found::NotYet => return Ok(later(head, Outcome::Wait(2_000), Some(sending))),
             Found::Nowhere => {

@@ -53,6 +53,7 @@ pub(super) async fn send(
         return Ok(Attempt::Overtaken);
     }
     let outgoing = Outgoing {
+        row: head.id,
         customer: head.customer.id,
         name: format!("{name}-{}", head.part),
         text: &text,
@@ -67,6 +68,7 @@ pub(super) async fn send(
     Ok(match mango::send(shared, active, mango, &outgoing).await? {
         Sent::Taken { mid, at } => Verdict::SentThroughMango { mid, at }.into(),
         Sent::Needless => Verdict::Needless.into(),
+        Sent::Overtaken => Attempt::Overtaken,
         Sent::Later { outcome, left } => {
             let sending = head.sending.or_else(|| left.then_some(note));
             Attempt::Later { outcome, sending, tries: head.tries() }
