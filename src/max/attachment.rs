@@ -34,6 +34,14 @@ pub enum Attachment {
     Unknown { kind: String },
 }
 
+impl Attachment {
+    /// Whether it was sent as one: a preview of a link is added by MAX, and a keyboard is none.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        matches!(self, Self::Image(_) | Self::Video(_) | Self::Audio(_) | Self::File(_) | Self::Sticker(_))
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     pub photo_id: Option<i64>,

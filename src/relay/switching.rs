@@ -26,7 +26,7 @@ use super::store::meta::{self, Moment};
 use super::store::{Position, StoreError, Tx, gap, inbox, mango, to_crm};
 use crate::contract::config::Intake;
 use crate::max::update::{self, Event};
-use crate::max::{Attachment, Message, MessageId};
+use crate::max::{Message, MessageId};
 use crate::time::Millis;
 
 /// Ids of messages that MANGO OFFICE brought begin so.
@@ -183,20 +183,10 @@ impl Said {
         let inner = message.link.as_ref().filter(|link| link.kind != "reply");
         let own = message.text.as_deref().or(inner.and_then(|link| link.text.as_deref()));
         let attachments = message.attachments.iter().chain(inner.into_iter().flat_map(|link| &link.attachments));
-        let files = attachments.filter(|one| {
-            matches!(
-                one,
-                Attachment::Image(_)
-                    | Attachment::Video(_)
-                    | Attachment::Audio(_)
-                    | Attachment::File(_)
-                    | Attachment::Sticker(_)
-            )
-        });
         Self {
             by_mango: is_of_mango(message),
             text: own.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" "),
-            files: files.count(),
+            files: attachments.filter(|one| one.is_sent()).count(),
         }
     }
 

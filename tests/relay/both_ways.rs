@@ -3,7 +3,7 @@
 use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, Rules};
 use maxchannel_simulator::creatio::{self, OutFile};
-use maxchannel_simulator::max::{Content, Draft, DraftAttachment};
+use maxchannel_simulator::max::{Content, Draft, DraftAttachment, VideoUrl};
 
 use crate::world::{World, quiet_rules};
 
@@ -76,6 +76,24 @@ pub async fn files_go_both_ways_byte_for_byte(intake: Intake) {
     assert_eq!(bytes, [&b"\x89PNG plan"[..], b"PK contract"]);
     assert_eq!(world.max.control().statistics().tokens_at_file_hosts, 0, "the token went to a file host");
     world.until_true("all rows are reported", || world.reports().iter().all(|(state, _)| state == "Delivered")).await;
+    world.assert_contract_kept();
+}
+
+/// The address of a film in a message may be missing, or be none of the film.
+pub async fn films_reach_the_agent_whatever_address_they_come_with(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
+    let anna = world.customer("Анна");
+    for (number, address) in [VideoUrl::Usable, VideoUrl::Unsuitable, VideoUrl::Absent].into_iter().enumerate() {
+        world.max.control().set_switches(|switches| switches.video_url = address);
+        let data = Some(Content(format!("....ftyp film {number}").into_bytes().into()));
+        let film = Draft::attachment(DraftAttachment::Video { data });
+        world.max.control().write(anna.id, world.bot, film).unwrap();
+        let entry = world.until("it is with the agent", || world.history(&anna).into_iter().nth(number)).await;
+        assert_eq!((entry.text.as_str(), entry.attachments.len()), ("", 1), "{address:?}");
+        let file = entry.attachments[0]["id"].as_str().unwrap().parse().unwrap();
+        let film = world.crm.control().file(file).unwrap();
+        assert_eq!(film.to_vec(), format!("....ftyp film {number}").into_bytes(), "{address:?}");
+    }
     world.assert_contract_kept();
 }
 

@@ -30,6 +30,21 @@ pub async fn a_clock_set_back_by_an_hour_delays_no_lost_answer_and_no_lost_repor
     assert_eq!(world.seen(&anna), ["ответ"]);
 }
 
+/// MAX adds a preview of the page to a message with a link.
+pub async fn a_lost_answer_with_a_link_is_found_with_the_preview_that_nobody_sent(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
+    world.max.control().set_switches(|switches| switches.link_previews = true);
+    let anna = world.customer("Анна");
+    world.say(&anna, "вопрос");
+    let chat = world.accept(&anna).await;
+    world.sends(Sends::AnswerLost, 0, 1);
+    let words = "Подробности: https://example.ru/order";
+    world.crm.control().send(chat, world.agent, words, Vec::new()).unwrap();
+    world.until_true("it is found and reported", || world.reports() == [("Delivered".to_owned(), String::new())]).await;
+    assert_eq!(world.seen(&anna), [words]);
+    world.assert_contract_kept();
+}
+
 pub async fn a_machine_ahead_of_max_or_behind_it_doubles_no_first_reply(intake: Intake) {
     for minutes in [3, -3, 60, -60] {
         let reply =

@@ -119,6 +119,8 @@ const ALONE: &[(&str, &[&str])] = &[
 promises! {
     both_ways::a_customer_and_an_agent_talk on webhook long_poll mango_dialogs;
     both_ways::files_go_both_ways_byte_for_byte on webhook long_poll mango_dialogs;
+    both_ways::films_reach_the_agent_whatever_address_they_come_with on webhook long_poll,
+        not mango_dialogs: "MANGO OFFICE gives the addresses of files itself";
     both_ways::a_changed_text_takes_effect_in_an_open_dialog_without_a_restart on webhook long_poll mango_dialogs;
     ways::customers_files_reach_the_agent on webhook long_poll mango_dialogs;
 
@@ -240,6 +242,7 @@ promises! {
     order::replies_that_waited_for_max_are_judged_when_they_are_sent on webhook long_poll mango_dialogs;
     patience::a_clock_set_back_by_an_hour_delays_no_lost_answer_and_no_lost_report
         on webhook long_poll mango_dialogs;
+    patience::a_lost_answer_with_a_link_is_found_with_the_preview_that_nobody_sent on webhook long_poll mango_dialogs;
     patience::a_machine_ahead_of_max_or_behind_it_doubles_no_first_reply on webhook long_poll mango_dialogs;
     patience::refusals_for_haste_use_up_no_patience_for_a_file_that_is_not_ready
         on webhook long_poll, not mango_dialogs: "only MAX asks for patience with a file";

@@ -97,50 +97,92 @@ enum FetchError {
     Max(max::Error),
 }
 
+impl FetchError {
+    /// Nothing is to be had at this address; another may do.
+    fn is_of_the_address(&self) -> bool {
+        use max::Class::{ForbiddenAddress, NotFound, Refused, TooLarge};
+        match self {
+            Self::NoAddress => true,
+            Self::Max(error) => matches!(error.class(), ForbiddenAddress | NotFound | Refused | TooLarge),
+        }
+    }
+
+    fn may_be_expired(&self) -> bool {
+        match self {
+            Self::NoAddress => true,
+            Self::Max(error) => matches!(error.class(), max::Class::NotFound | max::Class::Refused),
+        }
+    }
+}
+
 impl From<max::Error> for FetchError {
     fn from(error: max::Error) -> Self {
         Self::Max(error)
     }
 }
 
-fn address_of(attachment: &max::Attachment) -> Option<&Url> {
-    match attachment {
-        max::Attachment::Image(image) => image.url.as_ref(),
-        max::Attachment::Video(video) => video.url.as_ref(),
-        max::Attachment::Audio(audio) => audio.url.as_ref(),
-        max::Attachment::File(file) => file.url.as_ref(),
-        _ => None,
+/// Where the bytes of an attachment may be had.
+#[derive(Default, PartialEq)]
+struct Place {
+    url: Option<Url>,
+    /// Of a film, whose own address may be missing or unsuitable (MAX Bot API reference, "Incoming
+    /// attachments").
+    video_token: Option<String>,
+}
+
+impl Place {
+    fn of(attachment: &max::Attachment) -> Self {
+        let (url, video_token) = match attachment {
+            max::Attachment::Image(image) => (&image.url, None),
+            max::Attachment::Video(video) => (&video.url, video.token.clone()),
+            max::Attachment::Audio(audio) => (&audio.url, None),
+            max::Attachment::File(file) => (&file.url, None),
+            _ => (&None, None),
+        };
+        Self { url: url.clone(), video_token }
+    }
+
+    async fn download(&self, max: &max::Client, largest: usize) -> Result<max::Download, FetchError> {
+        let mut last = FetchError::NoAddress;
+        if let Some(url) = &self.url {
+            match max.download(url, largest).await {
+                Ok(download) => return Ok(download),
+                Err(error) => last = error.into(),
+            }
+        }
+        if let Some(token) = self.video_token.as_deref().filter(|_| last.is_of_the_address()) {
+            // The best first: of one that is too large for the CRM a smaller one may do.
+            for (_, url) in max.video(token).await?.mp4 {
+                match max.download(&url, largest).await {
+                    Ok(download) => return Ok(download),
+                    Err(error) => last = error.into(),
+                }
+                if !last.is_of_the_address() {
+                    break;
+                }
+            }
+        }
+        Err(last)
     }
 }
 
 async fn fetch(max: &max::Client, file: &IncomingFile, largest: usize) -> Result<(Bytes, String, String), FetchError> {
-    let mut address = file.url.clone();
-    if let (None, Some(token)) = (&address, &file.video_token) {
-        address = max.video(token).await?.mp4.into_iter().next().map(|(_, url)| url);
-    }
-    let first = match &address {
-        Some(url) => Some(max.download(url, largest).await),
-        None => None,
-    };
-    let download = match first {
-        Some(Ok(download)) => download,
-        Some(Err(error)) if ![max::Class::NotFound, max::Class::Refused].contains(error.class()) => {
-            return Err(error.into());
-        }
+    let place = Place { url: file.url.clone(), video_token: file.video_token.clone() };
+    let download = match place.download(max, largest).await {
+        Ok(download) => download,
         // Addresses expire; the message itself has a fresh one.
-        expired_or_none => {
+        Err(error) if error.may_be_expired() => {
             let fresh = max.message(&file.mid).await?;
             let attachments = match fresh.link {
                 Some(link) if file.in_link => link.attachments,
                 _ => fresh.attachments,
             };
-            let url = attachments.get(file.index).and_then(address_of).filter(|url| Some(*url) != address.as_ref());
-            match (url, expired_or_none) {
-                (Some(url), _) => max.download(url, largest).await?,
-                (None, Some(Err(error))) => return Err(error.into()),
-                (None, _) => return Err(FetchError::NoAddress),
+            match attachments.get(file.index).map(Place::of).filter(|fresh| *fresh != place) {
+                Some(fresh) => fresh.download(max, largest).await?,
+                None => return Err(error),
             }
         }
+        Err(error) => return Err(error),
     };
     let name = match file.kind {
         MessageType::File => file.name.clone(),

@@ -3,7 +3,7 @@
 
 use super::send::{asked, later};
 use super::{Attempt, Head, Verdict};
-use crate::max::{Attachment, Class, History, Message, MessageId};
+use crate::max::{Class, History, Message, MessageId};
 use crate::relay::active::Active;
 use crate::relay::finding::{self, Found};
 use crate::relay::lanes::Outcome;
@@ -81,8 +81,7 @@ pub(super) async fn look_back(
 
 fn is_match(message: &Message, part: &Part, bot: i64, sending: &Sending) -> bool {
     let words = |text: &Option<String>| text.as_deref().unwrap_or_default().trim().to_owned();
-    let files =
-        message.attachments.iter().filter(|attachment| !matches!(attachment, Attachment::InlineKeyboard)).count();
+    let files = message.attachments.iter().filter(|attachment| attachment.is_sent()).count();
     let newer = match sending.after_seq {
         Some(seq) => message.seq > seq,
         // Clocks of different machines: a minute of doubt is on the side of not sending twice.

@@ -89,7 +89,7 @@ impl World {
         if link.as_ref().is_some_and(|link| link.forward) && !text.trim().is_empty() {
             return Err(Refusal::payload("errors.forward.text.not-empty"));
         }
-        let attachments = match field("attachments") {
+        let mut attachments = match field("attachments") {
             None => None,
             Some(list) => {
                 let list = list.as_array().ok_or_else(Refusal::body)?;
@@ -104,6 +104,12 @@ impl World {
         let empty = text.trim().is_empty() && link.is_none();
         if empty && attachments.as_ref().map_or(!keeps, Vec::is_empty) {
             return Err(Refusal::payload("Message must have text, attachments or link"));
+        }
+        if let Some(url) = text.split_whitespace().find(|word| word.starts_with("https://"))
+            && self.switches.link_previews
+        {
+            let preview = Attachment::Share { url: url.to_owned(), title: None, description: None };
+            attachments.get_or_insert_default().push(preview);
         }
         Ok(Composed { text, markup, attachments, link, notify })
     }

@@ -85,6 +85,9 @@ pub struct Switches {
     pub text_unit: TextUnit,
     /// Unit of `from` and `length` in `markup`.
     pub markup_unit: TextUnit,
+    /// Whether a text with a web address is kept with a preview of the page, a `share` attachment
+    /// that nobody sent (hostile: true).
+    pub link_previews: bool,
     /// Whether POST /answers takes `{}` (hostile: false, 400).
     pub empty_answer_accepted: bool,
     /// Rows of a keyboard: documented 30; one report saw 29 (hostile).
@@ -176,6 +179,7 @@ impl Default for Switches {
             download_url_life_ms: 86_400_000,
             movie_not_owner: false,
             video_url: VideoUrl::Usable,
+            link_previews: false,
             xml_declaration: false,
             live_extras: true,
             extra_fields: false,
@@ -222,6 +226,7 @@ impl Switches {
             callback_life_ms: Some(60_000),
             not_ready_sends: 2,
             video_url: VideoUrl::Absent,
+            link_previews: true,
             xml_declaration: true,
             extra_fields: true,
             nulls: true,
