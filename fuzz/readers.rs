@@ -97,7 +97,7 @@ pub fn max_answers(bytes: &[u8]) {
     at_once(async {
         let _ = client.me().await;
         let _ = client.subscriptions().await;
-        if let Ok(updates) = client.updates(None, Duration::ZERO).await {
+        if let Ok(updates) = client.updates(None, maxchannel::max::POLL_LIMIT, Duration::ZERO).await {
             updates.updates.iter().for_each(|update| drop(max::update::parse(update.get())));
         }
         let _ = client.send(max::Recipient::User(1), &message).await;

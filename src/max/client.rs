@@ -65,7 +65,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Beyond what a poll may wait (MAX Bot API reference, "Long polling": a margin of 10 s).
 const POLL_MARGIN: Duration = Duration::from_secs(10);
 /// Updates in one answer, the most that MAX gives.
-const POLL_LIMIT: usize = 100;
+pub const POLL_LIMIT: usize = 100;
 /// For a whole download.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_mins(2);
 /// For a whole upload, and a second more for each of these many bytes.
@@ -144,12 +144,12 @@ impl Client {
         self.exchange(call.query("url", &url)).await.map(drop)
     }
 
-    /// GET /updates: all types, at most 100, waiting at most `timeout` (cut at 30 s) for the first.
+    /// GET /updates: all types, at most `limit` ([`POLL_LIMIT`]), waiting at most `timeout` (cut at 30 s) for the first.
     /// At most two polls a second.
     ///
     /// [`Class::PollRefused`] where a webhook or another poller stands in the way, if MAX says so;
-    /// it may also answer with nothing.
-    pub async fn updates(&self, marker: Option<i64>, timeout: Duration) -> Result<Updates, Error> {
+    /// it may also answer with nothing. [`Class::TooLarge`] where fewer have to be asked for.
+    pub async fn updates(&self, marker: Option<i64>, limit: usize, timeout: Duration) -> Result<Updates, Error> {
         #[derive(serde::Deserialize)]
         struct Wire {
             #[serde(default)]
@@ -159,7 +159,7 @@ impl Client {
         }
         let timeout = timeout.min(LONGEST_POLL);
         let mut call = Outgoing::new(Call::read(POLL), Method::GET, &["updates"])
-            .query("limit", &POLL_LIMIT)
+            .query("limit", &limit)
             .query("timeout", &timeout.as_secs());
         if let Some(marker) = marker {
             call = call.query("marker", &marker);

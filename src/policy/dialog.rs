@@ -105,6 +105,9 @@ pub struct Context {
     pub bot_away: bool,
     /// The same of `offHours.bot`.
     pub off_hours_bot_away: bool,
+    /// Something that the customer or an agent said may not have been heard yet: silence says
+    /// nothing.
+    pub may_lack_words: bool,
 }
 
 /// What an agent is told in the chat that is open.

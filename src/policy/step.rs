@@ -347,6 +347,9 @@ impl Step<'_> {
     }
 
     fn auto_close(&mut self) {
+        if self.context.may_lack_words {
+            return;
+        }
         if self.dialog.auto_close_at(self.rules).is_some_and(|at| at <= self.context.now) {
             match self.dialog.chat() {
                 Some(chat) => self.close(chat),

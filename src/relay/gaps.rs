@@ -21,8 +21,8 @@ use super::active::Active;
 use super::intake::Arrival;
 use super::pause;
 use super::state::Shared;
-use super::store::StoreError;
 use super::store::gap::{self, Kind, Pending};
+use super::store::{StoreError, Tx, meta};
 use crate::contract::CustomerId;
 use crate::max::update::is_time;
 use crate::max::{Class, History, Message};
@@ -37,12 +37,37 @@ pub(super) const READERS: usize = 8;
 const PAGES_PER_SECOND: usize = 15;
 /// How long MAX may take for one page.
 const PAGE_LIMIT: Duration = Duration::from_secs(10);
-/// Pages of 100 that are read of one dialog at the most.
+/// Messages in a page, the most that MAX gives.
+const PAGE: u32 = 100;
+/// Pages that are read of one dialog at the most.
 const PAGES: usize = 100;
 /// Between two checks of what is still to be read.
 const INTERVAL: Millis = 5_000;
 /// Dialogs put into the queue at one look.
 const FILL: usize = 200;
+
+/// MAX keeps for a day what no poll fetches (MAX Bot API reference, 3.2); less the doubt of when
+/// the last one was.
+const KEPT_BY_MAX: Millis = 22 * HOUR;
+const HOUR: Millis = 3_600_000;
+
+/// A poll was answered. After a longer silence than MAX keeps updates for, everybody is read back.
+/// `noted_at`: when that was last on disk, at most an hour ago.
+pub(super) async fn polled(shared: &Shared, noted_at: &mut Option<Millis>) -> Result<(), StoreError> {
+    let now = shared.clock.now();
+    if noted_at.is_some_and(|at| (at..at + HOUR).contains(&now)) {
+        return Ok(());
+    }
+    let note = move |tx: &Tx<'_>| {
+        if meta::number(tx, meta::POLLED_AT)?.is_some_and(|before| now - before > KEPT_BY_MAX) {
+            gap::note(tx, gap::newest_update(tx, Millis::MAX)?, Kind::Lasting, now)?;
+        }
+        meta::set(tx, meta::POLLED_AT, &now.to_string())
+    };
+    shared.store.transact(note).await?;
+    *noted_at = Some(now);
+    Ok(())
+}
 
 /// Who is to be read back, and who waits for it. In memory; what is to be read stands on disk.
 #[derive(Debug)]
@@ -282,7 +307,7 @@ async fn read_one(shared: &Shared, active: &Active, id: CustomerId) -> Result<bo
     };
     let (arrivals, bot_seq) = match missed(shared, active, &pending).await {
         Ok(found) => found,
-        Err(error) if matches!(error.class(), Class::Refused | Class::NotFound | Class::RecipientGone) => {
+        Err(error) if is_final(error.class()) => {
             shared.metrics.read_backs_refused.inc();
             (Vec::new(), None)
         }
@@ -313,6 +338,11 @@ async fn read_one(shared: &Shared, active: &Active, id: CustomerId) -> Result<bo
     Ok(true)
 }
 
+/// Whether asking again would change nothing; of what is too large the least was asked for.
+fn is_final(class: &Class) -> bool {
+    matches!(class, Class::Refused | Class::NotFound | Class::RecipientGone | Class::TooLarge)
+}
+
 /// The customer's messages since the gap began, and the newest message of the bot's that the dialog
 /// shows.
 async fn missed(
@@ -324,12 +354,21 @@ async fn missed(
     let mut arrivals = Vec::new();
     let mut bot_seq = None;
     let mut before = None;
+    let mut count = PAGE;
     for _ in 0..PAGES {
         let _paced = shared.readings.pace.acquire().await;
-        let history = History { before, after: None, count: 100 };
-        let page = active.max.messages_raw(pending.chat_id, history, PAGE_LIMIT).await?;
+        let history = History { before, after: None, count };
+        let page = match active.max.messages_raw(pending.chat_id, history, PAGE_LIMIT).await {
+            // One message may be long, and many together too much.
+            Err(error) if error.class() == &Class::TooLarge && count > 1 => {
+                count /= 2;
+                continue;
+            }
+            page => page?,
+        };
         let (mut oldest, mut beside): (Option<Millis>, Option<Millis>) = (None, None);
-        let mut reached = page.len() < 100;
+        let asked = std::mem::replace(&mut count, PAGE);
+        let mut reached = page.len() < usize::try_from(asked).unwrap_or(usize::MAX);
         for raw in &page {
             let Some(message) = Message::parse(raw.get()) else { continue };
             // Without a time of its own it has that of the one beside it.

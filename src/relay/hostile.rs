@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 
+use super::catching_up::Heard;
 use super::intake::Arrival;
 use super::step::Stepper;
 use super::store::{StoreError, Trial, Tx};
@@ -37,7 +38,7 @@ fn take(tx: &Tx<'_>, line: &[u8], now: Millis) -> Result<(), StoreError> {
     let (_, Some(customer)) = arrival.store(tx, now)? else { return Ok(()) };
     let rules = Rules { receiver: Receiver::People, ..Rules::default() };
     let context = Context { now, ..Context::default() };
-    Stepper { tx, rules: &rules, context }.take_inbox(customer, 50, &[])?;
+    Stepper { tx, rules: &rules, context, heard: Heard::Everything }.take_inbox(customer, 50, &[])?;
     Ok(())
 }
 

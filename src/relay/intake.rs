@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq;
 
 use super::active::Active;
 use super::dialogs::Taken;
+use super::gaps;
 use super::lanes::Outcome;
 use super::metrics::Odd;
 use super::moments;
@@ -24,6 +25,7 @@ use crate::contract::CustomerId;
 use crate::contract::admin::Direction;
 use crate::contract::config::{Intake, Source};
 use crate::contract::{Trouble, digest};
+use crate::max;
 use crate::max::update::{self, Event, Update};
 use crate::policy::Receiver;
 use crate::time::Millis;
@@ -153,11 +155,11 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
     let heard = arrivals.iter().filter_map(|arrival| arrival.said).max();
     let corrected = shared.moments.heard(heard, shared.clock.passed());
     let at_once = AtOnce::of(shared, active, &arrivals);
-    let (rules, context) = (active.rules.clone(), shared.context());
+    let (rules, context, heard) = (active.rules.clone(), shared.context(), shared.heard(active));
     let stored = shared
         .store
         .transact_whole(move |tx, extent| {
-            let stepper = Stepper { tx, rules: &rules, context };
+            let stepper = Stepper { tx, rules: &rules, context, heard };
             let at_once = at_once.as_ref().filter(|_| extent == Extent::Whole);
             let mut taken = Vec::with_capacity(arrivals.len());
             moments::correct(tx, &corrected)?;
@@ -198,7 +200,7 @@ async fn store(shared: &Shared, active: &Active, raws: Vec<String>, marker: Opti
 
 /// Polls while the configuration says so, until the relay stops.
 pub(super) async fn poll(shared: &Shared) {
-    let mut failures = 0_u32;
+    let (mut failures, mut noted_at, mut limit) = (0_u32, None, max::POLL_LIMIT);
     let mut settings = shared.active.subscribe();
     loop {
         let active = settings
@@ -225,7 +227,7 @@ pub(super) async fn poll(shared: &Shared) {
             }
         };
         let answer = tokio::select! {
-            answer = active.max.updates(marker, POLL_TIMEOUT) => answer,
+            answer = active.max.updates(marker, limit, POLL_TIMEOUT) => answer,
             // Another token or another intake: what this poll would bring stays with MAX, since its
             // marker is never sent.
             () = super::timers::changed(&mut settings) => continue,
@@ -233,8 +235,23 @@ pub(super) async fn poll(shared: &Shared) {
         let failed = match answer {
             Ok(updates) => {
                 shared.max_answered();
+                let is_all = updates.updates.len() < std::mem::replace(&mut limit, max::POLL_LIMIT);
+                if let Err(error) = gaps::polled(shared, &mut noted_at).await {
+                    shared.store_failed(&error);
+                    shared.clock.sleep(1_000).await;
+                    continue;
+                }
                 let raws = updates.updates.iter().map(|raw| raw.get().to_owned()).collect();
-                store(shared, &active, raws, updates.marker).await.err().map(|error| error.to_string())
+                let stored = store(shared, &active, raws, updates.marker).await;
+                if stored.is_ok() && is_all {
+                    shared.catching_up.polled();
+                }
+                stored.err().map(|error| error.to_string())
+            }
+            // One update may be long, and many together too much.
+            Err(error) if error.class() == &max::Class::TooLarge && limit > 1 => {
+                limit /= 2;
+                continue;
             }
             Err(error) => {
                 shared.max_failed(&error, Some(Trouble::MaxUnreachable));

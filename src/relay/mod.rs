@@ -79,6 +79,7 @@ mod active;
 pub mod admin;
 mod bot;
 mod came_from;
+mod catching_up;
 mod dialogs;
 mod facts;
 mod finding;
@@ -256,19 +257,25 @@ impl Relay {
         let intake = active.config.channel.intake.clone();
         let changes = before.is_some_and(|before| before.config.channel.intake != intake);
         let settings = Arc::clone(&active);
+        // What was refused meanwhile is missing before the first dialog is closed for silence.
+        let refused = self.shared.readings.take_refused();
         // What is due under the new rules is decided by a tick of every open dialog.
         let has_switched = self
             .shared
             .store
             .transact(move |tx| {
                 customer::tick_open(tx, now)?;
+                if let Some(since) = refused {
+                    gap::note(tx, since, gap::Kind::Repeated, now)?;
+                }
                 let has_switched = switching::note(tx, &intake, max_time, now)?;
                 share::keep(tx, &settings)?;
                 // What was suspended goes on.
                 tx.wake(|woken| woken.gaps = true);
                 Ok(has_switched)
             })
-            .await?;
+            .await
+            .inspect_err(|_| refused.into_iter().for_each(|since| self.shared.readings.note_refused(since)))?;
         holds::restore(&self.shared.store, &active, now).await?;
         if has_switched {
             self.shared.moments.note(Moment::Switched, passed, Millis::MIN);

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::active::Active;
 use super::bot::{self, BotState};
+use super::catching_up::CatchingUp;
 use super::facts::Health;
 use super::ground::Ground;
 use super::lanes::{Lanes, Outcome};
@@ -62,6 +63,7 @@ pub(super) struct Shared {
     pub subscribed_at: AtomicI64,
     pub ownership: owner::Ownership,
     pub crm_limit: CrmLimit,
+    pub catching_up: CatchingUp,
     /// A dialog is open, so the outbox is looked at often.
     pub any_open: AtomicBool,
     pub largest_file: AtomicUsize,
@@ -122,6 +124,7 @@ impl Shared {
                 hidden_chats: HashMap::new(),
             }),
             readings: gaps::Readings::new(),
+            catching_up: CatchingUp::new(),
             last_update_at: AtomicI64::new(0),
             subscribed_at: AtomicI64::new(subscribed_at),
             ownership: owner::Ownership::default(),
@@ -150,6 +153,9 @@ impl Shared {
 
     pub fn activate(&self, active: Arc<Active>) {
         let running = !active.config.channel.suspended;
+        if running && self.active().is_none_or(|before| before.config.channel.suspended) {
+            self.catching_up.begin(self.clock.passed());
+        }
         let has_crm = active.creatio.is_some();
         self.to_crm.set_permits(start::crm_workers(&active));
         self.crm_limit.hold(&active);
@@ -170,7 +176,7 @@ impl Shared {
     pub fn context(&self) -> Context {
         let health = self.health();
         let away = |role: usize| health.bot_away_until[role] > self.clock.passed();
-        Context { now: self.clock.now(), bot_away: away(0), off_hours_bot_away: away(1) }
+        Context { now: self.clock.now(), bot_away: away(0), off_hours_bot_away: away(1), may_lack_words: false }
     }
 
     pub fn health(&self) -> MutexGuard<'_, Health> {

@@ -6,6 +6,7 @@
 use uuid::Uuid;
 
 use super::active::Active;
+use super::catching_up::Heard;
 use super::render::Incoming;
 use super::state::Shared;
 use super::store::customer::Customer;
@@ -26,17 +27,23 @@ pub(super) struct Stepper<'a> {
     pub tx: &'a Tx<'a>,
     pub rules: &'a Rules,
     pub context: Context,
+    pub heard: Heard,
 }
 
 impl Shared {
+    /// How much of what was said is here.
+    pub(super) fn heard(&self, active: &Active) -> Heard {
+        self.catching_up.heard(active, &self.mango_rounds, self.clock.passed())
+    }
+
     /// Steps dialogs by the rules in force, in one transaction with all that follows from it.
     pub(super) async fn step<T: Send + 'static>(
         &self,
         active: &Active,
         work: impl FnOnce(&Stepper<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (rules, context) = (active.rules.clone(), self.context());
-        self.store.transact(move |tx| work(&Stepper { tx, rules: &rules, context })).await
+        let (rules, context, heard) = (active.rules.clone(), self.context(), self.heard(active));
+        self.store.transact(move |tx| work(&Stepper { tx, rules: &rules, context, heard })).await
     }
 }
 
@@ -53,7 +60,9 @@ impl Stepper<'_> {
         event: &Event,
         subject: Option<(&Incoming, Position)>,
     ) -> Result<Vec<Effect>, StoreError> {
-        let effects = policy::step(self.rules, &mut customer.dialog, event, self.context);
+        let may_lack_words = self.heard.may_lack(self.tx, customer.id, self.now())?;
+        let context = Context { may_lack_words, ..self.context };
+        let effects = policy::step(self.rules, &mut customer.dialog, event, context);
         for effect in &effects {
             self.record(customer, effect, event, subject)?;
         }

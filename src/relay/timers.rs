@@ -63,7 +63,7 @@ pub(super) async fn run(shared: &Shared) {
 /// Ticks the dialogs that are due, a hundred at a time. `stuck`: one of them is due still, so that
 /// a pause is in order.
 fn tick(stepper: &Stepper<'_>) -> Result<bool, StoreError> {
-    let Stepper { tx, rules, context } = *stepper;
+    let Stepper { tx, rules, context, .. } = *stepper;
     let mut stuck = false;
     for id in customer::due(tx, context.now)? {
         let mut customer = Customer::load(tx, id)?;

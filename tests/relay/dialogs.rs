@@ -369,6 +369,48 @@ pub async fn who_was_erased_is_not_said_goodbye_whatever_becomes_of_the_chat(int
     }
 }
 
+/// Silence is what nobody has said, not what the relay has not heard.
+pub async fn what_was_said_while_the_relay_was_away_keeps_the_dialog_open(intake: Intake) {
+    for (is_suspended, agent_writes) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut world = World::start(farewell(Some(15 * MINUTE)), intake.clone()).await;
+        let anna = world.customer("Анна");
+        world.say(&anna, "Вопрос");
+        let chat = world.accept(&anna).await;
+        world.crm.control().send(chat, world.agent, "Минуту", Vec::new()).unwrap();
+        world.until_true("the agent has answered", || count(&world, &anna, "Минуту") == 1).await;
+        if is_suspended {
+            world.suspend(true).await;
+        } else {
+            world.stop().await;
+        }
+        if agent_writes {
+            world.crm.control().send(chat, world.agent, "Готово", Vec::new()).unwrap();
+        } else {
+            let attempts = || world.max.control().webhook_attempts().len();
+            let before = attempts();
+            world.say(&anna, "Ещё вопрос");
+            let is_tried = || intake != Intake::Webhook || attempts() > before;
+            world.until_true("MAX has tried in vain", is_tried).await;
+        }
+        world.jump_to(world.now() + 20 * MINUTE);
+        if is_suspended {
+            world.suspend(false).await;
+        } else {
+            world.run().await;
+        }
+        if agent_writes {
+            world.until_true("the customer has it", || count(&world, &anna, "Готово") == 1).await;
+        } else {
+            taken(&world, &anna, 2).await;
+        }
+        let state = (world.open_chat(&anna), count(&world, &anna, GOODBYE));
+        assert_eq!(state, (Some(chat), 0), "suspended: {is_suspended}, the agent writes: {agent_writes}");
+        world.pass(HOUR).await;
+        world.until_true("silence ends it", || count(&world, &anna, GOODBYE) == 1).await;
+        world.assert_contract_kept();
+    }
+}
+
 pub async fn a_customer_who_leaves_is_left_alone_the_agent_is_told_and_may_come_back(intake: Intake) {
     for leaving in [DialogAction::Stop, DialogAction::Remove] {
         let rules = Rules {

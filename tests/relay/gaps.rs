@@ -4,7 +4,7 @@
 use maxchannel::contract::CustomerId;
 use maxchannel::contract::config::Intake;
 use maxchannel_simulator::mango;
-use maxchannel_simulator::max::{Fault, Outcome};
+use maxchannel_simulator::max::{Draft, DraftAttachment, Fault, Outcome, Twist, UpdateFault};
 
 use crate::world::{Customer, World, quiet_rules};
 
@@ -203,6 +203,58 @@ async fn the_first_word_of_a_customer_that_a_new_store_missed_is_read_back_by_a_
         world.relay.subscribed(jiff::Timestamp::now().as_millisecond()).await;
         world.deliver(&message(&world, &anna, "второе")).await;
         world.until_true(&format!("{ahead}: both are with the agent"), || world.received(&anna).len() == 2).await;
+        world.assert_contract_kept();
+    }
+}
+
+/// MAX keeps what nobody fetches for a day.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_poll_fetched_for_longer_than_max_keeps_it_is_read_back() {
+    for hours in [10, 60] {
+        let mut world = World::start(quiet_rules(), Intake::LongPoll).await;
+        let anna = world.customer("Анна");
+        world.say(&anna, "до перерыва");
+        world.until_true("the first is with the agent", || world.received(&anna).len() == 1).await;
+        let chat = world.accept(&anna).await;
+        world.crm.control().close(chat, world.agent).unwrap();
+        world.until_true("the dialog is over", || world.reports().iter().all(|(state, _)| state == "Delivered")).await;
+        world.stop().await;
+        let lost = UpdateFault { twist: Twist::Lose, ..UpdateFault::default() };
+        world.max.control().add_update_fault(lost);
+        world.say(&anna, "в перерыве");
+        world.jump_to(world.now() + hours * HOUR);
+        world.run().await;
+        world.say(&anna, "после перерыва");
+        // Within a day the update is MAX's to keep: nothing is read, and what it loses is lost.
+        let received: &[&str] = if hours < 24 {
+            &["до перерыва", "после перерыва"]
+        } else {
+            &["до перерыва", "в перерыве", "после перерыва"]
+        };
+        world.until_true("the later one is with the agent", || world.received(&anna).len() == received.len()).await;
+        world.pass(HOUR).await;
+        let texts = world.received(&anna);
+        assert!(texts.iter().zip(received).all(|(text, expected)| text.ends_with(expected)), "{hours} h: {texts:?}");
+        world.assert_contract_kept();
+    }
+}
+
+/// Many long updates together are more than an answer may be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn updates_and_messages_that_are_too_much_at_once_are_asked_for_in_smaller_numbers() {
+    for intake in [Intake::LongPoll, Intake::Webhook] {
+        let mut world = World::start(quiet_rules(), intake).await;
+        let anna = world.customer("Анна");
+        world.say(&anna, "до перерыва");
+        world.until_true("the first is with the agent", || world.received(&anna).len() == 1).await;
+        world.stop().await;
+        let long = serde_json::json!({ "type": "hologram", "payload": "x".repeat(3_000_000) });
+        for _ in 0..8 {
+            let draft = Draft::attachment(DraftAttachment::Unknown(long.clone()));
+            world.max.control().write(anna.id, world.bot, draft).unwrap();
+        }
+        world.run().await;
+        world.until_true("all of them are with the agent", || world.received(&anna).len() == 9).await;
         world.assert_contract_kept();
     }
 }

@@ -69,6 +69,8 @@ const ALONE: &[(&str, &[&str])] = &[
          MANGO OFFICE's webhooks lose has tests of its own",
         &[
             "gaps::what_max_dropped_between_two_subscriptions_arrives_whenever_and_however_it_is_told",
+            "gaps::what_no_poll_fetched_for_longer_than_max_keeps_it_is_read_back",
+            "gaps::updates_and_messages_that_are_too_much_at_once_are_asked_for_in_smaller_numbers",
             "gaps::a_gap_that_could_not_be_read_before_a_restart_is_read_after_it",
             "gaps::what_is_older_than_an_erasure_in_a_new_store_is_not_read_back_whatever_the_machines_clock_shows",
             "gaps::the_first_word_of_a_customer_that_a_new_store_missed_is_read_back_by_a_machine_that_is_ahead",
@@ -212,6 +214,7 @@ promises! {
     dialogs::a_chat_that_is_closed_before_the_relay_knows_that_it_opened_it_ends_with_the_close_message
         on webhook long_poll mango_dialogs;
     dialogs::who_was_erased_and_writes_on_into_an_open_chat_is_said_goodbye_at_its_closing_alone on webhook long_poll mango_dialogs;
+    dialogs::what_was_said_while_the_relay_was_away_keeps_the_dialog_open on webhook long_poll mango_dialogs;
     dialogs::who_was_erased_is_not_said_goodbye_whatever_becomes_of_the_chat on webhook long_poll mango_dialogs;
 
     gaps::after_a_start_nobody_waits_for_a_reading_that_hangs_and_newcomers_least_of_all

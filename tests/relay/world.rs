@@ -275,6 +275,16 @@ impl World {
         self.relay.apply(config).await.unwrap();
     }
 
+    /// The channel is suspended, or goes on.
+    pub async fn suspend(&mut self, is_suspended: bool) {
+        self.revision += 1;
+        let rules = self.rules.clone();
+        let intake = self.intake.clone();
+        let mut config = config(&self.max, &self.crm, self.bot, rules, intake, &self.setup, self.revision);
+        config.channel.suspended = is_suspended;
+        self.relay.apply(config).await.unwrap();
+    }
+
     /// Messages come another way from now on; what a controller does about it at MAX is done.
     pub async fn switch(&mut self, intake: Intake) {
         let before = std::mem::replace(&mut self.intake, intake);

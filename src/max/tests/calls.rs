@@ -36,8 +36,8 @@ async fn every_call() -> Vec<(Request, Options)> {
         .unwrap();
     client.unsubscribe("https://max.example.org/webhooks/max/crm/support/0a1b2c3d?a=b&c").await.unwrap();
     api.answer(200, r#"{"updates":[],"marker":7}"#).answer(200, r#"{"updates":[],"marker":7}"#);
-    client.updates(None, Duration::from_secs(90)).await.unwrap();
-    client.updates(Some(50_211_938), Duration::from_millis(1500)).await.unwrap();
+    client.updates(None, POLL_LIMIT, Duration::from_secs(90)).await.unwrap();
+    client.updates(Some(50_211_938), POLL_LIMIT, Duration::from_millis(1500)).await.unwrap();
     let long = format!(r#"{{"message":{MESSAGE}}}"#);
     api.answer(200, &long).answer(200, &long).answer(200, &long).answer(200, &long);
     client.send(to, &NewMessage::text("Здравствуйте!")).await.unwrap();
@@ -150,7 +150,7 @@ async fn updates_and_history_are_handed_on_letter_by_letter() {
     let (client, api, _) = client();
     let update = r#"{ "update_type" : "new_kind", "seq": 117309440772623618123456789, "x": 1.0e3 }"#;
     api.answer(200, &format!(r#"{{"marker":null,"updates":[{update}]}}"#));
-    let updates = client.updates(Some(1), Duration::ZERO).await.unwrap();
+    let updates = client.updates(Some(1), POLL_LIMIT, Duration::ZERO).await.unwrap();
     assert_eq!((updates.updates[0].get(), updates.marker), (update, None), "an answer without a marker moves nothing");
     api.answer(200, &format!(r#"{{"messages":[{MESSAGE},{{"no":"body"}}]}}"#));
     let raw = client
@@ -181,7 +181,7 @@ async fn a_200_with_success_false_is_a_failure_of_every_call_and_without_success
     }
     api.answer(200, refusal).answer(200, refusal);
     assert_eq!(client.subscriptions().await.unwrap_err().class(), &Class::NotFound);
-    assert_eq!(client.updates(None, Duration::ZERO).await.unwrap_err().class(), &Class::NotFound);
+    assert_eq!(client.updates(None, POLL_LIMIT, Duration::ZERO).await.unwrap_err().class(), &Class::NotFound);
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,7 +74,7 @@ proptest! {
                             let answer = CallbackAnswer { message: Some(message), notification: None };
                             client.answer_callback(dialog, "c", &answer).await.unwrap();
                         }
-                        3 => drop(client.updates(None, Duration::ZERO).await.unwrap()),
+                        3 => drop(client.updates(None, POLL_LIMIT, Duration::ZERO).await.unwrap()),
                         4 => drop(client.me().await.unwrap()),
                         _ => {
                             let history = History { before: None, after: None, count: 1 };

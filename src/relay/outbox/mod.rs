@@ -187,6 +187,9 @@ async fn poll(
     if first {
         shared.store.transact(|tx| meta::set(tx, meta::OUTBOX_LOOKED, "1")).await?;
     }
+    if from_the_beginning {
+        shared.catching_up.outbox_seen();
+    }
     shared.crm_answered();
     Ok((new, from_the_beginning))
 }

@@ -127,21 +127,26 @@ pub(in crate::relay) fn pending(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Res
     let found = tx
         .connection
         .prepare_cached(
-            "SELECT max(gap.id), min(gap.since), customer.chat_id, customer.open, customer.known_at
+            "SELECT max(gap.id), min(gap.since), customer.chat_id, customer.open, customer.known_at, min(gap.noted_at)
              FROM customer, gap WHERE customer.id = ?1 AND gap.id > customer.read_back GROUP BY customer.id",
         )?
         .query_row([id], |row| {
-            Ok((row.get(0)?, row.get::<_, Millis>(1)?, row.get(2)?, row.get(3)?, row.get::<_, Option<Millis>>(4)?))
+            let begun = (row.get::<_, Millis>(1)?, row.get::<_, Millis>(5)?);
+            Ok((row.get(0)?, begun, row.get(2)?, row.get(3)?, row.get::<_, Option<Millis>>(4)?))
         })
         .optional()?;
-    let Some((gap, begun, Some(chat_id), open, known_at)) = found else { return Ok(None) };
+    let Some((gap, (begun, noted_at), Some(chat_id), open, known_at)) = found else { return Ok(None) };
     let floor = match known_at {
         Some(known_at) => Some(known_at),
         None => meta::moment(tx, Moment::Erased)?.max(meta::moment(tx, Moment::Made)?),
     };
     let floor = floor.unwrap_or(0);
-    // Further back the keys are gone that tell what is known.
-    let since = begun.saturating_sub(OVERLAP).max(floor).max(now - KEYS_KEPT + 86_400_000);
+    // Further back the keys are gone that tell what is known. Of what came after the beginning
+    // nothing was known when the gap was noted, however long ago it began.
+    let forgotten = now - KEYS_KEPT + 86_400_000;
+    let is_unknown_since = begun > 0 && noted_at > forgotten;
+    let from = if is_unknown_since { forgotten.min(begun) } else { forgotten };
+    let since = begun.saturating_sub(OVERLAP).max(floor).max(from);
     Ok(Some(Pending { gap, chat_id, since, open, known_at }))
 }
 
@@ -200,4 +205,36 @@ pub(in crate::relay) fn close(
         )?
         .execute(params![id, pending.gap, bot_seq])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FILE, Store};
+    use super::*;
+    use crate::relay::store::customer::Customer;
+
+    const NOW: Millis = 1_796_000_000_000;
+    const DAY: Millis = 86_400_000;
+
+    #[tokio::test]
+    async fn a_gap_is_read_from_its_beginning_on_unless_the_keys_behind_it_may_be_gone() {
+        for (began, noted_at, since, why) in [
+            (NOW - DAY, NOW, NOW - DAY - OVERLAP, "a short one, with what MAX may have repeated before it"),
+            (NOW - 10 * DAY, NOW, NOW - 10 * DAY, "a long one, of which nothing was known when it was noted"),
+            (NOW - 10 * DAY, NOW - 9 * DAY, NOW - KEYS_KEPT + DAY, "one that could not be read for days"),
+            (0, NOW, NOW - KEYS_KEPT + DAY, "one of which nobody knows when it began"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(&folder.path().join(FILE)).unwrap();
+            let id = CustomerId::new(7);
+            let pending = store.transact(move |tx| {
+                let customer = Customer { id, chat_id: Some(ChatId::new(9)), ..Customer::default() };
+                customer.save(tx, &crate::policy::Rules::default())?;
+                introduce(tx, id, Some(1), NOW - 30 * DAY)?;
+                note(tx, began, Kind::Lasting, noted_at)?;
+                pending(tx, id, NOW)
+            });
+            assert_eq!(pending.await.unwrap().map(|pending| pending.since), Some(since), "{why}");
+        }
+    }
 }

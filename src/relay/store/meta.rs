@@ -33,6 +33,9 @@ impl Moment {
 /// When MAX says that the subscription last told of was made, milliseconds since the epoch.
 pub(in crate::relay) const SUBSCRIBED_AT: &str = "subscribed_at";
 
+/// When a long poll was last answered, to the hour, milliseconds since the epoch.
+pub(in crate::relay) const POLLED_AT: &str = "polled_at";
+
 /// Where the long poll goes on.
 pub(in crate::relay) const MARKER: &str = "marker";
 
