@@ -500,6 +500,29 @@ async fn an_answer_that_is_under_way_neither_brings_an_erased_person_back_nor_is
     assert!(!office.world.has_on_disk("Анна"), "the name is on disk again");
 }
 
+/// A session may stay open for longer than the keys of its messages are kept, and is read again and
+/// again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_said_in_a_session_that_stays_open_for_weeks_comes_once() {
+    let (office, anna, _) = accepted().await;
+    let received = async || {
+        let days = office.world.relay.receipt(None).await.unwrap().days;
+        let counts = days.into_iter().filter_map(|day| Some((day.day, day.to_crm?.received)));
+        counts.filter(|(_, received)| *received > 0).collect::<Vec<_>>()
+    };
+    let once = received().await;
+    assert_eq!(once.len(), 1);
+    let reads = || office.mango.control().counters()["calls"]["POST /cc/md/session/chat/history"].as_u64();
+    for _ in 0..2 {
+        office.world.jump_to(office.world.now() + 45 * 86_400_000);
+        let before = reads();
+        office.world.until_true("it is read again", || reads() > before.map(|reads| reads + 3)).await;
+    }
+    let again = received().await;
+    assert!(again.iter().all(|day| once.contains(day)), "the agents have it again: {again:?}");
+    assert_eq!(office.world.received(&anna), ["Здравствуйте"]);
+}
+
 /// The calls of a session as MANGO OFFICE makes them: its client's messages, and how it stands.
 fn calls_of(session: &Value) -> Vec<String> {
     let (id, chat) = (&session["session_id"], &session["chat_id"]);

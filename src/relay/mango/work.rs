@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::super::active::Active;
 use super::super::state::Shared;
+use super::super::store::gap::KEYS_KEPT;
 use super::super::store::mango::{self as store, Known, State};
 use super::super::store::{StoreError, Tx, meta};
 use super::super::{switching, timers};
@@ -20,8 +21,10 @@ use super::intake::{Source, Taking, take_events};
 use super::rounds::Asked;
 use crate::mango::dialogs::{DialogRefusal, Event, Listing};
 use crate::mango::{AbonentId, Class, Error};
+use crate::max::update::is_time;
 use crate::time::{self, Millis};
 
+const A_DAY: Millis = 86_400_000;
 /// Between two rounds.
 const INTERVAL: Millis = 3_000;
 /// After an outage.
@@ -356,8 +359,12 @@ async fn read(
         Err(_) if is_refused => Vec::new(),
         Err(error) => return Ok(Err(error)),
     };
+    // It may be open for longer than keys are kept, and shows everything again.
+    let newest = messages.iter().map(|message| message.time).max();
+    let forgotten = known.taken_to.min(shared.clock.now() - KEYS_KEPT + A_DAY);
+    let messages = messages.into_iter().filter(|message| !is_time(message.time) || message.time > forgotten);
     let event = |message| Event::Message { session_id: known.id.clone(), chat_id: chat.clone(), message };
-    let (old, young): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| message.time < began - WEBHOOK);
+    let (old, young): (Vec<_>, Vec<_>) = messages.partition(|message| message.time < began - WEBHOOK);
     let found = take_events(shared, bot, Source::History, old.into_iter().map(event).collect()).await?;
     take_events(shared, bot, Source::History, young.into_iter().map(event).collect()).await?;
     shared
@@ -367,7 +374,8 @@ async fn read(
                 let is_settled = known.updated_at <= known.read_to;
                 // It was closed before it was read, or is read once more.
                 let is_drained = now.state == State::Closed && known.state == State::Closed;
-                store::put(tx, &Known { read_to: known.updated_at, is_settled, is_drained, ..now })?;
+                let taken_to = now.taken_to.max(newest.unwrap_or(0));
+                store::put(tx, &Known { read_to: known.updated_at, taken_to, is_settled, is_drained, ..now })?;
             }
             Ok(())
         })

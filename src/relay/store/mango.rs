@@ -68,6 +68,8 @@ pub(in crate::relay) struct Known {
     pub closed_at: Millis,
     /// Messages up to here were read, by MANGO's clock.
     pub read_to: Millis,
+    /// The time of the newest message that a reading has shown.
+    pub taken_to: Millis,
     /// It was read once more since: of two messages in one millisecond the second may have come
     /// behind the reading.
     pub is_settled: bool,
