@@ -3,6 +3,7 @@
 use maxchannel::contract::Trouble;
 use maxchannel::contract::config::Intake;
 use maxchannel::policy::{AutoReply, Receiver, Rules};
+use maxchannel_simulator::creatio::{self, Answer};
 use maxchannel_simulator::max::{Draft, PressWhat};
 use serde_json::json;
 
@@ -115,6 +116,38 @@ pub async fn a_bot_hands_over_with_its_last_words_and_hears_nothing_more(intake:
     assert_eq!(stands_by(&world, &anna)[began..], [true, false]);
     assert_eq!(bot.heard(), [world.beginning(), "Позовите человека"]);
     assert_eq!(world.seen(&anna), ["Зову коллегу", "Ищем агента", "Слушаю"]);
+    world.assert_contract_kept();
+}
+
+/// The site dies in a hand-over: the bot's chat looks closed, until the hand-over is tried again.
+pub async fn a_hand_over_in_which_the_site_dies_ends_no_dialog_and_calls_the_agents(intake: Intake) {
+    const HAND_OVER: &str = "/rest/MaxChannelService/handOver";
+    let bot = Rasa::start(Does::Answers(Vec::new())).await;
+    let world = world(rules(), &bot, intake).await;
+    let crm = world.crm.control();
+    let anna = world.begins("Анна");
+    world.until_true("the bot hears of the beginning", || bot.heard() == [world.beginning()]).await;
+    bot.says([json!({"custom": {"maxchannel": "handOver"}})]);
+    crm.fault(creatio::Fault {
+        path: HAND_OVER.to_owned(),
+        count: 1_000,
+        effect: false,
+        answer: Answer::Json { status: 200, body: json!({"success": true, "queued": true, "chatId": null}) },
+        ..creatio::Fault::default()
+    });
+    let calls = |call: &str| crm.counters()["calls"][call].as_u64().unwrap_or_default();
+    world.say(&anna, "Позовите человека");
+    world.until_true("the bot hands over", || calls(&format!("POST {HAND_OVER}")) > 0).await;
+    let chat = world.open_chat(&anna).unwrap();
+    crm.break_hand_over(chat).unwrap();
+    let looks = calls("GET /odata/OmniChat");
+    world.until_true("the chats are looked at", || calls("GET /odata/OmniChat") > looks + 4).await;
+    let looks = calls("GET /odata/MaxOutbox");
+    world.until_true("what follows has followed", || calls("GET /odata/MaxOutbox") > looks + 4).await;
+    crm.clear_faults();
+    let chat = world.accept(&anna).await;
+    crm.send(chat, world.agent, "Слушаю", Vec::new()).unwrap();
+    world.until_true("the agent answers", || world.seen(&anna) == ["Слушаю"]).await;
     world.assert_contract_kept();
 }
 

@@ -201,6 +201,7 @@ promises! {
         on webhook long_poll, not mango_dialogs: "MANGO OFFICE tells of a customer with the first message only";
     bots::buttons_are_a_keyboard_and_a_press_brings_the_bot_its_payload_and_an_answer_the_words_as_written
         on webhook long_poll, not mango_dialogs: "MANGO OFFICE has no buttons: their titles are lines there";
+    bots::a_hand_over_in_which_the_site_dies_ends_no_dialog_and_calls_the_agents on webhook long_poll mango_dialogs;
     bots::a_bot_hands_over_with_its_last_words_and_hears_nothing_more on webhook long_poll mango_dialogs;
     bots::a_bot_closes_and_the_close_message_comes_once_and_the_next_word_is_a_new_dialog
         on webhook long_poll mango_dialogs;

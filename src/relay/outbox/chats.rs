@@ -11,7 +11,7 @@ use crate::policy::{ClosedBy, Event};
 use crate::relay::active::Active;
 use crate::relay::state::Shared;
 use crate::relay::store::customer::{self, Customer};
-use crate::relay::store::{closing, meta};
+use crate::relay::store::{closing, meta, to_crm};
 use crate::time::Millis;
 
 /// How far a look at the chats reaches back behind the newest change seen: long transactions become
@@ -51,16 +51,22 @@ pub(super) async fn poll(shared: &Shared, active: &Active, creatio: &creatio::Cl
     shared
         .step(active, move |stepper| {
             let tx = stepper.tx;
+            let mut waits = false;
             for (customer, chat) in over {
+                // The site may have died in a hand-over: its repeat makes the child.
+                if to_crm::is_under_way(tx, customer)? {
+                    waits = true;
+                    continue;
+                }
                 if closing::note(tx, chat, stepper.context.now)? {
                     let mut customer = Customer::load(tx, customer)?;
                     stepper.step(&mut customer, &Event::ChatClosed { chat, by: ClosedBy::Agent }, None)?;
                     customer.save(tx, stepper.rules)?;
                 }
             }
-            // By the CRM's own clock; before the first change of a chat there is nothing to go by
+            // What waits is looked at again. By the CRM's own clock; before the first change of a chat there is nothing to go by
             // but ours.
-            if newest > meta::number(tx, meta::CHATS_SEEN)? {
+            if !waits && newest > meta::number(tx, meta::CHATS_SEEN)? {
                 meta::set(tx, meta::CHATS_SEEN, &newest.unwrap_or_default().to_string())?;
             }
             Ok(())

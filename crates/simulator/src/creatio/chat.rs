@@ -497,6 +497,13 @@ impl World {
         Ok(child)
     }
 
+    /// The site dies in a hand-over: the bot's chat is completed, and its child is not made.
+    pub fn break_hand_over(&mut self, chat: Uuid) -> Result<(), ChatError> {
+        self.finish_chat(chat, self.technical)?;
+        self.package.broken_hand_overs.insert(chat);
+        Ok(())
+    }
+
     /// Completes a chat for good and writes its `closed` row; nothing happens to a completed one.
     pub fn close(&mut self, chat: Uuid, by: Uuid, reason: &str) -> Result<(), ChatError> {
         let row = self.chat(chat).ok_or(ChatError::NoChat)?;
@@ -602,7 +609,10 @@ impl World {
             ("ChatPreview", row.get("ChatPreview").cloned().unwrap_or(Value::Null)),
             ("QueueId", row.get("QueueId").cloned().unwrap_or(Value::Null)),
         ]);
-        self.finish_chat(chat, by)?;
+        // Of one that broke off the package makes good what is missing.
+        if !self.package.broken_hand_overs.remove(&chat) {
+            self.finish_chat(chat, by)?;
+        }
         let child = self
             .new_chat(channel, contact, WAITING, more)
             .map_err(|_| ChatError::Refused("The chat cannot be handed over."))?;

@@ -25,6 +25,9 @@ use crate::floor::control::{self, Common, bad, done, ok};
 use crate::floor::faults::{Fault, Outage};
 use crate::floor::wire::{Call, Reply, hex};
 
+/// UUIDv5 of the DNS name `maxchannel.dev` (package contract, ids of rows).
+const NAMESPACE: Uuid = uuid::uuid!("bab06c62-a577-5588-8533-7dd877152375");
+
 /// Drives a running site. Cheap to clone.
 #[derive(Clone)]
 pub struct Control {
@@ -112,6 +115,11 @@ impl Control {
     /// Completes the chat, reason `agent`.
     pub fn close(&self, chat: Uuid, agent: Uuid) -> Result<(), String> {
         self.site.with(|world| world.close(chat, agent, "agent")).map_err(|error| error.text().to_owned())
+    }
+
+    /// The site dies in a hand-over, between the bot's chat and its child.
+    pub fn break_hand_over(&self, chat: Uuid) -> Result<(), String> {
+        self.site.with(|world| world.break_hand_over(chat)).map_err(|error| error.text().to_owned())
     }
 
     /// Everything of one customer in the order of storing.
@@ -263,7 +271,7 @@ impl Control {
     }
 
     /// Makes a queue with its agents and an active channel, as the set-up of the package contract
-    /// does; answers channel and queue.
+    /// does, the channel under the id that the contract names; answers channel and queue.
     pub fn add_channel(&self, channel_source: &str, agents: &[Uuid]) -> Result<(Uuid, Uuid), String> {
         let queue = self.insert(
             "ChatQueue",
@@ -275,7 +283,8 @@ impl Control {
         let settings = self.insert("MaxChannelSettings", &json!({"Name": channel_source}))?;
         let channel = self.insert(
             "Channel",
-            &json!({"Name": format!("MAX: {channel_source}"), "ProviderId": schema::PROVIDER_MAX, "MsgSettingsId": settings,
+            &json!({"Id": Uuid::new_v5(&NAMESPACE, format!("channel/{channel_source}").as_bytes()),
+                "Name": format!("MAX: {channel_source}"), "ProviderId": schema::PROVIDER_MAX, "MsgSettingsId": settings,
                 "Source": channel_source, "ChatQueueId": queue, "IsActive": true}),
         )?;
         Ok((channel, queue))

@@ -5,7 +5,7 @@
 //! rules and the record of their breach. `receive` and `handOver` have two halves, between which
 //! the site works and the customer's lock is held. Must not touch sign-in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -87,6 +87,8 @@ pub(super) struct PackageState {
     lanes: HashMap<Customer, Lane>,
     /// When a chat was offered to its directed agent.
     pub offered: HashMap<Uuid, i64>,
+    /// Chats in whose hand-over the site died.
+    pub broken_hand_overs: HashSet<Uuid>,
     pub next_distribution: i64,
     pub next_closing: i64,
 }
@@ -389,7 +391,7 @@ fn drain(world: &mut World, customer: &Customer) {
 
 /// Ends stand-by; a chat that no longer stands by gives the customer's open chat.
 fn hand_over(world: &mut World, chat: Uuid) -> Result<Option<Uuid>, String> {
-    if world.status(chat) == Some(BOT_PROCESSING) {
+    if world.status(chat) == Some(BOT_PROCESSING) || world.package.broken_hand_overs.contains(&chat) {
         return world.end_stand_by(chat).map(Some).map_err(|error| error.text().to_owned());
     }
     let row = world.chat(chat).ok_or("There is no such chat.")?;
