@@ -63,7 +63,7 @@ reasons! {
     // IntakeReady.
     NotSubscribed, ForeignSubscription, CertificateRejected, MangoNotConnected,
     // RelayAvailable.
-    RelayStarting, ConfigPending, StoreUnwritable, VolumePending, ImagePullFailed, CrashLooping,
+    RelayStarting, ConfigPending, StoreUnwritable, StoreMoved, StoreHeld, VolumePending, ImagePullFailed, CrashLooping,
     RelayUnreachable, PodRefused,
     Unschedulable, MountFailed, ContainerFailed, PodNotStarting, NodeLost,
     // DeliveryHealthy.
@@ -489,6 +489,18 @@ entries! {
             => "Free space on its volume or data folder, and check its permissions. Webhooks are answered 503 meanwhile, so MAX keeps the messages.",
         ru: "Ретранслятор не может писать на свой диск"
             => "Освободите место на его томе или в папке данных и проверьте права. Вебхукам пока отвечает 503, поэтому сообщения хранит MAX.";
+    RelayAvailable / StoreMoved, None, Stalled, Engineer,
+        en: "The relay's store was taken out with `maxchannel export`, so nothing is carried from here"
+            => "Bring the file in where the channel is to go on (`maxchannel import`); if it was not brought in anywhere, put the store to work \
+                here again with `maxchannel export --undo`. Webhooks are refused meanwhile, so MAX keeps the messages.",
+        ru: "Хранилище ретранслятора выгружено командой `maxchannel export`, и отсюда ничего не передаётся"
+            => "Загрузите файл там, где канал должен работать дальше (`maxchannel import`); если его нигде не загружали, верните хранилище в \
+                работу командой `maxchannel export --undo`. Вебхуки пока отклоняются, поэтому сообщения хранит MAX.";
+    RelayAvailable / StoreHeld, None, Waiting, Nobody,
+        en: "The relay's store is being written out or brought in, and the relay stands still meanwhile"
+            => "Wait a moment: the relay goes on automatically.",
+        ru: "Хранилище ретранслятора сейчас выгружается или загружается, и ретранслятор на это время остановлен"
+            => "Подождите немного: ретранслятор продолжит работу автоматически.";
     RelayAvailable / VolumePending, None, Waiting, Engineer,
         en: "The relay's volume is not available yet"
             => "If this lasts, check the volume claim and its StorageClass.",

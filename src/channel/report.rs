@@ -655,6 +655,10 @@ impl Of<'_> {
             RelayState::Unheard => self.unknown(This),
             RelayState::Absent { detail } => self.fails(This, Reason::RelayStarting, detail),
             RelayState::Failed { reason, detail } => self.fails(This, *reason, detail),
+            RelayState::Running { facts, .. } if let Some(trouble) = facts.store_away() => {
+                let moved = *trouble == Trouble::StoreMoved;
+                self.fails(This, if moved { Reason::StoreMoved } else { Reason::StoreHeld }, "")
+            }
             RelayState::Running { facts, .. } if !facts.store_writable => self.fails(This, Reason::StoreUnwritable, ""),
             // It answers already, but its Service does not lead to it yet.
             RelayState::Running { open: false, .. } => self.fails(This, Reason::RelayStarting, ""),
@@ -669,7 +673,7 @@ impl Of<'_> {
 
     fn delivery_healthy(&self) -> Outcome {
         use ConditionType::DeliveryHealthy as This;
-        if self.view.relay.facts().is_none() {
+        if self.view.relay.facts().is_none_or(|facts| facts.store_away().is_some()) {
             return self.unknown(This);
         }
         match self.view.held {

@@ -383,10 +383,12 @@ async fn facts(State(at): State<At>, headers: HeaderMap) -> Response {
             return StatusCode::FORBIDDEN.into_response();
         }
         Some(relay) => relay.facts().await,
-        None if !moving::is_held(&at.folder) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
         None => {
+            let Some(trouble) = moving::why_held(&at.folder) else {
+                return StatusCode::SERVICE_UNAVAILABLE.into_response();
+            };
             let revision = at.in_force.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            Facts::of_moved(&revision, Clock::real().now())
+            Facts::without_store(&revision, trouble, Clock::real().now())
         }
     };
     axum::Json(facts).into_response()

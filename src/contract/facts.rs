@@ -155,11 +155,11 @@ pub struct SideFacts {
 }
 
 impl Facts {
-    /// Of a relay whose store is being moved or has left: it carries nothing, and has nothing to
-    /// deliver.
+    /// Of a relay whose store is being moved or has left, as the trouble says: it carries nothing,
+    /// and has nothing to deliver.
     #[must_use]
-    pub fn of_moved(revision: &str, now: Millis) -> Self {
-        let away = SideFacts { ok: false, code: Some(Trouble::StoreMoved), since: now };
+    pub fn without_store(revision: &str, trouble: Trouble, now: Millis) -> Self {
+        let away = SideFacts { ok: false, code: Some(trouble), since: now };
         let well = SideFacts { ok: true, code: None, since: now };
         Self {
             revision: revision.to_owned(),
@@ -179,6 +179,14 @@ impl Facts {
             crm_share: None,
             receipt: None,
         }
+    }
+}
+
+impl Facts {
+    /// Why the relay carries nothing though it answers: its store is being moved or has left.
+    #[must_use]
+    pub fn store_away(&self) -> Option<&Trouble> {
+        self.max.code.as_ref().filter(|code| matches!(code, Trouble::StoreMoved | Trouble::StoreHeld))
     }
 }
 

@@ -39,8 +39,10 @@ pub enum Trouble {
     BotUnreachable,
     /// The receiver's bot answers what nobody here can read.
     BotNotUnderstood,
-    /// The store was taken to another installation, or is on its way.
+    /// The store was taken out, to another installation.
     StoreMoved,
+    /// The store is being written out or brought in, and opens again after that.
+    StoreHeld,
     /// What a relay of another version says.
     Other(String),
 }
@@ -64,6 +66,7 @@ const NAMES: &[(&str, Trouble)] = &[
     ("BotUnreachable", Trouble::BotUnreachable),
     ("BotNotUnderstood", Trouble::BotNotUnderstood),
     ("StoreMoved", Trouble::StoreMoved),
+    ("StoreHeld", Trouble::StoreHeld),
     // Of relays of an older version.
     ("throttled", Trouble::Throttled),
 ];

@@ -49,6 +49,9 @@ impl Serving {
                 open: relay.is_open(),
                 wanted: self.wanted.clone(),
             },
+            (None, Some(facts), _) if facts.store_away().is_some() => {
+                RelayState::Running { facts: Box::new(facts.clone()), open: false, wanted: self.wanted.clone() }
+            }
             (_, _, Some((detail, _))) => RelayState::Failed { reason: Reason::StoreUnwritable, detail: detail.clone() },
             _ => RelayState::Absent { detail: String::new() },
         }
@@ -320,7 +323,7 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, reconcile
     };
     serving.wanted.clone_from(&config.channel.revision);
     if let Ok(folder) = memory.folder()
-        && moving::is_held(folder)
+        && let Some(trouble) = moving::why_held(folder)
     {
         if let Some(relay) = serving.relay.take() {
             shared.relays.remove(&channel.namespace, &channel.name);
@@ -330,8 +333,12 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, reconcile
                 &format!("{channel}: its store is being moved, or has left: nothing is carried from here"),
             );
         }
-        serving.facts = Some(Facts::of_moved(&serving.wanted, shared.clock.now()));
+        serving.facts = Some(Facts::without_store(&serving.wanted, trouble, shared.clock.now()));
         return;
+    }
+    if serving.relay.is_none() {
+        // What stands here speaks of a store that was away.
+        serving.facts = None;
     }
     if let Some(relay) = &serving.relay {
         let refused = relay.apply(config).await.err().map(|error| error.to_string());

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::store::FILE;
 use super::store::file::{Alone, bot_of_copy};
+use crate::contract::Trouble;
 use crate::time::Millis;
 
 /// The name of the file that holds a folder.
@@ -55,7 +56,16 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> MoveError + '_ {
 /// Whether the store of a folder must stay closed now.
 #[must_use]
 pub fn is_held(folder: &Path) -> bool {
-    folder.join(HOLD).exists()
+    why_held(folder).is_some()
+}
+
+/// Why the store of a folder must stay closed now.
+#[must_use]
+pub fn why_held(folder: &Path) -> Option<Trouble> {
+    if has_moved(folder) {
+        return Some(Trouble::StoreMoved);
+    }
+    folder.join(HOLD).exists().then_some(Trouble::StoreHeld)
 }
 
 /// Whether the store has left by an export.

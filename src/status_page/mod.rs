@@ -269,7 +269,7 @@ mod tests {
                 reason: "the CRM refuses it".to_owned(),
                 text: Some("invented words".to_owned()),
             };
-            let mut facts = Facts::of_moved("1", 0);
+            let mut facts = Facts::without_store("1", crate::contract::Trouble::StoreMoved, 0);
             facts.dead_letters = 1;
             facts.auto_close.push(crate::contract::AutoClose { customer: "max:4711".to_owned(), at: 1 });
             let told = Told {

@@ -283,6 +283,10 @@ async fn a_store_that_is_taken_out_is_not_worked_on_any_more_and_goes_on_where_i
     })
     .await
     .unwrap();
+    until("the first says where its messages are", || {
+        failure(&world.registry, "RelayAvailable").is_some_and(|(reason, _)| reason == "StoreMoved")
+    })
+    .await;
     // MAX keeps it: nobody takes it now.
     world.max.control().say(customer, world.bot, "Есть кто?").unwrap();
     // Like a stranger's call: which channels there are is nobody's business.

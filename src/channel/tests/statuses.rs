@@ -1,7 +1,7 @@
 //! From what was seen to the status.
 
 use super::*;
-use crate::contract::MangoFacts;
+use crate::contract::{MangoFacts, Trouble as OfRelay};
 
 fn facts() -> Facts {
     let well = SideFacts { ok: true, code: None, since: NOW };
@@ -29,6 +29,11 @@ fn running(change: impl FnOnce(&mut Facts)) -> RelayState {
     let mut facts = facts();
     change(&mut facts);
     RelayState::Running { facts: Box::new(facts), open: true, wanted: "r1".to_owned() }
+}
+
+/// A relay that answers, and whose store is closed.
+fn without_store(trouble: OfRelay) -> RelayState {
+    RelayState::Running { facts: Box::new(Facts::without_store("r1", trouble, NOW)), open: true, wanted: "r1".into() }
 }
 
 /// A status out of what is given, everything else being well.
@@ -367,6 +372,8 @@ fn every_reason_can_be_reached() {
             Reason::RelayStarting,
         ),
         ("RelayAvailable", relay(running(|facts| facts.store_writable = false)), "False", Reason::StoreUnwritable),
+        ("RelayAvailable", relay(without_store(OfRelay::StoreMoved)), "False", Reason::StoreMoved),
+        ("RelayAvailable", relay(without_store(OfRelay::StoreHeld)), "False", Reason::StoreHeld),
         ("RelayAvailable", relay(failed(Reason::VolumePending)), "False", Reason::VolumePending),
         ("RelayAvailable", relay(failed(Reason::ImagePullFailed)), "False", Reason::ImagePullFailed),
         ("RelayAvailable", relay(failed(Reason::CrashLooping)), "False", Reason::CrashLooping),
@@ -560,6 +567,18 @@ fn the_secret_of_the_address_is_that_of_the_token_in_force() {
     let desired = desired(|_| {});
     let secret = webhook::secret(&SecretString::from(TOKEN), &desired.channel);
     assert!(plan::wanted_address(&desired).unwrap().ends_with(&webhook::fingerprint(&secret)));
+}
+
+/// It answers, and carries nothing: `Ready` must not say that all is well.
+#[test]
+fn a_channel_whose_store_has_left_is_not_ready_until_somebody_mends_it() {
+    for (trouble, stalled) in [(OfRelay::StoreMoved, "True"), (OfRelay::StoreHeld, "False")] {
+        let case = Case::with(|case| case.relay = without_store(trouble.clone()));
+        let reason = trouble.name().to_owned();
+        assert_eq!(case.shown("Ready"), ("False".to_owned(), reason.clone()));
+        assert_eq!(case.shown("Stalled").0, stalled, "{reason}");
+        assert_eq!(case.shown("DeliveryHealthy").0, "Unknown", "nothing flows");
+    }
 }
 
 /// A controller that has just started, or whose relay takes its time, tells nothing that it does
