@@ -57,6 +57,8 @@ pub struct Installation {
     pub mango_url: Url,
     /// What the world sees of us; beats the host of a manifest.
     pub public_url: Option<Url>,
+    /// Where MANGO OFFICE reaches channels whose dialogs it brings: their manifests name no host.
+    pub mango_base: Option<Url>,
     /// Which answers of GET /me mean which documented error; the installation's own rows before the
     /// built-in ones.
     pub max_error_reasons: api::ErrorReasons,

@@ -217,6 +217,8 @@ pub fn validate(manifest: &MaxChannel, secrets: &Secrets, installation: &Install
         .and_then(|bot| bot_access("spec.offHours.bot", bot, secrets, &mut problems));
     let public_base = installation.public_url.clone().or(given_base);
     let intake = intake(spec.intake.as_ref(), public_base.as_ref());
+    let by_mango = intake == DesiredIntake::MangoDialogs;
+    let public_base = public_base.or_else(|| installation.mango_base.clone().filter(|_| by_mango));
     if let DesiredIntake::Webhook { base } = &intake
         && base.scheme() != "https"
         && !installation.max_overridden

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use super::USAGE;
 use super::installation::InstallationArgs;
 use super::run::stop_on_signals;
 use crate::api;
+use crate::channel::Installation;
 use crate::channel::schedule::Cadence;
 use crate::controller::{self, RelayDefaults, RelayLink, RelayPods, Settings, StatusPage, lease};
 use crate::telemetry;
@@ -76,7 +78,8 @@ pub(super) struct Args {
     /// identity service and bots may be, with commas between; none: everywhere.
     #[arg(long, value_name = "HOSTS", env = "MAXCHANNEL_ALLOWED_HOSTS", default_value = "")]
     allowed_hosts: String,
-    /// The public host of channels that name no intake; none: they poll.
+    /// The public host of channels that name no intake, and of those that MANGO OFFICE calls; none:
+    /// they poll.
     #[arg(long, value_name = "HOST", env = "MAXCHANNEL_WEBHOOK_HOST")]
     webhook_host: Option<String>,
     /// The ingress (JSON: className, annotations, tlsSecretName) of channels with a host that have
@@ -166,10 +169,15 @@ fn settings(args: &Args) -> Result<Settings, String> {
     let relay_defaults: RelayDefaults =
         json("MAXCHANNEL_RELAY_DEFAULTS", args.relay_defaults.as_deref())?.unwrap_or_default();
     let extras = relay_defaults.pod.clone();
+    let webhook_host = args.webhook_host.clone().filter(|host| !host.is_empty());
+    let mango_base = webhook_host.as_ref().map(|host| {
+        Url::parse(&format!("https://{host}"))
+            .map_err(|error| format!("--webhook-host {host:?} is no host ({error}): write it like max.acme.ru"))
+    });
     let namespaces = args.watch_namespaces.split(',').map(str::trim).filter(|name| !name.is_empty());
     Ok(Settings {
         listen: args.listen,
-        installation: args.installation.installation()?,
+        installation: Installation { mango_base: mango_base.transpose()?, ..args.installation.installation()? },
         cadence: Cadence {
             bot: args.interval_bot.millis(),
             subscriptions: args.interval_subscription.millis(),
@@ -202,7 +210,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
         },
         allowed_hosts: args.allowed_hosts.parse()?,
         log_level: telemetry::follow(args.log_level_file.clone()),
-        webhook_host: args.webhook_host.clone().filter(|host| !host.is_empty()),
+        webhook_host,
         webhook_ingress,
         relay_link: args.played_relays.clone().map_or_else(RelayLink::default, |base| RelayLink::Fake { base }),
         status_page: args

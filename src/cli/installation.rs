@@ -155,6 +155,7 @@ impl InstallationArgs {
             max_ca_pem: self.max_ca.as_deref().map(text).transpose()?,
             mango_url: overridden(MANGO_URL)?.map_or_else(|| built_in(mango::DEFAULT_URL), Ok)?,
             public_url: self.public_url.as_deref().map(|text| public_url(text, max_overridden)).transpose()?,
+            mango_base: None,
             max_error_reasons,
             language: language(self.lang),
         })

@@ -67,6 +67,12 @@ pub fn all_of_max(channel: &ChannelRef) -> String {
     format!("{MAX}{}/{}/", channel.namespace, channel.name)
 }
 
+/// What every address of a channel towards MANGO OFFICE begins with.
+#[must_use]
+pub fn all_of_mango(channel: &ChannelRef) -> String {
+    format!("{MANGO}{}/{}/", channel.namespace, channel.name)
+}
+
 /// The path under which the relay takes the CRM's hints.
 #[must_use]
 pub fn notify_path(channel: &ChannelRef) -> String {

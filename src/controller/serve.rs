@@ -122,7 +122,8 @@ impl Serving {
                     settings.relay_pull_policy.as_deref(),
                     &settings.relay_env,
                     &settings.relay_pods,
-                );
+                )
+                .with_public_host(settings.webhook_host.as_deref(), settings.webhook_ingress.as_ref());
                 Box::pin(self.apply(context, scope, channel, state, &blueprint, config)).await?;
                 // A route is not watched: whether it is still there shows only by another look.
                 let has_route = context.settings.relay_pods.gateway.is_some();

@@ -68,7 +68,7 @@ pub struct Settings {
     pub allowed_hosts: AllowedHosts,
     /// The log level that the relays shall have too; none: what they are started with.
     pub log_level: watch::Receiver<Option<String>>,
-    /// The public host of channels that name none.
+    /// The public host of channels that name none, and of those that MANGO OFFICE calls.
     pub webhook_host: Option<String>,
     /// The Ingress of channels with a host and without an ingress of their own.
     pub webhook_ingress: Option<Ingress>,

@@ -156,6 +156,7 @@ impl World {
             max_ca_pem: None,
             mango_url: self.mango_url.clone().unwrap_or_else(|| self.mango.url()).parse().unwrap(),
             public_url: self.public.then(|| format!("http://127.0.0.1:{}", self.port).parse().unwrap()),
+            mango_base: None,
             max_error_reasons: self.error_reasons.clone(),
             language: Language::English,
         }

@@ -23,6 +23,7 @@ pub fn controller_settings(namespace: &str, max: &str, mango: &str) -> Settings 
             max_ca_pem: None,
             mango_url: mango.parse().expect("an address of a simulator"),
             public_url: None,
+            mango_base: None,
             max_error_reasons: api::ErrorReasons::default(),
             language: api::Language::English,
         },

@@ -66,6 +66,12 @@ fn the_public_address_of_the_installation_beats_the_manifests_and_without_any_ma
     assert_eq!(of(manifest(|_| {}), &private), DesiredIntake::LongPoll);
     let poll = |value: &mut Value| value["spec"]["intake"] = json!({"longPoll": {}});
     assert_eq!(of(manifest(poll), &installation()), DesiredIntake::LongPoll);
+    // What MANGO OFFICE calls names no host: the installation's is the one to be entered there.
+    let by_mango = |value: &mut Value| value["spec"]["intake"] = json!({"mangoDialogs": {}});
+    let cluster = Installation { mango_base: Url::parse("https://all.acme.ru").ok(), ..private };
+    let base = |change: fn(&mut Value)| validate(&manifest(change), &secrets(), &cluster).unwrap().public_base;
+    assert_eq!(base(by_mango), cluster.mango_base);
+    assert_eq!((base(poll), base(|_| {})), (None, None), "nothing else is subscribed there");
 }
 
 #[test]

@@ -78,6 +78,7 @@ fn installation() -> Installation {
         max_ca_pem: None,
         mango_url: url("https://app.mango-office.ru"),
         public_url: Some(url("https://max.acme.ru")),
+        mango_base: None,
         max_error_reasons: ErrorReasons::default(),
         language: Language::English,
     }

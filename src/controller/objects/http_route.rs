@@ -1,4 +1,4 @@
-//! The way in for MAX's webhooks by the Gateway API: a route of the channel's own paths at a
+//! The way in for webhooks by the Gateway API: a route of the channel's own paths at a
 //! Gateway that all channels share, whose listener has the one certificate of the host.
 
 use kube::CustomResource;
@@ -78,7 +78,7 @@ pub struct Backend {
 #[must_use]
 pub fn http_route(blueprint: &Blueprint) -> Option<HTTPRoute> {
     let (host, gateway) = blueprint.gateway.as_ref()?;
-    let matches = paths(&blueprint.channel).into_iter().map(|(value, exact)| Match {
+    let matches = paths(blueprint).into_iter().map(|(value, exact)| Match {
         path: PathMatch { r#type: if exact { "Exact" } else { "PathPrefix" }.to_owned(), value },
     });
     let mut route = HTTPRoute::new(

@@ -1,4 +1,5 @@
-//! The way in for MAX's webhooks, where the channel or the installation asks for one.
+//! The way in for webhooks of MAX or MANGO OFFICE and of the CRM, where the channel or the
+//! installation asks for one.
 
 use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressSpec,
@@ -6,14 +7,16 @@ use k8s_openapi::api::networking::v1::{
 };
 
 use super::{Blueprint, PORT_NAME};
-use crate::api::ChannelRef;
 use crate::contract::webhook;
 use crate::controller::names;
 
 /// Only this channel's own paths, for many channels share one host; true: exactly this path, else
 /// everything under it.
-pub(super) fn paths(channel: &ChannelRef) -> [(String, bool); 2] {
-    [(webhook::all_of_max(channel), false), (webhook::notify_path(channel), true)]
+pub(super) fn paths(blueprint: &Blueprint) -> [(String, bool); 2] {
+    let channel = &blueprint.channel;
+    let updates =
+        if blueprint.is_called_by_mango { webhook::all_of_mango(channel) } else { webhook::all_of_max(channel) };
+    [(updates, false), (webhook::notify_path(channel), true)]
 }
 
 #[must_use]
@@ -35,8 +38,8 @@ pub fn ingress(blueprint: &Blueprint) -> Option<Ingress> {
             resource: None,
         },
     };
-    let paths =
-        paths(channel).into_iter().map(|(value, exact)| path(value, if exact { "Exact" } else { "Prefix" })).collect();
+    let paths = paths(blueprint).into_iter();
+    let paths = paths.map(|(value, exact)| path(value, if exact { "Exact" } else { "Prefix" })).collect();
     Some(Ingress {
         metadata,
         spec: Some(IngressSpec {

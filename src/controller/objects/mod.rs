@@ -48,6 +48,8 @@ pub struct Blueprint {
     pub env: BTreeMap<String, String>,
     pub pods: RelayPods,
     pub takes_webhooks: bool,
+    /// MANGO OFFICE brings the dialogs, in MAX's place.
+    pub is_called_by_mango: bool,
     /// The public host and the Ingress to be made for it, if one is to be made.
     pub ingress: Option<(String, api::Ingress)>,
     /// The public host and the Gateway that serves it, where no Ingress does.
@@ -66,7 +68,8 @@ impl Blueprint {
         env: &BTreeMap<String, String>,
         pods: &RelayPods,
     ) -> Self {
-        let webhook = manifest.spec.intake.as_ref().and_then(|intake| intake.webhook.as_ref());
+        let intake = manifest.spec.intake.as_ref();
+        let webhook = intake.and_then(|intake| intake.webhook.as_ref());
         Self {
             channel: channel.clone(),
             owner,
@@ -76,11 +79,25 @@ impl Blueprint {
             env: env.clone(),
             pods: pods.clone(),
             takes_webhooks: webhook.is_some(),
+            is_called_by_mango: intake.is_some_and(|intake| intake.mango_dialogs.is_some()),
             gateway: webhook
                 .filter(|webhook| webhook.ingress.is_none())
                 .and_then(|webhook| Some((webhook.host.clone()?, pods.gateway.clone()?))),
             ingress: webhook.and_then(|webhook| Some((webhook.host.clone()?, webhook.ingress.clone()?))),
         }
+    }
+
+    /// Opens the installation's public host to MANGO OFFICE where that brings the dialogs: such an
+    /// intake names no host of its own. Without a host the relay asks.
+    #[must_use]
+    pub fn with_public_host(mut self, host: Option<&str>, ingress: Option<&api::Ingress>) -> Self {
+        if let Some(host) = host.filter(|_| self.is_called_by_mango) {
+            self.takes_webhooks = true;
+            self.ingress = ingress.map(|ingress| (host.to_owned(), ingress.clone()));
+            let gateway = self.pods.gateway.clone().filter(|_| ingress.is_none());
+            self.gateway = gateway.map(|gateway| (host.to_owned(), gateway));
+        }
+        self
     }
 
     /// The pod's own disk in place of a claim.

@@ -124,6 +124,35 @@ fn a_host_has_one_gateway_with_one_certificate_and_each_channel_a_route_of_its_o
     }
 }
 
+/// Its intake names no host: the installation's is the only one that it can have.
+#[test]
+fn what_mango_office_calls_has_its_own_path_at_the_host_of_the_installation_and_lets_it_in() {
+    let gateway = json!({"name": "public", "namespace": "edge"});
+    let shared = RelayPods { gateway: Some(serde_json::from_value(gateway).unwrap()), ..pods(json!({})) };
+    let class: api::Ingress = serde_json::from_value(json!({"className": "nginx"})).unwrap();
+    let (mango, polls) = (json!({"intake": {"mangoDialogs": {}}}), json!({"intake": {"longPoll": {}}}));
+    let at = |spec, pods, host, ingress| with_pods(spec, pods).with_public_host(host, ingress);
+    let alone = pods(json!({}));
+    let own = at(&mango, &alone, Some("max.acme.ru"), Some(&class));
+    assert!(own.takes_webhooks && http_route(&own).is_none());
+    let made = serde_json::to_value(ingress(&own).unwrap()).unwrap();
+    assert_eq!(made["spec"]["rules"][0]["host"], "max.acme.ru");
+    let path =
+        |path: &Value| (path["path"].as_str().unwrap().to_owned(), path["pathType"].as_str().unwrap().to_owned());
+    let paths: Vec<_> = made["spec"]["rules"][0]["http"]["paths"].as_array().unwrap().iter().map(path).collect();
+    let pair = |path: &str, kind: &str| (path.to_owned(), kind.to_owned());
+    let expected = [pair("/webhooks/mango/crm/support/", "Prefix"), pair("/webhooks/creatio/crm/support", "Exact")];
+    assert_eq!(paths, expected);
+    let by_route = at(&mango, &shared, Some("max.acme.ru"), None);
+    let route = http_route(&by_route).unwrap();
+    assert!(by_route.takes_webhooks && ingress(&by_route).is_none());
+    assert_eq!(route.spec.rules[0].matches[0].path.value, "/webhooks/mango/crm/support/");
+    for (spec, host) in [(&mango, None), (&polls, Some("max.acme.ru"))] {
+        let closed = at(spec, &shared, host, None);
+        assert!(!closed.takes_webhooks && ingress(&closed).is_none() && http_route(&closed).is_none(), "{spec}");
+    }
+}
+
 #[test]
 fn what_the_installation_puts_on_every_relays_pod_is_there_and_never_in_the_place_of_what_selects_it() {
     let constraint = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"});
