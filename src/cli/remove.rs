@@ -12,10 +12,11 @@ use crate::time::Clock;
 /// Take the objects of channels outside away.
 ///
 /// Removes our webhook subscriptions in MAX, makes the channels in Creatio inactive (Creatio keeps
-/// channels that have chats) and empties their owner marks. What belongs to another owner stays.
-/// Stop `maxchannel run` first, or it makes everything again. Stored messages stay in the data
-/// folder. Exit code 0: all is away; 1: something could not be taken away; 2: wrong usage, or a
-/// file cannot be read.
+/// channels that have chats) and empties their owner marks. What belongs to another installation
+/// stays, and is named: after a cluster whose controller is gone, --installation-id is the uid of
+/// its namespace kube-system. Stop `maxchannel run` first, or it makes everything again. Stored
+/// messages stay in the data folder. Exit code 0: all is away; 1: something could not be taken
+/// away; 2: wrong usage, or a file cannot be read.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  maxchannel remove -f channels/\n  maxchannel plan -f channels/   # what is there before"
@@ -43,9 +44,10 @@ pub(super) fn run(args: &Args) -> ExitCode {
         for one in &mut seen {
             let done = one.reconciler.remove(&|| clock.now()).await;
             // What could not be looked at may hold something of ours.
-            let unseen = one.reconciler.unseen();
-            complete &= unseen.is_empty() && done.iter().all(|step| step.outcome.is_ok());
-            if done.is_empty() && unseen.is_empty() {
+            let mut left = one.reconciler.unseen();
+            left.extend(one.reconciler.of_others());
+            complete &= left.is_empty() && done.iter().all(|step| step.outcome.is_ok());
+            if done.is_empty() && left.is_empty() {
                 lines.push(format!("{}: nothing of ours is there", one.channel));
             }
             for step in done {
@@ -54,7 +56,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
                     Err(failure) => format!("{}: ! {} did not succeed: {}", one.channel, step.action, failure.detail),
                 });
             }
-            lines.extend(unseen.into_iter().map(|sentence| format!("{}: ! {sentence}", one.channel)));
+            lines.extend(left.into_iter().map(|sentence| format!("{}: ! {sentence}", one.channel)));
         }
         Ok::<_, String>((lines, complete))
     });

@@ -150,6 +150,8 @@ async fn what_the_documents_say_of_a_cluster_works_word_for_word_from_the_first_
         cluster.kubectl(&["get", "mxc", "-o", "name"]).is_empty().then_some(())
     })
     .await;
+    story.run("docs/uninstall.md", 5);
+    assert_eq!(world.crm.control().rows("Channel")[0]["IsActive"], false, "nothing is left outside");
     story.assert_whole();
 }
 

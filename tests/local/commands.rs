@@ -102,8 +102,19 @@ async fn run_is_ready_stops_in_time_tells_no_secret_and_remove_takes_all_away() 
     assert!(said.contains("default/support: Ready=True Ready"), "{said}");
     assert!(!said.contains("canary"), "{said}");
 
+    // With the id of another installation nothing is ours, and whose it is is told.
     world.mango.control().forgive();
-    let removed = Process::start(&["remove", "-f", &files, "--public-url", &public, "--data-dir", &data], &world);
+    let arguments = ["remove", "-f", &files, "--public-url", &public, "--data-dir", &data];
+    let foreign = [&arguments[..], &["--installation-id", "another"]].concat();
+    let (code, said) = tokio::task::block_in_place(|| Process::start(&foreign, &world).ended());
+    assert_eq!(code, Some(1), "{said}");
+    for words in ["the channel in the CRM belongs to", "the subscription in MAX", "give its installation by --inst"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!((world.subscriptions().len(), &world.channel_row().unwrap()["IsActive"]), (1, &true.into()));
+
+    world.mango.control().forgive();
+    let removed = Process::start(&arguments, &world);
     let output = tokio::task::spawn_blocking(move || {
         let mut removed = removed;
         removed.0.wait().unwrap().code()

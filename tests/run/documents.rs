@@ -84,7 +84,6 @@ async fn what_the_documents_say_of_one_machine_works_word_for_word() {
     // And away.
     story.run("docs/start.md", 5);
     assert!(company.max.control().bot(company.bot).unwrap().subscriptions.is_empty());
-    story.run("docs/uninstall.md", 5);
     story.assert_whole();
 }
 

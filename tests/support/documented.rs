@@ -41,7 +41,10 @@ pub struct Block {
 impl Block {
     pub fn is_for_a_cluster(&self) -> bool {
         let is_for_one = |command: &String| {
-            command.starts_with("kubectl ") || command.starts_with("helm ") || command.contains(" --cluster")
+            command.starts_with("kubectl ")
+                || command.starts_with("helm ")
+                || command.contains(" --cluster")
+                || command.contains("$(kubectl ")
         };
         self.commands.iter().any(is_for_one)
     }

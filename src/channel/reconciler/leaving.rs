@@ -6,6 +6,7 @@ use super::work::side_of;
 use super::{Clock, Done, May, Reconciler, Side};
 use crate::channel::observe;
 use crate::channel::plan::{self, Action};
+use crate::channel::subscription::{self, Whose};
 
 impl Reconciler {
     /// Takes our subscriptions away and nothing else, so that what is under way can be brought to
@@ -66,6 +67,26 @@ impl Reconciler {
             Ok(_) => {}
         }
         unseen
+    }
+
+    /// What stands outside and another installation has made, which is left to it: one sentence
+    /// each.
+    #[must_use]
+    pub fn of_others(&self) -> Vec<String> {
+        let Some(desired) = &self.desired else { return Vec::new() };
+        let mut found = Vec::new();
+        let remedy = "stays: if that is this channel, give its installation by --installation-id";
+        if let Some(owner) = plan::marked_elsewhere(desired, &self.observation) {
+            found.push(format!("the channel in the CRM belongs to {owner} and {remedy}"));
+        }
+        for (seen, whose) in plan::subscriptions(desired, &self.observation) {
+            let holder = subscription::holder(&seen.url).filter(|_| whose == Whose::Elsewhere);
+            if let Some(holder) = holder {
+                let address = subscription::shown(&seen.url);
+                found.push(format!("the subscription in MAX {address} belongs to {holder} and {remedy}"));
+            }
+        }
+        found
     }
 
     async fn carry_out(&mut self, actions: Vec<Action>, clock: Clock<'_>) -> Vec<Done> {
