@@ -30,7 +30,7 @@ pub use crd::{API_VERSION, GROUP, KIND, VERSION, crd, crd_yaml};
 pub use editor::json_schema;
 pub use error_reasons::ErrorReasons;
 pub use errors_doc::errors_markdown;
-pub use findings::{Finding, Severity, across, findings, parse, summary};
+pub use findings::{ACCEPT_BOT, Finding, Severity, across, findings, parse, summary};
 pub use path::FieldPath;
 pub use secret::{SecretProblem, key, passphrase, secret_value};
 pub use spec::*;

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::Installation;
 use crate::api::ChannelRef;
-use crate::api::{self, MaxChannel, SecretProblem, key};
+use crate::api::{self, ACCEPT_BOT, MaxChannel, SecretProblem, key};
 use crate::contract::config::{BotConfig, Source};
 use crate::contract::digest::fingerprint;
 use crate::contract::{InstallationId, webhook};
@@ -22,8 +22,6 @@ use crate::time::Millis;
 
 /// Take over rows in the CRM that another owner has marked (design: annotations).
 pub const ADOPT: &str = "maxchannel.dev/adopt";
-/// The user id of the bot to which the channel may change.
-pub const ACCEPT_BOT: &str = "maxchannel.dev/accept-bot";
 /// Any change of it asks for a probe of everything now; echoed in the status.
 pub const RECONCILE_AT: &str = "maxchannel.dev/reconcile-at";
 

@@ -9,7 +9,7 @@ use crate::world::{Cluster, World};
 
 /// Why `check` refuses what the server takes, by words of the finding. Everything else that it
 /// refuses alone is a fault.
-const STRICTER: [(&str, &str); 26] = [
+const STRICTER: [(&str, &str); 28] = [
     ("is not a quantity", "the server takes any text and any number for one, and refuses the claim or the pod later"),
     ("is more than the limit", "the server refuses the pod later"),
     ("is no resource of a container", "the server refuses the pod later"),
@@ -25,6 +25,8 @@ const STRICTER: [(&str, &str); 26] = [
     ("is not a telephone of the card", "its groups are beyond a pattern"),
     ("has two dots in a row", "the server's patterns cannot look ahead"),
     ("is not an address", "the server knows no addresses"),
+    ("MAX calls https:// only", "a rule would lock objects that are stored already"),
+    ("is not the user id of a bot", "the server knows no values of annotations"),
     ("names the port 0", "the server knows no addresses"),
     ("holds a login", "the server knows no addresses"),
     ("is the address of a page of the CRM", "the server knows no addresses of Creatio"),
@@ -203,6 +205,8 @@ fn variations() -> Vec<(String, Value)> {
         ("/metadata", "annotations", json!({"a b": "c"})),
         ("/metadata", "annotations", json!({"A/b": "c"})),
         ("/metadata", "annotations", json!({"a": "b".repeat(300_000)})),
+        ("/metadata", "annotations", json!({"maxchannel.dev/accept-bot": "the other"})),
+        ("/metadata", "annotations", json!({"maxchannel.dev/accept-bot": "4711"})),
         ("/metadata", "finalizers", json!(["keep"])),
         ("/metadata", "finalizers", json!(["acme.ru/keep"])),
         ("/metadata", "finalizers", json!([1])),
@@ -223,6 +227,7 @@ fn variations() -> Vec<(String, Value)> {
         ("/spec", "intake", json!({"longPoll": {}, "mangoDialogs": {}})),
         ("/spec", "intake", json!({"longPoll": {"a": 1}})),
         ("/spec", "intake", json!({"webhook": {"url": "https://a.ru/b"}})),
+        ("/spec", "intake", json!({"webhook": {"url": "http://a.ru/b"}})),
         ("/spec", "intake", json!({"webhook": {"url": "https://a.ru", "ingress": {}}})),
         ("/spec", "offHours", json!({"bot": {"url": "https://a"}})),
         // Both take it; `check` warns of the second.

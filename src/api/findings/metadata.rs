@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 use super::{Finding, schema::unknown_field};
 use crate::api::path::FieldPath;
 
+/// The annotation that accepts another bot in the place of the channel's: its user id.
+pub const ACCEPT_BOT: &str = "maxchannel.dev/accept-bot";
 /// The most bytes of all annotations together.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
@@ -107,6 +109,11 @@ pub(super) fn of_channel(manifest: &Value, found: &mut Vec<Finding>) {
         }
         Some(Value::String(_)) => {}
         _ => found.push(Finding::error(at.key("name"), "is missing: give the channel a name, a text")),
+    }
+    let accepted = manifest.get("metadata").and_then(|metadata| metadata.get("annotations")?.get(ACCEPT_BOT)?.as_str());
+    if accepted.is_some_and(|text| text.trim().parse::<i64>().is_err()) {
+        let message = "is not the user id of a bot: write its number, as TokenAuthorized names it, in quotes";
+        found.push(Finding::error(at.key("annotations").key(ACCEPT_BOT), message));
     }
     of_all(manifest, found);
 }

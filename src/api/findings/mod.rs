@@ -24,6 +24,7 @@ use super::{
 };
 
 pub use across::across;
+pub use metadata::ACCEPT_BOT;
 pub(super) use metadata::secret_problems;
 
 /// How bad a finding is.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use jiff::tz::TimeZoneDatabase;
 use serde_json::Value;
-use url::Url;
+use url::{Host, Url};
 
 use super::{Finding, hours, metadata};
 use crate::api::{
@@ -119,6 +119,14 @@ pub(super) fn of_channel(channel: &MaxChannel) -> Vec<Finding> {
 
 /// An address that the program calls.
 fn address(text: &str, at: &FieldPath, found: &mut Vec<Finding>) {
+    sound_address(text, at, found);
+    if Url::parse(text).is_ok_and(|url| url.scheme() == "http") {
+        found.push(Finding::warning(at.clone(), "is not encrypted: use https:// unless the way there is private"));
+    }
+}
+
+/// An address whichever way it is used.
+fn sound_address(text: &str, at: &FieldPath, found: &mut Vec<Finding>) {
     // Another scheme is a finding of the schema.
     if !text.starts_with("https://") && !text.starts_with("http://") {
         return;
@@ -138,9 +146,6 @@ fn address(text: &str, at: &FieldPath, found: &mut Vec<Finding>) {
     }
     if !url.username().is_empty() || url.password().is_some() {
         found.push(Finding::error(at.clone(), "holds a login: remove it, and put credentials into a Secret"));
-    }
-    if url.scheme() == "http" {
-        found.push(Finding::warning(at.clone(), "is not encrypted: use https:// unless the way there is private"));
     }
 }
 
@@ -399,7 +404,11 @@ fn intake_rules(intake: &Intake, at: &FieldPath, found: &mut Vec<Finding>) {
     }
     let Some(text) = &webhook.url else { return };
     let before = found.len();
-    address(text, &at.key("url"), found);
+    sound_address(text, &at.key("url"), found);
+    if Url::parse(text).is_ok_and(|url| url.scheme() == "http" && !is_this_machine(&url)) {
+        let message = "is not encrypted, and MAX calls https:// only: write it with https:// and serve a certificate there";
+        found.push(Finding::error(at.key("url"), message));
+    }
     let sound = found[before..].iter().all(|finding| finding.severity == super::Severity::Warning);
     let Ok(url) = Url::parse(text) else { return };
     if sound && url.scheme() == "https" && url.port().is_some() {
@@ -408,6 +417,16 @@ fn intake_rules(intake: &Intake, at: &FieldPath, found: &mut Vec<Finding>) {
     }
     if sound && url.host_str().is_some_and(|host| !is_public(host)) {
         found.push(Finding::warning(at.key("url"), format!("{UNREACHABLE}: write one like https://max.acme.ru")));
+    }
+}
+
+/// Where only a MAX that is played on this machine can call, and that calls plain addresses too.
+fn is_this_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 

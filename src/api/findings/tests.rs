@@ -669,6 +669,16 @@ fn what_the_server_or_the_objects_made_from_it_would_refuse_is_found_with_its_fi
         (with("metadata.labels", json!({"a b": "c"})), "metadata.labels[\"a b\"]", "is not the key of a label"),
         (with("metadata.labels", json!(["a"])), "metadata.labels", "must be a mapping"),
         (with("metadata.annotations", json!({"a": true})), "metadata.annotations.a", "must be a text"),
+        (
+            with("metadata.annotations", json!({"maxchannel.dev/accept-bot": "the other"})),
+            "metadata.annotations[\"maxchannel.dev/accept-bot\"]",
+            "is not the user id of a bot",
+        ),
+        (
+            with("spec.intake", json!({"webhook": {"url": "http://max.acme.ru"}})),
+            "spec.intake.webhook.url",
+            "MAX calls https:// only",
+        ),
         (with("metadata.annotations", json!({"/a": "b"})), "metadata.annotations[\"/a\"]", "is not the key of an"),
         (with("metadata.annotations", json!({"a": "b".repeat(300_000)})), "metadata.annotations", "at most 262144"),
         (with("metadata.finalizers", json!(["acme.ru/keep it"])), "metadata.finalizers[0]", "is not a finalizer"),
