@@ -1,5 +1,7 @@
 //! What `dead-letters` and `erase` share: finding a running relay's socket, and asking it.
 
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,7 +76,7 @@ impl SocketArgs {
         Err(format!("there are several channels: name one with --channel ({})", names.join(", ")))
     }
 
-    /// The sockets of all channels that are meant, at least one.
+    /// The sockets of all channels that are meant and whose relays run, at least one.
     ///
     /// # Errors
     /// One sentence: there is none.
@@ -89,18 +91,33 @@ impl SocketArgs {
         if let Some(channel) = &self.channel {
             let place = place_of(&folder, channel)?;
             let socket = place.join(SOCKET);
-            return if socket.exists() { Ok(vec![socket]) } else { Err(nobody(&place)) };
+            return if is_served(&socket) { Ok(vec![socket]) } else { Err(nobody(&place)) };
         }
         // The folder of one relay in a cluster, else one folder per channel.
         let own = folder.join(SOCKET);
         if own.exists() {
-            return Ok(vec![own]);
+            return if is_served(&own) { Ok(vec![own]) } else { Err(nobody(&folder)) };
         }
-        let mut found = Vec::new();
-        for namespace in entries(&folder) {
-            found.extend(entries(&namespace).into_iter().map(|place| place.join(SOCKET)).filter(|path| path.exists()));
+        let places = entries(&folder).into_iter().flat_map(|namespace| entries(&namespace));
+        let sockets = places.map(|place| place.join(SOCKET)).filter(|path| path.exists());
+        let (found, left): (Vec<PathBuf>, Vec<PathBuf>) = sockets.partition(|socket| is_served(socket));
+        if found.is_empty() {
+            return Err(nobody(&folder));
         }
-        if found.is_empty() { Err(nobody(&folder)) } else { Ok(found) }
+        for place in left.iter().filter_map(|socket| socket.parent()) {
+            eprintln!("maxchannel: no relay runs in {}: that channel is left out", place.display());
+        }
+        Ok(found)
+    }
+}
+
+/// Whether a relay listens there. The socket of one that was killed, or whose channel is gone,
+/// stays behind and refuses.
+fn is_served(socket: &Path) -> bool {
+    match UnixStream::connect(socket) {
+        Ok(_) => true,
+        // Whatever else it is, asking will say.
+        Err(error) => !matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound),
     }
 }
 
@@ -159,4 +176,34 @@ pub(super) async fn ask<T: DeserializeOwned>(
     }
     serde_json::from_slice(&bytes)
         .map_err(|_| "the relay's answer is not understood: is it of another version?".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_a_channel_has_left_behind_is_left_out_and_the_others_are_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| {
+            let place = folder.path().join("default").join(name);
+            std::fs::create_dir_all(&place).unwrap();
+            place.join(SOCKET)
+        };
+        let (gone, runs) = (place("gone"), place("support"));
+        drop(UnixListener::bind(&gone).unwrap());
+        assert!(gone.exists(), "nobody has taken it away");
+        let of = |channel: Option<&str>| SocketArgs {
+            data_dir: Some(folder.path().to_owned()),
+            channel: channel.map(str::to_owned),
+        };
+        assert!(of(None).find_all().unwrap_err().starts_with("nobody answers in"));
+        let _listener = UnixListener::bind(&runs).unwrap();
+        assert_eq!(of(None).find_all().unwrap(), std::slice::from_ref(&runs));
+        assert_eq!(of(None).find().unwrap(), runs);
+        assert_eq!(of(Some("support")).find().unwrap(), runs);
+        assert!(of(Some("gone")).find().unwrap_err().starts_with("nobody answers in"));
+    }
 }

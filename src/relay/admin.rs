@@ -69,6 +69,16 @@ pub(super) fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
     socket.listen(8)
 }
 
+/// Takes the socket away, while the store is held still: nobody else can have made one there yet.
+pub(super) fn unbind(data_dir: &Path) {
+    let path = data_dir.join(SOCKET);
+    if let Err(error) = std::fs::remove_file(&path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, path = %path.display(), "the socket of a relay that stops stays behind");
+    }
+}
+
 /// Answers until the relay stops.
 pub(super) async fn run(shared: &Arc<Shared>, listener: UnixListener) {
     let routes = Router::new()

@@ -159,6 +159,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(8);
 pub struct Relay {
     shared: Arc<Shared>,
     tasks: Arc<tokio::sync::Mutex<JoinSet<()>>>,
+    /// Where the administrator's socket is; none where none was made.
+    admin: Option<Arc<Path>>,
 }
 
 /// Why a relay cannot start.
@@ -228,6 +230,7 @@ impl Relay {
         });
         sweep::once(&shared).await?;
         let mut tasks = start::tasks(&shared);
+        let folder = admin.is_some().then(|| Arc::from(data_dir));
         if let Some(listener) = admin {
             let shared = Arc::clone(&shared);
             tasks.spawn(async move {
@@ -238,8 +241,7 @@ impl Relay {
                 }
             });
         }
-        let relay = Self { tasks: Arc::new(tokio::sync::Mutex::new(tasks)), shared };
-        Ok(relay)
+        Ok(Self { tasks: Arc::new(tokio::sync::Mutex::new(tasks)), shared, admin: folder })
     }
 
     /// New settings or credentials take effect at once; what waits goes on under them.
@@ -488,6 +490,9 @@ impl Relay {
             tasks.shutdown().await;
         }
         holds::keep_all(&self.shared).await;
+        if let Some(folder) = &self.admin {
+            admin::unbind(folder);
+        }
         self.shared.store.close().await;
     }
 }

@@ -101,6 +101,7 @@ async fn run_is_ready_stops_in_time_tells_no_secret_and_remove_takes_all_away() 
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("default/support: Ready=True Ready"), "{said}");
     assert!(!said.contains("canary"), "{said}");
+    assert!(!world.data.path().join("default/support/admin.sock").exists(), "nobody is to be asked there");
 
     // With the id of another installation nothing is ours, and whose it is is told.
     world.mango.control().forgive();

@@ -173,7 +173,8 @@ async fn without_a_relay_the_command_says_what_is_missing() {
     world.stop().await;
     let output = maxchannel(&world, &["dead-letters", "list"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("is it running?"), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("nobody answers in") && said.contains("`maxchannel relay` started"), "{said}");
 }
 
 /// Everything in the folder and below, as bytes.
