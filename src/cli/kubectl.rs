@@ -6,14 +6,13 @@
 //! credentials and proxies with it. Must not: know how a relay or the API server is spoken to.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use super::USAGE;
+use super::{USAGE, moving};
 
 /// The name under which kubectl finds the program as its plugin.
 pub(super) const PLUGIN: &str = "kubectl-maxchannel";
@@ -249,22 +248,18 @@ fn kubectl(words: &[String], input: Option<&Path>, output: Option<&Path>) -> Res
         let file = File::open(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
         command.stdin(Stdio::from(file));
     }
-    if let Some(path) = output {
-        // Customers' messages: for its owner only, and never in the place of another copy.
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    // Customers' messages: for its owner only, and never in the place of another copy.
+    let begun = output.map(moving::begin).transpose()?;
+    if let Some((file, unfinished)) = &begun {
+        let file = file.try_clone().map_err(|error| format!("{} cannot be written: {error}", unfinished.display()))?;
         command.stdout(Stdio::from(file));
     }
     let status = command.status().map_err(|error| format!("kubectl cannot be started: {error}"))?;
-    if !status.success()
-        && let Some(path) = output
-    {
+    match (&begun, output) {
+        (Some((file, unfinished)), Some(path)) if status.success() => moving::finish(file, unfinished, path)?,
         // Half a copy is none.
-        let _ = std::fs::remove_file(path);
+        (Some((_, unfinished)), _) => drop(std::fs::remove_file(unfinished)),
+        (None, _) => {}
     }
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(USAGE)))
 }

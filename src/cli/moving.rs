@@ -1,5 +1,6 @@
 //! `maxchannel export` and `maxchannel import`: a channel's store goes to another installation.
 
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -67,7 +68,7 @@ fn ended(command: &str, outcome: Result<Result<String, MoveError>, String>) -> E
     let (code, message) = match outcome {
         Ok(Ok(message)) => (0, message),
         Ok(Err(error)) => {
-            let is_refusal = !matches!(error, MoveError::Io { .. } | MoveError::InUse { .. });
+            let is_refusal = !matches!(error, MoveError::Io { .. } | MoveError::InUse { .. } | MoveError::Busy(_));
             (if is_refusal { 1 } else { USAGE }, error.to_string())
         }
         Err(message) => (USAGE, message),
@@ -85,14 +86,12 @@ fn take_out(args: &ExportArgs, folder: &Path) -> Result<Result<String, MoveError
     let stays = if args.keep { "the relay goes on" } else { "the relay here takes and sends nothing any more" };
     let told = |bytes: u64| format!("{bytes} bytes are written; {stays}");
     if args.file != Path::new("-") {
-        let options = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&args.file);
-        let mut file = options.map_err(|error| format!("{} cannot be made: {error}", args.file.display()))?;
+        let (mut file, unfinished) = begin(&args.file)?;
         let outcome = moving::export(folder, &mut file, kept);
         if outcome.is_err() {
-            // Empty or half of it: nobody shall take it for the store.
-            let _ = std::fs::remove_file(&args.file);
-        } else if let Err(error) = file.sync_all() {
-            return Err(format!("{} cannot be written: {error}", args.file.display()));
+            let _ = std::fs::remove_file(&unfinished);
+        } else {
+            finish(&file, &unfinished, &args.file)?;
         }
         return Ok(outcome.map(told));
     }
@@ -103,6 +102,37 @@ fn take_out(args: &ExportArgs, folder: &Path) -> Result<Result<String, MoveError
     let outcome = moving::export(folder, &mut stdout, kept);
     stdout.flush().map_err(|error| format!("stdout cannot be written: {error}"))?;
     Ok(outcome.map(told))
+}
+
+/// The file as long as it is empty or half of the store, under a name of its own: nobody shall take
+/// it for the store. What an export has left that was killed is written anew.
+pub(super) fn begin(wanted: &Path) -> Result<(File, PathBuf), String> {
+    let fails = |path: &Path, error: String| format!("{} cannot be made: {error}", path.display());
+    if wanted.symlink_metadata().is_ok() {
+        return Err(fails(wanted, "it is there already; take it away, or give another name".to_owned()));
+    }
+    let mut name = wanted.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let path = wanted.with_file_name(name);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&path).map_err(|error| fails(&path, error.to_string()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(fails(&path, "another export writes it".to_owned())),
+        Err(TryLockError::Error(error)) => return Err(fails(&path, error.to_string())),
+    }
+    file.set_len(0).map_err(|error| fails(&path, error.to_string()))?;
+    Ok((file, path))
+}
+
+/// Gives a file that holds the whole store the name that was asked for.
+pub(super) fn finish(file: &File, unfinished: &Path, wanted: &Path) -> Result<(), String> {
+    file.sync_all().map_err(|error| format!("{} cannot be written: {error}", unfinished.display()))?;
+    std::fs::rename(unfinished, wanted).map_err(|error| {
+        let (is, shall) = (unfinished.display(), wanted.display());
+        format!("the store is whole in {is}, which cannot be renamed to {shall} ({error}): rename it")
+    })
 }
 
 fn bring(args: &ImportArgs, folder: &Path) -> Result<Result<String, MoveError>, String> {
@@ -119,4 +149,23 @@ fn bring(args: &ImportArgs, folder: &Path) -> Result<Result<String, MoveError>, 
             .map_or_else(String::new, |aside| format!("; the one that was here is in {}", aside.display()));
         format!("the store of bot {} is in force{aside}", imported.bot)
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_export_has_left_is_written_anew_and_a_finished_one_is_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let (wanted, unfinished) = (folder.path().join("support.store"), folder.path().join("support.store.part"));
+        std::fs::write(&unfinished, "half of a store").unwrap();
+        let (file, path) = begin(&wanted).unwrap();
+        assert_eq!((path, file.metadata().unwrap().len()), (unfinished, 0));
+        assert!(!wanted.exists());
+        assert!(begin(&wanted).unwrap_err().ends_with("another export writes it"));
+        std::fs::write(&wanted, "a store").unwrap();
+        assert!(begin(&wanted).unwrap_err().contains("it is there already"));
+        assert_eq!(std::fs::read_to_string(&wanted).unwrap(), "a store");
+    }
 }

@@ -1,18 +1,20 @@
 //! A store is taken to another installation, or brought here: as one file, complete, and never in
 //! two places at work.
 //!
-//! A folder is held by a file in it ([`HOLD`]): while that is there, whoever runs the relay keeps
-//! the store closed, takes and sends nothing, and opens it again once the file is gone. An export
-//! leaves the folder held, so that what has left is not delivered from here too; MAX keeps what it
-//! cannot hand over. Nothing of this needs the relay to run.
+//! A folder is held by a file in it ([`HOLD`]): while that holds, whoever runs the relay keeps the
+//! store closed, takes and sends nothing, and opens it again once it is released. A hold that
+//! passes lasts as long as its holder lives, by a lock on the file, so that an import that was
+//! killed stops nobody. An export leaves the folder held for good, so that what has left is not
+//! delivered from here too; MAX keeps what it cannot hand over. Nothing of this needs the relay to
+//! run.
 //!
 //! Must not: change anything in a store that is refused, or throw a store away.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::store::FILE;
 use super::store::file::{Alone, bot_of_copy};
@@ -21,12 +23,14 @@ use crate::time::Millis;
 
 /// The name of the file that holds a folder.
 pub const HOLD: &str = "hold";
-/// What stands in it after an export; anything else passes.
+/// What stands in it after an export; anything else passes with its holder.
 const MOVED: &str = "moved";
 /// A store that is being brought, until it is known to be good.
 const INCOMING: &str = "import.db";
 /// How long the relay may take to close the store: what is under way is brought to its end first.
 const CLOSING: Duration = Duration::from_secs(30);
+/// How long whoever looks whether a folder is held may stand in the way of who is to hold it.
+const LOOKING: Duration = Duration::from_secs(2);
 
 /// Why a store cannot be moved.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,8 @@ pub enum MoveError {
     Moved(PathBuf),
     #[error("the relay does not let go of the store in {folder} ({reason}): stop it, and try again")]
     InUse { folder: PathBuf, reason: String },
+    #[error("another export or import of the store in {0} is under way: wait for its end, and try again")]
+    Busy(PathBuf),
     #[error("what is brought is not a relay's store ({0})")]
     NotAStore(String),
     #[error("the store is of bot {brought}, and this channel's is of bot {here}: nothing is changed")]
@@ -62,10 +68,13 @@ pub fn is_held(folder: &Path) -> bool {
 /// Why the store of a folder must stay closed now.
 #[must_use]
 pub fn why_held(folder: &Path) -> Option<Trouble> {
-    if has_moved(folder) {
+    let mut file = File::open(folder.join(HOLD)).ok()?;
+    let mut why = String::new();
+    if file.read_to_string(&mut why).is_ok() && why.trim() == MOVED {
         return Some(Trouble::StoreMoved);
     }
-    folder.join(HOLD).exists().then_some(Trouble::StoreHeld)
+    // Whoever holds it has it locked, and a lock ends with its process.
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then_some(Trouble::StoreHeld)
 }
 
 /// Whether the store has left by an export.
@@ -74,15 +83,40 @@ pub fn has_moved(folder: &Path) -> bool {
     fs::read_to_string(folder.join(HOLD)).is_ok_and(|why| why.trim() == MOVED)
 }
 
-fn hold(folder: &Path, why: &str) -> Result<(), MoveError> {
+/// Holds a folder as long as what is returned lives; for good where that says so.
+fn hold(folder: &Path, why: &str) -> Result<File, MoveError> {
     let path = folder.join(HOLD);
-    let write = || {
-        let mut file = File::create(&path)?;
+    let mut file = lock(folder, &path)?;
+    let mut write = || {
+        file.set_len(0)?;
         writeln!(file, "{why}")?;
         file.sync_all()?;
         File::open(folder)?.sync_all()
     };
-    write().map_err(at(&path))
+    write().map_err(at(&path))?;
+    Ok(file)
+}
+
+/// The file of a hold, made where there is none, and locked.
+fn lock(folder: &Path, path: &Path) -> Result<File, MoveError> {
+    let began = Instant::now();
+    loop {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(at(path))?;
+        match file.try_lock() {
+            // The holder before may have taken it away between the two.
+            Ok(()) if is_at(&file, path) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(at(path)(error)),
+            Err(TryLockError::WouldBlock) if began.elapsed() >= LOOKING => {
+                return Err(MoveError::Busy(folder.to_owned()));
+            }
+            Ok(()) | Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let there = fs::metadata(path).and_then(|there| Ok((there, file.metadata()?)));
+    there.is_ok_and(|(there, own)| (there.dev(), there.ino()) == (own.dev(), own.ino()))
 }
 
 /// Lets the relay open the store again, as after an export that was a mistake.
@@ -110,7 +144,7 @@ pub fn export(folder: &Path, to: &mut impl Write, kept: Option<Millis>) -> Resul
     if !path.exists() {
         return Err(MoveError::Absent(folder.to_owned()));
     }
-    hold(folder, if kept.is_some() { "export" } else { MOVED })?;
+    let _held = hold(folder, if kept.is_some() { "export" } else { MOVED })?;
     let copied = alone(folder).and_then(|store| {
         mark(folder, &store, kept)?;
         // The log is folded into the file, so that the file is all.
@@ -159,9 +193,7 @@ fn take_in(folder: &Path, incoming: &Path, from: &mut impl Read) -> Result<Impor
     io::copy(from, &mut file).and_then(|_| file.sync_all()).map_err(at(incoming))?;
     let brought = bot_of_copy(incoming).map_err(MoveError::NotAStore)?;
     let had_moved = has_moved(folder);
-    if !had_moved {
-        hold(folder, "import")?;
-    }
+    let _held = if had_moved { None } else { Some(hold(folder, "import")?) };
     let replaced = replace(folder, incoming, brought, had_moved);
     if replaced.is_ok() || !had_moved {
         release(folder)?;
@@ -188,13 +220,16 @@ fn replace(folder: &Path, incoming: &Path, brought: i64, had_moved: bool) -> Res
             .find(|place| !place.exists())
             .unwrap_or_else(|| folder.join("replaced"));
         fs::create_dir(&place).map_err(at(&place))?;
-        for end in ["", "-wal", "-shm"] {
+        for end in ["-wal", "-shm"] {
             let from = folder.join(format!("{FILE}{end}"));
             match fs::rename(&from, place.join(format!("{FILE}{end}"))) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&from)(error)),
                 _ => {}
             }
         }
+        // By a second name where the disk has such, so that there is a store at every moment.
+        let kept = place.join(FILE);
+        fs::hard_link(&path, &kept).or_else(|_| fs::rename(&path, &kept)).map_err(at(&path))?;
         aside = Some(place);
     }
     fs::rename(incoming, &path).map_err(at(&path))?;
@@ -244,6 +279,28 @@ mod tests {
         assert!(!is_held(from.path()));
         release(to.path()).unwrap();
         assert!(!is_held(to.path()));
+    }
+
+    #[test]
+    fn a_hold_that_passes_ends_with_its_holder_and_a_move_does_not() {
+        let (from, mut file) = (tempfile::tempdir().unwrap(), Vec::new());
+        store(from.path(), 7, false);
+        // What a process leaves that was killed in the middle.
+        for why in ["export", "import", ""] {
+            fs::write(from.path().join(HOLD), why).unwrap();
+            assert_eq!(why_held(from.path()), None, "{why:?}");
+        }
+        export(from.path(), &mut file, Some(1)).unwrap();
+        fs::write(from.path().join(HOLD), "import\n").unwrap();
+        import(from.path(), &mut file.as_slice()).unwrap();
+        let held = hold(from.path(), "export").unwrap();
+        assert_eq!(why_held(from.path()), Some(Trouble::StoreHeld));
+        assert!(matches!(export(from.path(), &mut Vec::new(), Some(1)), Err(MoveError::Busy(_))));
+        assert_eq!(why_held(from.path()), Some(Trouble::StoreHeld), "who was refused has not released it");
+        drop(held);
+        assert_eq!(why_held(from.path()), None);
+        fs::write(from.path().join(HOLD), "moved\n").unwrap();
+        assert_eq!(why_held(from.path()), Some(Trouble::StoreMoved));
     }
 
     #[test]
