@@ -359,6 +359,24 @@ fn a_proxy_of_the_environment_is_never_asked() {
     }
 }
 
+/// Whoever only looks must not leave an id behind, which the next `run` would take for its own.
+#[test]
+fn a_look_outside_is_that_of_the_data_folder_and_makes_no_installation_of_it() {
+    let folder = Folder::new("look");
+    let secrets = folder.file("secrets.yaml", example("secrets.yaml"));
+    let channel =
+        folder.file("channel.yaml", example("minimal.yaml").replace("https://acme.creatio.com", "http://127.0.0.1:9"));
+    let data = folder.0.join("data");
+    for command in [&["check", "--online"][..], &["plan"]] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_maxchannel"));
+        program.args(command).args(["-f", &channel, &secrets, "--data-dir"]).arg(&data);
+        program.env("MAXCHANNEL_MAX_URL", "http://127.0.0.1:9").env("MAXCHANNEL_MANGO_URL", "http://127.0.0.1:9");
+        let (code, text) = out(&program.output().expect("the program starts"));
+        assert_eq!(code, 1, "nobody listens there: {text}");
+        assert!(!data.join("installation").exists(), "{command:?} has made an installation");
+    }
+}
+
 /// A folder `channels` with a manifest that is right and one that is not, in a folder of its own.
 fn repository(name: &str) -> Folder {
     let folder = Folder::new(name);

@@ -37,6 +37,10 @@ pub(super) struct Args {
     /// the accounts, the receiver, the CRM.
     #[arg(long, requires = "paths")]
     online: bool,
+    /// The data folder of the `maxchannel run` that serves the channels, for --online. Default
+    /// ~/.local/share/maxchannel. Of a cluster give --installation-id.
+    #[arg(long, value_name = "DIR", requires = "online")]
+    data_dir: Option<PathBuf>,
     /// A picture for the bot's card: 500x500, at most 5 MB, JPG or PNG.
     #[arg(long, value_name = "FILE")]
     logo: Option<PathBuf>,
@@ -148,7 +152,7 @@ fn of_file(path: &Path, message: String) -> Line {
 fn online(args: &Args, manifests: &Manifests) -> Result<Vec<Line>, String> {
     telemetry::start(telemetry::Format::Text, "warn");
     let seen = super::in_runtime(async {
-        let folder = data_dir(None)?;
+        let folder = data_dir(args.data_dir.clone())?;
         external::observe(&args.paths, &folder, &args.installation).await
     })?;
     let problems = seen.iter().flat_map(|one| one.problems.iter().map(move |problem| (&one.channel, problem)));

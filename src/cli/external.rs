@@ -38,7 +38,8 @@ pub(super) async fn observe(paths: &[PathBuf], data_dir: &Path, args: &Installat
     if manifests.channels.is_empty() {
         return Err("no MaxChannel in the files given: is the path right?".to_owned());
     }
-    let clients = Arc::new(Clients::new(Arc::new(args.of_folder(data_dir)?))?);
+    let (installation, is_there) = args.of_folder(data_dir)?;
+    let clients = Arc::new(Clients::new(Arc::new(installation))?);
     let clock = Clock::real();
     let now = || clock.now();
     let mut secrets: BTreeMap<String, Secrets> = BTreeMap::new();
@@ -88,11 +89,19 @@ pub(super) async fn observe(paths: &[PathBuf], data_dir: &Path, args: &Installat
             .filter(|condition| condition.status == "False" && LOOKS.contains(&condition.type_.as_str()))
             // What the plan is about to mend is no problem.
             .filter(|condition| !matches!(condition.reason.as_str(), "ChannelMissing" | "ChannelInactive"))
-            .map(|condition| format!("{} {}: {}", condition.type_, condition.reason, condition.message))
+            .map(|condition| {
+                let is_stranger = !is_there && ["OwnedElsewhere", "BotInUse"].contains(&condition.reason.as_str());
+                let hint = if is_stranger { STRANGER } else { "" };
+                format!("{} {}: {}{hint}", condition.type_, condition.reason, condition.message)
+            })
             .collect();
     }
     Ok(seen)
 }
+
+/// What is said to whoever looks without an installation, where everything is another's.
+const STRANGER: &str =
+    " To look as the installation that serves the channel, give its --data-dir or --installation-id.";
 
 /// The conditions that a probe alone can judge.
 const LOOKS: [&str; 5] = ["SpecValid", "TokenAuthorized", "AccountReady", "ReceiverResolved", "CrmConnected"];

@@ -117,16 +117,20 @@ impl ProxyArgs {
 }
 
 impl InstallationArgs {
-    /// The installation of a data folder, which keeps its id.
+    /// The installation of a data folder, as far as that has one, and whether it has: who only
+    /// looks makes no id for others to find.
     ///
     /// # Errors
     /// One sentence about an address or file that cannot be used.
-    pub(super) fn of_folder(&self, data_dir: &Path) -> Result<Installation, String> {
+    pub(super) fn of_folder(&self, data_dir: &Path) -> Result<(Installation, bool), String> {
         let installation = self.installation()?;
-        if !installation.id.is_known() {
-            installation.id.set(local::installation_id(data_dir)?, None);
+        let mut is_there = installation.id.is_known();
+        if !is_there {
+            let known = local::known_installation_id(data_dir)?;
+            is_there = known.is_some();
+            installation.id.set(known.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()), None);
         }
-        Ok(installation)
+        Ok((installation, is_there))
     }
 
     /// The id is known only where it was given.

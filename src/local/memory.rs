@@ -110,23 +110,32 @@ fn write(folder: &Path, name: &str, text: &[u8]) -> io::Result<()> {
 /// # Errors
 /// One sentence.
 pub fn installation_id(data_dir: &Path) -> Result<String, String> {
+    if let Some(id) = known_installation_id(data_dir)? {
+        return Ok(id);
+    }
+    let id = uuid::Uuid::new_v4().to_string();
+    fs::create_dir_all(data_dir)
+        .and_then(|()| write(data_dir, INSTALLATION, format!("{id}\n").as_bytes()))
+        .map_err(|error| format!("the installation's id cannot be kept in {}: {error}", data_dir.display()))?;
+    Ok(id)
+}
+
+/// The id of the installation that this data folder is; none where nothing has run in it.
+///
+/// # Errors
+/// One sentence.
+pub fn known_installation_id(data_dir: &Path) -> Result<Option<String>, String> {
     let path = data_dir.join(INSTALLATION);
     match fs::read_to_string(&path) {
         Ok(text) if !text.trim().is_empty() => {
             InstallationId::given(&text)
                 .map_err(|error| format!("{}: {error}; a lost id is given by --installation-id", path.display()))?;
-            Ok(text.trim().to_owned())
+            Ok(Some(text.trim().to_owned()))
         }
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(format!("the installation's id in {} cannot be read: {error}", path.display()))
         }
-        _ => {
-            let id = uuid::Uuid::new_v4().to_string();
-            fs::create_dir_all(data_dir)
-                .and_then(|()| write(data_dir, INSTALLATION, format!("{id}\n").as_bytes()))
-                .map_err(|error| format!("the installation's id cannot be kept in {}: {error}", data_dir.display()))?;
-            Ok(id)
-        }
+        _ => Ok(None),
     }
 }
 
@@ -167,6 +176,10 @@ mod tests {
         assert_eq!(memory.bot(), Some(bot));
         fs::write(folder.path().join("crm/support/bot.json"), "{").unwrap();
         assert_eq!(memory.bot(), None, "a broken file is as none");
+
+        assert_eq!(known_installation_id(folder.path()), Ok(None), "who only looks makes none");
+        let id = installation_id(folder.path()).unwrap();
+        assert_eq!(known_installation_id(folder.path()), Ok(Some(id)));
 
         assert_eq!(memory.set_aside(7).unwrap(), None, "there is no store yet");
         for _ in 0..2 {

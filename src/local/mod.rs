@@ -44,7 +44,7 @@ use crate::status_page::{Page, Token};
 use crate::telemetry;
 use crate::time::Clock;
 
-pub use memory::{Lock, Memory, installation_id};
+pub use memory::{Lock, Memory, installation_id, known_installation_id};
 pub use registry::{Registry, Shown, ShownChannel};
 pub use ui::TOKEN as PAGE_TOKEN;
 
