@@ -7,12 +7,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use url::Url;
+
 use super::creatio_package::{Form, bytes};
 use super::installation::InstallationArgs;
 use super::{USAGE, files};
 use crate::api;
 use crate::channel::observe::Clients;
 use crate::channel::validate::{self, Secrets};
+use crate::contract::webhook;
 use crate::creatio::install::{Pace, Package, Progress};
 use crate::creatio_package::{NAME, VERSION, archive_name};
 use crate::telemetry;
@@ -150,11 +153,14 @@ fn sites(args: &Args) -> Result<BTreeMap<String, crate::creatio::Client>, String
         let desired =
             validate::validate(&channel, own, clients.installation()).map_err(|words| at(&words.join("; ")))?;
         let access = desired.crm_access.as_ref().map_err(|unusable| at(unusable.sentence()))?;
-        let host = desired.crm.url.host_str().unwrap_or_default().to_owned();
-        let port = desired.crm.url.port().map_or_else(String::new, |port| format!(":{port}"));
-        sites.insert(format!("{host}{port}"), clients.crm(&desired.crm, access)?);
+        sites.insert(site(&desired.crm.url), clients.crm(&desired.crm, access)?);
     }
     Ok(sites)
+}
+
+/// What tells one CRM from another: a host may serve several, under paths of their own.
+fn site(url: &Url) -> String {
+    webhook::root(url).to_owned()
 }
 
 #[cfg(all(test, feature = "simulator"))]

@@ -71,6 +71,15 @@ impl Site {
     }
 }
 
+#[test]
+fn two_crms_of_one_host_are_two_sites_and_two_ways_to_write_one_are_one() {
+    let of = |url: &str| super::site(&url.parse().unwrap());
+    let sites = ["https://crm.acme.ru", "http://crm.acme.ru", "https://crm.acme.ru:8443", "https://crm.acme.ru/sales"];
+    let all: std::collections::BTreeSet<String> = sites.into_iter().map(of).collect();
+    assert_eq!(all.len(), sites.len(), "{all:?}");
+    assert_eq!(of("https://CRM.acme.ru:443/sales/"), "https://crm.acme.ru/sales");
+}
+
 #[tokio::test]
 async fn a_new_version_is_uploaded_installed_and_answers_after_the_restart_on_both_runtimes() {
     for runtime in [SiteRuntime::Net, SiteRuntime::Framework] {
