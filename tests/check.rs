@@ -377,6 +377,27 @@ fn a_look_outside_is_that_of_the_data_folder_and_makes_no_installation_of_it() {
     }
 }
 
+#[test]
+fn a_cluster_behind_a_proxy_of_the_kubeconfig_cannot_be_asked_and_the_error_says_why() {
+    let folder = Folder::new("kubeconfig");
+    let config = |proxy: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Config, current-context: c, users: [{{name: u, user: {{}}}}],\n\
+             clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:9'{proxy}}}}}],\n\
+             contexts: [{{name: c, context: {{cluster: c, user: u}}}}]}}\n"
+        )
+    };
+    for (proxy, is_told) in [(", proxy-url: 'http://127.0.0.1:10'", true), ("", false)] {
+        let file = folder.file("config", config(proxy));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maxchannel"));
+        command.args(["status", "--cluster"]).env("KUBECONFIG", file);
+        let output = command.output().expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("cannot be listed at http://127.0.0.1:9"), "{said}");
+        assert_eq!(said.contains("the proxy-url of the kubeconfig"), is_told, "{said}");
+    }
+}
+
 /// A folder `channels` with a manifest that is right and one that is not, in a folder of its own.
 fn repository(name: &str) -> Folder {
     let folder = Folder::new(name);

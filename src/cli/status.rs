@@ -164,6 +164,10 @@ pub(super) enum Place {
     Namespace(Option<String>),
 }
 
+/// What is said where the way to a cluster does not lead there directly.
+const NO_PROXY: &str =
+    "; the proxy-url of the kubeconfig, or the proxy of the environment, is not used: reach the cluster directly";
+
 /// The channels of a cluster.
 pub(super) async fn channels(context: Option<&str>, place: Place) -> Result<Vec<Channel>, String> {
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
@@ -173,7 +177,8 @@ pub(super) async fn channels(context: Option<&str>, place: Place) -> Result<Vec<
     };
     let mut config =
         config.map_err(|error| format!("no cluster can be asked ({error}): set KUBECONFIG or --context"))?;
-    config.proxy_url = None;
+    // The client is built without proxies.
+    let is_proxied = config.proxy_url.take().is_some();
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(Duration::from_secs(20));
     let default_namespace = config.default_namespace.clone();
@@ -192,7 +197,10 @@ pub(super) async fn channels(context: Option<&str>, place: Place) -> Result<Vec<
                 "the cluster {address} does not know MaxChannels: install the chart, or apply crds/maxchannels.yaml"
             )
         }
-        error => format!("the MaxChannels of {place} cannot be listed at {address}: {error}"),
+        error => {
+            let hint = if is_proxied { NO_PROXY } else { "" };
+            format!("the MaxChannels of {place} cannot be listed at {address}: {error}{hint}")
+        }
     })?;
     Ok(channels.items)
 }

@@ -406,7 +406,8 @@ fn intake_rules(intake: &Intake, at: &FieldPath, found: &mut Vec<Finding>) {
     let before = found.len();
     sound_address(text, &at.key("url"), found);
     if Url::parse(text).is_ok_and(|url| url.scheme() == "http" && !is_this_machine(&url)) {
-        let message = "is not encrypted, and MAX calls https:// only: write it with https:// and serve a certificate there";
+        let message =
+            "is not encrypted, and MAX calls https:// only: write it with https:// and serve a certificate there";
         found.push(Finding::error(at.key("url"), message));
     }
     let sound = found[before..].iter().all(|finding| finding.severity == super::Severity::Warning);
