@@ -155,8 +155,8 @@ namespace Terrasoft.Configuration.MaxChannel
 	}
 
 	/// <summary>
-	/// The relay's report on a row: only forward, only State and Error. What went wrong, or was put right, is shown to the
-	/// agent as a system line.
+	/// The relay's report on a row: only State and Error. What went wrong, or was put right, is shown to the agent as a
+	/// system line.
 	/// </summary>
 	[EntityEventListener(SchemaName = MaxNames.Outbox)]
 	public class MaxOutboxListener : BaseEntityEventListener
@@ -172,7 +172,7 @@ namespace Terrasoft.Configuration.MaxChannel
 			}
 			string before = row.GetTypedOldColumnValue<string>("State") ?? "";
 			string now = row.GetTypedColumnValue<string>("State") ?? "";
-			if (!IsForward(before, now)) {
+			if (!CanBecome(before, now)) {
 				throw new InvalidOperationException("An outbox row does not go from " + before + " to " + now + ".");
 			}
 			string error = row.GetTypedColumnValue<string>("Error") ?? "";
@@ -204,14 +204,16 @@ namespace Terrasoft.Configuration.MaxChannel
 			MaxCleanup.Now(row.UserConnection);
 		}
 
-		private static bool IsForward(string before, string now) {
+		/// <summary>
+		/// An administrator may have a message sent again that was not delivered, and that attempt ends in its own way; what
+		/// is delivered stays so.
+		/// </summary>
+		private static bool CanBecome(string before, string now) {
 			if (before == now) {
 				return true;
 			}
-			if (before == MaxNames.Pending) {
-				return now == MaxNames.Delivered || now == MaxNames.Failed || now == MaxNames.Uncertain;
-			}
-			return (before == MaxNames.Failed || before == MaxNames.Uncertain) && now == MaxNames.Delivered;
+			bool isOpen = before == MaxNames.Pending || before == MaxNames.Failed || before == MaxNames.Uncertain;
+			return isOpen && (now == MaxNames.Delivered || now == MaxNames.Failed || now == MaxNames.Uncertain);
 		}
 
 		private static void Show(Entity row, string before, string now) {

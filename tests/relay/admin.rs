@@ -126,6 +126,42 @@ pub async fn a_failed_and_an_uncertain_answer_of_the_agent_are_sent_again_and_re
     world.assert_contract_kept();
 }
 
+pub async fn an_answer_that_is_sent_again_is_reported_as_it_ends_each_time(intake: Intake) {
+    let world = World::start(quiet_rules(), intake).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "Здравствуйте");
+    let chat = world.accept(&anna).await;
+    let act = |action| world.max.control().act(anna.id, world.bot, action).unwrap();
+    act(DialogAction::Stop);
+    world.crm.control().send(chat, world.agent, "Вы тут?", Vec::new()).unwrap();
+    world.until_true("it has failed", || world.reports()[0].0 == "Failed").await;
+    let id = answered(&world, &["dead-letters", "list"])["deadLetters"][0]["id"].as_str().unwrap().to_owned();
+
+    act(DialogAction::Start(None));
+    for (method, outcome) in [("POST", Outcome::Drop), ("GET", Outcome::error(403, "chat.denied", "not an admin"))] {
+        world.max.control().add_fault(Fault {
+            method: Some(method.to_owned()),
+            path: Some("/messages".to_owned()),
+            times: u32::from(method != "GET"),
+            effect: false,
+            outcome,
+            ..Fault::default()
+        });
+    }
+    answered(&world, &["dead-letters", "replay", &id]);
+    world.until_true("the agent reads that it is uncertain", || world.reports()[0].0 == "Uncertain").await;
+
+    act(DialogAction::Stop);
+    answered(&world, &["dead-letters", "replay", &id]);
+    world.until_true("the agent reads that it has failed", || world.reports()[0].0 == "Failed").await;
+
+    act(DialogAction::Start(None));
+    answered(&world, &["dead-letters", "replay", &id]);
+    world.until_true("it is reported delivered", || world.reports()[0].0 == "Delivered").await;
+    assert_eq!(world.seen(&anna), ["Вы тут?"]);
+    world.assert_contract_kept();
+}
+
 pub async fn an_erased_person_is_nowhere_on_disk_and_starts_afresh(intake: Intake) {
     let mut world = World::start(quiet_rules(), intake).await;
     let mode = std::fs::metadata(world.data_dir().join("admin.sock")).unwrap().permissions().mode();

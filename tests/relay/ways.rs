@@ -186,6 +186,8 @@ promises! {
 
     admin::a_failed_and_an_uncertain_answer_of_the_agent_are_sent_again_and_reported_delivered
         on webhook long_poll, not mango_dialogs: "what goes out there under a name of its own is never uncertain";
+    admin::an_answer_that_is_sent_again_is_reported_as_it_ends_each_time
+        on webhook long_poll, not mango_dialogs: "what goes out there under a name of its own is never uncertain";
     admin::an_erased_person_is_nowhere_on_disk_and_starts_afresh on webhook long_poll mango_dialogs;
     admin::what_comes_after_an_erasure_is_not_ended_by_what_was_under_way_before_it
         on webhook long_poll mango_dialogs;

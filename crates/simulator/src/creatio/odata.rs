@@ -230,7 +230,7 @@ fn create(world: &mut World, entity: &'static Entity, row: Row, user: Uuid, base
     odata(StatusCode::CREATED, &Value::Object(shown)).with("location", format!("{base}{}({id})", entity.name))
 }
 
-/// A report of the relay on an outbox row: `State` and `Error` only, and only forward.
+/// A report of the relay on an outbox row: `State` and `Error` only; `Delivered` is final.
 fn report(world: &mut World, entity: &'static Entity, id: Uuid, row: &Row, user: Uuid) -> Reply {
     let Some(before) = world.db.row(entity.name, id).cloned() else { return missing() };
     let recipient = store::text(&before, "Recipient").to_owned();
@@ -240,7 +240,8 @@ fn report(world: &mut World, entity: &'static Entity, id: Uuid, row: &Row, user:
     }
     let (old, new) = (store::text(&before, "State"), store::text(row, "State"));
     let allowed = match (old, new) {
-        ("Pending", "Delivered" | "Failed" | "Uncertain") | ("Failed" | "Uncertain", "Delivered") => true,
+        // What was not delivered may have been sent again since, and ends in its own way.
+        ("Pending" | "Failed" | "Uncertain", "Delivered" | "Failed" | "Uncertain") => true,
         // The answer to the first report was lost.
         (old, new) => old == new && old != "Pending",
     };
