@@ -195,11 +195,12 @@ impl Client {
 
     /// The version that the site serves now; none where it serves none.
     async fn version(&self) -> Result<Option<String>, InstallError> {
-        match self.ping().await {
+        match self.installed().await {
             Ok(ping) => Ok(Some(ping.version)),
             // The package of another contract is there, and is replaced all the same.
             Err(error) if error.class() == Class::PackageMissing => Ok(None),
-            // A technical user's right; an administrator may lack it.
+            // A technical user's right, which an administrator may lack; and a proxy or the site's
+            // own pages of errors may have taken the version away.
             Err(error) if error.class() == Class::AccessDenied => Ok(None),
             Err(error) => Err(InstallError::Call(error)),
         }
@@ -336,7 +337,7 @@ impl Client {
         let mut without_since: Option<Instant> = None;
         let mut compiled = false;
         loop {
-            let last = match self.ping().await {
+            let last = match self.installed().await {
                 Ok(ping) if ping.version == package.version => {
                     progress(Progress::Installed(ping.version));
                     return Ok(());

@@ -501,8 +501,30 @@ impl Client {
     /// # Errors
     /// [`Class::PackageMissing`] where the package is not there or speaks another contract.
     pub async fn ping(&self) -> Result<Ping, Error> {
-        let call = Call::get(Kind::Package, "rest/MaxChannelService/ping", "the ping of the package MaxChannel");
-        let ping: Ping = self.package_json(&call).await?;
+        let ping = self.package_json(&Self::ping_call()).await?;
+        self.of_our_contract(ping)
+    }
+
+    /// The same for one who installs the package, and may not be let to use it: the package tells
+    /// its version along with that refusal.
+    ///
+    /// # Errors
+    /// As [`Self::ping`]; [`Class::AccessDenied`] only where the refusal tells no version.
+    pub(super) async fn installed(&self) -> Result<Ping, Error> {
+        let call = Call { though_denied: true, ..Self::ping_call() };
+        let answer = self.wire.send(&call).await?;
+        let told = || serde_json::from_slice::<Ping>(answer.body()).ok().filter(|ping| !ping.version.is_empty());
+        match (answer.status() == StatusCode::FORBIDDEN).then(told).flatten() {
+            Some(ping) => self.of_our_contract(ping),
+            None => self.of_our_contract(self.package_answer(&call, &answer)?),
+        }
+    }
+
+    fn ping_call() -> Call<'static> {
+        Call::get(Kind::Package, "rest/MaxChannelService/ping", "the ping of the package MaxChannel")
+    }
+
+    fn of_our_contract(&self, ping: Ping) -> Result<Ping, Error> {
         if ping.contract != CONTRACT {
             return Err(Error::new(
                 Class::PackageMissing,

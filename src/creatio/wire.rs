@@ -107,6 +107,8 @@ pub(super) struct Call<'a> {
     pub max_answer: usize,
     /// A page of HTML may be the wanted answer when it comes as a file.
     pub any_content: bool,
+    /// An answer to one who has no right to it is wanted, too: its body says something.
+    pub though_denied: bool,
     /// Words that no sentence may repeat.
     pub private: &'a [&'a str],
     /// Beside those that every call has.
@@ -126,6 +128,7 @@ impl Call<'_> {
             timeout: TIMEOUT,
             max_answer: MAX_ANSWER,
             any_content: false,
+            though_denied: false,
             private: &[],
             headers: Vec::new(),
         }
@@ -329,6 +332,10 @@ impl Wire {
     fn still_lost(&self, call: &Call<'_>, lost: &Lost, answer: Response) -> Result<Response, Error> {
         let host = self.host();
         let (class, sentence) = match lost {
+            Lost::Forbidden if call.though_denied => {
+                self.sessions.deny(&call.path);
+                return Ok(answer);
+            }
             Lost::Forbidden => {
                 self.sessions.deny(&call.path);
                 let what = fault(&answer).unwrap_or_default().message;

@@ -18,6 +18,7 @@ const OLD: &str = "0.9.0";
 
 struct Site {
     simulator: site::Simulator,
+    administrator: uuid::Uuid,
     seen: Arc<Mutex<Vec<Progress>>>,
 }
 
@@ -25,8 +26,9 @@ impl Site {
     async fn start(runtime: SiteRuntime) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let simulator = site::Simulator::start(site::Options { runtime, ..site::Options::default() }).await.unwrap();
-        simulator.control().add_login("Администратор", "admin", "invented-admin-password");
-        Self { simulator, seen: Arc::default() }
+        let administrator = simulator.control().add_login("Администратор", "admin", "invented-admin-password");
+        simulator.control().admit(administrator, true);
+        Self { simulator, administrator, seen: Arc::default() }
     }
 
     fn client(&self, username: &str, password: &str) -> Client {
@@ -95,6 +97,26 @@ async fn a_new_version_is_uploaded_installed_and_answers_after_the_restart_on_bo
         site.seen.lock().unwrap().clear();
         site.as_administrator().await.unwrap();
         assert_eq!(site.seen.lock().unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn an_administrator_who_may_not_use_the_service_installs_it_once_and_sees_that_it_is_there() {
+    for runtime in [SiteRuntime::Net, SiteRuntime::Framework] {
+        let site = Site::start(runtime).await;
+        site.simulator.control().installer(OLD, Installation::Succeeds, 300);
+        site.simulator.control().admit(site.administrator, false);
+        site.as_administrator().await.unwrap();
+        let seen = site.seen.lock().unwrap().clone();
+        assert_eq!(seen.first(), Some(&Progress::Found(Some(OLD.to_owned()))));
+        assert_eq!(seen.last(), Some(&Progress::Installed(VERSION.to_owned())));
+        assert!(!seen.contains(&Progress::Compiling), "{seen:?}");
+        site.seen.lock().unwrap().clear();
+        site.as_administrator().await.unwrap();
+        assert_eq!(site.seen.lock().unwrap().len(), 2, "it is there already");
+        // For a relay it is a right that is missing, whatever the answer says beside it.
+        let error = site.client("admin", "invented-admin-password").ping().await.unwrap_err();
+        assert_eq!(error.class(), Class::AccessDenied, "{error}");
     }
 }
 

@@ -239,6 +239,18 @@ impl Control {
         self.site.with(|world| deny(world, object, denied));
     }
 
+    /// Gives a user the operation CanUseMaxChannel, which the technical user has from the start, or
+    /// takes it away.
+    pub fn admit(&self, user: Uuid, admitted: bool) {
+        self.site.with(|world| {
+            if admitted {
+                world.admitted.insert(user)
+            } else {
+                world.admitted.remove(&user)
+            };
+        });
+    }
+
     /// While broken, an agent's send fails.
     pub fn break_outbox(&self, broken: bool) {
         self.site.with(|world| world.outbox.broken = broken);

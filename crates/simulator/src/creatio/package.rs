@@ -552,6 +552,19 @@ impl World {
     }
 }
 
+/// What a user without the operation CanUseMaxChannel is answered; `ping` says all the same what is
+/// there.
+pub(super) fn denied(world: &World, user: Uuid, method: &str) -> Option<Reply> {
+    if user == world.technical || world.admitted.contains(&user) {
+        return None;
+    }
+    let body = match method {
+        "ping" => json!({"success": false, "version": &world.installer.version, "contract": 1}),
+        _ => json!({"success": false, "errorCode": "access_denied"}),
+    };
+    Some(Reply::json(StatusCode::FORBIDDEN, &body))
+}
+
 /// `ping` and `file`, which need no lock.
 pub(super) fn plain(world: &mut World, call: &Call, method: &str) -> Reply {
     match (method, call.method.as_str()) {

@@ -33,6 +33,8 @@ pub(super) struct World {
     pub auth: Auth,
     /// The technical user, who alone may read `MaxOutbox`.
     pub technical: Uuid,
+    /// Who else has the operation CanUseMaxChannel, without which the package's service is closed.
+    pub admitted: HashSet<Uuid>,
     pub agents: HashMap<Uuid, Agent>,
     /// The raw table of live messages, in the order of storing.
     pub messages: Vec<Message>,
@@ -74,6 +76,7 @@ impl World {
             db: Db::default(),
             auth: Auth::default(),
             technical,
+            admitted: HashSet::new(),
             agents: HashMap::new(),
             messages: Vec::new(),
             messages_of_chat: HashMap::new(),
@@ -338,7 +341,10 @@ impl Site {
             Some(match entry(world, call, target) {
                 Err(refusal) => (Begin::Answer(refusal), Vec::new(), None),
                 Ok(caller) => {
-                    let (begin, flight) = package::begin(world, method, call);
+                    let (begin, flight) = match package::denied(world, caller.user, "") {
+                        Some(refusal) => (Begin::Answer(refusal), None),
+                        None => package::begin(world, method, call),
+                    };
                     (begin, caller.cookies, flight)
                 }
             })
@@ -444,7 +450,7 @@ fn dispatch(world: &mut World, call: &Call, target: &Target) -> Reply {
     let reply = if lower == "/odata" || lower.starts_with("/odata/") {
         odata::http(world, call, path.get("/odata".len()..).unwrap_or(""), caller.user)
     } else if let Some(method) = lower.strip_prefix("/rest/maxchannelservice/") {
-        package::plain(world, call, method)
+        package::denied(world, caller.user, method).unwrap_or_else(|| package::plain(world, call, method))
     } else {
         services::http(world, call, &lower, path, caller.user)
     };
