@@ -156,7 +156,8 @@ impl Client {
             self.back_up(package).await?;
         }
         progress(Progress::Installing);
-        let mut log = Log { read: self.log().await.unwrap_or_default(), ..Log::default() };
+        let mut log = Log::default();
+        self.read_log(&mut log, progress).await;
         let outcome = self.install_uploaded(package, pace, &mut log, progress).await?;
         self.read_log(&mut log, progress).await;
         self.judge(&log)?;
@@ -421,21 +422,26 @@ fn words(answer: &Answer) -> String {
     }
 }
 
-/// The site's log as far as it was read.
+/// The site's log as far as it was read. None: not yet.
 #[derive(Debug, Default)]
 struct Log {
-    read: String,
+    read: Option<String>,
     lines: Vec<String>,
 }
 
 impl Log {
-    /// The whole lines that are new. A log that began anew is new as a whole.
+    /// The whole lines that are new. A log that began anew is new as a whole; what is there at the
+    /// first reading is old, for errors of former installations stand in it.
     fn take(&mut self, text: &str) -> Vec<String> {
-        let rest = text.strip_prefix(self.read.as_str()).unwrap_or(text);
+        let Some(read) = &self.read else {
+            self.read = Some(text.to_owned());
+            return Vec::new();
+        };
+        let rest = text.strip_prefix(read.as_str()).unwrap_or(text);
         let whole = rest.rfind('\n').map_or(0, |end| end + 1);
         let lines: Vec<String> =
             rest[..whole].lines().map(str::trim_end).filter(|line| !line.is_empty()).map(str::to_owned).collect();
-        text[..text.len() - (rest.len() - whole)].clone_into(&mut self.read);
+        self.read = Some(text[..text.len() - (rest.len() - whole)].to_owned());
         self.lines.extend(lines.iter().cloned());
         lines
     }
@@ -501,7 +507,8 @@ mod tests {
 
     #[test]
     fn every_line_of_a_growing_log_is_told_once_and_a_cut_one_waits_for_its_end() {
-        let mut log = Log { read: "before\n".to_owned(), ..Log::default() };
+        let mut log = Log::default();
+        assert_eq!(log.take("before\n"), Vec::<String>::new());
         assert_eq!(log.take("before\none\ntw"), ["one"]);
         assert_eq!(log.take("before\none\ntwo\n"), ["two"]);
         assert_eq!(log.take("before\none\ntwo\n"), Vec::<String>::new());

@@ -165,6 +165,20 @@ async fn a_lost_answer_and_a_site_that_wants_to_be_told_to_compile_end_well() {
 }
 
 #[tokio::test]
+async fn an_error_of_an_earlier_installation_is_not_taken_for_one_of_this_where_the_log_could_not_be_read_at_first() {
+    let site = Site::start(SiteRuntime::Net).await;
+    site.simulator.control().installer(OLD, Installation::DoesNotCompile, 0);
+    site.as_administrator().await.unwrap_err();
+    site.simulator.control().installer(OLD, Installation::Succeeds, 0);
+    site.simulator.control().fault(Fault {
+        path: "/ServiceModel/PackageInstallerService.svc/GetLogFile".to_owned(),
+        answer: Answer::Drop,
+        ..Fault::default()
+    });
+    site.as_administrator().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_removed_package_is_gone() {
     let site = Site::start(SiteRuntime::Net).await;
     let client = site.client("admin", "invented-admin-password");
