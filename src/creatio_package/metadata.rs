@@ -170,13 +170,16 @@ fn difference(object: &Object) -> String {
         .collect();
     lines.push(format!("~ MetaData.Schema.D2 {}", Value::Array(order)));
     let mut keys = Vec::new();
-    for columns in &object.unique {
+    for (at, columns) in object.unique.iter().enumerate() {
         let key = format!("UQ_{name}_{}", columns.join("_"));
-        let key_id = id(&format!("index/{name}.{}", columns.join(".")));
+        let path = format!("index/{name}.{}", columns.join("."));
+        let key_id = id(&path);
+        // Columns of an object's first key keep the ids that they had when it was the only one.
+        let parts = if at == 0 { format!("index/{name}") } else { path };
         let columns: Vec<Value> = columns
             .iter()
             .map(|column| {
-                let mut value = own(id(&format!("index/{name}/{column}")), &format!("IndexColumn_{column}"));
+                let mut value = own(id(&format!("{parts}/{column}")), &format!("IndexColumn_{column}"));
                 value.insert("G1".to_owned(), json!(column_id(column)));
                 Value::Object(value)
             })

@@ -67,7 +67,13 @@ fn every_object_applies_to_the_stock_parent_and_has_the_columns_and_keys_it_was_
             object.columns.iter().map(|column| column.name.as_str()).zip(kinds.iter()).collect();
         assert_eq!(columns, described);
         let empty = Vec::new();
-        for (key, written) in object.unique.iter().zip(schema["D6"].as_array().unwrap_or(&empty)) {
+        let keys = schema["D6"].as_array().unwrap_or(&empty);
+        assert_eq!(keys.len(), object.unique.len(), "{}", object.name);
+        let mut seen = BTreeSet::new();
+        for (key, written) in object.unique.iter().zip(keys) {
+            for part in std::iter::once(written).chain(written["F4"].as_array().unwrap()) {
+                assert!(seen.insert(part["UId"].to_string()), "{}: an id is given twice: {part}", object.name);
+            }
             assert_eq!(written["F2"], true);
             let of: Vec<&str> = written["F4"]
                 .as_array()
