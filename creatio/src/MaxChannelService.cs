@@ -546,7 +546,7 @@ namespace Terrasoft.Configuration.MaxChannel
 			if (channel == null) {
 				return NotHandedOver(BadRequest, "There is no such chat.");
 			}
-			string sender = MaxDatabase.Customer(UserConnection, channel.Id, chat.ContactId);
+			string sender = MaxDatabase.Customer(UserConnection, chat);
 			var customer = new MaxSenderLock(UserConnection, channel.Source, sender);
 			if (!customer.TryAcquire()) {
 				return new MaxHandOverResponse { Success = true, Queued = true };

@@ -5,6 +5,8 @@ namespace Terrasoft.Configuration.MaxChannel
 	using System.Data;
 	using System.Security.Cryptography;
 	using System.Text;
+	using global::OmnichannelMessaging;
+	using global::OmnichannelProviders.Domain.Entities;
 	using Terrasoft.Common;
 	using Terrasoft.Core;
 	using Column = Terrasoft.Core.DB.Column;
@@ -167,8 +169,46 @@ namespace Terrasoft.Configuration.MaxChannel
 			return contact;
 		}
 
-		/// <summary>The customer behind a chat, "" where nobody is known.</summary>
-		public static string Customer(UserConnection connection, Guid channelId, Guid contactId) {
+		/// <summary>
+		/// The customer behind a chat, "" where nobody is known. A contact may have several identities (two people merged, or
+		/// one with two accounts), so who wrote in the chat counts, or in its parent, of which a child has the messages later.
+		/// </summary>
+		public static string Customer(UserConnection connection, MaxChatRow chat) {
+			string customer = Writer(connection, chat.Id);
+			if (customer.Length == 0) {
+				customer = Writer(connection, chat.ParentId);
+			}
+			return customer.Length > 0 ? customer : Identity(connection, chat.ChannelId, chat.ContactId);
+		}
+
+		/// <summary>The customer who wrote last in the chat, else the last to whom was written.</summary>
+		private static string Writer(UserConnection connection, Guid chatId) {
+			string sender = "";
+			string recipient = "";
+			if (chatId == Guid.Empty) {
+				return sender;
+			}
+			try {
+				foreach (UnifiedMessage message in new MessageManager(connection).GetMessagesByChatId(chatId)) {
+					if (IsCustomer(message.Sender)) {
+						sender = message.Sender;
+					} else if (IsCustomer(message.Recipient)) {
+						recipient = message.Recipient;
+					}
+				}
+			} catch (Exception error) {
+				// Nearly every contact has one identity.
+				MaxLog.Warn("The messages of the chat " + chatId + " were not read.", error);
+				return "";
+			}
+			return sender.Length > 0 ? sender : recipient;
+		}
+
+		private static bool IsCustomer(string id) {
+			return id != null && id.StartsWith(MaxNames.CustomerPrefix, StringComparison.Ordinal);
+		}
+
+		private static string Identity(UserConnection connection, Guid channelId, Guid contactId) {
 			string customer = "";
 			bool own = false;
 			var select = new Select(connection)
@@ -178,8 +218,7 @@ namespace Terrasoft.Configuration.MaxChannel
 			select.ExecuteReader(reader => {
 				string identity = reader.GetColumnValue<string>("ChannelIdentity") ?? "";
 				bool ofChannel = reader.GetColumnValue<Guid>("ChannelId") == channelId;
-				bool ours = identity.StartsWith(MaxNames.CustomerPrefix, StringComparison.Ordinal);
-				if (ours && (customer.Length == 0 || (ofChannel && !own))) {
+				if (IsCustomer(identity) && (customer.Length == 0 || (ofChannel && !own))) {
 					customer = identity;
 					own = ofChannel;
 				}

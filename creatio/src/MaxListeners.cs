@@ -136,7 +136,12 @@ namespace Terrasoft.Configuration.MaxChannel
 
 		private static void Write(Entity chat, MaxChannelRow channel, string kind, Guid agent, Guid parent, string reason) {
 			UserConnection connection = chat.UserConnection;
-			string customer = MaxDatabase.Customer(connection, channel.Id, chat.GetTypedColumnValue<Guid>("ContactId"));
+			string customer = MaxDatabase.Customer(connection, new MaxChatRow {
+				Id = chat.PrimaryColumnValue,
+				ChannelId = channel.Id,
+				ContactId = chat.GetTypedColumnValue<Guid>("ContactId"),
+				ParentId = chat.GetTypedColumnValue<Guid>("ParentId")
+			});
 			if (customer.Length == 0 || customer.Length > MaxNames.ShortText) {
 				MaxLog.Warn("The customer of the chat " + chat.PrimaryColumnValue + " is not known.", null);
 				return;

@@ -57,7 +57,7 @@ namespace Terrasoft.Configuration.MaxChannel
 				Kind = MaxNames.KindMessage,
 				ChannelSource = channel.Source,
 				ChatId = chatId,
-				Recipient = Recipient(message, channelId, chatId),
+				Recipient = Recipient(message, chatId),
 				AgentId = agent,
 				AgentName = MaxDatabase.UserName(_connection, agent),
 				MessageId = message.Id,
@@ -69,15 +69,15 @@ namespace Terrasoft.Configuration.MaxChannel
 
 		/// <summary>
 		/// The agent's page makes its answers from the first message of the chat, whatever that was: only an id of a
-		/// customer is believed, else the chat's contact is asked.
+		/// customer is believed, else the chat itself is asked.
 		/// </summary>
-		private string Recipient(UnifiedMessage message, Guid channelId, Guid chatId) {
+		private string Recipient(UnifiedMessage message, Guid chatId) {
 			string given = message.Recipient ?? "";
 			if (given.StartsWith(MaxNames.CustomerPrefix, StringComparison.Ordinal)) {
 				return given;
 			}
 			MaxChatRow chat = MaxDatabase.Chat(_connection, chatId);
-			string customer = chat == null ? "" : MaxDatabase.Customer(_connection, channelId, chat.ContactId);
+			string customer = chat == null ? "" : MaxDatabase.Customer(_connection, chat);
 			if (customer.Length == 0) {
 				throw new InvalidOperationException("The customer of the chat is not known: " + message.ChatId);
 			}

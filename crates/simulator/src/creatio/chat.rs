@@ -151,8 +151,13 @@ impl World {
             .map_or_else(String::new, |row| store::text(row, "Source").to_owned())
     }
 
-    /// The customer's id in the messenger.
+    /// The customer's id in the messenger: who wrote in the chat, or in its parent; an identity of
+    /// the contact, which may have several, where nobody did.
     pub fn customer_of(&self, chat: &Row) -> String {
+        let mut ids = ["Id", "ParentId"].into_iter().filter_map(|column| store::guid(chat, column));
+        if let Some(written) = ids.find_map(|id| self.messages_of_chat.get(&id)?.last()) {
+            return self.messages[*written].customer.clone();
+        }
         let Some(contact) = store::guid(chat, "ContactId") else { return String::new() };
         let channel = store::guid(chat, "ChannelId");
         self.db

@@ -42,6 +42,7 @@ promises! {
     stand_by_ends_by_hand_over_or_by_the_customers_next_message_without_a_closed_row
     a_bots_dialog_is_not_closed_by_the_clock
     a_transfer_is_told_once_and_only_a_closing_writes_closed
+    rows_of_a_chat_name_who_wrote_in_it_though_its_contact_has_two_identities
     the_relay_closes_a_chat_once_and_an_empty_one_not_at_all
     files_of_an_agent_follow_the_text_with_their_sizes
     an_agent_is_told_where_his_message_cannot_be_handed_on
@@ -322,6 +323,30 @@ async fn a_transfer_is_told_once_and_only_a_closing_writes_closed(site: Site) {
     let seqs: Vec<i64> = rows.iter().map(|row| row["Seq"].as_i64().unwrap()).collect();
     assert!(seqs.is_sorted_by(|left, right| left < right), "{seqs:?}");
     assert_eq!(site.receive(&message("mid.2", 2000)).await["success"], true);
+}
+
+async fn rows_of_a_chat_name_who_wrote_in_it_though_its_contact_has_two_identities(site: Site) {
+    let other = "max:100000008";
+    let first = site.accepted_chat().await;
+    let contact = site.get(&format!("/odata/OmniChat({first})")).await["ContactId"].clone();
+    let identity = json!({"ContactId": contact, "ChannelId": site.channel, "ChannelIdentity": other});
+    site.insert("ContactIdentity", identity).await;
+    let moved = site.transfer(first, site.agent, &json!({"toQueueId": site.queue})).await;
+    assert!(site.accept(moved, site.agent).await);
+    site.send(moved, site.agent, "answer").await;
+    site.close(moved, site.agent).await;
+    assert!(names(&site.outbox().await, "Recipient").iter().all(|recipient| recipient == SENDER));
+
+    let of_other = with(message("mid.2", 2000), &json!({"sender": other}));
+    let second = guid(&site.receive(&of_other).await["chatId"]);
+    assert_eq!(site.get(&format!("/odata/OmniChat({second})")).await["ContactId"], contact);
+    assert!(site.accept(second, site.agent).await);
+    site.send(second, site.agent, "answer").await;
+    site.close(second, site.agent).await;
+    let rows = site.outbox().await;
+    let named: Vec<(&str, &str)> =
+        rows.iter().skip(5).map(|row| (row["Kind"].as_str().unwrap(), row["Recipient"].as_str().unwrap())).collect();
+    assert_eq!(named, [("accepted", other), ("message", other), ("closed", other)]);
 }
 
 async fn close_active_chat(site: &Site, chat: &str) -> u16 {
