@@ -216,7 +216,8 @@ promises! {
     dialogs::hours_over_midnight_are_one_shift on webhook long_poll mango_dialogs;
     dialogs::a_chat_that_is_closed_before_the_relay_knows_that_it_opened_it_ends_with_the_close_message
         on webhook long_poll mango_dialogs;
-    dialogs::who_was_erased_and_writes_on_into_an_open_chat_is_said_goodbye_at_its_closing_alone on webhook long_poll mango_dialogs;
+    dialogs::who_was_erased_and_writes_on_into_an_open_chat_is_said_goodbye_at_its_closing_alone
+        on webhook long_poll mango_dialogs;
     dialogs::what_was_said_while_the_relay_was_away_keeps_the_dialog_open on webhook long_poll mango_dialogs;
     dialogs::who_was_erased_is_not_said_goodbye_whatever_becomes_of_the_chat on webhook long_poll mango_dialogs;
 
