@@ -66,6 +66,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL_MARGIN: Duration = Duration::from_secs(10);
 /// Updates in one answer, the most that MAX gives.
 pub const POLL_LIMIT: usize = 100;
+/// Where an answer was too large, so many times fewer are asked for: each attempt is a whole
+/// download.
+pub const FEWER: usize = 8;
 /// For a whole download.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_mins(2);
 /// For a whole upload, and a second more for each of these many bytes.
@@ -144,7 +147,8 @@ impl Client {
         self.exchange(call.query("url", &url)).await.map(drop)
     }
 
-    /// GET /updates: all types, at most `limit` ([`POLL_LIMIT`]), waiting at most `timeout` (cut at 30 s) for the first.
+    /// GET /updates: all types, at most `limit` ([`POLL_LIMIT`]), waiting at most `timeout` (cut at
+    /// 30 s) for the first.
     /// At most two polls a second.
     ///
     /// [`Class::PollRefused`] where a webhook or another poller stands in the way, if MAX says so;

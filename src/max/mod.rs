@@ -37,7 +37,7 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use attachment::Attachment;
-pub use client::{Client, POLL_LIMIT, Turn, Updates};
+pub use client::{Client, FEWER, POLL_LIMIT, Turn, Updates};
 pub use error::{Class, Error};
 pub use files::Download;
 pub use ids::{ChatId, MessageId};

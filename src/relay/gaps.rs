@@ -25,7 +25,7 @@ use super::store::gap::{self, Kind, Pending};
 use super::store::{StoreError, Tx, meta};
 use crate::contract::CustomerId;
 use crate::max::update::is_time;
-use crate::max::{Class, History, Message};
+use crate::max::{Class, FEWER, History, Message};
 use crate::time::Millis;
 use crate::transport::Limiter;
 
@@ -38,7 +38,7 @@ const PAGES_PER_SECOND: usize = 15;
 /// How long MAX may take for one page.
 const PAGE_LIMIT: Duration = Duration::from_secs(10);
 /// Messages in a page, the most that MAX gives.
-const PAGE: u32 = 100;
+const PAGE: usize = 100;
 /// Pages that are read of one dialog at the most.
 const PAGES: usize = 100;
 /// Between two checks of what is still to be read.
@@ -357,18 +357,17 @@ async fn missed(
     let mut count = PAGE;
     for _ in 0..PAGES {
         let _paced = shared.readings.pace.acquire().await;
-        let history = History { before, after: None, count };
+        let history = History { before, after: None, count: u32::try_from(count).unwrap_or(1) };
         let page = match active.max.messages_raw(pending.chat_id, history, PAGE_LIMIT).await {
-            // One message may be long, and many together too much.
+            // Many together are too much.
             Err(error) if error.class() == &Class::TooLarge && count > 1 => {
-                count /= 2;
+                count = (count / FEWER).max(1);
                 continue;
             }
             page => page?,
         };
         let (mut oldest, mut beside): (Option<Millis>, Option<Millis>) = (None, None);
-        let asked = std::mem::replace(&mut count, PAGE);
-        let mut reached = page.len() < usize::try_from(asked).unwrap_or(usize::MAX);
+        let mut reached = page.len() < std::mem::replace(&mut count, PAGE);
         for raw in &page {
             let Some(message) = Message::parse(raw.get()) else { continue };
             // Without a time of its own it has that of the one beside it.

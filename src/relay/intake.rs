@@ -248,9 +248,9 @@ pub(super) async fn poll(shared: &Shared) {
                 }
                 stored.err().map(|error| error.to_string())
             }
-            // One update may be long, and many together too much.
+            // Many together are too much.
             Err(error) if error.class() == &max::Class::TooLarge && limit > 1 => {
-                limit /= 2;
+                limit = (limit / max::FEWER).max(1);
                 continue;
             }
             Err(error) => {

@@ -86,13 +86,13 @@ pub async fn films_reach_the_agent_whatever_address_they_come_with(intake: Intak
     for (number, address) in [VideoUrl::Usable, VideoUrl::Unsuitable, VideoUrl::Absent].into_iter().enumerate() {
         world.max.control().set_switches(|switches| switches.video_url = address);
         let data = Some(Content(format!("....ftyp film {number}").into_bytes().into()));
-        let film = Draft::attachment(DraftAttachment::Video { data });
-        world.max.control().write(anna.id, world.bot, film).unwrap();
+        let draft = Draft::attachment(DraftAttachment::Video { data });
+        world.max.control().write(anna.id, world.bot, draft).unwrap();
         let entry = world.until("it is with the agent", || world.history(&anna).into_iter().nth(number)).await;
         assert_eq!((entry.text.as_str(), entry.attachments.len()), ("", 1), "{address:?}");
-        let file = entry.attachments[0]["id"].as_str().unwrap().parse().unwrap();
-        let film = world.crm.control().file(file).unwrap();
-        assert_eq!(film.to_vec(), format!("....ftyp film {number}").into_bytes(), "{address:?}");
+        let id = entry.attachments[0]["id"].as_str().unwrap().parse().unwrap();
+        let bytes = world.crm.control().file(id).unwrap();
+        assert_eq!(bytes.to_vec(), format!("....ftyp film {number}").into_bytes(), "{address:?}");
     }
     world.assert_contract_kept();
 }

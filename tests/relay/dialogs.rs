@@ -308,6 +308,10 @@ pub async fn who_was_erased_and_writes_on_into_an_open_chat_is_said_goodbye_at_i
     world.say(&anna, "Вопрос");
     let chat = world.accept(&anna).await;
     world.relay.erase(CustomerId::new(anna.id)).await.unwrap();
+    // The relay's clock runs ahead of the played ones, by which it is written afterwards.
+    let erased_at = world.now();
+    let is_later = || jiff::Timestamp::now().as_millisecond() > erased_at;
+    world.until_true("it is later where customers write", is_later).await;
     world.say(&anna, "Ещё вопрос");
     taken(&world, &anna, 2).await;
     world.pass(HOUR).await;

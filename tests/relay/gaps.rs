@@ -249,12 +249,12 @@ async fn updates_and_messages_that_are_too_much_at_once_are_asked_for_in_smaller
         world.until_true("the first is with the agent", || world.received(&anna).len() == 1).await;
         world.stop().await;
         let long = serde_json::json!({ "type": "hologram", "payload": "x".repeat(3_000_000) });
-        for _ in 0..8 {
+        for _ in 0..6 {
             let draft = Draft::attachment(DraftAttachment::Unknown(long.clone()));
             world.max.control().write(anna.id, world.bot, draft).unwrap();
         }
         world.run().await;
-        world.until_true("all of them are with the agent", || world.received(&anna).len() == 9).await;
+        world.until_true("all of them are with the agent", || world.received(&anna).len() == 7).await;
         world.assert_contract_kept();
     }
 }

@@ -64,8 +64,8 @@ pub(super) async fn poll(shared: &Shared, active: &Active, creatio: &creatio::Cl
                     customer.save(tx, stepper.rules)?;
                 }
             }
-            // What waits is looked at again. By the CRM's own clock; before the first change of a chat there is nothing to go by
-            // but ours.
+            // What waits is looked at again. By the CRM's own clock; before the first change of a
+            // chat there is nothing to go by but ours.
             if !waits && newest > meta::number(tx, meta::CHATS_SEEN)? {
                 meta::set(tx, meta::CHATS_SEEN, &newest.unwrap_or_default().to_string())?;
             }
