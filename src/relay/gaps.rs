@@ -338,9 +338,9 @@ async fn read_one(shared: &Shared, active: &Active, id: CustomerId) -> Result<bo
     Ok(true)
 }
 
-/// Whether asking again would change nothing; of what is too large the least was asked for.
+/// Whether asking again would change nothing.
 fn is_final(class: &Class) -> bool {
-    matches!(class, Class::Refused | Class::NotFound | Class::RecipientGone | Class::TooLarge)
+    matches!(class, Class::Refused | Class::NotFound | Class::RecipientGone)
 }
 
 /// The customer's messages since the gap began, and the newest message of the bot's that the dialog
@@ -354,8 +354,8 @@ async fn missed(
     let mut arrivals = Vec::new();
     let mut bot_seq = None;
     let mut before = None;
-    let mut count = PAGE;
-    for _ in 0..PAGES {
+    let (mut count, mut left) = (PAGE, PAGES * PAGE);
+    while left > 0 {
         let _paced = shared.readings.pace.acquire().await;
         let history = History { before, after: None, count: u32::try_from(count).unwrap_or(1) };
         let page = match active.max.messages_raw(pending.chat_id, history, PAGE_LIMIT).await {
@@ -364,10 +364,16 @@ async fn missed(
                 count = (count / FEWER).max(1);
                 continue;
             }
+            // Behind that one nothing can be asked for; what came before it is not lost for it.
+            Err(error) if error.class() == &Class::TooLarge => {
+                shared.metrics.read_backs_refused.inc();
+                break;
+            }
             page => page?,
         };
+        left = left.saturating_sub(count);
         let (mut oldest, mut beside): (Option<Millis>, Option<Millis>) = (None, None);
-        let mut reached = page.len() < std::mem::replace(&mut count, PAGE);
+        let mut reached = page.len() < count;
         for raw in &page {
             let Some(message) = Message::parse(raw.get()) else { continue };
             // Without a time of its own it has that of the one beside it.

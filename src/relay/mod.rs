@@ -25,10 +25,11 @@
 //!    written. Pauses go by passed time, and MAX's messages are held against MAX's own times: no
 //!    clock that is wrong or set delays, doubles or hides anything.
 //! 5. Auto-replies, the close message and the auto-close fire once per trigger, across restarts and
-//!    clock changes. What had to wait is judged once more when its turn at MAX has come, by the
-//!    rules of that moment. Only an appeal opens a chat: an edit or a removal goes into the newest
-//!    one or is left and counted. Without a receiver new appeals wait; a dialog whose chat the
-//!    agents have goes on.
+//!    clock changes, and no dialog is closed for silence before what was said while the relay was
+//!    away is here ([`catching_up`]). What had to wait is judged once more when its turn at MAX has
+//!    come, by the rules of that moment. Only an appeal opens a chat: an edit or a removal goes
+//!    into the newest one or is left and counted. Without a receiver new appeals wait; a dialog
+//!    whose chat the agents have goes on.
 //! 6. Nothing is dropped: a message that cannot be delivered becomes a dead letter with its reason,
 //!    and the agent is told; so does one that cannot be read, while what is odd in one field costs
 //!    only that field. What the customer sees, the agent sees. A report counts only while it is the
@@ -257,7 +258,10 @@ impl Relay {
         let (now, passed) = (self.shared.clock.now(), self.shared.clock.passed());
         let max_time = self.shared.moments.time(passed);
         let intake = active.config.channel.intake.clone();
-        let changes = before.is_some_and(|before| before.config.channel.intake != intake);
+        let is_to_be_read = before.is_some_and(|before| {
+            let (before, now) = (&before.config.channel, &active.config.channel);
+            before.intake != intake || (before.suspended && !now.suspended)
+        });
         let settings = Arc::clone(&active);
         // What was refused meanwhile is missing before the first dialog is closed for silence.
         let refused = self.shared.readings.take_refused();
@@ -282,7 +286,8 @@ impl Relay {
         if has_switched {
             self.shared.moments.note(Moment::Switched, passed, Millis::MIN);
         }
-        if changes {
+        // What MANGO OFFICE told of meanwhile was not taken.
+        if is_to_be_read {
             self.shared.mango_rounds.note_loss();
         }
         self.shared.activate(active);

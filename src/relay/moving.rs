@@ -179,7 +179,17 @@ pub struct Imported {
 pub fn import(folder: &Path, from: &mut impl Read) -> Result<Imported, MoveError> {
     fs::create_dir_all(folder).map_err(at(folder))?;
     let incoming = folder.join(INCOMING);
-    let outcome = take_in(folder, &incoming, from);
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(&incoming);
+    let mut file = file.map_err(at(&incoming))?;
+    match file.try_lock() {
+        // Another import may have put it into the store's place between the two.
+        Ok(()) if is_at(&file, &incoming) => {}
+        Ok(()) | Err(TryLockError::WouldBlock) => return Err(MoveError::Busy(folder.to_owned())),
+        Err(TryLockError::Error(error)) => return Err(at(&incoming)(error)),
+    }
+    file.set_len(0).map_err(at(&incoming))?;
+    let outcome = take_in(folder, &incoming, &mut file, from);
     if outcome.is_err() {
         // Refused: what was written of it is of no use.
         let _ = fs::remove_file(&incoming);
@@ -187,10 +197,8 @@ pub fn import(folder: &Path, from: &mut impl Read) -> Result<Imported, MoveError
     outcome
 }
 
-fn take_in(folder: &Path, incoming: &Path, from: &mut impl Read) -> Result<Imported, MoveError> {
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(incoming).map_err(at(incoming))?;
-    io::copy(from, &mut file).and_then(|_| file.sync_all()).map_err(at(incoming))?;
+fn take_in(folder: &Path, incoming: &Path, file: &mut File, from: &mut impl Read) -> Result<Imported, MoveError> {
+    io::copy(from, file).and_then(|_| file.sync_all()).map_err(at(incoming))?;
     let brought = bot_of_copy(incoming).map_err(MoveError::NotAStore)?;
     let had_moved = has_moved(folder);
     let _held = if had_moved { None } else { Some(hold(folder, "import")?) };

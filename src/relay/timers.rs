@@ -16,6 +16,8 @@ use crate::policy::Event;
 use crate::time::Millis;
 
 const HOUSEKEEPING_INTERVAL: Millis = 600_000;
+/// When a dialog is ticked again that is due still.
+const AGAIN: Millis = 1_000;
 
 /// Waits for other settings than those last seen through `settings`.
 pub(super) async fn changed(settings: &mut watch::Receiver<Option<Arc<Active>>>) {
@@ -39,16 +41,9 @@ pub(super) async fn run(shared: &Shared) {
                     changed(&mut settings).await;
                     continue;
                 };
-                match shared.step(&active, tick).await {
-                    Ok(stuck) => {
-                        if stuck {
-                            shared.clock.sleep(1_000).await;
-                        }
-                    }
-                    Err(error) => {
-                        shared.store_failed(&error);
-                        shared.clock.sleep(1_000).await;
-                    }
+                if let Err(error) = shared.step(&active, tick).await {
+                    shared.store_failed(&error);
+                    shared.clock.sleep(1_000).await;
                 }
             }
             Some(due) => {
@@ -60,18 +55,19 @@ pub(super) async fn run(shared: &Shared) {
     }
 }
 
-/// Ticks the dialogs that are due, a hundred at a time. `stuck`: one of them is due still, so that
-/// a pause is in order.
-fn tick(stepper: &Stepper<'_>) -> Result<bool, StoreError> {
+/// Ticks the dialogs that are due, a hundred at a time.
+fn tick(stepper: &Stepper<'_>) -> Result<(), StoreError> {
     let Stepper { tx, rules, context, .. } = *stepper;
-    let mut stuck = false;
     for id in customer::due(tx, context.now)? {
         let mut customer = Customer::load(tx, id)?;
         stepper.step(&mut customer, &Event::Tick, None)?;
         customer.save(tx, rules)?;
-        stuck |= crate::policy::next_due(rules, &customer.dialog).is_some_and(|next| next <= context.now);
+        // What must not happen yet keeps nothing waiting that may.
+        if crate::policy::next_due(rules, &customer.dialog).is_some_and(|next| next <= context.now) {
+            customer::put_off(tx, id, context.now + AGAIN)?;
+        }
     }
-    Ok(stuck)
+    Ok(())
 }
 
 /// Forgets what is older than the retention, and keeps the count of open dialogs, until the relay

@@ -331,8 +331,9 @@ fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet
     match &row.kind {
         OutboxKind::Message => match parts(row) {
             Ok(parts) => {
+                // Whoever is written to has a dialog again.
                 if let Some(chat) = row.chat_id {
-                    step(&mut customer, Event::AgentAnswered { chat })?;
+                    stepper.step(&mut customer, &Event::AgentAnswered { chat }, None)?;
                 }
                 to_customer(stepper, &customer, row, &parts, first)?;
             }
@@ -377,7 +378,7 @@ fn take_row(stepper: &Stepper<'_>, row: &OutboxRow, first: bool, fresh: &HashSet
             report(&Report::Failed(format!("вид записи «{kind}» этой версии MaxChannel неизвестен")))?;
         }
     }
-    if !is_forgotten {
+    if !is_forgotten || !customer.dialog.is_blank() {
         customer.save(stepper.tx, stepper.rules)?;
     }
     Ok(true)

@@ -162,6 +162,12 @@ pub(in crate::relay) fn due(tx: &Tx<'_>, now: Millis) -> Result<Vec<CustomerId>,
     Ok(due.collect::<Result<_, _>>()?)
 }
 
+/// Lets a dialog wait for its next tick, however long it has been due.
+pub(in crate::relay) fn put_off(tx: &Tx<'_>, id: CustomerId, until: Millis) -> Result<(), StoreError> {
+    tx.connection.prepare_cached("UPDATE customer SET due_at = ?2 WHERE id = ?1")?.execute(params![id, until])?;
+    Ok(())
+}
+
 /// Whether any dialog is open.
 pub(in crate::relay) fn any_open(tx: &Tx<'_>) -> Result<bool, StoreError> {
     Ok(tx.connection.prepare_cached("SELECT 1 FROM customer WHERE open = 1")?.exists([])?)

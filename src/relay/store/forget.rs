@@ -3,7 +3,7 @@
 
 use rusqlite::params;
 
-use super::gap::KEYS_KEPT;
+use super::gap::{self, KEYS_KEPT};
 use super::{StoreError, Tx};
 use crate::time::Millis;
 
@@ -36,6 +36,7 @@ impl Forgotten {
     pub fn forget(self, tx: &Tx<'_>, now: Millis, before: Millis) -> Result<bool, StoreError> {
         let piece = i64::try_from(PIECE).unwrap_or(i64::MAX);
         let (updates, crm) = (now - KEYS_KEPT, now - CRM_KEYS_KEPT);
+        let updates = gap::reads_from(tx, now)?.map_or(updates, |since| since.min(updates));
         let gone = tx.connection.prepare_cached(self.0)?.execute(params![before, updates, crm, piece])?;
         Ok(gone >= PIECE)
     }

@@ -10,6 +10,7 @@ use super::meta::{self, Moment};
 use super::{StoreError, Tx};
 use crate::contract::CustomerId;
 use crate::max::ChatId;
+use crate::max::update::is_time;
 use crate::time::Millis;
 
 /// How far behind its beginning a gap is read: MAX repeats for a while before it gives up, so what
@@ -73,6 +74,14 @@ pub(in crate::relay) fn note(tx: &Tx<'_>, since: Millis, kind: Kind, now: Millis
         .execute(params![id, begun, lasting, now])?;
     tx.connection.execute("DELETE FROM gap WHERE noted_at < ?1 AND id < ?2", params![now - KEPT, id])?;
     Ok(())
+}
+
+/// From when on keys are needed for what is being read back, by MAX's time: of gaps of the last
+/// day.
+pub(in crate::relay) fn reads_from(tx: &Tx<'_>, now: Millis) -> Result<Option<Millis>, StoreError> {
+    let sql = "SELECT min(since) FROM gap WHERE noted_at > ?1";
+    let since: Option<Millis> = tx.connection.prepare_cached(sql)?.query_row([now - 86_400_000], |row| row.get(0))?;
+    Ok(since.map(|since| since.saturating_sub(OVERLAP)))
 }
 
 /// When the newest update came that is older than `before`, by MAX's time; where there is none,
@@ -144,7 +153,7 @@ pub(in crate::relay) fn pending(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Res
     // Further back the keys are gone that tell what is known. Of what came after the beginning
     // nothing was known when the gap was noted, however long ago it began.
     let forgotten = now - KEYS_KEPT + 86_400_000;
-    let is_unknown_since = begun > 0 && noted_at > forgotten;
+    let is_unknown_since = is_time(begun) && noted_at > forgotten;
     let from = if is_unknown_since { forgotten.min(begun) } else { forgotten };
     let since = begun.saturating_sub(OVERLAP).max(floor).max(from);
     Ok(Some(Pending { gap, chat_id, since, open, known_at }))

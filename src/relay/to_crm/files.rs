@@ -107,6 +107,10 @@ impl FetchError {
         }
     }
 
+    fn is_too_large(&self) -> bool {
+        matches!(self, Self::Max(error) if error.class() == &max::Class::TooLarge)
+    }
+
     fn may_be_expired(&self) -> bool {
         match self {
             Self::NoAddress => true,
@@ -142,24 +146,24 @@ impl Place {
         Self { url: url.clone(), video_token }
     }
 
-    async fn download(&self, max: &max::Client, largest: usize) -> Result<max::Download, FetchError> {
+    async fn by_url(&self, max: &max::Client, largest: usize) -> Result<max::Download, FetchError> {
+        match &self.url {
+            Some(url) => Ok(max.download(url, largest).await?),
+            None => Err(FetchError::NoAddress),
+        }
+    }
+
+    /// The best first: of one that is too large for the CRM a smaller one may do.
+    async fn by_token(&self, max: &max::Client, largest: usize) -> Result<max::Download, FetchError> {
+        let Some(token) = &self.video_token else { return Err(FetchError::NoAddress) };
         let mut last = FetchError::NoAddress;
-        if let Some(url) = &self.url {
-            match max.download(url, largest).await {
+        for (_, url) in max.video(token).await?.mp4 {
+            match max.download(&url, largest).await {
                 Ok(download) => return Ok(download),
                 Err(error) => last = error.into(),
             }
-        }
-        if let Some(token) = self.video_token.as_deref().filter(|_| last.is_of_the_address()) {
-            // The best first: of one that is too large for the CRM a smaller one may do.
-            for (_, url) in max.video(token).await?.mp4 {
-                match max.download(&url, largest).await {
-                    Ok(download) => return Ok(download),
-                    Err(error) => last = error.into(),
-                }
-                if !last.is_of_the_address() {
-                    break;
-                }
+            if !last.is_of_the_address() {
+                break;
             }
         }
         Err(last)
@@ -167,22 +171,31 @@ impl Place {
 }
 
 async fn fetch(max: &max::Client, file: &IncomingFile, largest: usize) -> Result<(Bytes, String, String), FetchError> {
-    let place = Place { url: file.url.clone(), video_token: file.video_token.clone() };
-    let download = match place.download(max, largest).await {
-        Ok(download) => download,
-        // Addresses expire; the message itself has a fresh one.
-        Err(error) if error.may_be_expired() => {
-            let fresh = max.message(&file.mid).await?;
-            let attachments = match fresh.link {
-                Some(link) if file.in_link => link.attachments,
-                _ => fresh.attachments,
-            };
-            match attachments.get(file.index).map(Place::of).filter(|fresh| *fresh != place) {
-                Some(fresh) => fresh.download(max, largest).await?,
-                None => return Err(error),
+    let mut place = Place { url: file.url.clone(), video_token: file.video_token.clone() };
+    let mut outcome = place.by_url(max, largest).await;
+    // Addresses expire; the message itself has a fresh one.
+    let has_only_a_token = place.url.is_none() && place.video_token.is_some();
+    if !has_only_a_token && outcome.as_ref().is_err_and(FetchError::may_be_expired) {
+        let message = max.message(&file.mid).await?;
+        let attachments = match message.link {
+            Some(link) if file.in_link => link.attachments,
+            _ => message.attachments,
+        };
+        let fresh = attachments.get(file.index).map(Place::of);
+        if let Some(fresh) = fresh.filter(|fresh| *fresh != place) {
+            place = fresh;
+            outcome = place.by_url(max, largest).await;
+        }
+    }
+    let download = match outcome {
+        Err(error) if error.is_of_the_address() && place.video_token.is_some() => {
+            match place.by_token(max, largest).await {
+                // What is too large stays so, whatever is to be had of it at another time.
+                Err(_) if error.is_too_large() => return Err(error),
+                outcome => outcome?,
             }
         }
-        Err(error) => return Err(error),
+        outcome => outcome?,
     };
     let name = match file.kind {
         MessageType::File => file.name.clone(),
