@@ -114,15 +114,16 @@ pub(super) fn begin(wanted: &Path) -> Result<(File, PathBuf), String> {
     let mut name = wanted.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let path = wanted.with_file_name(name);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(&path).map_err(|error| fails(&path, error.to_string()))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(fails(&path, "another export writes it".to_owned())),
-        Err(TryLockError::Error(error)) => return Err(fails(&path, error.to_string())),
+    if path.symlink_metadata().is_ok() {
+        if File::open(&path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))) {
+            return Err(fails(&path, "another export writes it".to_owned()));
+        }
+        std::fs::remove_file(&path).map_err(|error| fails(&path, error.to_string()))?;
     }
-    file.set_len(0).map_err(|error| fails(&path, error.to_string()))?;
+    // Nobody's link is followed and nobody's file written to: it is ours alone from its first byte.
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    let file = file.map_err(|error| fails(&path, error.to_string()))?;
+    file.lock().map_err(|error| fails(&path, error.to_string()))?;
     Ok((file, path))
 }
 
@@ -153,15 +154,25 @@ fn bring(args: &ImportArgs, folder: &Path) -> Result<Result<String, MoveError>, 
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
     fn what_a_killed_export_has_left_is_written_anew_and_a_finished_one_is_not_touched() {
         let folder = tempfile::tempdir().unwrap();
         let (wanted, unfinished) = (folder.path().join("support.store"), folder.path().join("support.store.part"));
+        let other = folder.path().join("other");
+        std::fs::write(&other, "somebody's").unwrap();
+        std::os::unix::fs::symlink(&other, &unfinished).unwrap();
+        drop(begin(&wanted).unwrap());
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "somebody's", "a link was followed");
         std::fs::write(&unfinished, "half of a store").unwrap();
+        std::fs::set_permissions(&unfinished, Permissions::from_mode(0o666)).unwrap();
         let (file, path) = begin(&wanted).unwrap();
-        assert_eq!((path, file.metadata().unwrap().len()), (unfinished, 0));
+        let made = file.metadata().unwrap();
+        assert_eq!((path, made.len(), made.permissions().mode() & 0o777), (unfinished, 0, 0o600));
         assert!(!wanted.exists());
         assert!(begin(&wanted).unwrap_err().ends_with("another export writes it"));
         std::fs::write(&wanted, "a store").unwrap();

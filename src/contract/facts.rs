@@ -65,6 +65,12 @@ impl Facts {
         let dead_letters = self.undelivered.dead_letters.max(self.dead_letters);
         Undelivered { dead_letters, ..self.undelivered }
     }
+
+    /// The same, where it is known: while a store is held nobody looks into it.
+    #[must_use]
+    pub fn undelivered_if_known(&self) -> Option<Undelivered> {
+        (self.store_away() != Some(&Trouble::StoreHeld)).then(|| self.undelivered_in_all())
+    }
 }
 
 /// Relays of an older version do not say.
@@ -156,7 +162,7 @@ pub struct SideFacts {
 
 impl Facts {
     /// Of a relay whose store is being moved or has left, as the trouble says: it carries nothing,
-    /// and has nothing to deliver.
+    /// and has nothing to deliver once the store has left.
     #[must_use]
     pub fn without_store(revision: &str, trouble: Trouble, now: Millis) -> Self {
         let away = SideFacts { ok: false, code: Some(trouble), since: now };
@@ -180,9 +186,7 @@ impl Facts {
             receipt: None,
         }
     }
-}
 
-impl Facts {
     /// Why the relay carries nothing though it answers: its store is being moved or has left.
     #[must_use]
     pub fn store_away(&self) -> Option<&Trouble> {

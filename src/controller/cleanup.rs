@@ -381,7 +381,7 @@ async fn undelivered(
     if let Some(place) = relay_link::place(context, scope, &name) {
         let config = state.reconciler.relay();
         if let Ok(facts) = relay_link::ask(context, &name, &place, config.as_ref()).await {
-            state.undelivered = Some(facts.undelivered_in_all());
+            state.undelivered = facts.undelivered_if_known().or(state.undelivered);
             state.facts = Some(facts);
         }
     }

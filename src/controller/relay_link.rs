@@ -142,7 +142,7 @@ fn hear(state: &mut ChannelState, place: &Place, answer: Answer, config: Option<
     let outcome = match answer.facts {
         Ok(facts) => {
             state.reconciler.hear(state.facts.as_ref(), &facts);
-            state.undelivered = Some(facts.undelivered_in_all());
+            state.undelivered = facts.undelivered_if_known().or(state.undelivered);
             state.facts = Some(facts);
             Ok(answer.by_service)
         }

@@ -319,6 +319,8 @@ async fn serve(shared: &Shared, channel: &ChannelRef, memory: &Memory, reconcile
             shared.relays.remove(&channel.namespace, &channel.name);
             relay.stop().await;
         }
+        // Nobody looks any more whether the store is away.
+        serving.facts = serving.facts.take().filter(|facts| facts.store_away().is_none());
         return;
     };
     serving.wanted.clone_from(&config.channel.revision);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use jiff::tz::TimeZoneDatabase;
 use serde_json::Value;
-use url::{Host, Url};
+use url::Url;
 
 use super::{Finding, hours, metadata};
 use crate::api::{
@@ -405,10 +405,13 @@ fn intake_rules(intake: &Intake, at: &FieldPath, found: &mut Vec<Finding>) {
     let Some(text) = &webhook.url else { return };
     let before = found.len();
     sound_address(text, &at.key("url"), found);
-    if Url::parse(text).is_ok_and(|url| url.scheme() == "http" && !is_this_machine(&url)) {
+    if let Some(url) = Url::parse(text).ok().filter(|url| url.scheme() == "http") {
         let message =
             "is not encrypted, and MAX calls https:// only: write it with https:// and serve a certificate there";
-        found.push(Finding::error(at.key("url"), message));
+        // A MAX that is played, and calls plain addresses too, stands where no public name leads.
+        let at = at.key("url");
+        let is_wrong = url.host_str().is_some_and(is_public);
+        found.push(if is_wrong { Finding::error(at, message) } else { Finding::warning(at, message) });
     }
     let sound = found[before..].iter().all(|finding| finding.severity == super::Severity::Warning);
     let Ok(url) = Url::parse(text) else { return };
@@ -418,16 +421,6 @@ fn intake_rules(intake: &Intake, at: &FieldPath, found: &mut Vec<Finding>) {
     }
     if sound && url.host_str().is_some_and(|host| !is_public(host)) {
         found.push(Finding::warning(at.key("url"), format!("{UNREACHABLE}: write one like https://max.acme.ru")));
-    }
-}
-
-/// Where only a MAX that is played on this machine can call, and that calls plain addresses too.
-fn is_this_machine(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 

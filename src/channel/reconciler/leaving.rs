@@ -69,13 +69,14 @@ impl Reconciler {
         unseen
     }
 
-    /// What stands outside and another installation has made, which is left to it: one sentence
-    /// each.
+    /// What stands outside and another installation or channel has made, which is left to it: one
+    /// sentence each.
     #[must_use]
     pub fn of_others(&self) -> Vec<String> {
         let Some(desired) = &self.desired else { return Vec::new() };
         let mut found = Vec::new();
-        let remedy = "stays: if that is this channel, give its installation by --installation-id";
+        let remedy = "stays: if that is this channel under its former controller, give that one's --installation-id; \
+                      if another serves it now, there is nothing to do";
         if let Some(owner) = plan::marked_elsewhere(desired, &self.observation) {
             found.push(format!("the channel in the CRM belongs to {owner} and {remedy}"));
         }
