@@ -109,7 +109,7 @@ async fn run_is_ready_stops_in_time_tells_no_secret_and_remove_takes_all_away() 
     let foreign = [&arguments[..], &["--installation-id", "another"]].concat();
     let (code, said) = tokio::task::block_in_place(|| Process::start(&foreign, &world).ended());
     assert_eq!(code, Some(1), "{said}");
-    for words in ["the channel in the CRM belongs to", "the subscription in MAX", "give its installation by --inst"] {
+    for words in ["the channel in the CRM belongs to", "the subscription in MAX", "give that one's --inst"] {
         assert!(said.contains(words), "{words}: {said}");
     }
     assert_eq!((world.subscriptions().len(), &world.channel_row().unwrap()["IsActive"]), (1, &true.into()));
