@@ -50,11 +50,7 @@ impl SocketArgs {
                 Err(format!("there is no channel in {}: name it with --channel, or give --data-dir", folder.display()))
             }
             1 => Ok(found.remove(0)),
-            _ => {
-                let names = found.iter().filter_map(|path| path.strip_prefix(&folder).ok());
-                let names: Vec<String> = names.map(|path| path.display().to_string()).collect();
-                Err(format!("there are several channels: name one with --channel ({})", names.join(", ")))
-            }
+            _ => Err(several(&folder, found.iter().map(PathBuf::as_path))),
         }
     }
 
@@ -68,12 +64,22 @@ impl SocketArgs {
             return Ok(found.remove(0));
         }
         let folder = data_dir(self.data_dir.clone())?;
-        let names: Vec<String> = found
-            .iter()
-            .filter_map(|path| path.parent()?.strip_prefix(&folder).ok())
-            .map(|path| path.display().to_string())
-            .collect();
-        Err(format!("there are several channels: name one with --channel ({})", names.join(", ")))
+        Err(several(&folder, found.iter().filter_map(|path| path.parent())))
+    }
+
+    /// The same where nobody may be left out: who is to be erased may stand in the store of a relay
+    /// that does not run.
+    ///
+    /// # Errors
+    /// One sentence: there is none, or it is not clear which.
+    pub(super) fn find_only(&self) -> Result<PathBuf, String> {
+        let folder = data_dir(self.data_dir.clone())?;
+        let below = entries(&folder).into_iter().flat_map(|namespace| entries(&namespace));
+        let stores: Vec<PathBuf> = below.filter(|place| place.join(STORE).exists()).collect();
+        if self.channel.is_some() || stores.len() < 2 {
+            return self.find();
+        }
+        Err(several(&folder, stores.iter().map(PathBuf::as_path)))
     }
 
     /// The sockets of all channels that are meant and whose relays run, at least one.
@@ -178,6 +184,13 @@ pub(super) async fn ask<T: DeserializeOwned>(
         .map_err(|_| "the relay's answer is not understood: is it of another version?".to_owned())
 }
 
+/// One sentence that names the channels among which to choose.
+fn several<'a>(folder: &Path, places: impl Iterator<Item = &'a Path>) -> String {
+    let names: Vec<String> =
+        places.filter_map(|place| place.strip_prefix(folder).ok()).map(|name| name.display().to_string()).collect();
+    format!("there are several channels: name one with --channel ({})", names.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
@@ -204,6 +217,13 @@ mod tests {
         assert_eq!(of(None).find_all().unwrap(), std::slice::from_ref(&runs));
         assert_eq!(of(None).find().unwrap(), runs);
         assert_eq!(of(Some("support")).find().unwrap(), runs);
+        assert_eq!(of(None).find_only().unwrap(), runs);
+        for name in ["stopped", "support"] {
+            std::fs::write(place(name).with_file_name(STORE), "").unwrap();
+        }
+        let several = of(None).find_only().unwrap_err();
+        assert!(several.contains("default/stopped") && several.contains("default/support"), "{several}");
+        assert_eq!(of(Some("support")).find_only().unwrap(), runs);
         assert!(of(Some("gone")).find().unwrap_err().starts_with("nobody answers in"));
     }
 }

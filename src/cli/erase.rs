@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 async fn erase(args: &Args) -> Result<ExitCode, String> {
-    let erased: Erased = ask(&args.socket.find()?, "/erase", Some(&Erase { customer: args.customer })).await?;
+    let erased: Erased = ask(&args.socket.find_only()?, "/erase", Some(&Erase { customer: args.customer })).await?;
     let text = match args.output {
         Output::Json => json(&erased)?,
         Output::Text if erased == Erased::default() => format!("nothing was known of max:{}\n", args.customer),

@@ -91,7 +91,8 @@ fn take_out(args: &ExportArgs, folder: &Path) -> Result<Result<String, MoveError
         if outcome.is_err() {
             let _ = std::fs::remove_file(&unfinished);
         } else {
-            finish(&file, &unfinished, &args.file)?;
+            finish(&file, &unfinished, &args.file)
+                .or_else(|message| stays_after_all(args.keep, folder, &unfinished, &message))?;
         }
         return Ok(outcome.map(told));
     }
@@ -102,6 +103,16 @@ fn take_out(args: &ExportArgs, folder: &Path) -> Result<Result<String, MoveError
     let outcome = moving::export(folder, &mut stdout, kept);
     stdout.flush().map_err(|error| format!("stdout cannot be written: {error}"))?;
     Ok(outcome.map(told))
+}
+
+/// What is not safe in the file has not left: the relay goes on, and nobody shall bring the file
+/// anywhere.
+fn stays_after_all(keep: bool, folder: &Path, unfinished: &Path, message: &str) -> Result<(), String> {
+    let _ = std::fs::remove_file(unfinished);
+    if !keep {
+        moving::release(folder).map_err(|error| format!("{message}; {error}: run `maxchannel export --undo`"))?;
+    }
+    Err(format!("{message}; nothing has left, and the relay goes on"))
 }
 
 /// The file as long as it is empty or half of the store, under a name of its own: nobody shall take
@@ -130,10 +141,8 @@ pub(super) fn begin(wanted: &Path) -> Result<(File, PathBuf), String> {
 /// Gives a file that holds the whole store the name that was asked for.
 pub(super) fn finish(file: &File, unfinished: &Path, wanted: &Path) -> Result<(), String> {
     file.sync_all().map_err(|error| format!("{} cannot be written: {error}", unfinished.display()))?;
-    std::fs::rename(unfinished, wanted).map_err(|error| {
-        let (is, shall) = (unfinished.display(), wanted.display());
-        format!("the store is whole in {is}, which cannot be renamed to {shall} ({error}): rename it")
-    })
+    std::fs::rename(unfinished, wanted)
+        .map_err(|error| format!("{} cannot be renamed to {}: {error}", unfinished.display(), wanted.display()))
 }
 
 fn bring(args: &ImportArgs, folder: &Path) -> Result<Result<String, MoveError>, String> {
@@ -158,6 +167,19 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn what_cannot_be_finished_has_not_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let (wanted, unfinished) = (folder.path().join("support.store"), folder.path().join("support.store.part"));
+        std::fs::write(folder.path().join("hold"), "moved").unwrap();
+        let (file, path) = begin(&wanted).unwrap();
+        std::fs::create_dir(&wanted).unwrap();
+        let message = finish(&file, &path, &wanted).unwrap_err();
+        let told = stays_after_all(false, folder.path(), &unfinished, &message).unwrap_err();
+        assert!(told.ends_with("nothing has left, and the relay goes on"), "{told}");
+        assert!(!unfinished.exists() && !moving::has_moved(folder.path()));
+    }
 
     #[test]
     fn what_a_killed_export_has_left_is_written_anew_and_a_finished_one_is_not_touched() {

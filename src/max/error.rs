@@ -219,7 +219,7 @@ impl Call {
             401 | 403 | 404 | 410 => gone,
             _ => Class::Refused,
         };
-        self.error(class, Some(status), code, message, false)
+        Error { retry_after: retry_after(answer), ..self.error(class, Some(status), code, message, false) }
     }
 
     /// 2xx of an upload host that brings no token.
@@ -426,8 +426,9 @@ mod tests {
         for (status, header, expected) in [(429, "7", Some(7)), (503, " 12 ", Some(12)), (403, "soon", None)] {
             let mut refused = answer(status, "");
             refused.headers_mut().insert("retry-after", header.parse().unwrap());
-            let error = SEND.refused(&refused, &[]);
-            assert_eq!(error.retry_after(), expected.map(Duration::from_secs), "{status}");
+            for error in [SEND.refused(&refused, &[]), SEND.foreign(&refused, Class::NotFound)] {
+                assert_eq!(error.retry_after(), expected.map(Duration::from_secs), "{status}");
+            }
         }
     }
 
