@@ -1,6 +1,8 @@
 //! What may happen to a customer, what follows from it, and what is remembered of a dialog. The
 //! rules are in [`super::step`].
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -400,15 +402,36 @@ impl Dialog {
         if untaken { None } else { Some(current.last + rules.auto_close?) }
     }
 
+    /// Somebody has set the clock back by so much. One whose last step was in `knowing` may have
+    /// been stepped by the new time already, and stays as it is. Returns whether it is another.
+    pub fn clock_was_set_back(&mut self, by: Millis, knowing: &RangeInclusive<Millis>) -> bool {
+        let may_know = knowing.contains(&self.seen);
+        if !may_know {
+            self.set_back(by);
+            self.seen -= by;
+        }
+        !may_know
+    }
+
+    /// Whether its last step was before that.
+    #[must_use]
+    pub fn is_older_than(&self, at: Millis) -> bool {
+        self.seen < at
+    }
+
+    fn set_back(&mut self, by: Millis) {
+        for dialog in self.current.iter_mut().chain(&mut self.before) {
+            dialog.set_back(by);
+        }
+        self.wrote_at -= by;
+    }
+
     /// Follows the clock. Where it has been set back, the dialog's own times go back with it, so
     /// that what has elapsed stays elapsed.
     pub(super) fn follow_clock(&mut self, now: Millis) {
         let back = self.seen - now;
         if back > 0 {
-            for dialog in self.current.iter_mut().chain(&mut self.before) {
-                dialog.set_back(back);
-            }
-            self.wrote_at -= back;
+            self.set_back(back);
         }
         self.seen = now;
     }

@@ -9,6 +9,7 @@
 //! fallback, the others stay. One that asks by `Retry-After` to be left alone is: whose question
 //! can still be answered in its time waits so long, and for all others the bot is away.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,6 +35,8 @@ use crate::transport::{Hold, Options, whole_characters};
 
 /// How long a bot that failed is left alone.
 pub(super) const AWAY: Millis = 30_000;
+/// Between two attempts to write an answer down.
+const AGAIN: Millis = 1_000;
 /// A first try and one more.
 const ATTEMPTS: usize = 2;
 
@@ -45,7 +48,7 @@ pub(super) enum BotState {
     Away,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Answer {
     messages: Vec<Vec<Part>>,
     hand_over: bool,
@@ -123,9 +126,20 @@ pub(super) async fn serve(shared: &Shared, id: CustomerId) -> Outcome {
         shared.metrics.set_aside(Odd::BotMessage, answer.odd_messages);
         shared.metrics.set_aside(Odd::BotButton, answer.odd_buttons);
     }
-    match finish(shared, &active, id, row, question, answer).await {
-        Ok(()) => Outcome::Done,
-        Err(error) => shared.store_failed(&error),
+    // It is kept until it is on disk: asking again would tell the bot the same twice.
+    loop {
+        let active = shared.active().unwrap_or_else(|| Arc::clone(&active));
+        match finish(shared, &active, id, row, question.clone(), answer.clone()).await {
+            Ok(()) => return Outcome::Done,
+            Err(error) => {
+                let outcome = shared.store_failed(&error);
+                let is_hopeless = error.is_odd_row() || matches!(error, StoreError::Closed);
+                if is_hopeless || *shared.stopping.borrow() {
+                    return outcome;
+                }
+                shared.clock.sleep(AGAIN).await;
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::store::receipt;
 use super::store::to_crm::{self, CrmTask};
 use super::store::to_max::{self, Origin, Part};
 use super::store::{Position, StoreError};
+use super::unseen_edits;
 use crate::contract::CustomerId;
 use crate::contract::config::Source;
 use crate::creatio::Author;
@@ -141,6 +142,11 @@ impl Stepper<'_> {
                 if let Some(incoming) = render::incoming(update, position.0) {
                     self.wrote(customer, &incoming, taken, said)?;
                 }
+            }
+            update::Event::MessageEdited(edited)
+                if unseen_edits::was_read(self.tx, customer.id, edited, (taken.row, position.0))? =>
+            {
+                return Ok(Fate::Done);
             }
             update::Event::MessageEdited(_) | update::Event::MessageRemoved { .. } => {
                 let Some(incoming) = render::incoming(update, position.0) else { return Ok(Fate::Done) };

@@ -22,7 +22,8 @@ use super::intake::Arrival;
 use super::pause;
 use super::state::Shared;
 use super::store::gap::{self, Kind, Pending};
-use super::store::{StoreError, Tx, meta};
+use super::store::{StoreError, Tx, inbox, meta};
+use super::unseen_edits::Reading;
 use crate::contract::CustomerId;
 use crate::max::update::is_time;
 use crate::max::{Class, FEWER, History, Message};
@@ -302,20 +303,21 @@ pub(super) async fn read(shared: &Shared) {
 /// False: MAX did not answer, and the gap stays.
 async fn read_one(shared: &Shared, active: &Active, id: CustomerId) -> Result<bool, StoreError> {
     let now = shared.clock.now();
-    let Some(pending) = shared.store.transact(move |tx| gap::pending(tx, id, now)).await? else {
-        return Ok(true);
-    };
-    let (arrivals, bot_seq) = match missed(shared, active, &pending).await {
+    let begun = move |tx: &Tx<'_>| Ok((gap::pending(tx, id, now)?, inbox::newest_row(tx)?));
+    let (Some(pending), known_to) = shared.store.transact(begun).await? else { return Ok(true) };
+    let bot = active.config.channel.bot_user_id;
+    let Missed { arrivals, bot_seq, newest } = match missed(shared, active, &pending).await {
         Ok(found) => found,
         Err(error) if is_final(error.class()) => {
             shared.metrics.read_backs_refused.inc();
-            (Vec::new(), None)
+            Missed::default()
         }
         Err(error) => {
             tracing::debug!(%error, "a dialog could not be read back; it is tried again");
             return Ok(false);
         }
     };
+    let reading = Reading { newest, known_to };
     let found = shared
         .store
         .transact(move |tx| {
@@ -326,9 +328,17 @@ async fn read_one(shared: &Shared, active: &Active, id: CustomerId) -> Result<bo
             let mut found = 0;
             for arrival in &arrivals {
                 // Only of this dialog's customer, whatever a page holds.
-                if arrival.is_of(id) {
-                    found += u64::from(arrival.store(tx, now)?.0);
+                if !arrival.is_of(id) {
+                    continue;
                 }
+                let mut is_new = arrival.store(tx, now)?.0;
+                if !is_new
+                    && pending.is_lasting
+                    && let Some(edit) = arrival.unseen_edit(tx, id, (bot, now), reading)?
+                {
+                    is_new = edit.store(tx, now)?.0;
+                }
+                found += u64::from(is_new);
             }
             gap::close(tx, id, &pending, bot_seq)?;
             Ok(found)
@@ -343,16 +353,20 @@ fn is_final(class: &Class) -> bool {
     matches!(class, Class::Refused | Class::NotFound | Class::RecipientGone)
 }
 
-/// The customer's messages since the gap began, and the newest message of the bot's that the dialog
-/// shows.
-async fn missed(
-    shared: &Shared,
-    active: &Active,
-    pending: &Pending,
-) -> Result<(Vec<Arrival>, Option<i64>), crate::max::Error> {
+/// What a dialog shows since a gap began.
+#[derive(Default)]
+struct Missed {
+    /// The customer's messages.
+    arrivals: Vec<Arrival>,
+    /// The newest message of the bot's.
+    bot_seq: Option<i64>,
+    /// When the newest message was written.
+    newest: Millis,
+}
+
+async fn missed(shared: &Shared, active: &Active, pending: &Pending) -> Result<Missed, crate::max::Error> {
     let (bot, now) = (active.config.channel.bot_user_id, shared.clock.now());
-    let mut arrivals = Vec::new();
-    let mut bot_seq = None;
+    let mut missed = Missed::default();
     let mut before = None;
     let (mut count, mut left) = (PAGE, PAGES * PAGE);
     while left > 0 {
@@ -379,17 +393,18 @@ async fn missed(
             // Without a time of its own it has that of the one beside it.
             let at = Some(message.timestamp).filter(|at| is_time(*at)).or(beside).unwrap_or(now);
             beside = Some(at);
+            missed.newest = missed.newest.max(at);
             oldest = Some(oldest.map_or(at, |oldest| oldest.min(at)));
             if at < pending.since {
                 reached = true;
                 continue;
             }
             match &message.sender {
-                Some(sender) if sender.id == bot => bot_seq = bot_seq.max(Some(message.seq)),
+                Some(sender) if sender.id == bot => missed.bot_seq = missed.bot_seq.max(Some(message.seq)),
                 Some(_) => {
                     let update =
                         format!(r#"{{"update_type":"message_created","timestamp":{at},"message":{}}}"#, raw.get());
-                    arrivals.push(Arrival::read(update, bot, now));
+                    missed.arrivals.push(Arrival::read(update, bot, now));
                 }
                 None => {}
             }
@@ -399,5 +414,5 @@ async fn missed(
         }
         before = oldest;
     }
-    Ok((arrivals, bot_seq))
+    Ok(missed)
 }

@@ -21,6 +21,7 @@ use super::store::gap::{self, Kind, Pending};
 use super::store::receipt::{self, Counted};
 use super::store::{Extent, Position, StoreError, Tx, customer::Customer, inbox, meta};
 use super::to_crm;
+use super::unseen_edits::{self, Reading};
 use crate::contract::CustomerId;
 use crate::contract::admin::Direction;
 use crate::contract::config::{Intake, Source};
@@ -69,6 +70,18 @@ impl Arrival {
     /// Something that happened at MANGO OFFICE and that no messenger brings.
     pub fn of_mango(key: String, customer: CustomerId, position: Position, raw: String) -> Self {
         Self { key, whose: Whose::Customer(customer), position, said: None, raw, update: None, kind: "other" }
+    }
+
+    /// The edit that a message which is known has had in a gap.
+    pub fn unseen_edit(
+        &self,
+        tx: &Tx<'_>,
+        customer: CustomerId,
+        (bot, now): (i64, Millis),
+        reading: Reading,
+    ) -> Result<Option<Self>, StoreError> {
+        let found = unseen_edits::find(tx, customer, &self.raw, reading)?;
+        Ok(found.map(|edit| Self { key: edit.key, ..Self::read(edit.raw, bot, now) }))
     }
 
     /// Whether it says itself that it is this customer's.
@@ -254,6 +267,7 @@ pub(super) async fn poll(shared: &Shared) {
                 continue;
             }
             Err(error) => {
+                shared.catching_up.poll_missed();
                 shared.max_failed(&error, Some(Trouble::MaxUnreachable));
                 Some(error.to_string())
             }

@@ -114,6 +114,7 @@ mod timers;
 mod to_crm;
 mod to_max;
 mod trouble;
+mod unseen_edits;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -288,7 +289,7 @@ impl Relay {
         }
         // What MANGO OFFICE told of meanwhile was not taken.
         if is_to_be_read {
-            self.shared.mango_rounds.note_loss();
+            self.shared.mango_rounds.begin_anew();
         }
         self.shared.activate(active);
         Ok(())

@@ -117,6 +117,7 @@ pub(super) fn tasks(shared: &Arc<Shared>) -> JoinSet<()> {
     background!(share::run);
     background!(sweep::run);
     background!(timers::run);
+    background!(timers::run_clock);
     background!(timers::run_housekeeping);
     tasks
 }

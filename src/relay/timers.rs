@@ -1,5 +1,5 @@
-//! What happens because time has passed: ticks of dialogs, and the forgetting of what is older than
-//! the retention.
+//! What happens because time has passed: ticks of dialogs, also where somebody sets the clock back,
+//! and the forgetting of what is older than the retention.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,12 +12,19 @@ use super::step::Stepper;
 use super::store::StoreError;
 use super::store::customer::{self, Customer};
 use super::store::forget::Forgotten;
+use crate::contract::CustomerId;
 use crate::policy::Event;
 use crate::time::Millis;
 
 const HOUSEKEEPING_INTERVAL: Millis = 600_000;
+/// Between two looks at how far the wall has gone beside passed time.
+const CLOCK_INTERVAL: Millis = 60_000;
+/// What is less is no clock that somebody has set.
+const LARGEST_DRIFT: Millis = 1_000;
+/// Dialogs in one piece of work, so that none holds the writer.
+const PIECE: usize = 200;
 /// When a dialog is ticked again that is due still.
-const AGAIN: Millis = 1_000;
+const AGAIN: Millis = 5_000;
 
 /// Waits for other settings than those last seen through `settings`.
 pub(super) async fn changed(settings: &mut watch::Receiver<Option<Arc<Active>>>) {
@@ -70,6 +77,85 @@ fn tick(stepper: &Stepper<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// How far a clock was set forward that nobody has put right yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ahead {
+    by: Millis,
+    /// What it showed before.
+    since: Millis,
+}
+
+/// A clock that was set back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SetBack {
+    by: Millis,
+    /// So much of it only undoes that it was ahead: no time of those who were not stepped since.
+    undone: Millis,
+    since: Millis,
+    noticed: Millis,
+}
+
+/// What has become of the clock, which shows `now`, and shows `by` less than it would.
+fn judge(ahead: &mut Option<Ahead>, by: Millis, now: Millis) -> Option<SetBack> {
+    if by < -LARGEST_DRIFT {
+        let before = ahead.unwrap_or(Ahead { by: 0, since: now + by });
+        *ahead = Some(Ahead { by: before.by - by, ..before });
+    }
+    if by <= LARGEST_DRIFT {
+        return None;
+    }
+    let was = ahead.take().unwrap_or(Ahead { by: 0, since: now });
+    *ahead = Some(Ahead { by: was.by - by, ..was }).filter(|ahead| ahead.by > LARGEST_DRIFT);
+    Some(SetBack { by, undone: was.by.min(by), since: was.since, noticed: now })
+}
+
+/// Sees to it that a clock which is set back puts no dialog off that nothing steps, until the relay
+/// stops.
+pub(super) async fn run_clock(shared: &Shared) {
+    let shown = || shared.clock.now() - shared.clock.passed();
+    let (mut before, mut ahead) = (shown(), None);
+    loop {
+        shared.clock.sleep(CLOCK_INTERVAL).await;
+        let by = before - shown();
+        before -= by;
+        if let Some(back) = judge(&mut ahead, by, shared.clock.now()) {
+            set_back(shared, back).await;
+        }
+    }
+}
+
+async fn set_back(shared: &Shared, back: SetBack) {
+    let mut after = CustomerId::FIRST;
+    while let Some(active) = shared.active() {
+        let (rules, clock) = (active.rules.clone(), shared.clock.clone());
+        let piece = shared.store.transact(move |tx| {
+            let ids = customer::open_after(tx, after, PIECE)?;
+            // Whoever was stepped since then may know of it.
+            let knowing = back.noticed - CLOCK_INTERVAL - LARGEST_DRIFT..=clock.now();
+            for id in &ids {
+                let mut customer = match Customer::load(tx, *id) {
+                    Err(error) if error.is_odd_row() => continue,
+                    loaded => loaded?,
+                };
+                let by = if customer.dialog.is_older_than(back.since) { back.by - back.undone } else { back.by };
+                if by > 0 && customer.dialog.clock_was_set_back(by, &knowing) {
+                    customer.save(tx, &rules)?;
+                }
+            }
+            Ok(ids.last().copied())
+        });
+        match piece.await {
+            Ok(Some(last)) => after = last,
+            Ok(None) => return,
+            // The same piece again: one that is done must not be moved twice.
+            Err(error) => {
+                shared.store_failed(&error);
+                shared.clock.sleep(1_000).await;
+            }
+        }
+    }
+}
+
 /// Forgets what is older than the retention, and keeps the count of open dialogs, until the relay
 /// stops.
 pub(super) async fn run_housekeeping(shared: &Shared) {
@@ -93,4 +179,27 @@ async fn forget(shared: &Shared, now: Millis, before: Millis) -> Result<(), Stor
         while shared.store.transact(move |tx| kind.forget(tx, now, before)).await? {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_only_put_right_takes_no_time_from_those_who_were_not_stepped_since() {
+        const HOUR: Millis = 3_600_000;
+        let now = 1_796_000_000_000;
+        let mut ahead = None;
+        let back = |by, undone, since| Some(SetBack { by, undone, since, noticed: now });
+        for (by, expected, left, why) in [
+            (LARGEST_DRIFT, None, None, "a drift"),
+            (HOUR, back(HOUR, 0, now), None, "set back"),
+            (-HOUR, None, Some(Ahead { by: HOUR, since: now - HOUR }), "set forward"),
+            (-HOUR, None, Some(Ahead { by: 2 * HOUR, since: now - HOUR }), "and once more"),
+            (HOUR, back(HOUR, HOUR, now - HOUR), Some(Ahead { by: HOUR, since: now - HOUR }), "half of it undone"),
+            (3 * HOUR, back(3 * HOUR, HOUR, now - HOUR), None, "and more than that"),
+        ] {
+            assert_eq!((judge(&mut ahead, by, now), ahead), (expected, left), "{why}");
+        }
+    }
 }

@@ -60,6 +60,32 @@ pub async fn a_bot_talks_while_creatio_stands_by_and_its_answers_enter_the_histo
     world.assert_contract_kept();
 }
 
+/// What stops the writing is over when others have written.
+pub async fn an_answer_that_cannot_be_written_down_is_kept_and_the_bot_is_asked_once(intake: Intake) {
+    let bot = Rasa::start(Does::Answers(vec![json!({"text": "Здравствуйте!"})])).await;
+    let mut world = world(rules(), &bot, intake).await;
+    world.stop().await;
+    let store = rusqlite::Connection::open(world.data_dir().join("relay.db")).unwrap();
+    let full = "CREATE TRIGGER full BEFORE DELETE ON to_bot WHEN (SELECT count(*) FROM inbox) < 4
+                BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    store.execute_batch(full).unwrap();
+    drop(store);
+    world.run().await;
+    let anna = world.begins("Анна");
+    world.until_true("the bot is asked", || !bot.asked().is_empty()).await;
+    for _ in 0..100 {
+        world.moment().await;
+    }
+    assert_eq!((bot.heard(), world.seen(&anna)), (vec![world.beginning().to_owned()], Vec::new()));
+    let boris = world.customer("Борис");
+    for text in ["1", "2", "3"] {
+        world.say(&boris, text);
+    }
+    world.until_true("the customer has the answer", || world.seen(&anna) == ["Здравствуйте!"]).await;
+    let of_anna = bot.asked().into_iter().filter(|body| body["sender"] == anna.sender.as_str());
+    assert_eq!(of_anna.count(), 1);
+}
+
 pub async fn buttons_are_a_keyboard_and_a_press_brings_the_bot_its_payload_and_an_answer_the_words_as_written(
     intake: Intake,
 ) {

@@ -373,6 +373,26 @@ pub async fn who_was_erased_is_not_said_goodbye_whatever_becomes_of_the_chat(int
     }
 }
 
+/// The agents work on while nothing of it reaches the relay.
+pub async fn what_an_agent_said_while_the_crm_could_not_be_asked_keeps_the_dialog_open(intake: Intake) {
+    let world = World::start(farewell(Some(30 * MINUTE)), intake).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "Вопрос");
+    let chat = world.accept(&anna).await;
+    world.crm.control().send(chat, world.agent, "Минуту", Vec::new()).unwrap();
+    world.until_true("the agent has answered", || count(&world, &anna, "Минуту") == 1).await;
+    world.crm.control().outage(Some(Outage::Drop));
+    world.pass(25 * MINUTE).await;
+    world.crm.control().send(chat, world.agent, "Готово", Vec::new()).unwrap();
+    world.pass(15 * MINUTE).await;
+    world.crm.control().outage(None);
+    world.until_true("the customer has it", || count(&world, &anna, "Готово") == 1).await;
+    assert_eq!((world.open_chat(&anna), count(&world, &anna, GOODBYE)), (Some(chat), 0));
+    world.pass(HOUR).await;
+    world.until_true("silence ends it", || count(&world, &anna, GOODBYE) == 1).await;
+    world.assert_contract_kept();
+}
+
 /// Silence is what nobody has said, not what the relay has not heard.
 pub async fn what_was_said_while_the_relay_was_away_keeps_the_dialog_open(intake: Intake) {
     for (is_suspended, agent_writes) in [(false, false), (false, true), (true, false), (true, true)] {

@@ -6,6 +6,7 @@ use maxchannel::policy::Rules;
 use maxchannel_simulator::creatio::{self, Answer};
 use maxchannel_simulator::max::{Fault, Outcome, Twist, UpdateFault};
 
+use crate::order::{edited, message};
 use crate::world::{Sends, World, quiet_rules};
 
 pub async fn what_the_crm_only_queues_is_repeated_until_it_is_stored(intake: Intake) {
@@ -41,6 +42,37 @@ pub async fn a_message_in_a_gap_of_the_webhooks_is_read_back_and_keeps_its_place
     world
         .until_true("all are with the agent in their order, long before MAX repeats", || {
             world.received(&anna) == ["до перерыва", "в перерыве", "после перерыва"]
+        })
+        .await;
+    world.assert_contract_kept();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_that_max_dropped_between_two_subscriptions_is_shown_once_however_late_it_is_told() {
+    let world = World::start(quiet_rules(), Intake::Webhook).await;
+    let anna = world.customer("Анна");
+    let mid = world.say(&anna, "завтра в 10");
+    world.say(&anna, "жду");
+    world.until_true("both are with the agent", || world.received(&anna).len() == 2).await;
+    world.relay.subscribed(1).await;
+    world.max.control().drop_subscriptions(world.bot).unwrap();
+    world.max.control().edit(anna.id, &mid, "завтра в 11").unwrap();
+    world.max.control().edit(anna.id, &mid, "завтра в 12").unwrap();
+    world.subscribe().await;
+    world.relay.subscribed(2).await;
+    let expected = ["завтра в 10", "жду", "[Сообщение изменено]\nзавтра в 12"];
+    world.until_true("the agent reads what it says now", || world.received(&anna) == expected).await;
+    // MAX tells of it all the same, by its own clock.
+    let original = message(&world, &anna, &mid, world.now() - 60_000, "завтра в 10");
+    world.deliver(&edited(&original, jiff::Timestamp::now().as_millisecond(), "завтра в 12")).await;
+    // Another reading tells nothing anew, and a new word of the customer's comes behind it.
+    world.relay.subscribed(3).await;
+    world.say(&anna, "спасибо");
+    world.until_true("the next one is with the agent", || world.received(&anna).len() == 4).await;
+    world.max.control().edit(anna.id, &mid, "завтра в 13").unwrap();
+    world
+        .until_true("an edit after it is one", || {
+            world.received(&anna)[3..] == ["спасибо", "[Сообщение изменено]\nзавтра в 13"]
         })
         .await;
     world.assert_contract_kept();

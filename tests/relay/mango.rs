@@ -195,6 +195,38 @@ async fn nothing_is_lost_doubled_or_reordered_when_webhooks_are() {
     }
 }
 
+/// The list says nothing of it, and only a few quiet sessions are read at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_said_in_any_of_many_quiet_sessions_while_the_relay_was_away_keeps_that_dialog_open() {
+    let rules = Rules { auto_close: Some(900_000), ..quiet_rules() };
+    let mut office = office_with(Switches { messages_move_time: false, ..Switches::friendly() }, rules, false).await;
+    office.listens();
+    let customers: Vec<Customer> = (0..15).map(|_| Office::customer()).collect();
+    let mut chats = Vec::new();
+    for customer in &customers {
+        office.say(customer, "вопрос");
+        office.received(customer, &["вопрос"]).await;
+        chats.push(office.world.accept(customer).await);
+        office.until_state(customer, "dialog").await;
+    }
+    office.mango.control().set_webhook(None);
+    office.world.stop().await;
+    for customer in &customers {
+        office.say(customer, "ещё вопрос");
+    }
+    office.world.jump_to(office.world.now() + 20 * 60_000);
+    let path = "/cc/md/session/chat/history".to_owned();
+    office.mango.control().fault(Fault { path, count: 1, answer: Answer::Empty { status: 503 }, ..Fault::default() });
+    office.world.run().await;
+    for customer in &customers {
+        office.received(customer, &["вопрос", "ещё вопрос"]).await;
+    }
+    for (customer, chat) in customers.iter().zip(chats) {
+        assert_eq!(office.world.open_chat(customer), Some(chat), "closed although its customer had asked");
+    }
+    office.world.assert_contract_kept();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_webhooks_asking_alone_serves_and_an_outage_loses_nothing() {
     let mut office = office(Switches::friendly()).await;

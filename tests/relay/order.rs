@@ -32,7 +32,8 @@ pub fn created(message: &Value) -> Value {
     json!({"update_type": "message_created", "timestamp": message["timestamp"], "user_locale": "ru", "message": message})
 }
 
-fn edited(message: &Value, at: i64, text: &str) -> Value {
+/// The same with other words.
+pub fn edited(message: &Value, at: i64, text: &str) -> Value {
     let mut message = message.clone();
     message["body"]["text"] = json!(text);
     json!({"update_type": "message_edited", "timestamp": at, "user_locale": "ru", "message": message})

@@ -30,6 +30,25 @@ pub async fn a_clock_set_back_by_an_hour_delays_no_lost_answer_and_no_lost_repor
     assert_eq!(world.seen(&anna), ["ответ"]);
 }
 
+pub async fn a_clock_set_back_puts_off_no_closing_of_a_quiet_dialog(intake: Intake) {
+    let rules =
+        Rules {
+            auto_close: Some(2 * HOUR), close_message: Some("Диалог завершён".to_owned()), ..quiet_rules()
+        };
+    let world = World::start(rules, intake).await;
+    let anna = world.customer("Анна");
+    world.say(&anna, "вопрос");
+    world.accept(&anna).await;
+    let began = world.now();
+    world.pass(2 * HOUR - 600_000).await;
+    world.set_wall(-HOUR);
+    world.pass(12 * 60_000).await;
+    world.until_true("it is closed", || world.seen(&anna) == ["Диалог завершён"]).await;
+    let passed = world.now() + HOUR - began;
+    assert!((2 * HOUR - 60_000..2 * HOUR + 600_000).contains(&passed), "closed after {} minutes", passed / 60_000);
+    world.assert_contract_kept();
+}
+
 /// MAX adds a preview of the page to a message with a link.
 pub async fn a_lost_answer_with_a_link_is_found_with_the_preview_that_nobody_sent(intake: Intake) {
     let world = World::start(quiet_rules(), intake).await;

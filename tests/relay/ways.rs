@@ -74,6 +74,7 @@ const ALONE: &[(&str, &[&str])] = &[
             "gaps::a_gap_that_could_not_be_read_before_a_restart_is_read_after_it",
             "gaps::what_is_older_than_an_erasure_in_a_new_store_is_not_read_back_whatever_the_machines_clock_shows",
             "gaps::the_first_word_of_a_customer_that_a_new_store_missed_is_read_back_by_a_machine_that_is_ahead",
+            "interleavings::an_edit_that_max_dropped_between_two_subscriptions_is_shown_once_however_late_it_is_told",
             "interleavings::what_max_dropped_between_two_subscriptions_is_read_back_without_another_update",
             "interleavings::where_reading_back_is_refused_a_late_message_carries_its_time_in_words",
             "admin::a_reading_back_that_is_under_way_does_not_bring_an_erased_person_back",
@@ -147,6 +148,8 @@ promises! {
         on webhook long_poll mango_dialogs;
     dialogs::an_agents_closing_says_goodbye_once_over_a_restart_and_the_next_word_opens_another_dialog
         on webhook long_poll mango_dialogs;
+    dialogs::what_an_agent_said_while_the_crm_could_not_be_asked_keeps_the_dialog_open
+        on webhook long_poll mango_dialogs;
     dialogs::silence_closes_a_dialog_at_the_time_that_was_shown_and_says_goodbye_once
         on webhook long_poll mango_dialogs;
     patience::an_outage_uses_up_no_patience_for_closing on webhook long_poll mango_dialogs;
@@ -201,6 +204,7 @@ promises! {
 
     bots::a_bot_talks_while_creatio_stands_by_and_its_answers_enter_the_history_behind_the_first_message
         on webhook long_poll, not mango_dialogs: "MANGO OFFICE tells of a customer with the first message only";
+    bots::an_answer_that_cannot_be_written_down_is_kept_and_the_bot_is_asked_once on webhook long_poll mango_dialogs;
     bots::buttons_are_a_keyboard_and_a_press_brings_the_bot_its_payload_and_an_answer_the_words_as_written
         on webhook long_poll, not mango_dialogs: "MANGO OFFICE has no buttons: their titles are lines there";
     bots::a_hand_over_in_which_the_site_dies_ends_no_dialog_and_calls_the_agents on webhook long_poll mango_dialogs;
@@ -249,6 +253,7 @@ promises! {
     order::replies_that_waited_for_max_are_judged_when_they_are_sent on webhook long_poll mango_dialogs;
     patience::a_clock_set_back_by_an_hour_delays_no_lost_answer_and_no_lost_report
         on webhook long_poll mango_dialogs;
+    patience::a_clock_set_back_puts_off_no_closing_of_a_quiet_dialog on webhook long_poll mango_dialogs;
     patience::a_lost_answer_with_a_link_is_found_with_the_preview_that_nobody_sent on webhook long_poll mango_dialogs;
     patience::a_machine_ahead_of_max_or_behind_it_doubles_no_first_reply on webhook long_poll mango_dialogs;
     patience::refusals_for_haste_use_up_no_patience_for_a_file_that_is_not_ready

@@ -32,6 +32,8 @@ pub(in crate::relay) struct Rounds(Mutex<State>);
 struct State {
     /// Nobody has asked for everything since something may have been missed.
     is_open: bool,
+    /// Every session that can be read has been read since the relay went on.
+    all_read: bool,
     /// Webhooks have been lost lately, and may be until then.
     lossy_until: Millis,
     /// Since when, and until when.
@@ -61,12 +63,15 @@ pub(super) struct Asked {
     pub read_at: Option<Millis>,
     /// Readings that failed in a row.
     pub failures: u32,
+    /// It was read, and what it showed is on disk, since the relay went on.
+    pub is_heard: bool,
 }
 
 impl Rounds {
     pub fn new() -> Self {
         Self(Mutex::new(State {
             is_open: true,
+            all_read: false,
             lossy_until: Millis::MIN,
             waiting: HashMap::new(),
             released: HashSet::new(),
@@ -91,6 +96,34 @@ impl Rounds {
     /// Whether everything that MANGO shows has been asked for, as far as is known.
     pub fn is_settled(&self) -> bool {
         !self.lock().is_open
+    }
+
+    /// The same, and every session was read once: no document says that a message changes the time
+    /// of its session, so one in which nothing seems to have changed may hold words, too.
+    pub fn is_heard(&self) -> bool {
+        let state = self.lock();
+        !state.is_open && state.all_read
+    }
+
+    /// What a session showed is on disk.
+    pub(super) fn note_heard(&self, session: &str) {
+        if let Some(asked) = self.lock().asked.get_mut(session) {
+            asked.is_heard = true;
+        }
+    }
+
+    /// A round has ended in which these could be read.
+    pub(super) fn note_round(&self, sessions: &[String]) {
+        let mut state = self.lock();
+        let all_read = sessions.iter().all(|id| state.asked.get(id).is_none_or(|asked| asked.is_heard));
+        state.all_read = all_read;
+    }
+
+    /// The relay was suspended and goes on: anything may have been said meanwhile.
+    pub fn begin_anew(&self) {
+        let mut state = self.lock();
+        (state.is_open, state.all_read) = (true, false);
+        state.asked.values_mut().for_each(|asked| asked.is_heard = false);
     }
 
     /// The newest time that MANGO has told of in this run.
@@ -219,6 +252,25 @@ mod tests {
         rounds.heard(NOW - 5, 22_000, NOW);
         assert_eq!(rounds.corrected(), None, "it was longer on its way");
         assert_eq!((rounds.time(30_000), rounds.newest()), (Some(NOW + 9_000), Some(NOW)));
+    }
+
+    #[test]
+    fn silence_counts_when_every_session_was_read_since_the_relay_went_on() {
+        let rounds = Rounds::new();
+        let sessions = ["one", "other"].map(str::to_owned);
+        let round = || {
+            rounds.note_round(&sessions);
+            rounds.ended(Instant::now(), true, false, NOW);
+            (rounds.is_settled(), rounds.is_heard())
+        };
+        rounds.note_asked(sessions.iter().map(|id| (id.clone(), Asked::default())).collect());
+        rounds.note_heard("one");
+        rounds.note_read("other", 1, true);
+        assert_eq!(round(), (true, false), "one could not be read");
+        rounds.note_heard("other");
+        assert_eq!(round(), (true, true));
+        rounds.begin_anew();
+        assert_eq!(round(), (true, false), "it was suspended");
     }
 
     #[test]

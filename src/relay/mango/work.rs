@@ -148,6 +148,7 @@ async fn ask(shared: &Shared, active: &Active, mango: &Mango) -> Result<Result<(
     let work = compare(shared, bot, Listing { sessions: Vec::new(), ids, is_whole }, active.mango.is_some()).await?;
     let Work { unread, waiting, finished } = work;
     let (mut is_whole, mut found) = (unread.changed <= CHATS, false);
+    let readable = unread.readable;
     // All at once: one that hangs keeps only itself.
     let reads = unread.sessions.into_iter().map(|(known, failures)| async move {
         let limited = tokio::time::timeout(READING, read(shared, bot, mango, known, began)).await;
@@ -168,6 +169,7 @@ async fn ask(shared: &Shared, active: &Active, mango: &Mango) -> Result<Result<(
             Err(error) => return Ok(Err(error)),
         }
     }
+    shared.mango_rounds.note_round(&readable);
     wake_waiting(shared, asked, is_whole, found);
     // Of what it was the way for, only the messages are of interest.
     if active.mango.is_none() {
@@ -234,6 +236,8 @@ struct Unread {
     sessions: Vec<(Known, u32)>,
     /// So many have changed or are closed, also beyond this round.
     changed: usize,
+    /// All that can be read.
+    readable: Vec<String>,
 }
 
 /// Holds what MANGO lists against what is on disk.
@@ -311,31 +315,35 @@ fn has_left_unread(asked: Asked) -> bool {
     asked.missing_since.is_some_and(|since| asked.read_at.is_none_or(|read_at| read_at < since))
 }
 
-/// Which sessions are read now: what has changed first, and what fails behind everything else.
+/// Which sessions are read now: what has changed first, then what was not read since the start,
+/// and what fails behind everything else.
 fn unread(candidates: Vec<(Known, Asked)>, passed: Millis) -> Unread {
     let urgency = |known: &Known, asked: Asked| {
         if known.state == State::Closed {
             0
         } else if known.updated_at > known.read_to || has_left_unread(asked) {
             1
+        } else if !asked.is_heard {
+            2
         } else {
-            u8::from(known.is_settled) + 2
+            u8::from(known.is_settled) + 3
         }
     };
     let mut candidates: Vec<_> =
         candidates.into_iter().map(|(known, asked)| (urgency(&known, asked), known, asked)).collect();
     candidates.sort_by_key(|(urgency, known, asked)| (asked.failures, *urgency, asked.read_at, known.id.clone()));
     let changed = candidates.iter().filter(|(urgency, _, asked)| *urgency < 2 && asked.failures < FAILURES).count();
+    let readable = candidates.iter().map(|(_, known, _)| known.id.clone()).collect();
     let mut again = 0;
     candidates.retain(|(urgency, _, asked)| {
-        let is_idle = *urgency == 3;
+        let is_idle = *urgency == 4;
         again += usize::from(is_idle);
         let is_due = |pause: Millis| asked.read_at.is_none_or(|read_at| passed - read_at >= pause);
         // What fails is tried more and more seldom.
         is_due(AGAIN * Millis::from(asked.failures.min(10))) && (!is_idle || (again <= AGAIN_AT_ONCE && is_due(AGAIN)))
     });
     let sessions = candidates.into_iter().take(CHATS).map(|(_, known, asked)| (known, asked.failures)).collect();
-    Unread { sessions, changed }
+    Unread { sessions, changed, readable }
 }
 
 /// Reads the messages of a session that has changed; whether it found one that a webhook ought to
@@ -348,6 +356,7 @@ async fn read(
     began: Millis,
 ) -> Result<Result<bool, Error>, StoreError> {
     let Some(chat) = known.chat.clone() else { return Ok(Ok(false)) };
+    let session = known.id.clone();
     // Noted before: whoever gives up on it has seen it fail.
     shared.mango_rounds.note_read(&known.id, shared.clock.passed(), true);
     let answer = mango.client.chat_history(&chat, known.read_to.saturating_sub(BEHIND).max(0)).await;
@@ -380,6 +389,7 @@ async fn read(
             Ok(())
         })
         .await?;
+    shared.mango_rounds.note_heard(&session);
     Ok(Ok(found))
 }
 
@@ -410,11 +420,20 @@ mod tests {
             is_settled: matches!(is, Is::Idle | Is::Gone),
             ..Known::default()
         };
-        (known, Asked { missing_since: (is == Is::Gone).then_some(NOW), read_at: Some(NOW - ago), failures })
+        (
+            known,
+            Asked {
+                missing_since: (is == Is::Gone).then_some(NOW),
+                read_at: Some(NOW - ago),
+                failures,
+                is_heard: true,
+            },
+        )
     }
 
     #[test]
     fn what_has_changed_is_read_first_what_is_idle_seldom_and_what_fails_behind_everything_else() {
+        let unread_yet = |(known, asked): (Known, Asked)| (known, Asked { is_heard: false, ..asked });
         for (what, candidates, read, changed) in [
             (
                 "closed, changed, read once, idle",
@@ -435,6 +454,15 @@ mod tests {
                 (0..5).map(|n| candidate(&format!("idle {n}"), Is::Idle, 0, AGAIN + n)).collect(),
                 vec!["idle 4", "idle 3", "idle 2"],
                 0,
+            ),
+            (
+                "all that was not read since the start, behind what has changed",
+                (0..4)
+                    .map(|n| unread_yet(candidate(&format!("idle {n}"), Is::Idle, 0, 0)))
+                    .chain([candidate("changed", Is::Changed, 0, 1)])
+                    .collect(),
+                vec!["changed", "idle 0", "idle 1", "idle 2", "idle 3"],
+                1,
             ),
             (
                 "what fails stands behind, and is waited for three times",

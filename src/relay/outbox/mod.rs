@@ -137,6 +137,9 @@ enum PollError {
 impl PollError {
     /// A disk that is full says nothing about the CRM.
     fn note(&self, shared: &Shared) {
+        if matches!(self, Self::Creatio(_)) {
+            shared.catching_up.outbox_missed();
+        }
         match self {
             // A site without the package has no such table.
             Self::Creatio(error) if error.class() == creatio::Class::NotFound => {
@@ -172,7 +175,7 @@ async fn poll(
     let source = active.config.channel.channel_source();
     let Seen { rows: seen, odd, at_once } = pages(creatio, &source, *cursor).await?;
     note_odd(shared, odd).await?;
-    let new = if at_once && from_the_beginning {
+    let taken = if at_once && from_the_beginning {
         take(shared, active, seen, first).await?
     } else {
         *cursor = seen.iter().map(|row| row.seq).max().unwrap_or(*cursor).max(*cursor);
@@ -184,14 +187,19 @@ async fn poll(
         };
         take(shared, active, rows, first).await?
     };
-    if first {
-        shared.store.transact(|tx| meta::set(tx, meta::OUTBOX_LOOKED, "1")).await?;
-    }
-    if from_the_beginning {
-        shared.catching_up.outbox_seen();
+    // What is another installation's was left where it is: the first look is still to come.
+    if let Some(new) = taken {
+        if first {
+            shared.store.transact(|tx| meta::set(tx, meta::OUTBOX_LOOKED, "1")).await?;
+        }
+        if from_the_beginning {
+            shared.catching_up.outbox_seen();
+        }
+        shared.crm_answered();
+        return Ok((new, from_the_beginning));
     }
     shared.crm_answered();
-    Ok((new, from_the_beginning))
+    Ok((0, from_the_beginning))
 }
 
 /// What a reading of the outbox shows.
@@ -281,9 +289,18 @@ async fn any_unknown(shared: &Shared, rows: &[OutboxRow]) -> Result<bool, StoreE
     shared.store.transact(move |tx| rows::any_unknown(tx, &ids)).await
 }
 
-async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: bool) -> Result<usize, StoreError> {
-    if rows.is_empty() || !super::owner::is_ours(shared, active).await {
-        return Ok(0);
+/// Takes what is new; how much that was. None: another installation has the bot.
+async fn take(
+    shared: &Shared,
+    active: &Active,
+    rows: Vec<OutboxRow>,
+    first: bool,
+) -> Result<Option<usize>, StoreError> {
+    if rows.is_empty() {
+        return Ok(Some(0));
+    }
+    if !super::owner::is_ours(shared, active).await {
+        return Ok(None);
     }
     let fresh = shared.fresh_reports();
     let (new, odd_files) = shared
@@ -299,7 +316,7 @@ async fn take(shared: &Shared, active: &Active, rows: Vec<OutboxRow>, first: boo
         })
         .await?;
     shared.metrics.set_aside(Odd::OutboxFile, odd_files);
-    Ok(new)
+    Ok(Some(new))
 }
 
 /// Takes one row unless it was taken before. Returns whether it was new. `first`: the store has

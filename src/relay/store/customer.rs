@@ -149,6 +149,14 @@ pub(in crate::relay) fn tick_open(tx: &Tx<'_>, now: Millis) -> Result<(), StoreE
     Ok(())
 }
 
+/// The open dialogs behind `after`, in the order of their ids, at most `most`.
+pub(in crate::relay) fn open_after(tx: &Tx<'_>, after: CustomerId, most: usize) -> Result<Vec<CustomerId>, StoreError> {
+    let mut statement =
+        tx.connection.prepare_cached("SELECT id FROM customer WHERE open = 1 AND id > ?1 ORDER BY id")?;
+    let ids = statement.query_map([after], |row| row.get(0))?;
+    Ok(ids.take(most).collect::<Result<_, _>>()?)
+}
+
 /// When the next dialog wants a tick.
 pub(in crate::relay) fn next_due(tx: &Tx<'_>) -> Result<Option<Millis>, StoreError> {
     Ok(tx.connection.prepare_cached("SELECT min(due_at) FROM customer")?.query_row([], |row| row.get(0))?)

@@ -46,6 +46,8 @@ pub(in crate::relay) struct Pending {
     /// Nothing older is read, by MAX's time.
     pub since: Millis,
     pub open: bool,
+    /// MAX repeats nothing of it, edits neither.
+    pub is_lasting: bool,
     /// Which life of the customer's row: one that was erased meanwhile is another.
     pub known_at: Option<Millis>,
 }
@@ -136,15 +138,17 @@ pub(in crate::relay) fn pending(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Res
     let found = tx
         .connection
         .prepare_cached(
-            "SELECT max(gap.id), min(gap.since), customer.chat_id, customer.open, customer.known_at, min(gap.noted_at)
+            "SELECT max(gap.id), min(gap.since), customer.chat_id, customer.open, customer.known_at, min(gap.noted_at),
+                    max(gap.lasting)
              FROM customer, gap WHERE customer.id = ?1 AND gap.id > customer.read_back GROUP BY customer.id",
         )?
         .query_row([id], |row| {
             let begun = (row.get::<_, Millis>(1)?, row.get::<_, Millis>(5)?);
-            Ok((row.get(0)?, begun, row.get(2)?, row.get(3)?, row.get::<_, Option<Millis>>(4)?))
+            let (open, is_lasting) = (row.get(3)?, row.get(6)?);
+            Ok((row.get(0)?, begun, row.get(2)?, (open, is_lasting), row.get::<_, Option<Millis>>(4)?))
         })
         .optional()?;
-    let Some((gap, (begun, noted_at), Some(chat_id), open, known_at)) = found else { return Ok(None) };
+    let Some((gap, (begun, noted_at), Some(chat_id), (open, is_lasting), known_at)) = found else { return Ok(None) };
     let floor = match known_at {
         Some(known_at) => Some(known_at),
         None => meta::moment(tx, Moment::Erased)?.max(meta::moment(tx, Moment::Made)?),
@@ -156,7 +160,7 @@ pub(in crate::relay) fn pending(tx: &Tx<'_>, id: CustomerId, now: Millis) -> Res
     let is_unknown_since = is_time(begun) && noted_at > forgotten;
     let from = if is_unknown_since { forgotten.min(begun) } else { forgotten };
     let since = begun.saturating_sub(OVERLAP).max(floor).max(from);
-    Ok(Some(Pending { gap, chat_id, since, open, known_at }))
+    Ok(Some(Pending { gap, chat_id, since, open, is_lasting, known_at }))
 }
 
 /// Those whose dialog is open and not read back, in the order of their ids behind `after`.

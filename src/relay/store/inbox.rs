@@ -206,7 +206,8 @@ pub(in crate::relay) fn set_state(tx: &Tx<'_>, row: i64, state: State) -> Result
     Ok(())
 }
 
-/// The edits and the removal of one message that are taken, in the order of MAX.
+/// The edits and the removal of one message that are taken, in the order of MAX. Found by the key:
+/// the customer may have very many others.
 pub(in crate::relay) fn amendments(
     tx: &Tx<'_>,
     id: CustomerId,
@@ -214,12 +215,42 @@ pub(in crate::relay) fn amendments(
 ) -> Result<Vec<(String, State)>, StoreError> {
     let mut statement = tx.connection.prepare_cached(
         "SELECT raw, done FROM inbox
-         WHERE customer = ?1 AND done > 0 AND (key = ?2 OR (key >= ?3 AND key < ?4)) ORDER BY at, seq, id",
+         WHERE +customer = ?1 AND done > 0 AND (key = ?2 OR (key >= ?3 AND key < ?4)) ORDER BY at, seq, id",
     )?;
     let removal = format!("message_removed:{mid}");
     let (edits, behind_edits) = (format!("message_edited:{mid}:"), format!("message_edited:{mid};"));
     let found = statement.query_map(params![id, removal, edits, behind_edits], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// What was told of a message: its own update, an edit or its removal.
+pub(in crate::relay) struct Told {
+    pub row: i64,
+    pub key: String,
+    /// Empty where it is forgotten.
+    pub raw: String,
+    /// By MAX's clock.
+    pub at: Millis,
+}
+
+/// What was told of one message, taken or not, in the order of MAX. Found by the key: the customer
+/// may have very many others.
+pub(in crate::relay) fn told(tx: &Tx<'_>, id: CustomerId, mid: &MessageId) -> Result<Vec<Told>, StoreError> {
+    let mut statement = tx.connection.prepare_cached(
+        "SELECT key, raw, at, id FROM inbox
+         WHERE +customer = ?1 AND (key IN (?2, ?3) OR (key >= ?4 AND key < ?5)) ORDER BY at, seq, id",
+    )?;
+    let (created, removal) = (format!("message_created:{mid}"), format!("message_removed:{mid}"));
+    let (edits, behind_edits) = (format!("message_edited:{mid}:"), format!("message_edited:{mid};"));
+    let told = statement.query_map(params![id, created, removal, edits, behind_edits], |row| {
+        Ok(Told { key: row.get(0)?, raw: row.get(1)?, at: row.get(2)?, row: row.get(3)? })
+    })?;
+    Ok(told.collect::<Result<_, _>>()?)
+}
+
+/// The newest row; 0 where there is none.
+pub(in crate::relay) fn newest_row(tx: &Tx<'_>) -> Result<i64, StoreError> {
+    Ok(tx.connection.prepare_cached("SELECT coalesce(max(id), 0) FROM inbox")?.query_row([], |row| row.get(0))?)
 }
 
 /// MAX's time of the customer's newest update.
