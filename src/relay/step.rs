@@ -18,7 +18,7 @@ use super::store::{receipt, restored};
 use super::switching;
 use crate::creatio::Author;
 use crate::max::text;
-use crate::policy::{self, Context, Effect, Event, Note, ReplyPlace, Rules};
+use crate::policy::{self, Context, Dialog, Effect, Event, Note, ReplyPlace, Rules};
 use crate::time::Millis;
 
 /// What a step needs beside the customer.
@@ -62,7 +62,12 @@ impl Stepper<'_> {
     ) -> Result<Vec<Effect>, StoreError> {
         let may_lack_words = self.heard.may_lack(self.tx, customer.id, self.now())?;
         let context = Context { may_lack_words, ..self.context };
+        let written_in = |dialog: &Dialog| dialog.has_written().then(|| dialog.number());
+        let before = written_in(&customer.dialog);
         let effects = policy::step(self.rules, &mut customer.dialog, event, context);
+        if before.is_some() && written_in(&customer.dialog) != before {
+            to_max::outlive(self.tx, customer.id)?;
+        }
         for effect in &effects {
             self.record(customer, effect, event, subject)?;
         }

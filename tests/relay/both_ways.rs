@@ -5,7 +5,7 @@ use maxchannel::policy::{AutoReply, Rules};
 use maxchannel_simulator::creatio::{self, OutFile};
 use maxchannel_simulator::max::{Content, Draft, DraftAttachment, VideoUrl};
 
-use crate::world::{World, quiet_rules};
+use crate::world::{Sends, World, quiet_rules};
 
 pub async fn a_customer_and_an_agent_talk(intake: Intake) {
     let world = World::start(quiet_rules(), intake).await;
@@ -175,6 +175,34 @@ pub async fn a_changed_text_takes_effect_in_an_open_dialog_without_a_restart(int
     world.crm.control().close(chat, world.agent).unwrap();
     world.until_true("the close message is shown", || !world.seen(&anna).is_empty()).await;
     assert_eq!(world.seen(&anna), ["Всего доброго"]);
+}
+
+/// The customers' side is in the way meanwhile.
+pub async fn what_waits_says_goodbye_as_the_manifest_does_by_then_or_not_at_all(intake: Intake) {
+    let closing = |text: Option<&str>| Rules { close_message: text.map(str::to_owned), ..quiet_rules() };
+    for (then, expected) in [(Some("Всего доброго"), vec!["Всего доброго"]), (None, Vec::new())]
+    {
+        let mut world = World::start(closing(Some("До свидания")), intake.clone()).await;
+        let anna = world.customer("Анна");
+        world.say(&anna, "вопрос");
+        let chat = world.accept(&anna).await;
+        let before = world.sends_seen();
+        world.sends(Sends::Hasty, 0, 0);
+        world.crm.control().close(chat, world.agent).unwrap();
+        world.until_true("it is tried", || world.sends_seen() > before).await;
+        world.apply(closing(then), 2).await;
+        world.sends_are_well();
+        for _ in 0..10_000 {
+            if world.relay.facts().await.undelivered.to_max == 0 {
+                break;
+            }
+            world.moment().await;
+        }
+        assert_eq!(
+            (world.relay.facts().await.undelivered.to_max, world.seen(&anna)),
+            (0, expected.iter().map(|text| (*text).to_owned()).collect())
+        );
+    }
 }
 
 /// While a backlog is read in several answers its first rows are reported and vanish.

@@ -196,6 +196,30 @@ pub async fn a_bot_closes_and_the_close_message_comes_once_and_the_next_word_is_
     world.assert_contract_kept();
 }
 
+/// The chat is over before MAX lets the last of them through.
+pub async fn the_last_words_of_a_bot_that_closes_stand_in_the_chat_that_it_closed(intake: Intake) {
+    let bot = Rasa::start(Does::Answers(Vec::new())).await;
+    let world = world(rules(), &bot, intake).await;
+    let anna = world.begins("Анна");
+    world.until_true("the bot hears of the beginning", || bot.heard() == [world.beginning()]).await;
+    let words = ["Готово", "Заказ отменён", "До свидания"];
+    let close = json!({"custom": {"maxchannel": "close"}});
+    bot.says(words.iter().map(|text| json!({"text": text})).chain([close]));
+    world.say(&anna, "Отмените заказ");
+    let of_bot = || {
+        let entries = world.history(&anna).into_iter().filter(|entry| words.contains(&entry.text.as_str()));
+        entries.map(|entry| (entry.chat, entry.text)).collect::<Vec<_>>()
+    };
+    world.until_true("it is closed", || world.seen(&anna).last().is_some_and(|text| text.starts_with("Спасибо"))).await;
+    world.until_true("all of it is in the history", || of_bot().len() == words.len()).await;
+    bot.says([json!({"text": "Снова здравствуйте"})]);
+    world.say(&anna, "Ещё вопрос");
+    world.until_true("the next dialog runs", || world.seen(&anna).last().unwrap() == "Снова здравствуйте").await;
+    let first = world.history(&anna).into_iter().find(|entry| entry.text == "Отмените заказ").unwrap().chat;
+    assert_eq!(of_bot(), words.map(|text| (first.clone(), text.to_owned())));
+    world.assert_contract_kept();
+}
+
 pub async fn a_dead_or_slow_bot_hands_over_and_gets_new_dialogs_again_when_it_is_well(intake: Intake) {
     for illness in [Does::Fails, Does::Hangs] {
         let bot = Rasa::start(Does::Answers(vec![json!({"text": "Здравствуйте"})])).await;

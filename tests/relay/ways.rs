@@ -124,6 +124,7 @@ promises! {
     both_ways::files_go_both_ways_byte_for_byte on webhook long_poll mango_dialogs;
     both_ways::films_reach_the_agent_whatever_address_they_come_with on webhook long_poll,
         not mango_dialogs: "MANGO OFFICE gives the addresses of files itself";
+    both_ways::what_waits_says_goodbye_as_the_manifest_does_by_then_or_not_at_all on webhook long_poll mango_dialogs;
     both_ways::a_changed_text_takes_effect_in_an_open_dialog_without_a_restart on webhook long_poll mango_dialogs;
     ways::customers_files_reach_the_agent on webhook long_poll mango_dialogs;
 
@@ -211,6 +212,7 @@ promises! {
     bots::a_bot_hands_over_with_its_last_words_and_hears_nothing_more on webhook long_poll mango_dialogs;
     bots::a_bot_closes_and_the_close_message_comes_once_and_the_next_word_is_a_new_dialog
         on webhook long_poll mango_dialogs;
+    bots::the_last_words_of_a_bot_that_closes_stand_in_the_chat_that_it_closed on webhook long_poll mango_dialogs;
     bots::a_dead_or_slow_bot_hands_over_and_gets_new_dialogs_again_when_it_is_well
         on webhook long_poll mango_dialogs;
     bots::outside_the_hours_the_off_hours_bot_takes_new_dialogs_with_its_own_key on webhook long_poll mango_dialogs;

@@ -396,6 +396,13 @@ pub(in crate::relay) fn end_unread(
     Ok(())
 }
 
+/// What waits says something else.
+pub(in crate::relay) fn put_in_other_words(tx: &Tx<'_>, row: i64, parts: &[Part]) -> Result<(), StoreError> {
+    let parts = serde_json::to_string(parts)?;
+    tx.connection.prepare_cached("UPDATE to_max SET parts = ?2 WHERE id = ?1")?.execute(params![row, parts])?;
+    Ok(())
+}
+
 /// It is not to be shown any more.
 pub(in crate::relay) fn withhold(tx: &Tx<'_>, row: i64) -> Result<(), StoreError> {
     receipt::remove(tx, Direction::ToMax, row, Counted::Withheld)
@@ -407,26 +414,53 @@ pub(in crate::relay) fn mark_recorded(tx: &Tx<'_>, row: i64) -> Result<(), Store
     Ok(())
 }
 
-/// The messages whose entries in the CRM's history are to be made: of one row, or of all.
+/// The customer's dialog is over, in which the agents were called: what still waits for MAX belongs
+/// to it, and gets its entry in the CRM's history by itself when it is sent.
+pub(in crate::relay) fn outlive(tx: &Tx<'_>, id: CustomerId) -> Result<(), StoreError> {
+    let sql = "UPDATE to_max SET recorded = 2 WHERE customer = ?1 AND state = 'queued' AND recorded = 0";
+    tx.connection.prepare_cached(sql)?.execute([id])?;
+    Ok(())
+}
+
+/// Whether a row has outlived its dialog.
+pub(in crate::relay) fn has_outlived(tx: &Tx<'_>, row: i64) -> Result<bool, StoreError> {
+    Ok(tx.connection.prepare_cached("SELECT 1 FROM to_max WHERE id = ?1 AND recorded = 2")?.exists([row])?)
+}
+
+/// The messages whose entries in the CRM's history are to be made: of one row, or of all that have
+/// not outlived their dialog.
 pub(in crate::relay) fn unrecorded(
     tx: &Tx<'_>,
     id: CustomerId,
     only: Option<i64>,
 ) -> Result<Vec<Unrecorded>, StoreError> {
-    let mut statement = tx.connection.prepare_cached(
-        "SELECT id, origin, parts, ended_at FROM to_max
-         WHERE customer = ?1 AND recorded = 0 AND state IN ('sent', 'uncertain') AND (?2 IS NULL OR id = ?2)
-         ORDER BY id",
-    )?;
-    let rows = statement.query_map(params![id, only], |row| {
+    let read = |row: &rusqlite::Row<'_>| {
         Ok(Unrecorded {
             id: row.get(0)?,
             origin: serde_json::from_str(&text_of(row, 1)?),
             parts: serde_json::from_str(&text_of(row, 2)?).unwrap_or_default(),
             ended_at: row.get(3)?,
         })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    };
+    let rows = match only {
+        Some(row) => tx
+            .connection
+            .prepare_cached(
+                "SELECT id, origin, parts, ended_at FROM to_max
+                 WHERE id = ?1 AND recorded <> 1 AND state IN ('sent', 'uncertain')",
+            )?
+            .query_map([row], read)?
+            .collect::<Result<_, _>>()?,
+        None => tx
+            .connection
+            .prepare_cached(
+                "SELECT id, origin, parts, ended_at FROM to_max
+                 WHERE customer = ?1 AND recorded = 0 AND state IN ('sent', 'uncertain') ORDER BY id",
+            )?
+            .query_map([id], read)?
+            .collect::<Result<_, _>>()?,
+    };
+    Ok(rows)
 }
 
 /// No history of the customer's is wanted, but for close messages: they belong to the chat before.
@@ -488,13 +522,14 @@ pub(in crate::relay) fn revive(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerI
         .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     let Some((id, origin, state)) = found else { return Ok(None) };
-    // A failed one has no entry in the CRM's history yet, an uncertain one has.
+    // A failed one has no entry in the CRM's history yet, an uncertain one has. Its dialog may be
+    // over.
     let wants_entry = state == State::Failed
         && matches!(serde_json::from_str(&origin)?, Origin::AutoReply { .. } | Origin::CloseMessage | Origin::Bot);
     tx.connection
         .prepare_cached(
             "UPDATE to_max SET state = ?2, error = NULL, sending = NULL, attempts = 0, ended_at = NULL,
-                               recorded = CASE WHEN ?3 THEN 0 ELSE recorded END WHERE id = ?1",
+                               recorded = CASE WHEN ?3 THEN 2 ELSE recorded END WHERE id = ?1",
         )?
         .execute(params![row, State::Queued, wants_entry])?;
     tx.wake(|woken| woken.max.push(id));

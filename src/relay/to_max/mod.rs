@@ -15,7 +15,7 @@ use super::active::Active;
 use super::lanes::Outcome;
 use super::metrics::Way;
 use super::state::Shared;
-use super::step::Stepper;
+use super::step::{Stepper, text_parts};
 use super::store::customer::Customer;
 use super::store::to_max::{self as queue, Origin, OutFile, Part, Sending, State, Tries};
 use super::store::{StoreError, Tx, inbox, outbox, sent};
@@ -193,15 +193,30 @@ async fn work(shared: &Shared, customer: CustomerId, files: bool) -> Outcome {
 }
 
 /// Whether what stands at the head of a queue is still to be sent: an automatic reply only as the
-/// rules of this moment would show it, and a farewell not on the next day. Whether it waited for
-/// MAX or was replayed is the same.
+/// rules of this moment would show it, and a farewell not on the next day, nor where none is said
+/// any more. Whether it waited for MAX or was replayed is the same.
 fn is_wanted(origin: &Origin, created_at: Millis, customer: &Customer, rules: &Rules, now: Millis) -> bool {
     match origin {
         Origin::AutoReply { reply: Some(reply) } => policy::is_wanted(rules, &customer.dialog, reply, now),
         Origin::AutoReply { reply: None } => now - created_at <= policy::LATE,
-        Origin::CloseMessage => now - created_at <= FAREWELL_LATE,
+        Origin::CloseMessage => now - created_at <= FAREWELL_LATE && rules.close_message.is_some(),
         Origin::Agent { .. } | Origin::Bot | Origin::Press => true,
     }
+}
+
+/// The words in which the channel says that by the rules of this moment; none: they are fixed.
+fn words_now<'a>(origin: &Origin, rules: &'a Rules) -> Option<&'a str> {
+    match origin {
+        Origin::AutoReply { reply: Some(reply) } => {
+            rules.replies(reply.set).get(reply.index).map(|known| known.text.as_str())
+        }
+        Origin::CloseMessage => rules.close_message.as_deref(),
+        Origin::AutoReply { reply: None } | Origin::Agent { .. } | Origin::Bot | Origin::Press => None,
+    }
+}
+
+fn texts(parts: &[Part]) -> Vec<Option<&str>> {
+    parts.iter().map(|part| part.text.as_deref()).collect()
 }
 
 fn load_head(tx: &Tx<'_>, id: CustomerId, rules: &Rules, now: Millis) -> Result<Option<Head>, StoreError> {
@@ -227,6 +242,14 @@ fn load_head(tx: &Tx<'_>, id: CustomerId, rules: &Rules, now: Millis) -> Result<
             tx.wake(|woken| woken.overdue += 1);
             continue;
         }
+        let parts = match words_now(&origin, rules).map(text_parts) {
+            // On disk before it is sent: what is looked for later says the same.
+            Some(now) if row.part == 0 && sending.is_none() && texts(&now) != texts(&parts) => {
+                queue::put_in_other_words(tx, row.id, &now)?;
+                now
+            }
+            _ => parts,
+        };
         let heard_at = inbox::heard_at(tx, id)?;
         let queue::Row { id, part, attempts, created_at, .. } = row;
         return Ok(Some(Head { id, origin, parts, part, sending, attempts, created_at, customer, heard_at }));
@@ -376,7 +399,8 @@ fn conclude(
     match &head.origin {
         Origin::Agent { row, .. } => outbox::note_report(stepper.tx, *row, &report_of(state, words))?,
         _ if state == State::Failed => queue::mark_recorded(stepper.tx, head.id)?,
-        // A close message belongs to the chat that is over: the CRM adds it to the newest one.
+        // What belongs to a chat that is over: the CRM adds it to the newest one.
+        _ if queue::has_outlived(stepper.tx, head.id)? => stepper.release_history(customer, Some(head.id))?,
         Origin::CloseMessage => stepper.release_history(customer, Some(head.id))?,
         Origin::AutoReply { .. } | Origin::Bot if customer.dialog.has_written() => {
             stepper.release_history(customer, None)?;
