@@ -22,7 +22,7 @@ use super::intake::Arrival;
 use super::pause;
 use super::state::Shared;
 use super::store::gap::{self, Kind, Pending};
-use super::store::{StoreError, Tx, inbox, meta};
+use super::store::{StoreError, Tx, inbox, meta, restored};
 use super::unseen_edits::Reading;
 use crate::contract::CustomerId;
 use crate::max::update::is_time;
@@ -326,6 +326,9 @@ async fn read_one(shared: &Shared, active: &Active, id: CustomerId) -> Result<bo
                 return Ok(0);
             }
             let mut found = 0;
+            // What a lost store saw may be with the agents, under a key that only it knew.
+            let was_seen = restored::unknown(tx)?.is_some_and(|(_, until)| pending.since < until);
+            let has_unseen = pending.is_lasting && !was_seen;
             for arrival in &arrivals {
                 // Only of this dialog's customer, whatever a page holds.
                 if !arrival.is_of(id) {
@@ -333,7 +336,7 @@ async fn read_one(shared: &Shared, active: &Active, id: CustomerId) -> Result<bo
                 }
                 let mut is_new = arrival.store(tx, now)?.0;
                 if !is_new
-                    && pending.is_lasting
+                    && has_unseen
                     && let Some(edit) = arrival.unseen_edit(tx, id, (bot, now), reading)?
                 {
                     is_new = edit.store(tx, now)?.0;

@@ -3,8 +3,8 @@
 //!
 //! Such an edit is written down behind the newest message that was read. What MAX tells later of
 //! the same message was read with it where it is older or says the same, and is not shown again.
-//! Not found: removals, which leave nothing that could be read, and edits of what was written so
-//! long before the gap that it is not read back.
+//! Not found: removals, which leave nothing that could be read, edits of what was written so long
+//! before the gap that it is not read back, and what a lost store may have seen after its backup.
 
 use serde_json::{Value, json};
 

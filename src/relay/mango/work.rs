@@ -171,6 +171,8 @@ async fn ask(shared: &Shared, active: &Active, mango: &Mango) -> Result<Result<(
     }
     shared.mango_rounds.note_round(&readable);
     wake_waiting(shared, asked, is_whole, found);
+    // On a quiet site nobody else notes that all is heard again.
+    let _ = shared.heard(active);
     // Of what it was the way for, only the messages are of interest.
     if active.mango.is_none() {
         return Ok(Ok(()));

@@ -296,7 +296,8 @@ async fn take(
     rows: Vec<OutboxRow>,
     first: bool,
 ) -> Result<Option<usize>, StoreError> {
-    if rows.is_empty() {
+    // A first look that another installation has emptied is none either.
+    if rows.is_empty() && !first {
         return Ok(Some(0));
     }
     if !super::owner::is_ours(shared, active).await {

@@ -396,6 +396,11 @@ pub(in crate::relay) fn end_unread(
     Ok(())
 }
 
+/// Whether a row may stand in the CRM's history already.
+pub(in crate::relay) fn is_recorded(tx: &Tx<'_>, row: i64) -> Result<bool, StoreError> {
+    Ok(tx.connection.prepare_cached("SELECT 1 FROM to_max WHERE id = ?1 AND recorded = 1")?.exists([row])?)
+}
+
 /// What waits says something else.
 pub(in crate::relay) fn put_in_other_words(tx: &Tx<'_>, row: i64, parts: &[Part]) -> Result<(), StoreError> {
     let parts = serde_json::to_string(parts)?;
@@ -522,14 +527,13 @@ pub(in crate::relay) fn revive(tx: &Tx<'_>, row: i64) -> Result<Option<CustomerI
         .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     let Some((id, origin, state)) = found else { return Ok(None) };
-    // A failed one has no entry in the CRM's history yet, an uncertain one has. Its dialog may be
-    // over.
+    // A failed one has no entry in the CRM's history yet, an uncertain one has.
     let wants_entry = state == State::Failed
         && matches!(serde_json::from_str(&origin)?, Origin::AutoReply { .. } | Origin::CloseMessage | Origin::Bot);
     tx.connection
         .prepare_cached(
             "UPDATE to_max SET state = ?2, error = NULL, sending = NULL, attempts = 0, ended_at = NULL,
-                               recorded = CASE WHEN ?3 THEN 2 ELSE recorded END WHERE id = ?1",
+                               recorded = CASE WHEN ?3 THEN 0 ELSE recorded END WHERE id = ?1",
         )?
         .execute(params![row, State::Queued, wants_entry])?;
     tx.wake(|woken| woken.max.push(id));

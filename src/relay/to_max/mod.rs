@@ -243,8 +243,14 @@ fn load_head(tx: &Tx<'_>, id: CustomerId, rules: &Rules, now: Millis) -> Result<
             continue;
         }
         let parts = match words_now(&origin, rules).map(text_parts) {
-            // On disk before it is sent: what is looked for later says the same.
-            Some(now) if row.part == 0 && sending.is_none() && texts(&now) != texts(&parts) => {
+            // On disk before it is sent: what is looked for later says the same. What was uncertain
+            // and is replayed may have been read in its old words.
+            Some(now)
+                if row.part == 0
+                    && sending.is_none()
+                    && texts(&now) != texts(&parts)
+                    && !queue::is_recorded(tx, row.id)? =>
+            {
                 queue::put_in_other_words(tx, row.id, &now)?;
                 now
             }
