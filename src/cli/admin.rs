@@ -43,7 +43,7 @@ impl SocketArgs {
         if is_channels(&folder) {
             return Ok(folder);
         }
-        let below = entries(&folder).into_iter().flat_map(|namespace| entries(&namespace));
+        let below = places(&folder);
         let mut found: Vec<PathBuf> = below.filter(|place| is_channels(place)).collect();
         match found.len() {
             0 => {
@@ -74,7 +74,7 @@ impl SocketArgs {
     /// One sentence: there is none, or it is not clear which.
     pub(super) fn find_only(&self) -> Result<PathBuf, String> {
         let folder = data_dir(self.data_dir.clone())?;
-        let below = entries(&folder).into_iter().flat_map(|namespace| entries(&namespace));
+        let below = places(&folder);
         let stores: Vec<PathBuf> = below.filter(|place| place.join(STORE).exists()).collect();
         if self.channel.is_some() || stores.len() < 2 {
             return self.find();
@@ -104,7 +104,7 @@ impl SocketArgs {
         if own.exists() {
             return if is_served(&own) { Ok(vec![own]) } else { Err(nobody(&folder)) };
         }
-        let places = entries(&folder).into_iter().flat_map(|namespace| entries(&namespace));
+        let places = places(&folder);
         let sockets = places.map(|place| place.join(SOCKET)).filter(|path| path.exists());
         let (found, left): (Vec<PathBuf>, Vec<PathBuf>) = sockets.partition(|socket| is_served(socket));
         if found.is_empty() {
@@ -182,6 +182,11 @@ pub(super) async fn ask<T: DeserializeOwned>(
     }
     serde_json::from_slice(&bytes)
         .map_err(|_| "the relay's answer is not understood: is it of another version?".to_owned())
+}
+
+/// The folders that channels may have below a data folder: one for each namespace and name.
+fn places(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    entries(folder).into_iter().flat_map(|namespace| entries(&namespace))
 }
 
 /// One sentence that names the channels among which to choose.

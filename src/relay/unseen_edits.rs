@@ -98,9 +98,7 @@ fn sent(message: &Message) -> impl Iterator<Item = &Attachment> {
 /// edit shown twice is better than one that is not shown.
 fn is_certainly_the_same(one: &Message, other: &Message) -> bool {
     let files = |message| sent(message).map(identity).collect::<Option<Vec<_>>>();
-    one.text == other.text
-        && one.marks == other.marks
-        && files(one).is_some_and(|files_of| Some(files_of) == files(other))
+    one.text == other.text && one.marks == other.marks && files(one).is_some_and(|of_one| Some(of_one) == files(other))
 }
 
 fn identity(attachment: &Attachment) -> Option<String> {

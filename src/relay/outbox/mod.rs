@@ -187,19 +187,16 @@ async fn poll(
         };
         take(shared, active, rows, first).await?
     };
-    // What is another installation's was left where it is: the first look is still to come.
-    if let Some(new) = taken {
-        if first {
-            shared.store.transact(|tx| meta::set(tx, meta::OUTBOX_LOOKED, "1")).await?;
-        }
-        if from_the_beginning {
-            shared.catching_up.outbox_seen();
-        }
-        shared.crm_answered();
-        return Ok((new, from_the_beginning));
-    }
     shared.crm_answered();
-    Ok((0, from_the_beginning))
+    // What is another installation's was left where it is: the first look is still to come.
+    let Some(new) = taken else { return Ok((0, from_the_beginning)) };
+    if first {
+        shared.store.transact(|tx| meta::set(tx, meta::OUTBOX_LOOKED, "1")).await?;
+    }
+    if from_the_beginning {
+        shared.catching_up.outbox_seen();
+    }
+    Ok((new, from_the_beginning))
 }
 
 /// What a reading of the outbox shows.
